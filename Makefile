@@ -1,5 +1,6 @@
-# make demo | test | test-slow | simulate [SEEDS=n | SEED=n] | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... goes to the command that runs
-# What is installed has the versions of locks/. NEWEST=1: the newest that pyproject.toml allows; LOWEST=1: the lowest.
+# make demo | test | test-slow | simulate [SEEDS=n | SEED=n] | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... are passed to the command
+# Packages are installed in the versions of locks/. NEWEST=1: the newest that pyproject.toml allows; LOWEST=1: the
+# lowest.
 VENV := .venv/bin
 RELEASES := $(if $(NEWEST),newest,$(if $(LOWEST),lowest,locked))
 INSTALLED := .venv/.installed-dev-$(RELEASES)
@@ -11,16 +12,18 @@ FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo-$(R
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
 
-# All but the slow ones, which kill learners, whole services and networks for minutes. In JOBS processes, each with
-# servers of its own, which the tests of a file share; a test that is marked `alone` waits until no other one runs. Each
-# test runs once. ARGS=--again runs what fails once more, and says what passed only then: it has failed all the same.
+# All tests except the slow ones, which kill learners, whole services and networks for minutes. They run in JOBS
+# processes. Each process has its own servers, which the tests of a file share. A test that is marked `alone` waits
+# until no other test runs. Each test runs once. ARGS=--again runs failed tests a second time and reports which of them
+# passed then; they still count as failed.
 test: $(INSTALLED)
 	$(VENV)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(INSTALLED)
 	$(VENV)/python -m pytest -m slow $(ARGS)
 
-# Worlds full of faults on a virtual clock (docs/simulation.md): the seeds 0 to SEEDS - 1, or SEED alone.
+# Simulates the service with faults on a virtual clock (docs/simulation.md), with the seeds 0 to SEEDS - 1, or only
+# SEED.
 simulate: $(INSTALLED)
 	$(VENV)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200)) $(ARGS)
 
@@ -32,8 +35,7 @@ check: $(INSTALLED)
 	$(VENV)/deptry .
 	$(VENV)/python -m pytest -q -m "not slow" tests/test_architecture.py tests/test_style.py tests/test_modules.py tests/docs
 
-# The native kernels under the address and undefined-behaviour sanitizers: their tests once more, but for those of the
-# compiler.
+# Runs the tests of the native kernels under the address and undefined-behaviour sanitizers, except tests of the build.
 check-native: $(INSTALLED)
 	CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" XDG_CACHE_HOME=$(CURDIR)/build/sanitized \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
@@ -45,16 +47,16 @@ check-native: $(INSTALLED)
 bench: .venv/.installed-bench-$(RELEASES)
 	$(VENV)/python -m bench $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
-# Every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl. ADD=build/bench/results.jsonl
-# takes over the rows of the newest commit in that file first.
+# Writes every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl.
+# ADD=build/bench/results.jsonl first adds the rows of the newest commit in that file.
 figures: $(INSTALLED)
 	PYTHONPATH=. $(VENV)/python scripts/figures.py $(if $(ADD),--add $(ADD))
 
-# Every library with its version and digests: to be run, and looked at, before a release.
+# Writes the version and the digests of every library. Run it, and review the changes, before a release.
 lock sbom: $(INSTALLED)
 	scripts/lock.sh $@ $(ARGS)
 
-# The documents and the reference as a site, which loads nothing from elsewhere: build/site.
+# Builds the documents and the reference as a site in build/site, which loads nothing from other hosts.
 site: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --quiet
 

@@ -1,15 +1,15 @@
-"""Measures a learner that catches up: with a backlog, and with a heap of labels that come a week after their answers.
+"""Measures how a learner catches up with a backlog, and with many labels that come a week after their answers.
 
-    answers and labels, written as a service would have --> Apache Kafka --> `lifelong learn` --> its own counts
+    answers and labels, written as a service would write them --> Apache Kafka --> `lifelong learn` --> its counters
     answers, and labels that come long after them --> Apache Kafka --> AnswerFinder --> labels with texts
 
-In the backlog each label lies some thousand answers behind its answer, as when labels come minutes late. The backlog is
-much longer than the learner's windows, so all of it is learnt only if labels are read no further than their answers.
+**Backlog.** Each label is some thousand answers behind its answer, as if labels came minutes late. The backlog is much
+longer than the learner's windows, so the learner learns all of it only if it reads labels no further than answers.
 
-The late labels are all sent at once. A pass over the answers takes as long as there are answers, however many labels
-are looked for. So the pace is measured with fewer answers than a week has, and the rows of a week are the answers of a
-week over that pace: no gap is skipped here, which a week with a high rate has. The time includes the reading of the
-labels, and sending them again.
+**Late labels.** All labels are sent at once. The search passes over all answers, and its time does not depend on the
+number of labels. So the rate is measured with fewer answers than a week has, and the rows of a week are computed from
+it. This is a pessimistic estimate: with the high rate of a real week the search could skip gaps. The time includes
+reading the labels and sending them again.
 """
 
 import os
@@ -24,7 +24,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bench.harness.case import Run
-from bench.harness.process import lifelong, stopping
+from bench.harness.process import lifelong_command, stopping
 from bench.harness.service import apache_kafka
 from bench.harness.texts import clinc150
 from evals.results.row import Row
@@ -33,7 +33,7 @@ from learner.config import LearnerConfig
 from learner.intake.answer_finder import AnswerFinder
 from learner.intake.late_labels import LateLabels
 from learner.intake.trust import LabelTrust
-from services.keys import ring_of, with_signing_key
+from services.keys import key_ring, with_signing_key
 from services.local import children
 from services.local.kafka import start_kafka
 from services.local.logfile import RotatingLog
@@ -49,7 +49,7 @@ from wire.timestamps import now_ms
 
 POLL_INTERVAL_S = 0.2
 IDLE_S = 60.0
-"""A learner whose counts do not change for so long has stopped reading."""
+"""If the learner's counters do not change for this many seconds, it has stopped reading."""
 
 FLUSH_S = 120.0
 
@@ -59,9 +59,9 @@ class BacklogSize:
     """The size of the backlog."""
 
     labels: int = 500_000
-    """The labels that came while the learner was away."""
+    """The number of labels that came while the learner was stopped."""
     behind: int = 5_000
-    """How many answers lie between an answer and its label."""
+    """The number of answers between an answer and its label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +74,23 @@ class CatchUp:
 
 def measure(run: Run) -> Iterator[Row]:
     size = run.sized(BacklogSize(), quick=BacklogSize(labels=5_000, behind=500))
-    caught = catch_up(size)
-    learnt = sum(caught.counts.get(name, 0) for name in ("learnt", "holdout"))
+    result = catch_up(size)
+    learnt = sum(result.counts.get(name, 0) for name in ("learnt", "holdout"))
     share = 100.0 * learnt / size.labels
     yield Row.of("backlog.labels", size.labels, "labels")
-    yield Row.of("backlog.pace", round(size.labels / caught.took_s), "labels/s")
+    yield Row.of("backlog.pace", round(size.labels / result.took_s), "labels/s")
     yield Row.of("backlog.learnt", round(share, 3), "% of the labels", goal=">= 99.9")
 
 
 def catch_up(size: BacklogSize) -> CatchUp:
-    """Lets a learner catch up with a backlog. Raises Skip where there is no Apache Kafka, or no data."""
+    """Lets a learner catch up with a backlog. Raises Skip without Apache Kafka or without data."""
     items = clinc150().train_items
     with own_servers() as settings, closing(open_store(settings)) as store:
         with closing(Bus(settings.bus, "backlog")) as bus:
             bus.create_topics()
-            _write(bus.publisher(), items, size, Receipts(*ring_of(settings).receipts))
+            _write(bus.publisher(), items, size, Receipts(*key_ring(settings).receipts))
         learner = children.start(
-            lifelong("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
+            lifelong_command("learn"), log=RotatingLog(settings.state_dir / "learner.log"), env=as_environment(settings)
         )
         try:
             return _watch(store.reports.learner, learner, size.labels)
@@ -114,12 +114,12 @@ def own_servers() -> Iterator[Settings]:
 
 
 def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, receipts: Receipts) -> None:
-    """Writes all answers and labels, in the order in which a service and a desk with a delay would write them."""
+    """Writes all answers and labels in the order in which a service and slow annotators would write them."""
     labels = deque[Feedback]()
     for number, item in enumerate(islice(cycle(items), size.labels)):
-        answer = answer_of(number, item, items, receipts)
+        answer = make_answer(number, item, items, receipts)
         publisher.send(answer)
-        labels.append(label_of(answer, item.label))
+        labels.append(make_label(answer, item.label))
         if len(labels) > size.behind:
             publisher.send(labels.popleft())
     for label in labels:
@@ -127,10 +127,10 @@ def _write(publisher: Publisher, items: list[StreamItem], size: BacklogSize, rec
     publisher.flush(FLUSH_S)
 
 
-def answer_of(
+def make_answer(
     number: int, item: StreamItem, items: list[StreamItem], receipts: Receipts, *, time_ms: int = 0
 ) -> Answer:
-    """Makes an answer as long as those of a service, with five scores and a receipt. Time 0: its number."""
+    """Makes an answer of realistic length, with five scores and a receipt. Without `time_ms` its number is its time."""
     event_id = f"backlog-{number:09d}"
     time_ms = time_ms or 1 + number
     verdicts = Verdicts(arm=STABLE, version=1, names=((1, name_hash(item.label)),))
@@ -152,7 +152,7 @@ def answer_of(
     )
 
 
-def label_of(answer: Answer, label: str) -> Feedback:
+def make_label(answer: Answer, label: str) -> Feedback:
     return Feedback(
         event_id=answer.event_id,
         event_source=answer.source,
@@ -166,11 +166,12 @@ def label_of(answer: Answer, label: str) -> Feedback:
 def _watch(
     read_report: Callable[[], LearnerReport | None], learner: subprocess.Popen[bytes], num_labels: int
 ) -> CatchUp:
-    """Polls the learner's reports until every label has met its answer, or the counts no longer change."""
+    """Polls the learner's reports until every label is matched with its answer, or the counters no longer change."""
     begun_s = changed_s = 0.0
     counts: dict[str, int] = {}
     while not _has_caught_up(counts, num_labels) and learner.poll() is None:
-        time.sleep(POLL_INTERVAL_S)  # a report comes without a notice
+        # Nothing notifies us of a new report.
+        time.sleep(POLL_INTERVAL_S)
         try:
             report = read_report()
         except StoreUnavailable:
@@ -187,7 +188,7 @@ def _watch(
 
 
 def _has_caught_up(counts: dict[str, int], num_labels: int) -> bool:
-    """Whether all labels were read, and none waits for its answer."""
+    """Returns whether all labels were read and none waits for its answer."""
     return counts.get("labels", 0) >= num_labels and not counts.get("parked", 0)
 
 
@@ -195,7 +196,7 @@ POLL_MS = 100
 LATE_FLUSH_S = 600.0
 WEEK_S = 604_800
 GOALS_S = {12: 600, 200: 7_200}
-"""By answers a second: in how many seconds those of a week are found."""
+"""Answers a second -> the goal for the time, in seconds, in which the answers of a week are searched."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -204,12 +205,12 @@ class LateSize:
 
     answers: int = 500_000
     labels: int = 26_551
-    """Labels of answers that are spread evenly over all of them."""
+    """The number of labels. Their answers are spread evenly over all answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """The counts of the late labels at the end, and the seconds from the first label to the last answer."""
+    """The counters of late labels at the end, and the seconds from the first label to the last answer."""
 
     counts: dict[str, int]
     took_s: float
@@ -217,38 +218,38 @@ class Search:
 
 def measure_late_labels(run: Run) -> Iterator[Row]:
     size = run.sized(LateSize(), quick=LateSize(answers=5_000, labels=500))
-    search = find(size)
+    search = find_late_labels(size)
     pace = size.answers / search.took_s
-    found = 100.0 * search.counts.get("late_found", 0) / size.labels
+    percent_found = 100.0 * search.counts.get("late_found", 0) / size.labels
     yield Row.of("late_labels.labels", size.labels, "labels")
     yield Row.of("late_labels.answers", size.answers, "answers")
     yield Row.of("late_labels.pace", round(pace), "answers/s")
-    yield Row.of("late_labels.found", round(found, 3), "% of the labels", goal=">= 100")
+    yield Row.of("late_labels.found", round(percent_found, 3), "% of the labels", goal=">= 100")
     for rate, goal_s in GOALS_S.items():
         week_s = round(WEEK_S * rate / pace)
         yield Row.of(f"late_labels.week_at_{rate}_per_s", week_s, "s", goal=f"<= {goal_s}")
 
 
-def find(size: LateSize) -> Search:
-    """Finds the answers of labels that were all sent at once. Raises Skip without Apache Kafka, or data."""
+def find_late_labels(size: LateSize) -> Search:
+    """Finds the answers of labels that were all sent at once. Raises Skip without Apache Kafka or without data."""
     items = clinc150().train_items
     with own_servers() as settings, closing(Bus(settings.bus, "late-labels")) as bus:
         bus.create_topics()
-        receipts = Receipts(*ring_of(settings).receipts)
+        receipts = Receipts(*key_ring(settings).receipts)
         publisher = bus.publisher()
         labels: list[Feedback] = []
         for number, item in enumerate(islice(cycle(items), size.answers)):
-            answer = answer_of(number, item, items, receipts, time_ms=now_ms())
+            answer = make_answer(number, item, items, receipts, time_ms=now_ms())
             publisher.send(answer)
             if number * size.labels // size.answers == len(labels):
-                labels.append(label_of(answer, item.label))
+                labels.append(make_label(answer, item.label))
         publisher.flush(LATE_FLUSH_S)
         publisher.send_all(labels, LATE_FLUSH_S)
-        return _searched(bus, receipts, len(labels))
+        return _search(bus, receipts, len(labels))
 
 
-def _searched(bus: Bus, receipts: Receipts, num_labels: int) -> Search:
-    """Reads the labels as the learner does, and waits until none is looked for any more."""
+def _search(bus: Bus, receipts: Receipts, num_labels: int) -> Search:
+    """Reads the labels as the learner does, until no label is searched for any more."""
     late = LateLabels()
     trust = LabelTrust(LearnerConfig(), receipts=receipts)
     finder = AnswerFinder(bus, late, trust, is_erased=lambda subject: False)

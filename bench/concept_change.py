@@ -1,10 +1,11 @@
-"""Measures how a learner follows classes that swap names, on CLINC150, through the whole learner without a service.
+"""Measures how a learner follows classes that swap names, on CLINC150, with the whole learner but without a service.
 
-    half of the labels, mixed --> 30 % of the classes get each other's names, in a circle --> the other half
-    beside it: a learner that begins at the swap, and one for which nothing changes
+    half of the labels, mixed --> 30 % of the classes exchange their names, in a circle --> the other half
+    compared with a learner that begins at the swap, and a learner without a swap
 
-Labels come from five sources in turn, so a change is believed. After 20 labels of each class since the swap and in the
-end, the changed classes are compared with the new learner's, and the others with those of the learner without a swap.
+Labels come from five sources in turn, so the learner believes a change. There are two comparisons: after 20 labels of
+each class since the swap, and at the end. The accuracy of the changed classes is compared with the learner that begins
+at the swap, the accuracy of the other classes with the learner without a swap.
 """
 
 import random
@@ -25,7 +26,10 @@ from learner.config import LearnerConfig
 
 @dataclass(frozen=True, slots=True)
 class SwappedNames:
-    """The training texts before and after the swap, and the test texts of both kinds of classes, named as after it."""
+    """The training texts before and after the swap, and the test texts of changed and other classes.
+
+    Test texts have their labels after the swap.
+    """
 
     classes: tuple[str, ...]
     before: Part[Texts]
@@ -34,8 +38,8 @@ class SwappedNames:
     other: Part[Texts]
 
 
-def swapped(stream: Stream, *, share: float, seed: int) -> SwappedNames:
-    """Returns a stream in which `share` of the classes, drawn by `seed`, have changed; 0: none has."""
+def swap_names(stream: Stream, *, share: float, seed: int) -> SwappedNames:
+    """Returns a stream in which a fraction `share` of the classes, drawn by `seed`, exchange their names."""
     rng = random.Random(f"{seed}/swap")
     train = stream.train_items
     test = stream.test_items
@@ -43,10 +47,10 @@ def swapped(stream: Stream, *, share: float, seed: int) -> SwappedNames:
     rng.shuffle(train)
     circle = rng.sample(classes, len(classes))[: max(round(share * len(classes)), 2)]
     names = dict(zip(circle, circle[1:] + circle[:1], strict=True)) if share else {}
-    row_of = {label: row for row, label in enumerate(classes)}
+    rows = {label: row for row, label in enumerate(classes)}
 
     def part(items: list[tuple[str, str]]) -> Part[Texts]:
-        return Part([text for text, _ in items], torch.tensor([row_of[label] for _, label in items]))
+        return Part([text for text, _ in items], torch.tensor([rows[label] for _, label in items]))
 
     half = len(train) // 2
     return SwappedNames(
@@ -59,12 +63,12 @@ def swapped(stream: Stream, *, share: float, seed: int) -> SwappedNames:
 
 
 EARLY = 20
-"""Labels of each class since the swap at the first comparison."""
+"""The number of labels of each class between the swap and the first comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """What is measured: the share of the classes that change, and the blocks of the encoder that are trained."""
+    """The fraction of classes that change, and the number of encoder blocks that are trained."""
 
     share: float = 0.3
     seed: int = 0
@@ -75,14 +79,14 @@ def measure(run: Run) -> Iterator[Row]:
     size = run.sized(Size())
     stream = clinc150(size.seed)
     torch.set_num_threads(1)
-    swap = swapped(stream, share=size.share, seed=size.seed)
-    stable = swapped(stream, share=0.0, seed=size.seed)
+    swap = swap_names(stream, share=size.share, seed=size.seed)
+    stable = swap_names(stream, share=0.0, seed=size.seed)
     config = LearnerConfig(trainable_layers=size.trainable_layers)
     yield from compare(swap, stable, lambda: WholeLearner(config, "minilm-l6", swap.classes))
 
 
 def compare(swap: SwappedNames, stable: SwappedNames, make: Callable[[], WholeLearner]) -> Iterator[Row]:
-    """Compares three learners that `make` returns: ours, one that begins at the swap, and one without a swap."""
+    """Compares three learners that `make` makes: ours, one that begins at the swap, and one without a swap."""
     ours = make()
     new = make()
     unchanged = make()
@@ -92,11 +96,11 @@ def compare(swap: SwappedNames, stable: SwappedNames, make: Callable[[], WholeLe
     for name, places in (("early", slice(num_early)), ("end", slice(num_early, None))):
         for learner, part in ((ours, swap.after), (new, swap.after), (unchanged, stable.after)):
             learner.learn_many(Part(part.inputs[places], part.labels_N[places]))
-        of_new = accuracy(new, swap.changed)
-        found = accuracy(ours, swap.changed)
-        new_learner = Peer("a new learner", round(of_new, 2))
-        yield Row.of(f"concept_change.{name}.changed", round(found, 2), "%", peers=(new_learner,))
-        yield _points(f"concept_change.{name}.behind_new", of_new - found, "<= 1")
+        new_accuracy = accuracy(new, swap.changed)
+        our_accuracy = accuracy(ours, swap.changed)
+        new_learner = Peer("a new learner", round(new_accuracy, 2))
+        yield Row.of(f"concept_change.{name}.changed", round(our_accuracy, 2), "%", peers=(new_learner,))
+        yield _points(f"concept_change.{name}.behind_new", new_accuracy - our_accuracy, "<= 1")
         lost = accuracy(unchanged, swap.other) - accuracy(ours, swap.other)
         yield _points(f"concept_change.{name}.others_lost", lost, "<= 0.3")
     num_false = unchanged.num_concept_changes

@@ -1,12 +1,12 @@
-"""Measures whole runs of `lifelong demo`, watched from outside: their figures, memory, and first answer.
+"""Measures whole runs of `lifelong demo`, observed from outside: their figures, memory, and first answer.
 
-    support            as `make demo` runs it: a support stream on a service that knows nothing
+    support            as `make demo` runs it: a support stream on a service that has learnt nothing
     clinc_continual    CLINC150, domain by domain through the live service at INT8
 
-The support stream's test items are of two kinds: some were written one by one, the others are made of templates that
-are learnt, too. On CLINC150 the goal of the time from a label to an answer that learnt it is the stable arm's, which
-most of the traffic sees. The time to the first answer includes starting everything; the memory is that of all processes
-at their peak.
+The support stream has two kinds of test items: some were written one by one, the others are made from the templates of
+the training items. On CLINC150 the goal for the time from a label to an answer that has learnt it applies to the stable
+arm, which gets most of the traffic. The time to the first answer includes starting all programs. The memory is the peak
+of all processes together.
 """
 
 import json
@@ -30,7 +30,7 @@ from wire.threads import BackgroundThread
 
 POLL_INTERVAL_S = 2.0
 LIMIT_S = 900.0
-"""How long the run may take."""
+"""The time limit of a run."""
 
 TOLD_CHARS = 2000
 FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
@@ -43,14 +43,14 @@ class DemoRun:
     figures: dict[str, Any]
     """The figures that the demo writes."""
     first_answer_s: float | None
-    """Seconds from the command to the first answer."""
+    """The seconds from the start of the command to the first answer."""
     peak_bytes: int
-    """The most memory of all processes together (PSS)."""
+    """The peak memory of all processes together (PSS)."""
     took_s: float
 
 
 def run_clinc150() -> DemoRun:
-    """Runs the demo on CLINC150. Raises Skip where there is no data, and NoResult."""
+    """Runs the demo on CLINC150. Raises Skip without data, and NoResult if the demo fails."""
     clinc150()
     return run_demo("--data", "clinc150")
 
@@ -58,7 +58,7 @@ def run_clinc150() -> DemoRun:
 def run_demo(*arguments: str) -> DemoRun:
     """Runs the demo with these arguments.
 
-    Raises NoResult where the demo did not come to its end, or where something had to be started again.
+    Raises NoResult if the demo does not finish, or if a program or a replica was restarted.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
@@ -81,12 +81,12 @@ def run_demo(*arguments: str) -> DemoRun:
         first_answer_s = float(match.group(1)) if match else None
         figures = json.loads(out.read_text())
         if num := figures["restarts"]:
-            raise NoResult(f"lifelong demo: {num} times a program or a replica was started again")
+            raise NoResult(f"lifelong demo: programs or replicas were restarted {num} times")
         return DemoRun(figures, first_answer_s, peak_bytes, took_s)
 
 
 def _await_end(demo: subprocess.Popen[bytes]) -> bool:
-    """Waits until the demo ends by itself; returns False where it was ended after LIMIT_S."""
+    """Waits until the demo ends. Returns False if it had to be terminated after LIMIT_S."""
     try:
         demo.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -112,7 +112,7 @@ class PeakMemory:
         return self._bytes
 
     def _sample(self) -> None:
-        """Samples.
+        """Samples the memory.
 
         consumes: the process table; produces: the peak; waits for: two seconds; unblocked by: `stop`
         """
@@ -139,7 +139,7 @@ def measure_clinc150(run: Run) -> Iterator[Row]:
 
 
 def percent_at_int8(precisions: Mapping[str, int]) -> float:
-    """Returns how many of the answers were given in INT8; a service may also answer in INT4.
+    """Returns the percentage of answers that were computed in INT8; a service may also answer in INT4.
 
     >>> percent_at_int8({"int8": 3, "int4": 1})
     75.0
@@ -156,13 +156,13 @@ def measure_support(run: Run) -> Iterator[Row]:
     figures = done.figures
     by_kind = figures["accuracy_by_kind"]
     latency = figures["latency_ms"]
-    known = figures["prequential"]
+    accuracies = figures["prequential"]
     live = figures["label_to_live_s"]
     yield Row.of("demo.accuracy_written", by_kind[WRITTEN], "%")
     yield Row.of("demo.accuracy_made", by_kind[MADE], "%")
     yield Row.of("demo.first_seen", figures["accuracy_first_seen"], "%")
-    yield Row.of("demo.oracle", known["oracle"], "%")
-    yield Row.of("demo.ratio", known["ratio"], "of the oracle", goal=">= 1")
+    yield Row.of("demo.oracle", accuracies["oracle"], "%")
+    yield Row.of("demo.ratio", accuracies["ratio"], "of the oracle", goal=">= 1")
     yield Row.of("demo.stable_p50", live["stable_p50"], "s, label to live")
     yield Row.of("demo.stable_p95", live["stable_p95"], "s, label to live")
     yield Row.of("demo.latency_p99", latency["p99"], "ms")

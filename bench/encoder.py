@@ -1,18 +1,20 @@
-"""The encoder alone, ours against the best of others on the same weights and texts, and against the machine.
+"""Measures the encoder alone, compared with the best peers on the same weights and texts, and with the hardware limit.
 
-    one thread: every work is raced; INT4 against INT8        all threads: 64 real texts; one of us against two
-    then: what packing a whole version takes
+    one thread: every workload is raced; INT4 against INT8
+    all threads: 64 real texts; one process with all threads against one process for each core
+    then: the time to pack a whole version
 
-Timed from token ids to vectors, layout or padding included; tokenising is the same for all and is not. "Equal
-accuracy" is a mean cosine to full precision of 0.999, or ours where ours is lower. The floor of a work is the least
-time that its matrices take on this machine (bench/hardware_limit.py), which is measured in the same minutes.
+**Timing.** An encoder is timed from token ids to vectors, layout or padding included. Tokenization is the same for all
+and is not included. "Equal accuracy" is a mean cosine to full precision of at least 0.999, or of at least ours if ours
+is lower. The floor of a workload is the least time of its matrices on this machine (bench/hardware_limit.py), which is
+measured within the same minutes.
 
-A goal against peers is judged only where all of them ran, each with the best of all its settings. A peer whose
-precision the processor would emulate is no contender: it is left out, and the row says so. Where all benchmarks run,
-peers are started, compiled and searched for PEERS_S at most; those that are not ready then are missing. What was made
-and tried until then is remembered, so that the next call goes on from there.
+**Peers.** A goal against peers is judged only if all peers ran, each with the best of all its settings. A peer whose
+precision the processor would emulate is left out, and the row's note says so. If all benchmarks run, peers are started,
+compiled and searched for at most PEERS_S; peers that are not ready then are missing. Exported models and tried settings
+are kept, so that the next call continues from there.
 
-Rejected: a mean over many turns. Whatever else runs here only ever adds time, and not to all alike.
+Rejected: a mean over many turns. Other processes only add time, and not equally to all encoders.
 """
 
 import statistics
@@ -26,7 +28,7 @@ from rich.console import Console
 from bench.harness.case import Run
 from bench.harness.process import PeerFailed, run_module
 from bench.peers.engines import OURS, OURS_INT4, PEAK, PEERS, READ
-from bench.peers.field import Field, Runner, Say, prepared, started
+from bench.peers.field import Field, Runner, Say, prepare_all, running_encoders
 from bench.peers.race import Race, disturbance, summary
 from bench.peers.workloads import EIGHT_LONG, NATURAL, ONE_LONG, ONE_SHORT, ONE_TOKEN, SHORT, WORKLOADS, Workload
 from evals.results.row import Gaps, Peer, Row
@@ -42,7 +44,10 @@ PEERS_S = 240.0
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """How often as fast as the fastest peer, and as the best of equal accuracy; and the floor over our time, in %."""
+    """The goals of a workload: our speed over the fastest peer's and over the fastest accurate peer's, and the floor.
+
+    `floor` is the goal for the hardware limit over our time, in percent.
+    """
 
     fastest: float | None = None
     accurate: float | None = None
@@ -60,31 +65,32 @@ GOALS: Mapping[Workload, Goals] = {
 
 @dataclass(frozen=True, slots=True)
 class MachineLimits:
-    """The limits of the machine: INT8 operations a second, by which layer, and the time to read all matrices."""
+    """The limits of the machine: INT8 operations a second, the layer that reached them, and the time to read all
+    matrices."""
 
     peak_per_s: float
     peak_of: str
     read_ms: float
 
     def floor_ms(self, operations: int) -> float:
-        """The least time that so many operations with all matrices take."""
+        """Returns the least time, in ms, of `operations` operations with all matrices."""
         return max(1e3 * operations / self.peak_per_s, self.read_ms)
 
     def limit(self, operations: int) -> str:
-        """Returns what that time is the time of."""
+        """Returns which limit `floor_ms` is: the peak's layer, or reading all matrices."""
         return self.peak_of if self.floor_ms(operations) > self.read_ms else "reading all matrices"
 
 
 def measure(run: Run) -> Iterator[Row]:
     deadline_s = run.deadline_s(PEERS_S)
-    with started((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, run.say, deadline_s) as field:
-        yield from _raced(field, WORKLOADS, run.say)
+    with running_encoders((OURS, OURS_INT4, PEAK, READ, *PEERS), 1, run.say, deadline_s) as field:
+        yield from _race_all(field, WORKLOADS, run.say)
         for work in INT4_TIME:
             eight, four = (field.runners[name].prepare(work) for name in (OURS, OURS_INT4))
             yield _int4(Race(work, eight, (four,)))
     if (num_threads := num_cores()) > 1:
-        with started((OURS, PEAK, READ, *PEERS), num_threads, run.say, deadline_s) as field:
-            yield from _raced(field, (NATURAL,), run.say)
+        with running_encoders((OURS, PEAK, READ, *PEERS), num_threads, run.say, deadline_s) as field:
+            yield from _race_all(field, (NATURAL,), run.say)
             yield _replicas(field.runners[OURS])
     packed = run_module("bench.peers.ours", "swap")
     yield Row.of("encoder.swap", round(packed["ms"], 1), "ms to pack all", goal="<= 100")
@@ -92,28 +98,28 @@ def measure(run: Run) -> Iterator[Row]:
     yield Row.of("encoder.int4.memory", share, "x INT8", goal="<= 0.53")
 
 
-def _raced(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
-    """Races the works, and yields the rows of each when its race is over; those of the floors when all are."""
+def _race_all(field: Field, works: Sequence[Workload], say: Say) -> Iterator[Row]:
+    """Races the workloads. Yields the rows of each after its race, and the rows of the floors after all races."""
     runners = field.runners
     num_threads = runners[OURS].num_threads
     peak, read = (runners[name].prepare(works[0]) for name in (PEAK, READ))
     races: list[Race] = []
     for work in works:
-        say(f"encoder: {work.name}: encoders are prepared ...")
-        entries, broken = prepared(field, work, say)
+        say(f"encoder: {work.name}: preparing encoders ...")
+        entries, broken = prepare_all(field, work, say)
         race = Race(work, entries[OURS], tuple(entries[name] for name in PEERS if name in entries))
         peak.run()
         race.run()
         peak.run()
         read.run()
         races.append(race)
-        for name, why in race.broken.items():
-            say(f"encoder: {name}: broke at {work.name}: {why}")
+        for name, reason in race.broken.items():
+            say(f"encoder: {name}: broke at {work.name}: {reason}")
         missing = (*field.missing, *broken, *race.broken)
         yield from _rows(race, _name(work.name, num_threads), missing=missing, note=field.note)
     Console(width=140).print(summary(races))
     if num_threads == 1 and (times := disturbance(races)) > DISTURBED:
-        say(f"Others were at work: a turn took {times:.2f} times its processor's time, which is what counts.")
+        say(f"Other processes were running: a turn took {times:.2f} times its processor time. Processor time counts.")
     limits = MachineLimits(peak.operations / (1e-3 * peak.best_ms), peak.how, read.best_ms)
     for race in races:
         yield _floor(race, _name(race.workload.name, num_threads), limits)
@@ -148,18 +154,18 @@ def _floor(race: Race, name: str, limits: MachineLimits) -> Row:
 
 
 def _int4(race: Race) -> Row:
-    """Times our two precisions in turns. Raises PeerFailed where INT4 breaks: it is no peer that may be missing."""
+    """Times our two precisions in turns. Raises PeerFailed if INT4 breaks: our own encoder must not be missing."""
     (four,) = race.peers
     race.run()
-    for name, why in race.broken.items():
-        raise PeerFailed(f"{name} broke at {race.workload.name}: {why}")
+    for name, reason in race.broken.items():
+        raise PeerFailed(f"{name} broke at {race.workload.name}: {reason}")
     value = round(four.ms / race.ours.ms, 2)
     goal = INT4_TIME[race.workload]
     return Row.of(f"encoder.int4.{race.workload.name}", value, "x INT8's time", goal=goal)
 
 
 def _replicas(one: Runner) -> Row:
-    """Measures one process of one thread for each core, all at once, against one process with all threads."""
+    """Compares one single-threaded process for each core, all running at once, with one process with all threads."""
     num = one.num_threads
     with ExitStack() as stack:
         many = [stack.enter_context(closing(Runner(OURS, 1))) for _ in range(num)]

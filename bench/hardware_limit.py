@@ -1,10 +1,13 @@
-"""The least time that the encoder's matrices take here: to be multiplied, or to be read, whichever is longer.
+"""Measures the hardware limit of the encoder's matrices: the time to multiply or to read them, whichever is longer.
 
-Both limits are measured in turns with the encoders. The peak is that of the faster INT8 layer, `torch._int_mm` (bare:
-nothing is quantized, nothing is added) or our own, on a feed-forward layer with as many rows at a time as both are best
-with: what comes out still fits into the near caches. It is no limit of the processor: the rows say whose it is. Reading
-is a maximum over as many bytes as all matrices have: where they do not fit into those caches and the processor
-multiplies fast, a text of a few tokens waits for them.
+Both limits are measured in turns with the encoders.
+
+**Peak.** The rate of the faster INT8 layer: `torch._int_mm`, which only multiplies, or our own layer. It is measured on
+a feed-forward layer with the number of rows at which both are fastest, because the output still fits into the near
+caches. It is a limit of software, not of the processor, so the rows name the layer.
+
+**Reading.** The time of a maximum over as many bytes as all matrices have. If the matrices do not fit into the near
+caches and the processor multiplies fast, a text of a few tokens is limited by reading them.
 """
 
 from collections.abc import Callable
@@ -23,7 +26,8 @@ ROWS = 256
 NUM_IN = 384
 NUM_OUT = 1536
 PARTS = 8
-TRIES = 30  # threads of Python's begin at different moments, which costs a call a third of its time or nothing
+# Python threads start at different moments, which costs a call up to a third of its time. The best of TRIES counts.
+TRIES = 30
 OPERATIONS = 2 * PARTS * ROWS * NUM_IN * NUM_OUT
 
 
@@ -35,7 +39,7 @@ def num_weights(config: StrataConfig) -> int:
 
 
 def operations(config: StrataConfig, token_ids: TokenIds) -> int:
-    """Counts two operations for each token and weight of the blocks; those of attention are not counted."""
+    """Counts two operations for each token and weight of the blocks. Operations of attention are not counted."""
     return 2 * sum(map(len, token_ids)) * num_weights(config)
 
 
@@ -43,7 +47,7 @@ Part: TypeAlias = Callable[[], torch.Tensor]
 
 
 class PeakEngine:
-    """Does OPERATIONS a call, whatever it is prepared for."""
+    """Does OPERATIONS INT8 operations a call, independently of the batch that it is prepared for."""
 
     def __init__(self, num_threads: int) -> None:
         torch.set_num_threads(num_threads)
@@ -55,37 +59,38 @@ class PeakEngine:
         q_MK = x_MK.mul(40).round().clamp(-127, 127).to(torch.int8)
         packed = pack(q_NK, torch.ones(NUM_OUT))
         w_KN = q_NK.t()
-        self._ways = {
-            "torch._int_mm": lambda: _repeated(lambda: torch._int_mm(q_MK, w_KN), PARTS),  # it has all threads
-            "our own layer": lambda: self._shared(lambda: linear_i8(x_MK, packed)),
+        # `torch._int_mm` uses all threads of torch; our layer is called from several threads.
+        self._layers = {
+            "torch._int_mm": lambda: _repeat(lambda: torch._int_mm(q_MK, w_KN), PARTS),
+            "our own layer": lambda: self._run_on_threads(lambda: linear_i8(x_MK, packed)),
         }
 
-    def _shared(self, part: Part) -> torch.Tensor:
-        """PARTS of them on all threads."""
+    def _run_on_threads(self, part: Part) -> torch.Tensor:
+        """Runs `part` PARTS times, spread over all threads."""
         threads = self._num_threads
         shares = [len(range(first, PARTS, threads)) for first in range(threads)]
-        *_, last = self._threads.map(lambda share: _repeated(part, share), shares)
+        *_, last = self._threads.map(lambda share: _repeat(part, share), shares)
         return last
 
     def prepare(self, token_ids: TokenIds) -> Prepared:
-        seconds = {min(best_s(way, self._clock) for _ in range(TRIES)): name for name, way in self._ways.items()}
+        seconds = {min(best_s(layer, self._clock) for _ in range(TRIES)): name for name, layer in self._layers.items()}
         name = seconds[min(seconds)]
 
         def work(token_ids: TokenIds) -> npt.NDArray[np.float32]:
-            y_MN: npt.NDArray[np.float32] = self._ways[name]().numpy()
+            y_MN: npt.NDArray[np.float32] = self._layers[name]().numpy()
             return y_MN
 
         return Prepared(f"{name}, {PARTS} times {ROWS} x {NUM_IN} x {NUM_OUT}", work)
 
 
-def _repeated(part: Part, times: int) -> torch.Tensor:
+def _repeat(part: Part, times: int) -> torch.Tensor:
     for _ in range(times - 1):
         part()
     return part()
 
 
 class ReadEngine:
-    """Reads as many bytes a call as the blocks of `config` have, on the threads that torch has."""
+    """Reads as many bytes a call as the blocks of `config` have in INT8, on the threads of torch."""
 
     def __init__(self, config: StrataConfig, num_threads: int) -> None:
         torch.set_num_threads(num_threads)

@@ -2,14 +2,15 @@
 
     python -m bench.head_update CLASSES
 
-Texts are random unit vectors around the direction of their class; their random features are the head's. The base knows
-PER_CLASS labels of each class on average: at most MAX_TEXTS texts, each counted as often as needed. Then batches of 20
-labels come until there are as many rows as there may be, as an update costs more the more rows there are. An update is
-what a publication does: V, K and residuals of the new rows, the solution, and the weights of all classes.
+Texts are random unit vectors around the direction of their class, with the head's random features. The base has learnt
+PER_CLASS labels of each class on average, from at most MAX_TEXTS texts, each of which may count several times. Then
+batches of 20 labels come until the head has its maximum number of rows, because the cost of an update grows with the
+number of rows. An update does what a publication does: it computes V, K and residuals of the new rows, the solution,
+and the weights of all classes.
 
-Prints, as JSON: the median milliseconds of an update and of the solve, and the update's share of the machine's limit.
-The limit is the time of its operations at the rate of the fastest float32 product here, or that of reading the factor
-and the weights, whichever is longer.
+Prints, as JSON, the median milliseconds of an update and of the solve, and the hardware limit over the time of an
+update, in percent. The limit is the time of the operations at the rate of the fastest float32 product on this machine,
+or the time to read the factor and the weights, whichever is longer.
 """
 
 import json
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.timing import seconds_of
+from bench.harness.timing import elapsed_s
 from evals.results.row import Peer, Row
 from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid, ridge_penalty
@@ -33,7 +34,7 @@ from model.head import features, projection
 from model.kinds import Entries
 
 GOAL_MS = {150: 12, 10_000: 60}
-"""The most milliseconds for 20 labels, by the number of classes."""
+"""Number of classes -> the goal for 20 labels, in milliseconds."""
 
 
 def measure(run: Run) -> Iterator[Row]:
@@ -55,13 +56,13 @@ BATCH = 20
 BATCHES = MAX_ROWS // BATCH
 REPEATS = 5
 SPREAD = 0.8
-"""The length of what a text adds to the unit vector of its class: its cosine to it is about 0.8."""
+"""The length of the random vector that a text adds to the unit vector of its class. Their cosine is about 0.8."""
 
 CONFIG = StrataConfig(vocab=1, d_model=384, n_layers=1, n_heads=1, d_ff=1)
 
 
 class TextDraws:
-    """Draws texts: their features, and the classes that they are of."""
+    """Draws random texts: their features and their classes."""
 
     def __init__(self, num_classes: int) -> None:
         self._rng = torch.Generator().manual_seed(0)
@@ -87,14 +88,14 @@ def main(num_classes: int) -> None:
     sums_CR = times * torch.zeros(num_classes, CONFIG.head_features).index_add_(0, rows_N, phi_NR).double()
     gram_RR = times * (phi_NR.T @ phi_NR).double()
     equations = NormalEquations.of(gram_RR, sums_CR, ridge_penalty(num_labels, ridge=0.01))
-    solve_s = seconds_of(equations.solve)
+    solve_s = elapsed_s(equations.solve)
     base = equations.solve()
     batches = [texts.draw(BATCH) for _ in range(BATCHES)]
     times_s: list[float] = []
     for _ in range(REPEATS):
         head = IncrementalHead(base)
         for phi_BR, rows_B in batches:
-            times_s.append(seconds_of(partial(update, head, phi_BR, rows_B)))
+            times_s.append(elapsed_s(partial(update, head, phi_BR, rows_B)))
     limit_s, limit = _limit(base)
     measured = {
         "update_ms": round(1e3 * median(times_s), 2),
@@ -112,7 +113,10 @@ def update(head: IncrementalHead, phi_BR: Tensor, rows_B: Tensor) -> Tensor:
 
 
 def operations(num_classes: int) -> int:
-    """Counts those of an update at half of the rows: two for a product and its sum, and 2 N^3 for an inverse."""
+    """Counts the operations of an update with half of the maximum rows.
+
+    A product and its sum are two operations, and an inverse of N rows is 2 N^3.
+    """
     num_features = CONFIG.head_features
     num_rows = MAX_ROWS // 2
     new_rows = BATCH * (2 * num_features**2 + 4 * num_rows * num_features + 2 * num_features * num_classes)
@@ -121,13 +125,16 @@ def operations(num_classes: int) -> int:
 
 
 def _limit(base: BaseSolution) -> tuple[float, str]:
-    """Returns the least seconds of a mean update here, and what bounds it. Both solves read half of the factor."""
+    """Returns the least time of a mean update on this machine, in seconds, and a description of the limit.
+
+    Each of the two solves reads half of the factor.
+    """
     num_operations = operations(len(base.weights_CR))
     a_MK = torch.randn(1024, 2048)
     b_KN = torch.randn(2048, 2048)
-    peak_s = min(seconds_of(partial(torch.mm, a_MK, b_KN)) for _ in range(2 * REPEATS))
+    peak_s = min(elapsed_s(partial(torch.mm, a_MK, b_KN)) for _ in range(2 * REPEATS))
     multiply_s = num_operations * peak_s / (2 * 1024 * 2048 * 2048)
-    reads_s = [min(seconds_of(part.amax) for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
+    reads_s = [min(elapsed_s(part.amax) for _ in range(2 * REPEATS)) for part in (base.factor_RR, base.weights_CR)]
     read_s = sum(reads_s)
     if multiply_s > read_s:
         return multiply_s, f"{num_operations / 1e6:.0f} MFLOP take {1e3 * multiply_s:.1f} ms"

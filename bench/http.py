@@ -1,11 +1,11 @@
-"""Requests a second over HTTP and gRPC, and their latency: our service, and five servers of others on the same model.
+"""Measures throughput and latency over HTTP and gRPC: our service, and five other servers with the same model.
 
     for each number of clients (1, 32, 64), with one text and with 16 in a request: our service, then each peer in turn
 
-MiniLM-L6 in INT8 with a head of 150 classes, on all cores of the machine, which the clients use, too. Connections are
-kept open; a client sends its next request when it has the answer to the last one. Ours is the whole service, in which
-every answer is also written to disk and published to Kafka; the peers only answer. The goals are held against the best
-peer of the same call. Over gRPC the client library of Python takes more of the processor than the server does.
+The model is MiniLM-L6 in INT8 with a head of 150 classes, on all cores of the machine, which the clients share.
+Connections are kept open, and a client sends its next request after the answer to the last one. Our service also writes
+every answer to disk and publishes it to Kafka, while the peers only answer. Our figures are compared with the best peer
+of the same call. Over gRPC, Python's client library takes more processor time than the server.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from bench.harness.service import changed_environment, running_service
 from bench.harness.texts import some_texts
 from bench.http_load import Load, over_grpc, over_http, post
 from bench.peers.exported import cached, folder
-from bench.peers.http_servers import PEERS, HttpPeer, batches_of, started, tensor_body
+from bench.peers.http_servers import PEERS, HttpPeer, running_peer, split_batches, tensor_body
 from bench.peers.onnx_peers import fused_int8
 from evals.results.row import Gaps, NoResult, Peer, Row
 from model.bert import load_encoder
@@ -34,10 +34,10 @@ BATCHES = {"one": 1, "batch16": 16}
 RATE_GOAL = ">= 2x"
 P99_GOAL = "<= 1x"
 JUDGED = (32, 64)
-"""The numbers of clients at which there are goals."""
+"""The numbers of clients that have goals."""
 
 Point = tuple[str, int]
-"""What a request has (a name of BATCHES), and how many clients send it."""
+"""A measuring point: the batch in a request (a name of BATCHES), and the number of clients."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,17 +45,18 @@ class HttpSize:
     """The size of the benchmark."""
 
     seconds: float = 10.0
-    """How long each point is measured."""
+    """The duration of each point's measurement."""
     clients: str = "1 32 64"
+    """Numbers of clients, split at spaces."""
     peers: str = ""
-    """Parts of the names of peers, such as `LitServe BentoML`; empty: all."""
+    """Parts of peers' names, split at spaces, for example `LitServe BentoML`. Empty means all peers."""
 
     @property
     def points(self) -> list[Point]:
         return [*product(BATCHES, map(int, self.clients.split()))]
 
     @property
-    def chosen(self) -> list[HttpPeer]:
+    def selected_peers(self) -> list[HttpPeer]:
         parts = self.peers.split() or [""]
         return [peer for peer in PEERS if any(map(peer.name.__contains__, parts))]
 
@@ -68,51 +69,53 @@ def measure(run: Run) -> Iterator[Row]:
         port = service.settings.serving.http_port
         ours = _points(size, lambda batch: _predict_requests(port, texts, batch), port)
         rest = _points(size, lambda batch: _v2_requests(port, texts, batch), port)
-        over = _grpc(size, grpc_port, texts)
+        grpc = _grpc(size, grpc_port, texts)
         service.check()
     peers: dict[str, Mapping[Point, Load]] = {}
     missing: list[str] = []
-    for peer in size.chosen:
+    for peer in size.selected_peers:
         run.say(f"http: {peer.name} ...")
         try:
-            with started(peer, model_folder(), texts) as peer_port:
+            with running_peer(peer, model_folder(), texts) as peer_port:
                 peers[peer.name] = _peer_points(size, peer, peer_port, texts)
-        except NoResult as why:
-            run.say(f"http: {peer.name}: missing: {why}")
+        except NoResult as error:
+            run.say(f"http: {peer.name}: missing: {error}")
             missing.append(peer.name)
-    missing += [peer.name for peer in PEERS if peer not in size.chosen]
+    missing += [peer.name for peer in PEERS if peer not in size.selected_peers]
     yield from rows(ours, peers, missing)
-    yield from grpc_rows(over, rest)
+    yield from grpc_rows(grpc, rest)
 
 
 def rows(
     ours: Mapping[Point, Load], peers: Mapping[str, Mapping[Point, Load]], missing: Sequence[str]
 ) -> Iterator[Row]:
-    """Yields the rate and the latency of each point beside those of the peers, the best one first."""
+    """Yields the rate and the latency of each point, compared with the peers, the best peer first."""
     gaps = Gaps(missing=(*missing,))
     for (name, clients), load in ours.items():
-        at = {peer: loads[name, clients] for peer, loads in peers.items()}
-        rates = sorted((Peer(peer, each.requests_per_s) for peer, each in at.items()), key=lambda peer: -peer.value)
-        late = sorted((Peer(peer, each.p99_ms) for peer, each in at.items()), key=lambda peer: peer.value)
+        peer_loads = {peer: loads[name, clients] for peer, loads in peers.items()}
+        rates = [Peer(peer, each.requests_per_s) for peer, each in peer_loads.items()]
+        latencies = [Peer(peer, each.p99_ms) for peer, each in peer_loads.items()]
+        rates.sort(key=lambda peer: -peer.value)
+        latencies.sort(key=lambda peer: peer.value)
         is_judged = clients in JUDGED
         figures = (
             ("", load.requests_per_s, "requests/s", RATE_GOAL, rates),
-            (".p99", load.p99_ms, "ms", P99_GOAL, late),
+            (".p99", load.p99_ms, "ms", P99_GOAL, latencies),
         )
-        for suffix, value, unit, goal, beside in figures:
+        for suffix, value, unit, goal, sorted_peers in figures:
             yield Row.of(
                 f"http.{name}.{clients}_clients{suffix}",
                 value,
                 unit,
                 goal=goal if is_judged else None,
-                peers=(*beside,),
+                peers=tuple(sorted_peers),
                 gaps=gaps,
             )
 
 
-def grpc_rows(over: Mapping[Point, Load], rest: Mapping[Point, Load]) -> Iterator[Row]:
-    """Yields the rate over gRPC beside that of the same protocol in REST."""
-    for (name, clients), load in over.items():
+def grpc_rows(grpc: Mapping[Point, Load], rest: Mapping[Point, Load]) -> Iterator[Row]:
+    """Yields the rate over gRPC, compared with the rate of the same protocol over REST."""
+    for (name, clients), load in grpc.items():
         peer = Peer("ours, the same in REST", rest[name, clients].requests_per_s)
         goal = ">= 1x" if clients in JUDGED else None
         yield Row.of(f"http.grpc.{name}.{clients}_clients", load.requests_per_s, "requests/s", goal=goal, peers=(peer,))
@@ -138,15 +141,15 @@ def _copy(source: Path, path: Path) -> None:
 
 @contextmanager
 def _grpc_port() -> Iterator[int]:
-    """Lets the next service listen for gRPC, too."""
+    """Makes services that start until exit listen for gRPC, too; yields the port."""
     port = free_port()
     with changed_environment(**{variable_of("serving.grpc_port"): str(port)}):
         yield port
 
 
-def _points(size: HttpSize, requests_of: Callable[[int], list[bytes]], port: int) -> dict[Point, Load]:
+def _points(size: HttpSize, make_requests: Callable[[int], list[bytes]], port: int) -> dict[Point, Load]:
     return {
-        (name, clients): over_http(port, requests_of(BATCHES[name]), num_clients=clients, seconds=size.seconds)
+        (name, clients): over_http(port, make_requests(BATCHES[name]), num_clients=clients, seconds=size.seconds)
         for name, clients in size.points
     }
 
@@ -157,11 +160,11 @@ def _peer_points(size: HttpSize, peer: HttpPeer, port: int, texts: Sequence[str]
 
 def _predict_requests(port: int, texts: Sequence[str], batch: int) -> list[bytes]:
     events = [{"text": text} for text in texts]
-    return [post("/v1/predict", {"events": each}, port=port) for each in batches_of(events, batch)]
+    return [post("/v1/predict", {"events": each}, port=port) for each in split_batches(events, batch)]
 
 
 def _v2_requests(port: int, texts: Sequence[str], batch: int) -> list[bytes]:
-    return [post("/v2/models/lifelong/infer", tensor_body(each), port=port) for each in batches_of(texts, batch)]
+    return [post("/v2/models/lifelong/infer", tensor_body(each), port=port) for each in split_batches(texts, batch)]
 
 
 def _grpc(size: HttpSize, port: int, texts: Sequence[str]) -> dict[Point, Load]:
@@ -170,7 +173,7 @@ def _grpc(size: HttpSize, port: int, texts: Sequence[str]) -> dict[Point, Load]:
     loads: dict[Point, Load] = {}
     for name, clients in size.points:
         requests: list[bytes] = []
-        for each in batches_of(texts, BATCHES[name]):
+        for each in split_batches(texts, BATCHES[name]):
             request = message("ModelInferRequest")(model_name="lifelong")
             text = request.inputs.add(name="text", datatype="BYTES", shape=[len(each)])
             text.contents.bytes_contents.extend(value.encode() for value in each)

@@ -1,9 +1,9 @@
-"""A closed loop of clients over HTTP or gRPC: each sends its next request when it has the response to the last one.
+"""Generates load over HTTP or gRPC in a closed loop: each client sends its next request after the last response.
 
     request (bytes, made once) --num connections, keep-alive--> responses --> requests a second, latency
 
-It shares the machine with the server, like the clients of all sides here, so it does as little as it can: a request is
-made once, and of a response only the length is parsed.
+The load generator shares the machine with the server, so it does as little work as possible: requests are encoded once,
+and only the length of a response is parsed. All servers are measured by the same clients.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the clients have seen. A request may be of several items."""
+    """The throughput and the latency of requests. A request may have several items."""
 
     requests_per_s: float
     p50_ms: float
     p99_ms: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float], *, lasted_s: float) -> "Load":
-        """Returns the figures of requests that took so many seconds each.
+    def from_times(cls, seconds: Sequence[float], *, lasted_s: float) -> "Load":
+        """Returns the figures of requests from the latency of each, in seconds, and the duration of the measurement.
 
-        >>> Load.of([0.001, 0.002, 0.003, 0.004], lasted_s=2.0)
+        >>> Load.from_times([0.001, 0.002, 0.003, 0.004], lasted_s=2.0)
         Load(requests_per_s=2.0, p50_ms=2.0, p99_ms=4.0)
         """
         ordered = sorted(seconds)
@@ -42,14 +42,17 @@ class Load:
 
 
 def post(path: str, body: Any, *, port: int) -> bytes:
-    """Returns a whole request with a JSON body."""
+    """Returns the bytes of an HTTP request with a JSON body."""
     content = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
     return f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
 
 
 def over_http(port: int, requests: Sequence[bytes], *, num_clients: int, seconds: float) -> Load:
-    """Sends the requests in turns from so many connections. Raises NoResult where one is refused, or gets no answer."""
+    """Sends the requests in turn over `num_clients` connections.
+
+    Raises NoResult if a request is refused or gets no answer.
+    """
 
     async def client(send: "_Send", number: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -66,11 +69,14 @@ def over_http(port: int, requests: Sequence[bytes], *, num_clients: int, seconds
         finally:
             writer.close()
 
-    return asyncio.run(_measured(client, num_clients, seconds))
+    return asyncio.run(_measure(client, num_clients, seconds))
 
 
 def over_grpc(port: int, method: str, requests: Sequence[bytes], *, num_clients: int, seconds: float) -> Load:
-    """The same with serialized messages, over one channel that all clients share, as gRPC advises."""
+    """Sends serialized messages by `num_clients` clients over one shared channel, as gRPC recommends.
+
+    Raises NoResult if a call is refused or gets no answer.
+    """
     return asyncio.run(_over_grpc(port, method, requests, num_clients, seconds))
 
 
@@ -93,17 +99,15 @@ async def _over_grpc(port: int, method: str, requests: Sequence[bytes], num_clie
 
             await send(exchange)
 
-        return await _measured(client, num_clients, seconds)
+        return await _measure(client, num_clients, seconds)
 
 
 _Exchange = Callable[[], Coroutine[Any, Any, None]]
 _Send = Callable[[_Exchange], Coroutine[Any, Any, None]]
-"""Sends one request after the other until the time is over."""
+"""Repeats an exchange of a request and its response until the time is over."""
 
 
-async def _measured(
-    client: Callable[[_Send, int], Coroutine[Any, Any, None]], num_clients: int, seconds: float
-) -> Load:
+async def _measure(client: Callable[[_Send, int], Coroutine[Any, Any, None]], num_clients: int, seconds: float) -> Load:
     began_s = time.perf_counter() + WARM_UP_S
     end_s = began_s + seconds
     took_s: list[float] = []
@@ -120,11 +124,11 @@ async def _measured(
         raise NoResult(f"a client got no answer: {error!r}") from error
     if not took_s:
         raise NoResult("no request was answered in time")
-    return Load.of(took_s, lasted_s=time.perf_counter() - began_s)
+    return Load.from_times(took_s, lasted_s=time.perf_counter() - began_s)
 
 
 async def _read_response(reader: asyncio.StreamReader) -> None:
-    """Reads one response. Raises NoResult where its status is not 200, or its body is empty."""
+    """Reads one response. Raises NoResult if its status is not 200 or its body is empty."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = 0
     is_chunked = False
@@ -139,7 +143,7 @@ async def _read_response(reader: asyncio.StreamReader) -> None:
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
-    """Reads a body whose length is said piece by piece, as the proxy of Ray Serve does (RFC 9112, section 7.1)."""
+    """Reads a body in chunked transfer coding (RFC 9112, section 7.1), which the proxy of Ray Serve sends."""
     body = b""
     while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
         body += await reader.readexactly(size)

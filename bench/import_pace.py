@@ -1,9 +1,9 @@
-"""Measures the import of labelled history into a service that has learnt nothing: the command, as a user types it.
+"""Measures the import of labelled history into a service that has learnt nothing, by the command that a user runs.
 
     CLINC150's training texts as lines of JSON --lifelong import --wait--> labels at the broker --> a version knows them
 
-Both paces have the goal: that of the sender, and that of all of it, since history is there to be learnt. The wait is
-that of `lifelong import --wait`, in this process, as the command would otherwise start twice to time both.
+Both rates have the same goal: the rate at which labels are sent, and the rate at which they are learnt. To time both in
+one import, the command runs without `--wait`, and this process waits by the same function.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness.case import Run
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from bench.harness.service import fresh_stack
 from bench.harness.texts import clinc150
 from evals.results.row import NoResult, Row
@@ -37,14 +37,14 @@ class ImportSize:
     """The size of the benchmark."""
 
     rows: int = 15_000
-    """Labelled texts in the file."""
+    """The number of labelled texts in the file."""
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """What the command printed, and the seconds from its start to its end, with and without the wait for a version."""
+class ImportRun:
+    """The report that the command printed, and two times from its start: to its end, and to the version."""
 
-    told: dict[str, Any]
+    report: dict[str, Any]
     sent_s: float
     learnt_s: float
 
@@ -55,37 +55,37 @@ def measure(run: Run) -> Iterator[Row]:
     with fresh_stack() as (stack, store, bus), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "history.jsonl")
         path.write_bytes(b"".join(_line(number, item) for number, item in enumerate(items)))
-        done = imported(path, stack.settings, bus, store)
+        done = run_import(path, stack.settings, bus, store)
         if stack.num_restarts:
-            raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
-    if done.told["sent"] != size.rows:
-        raise NoResult(f"{done.told['sent']} of {size.rows} rows were sent: {done.told['refused_rows'][:3]}")
+            raise NoResult(f"programs of the service ended and were restarted {stack.num_restarts} times")
+    if done.report["sent"] != size.rows:
+        raise NoResult(f"{done.report['sent']} of {size.rows} rows were sent: {done.report['refused_rows'][:3]}")
     note = f"{size.rows} rows, with the start of the command"
     goal = f">= {GOAL}"
     yield Row.of("import_pace.sent", round(size.rows / done.sent_s), "texts/s", goal=goal, note=note)
     yield Row.of("import_pace.learnt", round(size.rows / done.learnt_s), "texts/s", goal=goal, note=note)
 
 
-def imported(path: Path, settings: Settings, bus: Bus, store: Store) -> Imported:
-    """Runs the command, and waits for a version. Raises NoResult where one of them fails."""
+def run_import(path: Path, settings: Settings, bus: Bus, store: Store) -> ImportRun:
+    """Runs the command, and waits for a version that has learnt the labels. Raises NoResult if either fails."""
     start_s = time.monotonic()
-    told = _run(path, settings)
+    report = _run(path, settings)
     sent_s = time.monotonic() - start_s
     try:
         await_version(bus, store, timeout_s=WAIT_S)
     except NotLearntYet as error:
         raise NoResult(str(error)) from error
-    return Imported(told, sent_s, time.monotonic() - start_s)
+    return ImportRun(report, sent_s, time.monotonic() - start_s)
 
 
 def _run(path: Path, settings: Settings) -> dict[str, Any]:
-    argv = lifelong("import", str(path), "--json")
+    argv = lifelong_command("import", str(path), "--json")
     environ = os.environ | as_environment(settings)
     done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=WAIT_S + 100, check=False)
     if done.returncode:
         raise NoResult(f"lifelong import ended with {done.returncode}: {done.stderr[-1000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def _line(number: int, item: StreamItem) -> bytes:

@@ -1,17 +1,16 @@
-"""Times each kernel by itself, for the shapes of a MiniLM block, beside torch's own operations and the machine's limit.
+"""Times each kernel alone, on the shapes of a MiniLM block, and compares it with torch's operations and the limit.
 
     python -m bench.kernels THREADS
 
-Prints, as JSON, microseconds of processor time, the shortest of many calls. Beside our implementations stand, on the
-same shape:
+Prints, as JSON, microseconds of processor time: the shortest of many calls. The peers on the same shape are:
 
     float32, bf16     torch's linear layer; its fused attention
     softmax           attention in float32 with the softmax written out, which is faster for short texts
     torch/int4        torch's linear layer with INT4 weights in groups of 64, and rows in floating point
 
-The limit is what the multiplications take at the peak, or reading the operands once, if that is longer. The peak is
-that of the faster INT8 layer (bench/hardware_limit.py), for attention in float32 that of a large product of torch: it
-is a limit of software. bf16 is timed only if the processor multiplies it itself.
+The limit is the time of the multiplications at the peak rate, or of reading the operands once, whichever is longer. The
+peak is the rate of the faster INT8 layer (bench/hardware_limit.py); for attention in float32 it is the rate of a large
+matrix product of torch. So it is a limit of software. bf16 is timed only if the processor multiplies it in hardware.
 """
 
 import json
@@ -29,7 +28,7 @@ from bench.hardware_limit import OPERATIONS, PeakEngine
 from bench.harness.case import Run
 from bench.harness.machine import has_bfloat16
 from bench.harness.process import run_module
-from bench.harness.timing import shortest_s
+from bench.harness.timing import fastest_call_s
 from evals.results.row import Peer, Row
 from kernels import linear_i4, linear_i8, native
 from kernels.allocator import keep_freed_memory
@@ -42,18 +41,18 @@ from kernels.linear_i8.reference import Int8Weight
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSize:
-    """What `--set` may change."""
+    """The size of the benchmark."""
 
     threads: int = 1
 
 
 def measure(run: Run) -> Iterator[Row]:
     size = run.sized(KernelSize())
-    yield from rows_of(run_module("bench.kernels", str(size.threads)))
+    yield from make_rows(run_module("bench.kernels", str(size.threads)))
 
 
-def rows_of(measured: Mapping[str, Any]) -> Iterator[Row]:
-    """Yields the peak, and a row for each kernel and shape. A ratio below 1 means that ours takes less time."""
+def make_rows(measured: Mapping[str, Any]) -> Iterator[Row]:
+    """Yields the peak, and a row for each kernel and shape. A ratio below 1 means that our kernel is faster."""
     peak = measured["peak"]
     yield Row.of("kernels.peak", round(peak["giga_per_s"]), "INT8 GOP/s", note=peak["how"])
     for each in measured["kernels"]:
@@ -74,7 +73,7 @@ WIDTH = 1152
 """The width of a row of q, k and v: three times 12 heads of 32."""
 
 PEAK_ROWS = 1024
-"""Rows and columns of the product whose rate is the peak of float32."""
+"""The rows and columns of the matrix product whose rate is the peak of float32."""
 
 BUDGET_S = 0.2
 
@@ -83,19 +82,19 @@ Layer: TypeAlias = Callable[[Tensor], object]
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The operations a microsecond of the fastest layer, or of the fastest product."""
+    """The peak rate of the fastest layer or product, in operations a microsecond."""
 
     operations_per_us: float
 
     def us(self, operations: int, num_bytes: int) -> float:
-        """Returns the least time of so many operations on operands of so many bytes."""
+        """Returns the least time, in microseconds, of `operations` operations on operands of `num_bytes` bytes."""
         operands = torch.ones(num_bytes, dtype=torch.int8)
         return max(operations / self.operations_per_us, _best_us(operands.amax))
 
 
 @dataclass(frozen=True, slots=True)
 class KernelTimes:
-    """The microseconds of each implementation of a kernel for one shape, ours first, and of the limit."""
+    """The times in microseconds of the implementations of a kernel for one shape, ours first, and the limit."""
 
     name: str
     us: dict[str, float]
@@ -147,7 +146,7 @@ def _int4_layers(num_out: int, num_in: int) -> Mapping[str, Layer]:
 
 
 def _torch_int4(weight: Int4Weight) -> Layer:
-    """Returns torch's own layer on the same nibbles, without the bias: scale and zero of a group in bf16 or float32."""
+    """Returns torch's own layer on the same nibbles, without bias. Scales and zero points are in bf16 or float32."""
     dtype = torch.bfloat16 if has_bfloat16() else torch.float32
     nibbles_NK = unpack_nibbles(weight.hi_NJ).int() + 8
     packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(nibbles_NK, 1)
@@ -169,7 +168,7 @@ def _float_layer(w_NK: Tensor, bias_N: Tensor) -> Layer:
 def _attention_times(limit: Limit) -> Iterator[KernelTimes]:
     isas = [isa for isa in native.ISAS if not native.why_not(isa)]
     for length in LENGTHS:
-        qkv_TW = _rows_of(length)
+        qkv_TW = _random_qkv(length)
         groups = group_equal(range(0, len(qkv_TW) + 1, length))
         ours = {isa: partial(attention_i8, qkv_TW, groups, num_heads=NUM_HEADS, isa=isa) for isa in isas}
         us = {isa: _best_us(run) for isa, run in ours.items()}
@@ -179,7 +178,7 @@ def _attention_times(limit: Limit) -> Iterator[KernelTimes]:
 
 def _float_attention_times(limit: Limit) -> Iterator[KernelTimes]:
     for length in LENGTHS:
-        qkv_TW = _rows_of(length)
+        qkv_TW = _random_qkv(length)
         args = (qkv_TW, group_equal(range(0, len(qkv_TW) + 1, length)), NUM_HEADS)
         us = {"library": _best_us(partial(attention.attention, *args))}
         us |= _torch_attention_us(qkv_TW, length)
@@ -187,7 +186,7 @@ def _float_attention_times(limit: Limit) -> Iterator[KernelTimes]:
 
 
 def _torch_attention_us(qkv_TW: Tensor, length: int) -> dict[str, float]:
-    """Times the two ways of torch, of which the float implementation takes one or the other by the length."""
+    """Times both attentions of torch. Our float implementation uses one or the other, depending on the length."""
     us = {
         "softmax": _best_us(partial(attention._short, qkv_TW, length, NUM_HEADS)),
         "float32": _best_us(partial(attention._long, qkv_TW, length, NUM_HEADS)),
@@ -197,13 +196,13 @@ def _torch_attention_us(qkv_TW: Tensor, length: int) -> dict[str, float]:
     return us
 
 
-def _rows_of(length: int) -> Tensor:
-    """Makes qkv_TW of as many sequences of one length as TOKENS hold."""
+def _random_qkv(length: int) -> Tensor:
+    """Makes random qkv_TW of sequences of one length, with at most TOKENS tokens together."""
     return torch.randn(TOKENS // length * length, WIDTH)
 
 
 def _attention_limit_us(limit: Limit, qkv_TW: Tensor, length: int) -> float:
-    """The two products of each head are over all pairs of tokens of a sequence; q, k and v are read as float32."""
+    """Returns the limit of attention: two products over all pairs of tokens of a sequence; q, k and v in float32."""
     return limit.us(4 * len(qkv_TW) * length * WIDTH // 3, 4 * qkv_TW.numel())
 
 
@@ -217,7 +216,7 @@ def _short_name(name: str) -> str:
 
 
 def _best_us(run: Callable[[], object]) -> float:
-    return 1e6 * shortest_s(run, BUDGET_S, calls=4)
+    return 1e6 * fastest_call_s(run, BUDGET_S, calls=4)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Measures the alarm on flipped labels, on CLINC150: its false alarms, and how soon it notices a flipped class.
+"""Measures the alarm on flipped labels, on CLINC150: its false alarms, and its delay until it notices a flipped class.
 
 training texts --> answered by a head that is some labels behind --> (answer, label) --> FlipDetector
 
-The clean stream comes as the demo plays it, domain by domain, with a service that is close behind and with one that
-answers half of a domain by the weights before it; and with all classes mixed. Flips are made from the same answers:
-from the middle of each domain on, all labels of one of its classes are replaced by another class that is known by then.
-The head does not learn the flipped labels before the alarm: nine of them beside a hundred right ones change little.
+**False alarms.** The clean stream is played domain by domain, as in the demo, with a head that is few labels behind and
+with a head that answers half of a domain before it has learnt from it; and once with all classes mixed.
+
+**Flips.** Flips are made from the same answers. From the middle of each domain on, all labels of one of its classes are
+replaced by another class that is known by then. The head does not learn the flipped labels before the alarm, because
+nine flipped labels among a hundred right ones change it little.
 """
 
 import math
@@ -28,11 +30,11 @@ from learner.samples import Labelled
 from model.bert import load_encoder
 
 BATCH = 50
-"""How many texts are answered by one version."""
+"""The number of texts that one version answers."""
 
 LAG = 100
 LATE = 700
-"""How many labels the version that answers is behind, in the two clean streams."""
+"""The number of labels that the answering version is behind, in the two clean streams."""
 
 FLIPS_PER_STAGE = 10
 SEED = 2
@@ -66,7 +68,7 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 def answer_all(items: Sequence[StreamItem], lag: int) -> list[Pair]:
-    """Answers each item by the fast head as it was some `lag` labels before, then learns the item."""
+    """Answers each item by the fast head of about `lag` labels earlier; returns the answers with the labels."""
     fast_head = Learner(LearnerConfig(trainable_layers=0), *load_encoder("minilm-l6")).fast_head
     pairs: list[Pair] = []
     version: tuple[torch.Tensor, tuple[str, ...]] | None = None
@@ -95,7 +97,7 @@ def feed(flips: FlipDetector, pairs: Sequence[Pair]) -> FlipDetector:
 
 
 def flip_delays(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
-    """Yields, for each flip, the labels from its start to the first that is held; 0 where its domain ends before."""
+    """Yields for each flip the number of labels from its start to the alarm; 0 if its domain ends before the alarm."""
     rng = random.Random(SEED)
     flips = FlipDetector()
     end = 0
@@ -115,7 +117,10 @@ def flip_delays(pairs: Sequence[Pair], sizes: Sequence[int]) -> Iterator[int]:
 
 
 def labels_until_alarm(flips: FlipDetector, pairs: Sequence[Pair], *, wrong: str, becomes: str) -> int:
-    """Counts the labels up to the first flipped one that is held, where `becomes` replaces `wrong`; 0: none is held."""
+    """Counts the labels up to the first flipped label that the detector holds back; 0 if it holds none back.
+
+    The label `wrong` is flipped to `becomes`.
+    """
     for number, (answer, label) in enumerate(pairs, start=1):
         is_flipped = label == wrong
         if answer and flips.add(SOURCE, predicted=answer, label=becomes if is_flipped else label) and is_flipped:

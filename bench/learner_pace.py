@@ -1,10 +1,13 @@
-"""Measures how fast the learner learns: a label into the fast head on one core, samples of a slow step on two.
+"""Measures the learner's speed: labels into the fast head on one core, and samples of slow steps on two.
 
     python -m bench.learner_pace
 
-Prints, as JSON, on texts of CLINC150: the milliseconds to encode a label and sum it into a fast head of 150 classes
-(batches of 16, one thread), the milliseconds to solve the head, and the samples a second of gradient steps of 32 on two
-threads, with the blocks that the settings train and with all blocks. Steps of both kinds take turns.
+Prints, as JSON, on texts of CLINC150:
+
+- the milliseconds to encode a label and add it to the sums of a fast head of 150 classes (batches of 16, one thread)
+- the milliseconds to solve the head
+- the samples a second of gradient steps on 32 samples (two threads), with the blocks that the settings train and with
+  all blocks; steps of both kinds take turns
 """
 
 import json
@@ -16,8 +19,8 @@ import torch
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.texts import clinc150, few_of_each
-from bench.harness.timing import seconds_of
+from bench.harness.texts import clinc150, first_items_per_class
+from bench.harness.timing import elapsed_s
 from evals.results.row import Peer, Row
 from learner.config import LearnerConfig
 from learner.encoder.base import with_own_top
@@ -28,7 +31,8 @@ from model.bert import load_encoder
 
 
 def measure(run: Run) -> Iterator[Row]:
-    clinc150()  # raises Skip here, where it is caught; the program below would fail
+    # Without data this raises Skip. The program below would fail instead.
+    clinc150()
     measured = run_module("bench.learner_pace")
     yield Row.of("learner_pace.fast_update", measured["fast_ms"], "ms/label", goal="<= 2")
     yield Row.of("learner_pace.solve", measured["solve_ms"], "ms/version")
@@ -51,21 +55,21 @@ ROUNDS = 12
 def main() -> None:
     torch.set_num_threads(1)
     learner = Learner(LearnerConfig(), *load_encoder("minilm-l6"))
-    known = [Labelled(item.text, item.label) for item in few_of_each(clinc150(), PER_LABEL).train]
+    known = [Labelled(item.text, item.label) for item in first_items_per_class(clinc150(), PER_LABEL).train]
     fast_head = learner.fast_head
     fast_head.admit_all([sample.label for sample in known])
     fast_head.learn_many(known)
     batches = [known[start : start + FAST_BATCH] for start in range(0, ROUNDS * FAST_BATCH, FAST_BATCH)]
-    fast_s = median(seconds_of(partial(fast_head.learn_many, batch)) for batch in batches)
-    solve_s = median(seconds_of(fast_head.ridge.solve) for _ in range(5))
+    fast_s = median(elapsed_s(partial(fast_head.learn_many, batch)) for batch in batches)
+    solve_s = median(elapsed_s(fast_head.ridge.solve) for _ in range(5))
     torch.set_num_threads(2)
     ours = _steps(learner, known, LearnerConfig().trainable_layers)
     full = _steps(learner, known, learner.knowledge.strata.config.n_layers)
     ours_times_s: list[float] = []
     full_times_s: list[float] = []
     for number in range(ROUNDS):
-        ours_times_s.append(seconds_of(partial(ours, number)))
-        full_times_s.append(seconds_of(partial(full, number)))
+        ours_times_s.append(elapsed_s(partial(ours, number)))
+        full_times_s.append(elapsed_s(partial(full, number)))
     ours_s = median(ours_times_s)
     full_s = median(full_times_s)
     measured = {
@@ -78,9 +82,9 @@ def main() -> None:
 
 
 def _steps(learner: Learner, known: Sequence[Labelled], layers: int) -> Callable[[int], object]:
-    """Returns a function that runs step `n` with the top `layers` trained.
+    """Returns a function that runs step `number` of training the top `layers` blocks.
 
-    A step is the lower blocks in INT8, then forward, backward and update.
+    A step runs the lower blocks in INT8, then forward, backward and update of the trained blocks.
     """
     first_layer = learner.knowledge.strata.config.n_layers - layers
     rows = {label: row for row, label in enumerate(learner.fast_head.ridge.classes)}

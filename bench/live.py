@@ -1,9 +1,9 @@
-"""Measures live learning: the answers of a service that learns while it answers, beside an instant oracle.
+"""Measures live learning: the answers of a service that learns while it answers, compared with an instant oracle.
 
 CLINC150 --domain by domain, or mixed, without a pause--> a fresh service --> accuracy as given, label to live, ...
 
-Labels come 1 to 4 s after their answer. All settings have their defaults but `learner.learn_unlabelled`, which is off:
-the test texts of the stream are not learnt as texts without labels. The oracle is defined in
+Labels come 1 to 4 s after their answer. All settings have their defaults except `learner.learn_unlabelled`, which is
+off, so that the service does not learn from test texts that have no labels. The oracle is defined in
 `evals/load/oracle.py`, the streams in `evals/streams/arrivals.py`. At 20 events a second CLINC150 takes a quarter of
 an hour.
 """
@@ -21,18 +21,19 @@ from evals.load.session import LoadProfile, frozen_reference, play
 from evals.results.row import NoResult, Row
 from evals.streams.arrivals import mixed, one_after_another
 from evals.streams.stream import FULL_RATE, Stream
-from services.demo.command import system_of
+from services.demo.command import system_under_test
 
 TIMEOUTS = Timeouts(learn_s=30.0)
-"""The end of the stream is waited for a while."""
+"""After its last event a stream waits longer than by default for the last versions."""
 
 RATIO_GOALS = {FULL_RATE: 0.90, 20.0: 1.0}
-"""The lowest ratio to the oracle, domain by domain, by events a second."""
+"""Events a second -> the lowest ratio to the oracle's accuracy, domain by domain."""
 
 MIXED = "mixed"
 
 LINGER_MS = 10
-"""The load comes from the processors that it loads: a request for each record would take a tenth of them."""
+"""The load generator runs on the service's processors, and a Kafka request for each record would take a tenth of them.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,11 +41,11 @@ class LiveSize:
     """The size of the benchmark."""
 
     rates: str = "200 20"
-    """Events a second, one run domain by domain for each."""
+    """Rates in events a second, split at spaces. At each rate the stream is played once, domain by domain."""
     stages: int = 10
-    """The first so many domains are played."""
+    """The number of domains that are played, from the first on."""
     mixed: int = 15_000
-    """The events of the mixed stream, at the full rate; 0: it is left out."""
+    """The number of events of the mixed stream, which is played at the full rate. 0 leaves it out."""
     seed: int = 0
 
 
@@ -63,38 +64,42 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
-    """Plays a stream with arrivals on a service that knows nothing.
+    """Plays a stream at `rate` events a second to a service that has learnt nothing.
 
-    Raises NoResult where a program of the service had to be started again.
+    Raises NoResult if a program of the service or a replica was restarted.
     """
     profile = LoadProfile(rate=rate, seed=seed, timeouts=TIMEOUTS)
     with fresh_stack() as (stack, store, _):
         settings = stack.settings
-        # Records wait up to LINGER_MS for others: that counts in the latency of the answers.
+        # Records wait up to LINGER_MS for more records. The latency of the answers includes this time.
         bus = settings.bus.with_client(linger_ms=LINGER_MS)
         reference = partial(frozen_reference, settings.learner, settings.encoder)
-        outcome = play(system_of(stack, store, bus), stream, profile, say=discard, reference=reference)
+        outcome = play(system_under_test(stack, store, bus), stream, profile, say=discard, reference=reference)
     if outcome.figures.restarts:
-        raise NoResult(f"{outcome.figures.restarts} times a program or a replica was started again")
+        raise NoResult(f"programs or replicas were restarted {outcome.figures.restarts} times")
     return outcome.figures
 
 
 def rows(figures: Figures, suffix: str, ratio: float | None, *, at_full_rate: bool) -> Iterator[Row]:
-    """Yields the rows of one run. `ratio` is the goal of the ratio; the other goals are those of the full rate."""
-    known = figures.prequential
-    if known is None or known.ratio is None:
+    """Yields the rows of one run, whose names end with `suffix`.
+
+    `ratio` is the goal for the ratio to the oracle. All other goals hold at the full rate only. Raises NoResult if no
+    label was matched with an answer.
+    """
+    accuracies = figures.prequential
+    if accuracies is None or accuracies.ratio is None:
         raise NoResult("no label came back")
     live = figures.label_to_live_s
 
     def row(name: str, value: float | None, unit: str, goal: str | None = None, note: str = "") -> Row:
         return Row.of(f"{name}.{suffix}", value, unit, goal=goal if at_full_rate else None, note=note)
 
-    interval = f"{known.ratio_low} to {known.ratio_high} over domains"
+    interval = f"{accuracies.ratio_low} to {accuracies.ratio_high} over domains"
     goal = f">= {ratio}" if ratio else None
-    yield Row.of(f"prequential.ratio.{suffix}", known.ratio, "of the oracle", goal=goal, note=interval)
-    yield row("prequential.as_given", known.as_given, "%")
-    yield row("prequential.oracle", known.oracle, "%", note=f"encoder {known.encoder[:12]}")
-    yield row("prequential.without_learning", known.without_learning, "%")
+    yield Row.of(f"prequential.ratio.{suffix}", accuracies.ratio, "of the oracle", goal=goal, note=interval)
+    yield row("prequential.as_given", accuracies.as_given, "%")
+    yield row("prequential.oracle", accuracies.oracle, "%", note=f"encoder {accuracies.encoder[:12]}")
+    yield row("prequential.without_learning", accuracies.without_learning, "%")
     yield row("live.accuracy_final", figures.accuracy_final, "%")
     yield row("live.p50", live["p50"], "s, any arm")
     yield row("live.p95", live["p95"], "s, any arm")

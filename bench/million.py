@@ -1,16 +1,18 @@
-"""Measures a learner of many classes over many labels: its pace, its memory, what it writes, and what it names rightly.
+"""Measures a learner of many classes over many labels: its speed, its memory, its stored data, and its accuracy.
 
     pairs of CLINC150's classes: texts joined --> answers with vectors, labels --Learner, WeightPublisher--> checkpoints
                                                                                                          --> Redis
     first tenth of the labels, ..., last tenth --> Reading of each
 
-Everything is as in the service, but for Kafka: labels are handed to the learner as if it had polled them. Its pace is
-the processor time of the learner's thread for all that it does, publications and checkpoints included, and its clock
-stands still meanwhile, so that nothing depends on what else the machine does. What other threads solve and write beside
-it is in the note. The encoder is frozen: rounds train beside labels, and take as long whatever the number of classes.
+Everything is as in the service except Kafka: labels are passed to the learner as if it had polled them.
 
-A text comes in several events, but no event twice. Every label is scored before it is learnt, by the version that is
-published then.
+**Speed.** The speed is the processor time of the learner's thread a label, publications and checkpoints included. The
+learner's clock runs only while its own code runs, so other load on the machine has no effect. The rows' notes include
+the processor time of other threads, which solve and write. The encoder is frozen, because slow rounds run in a thread
+of their own and their time does not depend on the number of classes.
+
+**Accuracy.** A text comes in several events, but no event comes twice. Every label is scored before it is learnt, with
+the version that is published at that time.
 """
 
 import os
@@ -39,7 +41,7 @@ from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import Clocks
 from model.bert import load_encoder
 from rollout.config import RolloutConfig
-from rollout.controller import retained
+from rollout.controller import versions_to_keep
 from rollout.publication_rule import verdict
 from services.local.redis import start_redis
 from wire.config import StoreConfig
@@ -56,12 +58,12 @@ TENTHS = 10
 NUM_SOURCES = 5
 
 COLLECT_S = 5.0
-"""Time between two collections of old versions, as the rollout does them."""
+"""The time between two removals of old versions, which the rollout does in a service."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Extent:
-    """How much is learnt: `texts` is the number of texts of each class, `batch` that of the labels of one poll."""
+    """The size of the benchmark: `texts` counts the texts of each class, `batch` the labels of a poll."""
 
     labels: int = 1_000_000
     classes: int = 10_000
@@ -72,7 +74,7 @@ class Extent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """What a tenth of the labels cost and came to; milliseconds a label, megabytes, and accuracy in percent."""
+    """The measurements of a tenth of the labels: milliseconds a label, megabytes, and accuracy in percent."""
 
     num_labels: int
     thread_ms: float
@@ -101,7 +103,7 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 def rows(readings: Iterator[Reading]) -> Iterator[Row]:
-    """Yields the rows of a run: of its first and last tenth, and its accuracy on the way."""
+    """Yields the rows of a run: speed and memory of the first and the last tenth, and the accuracy of every tenth."""
     done = list(readings)
     first = done[0]
     last = done[-1]
@@ -119,12 +121,13 @@ def rows(readings: Iterator[Reading]) -> Iterator[Row]:
 
 
 class ManyLabels:
-    """A learner with its publisher, and events of `items` in an order of chance."""
+    """A learner with its publisher, and events of `items` in random order."""
 
     def __init__(
         self, store: Store, folder: Path, items: Sequence[StreamItem], config: LearnerConfig, encoder: str
     ) -> None:
-        self._own_s = 0.0  # processor time of this thread that is not the learner's
+        # Processor time of this thread that does not belong to the learner.
+        self._own_s = 0.0
         self._ended_s = time.thread_time()
         self._store = store
         self._folder = folder
@@ -187,28 +190,28 @@ class ManyLabels:
         return [path.stat().st_size for path in self._folder.glob("*.checkpoint")]
 
     def _learn_batch(self, places: Sequence[int]) -> None:
-        """Does what the learner's process does after a poll, and times that."""
+        """Does the work of the learner's process after a poll, and times it."""
         records = self._records(places)
         self._own_s += time.thread_time() - self._ended_s
         self._learner.learn_many(records, {"feedback.v1/0": self._num_events})
         self._learner.tick()
-        self._publisher.turn()
+        self._publisher.poll()
         self._ended_s = time.thread_time()
         if time.monotonic() > self._collect_at_s:
             self._collect()
 
     def _records(self, places: Sequence[int]) -> list[Answer | Feedback]:
-        """Returns events about these items: answers of the published version, with their vectors, and the labels."""
+        """Returns an answer of the published version, with its vector, and a label for each of these items."""
         records: list[Answer | Feedback] = []
-        for place, named in zip(places, self._named(places), strict=True):
+        for place, predicted in zip(places, self._predicted(places), strict=True):
             item = self._items[place]
             self._num_events += 1
-            self._num_right += named == item.label
+            self._num_right += predicted == item.label
             event_id = f"{self._num_events}"
             answer = Answer(
                 event_id=event_id,
                 text=item.text,
-                label=named,
+                label=predicted,
                 score=0.0,
                 weights_version=self._learner.version,
                 arm=STABLE,
@@ -221,8 +224,8 @@ class ManyLabels:
             records += [answer, Feedback(event_id=event_id, label=item.label, source=source)]
         return records
 
-    def _named(self, places: Sequence[int]) -> list[str | None]:
-        """Returns what the published version names; None before there is one."""
+    def _predicted(self, places: Sequence[int]) -> list[str | None]:
+        """Returns the label that the published version predicts for each item; None before the first version."""
         live = self._publisher.last
         if live is None or not live.version.classes:
             return [None] * len(places)
@@ -235,7 +238,7 @@ class ManyLabels:
         config = RolloutConfig()
         current = self._store.versions.current()
         limits = {"num_newest": config.keep_versions, "budget_bytes": config.keep_bytes}
-        keep = retained(self._store.versions.contents(), needed={current}, current=current, **limits)
+        keep = versions_to_keep(self._store.versions.contents(), needed={current}, current=current, **limits)
         self._store.collector.collect(keep)
 
 

@@ -1,20 +1,21 @@
-"""Measures one replica of the service over Kafka: its latency, its full speed, and that beside labels that are learnt.
+"""Measures one replica of the service over Kafka: its latency, and its throughput with and without labels to learn.
 
-    kafka_latency       events at 200 a second, with nothing else to do: from event to answer
-    kafka_throughput    a topic full of CLINC150 texts: events a second, end to end, beside the loops that others write
-    while_learning      the same, in turns with 200 labels a second --> learner --> versions, swaps
+    kafka_latency       200 events a second and no other work: time from event to answer
+    kafka_throughput    a topic full of CLINC150 texts: events a second, end to end, compared with hand-written loops
+    while_learning      the same throughput, measured in turns without labels and with 200 labels a second, which the
+                        learner turns into versions and the replica swaps in
 
-The load of the latency is an open loop: an event's latency begins when it should be sent, and ends when its answer was
-read back. Nothing else runs in this process, because a generator that is busy with other things measures itself.
+**Latency.** The load is an open loop: an event's latency begins when it is due, and ends when its answer was read back.
+Nothing else runs in this process, because a busy load generator would measure its own delays.
 
-The peers of the full speed are what one would write without this project, on a broker of the same kind: consumer, an
-encoder of a library (torch in full precision, or the INT8 of ONNX Runtime and of OpenVINO), producer, in one process
-that has all cores to itself. The goal is held against the fastest of them. Beside them stands our service with torch's
-INT8 operations in place of our kernels, which is how the first version ran; its latency is compared, too. Every figure
-is a median of three rounds.
+**Throughput.** The peers are loops that a user would write without this project, on a broker of the same kind: a
+consumer, an encoder of a library (torch in full precision, or the INT8 of ONNX Runtime and of OpenVINO) and a producer,
+in one process that has all cores to itself. The goal is compared with the fastest loop. A further peer is our service
+with torch's INT8 operations instead of our kernels, whose latency is measured, too. Every figure is a median of three
+rounds.
 
-Labels carry their texts, so that they come at their rate however fast answers are given; each is approved, as those of
-an import are. The service that learns knows all classes.
+**Labels.** Labels carry their texts, so their rate does not depend on the rate of the answers. Each label is approved,
+like the labels of an import. The service knows all classes before the first round.
 """
 
 import tempfile
@@ -38,7 +39,7 @@ from evals.results.row import Gaps, NoResult, Peer, Row
 from evals.streams.stream import StreamItem
 from kernels.dispatch import VARIABLE
 from services.cores import num_cores
-from services.keys import ring_of
+from services.keys import key_ring
 from services.local.kafka import start_broker
 from wire.bus import Bus, Follower
 from wire.config import BusConfig
@@ -61,13 +62,13 @@ def measure_latency(run: Run) -> Iterator[Row]:
 
 
 def latency_ms(service: Service) -> Mapping[str, float | None]:
-    """Measures p50 and p99 over MEASURE_S seconds."""
+    """Returns p50 and p99 of the latency in milliseconds, over MEASURE_S seconds."""
     latencies_s(service, "warm-up", WARM_UP_S)
     return percentiles([round(1e3 * latency_s) for latency_s in latencies_s(service, "measure", MEASURE_S)], 50, 99)
 
 
 def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
-    """Measures the latency of every event of a run of `seconds`. Raises NoResult where an event has no answer."""
+    """Returns the latency of every event of a run of `seconds`. Raises NoResult if an event has no answer."""
     texts = [item.text for item in islice(cycle(service.items), round(seconds * RATE))]
     ids = [f"{run}-{number}" for number in range(len(texts))]
     read_s: dict[str, float] = {}
@@ -90,7 +91,10 @@ def latencies_s(service: Service, run: str, seconds: float) -> list[float]:
 
 
 def collect_read_times(follower: Follower, ids: set[str], read_s: dict[str, float]) -> None:
-    """Records when the answer of each of `ids` was read, until all are or READ_WITHIN_S pass without one."""
+    """Records the time at which the first answer to each event of `ids` is read.
+
+    Ends when all events have an answer, or when READ_WITHIN_S seconds pass without a new one.
+    """
     deadline_s = time.monotonic() + READ_WITHIN_S
     while len(read_s) < len(ids) and time.monotonic() < deadline_s:
         for received in follower.poll(POLL_MS).received:
@@ -116,26 +120,27 @@ LOOPS = (
 """The encoders of the loops, by their names in bench/peers/engines.py."""
 
 LOOP_S = 300.0
-"""How long a loop may take, its rounds included. The first time, its model is exported and calibrated."""
+"""The time limit of one loop with all its rounds. In its first run a loop also exports and calibrates its model."""
 
 LOOPS_S = 180.0
-"""How long all loops may take where all benchmarks run. The loops that have not ended then are missing."""
+"""The time limit of all loops together if all benchmarks run. Loops that do not end in time are reported as missing."""
 
 LIBRARY = "our service, torch's INT8 operations"
 
 
 def measure_throughput(run: Run) -> Iterator[Row]:
     service = run.service()
-    ours = _ours(service)
+    ours = _median_full_speed(service)
     yield Row.of("kafka_throughput", ours, "events/s", goal=">= 600")
     p99_ms = latency_ms(service)["p99"]
-    run.stop_service()  # the loops have the machine to themselves
+    # The loops need the machine to themselves.
+    run.stop_service()
     goal = ">= 2x"
-    yield against_loops(ours, goal, _loops(service.items, run))
-    run.say(f"{LIBRARY}: started ...")
-    # Every process of the service then uses torch's INT8 operations.
+    yield loops_row(ours, goal, _loops(service.items, run))
+    run.say(f"{LIBRARY}: starting ...")
+    # The variable makes every process of the service use torch's INT8 operations.
     with changed_environment(**{VARIABLE: "library"}), running_service() as service:
-        peers = (Peer(LIBRARY, _ours(service)),)
+        peers = (Peer(LIBRARY, _median_full_speed(service)),)
         library_p99_ms = latency_ms(service)["p99"]
     yield Row.of("kafka_throughput.kernels", ours, "events/s", goal=goal, peers=peers)
     if library_p99_ms is not None:
@@ -144,14 +149,14 @@ def measure_throughput(run: Run) -> Iterator[Row]:
         yield Row.of("kafka_latency.kernels", p99_ms, "ms at 200 events/s", goal=goal, peers=peers)
 
 
-def _ours(service: Service) -> float:
-    return median(full_speed(service) for _ in range(ROUNDS))
+def _median_full_speed(service: Service) -> float:
+    return median(measure_full_speed(service) for _ in range(ROUNDS))
 
 
-def full_speed(service: Service) -> float:
-    """Measures events a second over NUM_EVENTS, which are in the topic long before their answers.
+def measure_full_speed(service: Service) -> float:
+    """Returns the throughput in events a second over NUM_EVENTS events, which are sent much faster than answered.
 
-    They are counted from the first event sent to the last answer. Raises NoResult where not all are answered.
+    The time runs from the first event sent to the last answer. Raises NoResult if an event has no answer.
     """
     with service.unlabelled(rate=0) as participants:
         for item in islice(cycle(service.items), NUM_EVENTS):
@@ -163,7 +168,7 @@ def full_speed(service: Service) -> float:
 
 
 def _loops(items: tuple[StreamItem, ...], run: Run) -> dict[str, dict[str, Any]]:
-    """Runs the loops one after the other; returns what each printed, by its encoder."""
+    """Runs the loops one after the other; returns the measurement that each printed, by the name of its encoder."""
     deadline_s = run.deadline_s(LOOPS_S)
     measured: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder, stopping(start_broker(Path(folder))) as broker:
@@ -177,19 +182,22 @@ def _loops(items: tuple[StreamItem, ...], run: Run) -> dict[str, dict[str, Any]]
 
 
 def _loop(name: str, bootstrap_servers: str, *, limit_s: float) -> dict[str, Any]:
-    """Runs one loop; returns what it printed, or why it is missing."""
+    """Runs one loop; returns the measurement that it printed, or under `missing` the reason why there is none."""
     if limit_s <= 0:
         return {"missing": NO_TIME}
     arguments = (name, bootstrap_servers, str(NUM_PEER_EVENTS), str(num_cores()))
     try:
-        found: dict[str, Any] = run_module("bench.peers.kafka_loop", *arguments, limit_s=limit_s)
-    except PeerFailed as why:
-        return {"missing": str(why)}
-    return found
+        measured: dict[str, Any] = run_module("bench.peers.kafka_loop", *arguments, limit_s=limit_s)
+    except PeerFailed as error:
+        return {"missing": str(error)}
+    return measured
 
 
-def against_loops(ours: float, goal: str, measured: Mapping[str, Mapping[str, Any]]) -> Row:
-    """Makes the row of ours and the loops: those that ran, the fastest first, with their settings in its note."""
+def loops_row(ours: float, goal: str, measured: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Makes the row that compares our throughput with the loops that ran, the fastest first.
+
+    Its note has the settings of the loops.
+    """
     ran = {name: each for name, each in measured.items() if "events_per_s" in each}
     settings = [f"{name}: {each['how']}" for name, each in ran.items()]
     left_out = [f"left out: {name} ({each['left_out']})" for name, each in measured.items() if "left_out" in each]
@@ -226,28 +234,31 @@ ALONE = "the same service without labels"
 def measure_while_learning(run: Run) -> Iterator[Row]:
     service = run.service()
     items = tuple(clinc150().train_items)
-    alone, beside, versions = list[float](), list[float](), 0
+    without_labels: list[float] = []
+    with_labels: list[float] = []
+    num_versions = 0
     for number in range(ROUNDS):
-        alone.append(full_speed(service))
+        without_labels.append(measure_full_speed(service))
         before = _report(service)
         with labels(service, items, run=f"round-{number}"):
-            beside.append(full_speed(service))
-        versions += _report(service).version - before.version
-    run.stop_service()  # it has more to learn now
+            with_labels.append(measure_full_speed(service))
+        num_versions += _report(service).version - before.version
+    # The service is busy learning now, so no later case can share it.
+    run.stop_service()
     yield Row.of(
         "while_learning.throughput",
-        median(beside),
+        median(with_labels),
         "events/s",
         goal=">= 0.8x",
-        peers=(Peer(ALONE, median(alone)),),
-        note=f"{LABELS_PER_S:g} labels a second; {versions} versions in {ROUNDS} rounds",
+        peers=(Peer(ALONE, median(without_labels)),),
+        note=f"{LABELS_PER_S:g} labels a second; {num_versions} versions in {ROUNDS} rounds",
     )
 
 
 @contextmanager
 def labels(service: Service, items: tuple[StreamItem, ...], *, run: str) -> Iterator[None]:
-    """Sends labelled texts at LABELS_PER_S, from entering to leaving. Raises NoResult where none was sent."""
-    receipts = Receipts(*ring_of(service.settings).receipts)
+    """Sends labelled texts at LABELS_PER_S until exit. Raises NoResult if no label was sent."""
+    receipts = Receipts(*key_ring(service.settings).receipts)
     num_sent = 0
 
     def send() -> None:

@@ -1,10 +1,10 @@
-"""Asks for three times what the service can answer: what it still answers, how soon it refuses, and its memory.
+"""Measures the service at three times the load that it can answer: goodput, time to refuse, and memory.
 
     closed loop --> peak     open loop at `times` the peak --> answered, refused, both timed; memory of the replicas
 
-Requests have many texts, so that the sender, which shares the machine, takes little of it. Goodput is the texts of the
-requests that were answered. The queue (`serving.max_queue_items`) is what an admitted request waits for, so its
-latency has no goal here: it is the length of the queue over the rate.
+Requests have many texts, so that the sender uses little of the machine that it shares with the service. Goodput is the
+rate of answered texts. The latency of an answered request has no goal here, because it is the length of the queue
+(`serving.max_queue_items`) divided by the rate.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from evals.results.row import NoResult, Row
 MIB = 1 << 20
 PEAK_CLIENTS = 4
 MAX_OPEN = 512
-"""Most requests of ours that wait for a response: one that would be beyond it is not sent, and there is no result."""
+"""The largest number of our requests that may wait for a response. If more wait, there is no result."""
 
 WARM_UP = 1 / 5
-"""The share of the time before the memory counts."""
+"""The fraction of the time before the memory counts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,23 +41,23 @@ class OverloadSize:
 
     minutes: float = 5.0
     peak_s: float = 30.0
-    """How long the peak is measured, in seconds."""
+    """The duration of the peak's measurement, in seconds."""
     times: float = 3.0
     """The load as a multiple of the peak."""
     texts: int = 64
-    """Texts in a request."""
+    """The number of texts in a request."""
     sample_every_s: float = 2.0
 
 
 @dataclass(slots=True)
-class Seen:
-    """What was seen under overload: seconds of each answered and each refused request, and bytes of the replicas."""
+class OverloadFigures:
+    """The measurements under overload: latencies of answered and refused requests, and bytes of the replicas."""
 
     lasted_s: float = 0.0
     answered_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
     failed: int = 0
-    """Requests with another response than 200, 429 or 503, or with none."""
+    """The number of requests without a response, or with another response than 200, 429 or 503."""
     memory: list[int] = field(default_factory=list)
 
 
@@ -74,8 +74,8 @@ def measure(run: Run) -> Iterator[Row]:
     yield from rows(peak, seen, size)
 
 
-def rows(peak: float, seen: Seen, size: OverloadSize) -> Iterator[Row]:
-    """Yields the figures. Raises NoResult where nothing was refused: then there was no overload."""
+def rows(peak: float, seen: OverloadFigures, size: OverloadSize) -> Iterator[Row]:
+    """Yields the rows. Raises NoResult if no request was refused, because then there was no overload."""
     if not seen.refused_s or not seen.answered_s:
         raise NoResult(f"{len(seen.answered_s)} requests were answered and {len(seen.refused_s)} refused: no overload")
     note = f"{size.times:g} times the peak of {peak * size.texts:.0f} texts/s, for {seen.lasted_s / 60:.1f} minutes"
@@ -92,16 +92,19 @@ def rows(peak: float, seen: Seen, size: OverloadSize) -> Iterator[Row]:
     yield Row.of("overload.memory", round(change, 3), "from the median", goal="<= 0.1", note=memory_note)
 
 
-async def overload(port: int, request: bytes, *, rate: float, size: OverloadSize) -> Seen:
-    """Sends the request at this rate, whatever comes back. Raises NoResult where too many wait for a response."""
-    seen = Seen()
+async def overload(port: int, request: bytes, *, rate: float, size: OverloadSize) -> OverloadFigures:
+    """Sends the request at `rate` a second, independently of the responses (open loop).
+
+    Raises NoResult if more than MAX_OPEN requests wait for a response.
+    """
+    seen = OverloadFigures()
     open_requests = set[asyncio.Task[None]]()
     begun_s = time.perf_counter()
     next_sample_s = begun_s
     number = 0
     while (now_s := time.perf_counter()) < begun_s + 60 * size.minutes:
         if now_s >= next_sample_s:
-            seen.memory.append(await asyncio.to_thread(_memory_of_replicas))
+            seen.memory.append(await asyncio.to_thread(_replica_bytes))
             next_sample_s += size.sample_every_s
         due = int((now_s - begun_s) * rate)
         for _ in range(number, due):
@@ -115,12 +118,12 @@ async def overload(port: int, request: bytes, *, rate: float, size: OverloadSize
     seen.lasted_s = time.perf_counter() - begun_s
     num_answered = len(seen.answered_s)
     await asyncio.gather(*open_requests)
-    # Responses that came after the time count for no rate.
+    # Answers that came after the end do not count for the goodput.
     del seen.answered_s[num_answered:]
     return seen
 
 
-async def _ask(port: int, request: bytes, seen: Seen) -> None:
+async def _ask(port: int, request: bytes, seen: OverloadFigures) -> None:
     """Sends a request on a connection of its own."""
     begun_s = time.perf_counter()
     status = b""
@@ -140,7 +143,7 @@ async def _ask(port: int, request: bytes, seen: Seen) -> None:
         seen.failed += 1
 
 
-def _memory_of_replicas() -> int:
+def _replica_bytes() -> int:
     """Returns the resident bytes of the replicas that this process has started."""
     num_bytes = 0
     for pid in ProcessTree(getpid()).pids(REPLICA):

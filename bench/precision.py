@@ -2,8 +2,8 @@
 
     python -m bench.precision
 
-Prints the accuracy under every precision, and the mean and lowest cosine of the embeddings to those of full precision.
-Full precision has a ridge head of its own; the served precisions share one, learnt in INT8, as in service.
+Prints the accuracy under every precision, and the mean and the lowest cosine to the embeddings of full precision. Full
+precision has a ridge head of its own. The served precisions share a head that was learnt in INT8, as in the service.
 """
 
 import json
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.texts import clinc150, few_of_each
+from bench.harness.texts import clinc150, first_items_per_class
 from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.results.row import Row
 from evals.streams.stream import StreamItem
@@ -26,11 +26,12 @@ from model.quantized import INT8, PRECISIONS
 from model.strata import encode_many
 
 MAX_LOSS = {"int8": 0.2, "int4": 0.5}
-"""The points of accuracy that a precision may lose to full precision."""
+"""Precision -> the points of accuracy that it may lose against full precision."""
 
 
 def measure(run: Run) -> Iterator[Row]:
-    clinc150()  # raises Skip here, where it is caught; the program below would fail
+    # Without data this raises Skip. The program below would fail instead.
+    clinc150()
     measured = run_module("bench.precision")
     int8 = measured["int8"]
     int4 = measured["int4"]
@@ -44,7 +45,7 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 PER_LABEL = 30
-"""How many texts of each label the heads learn from."""
+"""The number of training texts of each label."""
 
 BATCH = 64
 
@@ -55,17 +56,17 @@ def main() -> None:
     config = LearnerConfig()
     learner = Learner(config, *load_encoder("minilm-l6"))
     stream = clinc150()
-    train = few_of_each(stream, PER_LABEL).train
+    train = first_items_per_class(stream, PER_LABEL).train
     test = stream.test_items
     served = learner.fast_head.served
     proj_RD = projection(learner.fast_head.served.config, seed=config.seed)
 
-    def full(items: Sequence[StreamItem]) -> Tensor:
+    def encode_full(items: Sequence[StreamItem]) -> Tensor:
         tokens = served.tokenizer.encode_many([item.text for item in items])
         return encode_many(learner.knowledge.strata, tokens, batch_size=BATCH)
 
-    full_z_ND = full(test)
-    head = ridge_head(features(full(train), proj_RD), train)
+    full_z_ND = encode_full(test)
+    head = ridge_head(features(encode_full(train), proj_RD), train)
     measured = {"fp32": {"accuracy": head_accuracy(head, features(full_z_ND, proj_RD), test)}}
     head = ridge_head(served.features(served.z_many([item.text for item in train], INT8)), train)
     for name in PRECISIONS:

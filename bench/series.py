@@ -1,11 +1,11 @@
 """Measures a series through a whole service: a table over HTTP, row by row, each answered before its label.
 
-    row --its columns, key--> POST /v1/predict --right?--> POST /v1/feedback --the pace--> the next row
+    row --its columns, key--> POST /v1/predict --right?--> POST /v1/feedback --wait for the next row's time--> next row
 
-The service takes the columns and the labels of the two rows before from the series of the key (`serving.series`): the
-inputs that the contenders of `lifelong bench learn --data elec2` get. A row of Elec2 is half an hour, and one of the
-weather a day, in which any label is live. Here it is the pace that decides how many rows it takes, so a slower one is
-fairer and takes longer.
+From the series of the key (`serving.series`) the service adds the columns and the labels of the two rows before, so it
+has the same inputs as the learners of `lifelong bench learn --data elec2`. In reality a row of Elec2 comes every half
+hour and a row of the weather every day, so a label is learnt long before the next row. Here rows come faster, and a
+label is live only some rows later. A lower rate is closer to reality and takes longer.
 """
 
 import time
@@ -22,7 +22,7 @@ from lifelong import Client, ClientError
 from wire.inputs import Features
 
 FIRST = {"elec2": 9_062, "weather": 5_448}
-"""The rows before these chose the learner's settings, so they are left out."""
+"""Table -> the first row that is played. The earlier rows chose the learner's settings, so they are left out."""
 
 SETTINGS = {"serving.series.lags": LAGS, "serving.series.labels": len(LAGS)}
 KEY = "place"
@@ -38,47 +38,53 @@ class SeriesSize:
     """The size of the benchmark."""
 
     data: str = ELEC2.name
-    """elec2 or weather."""
+    """The name of the table: elec2 or weather."""
     rows: int = 6_000
-    """So many rows are played, after those of FIRST; the tables have 45,312 and 18,159."""
+    """The number of rows that are played, from FIRST on. The tables have 45,312 and 18,159 rows."""
     rate: float = 10.0
-    """Rows a second."""
+    """The rate, in rows a second."""
 
 
 def measure(run: Run) -> Iterator[Row]:
     size = run.sized(SeriesSize(), quick=SeriesSize(rows=200))
-    rows = rows_of(size.data, size.rows)
+    rows = load_rows(size.data, size.rows)
     run.say(f"{len(rows)} rows, {size.rate:g} a second ...")
     with (
         fresh_stack(SETTINGS) as (stack, _, _),
         Client(f"http://127.0.0.1:{stack.settings.serving.http_port}") as client,
     ):
-        named = list(play(rows, client, size.rate))
+        predicted = list(play(rows, client, size.rate))
         if stack.num_restarts:
-            raise NoResult(f"{stack.num_restarts} times a program of the service ended and was started again")
+            raise NoResult(f"programs of the service ended and were restarted {stack.num_restarts} times")
     goal = ELEC2_GOAL if size.data == ELEC2.name else None
     note = f"{size.data}, rows {FIRST[size.data] + 1} to {FIRST[size.data] + len(rows)}, {size.rate:g} a second"
-    yield from figures([label for _, label in rows], named, goal, note)
+    yield from figures([label for _, label in rows], predicted, goal, note)
 
 
-def rows_of(name: str, num_rows: int) -> list[Measured]:
-    """Returns rows of a table, those after FIRST. Raises Skip if it is not there, NoResult for another name."""
+def load_rows(name: str, num_rows: int) -> list[Measured]:
+    """Returns `num_rows` rows of a table, from FIRST on.
+
+    Raises Skip if the data is missing, and NoResult if there is no table with this name.
+    """
     if name not in TABLES:
-        raise NoResult(f"there is no table {name!r}: say one of {', '.join(TABLES)}")
+        raise NoResult(f"there is no table {name!r}; use one of {', '.join(TABLES)}")
     table = TABLES[name]
     try:
         columns_ND, labels_N = read_table(table, data_folder())
     except DataError as error:
         raise Skip(str(error)) from error
-    chosen = slice(FIRST[name], FIRST[name] + num_rows)
-    pairs = zip(columns_ND[chosen].tolist(), labels_N[chosen].tolist(), strict=True)
+    played = slice(FIRST[name], FIRST[name] + num_rows)
+    pairs = zip(columns_ND[played].tolist(), labels_N[played].tolist(), strict=True)
     return [(dict(zip(table.columns, values, strict=True)), table.classes[label]) for values, label in pairs]
 
 
 def play(
     rows: Sequence[Measured], client: Client, rate: float, *, clock_s: Callable[[], float] = time.monotonic
 ) -> Iterator[str | None]:
-    """Yields what each row was named, None by a service that knows nothing. Raises NoResult where none answers."""
+    """Yields the predicted label of each row; None while the service knows no class.
+
+    Raises NoResult if the service does not answer.
+    """
     start_s = clock_s()
     for number, (features, label) in enumerate(rows):
         time.sleep(max(start_s + number / rate - clock_s(), 0.0))
@@ -90,9 +96,9 @@ def play(
         yield answer.label
 
 
-def figures(labels: Sequence[str], named: Sequence[str | None], goal: str | None, note: str) -> Iterator[Row]:
-    """Yields the accuracies of the answers as given, and of the label of the row before."""
-    is_right = [name == label for name, label in zip(named, labels, strict=True)]
+def figures(labels: Sequence[str], predicted: Sequence[str | None], goal: str | None, note: str) -> Iterator[Row]:
+    """Yields the accuracy of the answers, and of the no-change baseline, which predicts the label of the row before."""
+    is_right = [answer == label for answer, label in zip(predicted, labels, strict=True)]
     size = -(-len(labels) // NUM_SPANS)
     spans = [is_right[first : first + size] for first in range(0, len(labels), size)]
     by_span = " ".join(f"{100 * sum(span) / len(span):.1f}" for span in spans)

@@ -1,12 +1,12 @@
-"""Lets the service answer and learn for long at a steady load, and asks of what it uses whether it grows.
+"""Runs the service at a steady load for a long time, and tests whether its use of resources grows.
 
     lifelong up <-- events, labels (bench/chaos/running.py) for `minutes`, or `hours`
     every few seconds: memory, open files, memory of Redis, disk, lag --after the warm-up--> least-squares slope, error
 
-A slope is of the means of BATCHES batches, since samples that follow each other are alike; it is zero within its error
-where it is at most two standard errors above zero. What the settings bound is bounded so low that it is full before the
-warm-up is over: what still grows then grows without end. The topics are not counted, which keep what their retention
-says, nor Redis' file, which Redis rewrites when it has doubled.
+Successive samples are correlated, so the slope is fitted to the means of BATCHES batches. A slope counts as zero if it
+is at most two standard errors above zero. The settings bound caches and windows so low that they are full before the
+warm-up ends; a resource that grows afterwards grows without bound. The topics are not counted, because their retention
+bounds them, nor is the file of Redis, which Redis rewrites when it has doubled.
 """
 
 import math
@@ -35,14 +35,14 @@ from services.settings import Settings
 
 BATCHES = 20
 WARM_UP = 1 / 3
-"""The share of the time before the slopes begin."""
+"""The fraction of the time before the slopes begin."""
 
 MIB = 1 << 20
 
 BOUNDS: Final[Mapping[str, Any]] = MappingProxyType(
     {"learner.remembered_ids": 1_000, "learner.replay_samples": 1_000, "serving.dedupe_window": 1_000}
 )
-"""Settings that are as low as to be full before the warm-up is over."""
+"""Settings of caches and windows, so low that these are full before the warm-up is over."""
 
 UNCOUNTED = ("kafka", "redis")
 """The folders of the state folder whose size is not counted."""
@@ -54,9 +54,9 @@ class SoakSize:
 
     minutes: float = 30.0
     hours: float = 0.0
-    """Hours in the place of `minutes`; 0: those count."""
+    """The duration in hours, instead of `minutes`. 0 means that `minutes` counts."""
     rate: float = 30.0
-    """Events a second."""
+    """The load, in events a second."""
     sample_every_s: float = 2.0
 
     @property
@@ -66,7 +66,7 @@ class SoakSize:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Something that must not grow without end, and the most that there may be of it."""
+    """A resource that must not grow without bound, and the most that the service may use."""
 
     name: str
     unit: str
@@ -80,7 +80,8 @@ RESOURCES = (
     Resource("disk", "MiB", 512),
     Resource("lag", "records", 500),
 )
-"""What is sampled: of our programs without the servers, of Redis, of the state folder, of the learner."""
+"""The sampled resources. `memory` and `files` are of our programs, without the servers; `disk` is the state folder;
+`lag` is the learner's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,15 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 def rows(samples: Sequence[tuple[float, Mapping[str, float]]]) -> Iterator[Row]:
-    """Yields two rows of each resource, of samples with their times in seconds. Raises NoResult where they are few."""
+    """Yields two rows of each resource. `samples` are pairs of time in seconds and values.
+
+    Raises NoResult if there are too few samples.
+    """
     hours = samples[-1][0] / 3_600
     warm = [sample for sample in samples if sample[0] >= WARM_UP * samples[-1][0]]
     for resource in RESOURCES:
         values = [(at_s / 3_600, sample[resource.name]) for at_s, sample in warm]
-        slope = slope_of(values)
+        slope = fit_slope(values)
         goal = f"<= {round(2 * slope.error, 3)}"
         note = f"of {hours:.2f} hours, without the first third; standard error {slope.error:.3f}"
         name = f"soak.{resource.name}"
@@ -112,14 +116,16 @@ def rows(samples: Sequence[tuple[float, Mapping[str, float]]]) -> Iterator[Row]:
         yield Row.of(name, round(most, 1), f"{resource.unit} at most", goal=f"<= {resource.budget}")
 
 
-def slope_of(values: Sequence[tuple[float, float]]) -> Slope:
-    """Returns the slope of values over their times by least squares over batch means. Raises NoResult.
+def fit_slope(values: Sequence[tuple[float, float]]) -> Slope:
+    """Fits a slope to pairs of time and value, by least squares over batch means.
 
-    >>> slope_of([(float(at), 2.0 * at) for at in range(200)])
+    Raises NoResult if there are too few values.
+
+    >>> fit_slope([(float(at), 2.0 * at) for at in range(200)])
     Slope(value=2.0, error=0.0)
     """
     if len(values) < 2 * BATCHES:
-        raise NoResult(f"{len(values)} samples after the warm-up are too few for a slope: let it run longer")
+        raise NoResult(f"{len(values)} samples after the warm-up are too few for a slope; run the soak longer")
     edges = [len(values) * place // BATCHES for place in range(BATCHES + 1)]
     times: list[float] = []
     means: list[float] = []
@@ -136,7 +142,10 @@ def slope_of(values: Sequence[tuple[float, float]]) -> Slope:
 
 
 def _soak(size: SoakSize, run: Run) -> list[tuple[float, dict[str, float]]]:
-    """Returns samples with their times. Raises Skip where there is no Apache Kafka, and NoResult."""
+    """Runs the soak; returns pairs of time and sample.
+
+    Raises Skip without Apache Kafka, and NoResult if a program of the service ended.
+    """
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     load_size = SceneSize(rate=size.rate, cuts=0, label_delay_s=(1.0, 4.0))
     scene = Up(folder, load_size, run.say, BOUNDS)
@@ -148,8 +157,8 @@ def _soak(size: SoakSize, run: Run) -> list[tuple[float, dict[str, float]]]:
             while (at_s := time.monotonic() - begun_s) < size.seconds:
                 load.wait_until(begun_s + at_s + size.sample_every_s)
                 samples.append((time.monotonic() - begun_s, _sample(scene, load)))
-            if scene.num_ended or len(samples) < 2:
-                raise NoResult(f"the service ended {scene.num_ended} times by itself")
+            if scene.num_unexpected_ends or len(samples) < 2:
+                raise NoResult(f"the service ended unexpectedly {scene.num_unexpected_ends} times")
     finally:
         scene.close()
         shutil.rmtree(folder, ignore_errors=True)
@@ -163,22 +172,22 @@ def _sample(scene: Up, load: Running) -> dict[str, float]:
     ours = [pid for pid in descendants(scene.pid) if pid not in servers]
     report = load.watch.report
     return {
-        "memory": sum(map(_memory_of, ours)) / MIB,
-        "files": sum(map(_files_of, ours)),
+        "memory": sum(map(_private_bytes, ours)) / MIB,
+        "files": sum(map(_num_open_files, ours)),
         "redis_memory": _redis_memory(settings) / MIB,
-        "disk": _disk_of(settings.state_dir) / MIB,
+        "disk": _counted_bytes(settings.state_dir) / MIB,
         "lag": report.lag if report else 0,
     }
 
 
-def _memory_of(pid: int) -> int:
-    """Returns the bytes that are of this process alone, which would be free without it."""
+def _private_bytes(pid: int) -> int:
+    """Returns the bytes of memory that only this process uses (USS); 0 if the process has ended."""
     with suppress(psutil.Error):
         return int(psutil.Process(pid).memory_full_info().uss)
     return 0
 
 
-def _files_of(pid: int) -> int:
+def _num_open_files(pid: int) -> int:
     with suppress(psutil.Error):
         return int(psutil.Process(pid).num_fds())
     return 0
@@ -189,11 +198,12 @@ def _redis_memory(settings: Settings) -> int:
         return int(client.info("memory")["used_memory"])
 
 
-def _disk_of(folder: Path) -> int:
-    """Returns the bytes of the files of a state folder that are counted."""
+def _counted_bytes(folder: Path) -> int:
+    """Returns the total size in bytes of the files in a state folder, except the folders UNCOUNTED."""
     num_bytes = 0
     for path in folder.rglob("*"):
-        with suppress(OSError):  # it is gone meanwhile
+        # A file may be removed meanwhile.
+        with suppress(OSError):
             if path.is_file() and path.relative_to(folder).parts[0] not in UNCOUNTED:
                 num_bytes += path.stat().st_size
     return num_bytes

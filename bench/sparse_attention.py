@@ -1,11 +1,11 @@
-"""Times attention to some of the keys by itself: how often as fast as full attention, and how it grows with a text.
+"""Times sparse attention alone: its speed relative to full attention, and how its time grows with the length.
 
     python -m bench.sparse_attention
 
-Prints, as JSON, milliseconds of processor time for each length, on one thread: ours, and torch's fused attention to all
-of the keys. Every head sees a window, sinks and routed blocks (`kernels.attention_i8.spans`): about 430 keys of any
-text. Both get queries, keys and values where they read them fastest: ours in panels, as the encoder stores them,
-torch's head by head.
+Prints, as JSON, milliseconds of processor time on one thread for each length: our sparse attention, and torch's fused
+attention to all keys. Every head sees a window, sinks and routed blocks (`kernels.attention_i8.spans`), which are about
+430 keys of any text. Both get queries, keys and values in their fastest layout: ours in panels, as the encoder stores
+them, torch's head by head.
 """
 
 import json
@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.timing import shortest_s
+from bench.harness.timing import fastest_call_s
 from evals.results.row import Peer, Row
 from kernels.allocator import huge_page_tensor, keep_freed_memory
 from kernels.attention import group_equal
@@ -29,9 +29,9 @@ from model.config import Span
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384)
 MAX_FULL_LENGTH = 8192
-"""Longer texts are not given to the full attention, which would take 6 s for each."""
+"""The longest text for full attention, which would take 6 s for a longer one."""
 SLOPE_FROM = 2048
-"""The shortest text of the slope: a shorter one is a few tiles only."""
+"""The shortest text of the slope. Shorter texts have only a few tiles."""
 
 OURS = "ours"
 TORCH = "torch's fused attention"
@@ -43,22 +43,22 @@ BUDGET_S = 1.0
 
 @torch.no_grad()
 def times_ms(length: int) -> dict[str, float]:
-    """Returns the milliseconds of ours and, up to MAX_FULL_LENGTH, of torch's: the shortest of several calls."""
+    """Returns the shortest time of several calls in ms, of our attention and, up to MAX_FULL_LENGTH, of torch's."""
     q_HSD, k_HSD, v_HSD = torch.randn(3, NUM_HEADS, length, HEAD_WIDTH)
     rows_TW = torch.stack((q_HSD, k_HSD, v_HSD)).permute(2, 0, 1, 3).reshape(length, -1)
     panels = huge_page_tensor(4 * rows_TW.numel()).view(torch.float32).view(-1, length, PANEL)
     panels.copy_(rows_TW.view(length, -1, PANEL).transpose(0, 1))
     groups = group_equal([0, length])
     ours = partial(attention, panels, groups, num_heads=NUM_HEADS, spans=[(NUM_HEADS, SPAN)])
-    times = {OURS: 1e3 * shortest_s(ours, BUDGET_S)}
+    times = {OURS: 1e3 * fastest_call_s(ours, BUDGET_S)}
     if length <= MAX_FULL_LENGTH:
         full = partial(scaled_dot_product_attention, q_HSD[None], k_HSD[None], v_HSD[None])
-        times[TORCH] = 1e3 * shortest_s(full, BUDGET_S)
+        times[TORCH] = 1e3 * fastest_call_s(full, BUDGET_S)
     return times
 
 
 def slope(ms_by_length: Mapping[int, float]) -> float:
-    """Returns the slope of the time over the length, both as logarithms, from SLOPE_FROM on: 1 is linear.
+    """Returns the slope of log time over log length, from SLOPE_FROM on. 1 is linear.
 
     >>> round(slope({1024: 9.0, 2048: 1.0, 4096: 2.0, 8192: 4.0}), 6)
     1.0
@@ -73,11 +73,11 @@ SLOPE = "<= 1.15"
 
 
 def measure(run: Run) -> Iterator[Row]:
-    yield from rows_of(run_module("bench.sparse_attention"))
+    yield from make_rows(run_module("bench.sparse_attention"))
 
 
-def rows_of(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
-    """Yields a row for each length, and the slope of the time over the length, both as logarithms: 1 is linear."""
+def make_rows(measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """Yields a row for each length, and the slope of log time over log length. 1 is linear."""
     for each in measured:
         length = each["length"]
         ours, *peers = (Peer(name, round(1e3 * length / ms)) for name, ms in each["ms"].items())

@@ -1,8 +1,8 @@
-"""Measures what tasks cost: events a second of a service with three tasks, in turns with a service that has one.
+"""Measures the cost of tasks: throughput of a service with three tasks, in turns with a service that has one.
 
-Each task has learnt the classes of CLINC150 from a few labels each: on the encoder that all share, and then with slow
-rounds, so that each has two upper blocks of its own on lower ones that all share. Every event is answered by all tasks.
-The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
+Each task learns the classes of CLINC150 from a few labels each. In the first row all tasks share the encoder. In the
+second row slow rounds have trained two upper blocks for each task, on shared lower blocks. Every event is answered by
+all tasks. The goal is a cost of 1 + 0.4 (T - 1) for T tasks: 1.8 for three.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ from functools import partial
 from typing import Final
 
 from bench.harness.case import Run
-from bench.harness.process import await_that
-from bench.harness.service import LABELS_OF_EACH, Service, is_rested
-from bench.harness.texts import clinc150, few_of_each
-from bench.over_kafka import full_speed
-from bench.setting_costs import Rounds, by_turns, pair, row
+from bench.harness.process import poll_until
+from bench.harness.service import LABELS_PER_CLASS, Service, is_learner_idle
+from bench.harness.texts import clinc150, first_items_per_class
+from bench.over_kafka import measure_full_speed
+from bench.setting_costs import Rounds, alternate, row, service_pair
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from model.config import MINILM_L6
@@ -31,16 +31,17 @@ TASKS = ("urgency", "product")
 
 NUM_TASKS = 1 + len(TASKS)
 MAX_COST = 1 + 0.4 * (NUM_TASKS - 1)
-BESIDE = "the same service with one task"
-LEARNT_SHARE = 0.95
-"""The share of the classes that a task must know: both samples of some are in the holdout."""
+ONE_TASK = "the same service with one task"
+KNOWN_SHARE = 0.95
+"""The fraction of the classes that a task must know. It is below 1 because both samples of a class may be in the
+holdout."""
 
 OWN_BLOCKS = 2
 TRAINED: Final = {
     "learner.trainable_layers": OWN_BLOCKS,
-    "learner.slow_every_labels": 200,  # fewer than each task is taught, so that it rehearses them
-    "learner.trial_labels": 0,  # no labels follow, on which the next encoder could be tried
-    "learner.learn_unlabelled": False,  # else it would train on the events of the first round in the next
+    "learner.slow_every_labels": 200,  # fewer labels than each task gets, so that it trains on them
+    "learner.trial_labels": 0,  # no labels follow on which the next encoder could be tried
+    "learner.learn_unlabelled": False,  # otherwise the next round would train on the events of this benchmark
 }
 """The settings under which each task trains blocks of its own."""
 
@@ -51,42 +52,48 @@ SEND_S = 30.0
 
 def measure(run: Run) -> Iterator[Row]:
     size = run.sized(Rounds(5), quick=Rounds(1))
-    yield beside_one("tasks.throughput", {}, size.rounds)
-    yield beside_one("tasks.trained", TRAINED, size.rounds)
+    yield against_one_task("tasks.throughput", {}, size.rounds)
+    yield against_one_task("tasks.trained", TRAINED, size.rounds)
 
 
-def beside_one(name: str, settings: Mapping[str, object], rounds: int) -> Row:
-    """Returns the row of a service with tasks under these settings, held against one without tasks."""
-    with pair({**{f"tasks.{task}": {} for task in TASKS}, **settings}) as (plain, several):
+def against_one_task(name: str, settings: Mapping[str, object], rounds: int) -> Row:
+    """Returns the row that compares a service with several tasks, under these settings, with a service with one."""
+    with service_pair({**{f"tasks.{task}": {} for task in TASKS}, **settings}) as (plain, several):
         teach(several)
         if settings:
             await_own_blocks(several)
-        one, three = by_turns(partial(full_speed, plain), partial(full_speed, several), rounds)
+        one, three = alternate(partial(measure_full_speed, plain), partial(measure_full_speed, several), rounds)
     cost = sum(one) / sum(three)
     note = f"{NUM_TASKS} tasks cost {cost:.2f} times what one costs, {cost / NUM_TASKS:.2f} for each answer"
-    return row(name, one, three, goal=1 / MAX_COST, beside=BESIDE, note=note)
+    return row(name, one, three, goal=1 / MAX_COST, baseline=ONE_TASK, note=note)
 
 
 def teach(service: Service) -> None:
-    """Teaches each further task the labels that the service was primed with. Raises NoResult where it takes long."""
-    items = few_of_each(clinc150(), LABELS_OF_EACH).train
+    """Teaches each further task the labels that the service was primed with.
+
+    Raises NoResult if a task does not learn its classes within LEARNT_WITHIN_S.
+    """
+    items = first_items_per_class(clinc150(), LABELS_PER_CLASS).train
     publisher = service.bus.publisher()
     for task in TASKS:
-        publisher.send_all((label_of(item, task, number) for number, item in enumerate(items)), SEND_S)
+        publisher.send_all((make_label(item, task, number) for number, item in enumerate(items)), SEND_S)
     classes = {item.label for item in items}
     with ExitStack() as opened:
         stores = open_stores(service.settings, opened)
         for task in TASKS:
-            await_classes(stores[task], task, int(LEARNT_SHARE * len(classes)))
+            await_classes(stores[task], task, int(KNOWN_SHARE * len(classes)))
 
 
-def label_of(item: StreamItem, task: str, number: int) -> Feedback:
+def make_label(item: StreamItem, task: str, number: int) -> Feedback:
     """Returns the label of an item, with its text, for a task."""
     return Feedback(event_id=f"{task}-{number}", label=item.label, text=item.text, task=task, time_ms=now_ms())
 
 
 def await_classes(store: Store, task: str, num: int, *, within_s: float = LEARNT_WITHIN_S) -> None:
-    """Returns when the replicas answer by a version of the task that knows so many classes. Raises NoResult."""
+    """Waits until all replicas answer with a version of the task that knows at least `num` classes.
+
+    Raises NoResult if that takes longer than `within_s` seconds.
+    """
 
     def knows() -> bool:
         plan = store.plans.read()
@@ -95,18 +102,18 @@ def await_classes(store: Store, task: str, num: int, *, within_s: float = LEARNT
             return False
         return len(store.versions.manifest(plan.stable).labels) >= num
 
-    await_that(knows, f"task {task} did not learn {num} classes", within_s=within_s)
+    poll_until(knows, f"task {task} did not learn {num} classes", within_s=within_s)
 
 
 def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) -> None:
-    """Returns when each task answers by the encoder of its slow rounds, which an operator promotes.
+    """Waits until the slow rounds of all tasks are over, and promotes their encoders.
 
-    Raises NoResult where they take long, or leave tasks with one encoder, or with other lower blocks.
+    Raises NoResult if the rounds take longer than `within_s` seconds, or if `check_own_blocks` fails.
     """
     with ExitStack() as opened:
         stores = open_stores(service.settings, opened)
-        are_over = partial(all_rested, stores.values())
-        await_that(are_over, "the slow rounds were not over", within_s=within_s)
+        are_over = partial(all_idle, stores.values())
+        poll_until(are_over, "the slow rounds were not over", within_s=within_s)
         encoders: list[Mapping[str, str]] = []
         for task, store in stores.items():
             manifest = store.versions.manifest(store.versions.current())
@@ -116,12 +123,12 @@ def await_own_blocks(service: Service, *, within_s: float = TRAINED_WITHIN_S) ->
     check_own_blocks(encoders)
 
 
-def all_rested(stores: Collection[Store]) -> bool:
-    return all(map(is_rested, stores))
+def all_idle(stores: Collection[Store]) -> bool:
+    return all(map(is_learner_idle, stores))
 
 
 def check_own_blocks(encoders: Sequence[Mapping[str, str]]) -> None:
-    """Raises NoResult unless the encoders differ in their upper blocks, and in nothing else."""
+    """Raises NoResult unless all encoders have different upper blocks and the same lower blocks."""
     depth = MINILM_L6.n_layers - OWN_BLOCKS
     upper: set[frozenset[tuple[str, str]]] = set()
     lower: set[frozenset[tuple[str, str]]] = set()

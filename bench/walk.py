@@ -1,11 +1,11 @@
-"""Counts what runs for an event, and for 60 labels and the version that learns them: files and functions of ours.
+"""Counts our files and functions that run for an event, and for 60 labels and the version that learns them.
 
-    one process, its store a real Redis: event --> queue, engine --> answer      labels --> learner --> version --> swap
-    lifelong up, each process of which notes its modules: learner, controller, replica --> modules of ours that it loads
+    one process with a real Redis: event --> queue, engine --> answer      labels --> learner --> version --> swap
+    lifelong up, whose processes write down their modules: learner, controller, replica --> our modules that are loaded
 
-A function counts once, however often it runs; comprehensions and lambdas are parts of the function around them. What a
-thread does by its clock meanwhile counts for labels, and not for an event, which is one of five. Records travel as
-messages, but through no broker.
+A function counts once, however often it runs. Comprehensions and lambdas belong to the function around them. Periodic
+work of threads counts for labels, but not for an event, because only functions that run for each of five events count.
+Records are encoded as messages, but there is no broker.
 """
 
 import os
@@ -29,7 +29,7 @@ from wire.config import StoreConfig
 from wire.store import Store
 
 ROOMS = ("lifelong", "wire", "kernels", "model", "serving", "learner", "rollout", "services")
-"""What is shipped, and runs for an event."""
+"""The packages that are shipped and take part in answering and learning."""
 
 FOLDER = "WALK_FOLDER"
 NOTE_MODULES = f"""
@@ -46,18 +46,19 @@ def note():
 
 threading.Thread(target=note, name="walk", daemon=True).start()
 """
-"""What each Python process of the service runs at its start: it writes the modules of ours into a file, each second."""
+"""The code that each Python process of the service runs at its start. Each second it writes the names of our loaded
+modules to a file."""
 
 MAIN_MODULES = {"learner": "learner.process", "controller": "rollout.controller", "replica": "serving.replica"}
-"""A module that only this process loads."""
+"""Process -> a module that only this process loads."""
 
 MOST_LOADED = {"learner": 160, "replica": 120, "controller": 80}
-"""The goals of the modules that a process loads."""
+"""Process -> the goal for the number of our modules that it loads."""
 
 
 @dataclass(slots=True)
 class Walk:
-    """The functions of ours that ran: their code, each once."""
+    """Records the code objects of all functions that ran while it was open."""
 
     codes: set[CodeType] = field(default_factory=set)
     is_open: bool = False
@@ -68,23 +69,23 @@ class Walk:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Notes what runs meanwhile, in threads that were started after `watching`."""
+        """Records the functions that run until exit, in this thread and in threads that started after `watching`."""
         self.codes.clear()
         self.is_open = True
         yield
         self.is_open = False
 
     def functions(self, room: str = "") -> set[tuple[str, str]]:
-        """Returns file and name of the functions that ran; of one room, if one is named."""
-        found: set[tuple[str, str]] = set()
+        """Returns the file and the name of each of our functions that ran, of one room if `room` is given."""
+        functions: set[tuple[str, str]] = set()
         for code in self.codes:
             path = Path(code.co_filename)
             if not path.is_relative_to(ROOT) or code.co_name.startswith("<"):
                 continue
             file = path.relative_to(ROOT)
             if file.parts[0] in ROOMS and room in ("", file.parts[0]):
-                found.add((file.as_posix(), code.co_qualname))
-        return found
+                functions.add((file.as_posix(), code.co_qualname))
+        return functions
 
     def files(self, room: str = "") -> set[str]:
         return {file for file, _ in self.functions(room)}
@@ -92,7 +93,7 @@ class Walk:
 
 @contextmanager
 def watching(walk: Walk) -> Iterator[None]:
-    """Lets `walk` see the calls of this thread, and of those that are started meanwhile."""
+    """Reports the calls of this thread to `walk` until exit, and the calls of threads that start meanwhile."""
     threading.setprofile(walk.note)
     sys.setprofile(walk.note)
     try:
@@ -112,7 +113,7 @@ def measure(run: Run) -> Iterator[Row]:
 
 def in_one_process(folder: Path) -> Iterator[Row]:
     """Yields the rows of an event, and of 60 labels with the version that learns them."""
-    # They import pytest, which no other benchmark needs.
+    # These modules import pytest, which no other benchmark needs.
     from tests.flow.test_in_memory import NUM_EVENTS, Service, events
     from tests.learner.streams import label_of
     from tests.stores import KEYS
@@ -127,27 +128,27 @@ def in_one_process(folder: Path) -> Iterator[Row]:
         service.start()
         labels = [label_of(number) for number in range(NUM_EVENTS)]
         service.publish()
-        of_each: list[set[CodeType]] = []
+        codes_by_event: list[set[CodeType]] = []
         for event in events("walk")[:5]:
             with walk.open():
                 service.answer([event])
-            of_each.append({*walk.codes})
-        # What runs for one of them alone is the end of the swap, or a thread's turn by its clock.
-        walk.codes = set.intersection(*of_each)
-        yield from _rows("event", walk, files=30, functions=110, room="serving", of_room=10)
+            codes_by_event.append({*walk.codes})
+        # Functions that run for a single event belong to the end of the swap, or to the periodic work of a thread.
+        walk.codes = set.intersection(*codes_by_event)
+        yield from _rows("event", walk, files=30, functions=110, room="serving", room_files=10)
         answers = service.answer(events("first"))
         with walk.open():
             service.label(answers, labels)
             service.publish()
-        yield from _rows("labels", walk, files=70, functions=380, room="learner", of_room=22)
+        yield from _rows("labels", walk, files=70, functions=380, room="learner", room_files=22)
         service.close()
 
 
-def _rows(name: str, walk: Walk, *, files: int, functions: int, room: str, of_room: int) -> Iterator[Row]:
+def _rows(name: str, walk: Walk, *, files: int, functions: int, room: str, room_files: int) -> Iterator[Row]:
     note = ", ".join(f"{num} of {each}" for each, num in by_room(sorted(walk.files())).items())
     yield _row(f"{name}.files", len(walk.files()), "files", files, note)
     yield _row(f"{name}.functions", len(walk.functions()), "functions", functions)
-    yield _row(f"{name}.{room}_files", len(walk.files(room)), f"files of {room}", of_room)
+    yield _row(f"{name}.{room}_files", len(walk.files(room)), f"files of {room}", room_files)
 
 
 def _row(name: str, value: int, unit: str, most: int, note: str = "") -> Row:
@@ -165,7 +166,7 @@ def by_room(names: Sequence[str]) -> dict[str, int]:
 
 
 def loaded_modules() -> Mapping[str, list[str]]:
-    """Returns the modules of ours that each process of a service has loaded once it has learnt, by the process."""
+    """Returns a dictionary: process -> our modules that it has loaded after the service has learnt."""
     with tempfile.TemporaryDirectory(prefix="walk-") as name:
         folder = Path(name)
         (folder / "sitecustomize.py").write_text(NOTE_MODULES)

@@ -1,14 +1,14 @@
-"""The operations of the quantized encoder: tensors in, tensors out. The package imports nothing of ours.
+"""The operations of the quantized encoder: tensors in, tensors out. This package imports no other room.
 
     attention, attention_i8   self-attention of ragged sequences, in float32 and in 8-bit integers
     linear_i8, linear_i4      a linear layer with INT8 or INT4 weights and 8-bit activations
-    encoder                   all of an encoder in one native call
+    encoder                   a whole encoder in one native call
     native                    builds and loads the C sources in `native/source`, one table for each instruction set
-    dispatch                  chooses an implementation by the reasons against it, or by measuring
-    allocator                 the settings of malloc, and memory in huge pages
+    dispatch                  chooses an implementation: the first that can run, or the fastest measured one
+    allocator                 settings of malloc, and memory in huge pages
 
 Every operation is a package with one file for each implementation: `reference` (the definition, in plain torch),
-`library` (operations that torch ships; for INT4 in its `__init__`) and `native` (our C). Its `__init__` checks the
-arguments and chooses. All implementations of an integer operation give the same bits. Callers use what each package
-exports.
+`library` (operations that torch ships; for INT4 in the `__init__`) and `native` (our C). The `__init__` checks the
+arguments and chooses the implementation. All implementations of an integer operation give the same bits. Callers use
+only the names that a package exports.
 """

@@ -1,12 +1,12 @@
-"""Chooses the implementation of an operation: the first that can run, or the fastest of those that can.
+"""Chooses the implementation of an operation: the first that can run, or the fastest that can run.
 
-An implementation is a record with reasons. `why_not(*args)` returns the reasons against it; none means that it can run.
-The reasons serve as the dispatch, as the error message and as the documentation.
+`why_not(*args)` of an implementation returns the reasons why it cannot run; an empty list means that it can. The
+reasons decide the choice, and they are the error message if no implementation can run.
 
 All implementations of an operation give the same bits, so a measured choice never changes an answer.
 
-Rejected: choosing by the name of the processor (a list that is wrong on the next machine) and choosing at every call
-(the question costs more than a small product).
+Rejected: choosing by the name of the processor (such a list is wrong on the next machine) and choosing at every call
+(the check takes longer than a small product).
 """
 
 import functools
@@ -24,20 +24,22 @@ Run = TypeVar("Run", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Impl(Generic[Run]):
-    """An implementation of an operation. `name` starts with its family: `library/int_mm` belongs to `library`."""
+    """An implementation of an operation. `name` starts with the family: `library/int_mm` belongs to `library`."""
 
     name: str
     why_not: Callable[..., list[str]]
     run: Run
 
     def belongs_to(self, force: str | None) -> bool:
+        """Whether `force` is the name or the family of this implementation, or None."""
         return force is None or force in (self.name, self.name.split("/")[0])
 
 
 def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None = None) -> Impl[Run]:
-    """The first implementation, in preference order, with no reason against it.
+    """Returns the first implementation of `impls`, in order of preference, that can run with `args`.
 
-    `force` admits one name or one family only. Raises NotImplementedError with every reason when nothing is left.
+    `force` restricts the choice to one name or one family. Raises NotImplementedError, with all reasons, if no
+    implementation can run.
     """
     tried: list[str] = []
     for impl in impls:
@@ -53,7 +55,10 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
 
 @functools.cache
 def forced() -> str | None:
-    """The family that LIFELONG_KERNELS asks for, read once per process; None leaves the choice open."""
+    """Returns the family that LIFELONG_KERNELS names, read once per process; None if it is unset.
+
+    Raises ValueError for an unknown family.
+    """
     family = os.environ.get(VARIABLE)
     if family is not None and family not in FAMILIES:
         raise ValueError(f"{VARIABLE} is {family!r}; expected one of {', '.join(FAMILIES)}, or unset")
@@ -61,9 +66,9 @@ def forced() -> str | None:
 
 
 def best_seconds(call: Callable[[], object], *, budget_s: float, max_calls: int = 7) -> float:
-    """The shortest time of one call, in seconds, over at most `max_calls` calls in about `budget_s`.
+    """Returns the shortest time of a call, in seconds, of at most `max_calls` calls within about `budget_s` seconds.
 
-    One call before them warms up and is not timed.
+    One more call before them warms up and is not timed.
     """
     call()
     best = float("inf")

@@ -1,38 +1,38 @@
-"""Drift: notices that answers got worse, that texts come from elsewhere, or that a class means something else now.
+"""Drift detection: more errors, inputs that moved away, and classes whose concept has changed.
 
     served answers --wrong: 1, right: 0--> "error" and, by class, "classes 1-16", ... --.
                                                                                         >-- ADWIN --> Drift
     learnt texts --distance to the nearest class mean--> "distance" --------------------'      '--> tier of a round
-    a label --named by the means of all labels, and of the newest--> evidence of its class --> ConceptChange, a restart
+    a label --prediction by all labels' means, by the newest labels' means--> evidence --> ConceptChange, a restart
 
-ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part when
-the means of the two parts differ by more than chance. Only a rise is drift: errors and distances fall because something
-is learnt. Classes are grouped in the order in which they came, so where a stream grows stage by stage, the classes of a
-group come from about one stage. ADWIN's state can only be written by pickling. So a detector is defined by its journal:
-the values since its last detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the
-journals, and a restored detector is rebuilt by replaying its journal.
+ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part if the
+means of two parts differ by more than chance. Only a rise is drift: errors and distances fall because of learning.
+Classes are grouped in the order of their first label, so in a stream that grows stage by stage the classes of a group
+come from about one stage. ADWIN's state can only be pickled. So a detector is defined by its journal: the values since
+its last detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the journals, and a
+restored detector is rebuilt by replaying its journal.
 
-Tiers. A slow round trains the deeper, the further the texts of the stream have moved away from the known ones.
+Tiers. The further the texts of the stream have moved away from the known ones, the deeper a slow round trains.
 
-    tier     what it trains                         when
+    tier     trained blocks                         condition
     task     `learner.trainable_layers` top blocks  always
-    domain   `learner.deeper_layers`, the first     a rise of the distances by DOMAIN_EFFECT or more
-    base     `learner.deeper_layers`, the second    a rise by BASE_EFFECT or more
+    domain   `learner.deeper_layers`, the first     the distances rose by DOMAIN_EFFECT or more
+    base     `learner.deeper_layers`, the second    the distances rose by BASE_EFFECT or more
 
-A drift unfreezes its tier at once. Each round on labels that begins then freezes one tier again. So a shift is trained
-on twice, first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is as it was.
-The next rehearsal, which has the most steps and takes time from nobody, trains the deepest tier that was unfrozen since
-the rehearsal before. A round on pseudo-labels trains the task tier: what it learns from may be wrong.
+A drift unfreezes its tier at once, and each round on labels freezes one tier again. So a shift is trained on twice,
+first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is stationary again. The
+next rehearsal, which has the most steps and runs while the learner is idle, trains the deepest tier that was unfrozen
+since the last rehearsal. A round on pseudo-labels trains the task tier, since its labels may be wrong.
 
-Which blocks a shift needs: those near its cause (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466), in the
-order of gradual unfreezing (Howard and Ruder 2018, ULMFiT, section 3.3). Other classes, or other labels for the same
-texts, are a change at the output, for which the top is enough. Other texts are a change at the input. So only the
-distances choose the tier, by the effect size (Cohen's d: the rise in standard deviations), which has no unit and holds
-for every encoder; errors hurry a round without making it deeper. Measured with MiniLM after 1,500 texts of 75 classes
-of CLINC150, at ADWIN's first detection within 300 to 700 more texts, with the encoder as it comes, and as rounds have
-trained it, after which known texts lie closer to their means:
+A shift needs the blocks near its cause (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466), in the order of
+gradual unfreezing (Howard and Ruder 2018, ULMFiT, section 3.3). New classes, or new labels for the same texts, are a
+change at the output: the top blocks are enough. New texts are a change at the input. So only the distances choose the
+tier, by the effect size (Cohen's d: the rise in standard deviations), which has no unit and holds for every encoder.
+Errors start a round earlier without making it deeper. Effect sizes that were measured with MiniLM after 1,500 texts of
+75 classes of CLINC150, at ADWIN's first detection within 300 to 700 more texts, with the encoder as published and after
+rounds have trained it, which moves known texts closer to their class means:
 
-                                          as it comes   trained
+                                          as published  trained
     the same classes                      no drift      no drift
     all 150 classes                       no drift      1.2
     the other 75 classes                  0.9           1.6
@@ -41,33 +41,33 @@ trained it, after which known texts lie closer to their means:
     TREC (questions of fact)              2.5           3.2
     TREC as 29 % of the same classes      0.5           no drift
 
-Concept changes. Each label is named twice before it is learnt: by the nearest class mean of all labels, and by that of
-the newest ones (`learner.fast.recency`). Where exactly one of the two is right, the label is a win of the newest or a
-loss. It counts for the class that it names, and for the class that was named wrongly in its place, from which the texts
-may have gone. Without a change the newest labels lose: eight labels of a class name a text worse than a hundred. So a
-bet on them, which multiplies its capital by 1 + BET at a win and by 1 - BET at a loss, is a supermartingale, and its
-capital exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 1939; testing by betting,
-Waudby-Smith and Ramdas 2020, arXiv:2010.09686). The bet starts anew where its capital has fallen to 1, as in the CUSUM
-chart of Page (1954): a class that has been stable for long is as quick to change as a young one.
+Concept changes. Before a label is learnt, its text is classified twice: by the nearest class mean of all labels, and by
+the nearest class mean of the newest labels (`learner.fast.recency`). If exactly one of the two is right, the label is a
+win or a loss of the newest labels. It counts for the class of the label, and for the class that was predicted wrongly,
+which may have lost these texts. Without a change the newest labels lose, since eight labels of a class predict worse
+than a hundred. So a bet on them, which multiplies its capital by 1 + BET at a win and by 1 - BET at a loss, is a
+supermartingale: its capital exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 1939; testing
+by betting, Waudby-Smith and Ramdas 2020, arXiv:2010.09686). The bet restarts when its capital has fallen to 1, as in
+the CUSUM chart of Page (1954): a change of a class that was stable for long is detected as quickly as of a young one.
 
-With few classes the head as it was solved last names them, too. Where that is right, so are all labels, whatever their
-means say: in a series the next label is mostly that of the last rows, so the newest means are right more often, and a
-class would restart whenever the weather changes.
+With few classes the last solved head predicts, too. If it is right, the label counts as right by all labels. In a
+series the next label mostly equals the last ones, so the newest means are right more often, and without this rule a
+class would restart with every change of the weather.
 
-No source decides alone. Each counts up to an equal part of the evidence (`num_sources` parts make it whole), so as many
-sources have to agree; a label that an operator approved counts in full. What a single source claims is an attack, which
-the flip alarm holds (`learner.intake.flips`).
+No source decides alone. Each source counts up to an equal part of the evidence (`num_sources` parts are needed), so as
+many sources have to agree; a label that an operator approved counts in full. A change that only one source claims is an
+attack, and the flip alarm holds its labels (`learner.intake.flips`).
 
 Measured on CLINC150 with a frozen encoder, in mixed order (`make bench ONLY=concept_change`): without a change no class
-changes. Where 45 of the 150 classes swap names after half of the labels, exactly these are found to have changed, and
-after 20 labels of each class since then they are named as well as by a learner that knows nothing else.
+restarts. If 45 of the 150 classes swap names after half of the labels, exactly these are detected, and 20 labels of
+each class later they are predicted as well as by a learner that saw nothing else.
 
-Rejected: Page-Hinkley (its threshold is a sum of values, another one for every signal and error rate), KSWIN (compares
+Rejected: Page-Hinkley (its threshold is a sum of values, different for each signal and error rate), KSWIN (compares
 random draws), and the score of an answer as a signal (each new version moves it). A tier by the rise of the error rate
-(a stage of new classes makes every answer wrong, and the encoder that knew none of them is nonetheless the right one),
-and one that stays until errors are back (they may never be). Sums of several lengths in place of concept changes (of
-the last 1,000 labels 7 are of each of 150 classes, and the last 10,000 are of the old concept for 10,000 labels more),
-and ADWIN on the errors of a class, which says that something is wrong, and not that the newest labels are any better.
+(a stage of new classes makes every answer wrong although the encoder is right), and a tier that stays until the errors
+are back (they may never be). Sums over several window lengths in place of concept changes (the last 1,000 labels have 7
+of each of 150 classes, and the last 10,000 stay in the old concept for 10,000 more labels), and ADWIN on the errors of
+a class, which says that something is wrong, but not that the newest labels are better.
 """
 
 import math
@@ -103,7 +103,7 @@ def tier_for(effect: float) -> int:
 
 
 def unfreeze(tier: int, effect: float) -> int:
-    """Returns the tier of the next round after a rise of this effect size, where it was `tier` before."""
+    """Returns the tier of the next round after a rise of this effect size; it was `tier` before."""
     return max(tier, tier_for(effect))
 
 
@@ -113,7 +113,7 @@ def freeze(tier: int) -> int:
 
 
 def tier_of(layers: int, layers_by_tier: Sequence[int]) -> str:
-    """Returns the name of the first tier that trains so many blocks.
+    """Returns the name of the first tier that trains at least `layers` blocks.
 
     >>> tier_of(2, (2, 2, 4)), tier_of(4, (2, 2, 4))
     ('task', 'base')
@@ -191,9 +191,9 @@ class Detector:
 
 
 class DriftWatch:
-    """Holds a detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
+    """A detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
 
-    `tier` and `rehearsal_tier` are the places in TIERS of what the next round on labels trains, and the next rehearsal.
+    `tier` and `rehearsal_tier` are indices into TIERS: the tier of the next round on labels, and of the next rehearsal.
     """
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
@@ -209,7 +209,7 @@ class DriftWatch:
         self._num_new = 0
 
     def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
-        """Adds whether each answer was right. `rows`: which class known by now each label was, counted from 0."""
+        """Adds whether each answer was right. `rows`: the index of each known class, in the order of first labels."""
         for sample in samples:
             if not sample.is_answered:
                 continue
@@ -226,11 +226,11 @@ class DriftWatch:
             self._add(DISTANCE, distance)
 
     def reset_distances(self) -> None:
-        """Forgets all distances, since those under another encoder cannot be compared with them."""
+        """Forgets all distances, since distances under two encoders cannot be compared."""
         self._detectors.pop(DISTANCE, None)
 
     def begin_round(self, kind: RoundKind) -> int:
-        """Takes note that a slow round begins: nothing is urgent any more, and tiers freeze again. Returns its tier."""
+        """Records that a slow round begins: nothing is urgent any more, and tiers freeze again. Returns its tier."""
         self.is_urgent = False
         tier = 0
         if kind == "labels":
@@ -242,7 +242,7 @@ class DriftWatch:
         return tier
 
     def take_num_detected(self) -> int:
-        """Returns how many drifts were detected since the last call."""
+        """Returns the number of drifts that were detected since the last call."""
         num_detected = self._num_new
         self._num_new = 0
         return num_detected
@@ -277,7 +277,7 @@ class DriftWatch:
 
 
 def split(values: Sequence[float]) -> Rise:
-    """Returns the change where the means before and after it differ most, in standard errors.
+    """Returns the change point at which the means before and after differ most, in standard errors.
 
     >>> split([0.0, 1.0, 1.0, 3.0, 4.0, 2.0])
     Rise(before=0.6666666666666666, after=3.0, effect=3.5)
@@ -308,27 +308,27 @@ EVIDENCE: Final = 100.0
 """The evidence at which a class has changed."""
 
 BET: Final = 0.95
-"""The share of the capital that is bet on the newest labels."""
+"""The fraction of the capital that is bet on the newest labels."""
 
 FACTORS: Final = {(False, True): 1 + BET, (True, False): 1 - BET, (True, True): 0.95, (False, False): 1.0}
-"""What a label multiplies the capital by, where the means of all labels and those of the newest are right or not.
+"""The factor of the capital, by whether the means of all labels and the means of the newest labels are right.
 
-A label that both name rightly takes a little, so that a win of long ago is forgotten: a change is dated by the first.
+If both are right, the capital shrinks a little, so that an old win is forgotten: a change is dated by its first win.
 """
 
 MIN_LABELS: Final = 3
-"""Labels that a class must have had since it changed. Texts of a new class that are named like an old one, which is not
-labelled meanwhile, say nothing about the old one."""
+"""The fewest labels of a class since its change. Otherwise texts of a new class that are predicted as an old one, which
+gets no labels meanwhile, would count as a change of the old one."""
 
 MAX_SOURCES: Final = 16
-"""The most sources whose evidence on a class is told apart; all others count as one."""
+"""The most sources whose evidence on a class is kept apart; all others count as one source."""
 
 APPROVED: Final = "approved"
 OTHERS: Final = "others"
 
 
 class Observation(NamedTuple):
-    """A label about an event of `time_ms`, and the classes that the means of all labels and of the newest ones name."""
+    """A label about an event of `time_ms`, and the predictions by the means of all labels and of the newest labels."""
 
     label: str
     by_all: str
@@ -341,7 +341,7 @@ class Observation(NamedTuple):
 class Evidence(msgspec.Struct, array_like=True):
     """The evidence that a class has changed at `since_ms`: the logarithm of the capital, by source.
 
-    `num_labels` counts the labels of the class that were named wrongly since the first win.
+    `num_labels` counts the labels of the class that were predicted wrongly since the first win.
     """
 
     since_ms: int
@@ -350,11 +350,11 @@ class Evidence(msgspec.Struct, array_like=True):
 
 
 class ConceptChangesState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `ConceptChanges` knows.
+    """The state of `ConceptChanges`.
 
-    `wrong_since_ms` has the classes whose last labels were all named wrongly by the means of all labels, and when that
-    began: a change is noticed when the newest labels are right, but it came before. `changed_ms` has the times since
-    which the classes that have changed mean what they mean now.
+    `wrong_since_ms` has the classes whose last labels were all predicted wrongly by the means of all labels, and the
+    time of the first: a change is detected when the newest labels win, but it began before. `changed_ms` has the time
+    of the last change of each class that has changed.
     """
 
     evidence: dict[str, Evidence] = {}
@@ -363,7 +363,7 @@ class ConceptChangesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConceptChanges:
-    """Holds the evidence that classes have changed. A change is believed when `num_sources` sources agree."""
+    """The evidence that classes have changed. A change is accepted if `num_sources` sources agree."""
 
     def __init__(self, num_sources: int, state: ConceptChangesState | None = None) -> None:
         state = state or ConceptChangesState()
@@ -387,8 +387,9 @@ class ConceptChanges:
                 self._bet(label, observation, math.log(factor))
 
     def found(self, offsets: Mapping[str, int]) -> list[ConceptChange]:
-        """Returns the changes for which there is enough evidence, as found behind the records below `offsets`."""
-        enough = math.log(EVIDENCE) - 1e-9  # as many parts as sources make it up, but for rounding
+        """Returns the changes with enough evidence, as found after the records below `offsets`."""
+        # The parts of all sources add up to it, except for rounding.
+        enough = math.log(EVIDENCE) - 1e-9
         found = [
             label
             for label, each in self._evidence.items()
@@ -397,7 +398,7 @@ class ConceptChanges:
         return [ConceptChange(label, self._evidence[label].since_ms, dict(offsets)) for label in sorted(found)]
 
     def follow(self, change: ConceptChange) -> None:
-        """Takes note that a class means something else since then."""
+        """Records the change of a class, and forgets the evidence."""
         self.forget(change.label)
         self._changed_ms[change.label] = change.since_ms
 
@@ -406,7 +407,7 @@ class ConceptChanges:
         return time_ms < self._changed_ms.get(label, 0)
 
     def rename(self, label: str, name: str) -> None:
-        """Gives a class another name. Where that is one of a class, what was known of both is forgotten."""
+        """Renames a class. If the new name is taken, the evidence of both classes is forgotten."""
         tables: tuple[dict[str, Any], ...] = (self._evidence, self._wrong_since_ms, self._changed_ms)
         is_taken = any(name in table for table in tables)
         for table in tables:
@@ -447,10 +448,10 @@ def _copy(evidence: Evidence) -> Evidence:
 def observations(
     samples: Iterable[Sample | None], nearest: Nearest, is_named_B: Iterable[bool]
 ) -> Iterator[Observation]:
-    """Yields the observations of samples as they were named.
+    """Yields the observations of samples with their predictions.
 
-    None, a text that nobody labelled, is no observation. Neither is a set of labels or a score, of no nearest class. A
-    label that the head named rightly (`is_named_B`, where that is known) is right by all labels.
+    Texts that nobody labelled (None), sets of labels and scores yield none. A label that the head predicted rightly
+    (`is_named_B`) counts as right by all labels.
     """
     for sample, by_all, by_newest, is_named in zip(samples, nearest.by_all, nearest.by_newest, is_named_B, strict=True):
         if sample is not None and kind_of(sample.label).is_exclusive:

@@ -1,4 +1,4 @@
-"""The errors of the learner itself, and the one that a missing package of the project's extras raises."""
+"""The errors of the learner, and the error about a missing package of an extra."""
 
 from importlib.util import find_spec
 
@@ -8,30 +8,30 @@ class LearnerError(Exception):
 
 
 class CheckpointRefused(LearnerError):
-    """A checkpoint is torn. The one before it is used."""
+    """A checkpoint is torn. The previous one is used."""
 
 
 class CheckpointUnknown(CheckpointRefused):
-    """This program cannot read a whole checkpoint. It may know more than the one before it, which is not used."""
+    """This program cannot read an intact checkpoint. The previous one is not used: it may know less."""
 
 
 class StateRefused(LearnerError):
     """This program cannot resume from the state folder under these settings.
 
-    The message says what to do: the learner neither discards the state nor starts from nothing unless it is told to.
+    The message says what to do: the learner neither discards the state nor starts empty unless it is told to.
     """
 
 
 class CheckpointFailed(LearnerError):
-    """A checkpoint could not be written (disk full, fsync failed). Nothing is published, and the old one stays."""
+    """A checkpoint could not be written (disk full, fsync failed). Nothing is published; the old checkpoint stays."""
 
 
 class BaseRefused(LearnerError):
-    """A base solution and the rows before it give different weights: labels were lost, or counted twice."""
+    """A base solution disagrees with the updates that it covers: labels were lost, or counted twice."""
 
 
 class OfferRefused(LearnerError):
-    """An encoder that was offered cannot be taken into use. `may_retry`: it may be possible later."""
+    """An offered encoder cannot be adopted. `may_retry`: it may be possible later."""
 
     def __init__(self, message: str, *, may_retry: bool = False) -> None:
         super().__init__(message)
@@ -48,11 +48,11 @@ def is_installed(package: str) -> bool:
 
 
 def require(package: str, *, extra: str) -> None:
-    """Raises DataError, which says how to install it, where `package` is missing."""
+    """Raises DataError, which says how to install `package`, if it is missing."""
     if not is_installed(package):
         raise DataError(how_to_install(package, extra=extra))
 
 
 def how_to_install(package: str, *, extra: str) -> str:
-    """Returns what to do where a package of an extra is missing."""
+    """Returns the command that installs a package of an extra."""
     return f"{package} is not installed: pip install 'lifelong[{extra}]' (in this folder: '.[{extra}]')"

@@ -1,9 +1,9 @@
-"""Failpoints: named places where a test may kill the process, as `kill -9` would, between two steps of an atomic whole.
+"""Failpoints: named places between two steps, at which a test kills the process as `kill -9` does.
 
 `LIFELONG_FAILPOINT=after-checkpoint` kills at the first pass, `after-checkpoint:3` at the third. With
-`after-checkpoint:1:STOP` the process sleeps there until SIGCONT, as on a machine that pauses. Without the variable a
-failpoint costs one dictionary look-up. The signal is SIGKILL rather than an exception, so no `finally` runs and nothing
-is flushed.
+`after-checkpoint:1:STOP` the process stops there until SIGCONT, as on a machine that pauses. Without the variable, a
+failpoint costs one dictionary look-up. The signal is SIGKILL rather than an exception, so no `finally` block runs and
+nothing is flushed.
 """
 
 import os
@@ -30,7 +30,7 @@ NAMES: Final = (
     "after-publish",
     "after-mark",
 )
-"""Every failpoint, in the order in which a learner that publishes passes them."""
+"""All failpoints, in the order in which a learner passes them when it publishes."""
 
 _passed: Counter[str] = Counter()
 

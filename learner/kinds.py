@@ -1,4 +1,4 @@
-"""The tensors of the kind of a batch of labels. All labels that a learner takes in are of one kind."""
+"""The tensor functions for a batch of labels. All labels of a learner are of one kind."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,6 @@ from model.kinds import KindTensors, tensors_of
 from wire.kinds import kind_of
 
 
-def tensors_for(labels: Sequence[str]) -> KindTensors:
-    """Returns the functions of their kind; of no labels, those of single classes."""
+def kind_tensors(labels: Sequence[str]) -> KindTensors:
+    """Returns the tensor functions of the labels' kind; of single classes if there are no labels."""
     return tensors_of(kind_of(labels[0] if labels else ""))

@@ -1,11 +1,11 @@
-"""What labels have taught a learner: encoder, fast head, memories, and the slow round that is under way.
+"""Everything that a learner has learnt from labels: encoder, fast head, memories, and the slow round under way.
 
-    samples --row?--> fast head, replay memory, fresh --begin--> slow round --step--> adopted or dropped
-            --holdout?--> holdout ------------------------------------------------------^
-            --means of newest labels better?--> concept_changes --> the class restarts, in all memories
+    samples --has a row--> fast head, replay buffer, fresh --begin--> slow round --step--> adopted or dropped
+            --in the holdout--> holdout --------------------------------------------------^
+            --the newest labels contradict the class mean--> concept_changes --> the class restarts, in all memories
 
-A version is made of knowledge alone (`learner.release.candidate`). So what an old checkpoint knew can be restored
-beside what is known now (`learner.learner`), and its version made again, while the learner stays as it is.
+A version is made from knowledge alone (`learner.release.candidate`). So an earlier version can be rebuilt from the
+knowledge in its checkpoint, while the learner keeps its own (`learner.learner`).
 """
 
 from collections import Counter
@@ -28,12 +28,12 @@ from learner.progress import LearnerProgress
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial
 from learner.quality.evaluation import MeasuredCandidate
 from learner.rounds.plan import RoundPlan
-from learner.rounds.round import NextEncoder, OfferedEncoder, Phase, SlowRound, TrainedEncoder
+from learner.rounds.round import EncoderSource, OfferedEncoder, Phase, SlowRound, TrainedEncoder
 from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
 from learner.samples import Labelled
 from learner.state.lineage import add_round, end_round, record_gap, set_memory_offsets
-from learner.state.parts import classes_of, fresh_of
+from learner.state.parts import make_classes, make_fresh_buffer
 from model.errors import NonFinite
 from model.kinds import DEFAULT_TEMPERATURE
 from model.packed import WholeEncoder
@@ -47,11 +47,12 @@ log = structlog.get_logger("learner")
 
 @dataclass(kw_only=True, slots=True)
 class Knowledge:
-    """Belongs to the learner's thread. `progress` and `counts`, of what becomes of the samples, are the learner's.
+    """Owns everything that was learnt. It belongs to the learner's thread.
 
-    `fresh` holds what was learnt since the last round began. `labels` is the set of labels, `temperature` that of the
-    last candidate, and `trial` that of the encoder in use. `rule` decides trials; without it there are none.
-    `applied_seq` is the number of the last command of an operator that is in here.
+    `progress` and `counts` are shared with the learner. `fresh` holds the samples that were learnt since the last round
+    began. `labels` is the set of labels. `temperature` is the last candidate's, `trial` is the trial that the current
+    encoder has passed. `rule` decides trials; without it there are none. `applied_seq` is the number of the last
+    operator command whose effect is included.
     """
 
     config: LearnerConfig
@@ -75,89 +76,92 @@ class Knowledge:
     round: SlowRound | None = None
 
     def count_in(self, progress: LearnerProgress, counts: Counter[str]) -> None:
-        """Goes on with the progress and the counts of the learner, which knows this now."""
+        """Shares the progress and the counts of the learner that owns this knowledge from now on."""
         self.progress = progress
         self.counts = counts
 
     def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int], layers: int) -> None:
-        """Begins a slow round of the top `layers` blocks behind the records below `offsets`."""
+        """Begins a slow round of the top `layers` blocks on the records below `offsets`."""
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join, layers=layers)
         self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets, layers=plan.layers)
-        self.fresh = fresh_of(self.config)
+        self.fresh = make_fresh_buffer(self.config)
         self.resume(plan, self.fast_head.means(plan.labels))
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
-        """Begins the round of `plan` from these class means, for the first time or again."""
+        """Begins the round of `plan` from these class means (C, D), for the first time or after a restart."""
         self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
 
-    def consider(self, making: NextEncoder) -> None:
-        """Begins the round that decides on an encoder: on the next one in training, or on one that was offered."""
+    def consider(self, source: EncoderSource) -> None:
+        """Begins the round that decides about an encoder: one that it trains, or one that an operator offers."""
         own = (self.fast_head, self.replay, self.holdout)
-        self.round = SlowRound(making, *own, anchor=self.anchor, config=self.config, rule=self.rule)
+        self.round = SlowRound(source, *own, anchor=self.anchor, config=self.config, rule=self.rule)
 
     def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
-        """Begins the next unit, as `SlowRound.step` does. True when the round ended and its encoder was adopted."""
+        """Begins the next unit of the round (see `SlowRound.step`).
+
+        Returns whether the round has ended and its encoder was adopted.
+        """
         assert self.round is not None, "no round is under way"
         if not self.round.is_ready:
             return False
         if self.round.trained and self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
-            self._take_out(self.round.trained.apart)
+            self._take_out(self.round.trained.excluded)
         try:
             return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self._take_out(self.round.trained.apart if self.round.trained else ())
+            self._take_out(self.round.trained.excluded if self.round.trained else ())
             self.drop([str(error)])
         except OfferRefused as error:
             self.drop([] if error.may_retry else [str(error)])
         return False
 
     def adopt(self, done: SlowRound) -> None:
-        """Goes on with the encoder that a round has made, and with the samples as learnt again under it."""
-        self.trial = done.tried
+        """Adopts the encoder that a round has made, and the head that was learnt again on its vectors."""
+        self.trial = done.trial_result
         self.fast_head = done.next_fast_head
-        self.strata = done.making.strata
+        self.strata = done.source.strata
         self.round = None
-        if isinstance(done.making, OfferedEncoder):
-            done.making.settle((), done.held, done.tried.paired)
-            self._stand_on(done.making.base)
+        if isinstance(done.source, OfferedEncoder):
+            done.source.settle((), done.holdout_result, done.trial_result.paired)
+            self._stand_on(done.source.base)
         else:
             self.lineage = end_round(self.lineage, is_adopted=True)
 
     def drop(self, refusals: Sequence[str] = ()) -> None:
-        """Goes on with the encoder from before the round. An offer stays open where there are no `refusals`."""
+        """Drops the round and keeps the current encoder. Without `refusals`, an offered encoder is tried again."""
         dropped = self.round
         self.round = None
         if dropped is None or dropped.trained:
             self.lineage = end_round(self.lineage, is_adopted=False)
-        elif isinstance(dropped.making, OfferedEncoder) and refusals:
-            dropped.making.settle(tuple(refusals), dropped.held, dropped.tried.paired)
+        elif isinstance(dropped.source, OfferedEncoder) and refusals:
+            dropped.source.settle(tuple(refusals), dropped.holdout_result, dropped.trial_result.paired)
 
     def calibrate(self, temperature: float, threshold: float = 0.0) -> None:
-        """Takes the temperature that was fitted for a candidate, and the threshold, where labels are sets."""
+        """Sets the temperature that was fitted for a candidate, and the threshold (for labels that are sets)."""
         self.temperature = temperature
         self.fast_head.threshold = threshold
 
     def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
-        """Makes `version`, which was just published and `measured`, the anchor, unless the anchor stays as it is."""
+        """Makes the version that was just published the anchor, if it was measured to be good enough."""
         self.anchor = measured.next_anchor(self.anchor, version)
 
     def forget_anchor(self) -> None:
-        """The next version that is published becomes the anchor."""
+        """Lets the next published version become the anchor."""
         self.anchor = None
 
     def reorder(self, classes: Sequence[str]) -> None:
-        """Puts the rows of the head into the order of `classes`, which are all that are known."""
+        """Puts the rows of the head into the order of `classes`, which names every known class."""
         self.fast_head = self.fast_head.with_order(classes)
 
     def break_lineage(self, gap: str) -> None:
-        """Notes that nothing can be rebuilt from the topics any more, because of `gap`."""
+        """Records that versions can no longer be rebuilt from the topics, and why: `gap`."""
         self.lineage = record_gap(self.lineage, gap)
 
     def check_kind(self, kind: str) -> None:
-        """Raises StateRefused where what is known was learnt of labels of another kind."""
+        """Raises StateRefused if the samples have labels of another kind."""
         samples = self.replay.samples() or self.holdout.samples.samples()
         try:
             learnt = kind_of(samples[0].label) if samples else None
@@ -171,7 +175,7 @@ class Knowledge:
 
     @property
     def num_trainable(self) -> int:
-        """How many samples of the memory slow rounds may train on: none if the encoder reads no event."""
+        """The number of samples in the replay buffer that slow rounds may train on; 0 if the encoder reads no event."""
         ridge = self.fast_head.ridge
         num_held = len(self.replay) if self.progress.has_encoded else 0
         return num_trainable(num_held, ridge.num_samples, len(ridge.classes))
@@ -183,23 +187,23 @@ class Knowledge:
 
     @property
     def encoder_keys(self) -> set[str]:
-        """The encoders in use: the current one, and that of a round which is being measured."""
+        """The keys of the encoders in use: the current one, and the one that a round measures."""
         heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
         return {head.served.key for head in heads}
 
     def _stand_on(self, base: BaseEncoder) -> None:
-        """Goes on with an encoder that was offered. What the operator was ready to lose is measured no more."""
+        """Adopts an encoder that was offered. If the operator accepted a loss of accuracy, the anchor is forgotten."""
         assert base.adopted is not None
         self.base = base
         self.config = base.config
-        self.classes = classes_of(base.config, self.classes.export())
+        self.classes = make_classes(base.config, self.classes.export())
         if base.adopted.max_loss is not None:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
 
-    def _take_out(self, apart: Collection[Labelled]) -> None:
-        """Takes samples that training has set apart out of the memory, so that no later batch has them."""
-        if gone := self.replay.take_out(lambda sample: sample in apart):
+    def _take_out(self, excluded: Collection[Labelled]) -> None:
+        """Removes the samples that training has excluded from the replay buffer: no later batch contains them."""
+        if gone := self.replay.take_out(lambda sample: sample in excluded):
             self.counts["samples_set_apart"] += len(gone)
             log.warning("samples_set_apart", events=[sample.event for sample in gone], reason="not_finite")
 
@@ -208,7 +212,13 @@ class Knowledge:
         is_adopted = done.is_adoptable(is_complete=self.fast_head.ridge.num_samples <= len(self.replay))
         kind = "rounds" if done.trained else "offers"
         self.counts[f"{kind}_adopted" if is_adopted else f"{kind}_dropped"] += 1
-        log.info("round_done", round=done.number, adopted=is_adopted, held=done.held, trial=done.tried.paired)
+        log.info(
+            "round_done",
+            round=done.number,
+            adopted=is_adopted,
+            held=done.holdout_result,
+            trial=done.trial_result.paired,
+        )
         if is_adopted:
             self.progress.break_off()
             self.adopt(done)

@@ -1,9 +1,9 @@
-"""The spans of labels: each is learnt, and then there is a version that knows it. And when labels were read.
+"""The trace spans of labels: one until the label is learnt, one until a version contains it.
 
-    answers --> TracedAnswers --their samples are learnt--> span of the label --a version is published--> its span
-    labels --are learnt--> the times of their reading --a version is published--> read_ms, that of its oldest label
+    answers --> TracedAnswers --a label is learnt--> LABEL span --a version is published--> VERSION span
+    labels --are learnt--> the times at which they were read --a version is published--> read_ms of its oldest label
 
-Nothing of it is in a checkpoint, so a label that was learnt before a restart has no version in its trace.
+Checkpoints hold none of this, so the trace of a label that was learnt before a restart has no VERSION span.
 """
 
 from collections import deque
@@ -17,15 +17,15 @@ from wire.records import Answer, Feedback
 from wire.traces import IN_HOLDOUT, LABEL, VERSION, VERSION_NUMBER, TracedAnswers
 
 MAX_WAITING: Final = 1_000
-"""Traced labels that wait for a version; the oldest are forgotten first."""
+"""The most traced labels that wait for a version; the oldest are dropped first."""
 
 MAX_READS: Final = 10_000
-"""Times of reading that wait for a version; the newest are forgotten first, since the oldest one counts."""
+"""The most reading times that wait for a version; the newest are dropped first, since the oldest one counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Learnt:
-    """A label that was learnt at `time_ms`: `num_effects` is the learner's progress then."""
+    """A label that was learnt at `time_ms`, when the learner's progress was `num_effects`."""
 
     traceparent: str
     num_effects: int
@@ -35,7 +35,7 @@ class _Learnt:
 class LabelTraces:
     """Belongs to the learner's thread. Verbs: learnt, published.
 
-    `read_ms`: when the oldest of the labels that came with the last version was read (0: it had none).
+    `read_ms`: when the oldest new label of the last version was read (0: it had no new label).
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class LabelTraces:
         begun_ms: float,
         now_ms: float,
     ) -> None:
-        """Takes the records that were read, and what was learnt of them, or joined the holdout, between these times."""
+        """Adds the records of a poll, and the samples that were learnt or joined the holdout between these times."""
         if learnt and len(self._reads) < MAX_READS:
             self._reads.append((num_effects, begun_ms))
         if not traces.is_on():
@@ -67,8 +67,10 @@ class LabelTraces:
                 self._learnt(sample, num_effects, begun_ms=begun_ms, now_ms=now_ms)
 
     def published(self, version: int, num_effects: int, *, now_ms: float) -> None:
-        """Makes the spans of what `version`, which the learner goes on from and which has so many effects, is the
-        first to know. After a way back, what waits is forgotten: it was set aside."""
+        """Ends the spans of the labels that `version`, which contains `num_effects` effects, is the first to contain.
+
+        After a rollback the waiting labels are dropped: they were set aside.
+        """
         if version < self._version:
             self._waiting.clear()
             self._reads.clear()
@@ -83,7 +85,7 @@ class LabelTraces:
             )
 
     def _take_reads(self, num_effects: int) -> None:
-        """Takes out the times of reading of what has so many effects at most; the first of them is the oldest."""
+        """Removes the reading times up to `num_effects`, and keeps the oldest of them as `read_ms`."""
         self.read_ms = self._reads[0][1] if self._reads and self._reads[0][0] <= num_effects else 0.0
         while self._reads and self._reads[0][0] <= num_effects:
             self._reads.popleft()

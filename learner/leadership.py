@@ -1,23 +1,23 @@
-"""Leadership: the lease of the one learner that leads is acquired, renewed and released, through outages of its server.
+"""Leadership: acquires, renews and releases the lease of the one learner that leads, through outages of the store.
 
-    wait -> kept: a thread renews, three times in the life of the lease -> another's: check raises -> release
-                                                                        -> nobody's: acquired again, in the next epoch
-    any request gets StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
-    a server is away at the start -> retry_until: again after 1, 2, 4, ... seconds, with jitter
+    wait -> leading: a thread renews three times per lifetime of the lease -> another leads: check raises
+                                                                           -> nobody leads: acquired in the next epoch
+         -> release
+    any request raises StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
+    a server is away at the start -> retry_until: retries after 1, 2, 4, ... seconds, with jitter
 
-The lease only keeps learners from wasting work. The store's fencing, by the epoch, keeps them from harm. The lease is
-renewed in a thread of its own because everything else that the learner does may take longer than the lease lives:
-learning, waiting for a disk, or for a broker that hangs. A server that was wiped knows no lease: the leader that is
-still there acquires it again and goes on.
+The lease only saves work; the store's fencing by epoch prevents harm. The lease is renewed in a thread of its own,
+since everything else may take longer than its lifetime: learning, a slow disk, a broker that hangs. A store that was
+wiped knows no lease: the running leader acquires it again and continues.
 
-A store that hangs costs every request a timeout. The loop sends many requests in one turn, so the first timeout keeps
-back all others, and only the thread that renews the lease goes on trying. A learner that starts before its servers has
-nothing to do but wait: if it ended, it would only be started again. The longest pause is short enough to go on within
-15 s of the end of an outage, however long that was.
+If the store hangs, every request costs a timeout, and one iteration of the loop sends many requests. So the first
+timeout opens the circuit breaker, and only the renewing thread keeps trying. A learner that starts before its servers
+waits for them: if it ended, it would only be started again. The longest pause lets it continue within 15 s of the end
+of any outage.
 
-Rejected: the lease alone, without the epoch (a process that was suspended does not know that it has expired), no lease
-(two learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the
-breaker (a store that is merely slow would then count as away).
+Rejected: the lease without the epoch (a suspended process does not know that its lease has expired), no lease (two
+learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the breaker
+(a slow store would count as away).
 """
 
 import threading
@@ -41,9 +41,9 @@ log = structlog.get_logger("learner")
 
 
 def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
-    """Returns what `ask` returns once the servers answer; None when `stop` came first. An outage is logged once.
+    """Calls `ask` until the servers answer, and returns its result; None if `stop` is set first. Logs an outage once.
 
-    `ask` is called again from its beginning, so it must be idempotent. Raises StoreRefused, which time does not mend.
+    `ask` must be idempotent. Raises StoreRefused: waiting would not help.
     """
     is_logged = False
     for num_failures in count(1):
@@ -62,15 +62,18 @@ def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
 
 
 class CircuitBreaker:
-    """Knows whether the store answers. Any thread may read or change it."""
+    """The circuit breaker of the store: open (no requests) from a failed request until the lease is renewed.
+
+    Any thread may read or change it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.allows_requests = True
-        """Whether the store has answered the last request, as far as is known: set by who asks it, looked at by all."""
+        """Whether the store has answered the last request, as far as is known. Every requester sets and checks it."""
 
     def trip(self, error: StoreUnavailable) -> None:
-        """Allows no more requests, since the store did not answer. Logged once for each outage."""
+        """Stops all requests, since the store did not answer. Logged once for each outage."""
         with self._lock:
             is_first = self.allows_requests
             self.allows_requests = False
@@ -87,13 +90,14 @@ class CircuitBreaker:
 
 
 RENEWALS = 3
-"""Renewals in the life of a lease."""
+"""Number of renewals in the lifetime of a lease."""
 
 
 class Leadership:
-    """The lease of one process, and the circuit breaker of the store that holds it.
+    """The lease of one process, and the circuit breaker of the store that holds the lease.
 
-    `highest_epoch` returns the highest epoch that anything was written under elsewhere: a new lease is above it.
+    `highest_epoch` returns the highest epoch of all checkpoints. A new lease gets a higher one, since a wiped store
+    counts epochs from the start again.
     """
 
     def __init__(
@@ -105,7 +109,7 @@ class Leadership:
         self._ttl_ms = ttl_ms
         self._highest_epoch = highest_epoch
         self.lease: Lease
-        """The lease that was acquired last: there is none before `wait` has returned True."""
+        """The lease that was acquired last; unset before `wait` has returned True."""
         self._has_lease = False
         self._is_over = threading.Event()
         self._renewing = threading.Lock()
@@ -117,7 +121,7 @@ class Leadership:
         return self._holder
 
     def acquire(self) -> bool:
-        """Tries to acquire the lease now. False while another process has it, or the store is away."""
+        """Tries to acquire the lease now. False if another process has it, or if the store is away."""
         try:
             above = self._highest_epoch()
             lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
@@ -131,11 +135,11 @@ class Leadership:
         return self._has_lease
 
     def wait(self, stop: threading.Event) -> bool:
-        """Waits for the lease. False when `stop` came first.
+        """Waits for the lease. False if `stop` is set first.
 
         consumes: the lease of the name
         produces: a leadership
-        waits for: the life of the other's lease, a third of it at a time; longer after failures of the store
+        waits for: a third of the lifetime of a lease at a time; longer after failures of the store
         unblocked by: `stop`, at once
         """
         is_logged = False
@@ -161,29 +165,31 @@ class Leadership:
             thread.close()
 
     def on_refusal(self, lease: Lease, error: StaleEpoch) -> None:
-        """A write under `lease` was refused: raises `error`, unless a newer lease was acquired meanwhile."""
+        """Handles the refusal of a write under `lease`: raises `error`, unless a newer lease was acquired meanwhile."""
         self.confirm()
         if self.lease is lease:
             raise error
 
     def check(self) -> None:
-        """Raises StaleEpoch when the lease is known to be another's. Does not ask the store."""
+        """Raises StaleEpoch if another process is known to have the lease. Sends no request to the store."""
         if self._is_over.is_set():
-            raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over")
+            raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over, since another process has the lease")
 
     def confirm(self) -> None:
-        """Renews the lease now, before something is written that others would read. Raises StaleEpoch.
+        """Renews the lease now, before something is written that other processes read. Raises StaleEpoch.
 
-        A store that is away changes nothing: learning concerns no other process, and writes are fenced by their epoch.
+        If the store is away, the learner continues: learning affects no other process, and the epoch fences all writes.
         """
-        if self.breaker.allows_requests:  # otherwise the other thread asks again and again, and would be waited for
+        # During an outage the renewing thread holds the lock for as long as its request hangs: do not wait for it.
+        if self.breaker.allows_requests:
             with self._renewing:
-                if self.breaker.allows_requests:  # the other thread may have tripped it meanwhile
+                # The renewing thread may have tripped the breaker meanwhile.
+                if self.breaker.allows_requests:
                     self._renew()
         self.check()
 
     def release(self) -> None:
-        """Lets the next learner lead at once; where the store is away, the lease expires by itself."""
+        """Releases the lease, so that the next learner leads at once. If the store is away, the lease expires."""
         if not self._has_lease or not self.breaker.allows_requests:
             return
         try:
@@ -201,7 +207,7 @@ class Leadership:
 
         consumes: nothing
         produces: a later end of the lease; the state of the circuit breaker
-        waits for: a third of the lease's life
+        waits for: a third of the lifetime of the lease
         unblocked by: the end of that third, the end of the block
         """
         while not closing.wait(self.interval_s) and not self._is_over.is_set():
@@ -209,7 +215,10 @@ class Leadership:
                 self._renew()
 
     def _renew(self) -> None:
-        """Renews once. One thread at a time calls it: a second one would take the lease of the first for another's."""
+        """Renews the lease once. The caller holds `_renewing`.
+
+        If two threads acquired a forgotten lease again, one would mistake the other's lease for another process's.
+        """
         try:
             is_ours = self._leases.renew(self.lease) or self._reacquire()
         except StoreUnavailable as error:
@@ -220,12 +229,13 @@ class Leadership:
             self._is_over.set()
 
     def _reacquire(self) -> bool:
-        """Acquires the lease again where no other learner has led since: the server has forgotten it."""
+        """Acquires a lease that the server has forgotten. False if another learner leads or has led since."""
         epoch = self.lease.epoch
         above = max(epoch, self._highest_epoch())
         lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         if lease is None:
             return False
+        # Any other epoch than the next one means that another learner has led since.
         if lease.epoch != epoch + 1:
             self._leases.release(lease)
             return False

@@ -1,10 +1,10 @@
-"""The learner: what it has read, what it knows, and which version it goes on from.
+"""The learner: its position in the topics, its knowledge, and the version that it continues from.
 
     records --join--> samples --score, trust--> Knowledge: fast head, memories --a unit at a time--> slow round
-    learner --export--> Snapshot --restore--> Knowledge, and what is different from the settings of then
+    learner --export--> Snapshot --restore--> Knowledge, and the settings that have changed since
 
-The learner owns everything that a checkpoint holds. `export` and `restore` are inverse: what is restored goes on as if
-nothing had happened, bit for bit, but for a slow round, which it repeats from its plan.
+The learner owns everything that a checkpoint holds. `export` and `restore` are inverse: a restored learner continues
+bit for bit as if it had never stopped. Only a slow round that was under way starts again, from its plan.
 """
 
 import math
@@ -37,12 +37,20 @@ from learner.prequential import Prequential
 from learner.progress import LearnerProgress
 from learner.rounds.schedule import Schedule
 from learner.rounds.trial import AdoptionRule
-from learner.rounds.worker import INLINE, beside
+from learner.rounds.worker import INLINE, side_executor
 from learner.samples import HoldoutDraw, Labelled, Learnable
 from learner.standardisation import standardise
 from learner.state.checkpoints import VersionState
 from learner.state.lineage import end_round
-from learner.state.parts import classes_of, drift_of, fast_head_of, fresh_of, hold_newest, holdout_of, replay_of
+from learner.state.parts import (
+    backfill_newest,
+    make_classes,
+    make_drift_watch,
+    make_fast_head,
+    make_fresh_buffer,
+    make_holdout,
+    make_replay_buffer,
+)
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
@@ -64,10 +72,11 @@ from wire.records import (
 
 
 class Learner:
-    """Belongs to one thread. `version` is the published version that it goes on from, 0 before there is one.
+    """Owns the state of learning. It belongs to one thread.
 
-    `read_first`: nothing is published below these offsets, which `version` knows. `executor` runs the units of rounds,
-    `rule` decides their trials; without it there are none.
+    `version` is the published version that it continues from, 0 before the first one. The learner publishes nothing
+    until it has read up to the offsets of `read_first`, since `version` knows the records below them. `executor` runs
+    the units of slow rounds. `rule` decides whether an encoder on trial is adopted; without a rule there are no trials.
     """
 
     def __init__(
@@ -84,7 +93,7 @@ class Learner:
     ) -> None:
         self._config = config
         self.executor = executor
-        self.helper = beside(executor, "helper", niceness=config.niceness, threads=config.threads)
+        self.helper = side_executor(executor, "helper", niceness=config.niceness, threads=config.threads)
         self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
         self._rule = rule
@@ -98,23 +107,27 @@ class Learner:
         self.join = Join(config, self.trust, self.names)
         self.letters = Outbox()
         self.prequential = Prequential()
-        self.drift = drift_of(config)
+        self.drift = make_drift_watch(config)
         self.erased = ErasedSubjects(subject_digest)
         self.offsets: dict[str, int] = {}
         self.marks: LogMarks = {}
         self.read_first: dict[str, int] = {}
         self.version = 0
         self.last_version = 0
-        self.unwritten: list[Learnable] = []  # what came since it was written down last
-        self.pace = Pace()  # time per label, from the poll to the changed head
-        self.has_migrated = False  # whether the state that was restored last was made under other settings
+        # What was learnt since the journal or a checkpoint was written last.
+        self.unwritten: list[Learnable] = []
+        # The time per label, from the poll to the updated head.
+        self.pace = Pace()
+        # Whether the restored state was made under other settings.
+        self.has_migrated = False
 
     def learn_many(
         self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], marks: LogMarks | None = None
     ) -> list[Quarantined]:
-        """Learns what was read up to `offsets`, behind `marks`: then every record below has had its effect.
+        """Learns the records that were read up to `offsets`; afterwards every record below them has had its effect.
 
-        Returns the labels that have none: they are not believed."""
+        `marks` are the newest log times that were read. Returns the labels that are not trusted: they have no effect.
+        """
         start_s = time.perf_counter()
         if self.erased.num:
             records = self.erased.without_erased(records, self.join.skip)
@@ -132,14 +145,15 @@ class Learner:
         return self.join.take_quarantined()
 
     def restart_class(self, change: ConceptChange) -> None:
-        """Restarts a class whose concept has changed."""
+        """Restarts a class whose concept has changed: its earlier samples are forgotten."""
         learn_many(self.knowledge, [change], self.drift)
         self.unwritten.append(change)
 
     def tick(self, *, is_idle: bool = False) -> bool:
-        """Restarts the classes whose concept has changed; begins a unit of slow work, or the round that is due.
+        """Restarts the classes whose concept has changed; begins a unit of the slow round, or a round that is due.
 
-        True when a better encoder was adopted. `is_idle`: no label came for a while, so there is time to rehearse.
+        Returns whether a better encoder was adopted. `is_idle`: no label came for a while, so there is time for a
+        rehearsal.
         """
         for change in self.knowledge.concept_changes.found(self.offsets):
             self.restart_class(change)
@@ -153,7 +167,8 @@ class Learner:
             return False
         try:
             is_adopted = self.knowledge.step(self.offsets, self.executor, may_wait=not is_idle)
-        except DataError as error:  # raised by a strategy that is not ours
+        except DataError as error:
+            # A strategy of the user has raised it.
             self.knowledge.drop()
             self.schedule.stop(error)
             return False
@@ -162,13 +177,13 @@ class Learner:
         return is_adopted
 
     def begin(self, kind: RoundKind, *, layers: int | None = None) -> None:
-        """Begins a slow round now, behind the records learnt so far, by default in the tier that drift has unfrozen."""
+        """Begins a slow round now, on the records learnt so far; by default in the tier that drift has unfrozen."""
         tier = self.drift.begin_round(kind)
         layers = self._config.tiers[tier] if layers is None else layers
         self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
-        """Returns everything, as one value. `pending`: the version that this state is about to be published as."""
+        """Returns the whole state as one value. `pending`: the version as which this state is about to be published."""
         known = self.knowledge
         trained = known.round.trained if known.round else None
         facts = Facts(
@@ -208,7 +223,7 @@ class Learner:
         return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, states=states)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Becomes the learner that was exported, under the settings of now. Raises StateRefused before any change."""
+        """Becomes the learner that was exported, under the current settings. Raises StateRefused before any change."""
         facts = snapshot.facts
         self.knowledge, difference = self.recall(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
@@ -217,10 +232,11 @@ class Learner:
         self.commands = HeldCommands(facts.commands)
         self.letters.restore(facts.letters)
         self.prequential = Prequential(num_scored=facts.num_scored, num_correct=facts.num_correct, recent=facts.recent)
-        self.drift = drift_of(self._config, facts.drift)
-        is_due = self.commands.take_back(self.knowledge.applied_seq)
+        self.drift = make_drift_watch(self._config, facts.drift)
+        is_due = self.commands.reopen(self.knowledge.applied_seq)
         self.erased = self.erased.restored(facts.commands.digests, is_due=is_due)
-        self.progress.restore(snapshot.progress)  # the schedule and the knowledge hold the same
+        # The schedule and the knowledge hold the same object, so it is filled and not replaced.
+        self.progress.restore(snapshot.progress)
         self.counts.clear()
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
@@ -230,12 +246,18 @@ class Learner:
         self._note_difference(difference)
 
     def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
-        """Returns what was known then, beside what is known now; see `restore_knowledge`. Raises StateRefused."""
+        """Returns the knowledge of an earlier state, without changing the current one. Raises StateRefused.
+
+        See `restore_knowledge`.
+        """
         base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
         return restore_knowledge(state, base, self.label_config, like=self.fast_head.served, rule=self._rule)
 
     def set_aside(self, state: VersionState, version: int) -> None:
-        """Goes back to what `version` knew, without an anchor. Labels read since stay read, and count as set aside."""
+        """Goes back to the knowledge of `version`, without an anchor.
+
+        Labels that were read since then are not read again, and are counted as `set_aside`.
+        """
         known, difference = self.recall(state)
         self.drift.reset_distances()
         self.counts["set_aside"] += self.progress.go_back(known.progress)
@@ -244,12 +266,12 @@ class Learner:
         set_aside(self.knowledge, known)
         self.knowledge = known
         self.version = version
-        if self.commands.take_back(known.applied_seq):
+        if self.commands.reopen(known.applied_seq):
             self.erased.is_due = True
         self._note_difference(difference)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
-        """Takes out everything about erased subjects; returns how many samples, by where they were."""
+        """Removes everything about erased subjects; returns the number of removed samples by the place they were in."""
         removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
         self.letters.erase(self.erased.holds)
         self.erased.is_due = False
@@ -257,34 +279,34 @@ class Learner:
         return removed | {"suspects": suspects, "pending": self.join.erase(self.erased.holds)}
 
     def adopt_version(self, manifest: WeightManifest) -> None:
-        """Goes on from `manifest`, which was published from what is known here."""
+        """Continues from `manifest`, which was published from this learner's knowledge."""
         self.version = manifest.version
         self.reserve(manifest.version)
         if manifest.commands:
             self.commands.mark_published(manifest.version, manifest.commands)
 
     def read_on(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
-        """Goes on from `version`: publishes nothing before the records below `offsets`, and before `ends`, are read."""
+        """Continues from `version`; publishes nothing before it has read up to `offsets`, at most up to `ends`."""
         self.version = version
         self.reserve(version)
         self.read_first = {name: min(offset, ends.get(name, offset)) for name, offset in offsets.items()}
 
     def reserve(self, version: int) -> None:
-        """Takes note that this number is taken, and all below it."""
+        """Reserves the version number and all numbers below it."""
         self.last_version = max(self.last_version, version)
 
     def forget_read_first(self) -> None:
-        """Waits for no more records: they are lost, or the version that knew them was withdrawn."""
+        """Waits for no records any more: they are lost, or the version that knew them was withdrawn."""
         self.read_first = {}
 
     @property
     def must_wait(self) -> bool:
-        """Whether something has to be read, or a command to be followed, before anything is published."""
+        """Whether records must be read or commands executed before a version is published."""
         return self.is_behind or self.commands.last_kept > self.knowledge.applied_seq
 
     @property
     def is_behind(self) -> bool:
-        """Whether `version` knows records that were not read here yet."""
+        """Whether `version` knows records that this learner has not read yet."""
         return any(self.offsets.get(partition, 0) < offset for partition, offset in self.read_first.items())
 
     @property
@@ -299,23 +321,23 @@ class Learner:
 
     @property
     def labels_to_round(self) -> float:
-        """The fewest labels after which a slow round may be due: a poll ends there, and the round begins there."""
+        """The fewest labels after which a slow round may be due. A poll returns no more, so the round begins there."""
         num_labels = self.schedule.labels_to_round(self.knowledge.num_trainable, is_urgent=self.drift.is_urgent)
         return math.inf if self.knowledge.round is not None else num_labels
 
     @property
     def has_work(self) -> bool:
-        """Whether a slow round has something to do now."""
+        """Whether a slow round has a unit to run now."""
         return self.knowledge.round is not None and self.knowledge.round.has_work
 
     @property
     def is_rested(self) -> bool:
-        """Whether no slow round would be due even if no label came for long."""
+        """Whether no slow round would become due however long no label comes."""
         may_rest = self.schedule.is_rested(self.knowledge.num_trainable, self.join, is_urgent=self.drift.is_urgent)
         return self.knowledge.round is None and may_rest
 
     def _note_difference(self, difference: OriginDiff) -> None:
-        """Notes that the state which was restored was made under other settings, if it was."""
+        """Records that the restored state was made under other settings, if it was."""
         self.has_migrated = bool(difference)
         if difference:
             self.progress.break_off()
@@ -329,7 +351,7 @@ log = structlog.get_logger("learner")
 
 
 def empty_knowledge(base: BaseEncoder, rule: AdoptionRule | None = None) -> Knowledge:
-    """Returns what a learner knows before the first label."""
+    """Returns the knowledge before the first label."""
     config = base.config
     return Knowledge(
         config=config,
@@ -337,11 +359,11 @@ def empty_knowledge(base: BaseEncoder, rule: AdoptionRule | None = None) -> Know
         progress=LearnerProgress(),
         counts=Counter(),
         strata=base.strata,
-        fast_head=fast_head_of(config, base.served),
-        classes=classes_of(config),
-        replay=replay_of(config),
-        holdout=holdout_of(config),
-        fresh=fresh_of(config),
+        fast_head=make_fast_head(config, base.served),
+        classes=make_classes(config),
+        replay=make_replay_buffer(config),
+        holdout=make_holdout(config),
+        fresh=make_fresh_buffer(config),
         concept_changes=ConceptChanges(config.trust.change_sources),
         labels=LabelSet(),
         lineage=Lineage(),
@@ -357,21 +379,21 @@ def restore_knowledge(
     like: ServedEncoder,
     rule: AdoptionRule | None = None,
 ) -> tuple[Knowledge, OriginDiff]:
-    """Returns what was known in `state`, and what is different from the settings under which that was made.
+    """Returns the knowledge of `state`, and the settings that have changed since it was made.
 
-    `base` is the encoder that the state stands on, under the settings of now. The result has its own progress and
-    counts. `like` is served on where its weights are the same. A round under way is dropped where it trained another
-    encoder. Raises StateRefused.
+    `base` is the encoder that the state builds on, under the current settings. The result has its own progress and
+    counts. It keeps `like` as its served encoder if the weights are the same. A round under way is dropped if it
+    trained another encoder. Raises StateRefused.
     """
     config = base.config
     snapshot = state.snapshot
     facts = snapshot.facts
-    replay = replay_of(config, facts.replay)
+    replay = make_replay_buffer(config, facts.replay)
     if problem := problem_of_known(sample.text for sample in replay.samples()):
         raise StateRefused(problem)
-    change = base.changed_from(snapshot.origin, num_classes=len(facts.classes))
-    strata, served = base.with_blocks(snapshot.origin, snapshot.top, snapshot.states, like=like)
-    fast_head = _restored_head(snapshot, fast_head_of(config, served), change, replay)
+    change = base.changed_from(facts.origin, num_classes=len(facts.classes))
+    strata, served = base.with_blocks(facts.origin, snapshot.top, snapshot.states, like=like)
+    fast_head = _restored_head(snapshot, make_fast_head(config, served), change, replay)
     known = Knowledge(
         config=config,
         base=base,
@@ -379,10 +401,10 @@ def restore_knowledge(
         counts=Counter(facts.counts),
         strata=strata,
         fast_head=fast_head,
-        classes=classes_of(config, backfill(facts.support, fast_head.ridge.num_by_class)),
+        classes=make_classes(config, backfill(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
-        holdout=holdout_of(config, facts.holdout),
-        fresh=fresh_of(config, facts.since_round),
+        holdout=make_holdout(config, facts.holdout),
+        fresh=make_fresh_buffer(config, facts.since_round),
         concept_changes=ConceptChanges(config.trust.change_sources, facts.concept_changes),
         labels=LabelSet.of(labels, facts.commands.label_commands(facts.applied_seq)),
         applied_seq=facts.applied_seq,
@@ -393,19 +415,19 @@ def restore_knowledge(
     )
     known.check_kind(labels.kind)
     held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
-    is_filled = held_none and known.labels.kind.is_exclusive and hold_newest(fast_head, replay)
+    is_filled = held_none and known.labels.kind.is_exclusive and backfill_newest(fast_head, replay)
     if is_filled and fast_head.ridge.num_samples > len(replay):
         known.break_lineage("the newest labels were taken from a memory that did not hold everything")
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:
         known.resume(facts.round_plan, snapshot.tensors[MEANS])
-    learn_many(known, state.samples, drift_of(config))
+    learn_many(known, state.samples, make_drift_watch(config))
     return known, change
 
 
 def _restored_head(snapshot: Snapshot, fast_head: FastHead, change: OriginDiff, replay: Replay[Labelled]) -> FastHead:
-    """Returns an empty fast head with the sums of a snapshot; those of the memory if those are of other features."""
+    """Fills an empty fast head with the sums of a snapshot, or from the replay buffer if the features have changed."""
     if change.is_rebuilt:
         fast_head.admit_all(snapshot.facts.classes)
         fast_head.relearn(replay.samples())

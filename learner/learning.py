@@ -1,12 +1,12 @@
-"""Learns samples whose class has a row, a batch at a time, while a helper encodes the next ones.
+"""Learns samples in batches, while a helper thread encodes the next batches.
 
-    stream --withdrawn, corrections, concept changes--> `learner.unlearning`
-           --its class has a row, or gets one--> samples
+    stream --withdrawn labels, corrections, concept changes--> `learner.unlearning`
+           --the class has a row in the head, or gets one--> samples
     samples --in the holdout--> holdout, with their vectors
-            --names of new classes before them--> batches --both threads--> z --nearest--> drift, concept changes
-                                                                            '--> fast head, replay memory, fresh
+            --preceded by the names of new classes--> batches --both threads--> z --nearest--> drift, concept changes
+                                                                                '--> fast head, replay buffer, fresh
 
-A vector does not depend on what is encoded beside it, and the sums are exact, so the batches change nothing.
+The size of the batches changes no result: a vector does not depend on the rest of its batch, and the sums are exact.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,19 +29,19 @@ from wire.kinds import kind_of
 from wire.records import ConceptChange
 
 LONGEST: Final = 2.0
-"""Length above which a vector cannot be learnt: encoders make unit vectors, and one that overflowed may be of any."""
+"""A longer vector is not learnt. Encoders make unit vectors, so a longer one comes from an overflow."""
 
 log = structlog.get_logger("learner")
 
 BACKLOG: Final = 3
-"""Fewest batches that are shared with the helper, which has a lower priority: the next version would wait for it."""
+"""The fewest batches that are shared with the helper. It has a lower priority, and the next version waits for it."""
 
 
 def learn_many(known: Knowledge, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
-    """Learns the samples whose class has a row or gets one, or adds them to the holdout; counts the others.
+    """Learns samples, or adds them to the holdout. A sample whose class gets no row in the head is counted only.
 
-    Among them stands each change of a concept, where it was found, and what is withdrawn. `helper` encodes beside
-    this thread.
+    `samples` is in the order of the stream and includes concept changes and withdrawn labels. `helper` encodes in
+    another thread.
     """
     for are_withdrawn, some in groupby(samples, lambda each: isinstance(each, Sample) and each.is_withdrawn):
         if are_withdrawn:
@@ -53,7 +53,8 @@ def learn_many(known: Knowledge, samples: Sequence[Learnable], drift: DriftWatch
 def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: DriftWatch, helper: Executor) -> None:
     admitted = list[Sample]()
     for each in samples:
-        if isinstance(each, ConceptChange) or each.is_correction:  # it takes out some of those before it, perhaps
+        if isinstance(each, ConceptChange) or each.is_correction:
+            # It may remove some of the samples before it, so these are learnt first.
             _learn(known, admitted, drift, helper)
             admitted = []
         if isinstance(each, ConceptChange):
@@ -68,7 +69,8 @@ def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: Drift
             continue
         known.classes.count_label(sample.label)
         weaker = known.classes.in_the_way_of(sample)
-        if weaker:  # the samples before this one count in the choice of the class that makes room
+        if weaker:
+            # The samples before this one count in the choice of the class that makes room.
             _learn(known, admitted, drift, helper)
             admitted = []
         if known.classes.has_row_for(sample) or unlearning.make_room(known, sample.label, weaker):
@@ -108,8 +110,8 @@ def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helpe
 
 
 def _usable(known: Knowledge, batch: list[Labelled], z_BD: Tensor) -> tuple[list[Labelled], Tensor]:
-    """Returns the samples that can be learnt, with their vectors; sets the others apart: no sum would forget them."""
-    # A comparison with NaN is false.
+    """Returns the samples whose vectors can be learnt, with these; drops the others, which would spoil the sums."""
+    # A comparison with NaN is false, so NaN is not usable.
     is_usable_B = z_BD.square().sum(dim=1) <= LONGEST**2
     if is_usable_B.all():
         return batch, z_BD
@@ -123,12 +125,12 @@ def _usable(known: Knowledge, batch: list[Labelled], z_BD: Tensor) -> tuple[list
 def _learn_batch(
     known: Knowledge, batch: Sequence[Labelled], z_BD: Tensor, samples: Sequence[Sample | None], drift: DriftWatch
 ) -> None:
-    """Learns a batch that was encoded. None stands for a text that nobody labelled: the name of a class."""
+    """Learns a batch of encoded samples. In `samples`, None stands for the name of a class, which nobody labelled."""
     known.fast_head.admit_all(each.label for each in batch)
     nearest = known.fast_head.nearest(z_BD)
     drift.add_texts(nearest.distances_B)
     phi_BR = known.fast_head.served.features(z_BD)
-    is_named_B = known.fast_head.fading.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
+    is_named_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
     known.concept_changes.add(observations(samples, nearest, is_named_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)

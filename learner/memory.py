@@ -1,34 +1,34 @@
-"""Memory: the samples that the learner keeps, to be trained on again, or to be measured on.
+"""The learner's memories: the replay buffer, whose samples are trained on again, and the holdout, for evaluation.
 
-    learnt     --Replay.add--> per group: those with the highest random keys --draw: group first--> samples of a round
-    not learnt --Holdout.add--> the same --best precision--> z --head--> accuracy, beside the parent's
-                                a subset --every precision--> z --head--> accuracy of each
+    learnt     --Replay.add--> the highest random keys of each group --draw: a group, then a sample--> slow round
+    not learnt --Holdout.add--> the same --best precision--> z --head--> accuracy, compared with the parent version
+                                a subset --every precision--> z --head--> accuracy of each precision
 
-The replay memory is a reservoir for each group of samples. The policies say which group a sample belongs to:
+The replay buffer is a reservoir per group of samples. The policy says which group a sample belongs to:
 
-    reservoir            no groups: every sample seen is equally likely to be held
-    class-balanced       a group for each label: every class has the same number of places; a set of labels is in the
-                         group of one of them
-    experience-balanced  a group for each experience: every part of the stream has the same number of places
+    reservoir            one group: every sample seen is equally likely to be held
+    class-balanced       a group for each label: every class gets the same number of places; a set of labels is in the
+                         group of one of its labels
+    experience-balanced  a group for each experience: every part of the stream gets the same number of places
 
-Every sample has a random key, uniform in [0, 1), and a group keeps the samples with its `quota` highest keys. That is
-reservoir sampling with random keys, and it survives a shrinking quota: each sample that a group ever saw was equally
-likely to be among those that it still holds (Avalanche's buffers do the same; tests compare them). The quota is
-`capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group that
-holds most bytes drops samples. Each group remembers the highest key that it ever dropped, its floor: a later sample
-below it would be kept although an earlier one with a higher key was dropped.
+Every sample has a random key, uniform in [0, 1), and a group keeps the samples with its `quota` highest keys. This is
+reservoir sampling with random keys, and it stays uniform under a shrinking quota: each sample that a group ever saw is
+equally likely to be among the held ones (Avalanche's buffers do the same; tests compare them). The quota is
+`capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group with
+the most bytes drops samples. Each group remembers its floor, the highest key that it ever dropped. Samples below the
+floor are refused: they would be kept although an earlier sample with a higher key was dropped.
 
-The key of a labelled text is a hash of the event that it came from (`hash_key`), so what is held depends on which
-samples were offered and not on their order: two learners that read the same topics, whose partitions have no common
-order, hold the same. Where the byte bound drops samples, the order counts.
+The key of a labelled text is a hash of its event (`hash_key`), so the contents of the buffer depend on the samples and
+not on their order: two learners that read the same topics hold the same samples, although partitions have no common
+order. The order counts only if the byte bound drops samples.
 
-The holdout is balanced by class. Its unit vectors are cached per encoder and precision, so that two versions can be
-compared without encoding everything twice. Precisions are compared on a fixed subset: the cheaper ones are measured for
-the rollout, not for the gate, and a publication waits for the measurement.
+The holdout is balanced by class. Its unit vectors are cached per encoder and precision, so that comparing two versions
+encodes nothing twice. Precisions are compared on a fixed subset: cheaper ones are measured for the rollout, not for the
+gate, and a publication waits for the measurement.
 
-Rejected: keys from a generator (the order decides, and its state has to be kept), a ring of the newest (forgets what
-the stream stopped showing), herding (needs features, which change), a holdout in proportion to the classes (a rare
-class would have hardly a sample to be measured on), and one drawn of the replay memory (the head has learnt it).
+Rejected: keys from a generator (they depend on the order, and its state has to be kept), a ring buffer of the newest
+samples (forgets classes that the stream stops showing), herding (needs features, which change), a holdout in proportion
+to the class frequencies (too few samples of rare classes), a holdout drawn from the replay buffer (the head learnt it).
 """
 
 import heapq
@@ -47,7 +47,7 @@ from torch import Tensor
 
 from learner.config import ReplayPolicy
 from learner.encoder.served import ServedEncoder
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.samples import Labelled
 from model.kinds import TargetBatch
 from model.quantized import QuantizedHead
@@ -56,14 +56,15 @@ from wire.kinds import class_names, group_name, kind_of
 AnyItem = TypeVar("AnyItem")
 
 MIN_OF_CLASS: Final = 5
-"""Samples of a class, on the average, that a memory which has dropped some needs to be trained on. With 3 of each of
-CLINC150's classes, rounds gain nothing in the end, and twice as much is forgotten."""
+"""The mean number of samples per class that a replay buffer needs for training once it has dropped samples. With 3
+per class of CLINC150, rounds gain nothing in the end, and forgetting doubles."""
 
 
 class Rememberable(Protocol):
-    """What a memory requires of a sample. `subject` is the person that it is about, for `erase`; "" for nobody.
+    """The fields that a memory requires of a sample.
 
-    `experience` is the number of the part of the stream that it came in; the word is Avalanche's.
+    `subject` is the person that the sample is about, for `erase`; "" for nobody. `experience` is the number of its part
+    of the stream, in Avalanche's terms.
     """
 
     @property
@@ -84,9 +85,9 @@ GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable, float], str]] = {
 
 
 class Quotas:
-    """The places of each group: equal shares of `capacity`, and the remainder one each to the first groups by name.
+    """The quotas of the groups: equal shares of `capacity`, and the remainder one each to the first groups by name.
 
-    So a new group takes places from others and gives none.
+    A new group takes places from the others; no group gains a place.
 
     >>> places = Quotas(8, ["c", "b"])
     >>> places.add("a"), [places.of(group) for group in ("a", "b", "c", "d")]
@@ -99,18 +100,19 @@ class Quotas:
         self._divide()
 
     def of(self, group: str) -> int:
-        """Returns the places of a group; 0 for one that is not known."""
+        """Returns the quota of a group; 0 for an unknown group."""
         place = bisect_left(self._ordered, group)
         is_known = self._ordered[place : place + 1] == [group]
         return self._share + (place < self._left) if is_known else 0
 
     def add(self, group: str) -> list[str]:
-        """Adds a group that is not known; returns those that may have fewer places now, in their order."""
+        """Adds a new group; returns the groups whose quota may have shrunk, by name."""
         share = self._share
         left = self._left
         insort(self._ordered, group)
         self._divide()
-        is_share_kept = self._share == share  # then the remainder alone has moved on, by name
+        # If the equal share stays, only the place of the remainder moves to another group.
+        is_share_kept = self._share == share
         return self._ordered[self._left : left + 1] if is_share_kept else list(self._ordered)
 
     def _divide(self) -> None:
@@ -130,7 +132,7 @@ def draw(groups: Sequence[Sequence[AnyItem]], num_samples: int, rng: np.random.G
 
 
 def num_trainable(num_held: int, num_learnt: int, num_classes: int) -> int:
-    """Returns how many samples of a memory slow rounds may train on: none where it dropped some and holds too few.
+    """Returns the number of samples that slow rounds may train on: none if some were dropped and too few are left.
 
     >>> num_trainable(40, 40, 20), num_trainable(40, 90, 20), num_trainable(100, 900, 20)
     (40, 0, 100)
@@ -144,7 +146,7 @@ Predicate: TypeAlias = Callable[[str], object]
 
 
 def hash_key(seed: int) -> Callable[[Labelled], float]:
-    """Returns a function that hashes a labelled text to its key. The order of keys differs by seed, not by replay.
+    """Returns a function that hashes a labelled text to its key. Another seed gives another order of keys.
 
     >>> 0.0 <= hash_key(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
     True
@@ -158,9 +160,9 @@ def hash_key(seed: int) -> Callable[[Labelled], float]:
 
 
 def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate = bool) -> list[Labelled]:
-    """Returns the samples; the first of each class that is not known follows the class's name, as a sample of it.
+    """Returns the samples, with the name of each unknown class inserted as a sample before the first sample of it.
 
-    So the order depends on that of the samples alone, however they are batched. `reads`: whether a text can be encoded.
+    The result does not depend on how the samples are batched. `reads`: whether a text can be encoded.
 
     >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], set().__contains__)]
     ['lost card', 'where is it']
@@ -175,14 +177,14 @@ def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate 
 
 
 def name_sample(name: str, like: Labelled) -> Labelled:
-    """Returns the words of a class's name as a sample of it, as early as `like`, which has one class or a set."""
+    """Returns the words of a class's name as a sample of it, of the same experience and kind of label as `like`."""
     words = re.sub(r"[\W_]+", " ", name).strip()
     label = kind_of(like.label).with_classes(like.label, [name])
     return Labelled(words or name, label, experience=like.experience)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """Holds everything that a `Replay` knows: heaps of (key, sample) in heap order."""
+    """The state of a `Replay`: heaps of (key, sample) in heap order."""
 
     policy: ReplayPolicy
     groups: dict[str, list[tuple[float, T]]]
@@ -190,9 +192,9 @@ class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Replay(Generic[T]):
-    """Holds a reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` gives a sample's key.
+    """A reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` returns a sample's key.
 
-    A state of another policy is regrouped: the samples that then have a place stay, and the floors are dropped.
+    A state of another policy is regrouped: the samples that find a place stay, and the floors are dropped.
     """
 
     def __init__(
@@ -218,14 +220,14 @@ class Replay(Generic[T]):
             self._restore(state)
 
     def add(self, samples: Iterable[T]) -> list[T]:
-        """Offers samples; returns those, new and old, that have no place. The bounds hold afterwards."""
+        """Offers samples; returns the dropped samples, new or old. The bounds hold afterwards."""
         dropped: list[T] = []
         for sample in samples:
             dropped += self._offer(self._key_of(sample), sample)
         return dropped
 
     def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
-        """Returns the samples by group. Ordered by group name and by key, they do not tell when a sample came."""
+        """Returns the samples by group, ordered by group name and key: the order does not reveal when a sample came."""
         if not is_ordered:
             return [_samples_of(heap) for heap in self._heaps.values() if heap]
         return [_samples_of(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
@@ -235,12 +237,12 @@ class Replay(Generic[T]):
         return list(chain.from_iterable(self.groups()))
 
     def subset(self, num_samples: int) -> list[T]:
-        """Returns the samples with the highest keys: about as many of every group, mostly the same in every call."""
+        """Returns the samples with the highest keys: about as many of each group, and mostly the same in each call."""
         pairs = list(chain.from_iterable(self._heaps.values()))
         return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
 
     def erase(self, holds: Callable[[str], bool]) -> int:
-        """Removes every sample whose subject `holds` names; returns how many there were. It is asked once for each."""
+        """Removes every sample whose subject `holds` names; returns their number. Calls `holds` once per subject."""
         subjects = {sample.subject for sample in self.samples()}
         erased = {subject for subject in subjects if subject and holds(subject)}
         return len(self.take_out(lambda sample: sample.subject in erased))
@@ -253,7 +255,7 @@ class Replay(Generic[T]):
         return gone
 
     def of(self, label: str) -> list[T]:
-        """Returns the samples of a class, where labels are single classes."""
+        """Returns the samples of a class, if labels are single classes."""
         if self._policy == "class-balanced":
             return _samples_of(self._heaps.get(label, ()))
         return [sample for sample in self.samples() if sample.label == label]
@@ -299,7 +301,7 @@ class Replay(Generic[T]):
         return self._trim(shrunk)
 
     def _trim(self, groups: Iterable[str]) -> list[T]:
-        """Drops what is over the quota of one of `groups`, and over the byte bound; returns it."""
+        """Drops the samples over the quotas of `groups` and over the byte bound; returns them."""
         dropped: list[T] = []
         for group in groups:
             while len(self._heaps[group]) > self._quotas.of(group):
@@ -321,7 +323,8 @@ class Replay(Generic[T]):
             self._regroup()
         self._count_bytes()
         self._quotas = Quotas(self._capacity, self._heaps)
-        self._trim(sorted(self._heaps))  # the bounds may be tighter than they were
+        # The bounds may be tighter than when the state was written.
+        self._trim(sorted(self._heaps))
 
     def _count_bytes(self) -> None:
         self._bytes = {group: _num_bytes(heap) for group, heap in self._heaps.items()}
@@ -344,7 +347,7 @@ def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
 
 
 SUBSET_SIZE = 256
-"""Largest number of samples on which all precisions are measured. INT4 takes about 1 ms for each."""
+"""The most samples on which all precisions are measured. INT4 takes about 1 ms for each."""
 
 
 MAX_FEATURES = 2_000
@@ -352,13 +355,13 @@ MAX_FEATURES = 2_000
 
 
 class CachedFeatures(NamedTuple):
-    """The features of these texts."""
+    """Texts and their random features (N, R)."""
 
     texts: list[str]
     phi_NR: Tensor
 
     def only(self, texts: Set[str]) -> "CachedFeatures":
-        """Returns those of `texts`."""
+        """Returns the features of the cached texts that are in `texts`."""
         places = [place for place, text in enumerate(self.texts) if text in texts]
         if len(places) == len(self.texts):
             return self
@@ -366,7 +369,7 @@ class CachedFeatures(NamedTuple):
 
 
 class Holdout:
-    """Holds the samples, and a cache of their vectors under each encoder in use."""
+    """The holdout samples, with a cache of their vectors under each encoder in use."""
 
     def __init__(self, samples: Replay[Labelled]) -> None:
         self.samples = samples
@@ -382,12 +385,12 @@ class Holdout:
         return self.samples.subset(SUBSET_SIZE)
 
     def unencoded(self, encoder: ServedEncoder, precision: str) -> list[str]:
-        """Returns the texts whose vectors under `encoder` are not cached; of `subset`, or all for the best."""
+        """Returns the texts without a cached vector: of all samples for the best precision, of `subset` for others."""
         samples = self.samples.samples() if precision == encoder.precisions[0] else self.subset
         return self._missing(encoder, precision, samples)
 
     def add_vectors(self, encoder: ServedEncoder, precision: str, texts: Sequence[str], z_ND: Tensor) -> None:
-        """Caches the vectors of texts, which were encoded elsewhere."""
+        """Caches the vectors (N, D) of texts that were encoded elsewhere."""
         cached = self._vectors.setdefault((encoder.key, precision), {})
         cached |= zip(texts, z_ND, strict=True)
 
@@ -400,9 +403,9 @@ class Holdout:
         precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
     ) -> float:
-        """Returns the share of `samples` (default: all) that the head names rightly, in [0, 1]; 0 for no samples.
+        """Returns the accuracy of the head on `samples` (default: all), in [0, 1]; 0 for no samples.
 
-        Default: in the encoder's most accurate precision.
+        Default precision: the encoder's most accurate one.
         """
         z_ND, targets = self.vectors(encoder, classes, precision=precision, samples=samples)
         return float(targets.right(head.logits(z_ND, len(classes))).float().mean()) if len(z_ND) else 0.0
@@ -415,7 +418,7 @@ class Holdout:
         precision: str | None = None,
         samples: Sequence[Labelled] | None = None,
     ) -> tuple[Tensor, TargetBatch]:
-        """Returns z_ND of `samples` (default: all), and what their labels say of `classes`."""
+        """Returns the vectors z_ND of `samples` (default: all), and their targets among `classes`."""
         samples = self.samples.samples() if samples is None else samples
         precision = encoder.precisions[0] if precision is None else precision
         self._encode(encoder, precision, self._missing(encoder, precision, samples))
@@ -425,9 +428,9 @@ class Holdout:
         return z_ND, targets_of(samples, classes)
 
     def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, TargetBatch]:
-        """Returns the random features phi_NR of all samples, and what their labels say of `classes`.
+        """Returns the random features phi_NR of all samples, and their targets among `classes`.
 
-        Those of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller does not change them.
+        The features of at most MAX_FEATURES samples are cached, 8 KB each at R = 2048. The caller must not change them.
         """
         samples = self.samples.samples()
         texts = [sample.text for sample in samples]
@@ -439,7 +442,7 @@ class Holdout:
         return cached.phi_NR, targets_of(samples, classes)
 
     def keep(self, encoders: Iterable[str]) -> None:
-        """Keeps what is cached of present samples under these encoders."""
+        """Drops the cache of other encoders, and of samples that are gone."""
         keys = set(encoders)
         texts = {sample.text for sample in self.samples.samples()}
         self._features = {key: cached.only(texts) for key, cached in self._features.items() if key in keys}
@@ -455,7 +458,7 @@ class Holdout:
     def _with_features(
         self, encoder: ServedEncoder, samples: Sequence[Labelled], texts: list[str], cached: CachedFeatures
     ) -> CachedFeatures:
-        """Returns the features of `samples`, which have these texts; those that are cached are copied."""
+        """Returns the features of `samples`, which have these texts; cached features are copied."""
         place_of = {text: place for place, text in enumerate(cached.texts)}
         known = [place for place, text in enumerate(texts) if text in place_of]
         missing = [place for place, text in enumerate(texts) if text not in place_of]
@@ -475,6 +478,6 @@ class Holdout:
 
 
 def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
-    """Returns what the labels of `samples` say of `classes`."""
+    """Returns the targets of `samples` among `classes`."""
     labels = [sample.label for sample in samples]
-    return tensors_for(labels).targets(labels, [sample.text for sample in samples], classes)
+    return kind_tensors(labels).targets(labels, [sample.text for sample in samples], classes)

@@ -1,8 +1,8 @@
-"""Classes of others by their import path: strategies of the user, strategies and plugins of Avalanche.
+"""Imports classes by their path: the user's own strategies, and strategies and plugins of Avalanche.
 
     my.module:Mine(alpha=0.4) --import_any--> the class, {"alpha": 0.4}
 
-A path is `module:Class` or `module.Class`. Arguments stand in brackets, as Python literals.
+A path is `module:Class` or `module.Class`, optionally with arguments in parentheses, as Python literals.
 """
 
 import os
@@ -17,23 +17,24 @@ from learner.errors import DataError
 from wire.plugins import PluginError, parsed
 
 PREFIX = "avalanche-"
-"""What the short name of a class of Avalanche begins with; `learner.rounds.avalanche` knows these."""
+"""Prefix of the short names of Avalanche's classes, which `learner.rounds.avalanche` resolves."""
 
 
 def import_any(name: str) -> tuple[Any, dict[str, Any]]:
-    """Imports what a path names, and returns it with the arguments in the brackets. Raises DataError."""
+    """Imports the object of a path; returns it with the arguments of the path. Raises DataError."""
     path, arguments = parse(name)
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
         with quiet():
             return getattr(import_module(module), attribute), arguments
-    except (ImportError, AttributeError, ValueError) as error:  # the last: it names no module
+    # `import_module` raises ValueError for an empty module name.
+    except (ImportError, AttributeError, ValueError) as error:
         fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
         raise DataError(f"{path} does not import: {error}. {fix}") from error
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Splits a name into the path and the arguments in brackets. Raises DataError.
+    """Splits a name into the path and the arguments in parentheses. Raises DataError.
 
     >>> parse("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
@@ -46,10 +47,8 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Avalanche, which warns of its own imports and of deprecated calls, the latter past all filters.
-
-    wandb, which it imports, stays off.
-    """
+    """Silences the warnings of Avalanche's imports, and its deprecation warnings, which ignore all filters."""
+    # Avalanche imports wandb, which must stay off.
     os.environ.setdefault("WANDB_MODE", "disabled")
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")

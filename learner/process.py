@@ -1,9 +1,10 @@
 """The learner's process.
 
-    answers, labels -> join -> fast head at once, slow rounds beside, also while idle -> gate -> weights in the store
+    answers, labels --join--> samples --> fast head (at once), slow rounds (in a thread) --gate--> weights in the store
 
-One leader holds the lease; a standby waits for it. A learner that starts before its servers waits for them. Exit codes:
-0 when it was stopped, 75 when another learner leads now (start it again). Exceptions are for the reader of the log.
+One leader holds the lease; a standby waits for it. A learner that starts before Kafka and Redis waits for them. Exit
+codes: 0 if it was stopped, 75 if another learner leads now (start this one again). Any other end is an exception in the
+log.
 """
 
 import os
@@ -49,30 +50,33 @@ from wire.threads import lower_priority
 from wire.timestamps import now_ms
 
 UNIT_POLL_MS = 5
-"""Longest time that a poll waits while a slow round is under way: so soon after a unit comes the next one."""
+"""Longest time, in milliseconds, that a poll waits during a slow round. It bounds the pause between two units."""
 
 NICENESS = 2
-"""Added to the nice value of the process, so that it takes time from answers only where there is enough for both.
+"""Added to the nice value of the process: replicas that answer come first if the processors are busy.
 
-CLINC150 at 200 events and labels a second, two cores that this kept busy: answers took 97 ms (p50; p99 398) without it,
-43 to 64 ms (152 to 230) with it. Labels come after their answers, so they were live sooner, too: in 0.5 s, not 0.8 s.
+CLINC150 at 200 events and labels a second on two busy cores: answers took 97 ms (p50; p99 398) without it and 43 to
+64 ms (p99 152 to 230) with it. A label comes after its answer, so labels were live sooner, too: 0.5 s instead of 0.8 s.
 """
 
 EXIT_STALE = 75
-"""EX_TEMPFAIL: another learner has the lease; this one may be started again."""
+"""EX_TEMPFAIL: another learner holds the lease; start this one again."""
 
 log = structlog.get_logger("learner")
 
 
 class EncoderChoice(NamedTuple):
-    """An encoder by its name, and where texts are cut, here and in the replicas (None: where it was published for)."""
+    """The name of an encoder, and the length in tokens at which learner and replicas truncate texts.
+
+    None: the length that the encoder was published for.
+    """
 
     name: str
     max_tokens: int | None
 
 
 class TaskChoice(NamedTuple):
-    """The set of labels that is learnt, and which task of which it is of."""
+    """The task that is learnt: its labels, and the names of all tasks."""
 
     labels: LabelConfig
     names: TaskNames
@@ -89,9 +93,9 @@ def run(
     stop: threading.Event,
     rule: AdoptionRule,
 ) -> int:
-    """Learns a task until `stop` is set; returns the exit code. `rule` decides the trials of encoders.
+    """Learns a task until `stop` is set; returns the exit code. `rule` decides whether an encoder on trial is adopted.
 
-    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError, which only an operator can mend.
+    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: an operator must act.
     """
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
@@ -121,13 +125,15 @@ def run(
             with leadership.renewal():
                 retry_until(shared.fetch, stop)
                 lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
-                shared.close()  # before the next leader looks there
+                # The next leader looks into the shared folder: it must be complete before the lease is released.
+                shared.close()
             leadership.release()
     except StaleEpoch as error:
         log.warning("stale_epoch", reason=str(error))
         return EXIT_STALE
     finally:
-        with suppress(BusUnavailable):  # letters that the bus did not take are in the checkpoint
+        # Dead letters that the bus did not take are in the checkpoint.
+        with suppress(BusUnavailable):
             bus.close(flush_s=CLOSE_S)
         shared.close()
         store.close()
@@ -136,7 +142,7 @@ def run(
 
 
 def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
-    """Opens an encoder; returns the settings under which it learns the task, too. Raises ModelError."""
+    """Opens an encoder; returns it with the settings that its kind of encoder and of label allow. Raises ModelError."""
     strata, inputs = open_encoder(given.name, max_tokens=given.max_tokens)
     config = config.limited_to(strata.max_trained_layers)
     kind = KINDS.get(task.labels.kind)
@@ -162,17 +168,17 @@ def lead(
     leadership: Leadership,
     stop: threading.Event,
 ) -> None:
-    """Learns from labels until `stop` is set. Raises StaleEpoch when another learner leads.
+    """Learns from labels until `stop` is set. Raises StaleEpoch if another learner leads.
 
     consumes: Answer, Feedback    from wire.bus, at least once, from the offsets in the checkpoint
               Command             from wire.store, all of them before anything is learnt
-    produces: WeightManifest      to wire.store, when the gate finds no reason to refuse it
-              CommandOutcome      to wire.store, when a command was followed, and when a version knows it
-              blobs               to wire.store, where it has damaged ones
-              Quarantined, DeadLetter     to wire.bus, labels that are not believed, records that cannot be read
-                                  (both: acknowledged, or part of the checkpoint whose offsets are behind them)
+    produces: WeightManifest      to wire.store, unless the gate refuses the candidate
+              CommandOutcome      to wire.store, after a command was executed, and after a version contains its effect
+              blobs               to wire.store, in place of damaged ones
+              Quarantined, DeadLetter     to wire.bus: labels that are not trusted, and records that cannot be read
+                                  (acknowledged, or in the checkpoint whose offsets are past them)
               units of slow work  to the worker's thread (`learner.rounds.worker`), which never delays a label
-    waits for: records, at most `poll_timeout_ms`, and UNIT_POLL_MS while there is slow work
+    waits for: records, at most `poll_timeout_ms`, or UNIT_POLL_MS during a slow round
     unblocked by: a record, the end of the timeout
     """
     pending = restore(learner, checkpoints)
@@ -197,9 +203,12 @@ def lead(
     publisher.checkpoint()
     while not stop.is_set():
         leadership.check()
-        commands.turn()  # erase, relabel, adopt, repair: asked once a second at most
-        _learn(config, learner, consumer, publisher, label_traces)  # poll, join, fast head, replay memory; a slow unit
-        publisher.turn()  # a version, where one is due
+        # Operators' commands (erase, relabel, adopt, repair): read at most once a second.
+        commands.poll()
+        # Poll, join, fast head, replay buffer; then a unit of the slow round.
+        _learn(config, learner, consumer, publisher, label_traces)
+        # A new version, if one is due.
+        publisher.poll()
         label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
@@ -210,7 +219,7 @@ def lead(
 def _learn(
     config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, label_traces: LabelTraces
 ) -> None:
-    """Learns what has come, and begins a unit of slow work; tells the publisher what should not wait."""
+    """Learns the records of one poll and begins a unit of the slow round; tells the publisher what is urgent."""
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
     records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
@@ -221,18 +230,18 @@ def _learn(
     learnt = learner.unwritten[num_unwritten:]
     label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
     if learner.drift.take_num_detected():
-        publisher.attempts.end_interval()
+        publisher.backoff.end_interval()
     failpoint("after-learn")
-    learner.schedule.behind_s = publisher.attempts.behind_s = learner.pace.seconds(consumer.num_unread_labels)
+    learner.schedule.behind_s = publisher.backoff.behind_s = learner.pace.seconds(consumer.num_unread_labels)
     if learner.tick(is_idle=0 < config.rehearse_after_s <= consumer.idle_s):
         publisher.parent.make_due()
         failpoint("after-adopt")
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
-    """Restores the newest checkpoint that is whole; returns the version that it was about to be published as.
+    """Restores the newest intact checkpoint; returns the manifest whose publication it precedes, if there was one.
 
-    Raises StateRefused where there are checkpoints and none can be restored.
+    Raises StateRefused if there are checkpoints and none can be restored.
     """
     snapshot = checkpoints.newest()
     for reason in checkpoints.refused:
@@ -245,7 +254,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
-    """Returns the consumer of a learner, from its offsets on; where it has none, from where `bus.begin` says."""
+    """Returns a consumer that starts at the learner's offsets, or at `bus.begin` if it has none."""
     learner.offsets = learner.offsets or retry_until(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,

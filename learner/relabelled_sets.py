@@ -1,11 +1,10 @@
-"""Follows what operators do to the labels where events have sets of them: classes are renamed, become one, or go.
+"""Executes operators' commands if a label is a set of classes: rename, merge or retire classes.
 
-    samples whose sets have such a class --by the names of now--> memories, and the sums of those that have two of them
+    samples whose sets contain an affected class --rename--> memories, and the rows of the head
 
-A sample stays when one of its classes goes, with the others. So only the row of that class is left out, and afterwards
-the sums are those of a learner that was never given its name. Where two classes become one, their rows are added up;
-samples that have both are taken out before and learnt again after, as far as the memory holds them, or they would count
-twice.
+If a class is retired, its samples stay with their other classes. Only the row of the class goes, and then the sums are
+those of a learner that never saw its name. If two classes are merged, their rows are added up. A sample that has both
+would count twice, so the samples with both in the replay buffer are unlearnt before and learnt again afterwards.
 """
 
 from collections import Counter
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
-    """Gives each class of `new` the name that it has there; "" for one that goes. Returns how many samples changed."""
+    """Renames the classes of `new` (old name to new name, "" to retire it); returns the changed samples by memory."""
     if not new:
         return Counter()
     named = {name for name in new.values() if name and known.fast_head.ridge.num_of(name)}
@@ -59,14 +58,14 @@ def _renamed(sample: Labelled, new: Mapping[str, str]) -> Labelled:
 
 
 def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:
-    """Whether two classes of the sample become one."""
+    """Whether two classes of the sample are merged."""
     kept = [new.get(name, name) for name in class_names(sample.label)]
     kept = [name for name in kept if name]
     return len(set(kept)) < len(kept)
 
 
 def _learn_words(known: "Knowledge", words: list[Labelled], new: Mapping[str, str], named: set[str]) -> None:
-    """Learns the words of each new name where those of an old one were learnt; classes that are `named` have theirs."""
+    """Learns the words of each new name if an old name of the class was learnt; `named` classes have theirs already."""
     for name in sorted(set(filter(None, new.values())) - named):
         old = [sample for sample in words if name in class_names(_renamed(sample, new).label)]
         first = min(old, key=lambda sample: sample.experience, default=None)

@@ -1,14 +1,14 @@
-"""Follows what operators do to the set of labels: classes are renamed, become one, lose what was learnt, or go.
+"""Executes operators' commands on the set of labels: rename, merge, split or retire classes.
 
     LabelCommand --> memories, sums, counts and evidence under the new names --> the next version
                  --> lineage: the command, and the records before it
 
-The sums are exact, so after a rename or a merge they are those of a learner that was given the new names from the
-start, bit for bit. So are the memories, but for what they have dropped. The words of a name are a sample of its class
-(`learner.learn_names`): those of the old name are taken out, as far as the memory holds them, and those of the new one
+The sums are exact: after a rename or a merge they are bit for bit the sums of a learner that saw the new names from the
+start. The same holds for the memories, except for samples that they have dropped. The words of a class's name are a
+sample of the class (`learner.learn_names`): the old name is unlearnt if the replay buffer holds it, and the new one is
 learnt.
 
-A slow round under way is dropped: its plan has the old names.
+A slow round under way is dropped, since its plan has the old names.
 """
 
 from collections import Counter
@@ -35,9 +35,9 @@ log = structlog.get_logger("learner")
 
 
 def follow_settings(learner: "Learner") -> None:
-    """Takes the set of labels as the settings of now say it: what is known may be from under others.
+    """Replaces the set of labels if the settings have changed since the state was written.
 
-    Raises StateRefused where that is of another kind.
+    Raises StateRefused if the samples have labels of another kind.
     """
     known = learner.knowledge
     if known.labels.config != learner.label_config:
@@ -46,9 +46,9 @@ def follow_settings(learner: "Learner") -> None:
 
 
 def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
-    """Follows the next command; returns how many samples were renamed or taken out, by where they were.
+    """Executes the next command; returns the number of samples that were renamed or removed, by memory.
 
-    A version is due afterwards, and no journal leads past it.
+    A version is due afterwards, and a checkpoint: the journal cannot express a command.
     """
     known = learner.knowledge
     before = known.labels
@@ -78,13 +78,13 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
 
 
 def _classes(known: "Knowledge") -> set[str]:
-    """Returns the classes that something is known of."""
+    """Returns the classes that have a row in the head or samples in the holdout."""
     held = (row_names(sample.label) for sample in known.holdout.samples.samples())
     return set(chain.from_iterable(held)).union(known.fast_head.ridge.classes)
 
 
 def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
-    """Takes out classes, as far as the memory holds them, and their rows."""
+    """Removes classes: their rows, and their samples in every memory."""
     samples = Counter[str]()
     for label in labels:
         held = known.replay.of(label)
@@ -100,7 +100,7 @@ def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
 
 
 def _rename(known: "Knowledge", new: dict[str, str]) -> Counter[str]:
-    """Gives each class of `new` the name that it has there; classes of one name become one."""
+    """Renames the classes of `new` (old name to new name); classes that get the same name are merged."""
     if not new:
         return Counter()
     head = known.fast_head

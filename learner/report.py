@@ -1,4 +1,4 @@
-"""Reports the state of the leading learner, for the command line and the demo. A standby reports nothing."""
+"""Reports the state of the leading learner to the store, for the command line and the demo. A standby sends none."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
 
 REPORT_INTERVAL_S = 0.5
-"""Seconds between two reports."""
+"""Shortest time between two reports."""
 
 
 class Reporter:
@@ -41,7 +41,7 @@ class Reporter:
         *,
         is_last: bool = False,
     ) -> None:
-        """Reports a learner that leads. The last report of a process is sent without waiting for the interval."""
+        """Sends a report if one is due. The last report of a process does not wait for the interval."""
         is_time = is_last or self._clock_s() >= self._next_s
         if not is_time or not self._leadership.breaker.allows_requests:
             return
@@ -85,13 +85,15 @@ class Reporter:
 
 
 def _alarms(learner: Learner) -> tuple[str, ...]:
+    """Returns a sentence for each condition that needs an operator."""
     flips = (f"{alarm}; such labels are held (`lifelong quarantine list`)" for alarm in learner.trust.flips.alarms())
     error = learner.schedule.error
-    strategy = () if error is None else (f"learner.slow_strategy is set aside until the learner is restarted: {error}",)
+    strategy = () if error is None else (f"learner.slow_strategy is off until the learner is restarted: {error}",)
     return (*flips, *learner.join.alarms(), *learner.knowledge.classes.alarms(), *strategy)
 
 
 def _counts(learner: Learner) -> dict[str, int]:
+    """Returns the counters of the learner's parts, with the gauges that are reported as counters."""
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
     counts |= learner.join.late.counts
     return counts | {

@@ -4,14 +4,13 @@
                                                            |                            training set, as Labelled
                                                            '--label not trusted--> Quarantined
 
-A window is bounded in bytes, and evicts the oldest event id first: the one that an item was added to longest ago. An
-item is kept in the encoding that a checkpoint has: that takes half the memory of the item itself, and a checkpoint of
-hundreds of thousands of items is written in milliseconds. The bound counts these bytes, and OVERHEAD for each item's
-place, so that it is about the memory that the process takes.
+A window is bounded in bytes, and evicts the least recently extended event id first. Items are kept in the encoding of
+a checkpoint: it takes half the memory of the items themselves, and a checkpoint of hundreds of thousands of items is
+written in milliseconds. The bound counts these bytes, plus OVERHEAD for each item, so it is close to the memory that
+the process takes.
 
-Several items may share an id (sources that both count 1, 2, 3), but at most SAME_ID of them. So a client that gives
-every event the same id costs a search no more than that many items, and evicts its own items, not those of other
-sources.
+At most SAME_ID items share an id (two sources may both count 1, 2, 3). So if a client gives every event the same id, a
+search looks at no more than SAME_ID items, and the client's items evict each other, not the items of other sources.
 """
 
 import struct
@@ -24,27 +23,29 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 import mmh3
 import msgspec
 
-from wire.draws import keyed_place
+from wire.draws import keyed_uniform_hash
 from wire.events import EventKey, content, encoded_key, with_later_time
-from wire.inputs import content_of, fields_in, fields_of, sent
+from wire.inputs import decode_content, encode_content, fields_of, sent
 from wire.kinds import is_right, render
-from wire.recent import hash_of
+from wire.recent import name_hash64
 from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
 
 OVERHEAD: Final = 400
-"""Bytes of memory that an item takes besides its encoding, measured: its id once more, and its place in the window."""
+"""Measured bytes of memory per item in addition to its encoding: the key of the dictionary, and the entry."""
 
 SAME_ID: Final = 8
-"""Number of items of one id that wait at a time. The oldest of the source that has most of them is evicted first."""
+"""The most items of one id. The oldest item of the source with the most items is evicted first."""
 
 _ARRAY_HEADER: Final = struct.Struct(">BI")
-_ARRAY_32: Final = 0xDD  # the type of a long array in MessagePack
+
+# The type byte of a long array in MessagePack.
+_ARRAY_32: Final = 0xDD
 
 
 class Level(NamedTuple):
-    """Says how full a window is.
+    """The fill level of a window.
 
-    `fill` is the share of its bytes that are taken; `room` is how many items of the mean size half of it holds.
+    `fill` is the used share of its bytes; `room` is the number of items of mean size that half of the window holds.
     """
 
     fill: float
@@ -52,14 +53,14 @@ class Level(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """Says how full the windows of the join are."""
+    """The fill levels of the windows of the join."""
 
     answers: Level
     labels: Level
 
 
 class Windowed(Protocol):
-    """What a window requires of its items."""
+    """The fields that a window requires of its items."""
 
     @property
     def event_id(self) -> str: ...
@@ -71,7 +72,7 @@ T = TypeVar("T", bound=Windowed)
 
 
 class Window(Generic[T]):
-    """Holds items by event id, in the order in which an id was added to last. Equal items have equal encodings."""
+    """Items by event id, least recently extended id first. Equal items have equal encodings."""
 
     def __init__(self, item_type: type[T], max_bytes: int, items: Iterable[T] = ()) -> None:
         self._max_bytes = max_bytes
@@ -88,7 +89,7 @@ class Window(Generic[T]):
         return [self._decode(data) for data in self._items.get(event_id, ())]
 
     def add(self, item: T) -> list[T]:
-        """Adds `item`; returns the items that were evicted for it. The bounds hold afterwards."""
+        """Adds `item`; returns the evicted items. The bounds hold afterwards."""
         self._put(item)
         evicted: list[T] = []
         if len(self._items[item.event_id]) > SAME_ID:
@@ -99,7 +100,7 @@ class Window(Generic[T]):
         return evicted
 
     def remove(self, item: T) -> None:
-        """Removes `item`, which is here."""
+        """Removes `item`, which must be present."""
         data = self._encode(item)
         left = list(self._items.pop(item.event_id))
         left.remove(data)
@@ -108,7 +109,7 @@ class Window(Generic[T]):
         self._count(-1, data)
 
     def replace(self, old: T, new: T) -> None:
-        """Puts `new` into the place of `old`, which is here and has the same id."""
+        """Replaces `old`, which must be present, by `new`, which has the same id."""
         before = self._encode(old)
         after = self._encode(new)
         same = self._items[old.event_id]
@@ -161,22 +162,21 @@ def _most_crowded(items: list[T]) -> T:
 
 
 MEASURED_SEED: Final = 0x6865_6C64
-"""Seed of the hash that draws the holdout of a measurement."""
+"""The seed of the hash that draws the holdout of a benchmark."""
 
 
 WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
-"""What is told of a label that was believed at first."""
+"""The reason in the quarantine record of a label that was trusted at first."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds what an event says and its true label, as one string each (`wire.inputs`, `wire.kinds`). `subject` is
-    its key.
+    """The content of an event and its true label, as one string each (`wire.inputs`, `wire.kinds`).
 
-    Where the text came with the label, no version is known: `arm` is "", and nothing is scored. A correction replaces
-    what was learnt of its event, and has the text of its label, if that has one. One that `is_withdrawn` is no longer
-    believed: it takes out what was learnt of it, and has no text.
-
-    A sample with `is_in_holdout` belongs to the holdout: accuracy is measured on it, and it is never learnt.
+    - `subject` is the key of the event.
+    - `arm` is "" if the text came with the label: then the version that answered is unknown, and nothing is scored.
+    - `is_correction`: the sample replaces an earlier label of its event. Its text is the label's text, if it has one.
+    - `is_withdrawn`: the label is no longer trusted and is unlearnt. The text is "".
+    - `is_in_holdout`: accuracy is measured on the sample, and it is never learnt.
     """
 
     event_id: str
@@ -202,16 +202,16 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def event(self) -> int:
-        """The hash of the event that is labelled."""
-        return hash_of(encoded_key(self.key))
+        """The hash of the labelled event."""
+        return name_hash64(encoded_key(self.key))
 
     def about(self, text: str, subject: str, time_ms: int) -> "Sample":
-        """Returns this label as that of `text`, which is about `subject` and was answered at `time_ms`."""
+        """Returns this label with the text, subject and answer time of the event that it corrects."""
         return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
 
     @property
     def withdrawn(self) -> "Sample":
-        """What takes out again what was learnt of this sample."""
+        """The sample that withdraws this one."""
         return msgspec.structs.replace(self, text="", arm="", is_withdrawn=True)
 
     @property
@@ -224,15 +224,16 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Learnable: TypeAlias = Sample | ConceptChange
-"""What is learnt, in the order of the stream."""
+"""An element of the stream that is learnt, in its order."""
 
 
 class Labelled(NamedTuple):
-    """Holds what an event says and its label, as one string each (`wire.inputs`, `wire.kinds`).
+    """The content of an event and its label, as one string each (`wire.inputs`, `wire.kinds`).
 
-    The label is "" where there is none; no memory holds such a text. `experience` is the number of slow rounds that
-    had begun when the text came. `event` is the hash of the event that it came from, 0 where it came from none, and
-    `time_ms` the time of that event, 0 where it is not known.
+    - `label` is "" for an unlabelled text; no memory holds one.
+    - `experience` is the number of slow rounds that had begun when the text came.
+    - `event` is the hash of the event, 0 for the name of a class.
+    - `time_ms` is the time of the event, 0 if it is unknown.
     """
 
     text: str
@@ -248,10 +249,9 @@ class Labelled(NamedTuple):
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """Holds the part of an answer that is kept until its label comes. `text` is the event's content.
+    """The part of an answer that is kept until its label comes.
 
-    `later_ms` has the times of later answers to the same event. `source` is None in checkpoints from before the source
-    was stored.
+    `text` is the event's content. `later_ms` has the times of later answers to the same event.
     """
 
     event_id: str
@@ -261,7 +261,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
     weights_version: int
     subject: str = ""
     time_ms: int = 0
-    source: str | None = None
+    source: str = ""
     later_ms: tuple[int, ...] = ()
 
     @classmethod
@@ -279,15 +279,15 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
-        """Returns the event of a label that carries its text. Its answer counts only where it `is_proved`."""
+        """Returns the event of a label that carries its text. The label's `answered` counts only if it `is_proved`."""
         source = feedback.event_source if feedback.event_source is not None else ""
-        text = content_of(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
+        text = encode_content(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
         answered = feedback.answered if is_proved else None
         return cls(feedback.event_id, text, answered, "", 0, feedback.key, feedback.time_ms, source)
 
     @classmethod
     def from_sample(cls, sample: Sample) -> "Waiting":
-        """Returns the answer that a sample was made of, without its version and the times of later ones."""
+        """Returns the answer from which a sample was made, without its version and the times of later answers."""
         return cls(
             sample.event_id,
             sample.text,
@@ -309,25 +309,24 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def key(self) -> EventKey:
-        return (self.source if self.source is not None else "", self.event_id)
+        return (self.source, self.event_id)
 
     def is_same_event(self, answer: Answer) -> bool:
-        """Whether `answer` is another answer to this event. The text counts too, since clients use an id twice."""
-        own = (self.event_id, sent(self.text), self.subject)
-        is_same = own == (answer.event_id, sent(content(answer)), answer.key)
-        return is_same and self.source in (None, answer.source)
+        """Whether `answer` is another answer to this event. The text counts, too, since clients may reuse an id."""
+        own = (self.source, self.event_id, sent(self.text), self.subject)
+        return own == (answer.source, answer.event_id, sent(content(answer)), answer.key)
 
     def with_repeat(self, answer: Answer) -> "Waiting":
-        """Returns this answer with the source of `answer`, a later one to the same event, and with its time."""
+        """Returns this answer with the time of `answer`, a later one to the same event."""
         _, *later_ms = with_later_time(self.times_ms, answer.time_ms)
-        return msgspec.structs.replace(self, source=answer.source, later_ms=tuple(later_ms))
+        return msgspec.structs.replace(self, later_ms=tuple(later_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class HoldoutDraw:
-    """Draws the events that are the holdout: no sender can tell which they are.
+    """Draws the events of the holdout by a keyed hash, so that no sender can predict them.
 
-    A measurement has no secret. Its draw stays that of a hash without a key, so that figures stay comparable.
+    A benchmark has no secret and draws by a hash without a key, so that its figures stay comparable.
     """
 
     share: float
@@ -337,7 +336,7 @@ class HoldoutDraw:
         """Whether the event belongs to the holdout: the same at every replay of the stream."""
         if not self.secret:
             return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
-        return keyed_place(self.secret, encoded_key(key)) < self.share
+        return keyed_uniform_hash(self.secret, encoded_key(key)) < self.share
 
 
 def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw) -> Sample:
@@ -361,10 +360,8 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
 
 
 def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
-    """Returns the record of a label that is not trusted, with what is known of its answer."""
-    event_source = feedback.event_source
-    if answer is not None and answer.source is not None:
-        event_source = answer.source
+    """Returns the quarantine record of a label, with the fields of its answer if that is known."""
+    event_source = feedback.event_source if answer is None else answer.source
     return Quarantined(
         reason=reason,
         event_id=feedback.event_id,
@@ -376,7 +373,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
         source=feedback.source,
         time_ms=feedback.time_ms,
         receipt=feedback.receipt,
-        **fields_in(answer.text if answer else ""),
+        **decode_content(answer.text if answer else ""),
         answered=render(answer.label) if answer and answer.label is not None else None,
         event_source=event_source,
         task=feedback.task,
@@ -384,7 +381,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
 
 
 def quarantined_sample(sample: Sample) -> Quarantined:
-    """Returns the record of a label of a class that was believed until a flip was noticed."""
+    """Returns the quarantine record of a label that was trusted until the flip alarm was raised."""
     feedback = Feedback(
         event_id=sample.event_id,
         label=sample.label,

@@ -1,12 +1,12 @@
-"""Measures what inputs need to know of the values in events, such as mean and scale of numbers, and learns under that.
+"""Measures statistics of the values in events, such as the mean and the scale of numbers, and relearns with them.
 
-    labels a quarter more than the last time --> values of the memory --InputTensors.fit--> served encoder, other states
-    fast head --memory learnt anew, or what has another vector taken out and learnt again--> fast head under these
+    NEW_GROWTH times as many labels --> values in the replay buffer --InputTensors.fit--> served encoder, new states
+    fast head --the samples whose vectors change are learnt again--> fast head under the new encoder
 
-What was measured is of one encoder, as its weights are: a version names it by digest, and all sums are under the same.
-So it is measured seldom: after MIN_LABELS labels, and then whenever there are NEW_GROWTH times as many. If the memory
-holds everything that was learnt, everything can be learnt again. If it does not, an input must leave the vectors of
-what the memory has dropped as they were (`model.inputs`).
+The statistics are part of an encoder, as its weights are: a version names them by digest, and all sums belong to the
+same statistics. So they are measured seldom: after MIN_LABELS labels, and again after each growth by NEW_GROWTH. If the
+replay buffer holds everything that was learnt, the head is learnt again. If not, the input codec must keep the vectors
+of the samples that the buffer has dropped (`model.inputs`).
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
 from model.errors import ModelError
 from model.inputs import fitted
-from wire.inputs import InputCodec, Said, said_in
+from wire.inputs import InputCodec, Said, parse_content
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 log = structlog.get_logger("learner")
 
 MIN_LABELS: Final = 32
-"""The number of labels after which values are measured first."""
+"""The number of labels before the first measurement."""
 
 NEW_GROWTH: Final = 1.25
-"""The factor from one measurement to the next."""
+"""The growth of the number of labels from one measurement to the next."""
 
 
 def standardise(known: "Knowledge", drift: DriftWatch) -> bool:
-    """Measures what is due; False where nothing has changed. The round under way is dropped where something has."""
+    """Measures the statistics if they are due; returns whether they changed, which drops a round under way."""
     progress = known.progress
     is_due = progress.num_labels >= max(MIN_LABELS, NEW_GROWTH * progress.standardised_at)
     return is_due and progress.has_values and _standardise(known, drift)
@@ -46,7 +46,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     progress = known.progress
     head = known.fast_head
     samples = known.replay.samples()
-    said = [said_in(sample.text) for sample in samples]
+    said = [parse_content(sample.text) for sample in samples]
     is_complete = head.ridge.num_samples <= len(samples)
     progress.standardised_at = progress.num_labels
     try:
@@ -57,7 +57,8 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
             known.round.wait()
             known.drop()
         known.fast_head = _anew(head, head.served.with_states(head.served.states | measured), samples, said)
-    except ModelError as error:  # of an input that is not ours
+    except ModelError as error:
+        # A plug-in of the user has raised it.
         log.warning("not_standardised", error=str(error))
         return False
     known.fast_head.log = head.log.encoded_again(lambda new: known.fast_head.encode(new)[1])
@@ -72,7 +73,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
 
 
 def _measured(said: Sequence[Said], head: FastHead, *, num_labels: int, is_complete: bool) -> dict[str, StoredTensor]:
-    """Returns the tensors of inputs that have changed, by name. Raises ModelError."""
+    """Returns the measured tensors that have changed, by name. Raises ModelError."""
     codecs: dict[str, InputCodec] = {}
     values: defaultdict[str, list[Any]] = defaultdict(list)
     for each in said:
@@ -89,7 +90,7 @@ def _measured(said: Sequence[Said], head: FastHead, *, num_labels: int, is_compl
 
 
 def _anew(head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], said: Sequence[Said]) -> FastHead:
-    """Returns a head of what was learnt, under another encoder. Raises UnreadableInput."""
+    """Returns the head, learnt again under another encoder. Raises UnreadableInput."""
     empty = head.successor(served)
     if head.ridge.num_samples <= len(samples):
         empty.relearn(samples)

@@ -1,11 +1,11 @@
-"""Takes out what must not be known: a wrong label, a changed concept, a class that makes room, an erased subject.
+"""Unlearns samples: wrong labels, classes whose concept changed, classes that make room, erased subjects.
 
-    replay memory, fresh, holdout --take out--> samples --unlearn--> the fast head, and that of the round under way
+    replay buffer, fresh, holdout --take out--> samples --unlearn--> the fast head, and the head of the round under way
 
-All sums are exact, so what is taken out leaves no trace, as far as the replay memory holds it. Where that has dropped
-samples, some may be an erased subject's: then the head is made anew from what the memory holds.
+All sums are exact, so unlearning a sample of the replay buffer leaves no trace. If the buffer has dropped samples, some
+of these may belong to an erased subject: then the head is learnt again from the buffer.
 
-Shapes: N samples from before a change, M of them that have a name now, D width.
+Shapes: N samples from before a concept change, M of them that have a new class, D width.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import structlog
 from torch import Tensor
 
-from learner.fast.fast_head import has_moved, heir_of, named_since
+from learner.fast.fast_head import has_moved, predict_since, successor_of
 from learner.knowledge import Knowledge
 from learner.memory import Replay
 from learner.samples import Labelled, Sample
@@ -23,13 +23,16 @@ from learner.state.lineage import add_change
 from wire.records import ConceptChange
 
 MAX_TOGETHER: Final = 16
-"""Classes that restart together at most: the texts of each are encoded while labels wait."""
+"""The most classes that restart together: labels wait while the texts of each are encoded."""
 
 log = structlog.get_logger("learner")
 
 
 class Renamed(NamedTuple):
-    """The samples of a class from before a change, and those of them that have a name now, under that, with vectors."""
+    """The old samples of a class whose concept changed, and the ones among them that belong to a class now.
+
+    `new` has these under their new label. Each list comes with its vectors.
+    """
 
     old: list[Labelled]
     old_ND: Tensor
@@ -38,10 +41,10 @@ class Renamed(NamedTuple):
 
 
 def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
-    """Takes every sample out whose subject `holds` names; returns how many there were, by memory.
+    """Unlearns every sample whose subject `holds` names; returns the number of removed samples by memory.
 
-    A round under way is dropped, for its plan holds texts, and so is the anchor, for it holds hashes of them.
-    `keep_alive` is called now and then: making the head anew takes seconds. The gradient steps on the texts stay.
+    A round under way is dropped, since its plan holds texts, and so is the anchor, which holds hashes of texts.
+    `keep_alive` is called repeatedly, since relearning the head takes seconds. Past gradient steps are not undone.
     """
     is_complete = known.fast_head.ridge.num_texts == len(known.replay)
     gone = [sample for sample in known.replay.samples() if holds(sample.subject)]
@@ -64,7 +67,7 @@ def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callabl
 
 
 def correct(known: Knowledge, correction: Sample) -> Sample | None:
-    """Takes out what was learnt of an event under another label; returns it under the right one, None for none."""
+    """Unlearns an event under its old label; returns the sample under the corrected one, None if it was not found."""
     event = correction.event
     wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label)
     known.counts["corrected" if wrong else "corrections_without_effect"] += 1
@@ -72,7 +75,7 @@ def correct(known: Knowledge, correction: Sample) -> Sample | None:
 
 
 def withdraw(known: Knowledge, withdrawn: Iterable[Sample]) -> None:
-    """Takes out what was learnt of labels that are not believed any more."""
+    """Unlearns labels that are not trusted any more."""
     said = {sample.event: sample.label for sample in withdrawn}
     wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label)
     known.counts["withdrawals_without_effect"] += len(said) - len(wrong)
@@ -81,11 +84,11 @@ def withdraw(known: Knowledge, withdrawn: Iterable[Sample]) -> None:
 
 
 def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
-    """Takes the samples out whose label is wrong. Returns them: first those that were learnt, then the holdout's."""
+    """Removes and unlearns the samples whose label is wrong. Returns the learnt ones, then the holdout's."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
     has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)
-    has_dropped = has_dropped or bool(learnt and known.fast_head.fading.newest.is_any_full)
+    has_dropped = has_dropped or bool(learnt and known.fast_head.recency.newest.is_any_full)
     known.fast_head.unlearn_many(learnt)
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
@@ -95,9 +98,9 @@ def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[La
 
 
 def set_aside(newer: Knowledge, known: Knowledge) -> None:
-    """Lets `known` take the place of `newer`, whose labels are set aside, but not its holdout.
+    """Prepares `known` to replace `newer`, whose labels are set aside; `known` takes over the holdout.
 
-    The round of `newer` ends its unit first: what that keeps of texts, an erasure must find.
+    The round of `newer` ends its current unit first: an erasure must find every text that a unit keeps.
     """
     if newer.round is not None:
         newer.round.wait()
@@ -107,16 +110,16 @@ def set_aside(newer: Knowledge, known: Knowledge) -> None:
 
 
 def restart(known: Knowledge, change: ConceptChange) -> None:
-    """Takes out what was learnt of a class before it changed, and notes it in the lineage."""
+    """Unlearns the samples of a class from before its concept changed, and records the change in the lineage."""
     restart_since(known, change)
     known.lineage = add_change(known.lineage, change)
 
 
 def restart_since(known: Knowledge, change: ConceptChange) -> None:
-    """Takes out what was learnt of a class before it changed. The round under way is dropped: it trains on that.
+    """Unlearns the samples of a class from before its concept changed. A round under way is dropped: it trains on them.
 
-    The texts that the memory held of it go to its heir. Where that is a class which has changed, too, but was not found
-    yet, it restarts with it.
+    The old texts in the replay buffer move to the class that they belong to now, the successor class. If the concept of
+    the successor class has changed, too, without having been detected yet, it restarts at once.
     """
     if known.round is not None:
         known.round.wait()
@@ -137,39 +140,43 @@ def restart_since(known: Knowledge, change: ConceptChange) -> None:
 
 
 def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
-    """Returns the classes that have changed, at least that of `change`, and the texts of each by their names of now.
+    """Returns the classes whose concept changed, at least the class of `change`, each with its old samples.
 
-    Texts that are like the labels of their own class since the change are from after it, which is dated too late.
+    A text that resembles the class's labels since the change keeps its class: the change was dated too late.
     """
     head = known.fast_head
     since_ms = change.since_ms
     renamed = dict[str, Renamed]()
     label = change.label
     old, old_ND = _outdated_of(known, label, since_ms)
-    names = named_since(head, old_ND, since_ms)
+    names = predict_since(head, old_ND, since_ms)
     while label not in renamed:
-        heir = heir_of(names)
-        own, own_ND = _outdated_of(known, heir, since_ms)
-        if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, heir, own_ND, old_ND, since_ms):
-            heir = ""
-        now = [label if name == label else heir for name in names]
+        successor = successor_of(names)
+        own, own_ND = _outdated_of(known, successor, since_ms)
+        if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, successor, own_ND, old_ND, since_ms):
+            successor = ""
+        now = [label if name == label else successor for name in names]
         new = [sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name]
         renamed[label] = Renamed(old, old_ND, new, old_ND[[bool(name) for name in now]])
-        own_names = named_since(head, own_ND, since_ms)
-        if heir and own and heir_of(own_names) != heir:  # else they are where they belong
-            label, old, old_ND, names = heir, own, own_ND, own_names
+        own_names = predict_since(head, own_ND, since_ms)
+        # Otherwise the texts of the successor class are where they belong.
+        if successor and own and successor_of(own_names) != successor:
+            label = successor
+            old = own
+            old_ND = own_ND
+            names = own_names
     return renamed
 
 
 def _outdated_of(known: Knowledge, label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
-    """Returns the samples of a class from before `since_ms`, as far as the memory holds them, and their vectors."""
+    """Returns the samples of a class in the replay buffer from before `since_ms`, and their vectors (N, D)."""
     outdated = _outdated(known.replay, label, since_ms)
     z_ND, _ = known.fast_head.encode(outdated)
     return outdated, z_ND
 
 
 def _take_outdated(known: Knowledge, label: str, since_ms: int, renamed: Renamed) -> None:
-    """Takes out what was learnt of a class before `since_ms`."""
+    """Unlearns the samples of a class from before `since_ms`."""
     head = known.fast_head
     for memory in (known.replay, known.fresh, known.holdout.samples):
         memory.take_out(set(_outdated(memory, label, since_ms)).__contains__)
@@ -179,12 +186,12 @@ def _take_outdated(known: Knowledge, label: str, since_ms: int, renamed: Renamed
 
 
 def _outdated(memory: Replay[Labelled], label: str, since_ms: int) -> list[Labelled]:
-    """Returns the samples of a class from before `since_ms`, sorted. The words of its name, of no event, stay."""
+    """Returns the samples of a class from before `since_ms`, sorted; without the class's name, which has no event."""
     return sorted(sample for sample in memory.of(label) if sample.event and sample.time_ms < since_ms)
 
 
 def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
-    """Gives `label` the row of the weakest class of which the memory holds all. False where there is none."""
+    """Gives `label` the row of the weakest class whose samples are all in the replay buffer. False if there is none."""
     ridge = known.fast_head.ridge
     evicted = next((name for name in weaker if ridge.num_of(name) == len(known.replay.of(name))), None)
     if evicted is not None:
@@ -193,7 +200,7 @@ def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
 
 
 def _evict(known: Knowledge, old: str, new: str) -> None:
-    """Takes out all that was learnt of a class, and gives its row to another."""
+    """Unlearns a class, and gives its row to another."""
     samples = known.replay.of(old)
     if known.round is not None:
         known.round.evict(samples, old, new)

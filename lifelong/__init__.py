@@ -1,25 +1,32 @@
-"""The public package: the records of the Kafka topics and their encoding, for producers, consumers and labellers.
+"""The public package: records of the Kafka topics, their encoding, and HTTP clients, for producers and labellers.
 
     Event, Feedback --to_message--> Message --Kafka client--> events.v1, feedback.v1
     answers.v1 --Kafka client--> Message, Place --from_message--> Answer, or BadMessage
     Client, AsyncClient --HTTP--> the service        text -> ServedAnswer; its label -> Feedback; or ClientError
     answers.v1 --Client.answers--> Answer, Answer, ...
 
-Public are the names of `__all__`, and besides this package the command `lifelong`, HTTP and the topics. Every other
-package is internal and may change in any release: also `RolloutPlan` and `WeightManifest`, which lie in Redis under our
-signature. A record gains fields only with defaults, and readers ignore the ones they do not know, so producers and
-consumers of other releases understand each other.
+The public API consists of the names in `__all__`, the command `lifelong`, HTTP, and the topics. Every other package is
+internal and may change in any release. This includes `RolloutPlan` and `WeightManifest`, which are stored in Redis with
+a signature. New fields of a record always have defaults, and readers ignore fields that they do not know. So producers
+and consumers of different releases understand each other.
 
-`Event.TOPIC` is the topic of events, before `bus.prefix`. A message that is no record raises BadMessage, whose `reason`
-is one of the names in `deadletter.v1`.
+`Event.TOPIC` is the name of the topic of events, without `bus.prefix`. `from_message` raises BadMessage for a message
+that is not a record; the `reason` of the error is one of the reasons in `deadletter.v1`.
 
-The clients are imported when they are first used: `client`, and `async_client` for asyncio. `calls` has what they ask
-in records, `exchange` how it is tried again, `replies` what responses say, `answer_stream` the answers to all events,
-and `errors` what is raised.
+The modules:
 
-`Encoder` is the protocol of a class that `encoder = "module:Class"` names, `Head` that of one that `learner.head`
-names, with the `HeadSums` that it gets, and `Strategy` the base of one that `learner.slow_strategy` names, with the
-`Outputs` that it sees; torch is imported when they are first used.
+    client, async_client    the clients, blocking and for asyncio; imported when they are first used
+    calls                   requests and responses as records
+    exchange                batches, retries and deadlines
+    replies                 HTTP responses -> results or errors
+    answer_stream           the answers to all events, from Kafka
+    errors                  the exceptions
+
+Three names are for users who extend the service. torch is imported when one of them is first used.
+
+    Encoder     the protocol of the class that `encoder = "module:Class"` names
+    Head        the protocol of the class that `learner.head` names; it gets `HeadSums`
+    Strategy    the base of the class that `learner.slow_strategy` names; it gets `Outputs`
 """
 
 from importlib import import_module
@@ -71,7 +78,7 @@ __all__ = [
 ]
 
 
-_LATER = {
+_LAZY = {
     "AsyncClient": "lifelong.async_client",
     "Client": "lifelong.client",
     "Encoder": "lifelong.plugins.encoders.module_code",
@@ -80,11 +87,11 @@ _LATER = {
     "Outputs": "learner.rounds.strategies",
     "Strategy": "learner.rounds.strategies",
 }
-"""The names that need more than the records, and where they are."""
+"""The modules of the names that are imported when they are first used: they need httpx2 or torch."""
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs httpx2 or torch when it is first used."""
-    if name not in _LATER:
+    """Imports a name of `_LAZY` (PEP 562)."""
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,10 +1,10 @@
-"""The answers of the topic one after the other, as both clients iterate over them.
+"""Reads the topic of answers for the iterators of both clients.
 
     answers.v1 --Follower, a poll at a time--> AnswerStream.read --> Client.answers, AsyncClient.answers
 
-Nothing is read ahead of the one who iterates but the records of one poll (`max_poll_records`), so memory is bounded and
-a slow reader delays nobody. While no broker answers it is asked again, with pauses, until the deadline of the client.
-Unreadable messages of others are left out, counted, and logged.
+A stream buffers the records of one poll at most (`max_poll_records`), so its memory is bounded and a slow reader delays
+nobody else. While no broker is reachable, polls are retried with a back-off until the timeout of the client. Unreadable
+messages are skipped, counted and logged.
 """
 
 import logging
@@ -24,7 +24,7 @@ from wire.errors import BusRefused, BusUnavailable, TopicMissing, WireError
 from wire.records import Answer
 
 POLL_MS: Final = 200
-"""Longest wait of a poll: so soon a stream ends after it was closed."""
+"""The longest wait of a poll, and so the longest time until a closed stream ends."""
 
 BACKOFF: Final = Backoff(first_s=0.1, longest_s=5.0, jitter=0.5)
 
@@ -32,42 +32,49 @@ log = logging.getLogger("lifelong")
 
 
 def bus_config(settings: Mapping[str, Any]) -> BusConfig:
-    """Returns the settings of the section `bus` by their names. Raises ValueError, which names what is wrong."""
+    """Returns the settings of the section `bus`, validated. Raises ValueError, which names each invalid setting."""
     try:
         config = TypeAdapter(BusConfig).validate_python(dict(settings))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'bus'}: {each['msg']}" for each in error.errors())
-        raise ValueError(f"bus: {wrong}") from error
+        problems = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'bus'}: {each['msg']}" for each in error.errors())
+        raise ValueError(f"bus: {problems}") from error
     if not config.bootstrap_servers:
         raise ValueError("bus: bootstrap_servers is required: it names the brokers, as host:port")
     return config
 
 
 class AnswerStream:
-    """Reads the topic of answers from where `begin` says. Any thread may close it; one at a time reads."""
+    """A reader of the topic of answers. Any thread may close it; one thread at a time may read."""
 
-    def __init__(self, config: BusConfig, begin: str, *, patience_s: float, idle_s: float | None) -> None:
-        """Connects at once, so that `latest` is now. Raises ClientError, and ValueError where `begin` is none.
+    def __init__(self, config: BusConfig, begin: str, *, retry_timeout_s: float, idle_s: float | None) -> None:
+        """Connects at once, so that "latest" means now. Raises ClientError, and ValueError for an invalid `begin`.
 
-        It ends where no answer came for `idle_s` (None: never by itself).
+        - `begin`: where to start: "latest", "earliest", or a time
+        - `retry_timeout_s`: how long polls are retried while no broker is reachable
+        - `idle_s`: the stream ends after this time without an answer (None: it does not)
         """
-        self._bus = _opened(replace(config, begin=begin))
-        self._patience_s = patience_s
+        self._bus = _open_bus(replace(config, begin=begin))
+        self._retry_timeout_s = retry_timeout_s
         self._idle_s = idle_s
         self._closing = threading.Event()
-        self._lock = threading.Lock()  # guards the follower, which belongs to one thread at a time
+        # Guards the follower, which belongs to one thread at a time.
+        self._lock = threading.Lock()
         self._answered_s = time.monotonic()
         self._num_failures = 0
         self._failing_since_s = 0.0
         self.num_unreadable = 0
         try:
-            self._follower = self._followed()
+            self._follower = self._follow()
         except WireError as error:
             self._bus.close()
-            raise client_error_of(error) from error
+            raise to_client_error(error) from error
 
     def read(self) -> list[Answer] | None:
-        """Returns the answers of one poll, maybe none; None at the end. Raises ClientError after `patience_s`."""
+        """Returns the answers of one poll, which may be none, or None if the stream has ended.
+
+        Raises ClientError if answers were lost, if the broker refuses access, or after `retry_timeout_s` without a
+        broker.
+        """
         with self._lock:
             if self._closing.is_set() or self._is_idle():
                 return None
@@ -78,39 +85,40 @@ class AnswerStream:
                 return []
             self._num_failures = 0
             if followed.losses:
-                raise ClientError(f"{followed.losses[0]}: iterate anew", code="answers_lost")
+                raise ClientError(f"{followed.losses[0]}: start a new iteration", code="answers_lost")
             if followed.refused:
                 self.num_unreadable += len(followed.refused)
                 reasons = sorted({each.dead_letter.reason for each in followed.refused})
-                log.warning("%d messages in the topic of answers are none: %s", len(followed.refused), reasons)
+                log.warning("%d messages in the topic of answers are unreadable: %s", len(followed.refused), reasons)
             if followed.received:
                 self._answered_s = time.monotonic()
             return [each.record for each in followed.received]
 
     def close(self) -> None:
-        """Ends the stream, and closes its connections; a read that is under way returns before. Idempotent."""
+        """Ends the stream and closes its connections, after a read in progress has returned. Idempotent."""
         self._closing.set()
         with self._lock:
             self._bus.close()
 
-    def _followed(self) -> Follower:
+    def _follow(self) -> Follower:
         return self._bus.follow([Answer], self._bus.begin_offsets(Answer))
 
     def _is_idle(self) -> bool:
         return self._idle_s is not None and time.monotonic() - self._answered_s > self._idle_s
 
     def _fail(self, error: WireError) -> None:
-        """Waits before the next attempt. Raises ClientError where there is none, or it has been tried long enough."""
+        """Waits before the next attempt. Raises ClientError if the error is permanent or the timeout has passed."""
         now_s = time.monotonic()
-        self._failing_since_s = self._failing_since_s if self._num_failures else now_s
+        if self._num_failures == 0:
+            self._failing_since_s = now_s
         self._num_failures += 1
-        if not isinstance(error, BusUnavailable) or now_s - self._failing_since_s > self._patience_s:
-            raise client_error_of(error) from error
+        if not isinstance(error, BusUnavailable) or now_s - self._failing_since_s > self._retry_timeout_s:
+            raise to_client_error(error) from error
         self._closing.wait(BACKOFF.pause_s(self._num_failures))
 
 
-def client_error_of(error: WireError) -> ClientError:
-    """Returns the error of the client for one of the broker."""
+def to_client_error(error: WireError) -> ClientError:
+    """Returns the client's error for an error of the broker."""
     if isinstance(error, TopicMissing):
         return ServiceUnavailable(str(error), code="topic_missing")
     if isinstance(error, BusRefused):
@@ -118,8 +126,8 @@ def client_error_of(error: WireError) -> ClientError:
     return ServiceUnavailable(str(error), code="broker_unreachable")
 
 
-def _opened(config: BusConfig) -> Bus:
+def _open_bus(config: BusConfig) -> Bus:
     try:
         return Bus(config, client_id="client")
     except WireError as error:
-        raise client_error_of(error) from error
+        raise to_client_error(error) from error

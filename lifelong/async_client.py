@@ -1,4 +1,4 @@
-"""The client for asyncio: the calls of `lifelong.client`, to be awaited."""
+"""The client for asyncio: the methods of `lifelong.client.Client` as coroutines."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from lifelong.calls import Label, Labels, ServedAnswer
-from lifelong.client import READY_PATH, ClientConnection, one, reply_of, unreachable
+from lifelong.client import READY_PATH, ClientConnection, to_reply, unreachable, unwrap
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, next_step
 from lifelong.replies import HttpReply
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class AsyncClient(ClientConnection):
-    """The client for asyncio: the same calls as those of `Client`, to be awaited. It belongs to one event loop."""
+    """The client for asyncio: the methods of `Client` as coroutines. Use it in one event loop only."""
 
     _open = httpx2.AsyncClient
     _http: httpx2.AsyncClient
@@ -34,32 +34,32 @@ class AsyncClient(ClientConnection):
         parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
     ) -> ServedAnswer:
-        """Returns the answer to a text, features, parts, or several of them, as `Client.predict` does."""
+        """Returns the answer to one event, as `Client.predict` does."""
         event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
         (answer,) = await self.predict_many([event])
-        return one(answer)
+        return unwrap(answer)
 
     async def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
-        """Returns an answer for each event, as `Client.predict_many` does."""
+        """Returns an answer or an error for each event, as `Client.predict_many` does."""
         return await self._run(self._calls.predict(events))
 
     async def feedback(
         self, answer: Answer | str, label: Label, *, correct: bool = False, task: str | None = None
     ) -> Feedback:
         """Sends the label of an answer, as `Client.feedback` does."""
-        (taken,) = await self.feedback_many([(answer, label)], correct=correct, task=task)
-        return one(taken)
+        (accepted,) = await self.feedback_many([(answer, label)], correct=correct, task=task)
+        return unwrap(accepted)
 
     async def feedback_many(
         self, labels: Labels, *, correct: bool = False, task: str | None = None
     ) -> list[Feedback | ClientError]:
-        """Returns each label as it was taken, as `Client.feedback_many` does."""
+        """Returns the accepted label or an error for each label, as `Client.feedback_many` does."""
         return await self._run(self._calls.feedback(labels, correct=correct, task=task))
 
     async def answers(
         self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
     ) -> AsyncIterator[Answer]:
-        """Iterates over the answers to all events, as `Client.answers` does, from its first step on."""
+        """Iterates over the topic of answers, as `Client.answers` does. The first step connects to the broker."""
         stream = await asyncio.to_thread(self._streams.open, bus, begin, idle_s)
         try:
             while (batch := await asyncio.to_thread(stream.read)) is not None:
@@ -70,14 +70,14 @@ class AsyncClient(ClientConnection):
             await asyncio.to_thread(stream.close)
 
     async def is_ready(self) -> bool:
-        """Whether the service can be reached, and answers."""
+        """Whether the service is reachable and ready to answer."""
         try:
             return (await self._http.get(READY_PATH)).status_code == HTTPStatus.OK
         except httpx2.RequestError:
             return False
 
     async def close(self) -> None:
-        """Closes the connections, and ends the iterations over answers."""
+        """Closes the connections and ends all iterations over answers."""
         await asyncio.to_thread(self._streams.close)
         await self._http.aclose()
 
@@ -92,7 +92,7 @@ class AsyncClient(ClientConnection):
         while isinstance(step := next_step(exchange, reply), Attempt):
             await asyncio.sleep(step.pause_s)
             try:
-                reply = reply_of(await self._http.send(self._request(step)))
+                reply = to_reply(await self._http.send(self._request(step)))
             except httpx2.RequestError as error:
                 reply = unreachable(error)
         return step.result

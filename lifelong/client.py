@@ -1,11 +1,11 @@
-"""The client of the service that waits.
+"""The blocking client of the service, and the base class that it shares with `AsyncClient`.
 
     Client --calls--> attempts --httpx2--> /v1/predict, /v1/feedback, /v1/health/ready
-           <--answers, of all events-- Streams, answer_stream <-- the topic of answers
+           <--answers to all events-- AnswerStreams, answer_stream <-- the topic of answers
 
-`AsyncClient` of `async_client` is one of the same calls for asyncio.
+`async_client.AsyncClient` has the same methods for asyncio.
 
-The client of Kafka is imported when the first iteration over answers begins.
+The Kafka library is imported when the first iteration over answers begins.
 """
 
 import ssl
@@ -25,23 +25,27 @@ from wire.inputs import Features, Part
 from wire.records import Answer, Event, Feedback
 
 if TYPE_CHECKING:
-    from lifelong.answer_stream import AnswerStream  # with the client of Kafka, which few need
+    from lifelong.answer_stream import AnswerStream
 
 
 READY_PATH: Final = "/v1/health/ready"
 
-ACCEPTED: Final = "application/problem+json, application/json"
+ACCEPT_HEADER: Final = "application/problem+json, application/json"
 
-TOLD_SHARE: Final = 0.9
-"""The service is told of so much of the time that a response may take, so that it is the one who says what is late."""
+DEADLINE_FRACTION: Final = 0.9
+"""The fraction of the response timeout that is sent to the service as its deadline.
 
-MAX_TOLD_MS: Final = 3_600_000
+The service gives up before the client does, so the caller gets the service's error instead of a client timeout.
+"""
+
+MAX_DEADLINE_MS: Final = 3_600_000
+"""The longest deadline that is sent to the service."""
 
 T = TypeVar("T")
 
 
 class ClientConnection:
-    """What both clients have in common: how they are made, and how an attempt becomes a request."""
+    """The base of both clients: holds the HTTP connections and turns an attempt into a request."""
 
     _open: ClassVar[type[httpx2.Client | httpx2.AsyncClient]]
 
@@ -56,38 +60,42 @@ class ClientConnection:
         max_receipts: int = 10_000,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Connects to nothing yet. Raises ValueError where `url`, without the path of an endpoint, is none of HTTP.
+        """Creates a client; the first call connects. Raises ValueError if `url` is not an HTTP or HTTPS URL.
 
-        `timeout_s` is the deadline of a call with all of its attempts, `attempt_timeout_s` the longest that one of them
-        waits. A call of many events or labels sends requests of at most `max_entries` (the service takes
-        256), one after another. The receipts of the last `max_receipts` answers are kept,
-        so that their ids are enough to label them. `tls` has certificates of one's own.
+        - `url`: the address of the service, without the path of an endpoint
+        - `api_key`: the key that the service asks for
+        - `timeout_s`: the deadline of a call, including all retries
+        - `attempt_timeout_s`: the timeout of one request
+        - `max_entries`: the most events or labels in one request. A longer call sends several requests, one after
+          another. The service accepts 256.
+        - `max_receipts`: how many receipts are kept. The answers of these receipts can be labelled by their event ids.
+        - `tls`: a context with your own certificates
         """
         if httpx2.URL(url).scheme not in ("http", "https"):
-            raise ValueError(f"{url!r} is no URL of a service: http://host:port or https://host")
+            raise ValueError(f"{url!r} is not the URL of a service: use http://host:port or https://host")
         policy = ExchangePolicy(timeout_s=timeout_s, attempt_timeout_s=attempt_timeout_s, max_entries=max_entries)
-        headers = {"accept": ACCEPTED, "content-type": "application/json"}
+        headers = {"accept": ACCEPT_HEADER, "content-type": "application/json"}
         if api_key is not None:
             headers["x-api-key"] = api_key
         self._calls = Calls(policy, max_receipts=max_receipts)
-        self._streams = Streams(patience_s=timeout_s)
+        self._streams = AnswerStreams(retry_timeout_s=timeout_s)
         verify = True if tls is None else tls
         self._http = self._open(base_url=url, headers=headers, timeout=attempt_timeout_s, verify=verify)
 
     def _request(self, attempt: Attempt) -> httpx2.Request:
-        told_ms = int(1e3 * TOLD_SHARE * attempt.timeout_s)
-        headers = {"x-request-timeout-ms": str(min(max(told_ms, 1), MAX_TOLD_MS))}
+        deadline_ms = int(1e3 * DEADLINE_FRACTION * attempt.timeout_s)
+        headers = {"x-request-timeout-ms": str(min(max(deadline_ms, 1), MAX_DEADLINE_MS))}
         return self._http.build_request(
             "POST", attempt.path, content=attempt.body, headers=headers, timeout=attempt.timeout_s
         )
 
 
 class Client(ClientConnection):
-    """Asks for answers and sends labels, and waits for what comes of it; any thread may use it.
+    """The blocking client: asks for answers and sends labels. Thread-safe.
 
-    What the service refuses for now, and connections that fail, are tried again until the deadline: after the time that
-    the service asks for, and a random pause that grows. Events get an id where they have none, so that an event that is
-    asked again is the same one; a label counts once.
+    Failed connections and temporary refusals are retried until the deadline. Before each retry the client waits for the
+    `Retry-After` of the service plus an exponential back-off with jitter. An event without an id gets one, so a retried
+    event is the same event to the service. A retried label counts once.
     """
 
     _open = httpx2.Client
@@ -103,53 +111,64 @@ class Client(ClientConnection):
         parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
     ) -> ServedAnswer:
-        """Returns the answer to a text, features, parts, or several of them, about the entity `key`, by these tasks
-        (none: by all). A part is an object whose `type` is an input that is installed where the service runs.
+        """Returns the answer to one event. The event needs a text, features, or parts. Raises ClientError.
 
-        Raises ClientError.
+        - `key`: the entity that the event is about, such as a customer
+        - `event_id`: the id of the event; a random one by default
+        - `parts`: objects whose `type` is an input that is installed at the service
+        - `tasks`: the tasks that answer; all of them by default
         """
         event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
         (answer,) = self.predict_many([event])
-        return one(answer)
+        return unwrap(answer)
 
     def predict_many(self, events: Iterable[str | Event]) -> list[ServedAnswer | ClientError]:
-        """Returns an answer for each event, or in its place the error. Raises ClientError where all are errors.
+        """Returns a list with an answer or an error for each event, in order. Raises ClientError if all are errors.
 
-        Of an Event all but its time and headers are sent. Raises ValueError for one with another source than "http".
+        All fields of an Event are sent except its time and its headers. Raises ValueError for an event with another
+        source than "http".
         """
         return self._run(self._calls.predict(events))
 
     def feedback(
         self, answer: Answer | str, label: Label, *, correct: bool = False, task: str | None = None
     ) -> Feedback:
-        """Sends the label of an answer, or of the event whose id is given; returns it when the broker has it.
+        """Sends the label of an answer and returns the label once the broker has it. Raises ClientError.
 
-        A set of labels is a list, a score a number. Its `source` is who the service says it is from. With `correct` it
-        replaces an earlier label, which needs an API key with the role `admin`. It is of `task` (None: of that which
-        the answer is of). Raises ClientError.
+        The `source` of the returned label is the name by which the service knows this client.
+
+        - `answer`: the answer, or the id of its event
+        - `label`: one class, a list for a set of classes, or a number for a score
+        - `correct`: whether the label replaces an earlier one, which needs an API key with the role `admin`
+        - `task`: the task that the label is for; the task of the answer by default
         """
-        (taken,) = self.feedback_many([(answer, label)], correct=correct, task=task)
-        return one(taken)
+        (accepted,) = self.feedback_many([(answer, label)], correct=correct, task=task)
+        return unwrap(accepted)
 
     def feedback_many(
         self, labels: Labels, *, correct: bool = False, task: str | None = None
     ) -> list[Feedback | ClientError]:
-        """Returns each label as it was taken, or in its place the error. Raises ClientError where all are errors."""
+        """Returns a list with the accepted label or an error for each label, in order.
+
+        Raises ClientError if all are errors.
+        """
         return self._run(self._calls.feedback(labels, correct=correct, task=task))
 
     def answers(
         self, bus: Mapping[str, Any], *, begin: str = "latest", idle_s: float | None = None
     ) -> Iterator[Answer]:
-        """Returns an iterator over the answers to all events, by HTTP and Kafka, as they come to the topic.
+        """Returns an iterator over the topic of answers, which has the answers to all events, from HTTP and Kafka.
 
-        `bus` has the settings of the section of that name, such as `bootstrap_servers` and `prefix`. `begin` is latest
-        (from this call on), earliest, or a time such as 2026-01-31T00:00:00Z. It ends where no answer came for `idle_s`
-        seconds, or the client was closed; else never. Receipts are kept as those of `predict` are. An answer may come
-        twice, by its event's source and id. Raises ClientError; ValueError for wrong settings.
+        The iterator ends when no answer has come for `idle_s` seconds (None: no limit), or when the client is closed.
+        An answer may come twice: compare the source and the id of its event. Receipts are kept as `predict` keeps them.
+        Raises ClientError, and ValueError for invalid settings.
+
+        - `bus`: the settings of the section `bus`, such as `bootstrap_servers` and `prefix`
+        - `begin`: "latest" (from this call on), "earliest", or a time such as "2026-01-31T00:00:00Z"
         """
-        return self._answers_of(self._streams.open(bus, begin, idle_s))
+        return self._iterate(self._streams.open(bus, begin, idle_s))
 
-    def _answers_of(self, stream: "AnswerStream") -> Iterator[Answer]:
+    def _iterate(self, stream: "AnswerStream") -> Iterator[Answer]:
         try:
             while (batch := stream.read()) is not None:
                 for answer in batch:
@@ -159,14 +178,14 @@ class Client(ClientConnection):
             stream.close()
 
     def is_ready(self) -> bool:
-        """Whether the service can be reached, and answers."""
+        """Whether the service is reachable and ready to answer."""
         try:
             return self._http.get(READY_PATH).status_code == HTTPStatus.OK
         except httpx2.RequestError:
             return False
 
     def close(self) -> None:
-        """Closes the connections, and ends the iterations over answers."""
+        """Closes the connections and ends all iterations over answers."""
         self._streams.close()
         self._http.close()
 
@@ -181,13 +200,13 @@ class Client(ClientConnection):
         while isinstance(step := next_step(exchange, reply), Attempt):
             time.sleep(step.pause_s)
             try:
-                reply = reply_of(self._http.send(self._request(step)))
+                reply = to_reply(self._http.send(self._request(step)))
             except httpx2.RequestError as error:
                 reply = unreachable(error)
         return step.result
 
 
-def reply_of(response: httpx2.Response) -> HttpReply:
+def to_reply(response: httpx2.Response) -> HttpReply:
     return HttpReply(response.status_code, response.headers, response.content)
 
 
@@ -198,29 +217,31 @@ def unreachable(error: httpx2.RequestError) -> ServiceUnavailable:
     )
 
 
-def one(result: T | ClientError) -> T:
-    """Returns the only result of a call. One that is an error was raised by the exchange, or is of another form."""
+def unwrap(result: T | ClientError) -> T:
+    """Returns a result that is not an error. Raises a result that is one."""
     if isinstance(result, ClientError):
         raise result
     return result
 
 
-class Streams:
-    """Opens streams of answers, and closes those that are still in use."""
+class AnswerStreams:
+    """Opens the streams of answers of a client and closes them together. References to them are weak."""
 
-    def __init__(self, *, patience_s: float) -> None:
-        self._patience_s = patience_s
+    def __init__(self, *, retry_timeout_s: float) -> None:
+        """`retry_timeout_s` is how long a stream retries while no broker is reachable."""
+        self._retry_timeout_s = retry_timeout_s
         self._opened: weakref.WeakSet[AnswerStream] = weakref.WeakSet()
 
     def open(self, bus: Mapping[str, Any], begin: str, idle_s: float | None) -> "AnswerStream":
-        """Returns a new stream. Raises ValueError for wrong settings, and ClientError."""
+        """Returns a new stream. Raises ClientError, and ValueError for invalid settings."""
+        # Few clients read the topic, and the Kafka library is slow to import.
         from lifelong.answer_stream import AnswerStream, bus_config
 
-        stream = AnswerStream(bus_config(bus), begin, patience_s=self._patience_s, idle_s=idle_s)
+        stream = AnswerStream(bus_config(bus), begin, retry_timeout_s=self._retry_timeout_s, idle_s=idle_s)
         self._opened.add(stream)
         return stream
 
     def close(self) -> None:
-        """Ends the iterations, from any thread."""
+        """Closes the streams, which ends the iterations over them. Thread-safe."""
         for stream in list(self._opened):
             stream.close()

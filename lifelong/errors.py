@@ -1,19 +1,20 @@
-"""What can go wrong between a client and the service. It needs no library, so that it is imported at once.
+"""The exceptions of the clients. This module imports no library, so it loads fast.
 
 ClientError
-  ServiceUnavailable   nobody answered, or could now (429, 502, 503, 504): it was tried until the deadline
-  RequestInvalid       400, 413, 422: the request is wrong, and stays so
-  NotAuthorized        401, 403: no API key, or one without the role
-  UnknownAnswer        a label for an event whose answer the client does not hold
+  ServiceUnavailable   no response, or a temporary refusal (408, 429, 502, 503, 504), until the deadline
+  RequestInvalid       400, 413, 422: the request is invalid, and a retry would fail, too
+  NotAuthorized        401, 403: the API key is missing, unknown, or lacks the role
+  UnknownAnswer        a label for an event whose receipt the client does not have
 """
 
 
 class ClientError(Exception):
     """The base of all errors of `lifelong.Client` and `AsyncClient`.
 
-    `code` is stable and names the problem: the last part of its `type`, `urn:lifelong:problem:CODE`. `status` is that
-    of HTTP; None where there was no response, or the problem is that of one event among others. `request_id` is the
-    name of the request in the log of the service. `retry_after_s` is how long the service wants to be left alone.
+    - `code`: a stable name of the problem, the last part of its `type`, `urn:lifelong:problem:CODE`
+    - `status`: the HTTP status; None if there was no response, or if a single event of the request failed
+    - `request_id`: the id of the request in the log of the service
+    - `retry_after_s`: how long the service asks clients to wait before a retry
     """
 
     def __init__(
@@ -27,16 +28,16 @@ class ClientError(Exception):
 
 
 class ServiceUnavailable(ClientError):
-    """The service cannot be reached, or not answer now. The same request may succeed later."""
+    """The service is unreachable or cannot answer now. The same request may succeed later."""
 
 
 class RequestInvalid(ClientError):
-    """The event, the label or the whole request is refused, whenever it is sent."""
+    """The event, the label or the whole request is invalid. A retry of the same request would fail, too."""
 
 
 class NotAuthorized(ClientError):
-    """The API key is missing, unknown, or has not the role that this needs."""
+    """The API key is missing, unknown, or lacks the role that the request needs."""
 
 
 class UnknownAnswer(ClientError):
-    """The client does not hold the receipt of this event's answer (any more): give it the answer itself."""
+    """The client has no receipt for the event, or no longer has it. Pass the answer instead of the event's id."""

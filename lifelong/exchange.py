@@ -1,10 +1,10 @@
-"""How events and labels are exchanged for answers by HTTP, without a network: `client` sends what this says.
+"""The exchange of entries (events or labels) for results: batches, retries and deadlines, without network I/O.
 
-    entries --> batches --> Attempt --client--> HttpReply or ServiceUnavailable --> results, an error in place of each
-                               ^------ what may succeed later, after a pause ------'    that was refused
+    entries --> batches --> Attempt --client--> HttpReply or ServiceUnavailable --> results; a refused entry
+                               ^----- entries that may succeed later, after a pause -----'    has its error
 
-An exchange is a generator: it yields attempts, is sent what came of each, and returns the results. So the clients with
-and without asyncio share all of it, and the tests need neither a network nor a clock.
+An exchange is a generator: it yields attempts, receives the reply to each, and returns the results (sans I/O). So the
+blocking client and the asyncio client share it, and tests need neither a network nor a clock.
 """
 
 import time
@@ -22,23 +22,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExchangePolicy:
-    """How long a call is tried, in how large requests. `clock` returns monotonic seconds."""
+    """Timeouts, request sizes and back-off. `clock` returns monotonic seconds."""
 
     timeout_s: float
-    """The deadline of a call, with all of its attempts and pauses."""
+    """The deadline of a call, including all retries and pauses."""
     attempt_timeout_s: float
-    """The longest time that one request waits, so that a replica that hangs costs no more than that."""
+    """The timeout of one request. It limits the time that is lost to a replica that hangs."""
     max_entries: int
-    """Most events or labels of one request."""
+    """The most events or labels in one request."""
     max_bytes: int = MAX_EVENT_BYTES
-    """Most bytes of one request, unless a single entry is larger."""
+    """The largest body of a request. A single entry may be larger."""
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.1, longest_s=5.0, jitter=0.5))
     clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Attempt:
-    """A request to post after a pause of `pause_s`, and how long its response may take."""
+    """A POST request: sent after a pause of `pause_s`, with a timeout of `timeout_s`."""
 
     path: str
     body: bytes
@@ -47,18 +47,18 @@ class Attempt:
 
 
 Exchange: TypeAlias = Generator[Attempt, HttpReply | ServiceUnavailable | None, T]
-"""Is sent None to begin, and then what came of each attempt."""
+"""A generator that is started with None, and then receives the reply to each attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished(Generic[T]):
-    """The end of an exchange."""
+    """The end of an exchange, with the value that the generator returned."""
 
     result: T
 
 
 def next_step(exchange: Exchange[T], reply: HttpReply | ServiceUnavailable | None) -> Attempt | Finished[T]:
-    """Returns the next attempt, or what the exchange returned. Raises ClientError, as the exchange does."""
+    """Returns the next attempt, or the result if the exchange has ended. Raises the exchange's ClientError."""
     try:
         return exchange.send(reply)
     except StopIteration as end:
@@ -66,11 +66,11 @@ def next_step(exchange: Exchange[T], reply: HttpReply | ServiceUnavailable | Non
 
 
 def exchange(endpoint: Endpoint, entries: Sequence[bytes], policy: ExchangePolicy) -> Exchange[list[Result]]:
-    """Returns a result for each entry, in order. Raises ClientError, the first one, where every result is one."""
-    until_s = policy.clock() + policy.timeout_s
+    """Returns a result for each entry, in order. If all results are errors, the first one is raised."""
+    deadline_s = policy.clock() + policy.timeout_s
     results: list[Result] = []
     for batch in batches(entries, max_entries=policy.max_entries, max_bytes=policy.max_bytes):
-        results += yield from _exchange_batch(endpoint, batch, policy, until_s)
+        results += yield from _exchange_batch(endpoint, batch, policy, deadline_s)
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors and len(errors) == len(results):
         raise errors[0]
@@ -78,31 +78,34 @@ def exchange(endpoint: Endpoint, entries: Sequence[bytes], policy: ExchangePolic
 
 
 def _exchange_batch(
-    endpoint: Endpoint, batch: Sequence[bytes], policy: ExchangePolicy, until_s: float
+    endpoint: Endpoint, batch: Sequence[bytes], policy: ExchangePolicy, deadline_s: float
 ) -> Exchange[list[Result]]:
-    """Returns the results of a batch: what may succeed later is sent again, alone, until the deadline."""
-    late = ServiceUnavailable("there was no time left for it", code="deadline_exceeded")
-    results: list[Result] = [late] * len(batch)
-    waiting = [*range(len(batch))]
+    """Returns the results of a batch. Entries that failed temporarily are sent again until the deadline."""
+    too_late = ServiceUnavailable("the deadline of the call passed before it was sent", code="deadline_exceeded")
+    results: list[Result] = [too_late] * len(batch)
+    pending = [*range(len(batch))]
     num_failures = 0
     pause_s = 0.0
-    while waiting and (left_s := until_s - policy.clock() - pause_s) > 0:
-        body = b'{"%b":[%b]}' % (endpoint.entries.encode(), b",".join(batch[index] for index in waiting))
-        timeout_s = min(left_s, policy.attempt_timeout_s)
+    # A pause that ends after the deadline is not waited for.
+    while pending and (remaining_s := deadline_s - policy.clock() - pause_s) > 0:
+        body = b'{"%b":[%b]}' % (endpoint.entries.encode(), b",".join(batch[index] for index in pending))
+        timeout_s = min(remaining_s, policy.attempt_timeout_s)
         reply = yield Attempt(path=endpoint.path, body=body, timeout_s=timeout_s, pause_s=pause_s)
         assert reply is not None
-        for index, result in zip(waiting, read_results(reply, endpoint, len(waiting)), strict=True):
+        for index, result in zip(pending, read_results(reply, endpoint, len(pending)), strict=True):
             results[index] = result
-        failed = {index: error for index in waiting if isinstance(error := results[index], ServiceUnavailable)}
-        waiting = [*failed]
+        failed = {index: error for index in pending if isinstance(error := results[index], ServiceUnavailable)}
+        pending = [*failed]
         num_failures += 1
-        asked_s = max((error.retry_after_s for error in failed.values()), default=0.0)
-        pause_s = asked_s + policy.backoff.pause_s(num_failures)
+        retry_after_s = max((error.retry_after_s for error in failed.values()), default=0.0)
+        pause_s = retry_after_s + policy.backoff.pause_s(num_failures)
     return results
 
 
 def batches(entries: Sequence[bytes], *, max_entries: int, max_bytes: int) -> Iterator[list[bytes]]:
-    """Yields the entries in lists of as many as one request may have. A larger entry is alone, and is refused alone.
+    """Yields the entries in batches that fit into one request.
+
+    An entry larger than `max_bytes` is a batch of its own, so that the service refuses it alone.
 
     >>> [*batches([b"1", b"22", b"333", b"4"], max_entries=2, max_bytes=20)]
     [[b'1', b'22'], [b'333', b'4']]
@@ -120,4 +123,5 @@ def batches(entries: Sequence[bytes], *, max_entries: int, max_bytes: int) -> It
         yield batch
 
 
-_FRAME_BYTES = 13  # of {"events":[]}, with some left
+_FRAME_BYTES = 13
+"""The bytes around the entries, {"events":[]}, rounded up."""

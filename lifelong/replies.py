@@ -1,4 +1,4 @@
-"""What a response says: a JSON object for each event or label, or the error in its place. No network here."""
+"""Reads HTTP responses: a JSON object for each event or label, or an error in its place. No network I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ TRANSIENT_CODES: Final = frozenset(
         "timeout",
     )
 )
-"""Problems of an event among others, which has no status, after which the same event may be answered."""
+"""The codes of temporary problems with a single event of a request. Such a problem has no HTTP status of its own."""
 
 ERRORS: Final[Mapping[int, type[ClientError]]] = {
     **dict.fromkeys(TRANSIENT_STATUSES, ServiceUnavailable),
@@ -34,12 +34,12 @@ ERRORS: Final[Mapping[int, type[ClientError]]] = {
 }
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Errors of the decoder for what a service of ours does not say."""
+"""The decoder's errors for a body that the service did not send."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Endpoint:
-    """Where entries are sent, and what the lists of entries and of results are called."""
+    """A path, with the field of the request that lists the entries and the field of the response with the results."""
 
     path: str
     entries: str
@@ -52,7 +52,7 @@ FEEDBACK: Final = Endpoint(path="/v1/feedback", entries="labels", results="label
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A response; the names of its headers are in lower case."""
+    """An HTTP response. The names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,11 +60,11 @@ class HttpReply:
 
 
 Result: TypeAlias = dict[str, Any] | ClientError
-"""The JSON object of an entry, or why there is none."""
+"""The JSON object for an entry, or the error in its place."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
-    """A problem as the service tells it."""
+    """An error in a response of the service."""
 
     code: str
     message: str
@@ -72,7 +72,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class _Refusal(msgspec.Struct, frozen=True):
-    """The body of a refused request: in the form of RFC 9457, or, where it was cut off early, in our own."""
+    """The body of a refused request: problem details (RFC 9457), or the form `error` if it was refused early."""
 
     code: str = ""
     detail: str = ""
@@ -86,38 +86,38 @@ _RESULTS = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 def read_results(reply: HttpReply | ClientError, endpoint: Endpoint, num: int) -> list[Result]:
-    """Returns `num` results; a problem of the whole request is that of each."""
+    """Returns `num` results. If the whole request failed, every result is its error."""
     if isinstance(reply, ClientError):
         return [reply] * num
     if reply.status != HTTPStatus.OK:
-        return [error_of(reply)] * num
+        return [read_error(reply)] * num
     try:
         results = _RESULTS.decode(_BODIES.decode(reply.body).get(endpoint.results, b"[]"))
         if len(results) != num:
             return [not_understood(f"{len(results)} results for {num} entries")] * num
-        return [_result_of(result) for result in results]
+        return [_read_result(result) for result in results]
     except UNREADABLE as error:
         return [not_understood(str(error))] * num
 
 
-def error_of(reply: HttpReply) -> ClientError:
-    """Returns the error that a response tells, be it of the service or of a proxy before it."""
+def read_error(reply: HttpReply) -> ClientError:
+    """Returns the error in a response with another status than 200, from the service or from a proxy in front of it."""
     status = reply.status
-    problem = _problem_of(reply.body)
+    problem = _read_problem(reply.body)
     if problem is None:
-        message = "the response is not one of the service: does a proxy stand before it?"
+        message = "the response is not from the service: is there a proxy in front of it?"
         problem = _Problem(code=f"http_{status}", message=message)
     return ERRORS.get(status, ClientError)(
         problem.message,
         code=problem.code,
         status=status,
         request_id=problem.request_id or reply.headers.get("x-request-id", ""),
-        retry_after_s=seconds_of(reply.headers.get("retry-after", ""), datetime.now(UTC)),
+        retry_after_s=parse_retry_after(reply.headers.get("retry-after", ""), datetime.now(UTC)),
     )
 
 
-def _problem_of(body: bytes) -> _Problem | None:
-    """Returns the problem that a body tells; None where it tells none."""
+def _read_problem(body: bytes) -> _Problem | None:
+    """Returns the problem in a body, or None if there is none."""
     try:
         refusal = _REFUSALS.decode(body)
     except UNREADABLE:
@@ -127,14 +127,15 @@ def _problem_of(body: bytes) -> _Problem | None:
     return refusal.error
 
 
-def seconds_of(retry_after: str, now: datetime) -> float:
-    """Returns the seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3); 0 where it cannot be read.
+def parse_retry_after(retry_after: str, now: datetime) -> float:
+    """Returns the seconds in a `Retry-After` header (RFC 9110, section 10.2.3), or 0 if it cannot be parsed.
 
     >>> now = datetime(2026, 11, 28, 10, 0, tzinfo=UTC)
-    >>> [seconds_of(text, now) for text in ("7", "Sat, 28 Nov 2026 10:00:30 GMT", "soon", "")]
+    >>> [parse_retry_after(text, now) for text in ("7", "Sat, 28 Nov 2026 10:00:30 GMT", "soon", "")]
     [7.0, 30.0, 0.0, 0.0]
     """
     if retry_after.isascii() and retry_after.isdecimal():
+        # Nine digits are 30 years: more would only overflow somewhere.
         return float(retry_after[:9])
     try:
         return max(0.0, (parsedate_to_datetime(retry_after) - now).total_seconds())
@@ -142,14 +143,14 @@ def seconds_of(retry_after: str, now: datetime) -> float:
         return 0.0
 
 
-def _result_of(result: dict[str, Any]) -> Result:
+def _read_result(result: dict[str, Any]) -> Result:
     if "error" not in result:
         return result
     problem = msgspec.convert(result["error"], _Problem)
-    kind = ServiceUnavailable if problem.code in TRANSIENT_CODES else RequestInvalid
-    return kind(problem.message, code=problem.code)
+    error_class = ServiceUnavailable if problem.code in TRANSIENT_CODES else RequestInvalid
+    return error_class(problem.message, code=problem.code)
 
 
 def not_understood(message: str) -> ClientError:
-    """Returns the error of a response that has another form than the service's."""
-    return ClientError(f"the response is not one of this service: {message}", code="not_understood")
+    """Returns the error for a response of an unexpected form."""
+    return ClientError(f"the response is not from this service: {message}", code="not_understood")

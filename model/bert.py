@@ -1,17 +1,17 @@
-"""BERT-shaped sentence encoders (BERT, RoBERTa, XLM-R), MiniLM among them, read from safetensors into `Strata`.
+"""Reads BERT-shaped sentence encoders (BERT, RoBERTa, XLM-R; for example MiniLM) from safetensors into `Strata`.
 
 The file's names map one to one, except that query, key and value become one matrix. The pooler and unused tensors are
-ignored. `model.published` says which encoders can be read, and what their folders say.
+ignored. `model.published` reads the config files, and refuses encoders that are not supported.
 
 The biases of the norms are moved into the linear layers, so that activations are easier to quantize:
 
     x = norm(..) + c  -->  x = norm(..); the matrix that reads x gets bias += W c, and the residual sum gets c
 
 The encoder computes the same function. In a trained encoder, some channels are far from zero for every token, and they
-set the range that the 8-bit rows of `linear_i8` must cover. Most of that distance is the bias of the preceding norm,
+set the range that the 8-bit rows of `linear_i8` must cover. Most of this distance is the bias of the preceding norm,
 which is known without any data: on MiniLM, folding it makes the rows' range 10 to 15 % smaller. The last norm keeps its
-bias, because its output is pooled. The remaining differences between channels are shared with the weights by `in_scale`
-(`model.calibration`), which cannot be folded into the norms: in a post-norm block the residual sum reads the same
+bias, because its output is pooled. `in_scale` moves part of the remaining differences between channels into the weights
+(`model.calibration`). It cannot be folded into the norms: in a post-norm block, the residual sum reads the same
 activations, and there the scales would have to be undone.
 """
 
@@ -50,7 +50,7 @@ BLOCK = {
 """Our name -> the name in the file, below `encoder.layer.<i>.`"""
 
 FIRST = "embeddings.word_embeddings.weight"
-"""What stands before this name stands before all: nothing, `bert.`, `roberta.`, or the name of a module around it."""
+"""The prefix of this name is the prefix of all names: "", `bert.`, `roberta.`, or the name of an enclosing module."""
 
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """The names of norms in files that were converted from TensorFlow."""
@@ -59,9 +59,10 @@ OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
     """Returns the encoder in full precision, in evaluation mode, and its tokenizer.
 
-    The biases of its norms are folded, if it is not a member of the family that was made of such
-    an encoder. `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id; its tokenizer truncates texts to
-    `max_tokens`. Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
+    `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id. The tokenizer truncates texts to `max_tokens`; None
+    takes the limit of the publisher. The biases of the norms of a published encoder are folded; in a member
+    (`model.member`), they were folded when it was made. Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape
+    or BadBlob.
     """
     folder = encoder_folder(encoder)
     if (member := read_member(folder)) is not None:
@@ -72,7 +73,7 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a safetensors file by the names that BertModel has for them. Raises BadBlob."""
+    """Returns all tensors of a safetensors file by the names that transformers' BertModel uses. Raises BadBlob."""
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -82,11 +83,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
-    """Returns the state dict of `strata` from BERT's tensors.
+    """Returns a state dict for `strata` with the values of BERT's tensors, as float32.
 
     Raises MissingWeight or WrongShape, naming the weight.
     """
-    state: dict[str, Tensor] = dict(strata.named_buffers())  # the file has no buffers
+    # The file has no buffers, so their initial values stay.
+    state: dict[str, Tensor] = dict(strata.named_buffers())
     for name, parameter in strata.named_parameters():
         file_names = _file_names(name)
         missing = [file_name for file_name in file_names if file_name not in tensors]
@@ -106,7 +108,7 @@ def _new_name(name: str) -> str:
 
 
 def _file_names(name: str) -> list[str]:
-    """Returns the names in the file of the tensors that are concatenated to the parameter `name`."""
+    """Returns the names of the tensors in the file that are concatenated to the parameter `name`."""
     path, kind = name.rsplit(".", 1)
     if path.startswith("embed."):
         return [f"embeddings.{EMBEDDING[path.removeprefix('embed.')]}.{kind}"]
@@ -117,13 +119,13 @@ def _file_names(name: str) -> list[str]:
     return [f"{prefix}.{BLOCK[part]}.{kind}"]
 
 
-_GRID = 2.0**16
-"""The new biases are multiples of 1 / _GRID."""
+_BIAS_STEPS = 2.0**16
+"""Folded biases are rounded to multiples of 1 / _BIAS_STEPS."""
 
 
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
-    """Rewrites `strata` in place, and returns it."""
+    """Folds the biases of all norms but the last into the linear layers, in place, and returns `strata`."""
     plan = plan_of(strata.config)
     preceding_norm = plan.embedding.norm
     for block in plan.blocks:
@@ -138,6 +140,7 @@ def _fold_bias(strata: Strata, norm: str, *, reader: str, adder: str) -> None:
     shift_D = strata.get_parameter(f"{norm}.bias")
     weight_ND = effective_weight(linear_at(strata, reader))
     bias_N = strata.get_parameter(f"{reader}.bias")
-    bias_N.copy_(torch.round((bias_N.double() + weight_ND.double() @ shift_D.double()) * _GRID) / _GRID)
+    folded_N = bias_N.double() + weight_ND.double() @ shift_D.double()
+    bias_N.copy_(torch.round(folded_N * _BIAS_STEPS) / _BIAS_STEPS)
     strata.get_parameter(f"{adder}.bias").add_(shift_D)
     shift_D.zero_()

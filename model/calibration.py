@@ -1,24 +1,25 @@
-"""Rounds a whole encoder after training, with the second moments of the inputs of its matrices as calibration.
+"""Post-training quantization of a whole encoder. The second moments of the inputs of its matrices are the calibration.
 
-    TEXTS --tokenizer--> Strata, whose matrices record their inputs --> x x^T of every matrix, the Gram matrix
+    TEXTS --tokenizer--> Strata, whose matrices record their inputs --grams--> the Gram matrix x x^T of every matrix
         --smooth--> `in_scale`, and x x^T of the scaled inputs --encoder_tensors, GPTQ--> n8g64: INT8 with INT4 inside
-        --to_int4, GPTQ--> Strata on grids --encoder_tensors--> w4g64: INT4 alone, token embeddings too
+        --to_int4, GPTQ--> Strata on grids --encoder_tensors--> w4g64: INT4 alone, token embeddings included
 
-Measured on MiniLM and CLINC150's test texts (mean and lowest cosine with full precision): INT8 is as good with these
-texts as with 300 of the data set's own. The texts are built in, so that an encoder can be quantized before the first
-event arrives, and always in the same way.
+Measured on MiniLM and CLINC150's test texts (mean and lowest cosine with full precision): with these texts, INT8 is as
+good as with 300 texts of the data set. The texts are built in, so that an encoder can be quantized before the first
+event arrives, and always gives the same weights.
 
-INT4's new weights are what is stored, exactly; training may go on from there, through the same rounding
-(`model.fakequant`). Norms and biases stay in full precision and position embeddings in INT8, as does a matrix whose
-inputs are no whole groups: in MiniLM they are 3 % of the bytes. Embeddings are rounded to the smallest squared error of
-each group: GPTQ has no inputs of theirs to weigh. They are not trained either (`trainable`), as a step would touch
-every row of the vocabulary.
+`to_int4` replaces the weights of the encoder by exactly the stored values, and training can continue from them with the
+same rounding (`model.fakequant`). Norms and biases stay in full precision. Position embeddings stay in INT8, and so
+does a matrix whose number of inputs is no multiple of 64. In MiniLM these are 3 % of the bytes. Embeddings are rounded
+to the smallest squared error of each group, because they have no inputs that GPTQ could weigh. They are not trained
+either (`trainable`), since a step would change every row of the vocabulary.
 
-Measured for INT4 on CLINC150's validation texts (mean cosine with full precision, and points that the head of full
-precision loses): one scale for each row 0.910 and 1.3, the smallest error of each group 0.959 and 0.6, GPTQ 0.978 and
-0.2. With scaled inputs (SmoothQuant) GPTQ has 0.976: what makes inputs easier to round makes INT4 weights harder to.
+Measured for INT4 on CLINC150's validation texts (mean cosine with full precision, and accuracy that the head of full
+precision loses, in points): one scale for each row 0.910 and 1.3, the smallest error of each group 0.959 and 0.6, GPTQ
+0.978 and 0.2. With scaled inputs (SmoothQuant), GPTQ has 0.976: scales that make inputs easier to round make INT4
+weights harder to round.
 
-Shape suffixes: M tokens, K inputs.
+Shape suffixes: M tokens, K inputs, N outputs.
 """
 
 import copy
@@ -109,14 +110,14 @@ TEXTS = (
 
 
 TINY = 1e-12
-"""The lower bound of a mean square: an input that is always 0, or that no output reads, has none."""
+"""The lower bound of a mean square. An input that is always 0, or that no output uses, has the mean square 0."""
 
 
 @torch.no_grad()
 def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
-    """Returns the Gram matrix of every matrix of the blocks, the mean of x x^T [K, K] over its inputs x, by name.
+    """Returns the Gram matrix of every matrix of the blocks by name: the mean of x x^T [K, K] over its inputs x.
 
-    The inputs of a matrix that several layers use are those of all of them.
+    If several layers use a matrix, its inputs are the inputs of all these layers.
     """
     matrices = plan_of(strata.config).matrices
     names = {id(strata.get_submodule(matrix.path)): matrix.name for matrix in matrices}
@@ -124,7 +125,8 @@ def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
     gram_by_name: dict[str, Tensor] = {}
 
     def recording(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-        name = names.get(id(layer))  # None: of a low-rank pair
+        # The matrices of low-rank pairs have no name here: they are not rounded by GPTQ.
+        name = names.get(id(layer))
         if name is not None:
             gram_KK = x_MK.t() @ x_MK / (len(x_MK) * num_uses[name])
             gram_by_name[name] = gram_by_name[name] + gram_KK if name in gram_by_name else gram_KK
@@ -139,9 +141,9 @@ def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
 def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sets the `in_scale` of layers in `grams` without a grid, and returns the Gram matrices of the scaled inputs.
 
-    A few outlier inputs set the range in which their whole row is quantized. Weights are quantized row by row too, so
-    the outliers are shared between inputs and weights: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4 with
-    alpha = 1/2, and with root mean squares in place of maxima.
+    A few outlier inputs set the range in which their whole row is quantized. Weights are quantized row by row, too, so
+    part of the outliers' magnitude is moved into the weights: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4
+    with alpha = 1/2, and with root mean squares in place of maxima.
     """
     scaled = dict(grams)
     for name, gram_KK in grams.items():
@@ -156,7 +158,7 @@ def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _smoothing_scale(w_NK: Tensor, gram_KK: Tensor) -> Tensor:
     """Returns in_scale_K, around 1, such that scaled inputs and weights are about equally large at every input.
 
-    The scales are powers of two, so that a weight divided by its scale and multiplied again has the same bits.
+    The scales are powers of two, so that a weight that is divided by its scale and multiplied again has the same bits.
     """
     ratio_K = w_NK.square().mean(dim=0).clamp(min=TINY) / gram_KK.diagonal().clamp(min=TINY)
     exponent_K = ratio_K.log2() / 4
@@ -167,10 +169,7 @@ WORD = "embed.word"
 
 
 def to_nested(strata: Strata) -> Strata:
-    """Returns a copy with the same weights, whose matrices are on the grids of INT8 with INT4 inside.
-
-    Raises NonFinite.
-    """
+    """Returns a copy with the same weights, whose matrices have grids of INT8 with INT4 inside. Raises NonFinite."""
     nested = copy.deepcopy(strata)
     attach_grids(nested, encoder_tensors(nested))
     return nested
@@ -180,8 +179,8 @@ def to_nested(strata: Strata) -> Strata:
 def to_int4(strata: Strata, grams: Mapping[str, Tensor] = MappingProxyType({})) -> Strata:
     """Returns a copy that is INT4 alone. Raises NonFinite.
 
-    A matrix whose Gram matrix is in `grams`, by name, is rounded by GPTQ for such inputs, another one to the smallest
-    squared error. Its inputs are not scaled.
+    A matrix whose Gram matrix `grams` has under its name is rounded by GPTQ. Any other weight is rounded to the
+    smallest squared error. Inputs are not scaled.
     """
     int4 = copy.deepcopy(strata)
     for name, module in int4_modules(int4).items():
@@ -189,19 +188,19 @@ def to_int4(strata: Strata, grams: Mapping[str, Tensor] = MappingProxyType({})) 
         if isinstance(module, ScaledLinear):
             module.in_scale.fill_(1.0)
         module.weight.copy_(stored.dequantize())
-        module.grid = Grid.of(stored)
+        module.grid = Grid.from_tensor(stored)
     return int4
 
 
 def trainable(strata: Strata) -> dict[str, nn.Parameter]:
-    """Returns the parameters that training may move, by name: all that ask for it, but token embeddings on a grid."""
+    """Returns the parameters that training may change, by name: those with a gradient, but no embeddings on a grid."""
     is_fixed = grid_of(strata.embed.word) is not None
     parameters = {name: value for name, value in strata.named_parameters() if value.requires_grad}
     return {name: value for name, value in parameters.items() if not (is_fixed and name.startswith(f"{WORD}."))}
 
 
 def int4_modules(strata: Strata) -> dict[str, nn.Linear | nn.Embedding]:
-    """Returns what can be INT4: the matrices of the layers, and the token embeddings, where they are whole groups."""
+    """Returns the modules whose weights can be INT4, by name: layer matrices and token embeddings of whole groups."""
     modules: dict[str, nn.Linear | nn.Embedding] = {}
     for name, (scheme, shape) in encoder_names(strata.config).items():
         if scheme == N8G64 or (name == WORD and shape[1] % GROUP == 0):

@@ -2,13 +2,14 @@
 
     StrataConfig: sizes, and a LayerSpec for each layer --model.plan--> the tensors, and the blocks that read them
 
-A `LayerSpec` says what is special about one layer: whose matrices it uses, its heads and sizes, and which keys its
-heads see. Every field is read by the code; a technique that is not implemented has no switch. The JSON is in every
-weight manifest. The hash of the JSON and the tokenizer's digest is the `model_spec`, which a replica compares for
-equality.
+A `LayerSpec` overrides the encoder's defaults for one layer: whose matrices it uses, its heads and sizes, and which
+keys its heads attend to. The code reads every field; a technique that is not implemented has no switch. Every weight
+manifest holds the JSON. The hash of the JSON and the tokenizer's digest is the `model_spec`, which a replica compares
+for equality.
 
-The JSON leaves out every field of LATER that is at its default, and every size of a layer that is the encoder's. So a
-field that comes later changes no hash, and a model has one JSON, however its config was written.
+The JSON leaves out every field marked OMIT_IF_DEFAULT that has its default value, and every size of a layer that equals
+the encoder's size. So a field that is added later changes no hash of an existing model, and all ways to write a config
+of one model give the same JSON.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ LARGEST = (1 << 24) - 1
 """The largest integer that a field may have."""
 
 OWN = -1
-"""Stands for the layer itself, where the index of another may be given."""
+"""Stands for the layer itself in a field that can name another layer."""
 
 
 def check_int(name: str, value: object, *, smallest: int = 1) -> None:
@@ -43,11 +44,15 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The keys that the queries of a head see. Sizes are in tokens, except for `topk`, which counts blocks.
+    """The keys that the queries of a head attend to. Sizes are in tokens, except for `topk`, which counts blocks.
 
-    `full` sees every key. `local` sees the keys that are at most `window` tokens away, and the first `sinks` keys.
-    `topk` sees these too, and the `topk` blocks of `block` keys with the highest bound of their scores (Quest, arXiv
-    2406.10774). In a sequence of fewer than `dense_below` tokens every key is seen.
+    - `full`: every key.
+    - `local`: the keys that are at most `window` tokens away, and the first `sinks` keys (attention sinks, arXiv
+      2309.17453).
+    - `topk`: the keys of `local`, and the `topk` blocks of `block` keys with the highest upper bound of their scores
+      (Quest, arXiv 2406.10774).
+
+    In a sequence of fewer than `dense_below` tokens, queries attend to every key.
     """
 
     kind: SpanKind
@@ -72,28 +77,28 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerSpec:
-    """What is special about one layer. The defaults are those of the encoder: see `StrataConfig`."""
+    """The settings of one layer that differ from the encoder's, which are in `StrataConfig`."""
 
     attention: int = OWN
-    """The layer below whose attention matrices it uses. OWN: its own."""
+    """The lower layer whose attention matrices this layer uses. OWN: its own."""
 
     ffn: int = OWN
-    """The layer below whose feed-forward matrices it uses. OWN: its own."""
+    """The lower layer whose feed-forward matrices this layer uses. OWN: its own."""
 
     heads: int = 0
     """Attention heads. 0: `n_heads`."""
 
     kv_heads: int = 0
-    """Heads of keys and values, each for as many heads of queries; divides `heads`. 0: `heads`."""
+    """Heads of keys and values (grouped-query attention, arXiv 2305.13245); divides `heads`. 0: `heads`."""
 
     d_ff: int = 0
     """Width inside the feed-forward part. 0: the encoder's `d_ff`."""
 
     lora_rank: int = 0
-    """Rank of what the layer adds to each matrix that it shares with other layers (LoRA, arXiv 2106.09685)."""
+    """Rank of the low-rank addition to each matrix that the layer shares with others (LoRA, arXiv 2106.09685)."""
 
     spans: tuple[tuple[int, int], ...] = ()
-    """A number of heads and an index into `StrataConfig.spans`, for all heads in order. (): every key is seen."""
+    """Pairs of a number of heads and an index into `StrataConfig.spans`, for all heads in order. (): full attention."""
 
     def __post_init__(self) -> None:
         for name in ("attention", "ffn"):
@@ -108,7 +113,7 @@ class LayerSpec:
 
 
 def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -> None:
-    """Raises WrongConfig, naming the layer, unless the records fit one another. Nothing in them is a default."""
+    """Raises WrongConfig, naming the layer, unless the records fit one another. They must contain no defaults."""
     for index, layer in enumerate(layers):
         _check_bank(layers, index, "attention", ("heads", "kv_heads"))
         _check_bank(layers, index, "ffn", ("d_ff",))
@@ -118,7 +123,8 @@ def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -
             )
         _check_spans(index, layer, num_spans)
         users = [(other.attention == layer.attention) + (other.ffn == layer.ffn) for other in layers]
-        is_alone = sum(users) == 2  # its own two banks
+        # Every layer counts itself twice: once for its attention bank, once for its feed-forward bank.
+        is_alone = sum(users) == 2
         if layer.lora_rank and (is_alone or layer.lora_rank > d_model):
             raise WrongConfig(
                 f"layer {index} has lora_rank {layer.lora_rank}; expected at most d_model = {d_model}, and"
@@ -127,7 +133,7 @@ def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -
 
 
 def _check_bank(layers: Sequence[LayerSpec], index: int, kind: str, sizes: Sequence[str]) -> None:
-    """Raises WrongConfig unless the bank is the layer's own, or a layer's below that has its own of the same sizes."""
+    """Raises WrongConfig unless the layer has its own bank, or a lower layer has its own bank of the same sizes."""
     bank = getattr(layers[index], kind)
     if bank > index or getattr(layers[bank], kind) != bank:
         raise WrongConfig(f"layer {index} has {kind} {bank}; expected its own, or a layer below that has its own")
@@ -141,7 +147,7 @@ def _check_bank(layers: Sequence[LayerSpec], index: int, kind: str, sizes: Seque
 
 
 def _check_spans(index: int, layer: LayerSpec, num_spans: int) -> None:
-    """Raises WrongConfig unless the spans are there and cover all heads, by whole groups of queries of one key."""
+    """Raises WrongConfig unless the spans exist and cover all heads, in whole groups of heads that share their keys."""
     group = layer.heads // layer.kv_heads
     if any(span >= num_spans or heads % group for heads, span in layer.spans):
         raise WrongConfig(
@@ -159,8 +165,8 @@ FAMILY = "strata"
 MAX_PREFIX = 1024
 """The longest prefix, in characters."""
 
-LATER = {"later": True}
-"""Marks the fields that are left out of the JSON where they are at their defaults."""
+OMIT_IF_DEFAULT = {"later": True}
+"""Marks a field that is left out of the JSON if it has its default value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +182,7 @@ class StrataConfig:
     """Rows of the token embedding."""
 
     d_model: int
-    """Width of a token."""
+    """Width of the activations of a token, and of a text's vector."""
 
     n_layers: int
 
@@ -187,48 +193,48 @@ class StrataConfig:
     """Width inside the feed-forward part of a block."""
 
     max_pos: int = 512
-    """Positions; a text may have `max_sequence` of them."""
+    """Number of positions. A text can use `max_sequence` of them."""
 
     type_vocab: int = 2
-    """Rows of the segment embedding; texts use row 0."""
+    """Rows of the segment embedding. All texts use row 0."""
 
     norm_eps: float = 1e-12
 
     head_features: int = 2048
-    """Random features between embedding and classes."""
+    """Random features between a text's vector and the classes."""
 
     label_capacity: int = 256
-    """Rows of the head: as many classes can be learnt without a change of shape. A version has as many as it needs."""
+    """Rows of the head: the number of classes that a version can have. A version with more classes gets more rows."""
 
-    layers: tuple[LayerSpec, ...] = field(default=(), metadata=LATER)
-    """What is special about each layer. (): nothing."""
+    layers: tuple[LayerSpec, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
+    """Overrides for each layer. (): all layers have the encoder's sizes and their own matrices."""
 
-    head_width: int = field(default=0, metadata=LATER)
+    head_width: int = field(default=0, metadata=OMIT_IF_DEFAULT)
     """Width of an attention head. 0: `d_model` / `n_heads`."""
 
-    embed_dim: int = field(default=0, metadata=LATER)
+    embed_dim: int = field(default=0, metadata=OMIT_IF_DEFAULT)
     """Width of the token embedding, which a matrix expands to `d_model` (ALBERT, arXiv 1909.11942). 0: `d_model`."""
 
-    spans: tuple[Span, ...] = field(default=(), metadata=LATER)
-    """The spans that layers name by index."""
+    spans: tuple[Span, ...] = field(default=(), metadata=OMIT_IF_DEFAULT)
+    """The spans that layers refer to by index."""
 
-    positions: Literal["learned", "rope"] = field(default="learned", metadata=LATER)
-    """`rope` rotates queries and keys (RoFormer, arXiv 2104.09864); there is no position embedding then."""
+    positions: Literal["learned", "rope"] = field(default="learned", metadata=OMIT_IF_DEFAULT)
+    """`learned` adds a position embedding. `rope` rotates queries and keys instead (RoFormer, arXiv 2104.09864)."""
 
-    rope_base: float = field(default=10000.0, metadata=LATER)
+    rope_base: float = field(default=10000.0, metadata=OMIT_IF_DEFAULT)
     """Base of the wavelengths of `rope`."""
 
-    first_position: int = field(default=0, metadata=LATER)
-    """Learned position of a text's first token: 2 in RoBERTa and XLM-R."""
+    first_position: int = field(default=0, metadata=OMIT_IF_DEFAULT)
+    """Row of the position embedding for a text's first token: 2 in RoBERTa and XLM-R."""
 
-    pooling: Literal["mean", "cls"] = field(default="mean", metadata=LATER)
-    """A text's vector is the mean over its tokens, or the row of the first of them."""
+    pooling: Literal["mean", "cls"] = field(default="mean", metadata=OMIT_IF_DEFAULT)
+    """A text's vector is the mean over its tokens, or the row of its first token (`cls`)."""
 
-    normalize: bool = field(default=True, metadata=LATER)
+    normalize: bool = field(default=True, metadata=OMIT_IF_DEFAULT)
     """Whether vectors are divided by their length."""
 
-    prefix: str = field(default="", metadata=LATER)
-    """What is put before each text, such as `query: `."""
+    prefix: str = field(default="", metadata=OMIT_IF_DEFAULT)
+    """Text that is put before each text, such as `query: `."""
 
     def __post_init__(self) -> None:
         if (self.schema, self.family) != (1, FAMILY):
@@ -251,16 +257,16 @@ class StrataConfig:
 
     @property
     def max_sequence(self) -> int:
-        """Longest sequence, in tokens."""
+        """The longest sequence that the positions allow, in tokens."""
         return self.max_pos - self.first_position
 
     @property
     def width_of_head(self) -> int:
-        """Width of an attention head, as given or derived."""
+        """The width of an attention head, as given by `head_width` or derived from `d_model`."""
         return self.head_width or self.d_model // self.n_heads
 
     def layer(self, index: int) -> LayerSpec:
-        """Returns what layer `index` consists of, with every size and bank in place of a default."""
+        """Returns the record of layer `index`, in which every default is replaced by its value."""
         spec = self.layers[index] if self.layers else LayerSpec()
         heads = spec.heads or self.n_heads
         return LayerSpec(
@@ -275,28 +281,28 @@ class StrataConfig:
 
     @property
     def shown(self) -> str:
-        """The encoder as messages name it."""
+        """The description of the encoder in messages."""
         return f"{self.n_layers} layers of {self.d_model} and another tokenizer or prefix"
 
     @property
     def frozen_facts(self) -> str:
-        """What the vectors depend on besides weights and tokens: the pooling, unless it is the mean."""
+        """The fields that vectors depend on besides weights and tokens: the pooling, or "" if it is the mean."""
         return "" if self.pooling == "mean" else self.pooling
 
     @property
     def without_labels(self) -> "StrataConfig":
-        """The shape of everything but the rows of the head: equal for versions that can share all else."""
+        """The config without the number of rows of the head: equal for versions that can share everything else."""
         return dataclasses.replace(self.from_json(self.canonical_json()), label_capacity=1)
 
     def with_span(self, span: Span) -> "StrataConfig":
-        """Returns the shape in which every head of every layer sees the keys of `span`."""
+        """Returns the config in which every head of every layer attends to the keys of `span`."""
         layer = LayerSpec(spans=((self.n_heads, 0),))
         return dataclasses.replace(self, spans=(span,), layers=(layer,) * self.n_layers)
 
     def canonical_json(self) -> str:
-        """Returns the JSON of all fields, sorted, without spaces: the same text for models of one shape."""
+        """Returns the JSON of all fields, sorted, without spaces: models of one shape have the same text."""
         values = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if not each.metadata}
-        values |= self._later()
+        values |= self._optional_values()
         return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -317,23 +323,27 @@ class StrataConfig:
         return cls(**values)
 
     def spec_hash(self, inputs_digest: str) -> str:
-        """Returns the hex SHA-256 over config and tokenizer: it is equal if weights are interchangeable."""
+        """Returns the hex SHA-256 over the config and the tokenizer's digest.
+
+        Two models with the same hash can exchange weights.
+        """
         return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
-    def _later(self) -> dict[str, Any]:
-        """Returns the fields marked LATER as JSON values, without those that say what is so anyway."""
-        implied: dict[str, object] = {each.name: each.default for each in dataclasses.fields(self) if each.metadata}
-        values: dict[str, Any] = {name: getattr(self, name) for name in implied}
+    def _optional_values(self) -> dict[str, Any]:
+        """Returns the values of the fields marked OMIT_IF_DEFAULT that are not the defaults."""
+        defaults: dict[str, object] = {each.name: each.default for each in dataclasses.fields(self) if each.metadata}
+        values: dict[str, Any] = {name: getattr(self, name) for name in defaults}
+        # A size that is given, but equals the derived one, is the same model, so it is written as the default.
         values["spans"] = tuple(_differences(span, Span(kind="full")) for span in self.spans)
         layers = tuple(_differences(self.layer(index), self._plain_layer(index)) for index in range(self.n_layers))
         values["layers"] = layers if any(layers) else ()
         values["embed_dim"] = values["embed_dim"] if values["embed_dim"] != self.d_model else 0
         if self.head_width * self.n_heads == self.d_model:
             values["head_width"] = 0
-        return {name: value for name, value in values.items() if value != implied[name]}
+        return {name: value for name, value in values.items() if value != defaults[name]}
 
     def _plain_layer(self, index: int) -> LayerSpec:
-        """Returns what layer `index` would be if only its number of heads were given."""
+        """Returns the record that layer `index` would have if the config gave only its number of heads."""
         heads = self.layer(index).heads
         return LayerSpec(attention=index, ffn=index, heads=self.n_heads, kv_heads=heads, d_ff=self.d_ff)
 
@@ -355,13 +365,13 @@ class StrataConfig:
 
 
 def _differences(record: LayerSpec | Span, plain: LayerSpec | Span) -> dict[str, object]:
-    """Returns the fields of `record` that are not those of `plain`; the kind of a span always."""
+    """Returns the fields of `record` that differ from `plain`, and the kind of a span in any case."""
     values = dataclasses.asdict(record)
     return {name: value for name, value in values.items() if name == "kind" or value != getattr(plain, name)}
 
 
 def _records(name: str, record: type[LayerSpec] | type[Span], values: object) -> tuple[LayerSpec | Span, ...]:
-    """Reads a list of JSON objects. Raises WrongConfig."""
+    """Reads the field `name`, a list of JSON objects, as records. Raises WrongConfig."""
     known = {each.name for each in dataclasses.fields(record)}
     if not isinstance(values, list) or not all(isinstance(each, dict) and each.keys() <= known for each in values):
         raise WrongConfig(f"{name} is {values!s:.200}; expected a list of records with some of {sorted(known)}")

@@ -1,4 +1,4 @@
-"""The errors of weights, tokens and encoders. Every message names the value and the expected one."""
+"""The errors of weights, tokens and encoders. Every message names the value that was found and the expected one."""
 
 
 class ModelError(Exception):
@@ -10,28 +10,28 @@ class WrongConfig(ModelError, ValueError):
 
 
 class WrongShape(ModelError, ValueError):
-    """A tensor whose name, dtype, parts or shape differs from the config's."""
+    """A tensor whose name, dtype, parts or shape is not what the config requires."""
 
 
 class NonFinite(ModelError, ValueError):
-    """A weight with an infinite value or a NaN, or one too large for its format."""
+    """A weight with an infinite value, a NaN, or a value that is too large for its format."""
 
     reason = "not_finite"
 
 
 class BadBlob(ModelError, ValueError):
-    """Bytes that are not the expected tensor: too few, too many, not safetensors, or inconsistent integers."""
+    """Bytes that are not the expected tensor: too few, too many, not safetensors, or with inconsistent integers."""
 
 
 class MissingWeight(ModelError, KeyError):
-    """A weight that the config requires and the set does not have."""
+    """A weight that the config requires is missing."""
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class BadTokens(ModelError, ValueError):
-    """An empty batch, an empty or too long sequence, or a token id outside the vocabulary."""
+    """An empty batch, an empty sequence, a sequence that is too long, or a token id outside the vocabulary."""
 
 
 class EncoderNotFound(ModelError, LookupError):
@@ -43,4 +43,4 @@ class EncoderChanged(ModelError, ValueError):
 
 
 class UnreadableInput(ModelError, ValueError):
-    """A text that the encoder of the user cannot read; the message says why."""
+    """An input that the user's encoder or input codec cannot read; the message says why."""

@@ -1,10 +1,10 @@
-"""Quantization-aware training: training against the rounding of the served kernels.
+"""Quantization-aware training: the forward pass of training rounds as the served kernels do.
 
-The forward pass of `fake_linear` runs `linear_i8` itself, with the integers as they would be published, so the two
-cannot diverge: the INT4 kernels give the bits of INT8's on the same integers. The backward pass is a straight-through
-estimator (Bengio et al., arXiv 1308.3432; the scheme is that of Jacob et al., arXiv 1712.05877): each product is
-differentiated at the quantized values, and the gradient of rounding is the identity. On a grid, scales are learnt too,
-and what lies beyond the range has no gradient (LSQ, `model.grid`).
+The forward pass of `fake_linear` calls `linear_i8` with the integers that would be published, so training and serving
+cannot diverge; the INT4 kernels give the same bits as the INT8 kernels on the same integers. The backward pass is a
+straight-through estimator (Bengio et al., arXiv 1308.3432), in the scheme of Jacob et al. (arXiv 1712.05877): each
+product is differentiated at the quantized values, and the gradient of rounding is the identity. On a grid, scales are
+learnt, too, and values beyond the range have no gradient (LSQ, `model.grid`).
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
@@ -27,6 +27,8 @@ Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor
 
 
 class _FakeLinear(torch.autograd.Function):
+    """`fake_linear` with its gradients. `shift_N` is an argument of its own, so that autograd tracks it."""
+
     @staticmethod
     def forward(
         ctx: Any, x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None, shift_N: Tensor | None, values: Grid | int
@@ -65,16 +67,17 @@ class _FakeLinear(torch.autograd.Function):
 def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None, values: Grid | int = MAX_Q8) -> Tensor:
     """Returns y_MN as served from the float32 weight `w_NK`, with straight-through gradients for x, weight and bias.
 
-    `values` are those of the rounded weight: a grid, whose `shift_N` gets a gradient too, or integers up to this one,
-    in the range of the largest value of each row. Raises NonFinite.
+    `values` says which values the rounded weight may have: a grid, whose `shift_N` gets a gradient, too, or the largest
+    integer, to which the largest magnitude of each row is scaled. Raises NonFinite.
     """
     shift_N = values.shift_N if isinstance(values, Grid) else None
-    apply: Callable[..., Tensor] = _FakeLinear.apply  # some releases of torch give it no types
+    # Some releases of torch have no types for `apply`.
+    apply: Callable[..., Tensor] = _FakeLinear.apply
     return apply(x_MK, w_NK, bias_N, shift_N, values)
 
 
 def fake_layer(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-    """Runs `fake_linear` with a layer of `Strata`, whose inputs are scaled as served."""
+    """Returns y_MN of a layer of `Strata` by `fake_linear`, with inputs scaled as they are served."""
     values = grid_of(layer) or (MAX_Q8 if is_nested(layer) else MAX_W8C)
     if isinstance(layer, ScaledLinear):
         return fake_linear(x_MK * layer.in_scale, layer.weight / layer.in_scale, layer.bias, values)

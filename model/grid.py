@@ -1,16 +1,17 @@
-"""The grid of a matrix: the values that its stored weight may have, and how training moves them.
+"""The grid of a matrix: the values that its stored weight may have, and how training learns its scales.
 
-    QTensor --Grid.of--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
-    w_NK --round_to--> q_NK int8, within what the planes can hold        `model.quantize.quantize_on` stores these
+    QTensor --Grid.from_tensor--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
+    w_NK --round_to--> q_NK int8, in the range of the planes        `model.quantize.quantize_on` stores these
 
     n8g64: q = clip(round(w / scale))        w4g64: q = m * clip(round(w / (scale * m)))
 
-Multipliers stay as they were first chosen, by the smallest squared error. Scales are learnt by LSQ (Esser et al., arXiv
-1902.08153): `lsq_gradient` is its equation 3, times the factor of its section 2.2. What is learnt is the logarithm
-of a scale relative to its start, so that one learning rate fits all rows, and weight decay pulls towards the start.
+The multipliers are chosen once, by the smallest squared error, and then stay the same. Scales are learnt by LSQ (Esser
+et al., arXiv 1902.08153): `lsq_gradient` is its equation 3, times the gradient scale of its section 2.2. The learnt
+parameter is the logarithm of a scale relative to its first value. So one learning rate fits all rows, and weight decay
+pulls a scale towards its first value.
 
-A matrix without a grid is rounded anew with every change, to the range of its largest value. With a grid, a step of
-training moves few integers, so a version differs in few bytes from the one before it.
+A matrix without a grid gets new scales with every change, from the largest value of each row. With a grid, a training
+step changes few integers, so a version differs from its predecessor in few bytes.
 
 Shape suffixes: N outputs, K inputs, G = K / 64 groups.
 """
@@ -35,7 +36,7 @@ _MAX_NIBBLE = 7
 
 
 class Grid(nn.Module):
-    """The scales and multipliers of a matrix of `Strata`, as its submodule `grid`: `n8g64`, or `w4g64`."""
+    """The scales and multipliers of a matrix of `Strata`, whose submodule `grid` it is. `scheme` is n8g64 or w4g64."""
 
     bits: Tensor
     start_N: Tensor
@@ -44,15 +45,16 @@ class Grid(nn.Module):
     def __init__(self, scheme: str, scale_N: Tensor, m_NG: Tensor) -> None:
         super().__init__()
         self.scheme = scheme
-        self.register_buffer("bits", torch.tensor([_BITS[scheme]]))  # so that a state dict says the scheme
+        # A state dict holds tensors only, so it holds the scheme as a number of bits.
+        self.register_buffer("bits", torch.tensor([_BITS[scheme]]))
         self.register_buffer("start_N", scale_N.float())
         self.register_buffer("m_NG", m_NG.clone())
         self.shift_N = nn.Parameter(torch.zeros(len(scale_N)))
-        """The binary logarithm of how many times larger a scale is than at its start."""
+        """The binary logarithm of scale / first scale."""
 
     @classmethod
-    def of(cls, tensor: QTensor) -> "Grid":
-        """Returns the grid of a stored weight, which begins where that is."""
+    def from_tensor(cls, tensor: QTensor) -> "Grid":
+        """Returns a grid with the scales and multipliers of a stored weight."""
         return cls(tensor.scheme, tensor.parts["scale"], tensor.parts["m"])
 
     @property
@@ -67,14 +69,17 @@ class Grid(nn.Module):
 
 
 def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
-    """Gives each module without a grid that `tensors` has nibbles of, by its name, the grid of these."""
+    """Gives modules without a grid the grids of their stored weights, which `tensors` has by module path."""
     for name, tensor in tensors.items():
         if tensor.scheme in GROUPED and grid_of(strata.get_submodule(name)) is None:
-            strata.get_submodule(name).grid = Grid.of(tensor)
+            strata.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
 def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Gives each module whose weight is in a state dict the grid of that, or none; `load_state_dict` comes after it."""
+    """Gives each module whose weight is in a state dict the grid in that state dict, or removes its grid.
+
+    To be called before `load_state_dict`.
+    """
     for name in state:
         path = name.removesuffix(".weight")
         module = strata.get_submodule(path) if path != name else None
@@ -88,32 +93,33 @@ def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
             del module.grid
 
 
-def is_of_grid(name: str) -> bool:
-    """Whether a name in a state dict is that of a part of a grid.
+def is_grid_part(name: str) -> bool:
+    """Whether a name in a state dict belongs to a grid.
 
-    >>> is_of_grid("layers.3.up.grid.m_NG"), is_of_grid("layers.3.up.weight")
+    >>> is_grid_part("layers.3.up.grid.m_NG"), is_grid_part("layers.3.up.weight")
     (True, False)
     """
     return ".grid." in name
 
 
 def grid_of(layer: nn.Module) -> Grid | None:
-    """Returns the grid of a layer, or of the layer whose matrix it shares; None where it has none."""
+    """Returns the grid of a layer, or of the layer whose matrix it shares; None if there is none."""
     grid = getattr(layer, "grid", None)
     assert grid is None or isinstance(grid, Grid)
     return grid
 
 
 def round_to(grid: Grid, w_NK: Tensor) -> Tensor:
-    """Returns q_NK int8: the nearest values of the grid, in units of its scale."""
+    """Returns q_NK int8: the values of the grid that are nearest to w_NK, in units of the scale."""
     v_NGK, step_NG1, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
     return torch.round_(v_NGK.clamp_(low_NG1, high_NG1)).mul_(step_NG1).flatten(1).to(torch.int8)
 
 
 def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the gradients of the weight and of `grid.shift_N`, where `grad_NK` is that of the rounded weight.
+    """Returns the gradients of the weight [N, K] and of `grid.shift_N` [N]. grad_NK is the rounded weight's gradient.
 
-    Within the range, d(scale * q) / d(scale) = q - w / scale, and rounding has the gradient 1; beyond it, q and 0.
+    Within the range, the weight's gradient is grad_NK, and d(scale * q) / d(scale) = q - w / scale. Beyond the range,
+    the weight's gradient is 0, and d(scale * q) / d(scale) = q.
     """
     v_NGK, _, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
     is_inside_NK = ((v_NGK >= low_NG1) & (v_NGK <= high_NG1)).flatten(1)
@@ -124,10 +130,11 @@ def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tup
 
 
 def _in_steps(grid: Grid, w_NK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns w_NGK in steps of the grid, the step in units of the scale, and the range in steps."""
+    """Returns w_NGK in steps of the grid, the step in units of the scale, and the lowest and highest step."""
     v_NGK = (w_NK / grid.scale_N.float()[:, None]).reshape(*grid.m_NG.shape, GROUP)
     m_NG1 = grid.m_NG.float().unsqueeze(2)
-    if grid.scheme == N8G64:  # both planes must be nibbles
+    if grid.scheme == N8G64:
+        # Both planes, hi and lo, must be nibbles: q8 = m * hi + lo.
         low_NG1 = ((m_NG1 + 1) * _MIN_NIBBLE).clamp_(min=-MAX_Q8)
         return v_NGK, torch.ones_like(m_NG1), low_NG1, ((m_NG1 + 1) * _MAX_NIBBLE).clamp_(max=MAX_Q8)
     return v_NGK.div_(m_NG1), m_NG1, torch.full_like(m_NG1, _MIN_NIBBLE), torch.full_like(m_NG1, _MAX_NIBBLE)

@@ -2,10 +2,10 @@
 
     z_BD --relu(z @ proj^T)--> features_BR --features @ out^T + bias--> logits_BC
 
-The projection is drawn once and never trained, so the head is linear in fixed features. It is a ridge regression with
-sufficient statistics: exact, and without forgetting (RanPAC, arXiv 2307.02251, equations 4 to 7). `head.out` always has
-`label_capacity` rows; rows beyond the known labels are zero and never read, so a new class changes the values of
-`head.out` and no shape.
+The projection is drawn once and never trained, so the head is linear in fixed features. The learner fits it by ridge
+regression from sufficient statistics, which is exact and forgets nothing (RanPAC, arXiv 2307.02251, equations 4 to 7).
+`head.out` always has `label_capacity` rows. The rows beyond the known labels are zero and are never read, so a new
+class changes values of `head.out`, but no shape.
 
 Shape suffixes: B texts, D width, R random features, C classes.
 """
@@ -24,36 +24,42 @@ OUT = "head.out"
 
 
 def projection(config: EncoderConfig, *, seed: int = 0) -> Tensor:
-    """Returns proj_RD float32, standard normal. A seed gives the same numbers on every machine and in every release.
+    """Returns proj_RD float32, standard normal: the same numbers for a seed on every machine and in every release.
 
-    numpy guarantees the stream of RandomState for that purpose; torch guarantees none for its generators.
+    numpy guarantees that the stream of RandomState never changes. torch gives no such guarantee for its generators.
     """
     draws = np.random.RandomState(seed).standard_normal((config.head_features, config.d_model))
     return torch.from_numpy(draws).float()
 
 
 def features(z_BD: Tensor, proj_RD: Tensor) -> Tensor:
-    """Returns features_BR in full precision."""
+    """Returns features_BR float32 of unit vectors z_BD, in full precision."""
     return torch.relu(z_BD @ proj_RD.t())
 
 
 def logits(z_BD: Tensor, proj_RD: Tensor, out_CR: Tensor, bias_C: Tensor) -> Tensor:
-    """Returns logits_BC in full precision."""
+    """Returns logits_BC float32 of unit vectors z_BD, in full precision."""
     return features(z_BD, proj_RD) @ out_CR.t() + bias_C
 
 
 def proj_weight(config: EncoderConfig, *, seed: int = 0) -> QTensor:
-    """Returns `head.proj` in its stored form."""
+    """Returns the stored form of `head.proj`, INT8."""
     return quantize_w8c(PROJ, projection(config, seed=seed))
 
 
 def free_energies(logits_BC: Tensor, temperature: float) -> Tensor:
-    """Returns the free energy of each text, its sign turned: high where some class is likely (arXiv 2010.03759)."""
+    """Returns the negative free energy of each text, divided by the temperature [B] (arXiv 2010.03759).
+
+    It is high if some class is likely.
+    """
     return torch.logsumexp(logits_BC / temperature, dim=1)
 
 
 def out_weight(config: EncoderConfig, out_CR: Tensor, bias_C: Tensor) -> QTensor:
-    """Returns `head.out` in its stored form, padded with zero rows to the label capacity. Raises WrongShape."""
+    """Returns the stored form of `head.out`, INT8, padded with zero rows to the label capacity.
+
+    Raises WrongShape for more classes than the capacity, or another number of features.
+    """
     num_labels, num_features = out_CR.shape
     if num_labels > config.label_capacity or num_features != config.head_features or len(bias_C) != num_labels:
         raise WrongShape(

@@ -1,13 +1,13 @@
-"""The door `Head`: what makes the weights of a version of the exact sums of all labels.
+"""The protocol `Head`: computes the weights of a version from the exact sums over all labels.
 
-    learner.head = "" --ridge--> the ridge head, which few labels update (`learner.fast.solver`)
+    learner.head = "" --ridge--> the ridge head, which a few labels can update (`learner.fast.solver`)
     learner.head = "mine:NearestMean" --own--> a class of the user (`lifelong.plugins.heads`), on the same sums
 
-The sums stay those of `learner.fast`: what is learnt, taken out, renamed, restored or carried to another encoder is the
-same under every head, to the last bit, and only what is made of it differs. Heads change nothing in `serving/`: scores
-are products of features and rows.
+`learner.fast` keeps the sums, and they are the same under every head, to the last bit, whether labels are learnt,
+erased, renamed, restored or carried to another encoder. A head decides only how weights are computed from the sums.
+Heads change nothing in `serving/`: a score is the product of the features and a row of the weights.
 
-Shapes: R features, C classes.
+Shape suffixes: R random features, C classes.
 """
 
 from collections.abc import Callable
@@ -20,10 +20,11 @@ from wire.plugins import Families, PluginError
 
 
 class HeadSums(NamedTuple):
-    """What was learnt: sums over all samples, exact in float64, of random features phi that are not negative.
+    """Sums over all samples, exact in float64. phi are the random features of a sample, which are not negative.
 
-    `gram_RR` is the sum of phi phi^T over all texts, `class_CR` that of phi over the samples of each class, and
-    `counts_C`, int64, the number of these; 0 for a class that has none yet. The caller owns them.
+    `gram_RR` is the sum of phi phi^T over all samples. `class_CR` is the sum of phi over the samples of each class.
+    `counts_C`, int64, is the number of samples of each class; 0 for a class without samples. The caller owns the
+    tensors and may change them.
     """
 
     gram_RR: Tensor
@@ -31,21 +32,22 @@ class HeadSums(NamedTuple):
     counts_C: Tensor
 
 
-class Learnt(Protocol):
-    """What was learnt under one encoder. Both methods copy, so that another thread may go on with what they return."""
+class LearnedState(Protocol):
+    """The learnt state under one encoder. Both methods copy, so that another thread may use the result."""
 
     def head_sums(self) -> HeadSums:
-        """Returns the sums of all labels."""
+        """Returns a copy of the sums over all labels."""
 
     def ridge_solver(self) -> Callable[[], Tensor]:
-        """Returns what solves the ridge head, W_CR."""
+        """Returns a function that solves the ridge regression and returns W_CR, float32."""
 
 
 class Head(Protocol):
-    """A head: linear in the features, without a state. Equal sums give equal weights, bit for bit.
+    """A head: linear in the features, and stateless. Equal sums give equal weights, bit for bit.
 
-    `name` tells its versions from those of other heads. If `is_updated`, a few labels update the solution of before,
-    and class means and the newest labels are blended in; else every version is solved from its sums.
+    `name` distinguishes versions of this head from versions of other heads. If `is_updated`, a few new labels update
+    the previous solution, and class means and the newest labels are blended in. Otherwise every version is solved from
+    its sums.
     """
 
     @property
@@ -53,28 +55,28 @@ class Head(Protocol):
     @property
     def is_updated(self) -> bool: ...
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
-        """Returns a function that returns W_CR, float32, a row for each class. Another thread may call it.
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
+        """Returns a function that returns W_CR, float32, one row for each class. Another thread may call it.
 
-        That raises NonFinite if there are no such weights.
+        The function raises NonFinite if the sums have no finite solution.
         """
 
 
 class HeadFamily(Protocol):
-    """Opens the heads that it `claims`, by the setting `learner.head`."""
+    """A family of heads: opens a head by the setting `learner.head`, if it `claims` the setting."""
 
     @property
     def name(self) -> str: ...
 
     def claims(self, setting: str) -> bool:
-        """Whether the setting says a head of this family."""
+        """Whether the setting names a head of this family."""
 
     def open(self, setting: str) -> Head:
-        """Returns the head. Raises WrongConfig, which says what to mend."""
+        """Returns the head. Raises WrongConfig, which says how to correct the setting."""
 
 
 class RidgeHeads:
-    """The built-in family, and its only head: a ridge regression, of which `learner.fast` keeps the solution."""
+    """The built-in family, and its only head: a ridge regression, whose solution `learner.fast` keeps."""
 
     name = "ridge"
     is_updated = True
@@ -85,18 +87,18 @@ class RidgeHeads:
     def open(self, setting: str) -> Head:
         return self
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
         return learnt.ridge_solver()
 
 
 RIDGE: Final = RidgeHeads()
 
 HEADS: Final = Families[HeadFamily]("heads", HeadFamily)
-"""The families of heads."""
+"""The families of heads: the built-in one, and those of plug-ins."""
 
 
 def open_head(setting: str) -> Head:
-    """Returns the head that the setting `learner.head` says. Raises WrongConfig."""
+    """Returns the head that the setting `learner.head` names. Raises WrongConfig."""
     try:
         return HEADS.claiming(setting).open(setting)
     except PluginError as error:

@@ -1,18 +1,21 @@
-"""The other half of the inputs of events: what the encoder reads of a value, and what is added to an event's vector.
+"""The tensor half of input codecs: converts the values of an event to tokens of the encoder, or to vectors.
 
-    contents, taken apart --tokens_of--> the numbers that the encoder reads --encoder--> z_BD --InputMap.joined--> z_BD
+    contents of events --tokens_of--> token ids for the encoder --encoder--> z_BD --InputMap.joined--> z_BD
 
-A value reaches the head in one of two ways, or both. Its codec may make tokens of it, which the encoder reads behind
-those of the text. And it may make a vector of it, of the encoder's width: the event's vector is then the direction of
-the sum of all of them (late fusion), without that of the encoder if that reads nothing of the event. What a codec has
-measured of the values of the stream is a stored tensor of the version, under its digest as every weight: replicas
-compute with the bits that the learner computed with. An event that says nothing but a text has the encoder's vector, to
-the last bit.
+A codec can use a value in two ways, or in both:
 
-The tensors are imported by the path that a codec names (`wire.inputs`), once, and tried on its examples. One that fails
-on a value makes that event unreadable.
+- as tokens, which the encoder reads behind the tokens of the text;
+- as a vector of the encoder's width D. The event's vector is then the direction of the sum of the encoder's vector and
+  these vectors (late fusion). The encoder's vector is left out if the encoder reads nothing of the event.
 
-Shapes: B events, D width.
+A codec can measure the values of the stream, for example their mean. The measurements are a stored tensor of the
+version, with a digest like every weight, so replicas compute with the same bits as the learner. An event that has only
+a text gets the encoder's vector, to the last bit.
+
+A codec names the import path of its tensor half (`wire.inputs`), which is imported once and tried on the codec's
+examples. If the tensor half fails on a value, the event is unreadable.
+
+Shape suffixes: B events, D width.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,17 +31,17 @@ from model.qtensor import QTensor
 from wire.plugins import Halves, Symbols
 
 STATES: Final = ("features.", "inputs.")
-"""What the names of the stored tensors of inputs begin with; no weight of an encoder has such a name."""
+"""The name prefixes of the stored tensors of inputs. No weight of an encoder has such a name."""
 
-TRIED_WIDTH: Final = 8
-"""The width at which the tensors of an input are tried."""
+PROBE_WIDTH: Final = 8
+"""The width D at which the tensor half of an input is tried on the codec's examples."""
 
 Vector: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
-"""What a value adds to the vector of its event, [D]."""
+"""The vector of a value, float64 [D]."""
 
 
 class Reader(Protocol):
-    """What is needed of whatever reads texts for the encoder (`model.packed.Inputs`)."""
+    """The part of `model.packed.Inputs` that tensor halves use: it converts texts to token ids."""
 
     @property
     def max_tokens(self) -> int: ...
@@ -49,30 +52,37 @@ class Reader(Protocol):
 
 
 class InputTensors(Protocol):
-    """The functions of an input. `state` is the name of its stored tensor, which begins with one of STATES; "" if it
-    has none. Each value has no problem, and is as `InputCodec.cut` has made it."""
+    """The tensor half of an input. It gets only values that `InputCodec` has found valid, and has truncated (`cut`).
+
+    `state` is the name of the stored tensor of the input, which begins with one of STATES; "" if it has none.
+    """
 
     @property
     def state(self) -> str: ...
 
     def tokens(self, value: Any, reader: Reader, max_tokens: int) -> list[int]:
-        """Returns the numbers that the encoder reads of a value; none if its codec has no tokens. `reader` makes those
-        of texts."""
+        """Returns the token ids of a value, of which the encoder reads at most `max_tokens`.
+
+        They are [] if the codec has no tokens. `reader` converts texts to token ids.
+        """
 
     def open(self, width: int, stored: QTensor | None) -> Callable[[Any], Vector | None]:
-        """Returns what makes a vector of a value by the stored tensor of a version, None if it has none. A value of a
-        codec without tokens has a vector. Raises WrongShape."""
+        """Returns a function from a value to its vector [width], by the stored tensor of a version.
+
+        `stored` is None if the version has no such tensor. The function returns None for a value without a vector; a
+        codec without tokens must give every value a vector. Raises WrongShape.
+        """
 
     def fit(self, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool) -> QTensor | None:
-        """Returns the tensor that is measured on the values of the memory after `num_labels`; None if `old` stays.
+        """Returns a stored tensor, measured on the values of the replay buffer; None if `old` stays.
 
-        `is_complete`: the memory holds everything that was learnt. If not, a value that the memory has dropped must
-        have the same vector as under `old`.
+        `num_labels` is the number of labels so far. `is_complete`: the buffer holds everything that was learnt. If it
+        does not, a value that the buffer has dropped must keep the vector that it has under `old`.
         """
 
 
 class Codec(Symbols, Protocol):
-    """What is needed of the half of symbols (`wire.inputs.InputCodec`)."""
+    """The part of `wire.inputs.InputCodec` that this file uses."""
 
     @property
     def has_tokens(self) -> bool: ...
@@ -81,7 +91,10 @@ class Codec(Symbols, Protocol):
 
 
 class Content(Protocol):
-    """What an event says, taken apart (`wire.inputs.Said`)."""
+    """The contents of an event: its text, and its values by codec (`wire.inputs.Said`).
+
+    `is_encoded` says whether the encoder reads anything of the event.
+    """
 
     @property
     def text(self) -> str: ...
@@ -92,39 +105,40 @@ class Content(Protocol):
 
 
 def is_state(name: str) -> bool:
-    """Whether a stored tensor is that of an input, and no weight of an encoder."""
+    """Whether a stored tensor belongs to an input, and not to an encoder or a head."""
     return name.startswith(STATES)
 
 
 def tokens_of(contents: Sequence[Content], reader: Reader, max_tokens: int | None = None) -> list[list[int]]:
-    """Returns what the encoder reads of events, of each at most `max_tokens`. Raises UnreadableInput."""
-    found = reader.encode_many([each.text for each in contents], max_tokens=max_tokens)
-    at_most = reader.max_tokens if max_tokens is None else max_tokens
+    """Returns the token ids that the encoder reads of each event, at most `max_tokens`. Raises UnreadableInput."""
+    token_ids = reader.encode_many([each.text for each in contents], max_tokens=max_tokens)
+    limit = reader.max_tokens if max_tokens is None else max_tokens
     for row, each in enumerate(contents):
         if any(codec.has_tokens for codec, _ in each.values):
-            own = found[row] if each.text.strip() else []
+            # A tokenizer gives tokens for an empty text, too; an event without a text has only its values' tokens.
+            ids = token_ids[row] if each.text.strip() else []
             for codec, value in each.values:
-                own = own + _tokens(codec, value, reader, at_most)
-            if not own:
+                ids = ids + _tokens(codec, value, reader, limit)
+            if not ids:
                 raise UnreadableInput("the encoder reads nothing of it")
-            found[row] = own[:at_most]
-    return found
+            token_ids[row] = ids[:limit]
+    return token_ids
 
 
 def fitted(
     codec: Codec, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool
 ) -> QTensor | None:
-    """Returns what an input has measured of the values of the memory; None if that is as before.
+    """Returns the stored tensor that an input measures on the values of the replay buffer; None if `old` stays.
 
-    Raises WrongConfig, which names the input, if it fails.
+    The arguments are those of `InputTensors.fit`. Raises WrongConfig, which names the input, if the input fails.
     """
     tensors = tensors_of(codec)
     try:
         found = tensors.fit(values, old, num_labels=num_labels, is_complete=is_complete) if tensors.state else None
         if found is not None:
-            tensors.open(TRIED_WIDTH, found)
+            tensors.open(PROBE_WIDTH, found)
     except Exception as error:
-        # The codec may be another's: whatever it raises has to name it.
+        # The codec may be a plug-in, which can raise any exception; the message must name the codec.
         raise WrongConfig(f"the input {codec.name} cannot be measured: {type(error).__name__}: {error}") from error
     if found is not None and found.name != tensors.state:
         raise WrongConfig(f"the input {codec.name} gives the tensor {found.name!r}, and its state is {tensors.state!r}")
@@ -132,9 +146,9 @@ def fitted(
 
 
 class InputMap:
-    """Adds to the vectors of a version what does not come from its encoder. `states` are its stored tensors of inputs.
+    """Adds the vectors of input values to the vectors of a version's encoder. Threads may share it.
 
-    Threads may share it.
+    `states` has the version's stored tensors of inputs by name.
     """
 
     def __init__(self, width: int, tensors: Mapping[str, QTensor] = MappingProxyType({})) -> None:
@@ -147,14 +161,15 @@ class InputMap:
         return self.states.get(tensors_of(codec).state)
 
     def open(self, codecs: Iterable[Codec]) -> None:
-        """Opens inputs before the first event has them. Raises WrongConfig, and WrongShape for a stored tensor."""
+        """Opens inputs before an event needs them. Raises WrongConfig, or WrongShape for a stored tensor."""
         for codec in codecs:
             self._opened[codec.name] = tensors_of(codec).open(self._width, self.state_of(codec))
 
     def joined(self, z_BD: Tensor, contents: Sequence[Content]) -> Tensor:
-        """Returns the vectors of events. `z_BD` are those of the encoder; a row of which it reads nothing is not read.
+        """Returns the vectors of events, float32 [B, D], from the encoder's vectors `z_BD` and the values of events.
 
-        An event's vector depends on that event alone, to the last bit. Raises UnreadableInput.
+        If the encoder reads nothing of an event, its row of `z_BD` is ignored. An event's vector depends only on this
+        event, to the last bit. Raises UnreadableInput.
         """
         if not any(each.values for each in contents):
             return z_BD
@@ -164,13 +179,15 @@ class InputMap:
             if vectors:
                 if each.is_encoded:
                     vectors.insert(0, z_BD[row].double().numpy())
+                # A single vector keeps its bits; a sum of several is scaled to length 1.
                 joined_D = vectors[0] if len(vectors) == 1 else unit(sum(vectors[1:], start=vectors[0]))
                 joined_BD[row] = torch.from_numpy(joined_D).float()
         return joined_BD
 
     def is_same(self, other: "InputMap", content: Content) -> bool:
-        """Whether an event gets the same from another map."""
-        mine, theirs = self._vectors(content), other._vectors(content)
+        """Whether this map and `other` add the same vectors to an event."""
+        mine = self._vectors(content)
+        theirs = other._vectors(content)
         return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))
 
     def _vectors(self, content: Content) -> list[Vector]:
@@ -211,11 +228,12 @@ def _tokens(codec: Codec, value: Any, reader: Reader, max_tokens: int) -> list[i
 
 
 def _failed(codec: Codec, error: Exception) -> UnreadableInput:
-    """The codec may be another's: whatever it raises is about this event."""
+    """Returns the error for any exception of a codec: the codec may be a plug-in, so only this event fails."""
     return UnreadableInput(f"the input {codec.name} fails on it: {type(error).__name__}: {error}")
 
 
 def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
+    """Returns why `x_D` is no vector of the codec; "" if it is one."""
     if x_D is None:
         return "" if codec.has_tokens else "no vector, and it has no tokens"
     if not isinstance(x_D, np.ndarray) or x_D.shape != (width,) or x_D.dtype != np.float64:
@@ -224,17 +242,17 @@ def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
 
 
 def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
-    """Yields which laws of the protocol the tensors break for the examples of a codec."""
+    """Yields the requirements of the protocol that a tensor half violates for the examples of its codec."""
     if tensors.state and not is_state(tensors.state):
         yield f"its state is {tensors.state!r}: call it inputs.{codec.name}"
     if missing := [name for name in ("tokens", "fit") if not callable(getattr(tensors, name, None))]:
         yield f"it lacks {', '.join(missing)}"
-    vector_of = tensors.open(TRIED_WIDTH, None)
+    vector_of = tensors.open(PROBE_WIDTH, None)
     for value in codec.examples:
-        if problem := _problem_of_vector(vector_of(value), codec, TRIED_WIDTH):
+        if problem := _problem_of_vector(vector_of(value), codec, PROBE_WIDTH):
             yield f"of the value {value!r}, it makes {problem}"
     tensors.fit(codec.examples, None, num_labels=len(codec.examples), is_complete=True)
 
 
 tensors_of = Halves[Codec, InputTensors]("the input", _broken_laws, WrongConfig).of
-"""Returns the tensors of an input. Raises WrongConfig."""
+"""Returns the tensor half of an input, imported and tried once. Raises WrongConfig."""

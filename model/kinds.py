@@ -1,13 +1,14 @@
-"""The other half of a kind of labels: what its labels say of the rows of a head, and what logits say of them.
+"""The tensor half of a kind of labels: converts labels to rows of a head, and logits to predictions.
 
-    labels --entries--> which rows the exact sums take them into       logits --rank--> answers, for replicas
+    labels --entries--> the rows to which the exact sums add them      logits --rank--> answers, for replicas
            --targets--> TargetBatch --right(logits)--> bool [N]        outputs --calibrate--> temperature, threshold
 
-It is imported by the path that the kind names as its `tensors` (`wire.kinds`), once, and tried on the examples of the
-kind: one that lacks a member, fails, or returns values of another shape is refused before anything is learnt or
-answered by it. Each method is called once for a batch.
+A kind names the import path of its tensor half as `tensors` (`wire.kinds`). The tensor half is imported once and tried
+on the examples of the kind. If it lacks a member, fails, or returns another shape, it is refused before it is used to
+learn or answer. Every method is called once for a batch.
 
-Shapes: B texts, N samples, E entries (a pair of a sample and one of its rows), C rows of a head, K best classes.
+Shape suffixes: B texts, N samples, E entries (pairs of a sample and one of its rows), C rows of a head, K rows of a
+reference version's head, R random features.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,11 @@ from model.errors import WrongConfig
 from wire.plugins import Halves, Symbols
 
 DEFAULT_TEMPERATURE: Final = 0.05
-"""That of classes until the holdout has enough samples. The best value for CLINC150 lies between 0.04 and 0.06."""
+"""The temperature for classes until the holdout has enough samples. For CLINC150 the best is between 0.04 and 0.06."""
 
 
 class Space(Protocol):
-    """What the settings say of labels: the range of numbers."""
+    """The range of numeric labels, from the settings."""
 
     @property
     def low(self) -> float: ...
@@ -42,10 +43,10 @@ UNIT: Final = _Unit()
 
 
 class Entries(NamedTuple):
-    """The rows that the labels of B samples are learnt by: one of each, or as many as its label has.
+    """The rows of the head that B samples are learnt in. A label has one entry, or several (a set of labels).
 
-    `places_E` are those of the samples; None if each sample has one entry, in their order. `values_E` are what the
-    rows are fitted to, float64; None if that is 1, as it is for classes.
+    `rows_E`, int64, are the rows. `places_E`, int64, are the indices of the samples; None if every sample has one
+    entry, in order. `values_E`, float64, are the values that the rows are fitted to; None if all are 1, as for classes.
     """
 
     rows_E: Tensor
@@ -58,16 +59,16 @@ class Entries(NamedTuple):
         return self.places_E is None and self.values_E is None
 
     def of(self, x_BD: Tensor) -> Tensor:
-        """Returns the values of each entry's sample."""
+        """Returns the row of x_BD of each entry's sample [E, D]."""
         return x_BD if self.places_E is None else x_BD[self.places_E]
 
     def sums_of(self, phi_BR: Tensor) -> Tensor:
-        """Returns what each entry adds to the column of its row."""
+        """Returns the features [E, R] that each entry adds to the sums of its row, times its value."""
         phi_ER = self.of(phi_BR)
         return phi_ER if self.values_E is None else phi_ER * self.values_E[:, None]
 
     def targets(self, num_samples: int, num_classes: int) -> Tensor:
-        """Returns what each sample is fitted to in each row, 0 in those that it has no entry of, float32 [B, C]."""
+        """Returns the regression targets of all samples, float32 [B, C]; 0 in rows for which a sample has no entry."""
         places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
         targets_BC = torch.zeros(num_samples, num_classes)
         targets_BC[places_E, self.rows_E] = 1.0 if self.values_E is None else self.values_E.float()
@@ -75,9 +76,9 @@ class Entries(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """What a version says of a text: the value of the field of an answer, None while it knows nothing.
+    """The prediction of a version for a text. `value` is the value of the answer's field; None while nothing is learnt.
 
-    `scores` are its best classes with their probabilities, best first, and `score` is the highest of these.
+    `scores` has the best classes with their probabilities, best first. `score` is the highest probability.
     """
 
     value: Any
@@ -86,26 +87,28 @@ class Predicted(NamedTuple):
 
 
 class Ranked(Protocol):
-    """The logits of some texts, as the kind reads them."""
+    """The logits of some texts, converted to predictions."""
 
     def predictions(self, indices: Sequence[int]) -> list[Predicted]:
-        """Returns what is said of these rows. Raises ValueError if one of their scores is not finite."""
+        """Returns the predictions for these texts. Raises ValueError if a score is not finite."""
 
     def fingerprints(self) -> list[int | tuple[int, ...]]:
-        """Returns what stands for that in a receipt, for each row; 0 while nothing is known."""
+        """Returns the compact form of each text's prediction for a receipt; 0 while nothing is learnt."""
 
 
 class Calibration(NamedTuple):
-    """The temperature of a head, and what is taken off each of its outputs before."""
+    """The calibration of a head: logits = (outputs - threshold) / temperature."""
 
     temperature: float
     threshold: float = 0.0
 
 
 class Changes(NamedTuple):
-    """How many of N events a version names differently from the reference, in classes that both know, and as new ones.
+    """Counts of N events for which a version's prediction differs from the reference version's prediction.
 
-    `named_C` and `labelled_C` count the events that are named, and labelled, as each of its classes.
+    `between_old` counts changes between classes that both versions know, and `to_new` counts changes to classes that
+    the reference lacks. `named_C` and `labelled_C` count the events that are predicted, and labelled, as each class of
+    the version.
     """
 
     between_old: int
@@ -115,10 +118,11 @@ class Changes(NamedTuple):
 
 
 class TargetBatch(Protocol):
-    """What the labels of N samples say of the C rows of a head.
+    """The labels of N samples as targets of the C rows of a head.
 
-    `rows_N` is the row that each sample is grouped by, -1 if it has none. `is_exclusive`: each label is one class.
-    `default_temperature` is that of a head that was not calibrated.
+    - `rows_N`, int64: the row that each sample is grouped by; -1 if it has none.
+    - `is_exclusive`: every label is exactly one class.
+    - `default_temperature`: the temperature of a head that is not calibrated.
     """
 
     @property
@@ -129,22 +133,22 @@ class TargetBatch(Protocol):
     def default_temperature(self) -> float: ...
     @property
     def calibrates_N(self) -> Tensor:
-        """Whether a head is calibrated by each sample, bool."""
+        """Whether each sample takes part in calibration, bool [N]."""
 
     def right(self, logits_NC: Tensor) -> Tensor:
-        """Returns whether each sample is named rightly, bool [N]."""
+        """Returns whether the prediction for each sample is right, bool [N]."""
 
     def num_named(self, logits_NC: Tensor) -> int:
-        """Returns how many rows are named for some sample."""
+        """Returns the number of rows that are predicted for at least one sample."""
 
     def only(self, where_N: Tensor) -> "TargetBatch":
-        """Returns those of some samples, which a mask or places name."""
+        """Returns the targets of some samples. `where_N` is a bool mask, or indices."""
 
     def among(self, num_classes: int) -> "TargetBatch":
-        """Returns the targets of those who know the first classes only."""
+        """Returns the targets for a head that has only the first `num_classes` rows."""
 
     def figures(self, logits_NC: Tensor, space: Space) -> dict[str, float]:
-        """Returns what is reported beside the share of right answers, by name."""
+        """Returns the metrics that are reported in addition to accuracy, by name."""
 
     def changes(
         self,
@@ -154,33 +158,34 @@ class TargetBatch(Protocol):
         before: Sequence[str],
         retired: frozenset[str],
     ) -> Changes:
-        """Compares what a version of `classes` names with the reference, which gives `before_NK` to those `before`.
+        """Compares the predictions of a version with those of a reference version.
 
-        A class that was retired is taken out of what the reference names.
+        The version has the rows `classes` and the logits `logits_NC`; the reference has the rows `before` and the
+        logits `before_NK`. The reference does not predict classes that are `retired`.
         """
 
 
 class KindTensors(Protocol):
-    """The functions of a kind."""
+    """The tensor half of a kind of labels."""
 
     def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> Ranked:
-        """Returns what a version of these rows says, with the probabilities of its `top_scores` best classes."""
+        """Returns the predictions of a version whose rows are `labels`, with its `top_scores` best classes."""
 
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
-        """Returns what the exact sums take in. Raises KeyError for a label of which a row is missing."""
+        """Returns the entries that the exact sums add. Raises KeyError for a label without a row."""
 
     def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> TargetBatch:
-        """Returns what the labels say of `classes`. `draws[i]` is what the number of sample i is drawn by."""
+        """Returns the labels as targets of the rows `classes`. `draws[i]` seeds the random number of sample i."""
 
     def calibrate(self, outputs_NC: Tensor, targets: Any) -> Calibration:
-        """Returns the calibration of a head that gives samples these outputs. `targets` are its own of the samples."""
+        """Returns the calibration of a head with these outputs. `targets` is the samples' own `TargetBatch`."""
 
     def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
-        """Returns how alike texts are named by outputs in full precision, and by served logits, in [0, 1]."""
+        """Returns how well predictions from full-precision outputs and from served logits agree, in [0, 1]."""
 
 
 class Kind(Symbols, Protocol):
-    """What is needed of the half of symbols (`wire.kinds.LabelKind`)."""
+    """The part of `wire.kinds.LabelKind` that this file uses."""
 
     @property
     def examples(self) -> tuple[str, ...]: ...
@@ -189,12 +194,15 @@ class Kind(Symbols, Protocol):
 
 
 def best_rows(logits_NC: Tensor) -> Tensor:
-    """Returns the row with the highest logit of each sample; -2, which is no row, if there are no classes."""
+    """Returns the row with the highest logit for each sample [N]; -2, which is no row, if there are no classes."""
     return logits_NC.argmax(dim=1) if logits_NC.shape[1] else torch.full((len(logits_NC),), -2)
 
 
 def rows_in(classes: Sequence[str], labels: Sequence[str]) -> Tensor:
-    """Returns the row of each label, the first of its name, -1 if it has none, and one more -1, for no label."""
+    """Returns the row of each label, and one more -1 for "no label", int64.
+
+    The row is the first one with the label's name; -1 if there is none.
+    """
     rows = dict[str, int]()
     for row, label in enumerate(classes):
         rows.setdefault(label, row)
@@ -202,13 +210,13 @@ def rows_in(classes: Sequence[str], labels: Sequence[str]) -> Tensor:
 
 
 def is_new(classes: Sequence[str], before: Sequence[str]) -> Tensor:
-    """Returns whether each of the classes is none of those before, bool [C]."""
+    """Returns whether each class is not among the classes `before`, bool [C]."""
     known = set(before)
     return torch.tensor([label not in known for label in classes], dtype=torch.bool)
 
 
 def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
-    """Yields which shapes are wrong for the examples of a kind."""
+    """Yields the requirements of the protocol that a tensor half violates for the examples of its kind."""
     labels = kind.examples
     num = len(labels)
     rows = {name: None for label in labels for name in kind.row_names(label)}
@@ -216,24 +224,24 @@ def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
     logits_NC = torch.zeros(num, len(classes))
     entries = tensors.entries(labels, {name: row for row, name in enumerate(classes)})
     if len(entries.of(logits_NC)) != len(entries.rows_E):
-        yield "entries gives other numbers of rows and of places"
+        yield "entries returns different numbers of rows and places"
     targets = tensors.targets(labels, labels, classes)
     if targets.rows_N.shape != (num,):
-        yield "the rows_N of targets have not one row for each sample"
+        yield "rows_N of targets does not have one row for each sample"
     right_N = targets.right(logits_NC)
     if right_N.shape != (num,) or right_N.dtype != torch.bool:
-        yield "targets.right gives not one bool for each sample"
+        yield "targets.right does not return one bool for each sample"
     if len(targets.only(right_N).rows_N) != int(right_N.sum()):
-        yield "targets.only gives not those of the mask"
+        yield "targets.only does not return the samples of the mask"
     ranked = tensors.rank(logits_NC, classes, UNIT, 2)
     if len(ranked.predictions(range(num))) != num or len(ranked.fingerprints()) != num:
-        yield "rank gives not one prediction and one fingerprint for each text"
+        yield "rank does not return one prediction and one fingerprint for each text"
     calibration = tensors.calibrate(logits_NC, targets)
     if not calibration.temperature > 0:
-        yield f"calibrate gives the temperature {calibration.temperature}"
+        yield f"calibrate returns the temperature {calibration.temperature}; expected a positive number"
     if (agreement := tensors.agreement(logits_NC, logits_NC, 0.0)) != 1:
         yield f"agreement of equal outputs is {agreement}, not 1"
 
 
 tensors_of = Halves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
-"""Returns the tensors of a kind. Raises WrongConfig."""
+"""Returns the tensor half of a kind, imported and tried once. Raises WrongConfig."""

@@ -1,11 +1,11 @@
-"""A member of the family as a folder, which every program reads as an encoder.
+"""A member: an encoder of the built-in family that was derived from a published one, as a folder.
 
     config.json          {"family": "strata", "config": .., "max_tokens": .., "history": [..], "schemes": {..}}
-    tokenizer.json       that of the encoder it was made of
-    model.safetensors    its parameters and the scales of its inputs, float32, by name; or its stored weights, by part
+    tokenizer.json       the tokenizer of the published encoder
+    model.safetensors    the parameters and input scales, float32, by name; or the stored weights, by part
 
-The folder appears as a whole or not at all: it is written under another name and renamed. `history` says how it was
-made, step by step, from the published encoder on.
+The setting `encoder` can name such a folder. The folder is written atomically: under another name, and then renamed.
+`history` lists the steps by which the encoder was made from the published one.
 """
 
 import json
@@ -34,22 +34,24 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """What config.json says. Each step of `history` has a name, and the options it was made with."""
+    """The contents of config.json."""
 
     config: StrataConfig
     max_tokens: int
-    """Texts are truncated to so many tokens unless a setting says otherwise."""
+    """The number of tokens to which texts are truncated unless a setting says otherwise."""
     history: tuple[Mapping[str, Any], ...] = ()
+    """The steps by which the encoder was made: the name and the options of each."""
     schemes: Mapping[str, str] = field(default_factory=dict)
-    """The scheme of each stored weight, where the folder holds those in the place of parameters."""
+    """The scheme of each stored weight; empty if the folder holds parameters in full precision."""
 
 
 def read_member(folder: Path) -> Member | None:
-    """Returns what the folder says; None where it is not of this format. Raises WrongConfig."""
+    """Reads config.json; returns None if the folder has another format. Raises WrongConfig for invalid fields."""
     try:
         fields = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
-        return None  # whoever reads published encoders says what is wrong
+        # `model.published` reads the same file next, and raises an error that names the problem.
+        return None
     if not isinstance(fields, dict) or fields.get("family") != FAMILY:
         return None
     try:
@@ -61,39 +63,43 @@ def read_member(folder: Path) -> Member | None:
             schemes=dict(fields["schemes"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise WrongConfig(f"{folder / CONFIG} is no member of the family: {error!r}") from error
+        raise WrongConfig(f"{folder / CONFIG} is not a valid config of the family {FAMILY!r}: {error!r}") from error
     if not 0 < member.max_tokens <= config.max_sequence:
         raise WrongConfig(f"{folder / CONFIG}: max_tokens is {member.max_tokens}; expected 1 to {config.max_sequence}")
     return member
 
 
 def read_strata(folder: Path, member: Member) -> Strata:
-    """Returns the encoder in full precision, in evaluation mode. Raises BadBlob, MissingWeight or WrongShape.
+    """Returns the encoder in full precision, in evaluation mode. Stored weights are dequantized.
 
-    Of stored weights it has the values that they stand for.
+    Raises BadBlob, MissingWeight or WrongShape.
     """
     if member.schemes:
         return to_strata(member.config, read_stored(folder, member))
     try:
         return rebuilt(member.config, _tensors(folder))
-    except RuntimeError as error:  # of load_state_dict: it names what is missing, unknown, or of another shape
+    except RuntimeError as error:
+        # load_state_dict raises it, and names the tensors that are missing, unknown, or of another shape.
         raise WrongShape(f"{folder / WEIGHTS}: {error}") from error
 
 
 def read_stored(folder: Path, member: Member) -> dict[str, QTensor]:
-    """Returns the stored weights by name, verified as those that a replica gets. Raises BadBlob or WrongShape."""
+    """Returns the stored weights by name, with the same checks as on a replica.
+
+    Raises BadBlob, WrongShape or NonFinite.
+    """
     parts: dict[str, dict[str, Tensor]] = {name: {} for name in member.schemes}
     for full_name, part in _tensors(folder).items():
         name, _, part_name = full_name.partition(":")
         if name not in parts:
-            raise WrongShape(f"{folder / WEIGHTS} has {full_name!r}, which {CONFIG} gives no scheme")
+            raise WrongShape(f"{folder / WEIGHTS} has {full_name!r}, for which {CONFIG} has no scheme")
         parts[name][part_name] = part
     return {name: _verified(QTensor(name, scheme, parts[name])) for name, scheme in member.schemes.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """What a manifest says of a stored weight."""
+    """The description of a stored weight that `from_blob` takes, as in a manifest."""
 
     name: str
     scheme: str
@@ -103,7 +109,7 @@ class _Description:
 
 
 def _verified(tensor: QTensor) -> QTensor:
-    """Returns the weight as it is read from its bytes, with the same checks. Raises BadBlob or WrongShape."""
+    """Converts the weight to bytes and back, so that `from_blob` checks it."""
     blob = tensor.to_blob()
     try:
         specs = tensor.specs
@@ -120,9 +126,10 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def write_member(folder: Path, member: Member, weights: Strata | Mapping[str, QTensor], tokenizer_json: bytes) -> None:
-    """Writes the folder, with parameters or stored weights; their schemes take the place of those of `member`.
+    """Writes the folder with parameters in full precision or with stored weights.
 
-    Raises OSError, and FileExistsError where something has its name.
+    `member.schemes` is ignored: the schemes are taken from `weights`. Raises OSError, or FileExistsError if the path
+    exists.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another name, or move it away")

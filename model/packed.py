@@ -1,12 +1,12 @@
-"""The door `Encoder`: what serving and the learner ask of encoders, whichever family they are of.
+"""The protocol `Encoder`: the interface of every encoder family, which serving and the learner use.
 
-    EncoderFamily --open--> WholeEncoder, as it is trained, and Inputs, which read texts for it
+    EncoderFamily --open--> WholeEncoder, as it is trained, and Inputs, which converts texts for it
                   --stored, rounded--> QTensors --pack--> PackedEncoder, as it is served
 
-A family is looked up by its name (`model.encoders`). The built-in one is `model.strata_family`: transformers, on our C
-or on torch. Whoever needs the head of a version alone reads its `EncoderConfig`, and need not know the family.
+A family is looked up by its name (`model.encoders`). The built-in family is `model.strata_family`: transformers, on our
+C or on torch. Code that needs only the head of a version reads its `EncoderConfig`, and does not need the family.
 
-Shape suffixes: T numbers of all inputs, B inputs, D width.
+Shape suffixes: T numbers of all inputs (token ids for texts), B inputs, D width.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,11 +23,15 @@ from model.ragged import RaggedBatch, RaggedLayout
 
 
 class EncoderConfig(Protocol):
-    """The shape of an encoder and of its head: a frozen dataclass, which each manifest holds as JSON.
+    """The shape of an encoder and of its head: a frozen dataclass, which every manifest holds as JSON.
 
-    `family` is the name of its family. `vocab` is the number of tokens that it knows, 0 if its inputs are no tokens,
-    and `max_sequence` the length of its longest input. `shown` is how messages name it, and `frozen_facts` are what
-    the vectors depend on besides the weights.
+    - `family`: the name of the family.
+    - `d_model`: the width D of a vector.
+    - `vocab`: the number of token ids; 0 if the inputs are not tokens.
+    - `max_sequence`: the length of the longest input.
+    - `head_features`, `label_capacity`: the columns and rows of the head.
+    - `shown`: the description of the encoder in messages.
+    - `frozen_facts`: what the vectors depend on besides weights and inputs.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -53,23 +57,26 @@ class EncoderConfig(Protocol):
 
     @property
     def without_labels(self) -> Self:
-        """The shape of everything but the rows of the head: equal for versions that can share all else."""
+        """The config without the number of rows of the head: equal for versions that can share everything else."""
 
     def canonical_json(self) -> str:
-        """Returns the JSON of all fields, sorted, without spaces: the same text for models of one shape."""
+        """Returns the JSON of all fields, sorted, without spaces: models of one shape have the same text."""
 
     def spec_hash(self, inputs_digest: str) -> str:
-        """Returns the hex SHA-256 over config and inputs: it is equal if weights are interchangeable."""
+        """Returns the hex SHA-256 over the config and the digest of the inputs.
+
+        Two models with the same hash can exchange weights.
+        """
 
 
 Through: TypeAlias = Callable[[Iterable[nn.Module], Tensor, RaggedLayout, Linear], Tensor]
-"""Returns z_BD of unit length from the activations at the input of the first of these blocks, which are the last."""
+"""Runs the top blocks of an encoder: returns z_BD of unit length from x_TD at the input of the first given block."""
 
 
 class WholeEncoder(nn.Module):
     """An encoder in full precision, as slow rounds train it: `embed`, and the blocks `layers` on top of it.
 
-    A slow round trains at most `max_trained_layers` of the top blocks (None: as many as the settings say).
+    A slow round trains at most `max_trained_layers` of the top blocks; None sets no limit beyond the settings.
     """
 
     config: EncoderConfig
@@ -84,77 +91,83 @@ class WholeEncoder(nn.Module):
     def forward_from(
         self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = full_precision
     ) -> Tensor:
-        """Returns z_BD of unit length from the activations at the input of block `layer`. Raises WrongShape."""
+        """Returns z_BD of unit length from x_TD, the activations at the input of block `layer`. Raises WrongShape."""
         raise NotImplementedError
 
     def trainable(self, first_layer: int) -> list[nn.Parameter]:
-        """Returns the parameters of the blocks from `first_layer` on, which are trained from now on."""
+        """Makes block `first_layer` and the blocks above it trainable, and returns their parameters."""
         raise NotImplementedError
 
     @property
     def through(self) -> Through | None:
-        """Makes vectors through blocks that are taken out of it, or copied; None if that cannot be."""
+        """A function that runs blocks of this encoder, or copies of them; None if blocks cannot run without it."""
         return None
 
     def resize_head(self, *, head_features: int, label_capacity: int) -> None:
-        """Gives the config a head of these sizes."""
+        """Replaces the sizes of the head in the config."""
         self.config = replace(self.config, head_features=head_features, label_capacity=label_capacity)
 
 
 class PackedEncoder(Protocol):
-    """An encoder with its weights, ready to run. Immutable; threads may share it."""
+    """An encoder with packed weights, ready to run. It is immutable, and threads may share it."""
 
     @property
     def config(self) -> EncoderConfig: ...
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those in which it can run, the most accurate first."""
+        """The precisions in which the encoder can run, the most accurate first."""
 
     @property
     def implementation(self) -> str:
-        """The name of what computes it."""
+        """The name of the implementation, for example `native`."""
 
     @property
     def inputs(self) -> InputMap:
-        """What is added to the vectors that it makes."""
+        """Adds the vectors of other inputs (features, series) to the encoder's vectors."""
 
     @property
     def is_batch_invariant(self) -> bool:
-        """Whether a vector depends on its own input alone, bit for bit. If not, the learner encodes one at a time."""
+        """Whether a vector depends only on its own input, bit for bit. If not, the learner encodes one at a time."""
 
     @property
     def is_one_block(self) -> bool:
-        """Whether all of it is one block, and what lies below that are the numbers of the inputs."""
+        """Whether the whole encoder is one block, so that the block's inputs are the numbers of the batch."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The names of what its embedding and each further block give; () if others can share none of it."""
+        """Names of the activations above the embedding and above each block; () if no encoder can share them.
+
+        Two encoders with the same name at a depth compute the same activations there.
+        """
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD of unit length, in the caller's order."""
+        """Returns z_BD float32 of unit length, in the caller's order."""
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD as the encoder was published."""
+        """Returns z_BD float32 as the publisher of the encoder defines them, so not always of unit length."""
 
     def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
-        """Returns x_TD at the input of block `layer`, in the layout's order."""
+        """Returns x_TD float32 at the input of block `layer`, in the layout's order."""
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
-        """Returns the bits of `encode`, from what `encode_prefix` gives."""
+        """Returns the same bits as `encode`, from the x_TD that `encode_prefix` returned."""
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
-        """Names how inputs become vectors, to the last bit; "" where another process may compute otherwise."""
+        """Returns a name for the function from inputs to vectors: equal names give equal vectors, to the last bit.
+
+        Returns "" if another process may compute other bits.
+        """
 
     def has_shape_of(self, other: "PackedEncoder") -> bool:
-        """Whether versions of both take the same time."""
+        """Whether this encoder and `other` have the same shape, so that they take the same time."""
 
 
 class Inputs(Protocol):
-    """Turns the texts of events into numbers, each into at most `max_tokens`.
+    """Converts the texts of events to numbers (token ids), each text to at most `max_tokens` numbers.
 
-    `name` and `digest` tell it from others: versions that were made for another one are refused. A version is compared
-    on `probe_texts` before any text of the stream was seen. `vocab_size` is 0 where any number may come.
+    `name` and `digest` identify it: versions that were made for other inputs are refused. `probe_texts` are used to
+    compare versions before any text of the stream has arrived. `vocab_size` is 0 if any number may occur.
     """
 
     @property
@@ -169,14 +182,14 @@ class Inputs(Protocol):
     def vocab_size(self) -> int: ...
 
     def encode_many(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
-        """Returns the numbers of each text. Raises UnreadableInput."""
+        """Returns the numbers of each text. `max_tokens` replaces the limit. Raises UnreadableInput."""
 
     def reads(self, text: str) -> bool:
-        """Whether a text can be read."""
+        """Whether `encode_many` can read the text."""
 
 
 def checked(z_BD: Tensor, num: int, config: EncoderConfig) -> Tensor:
-    """Returns vectors that an encoder has made of `num` inputs. Raises WrongShape for another number, or width."""
+    """Returns z_BD unchanged. Raises WrongShape unless it has `num` rows of the encoder's width."""
     if z_BD.shape != (num, config.d_model):
         raise WrongShape(f"{config.shown} gives vectors {list(z_BD.shape)}; expected {[num, config.d_model]}")
     return z_BD
@@ -185,8 +198,8 @@ def checked(z_BD: Tensor, num: int, config: EncoderConfig) -> Tensor:
 Tensors: TypeAlias = Mapping[str, QTensor]
 """Stored weights by name."""
 
-Kept: TypeAlias = Callable[[Callable[[], Tensors]], Tensors]
-"""Returns what the same call returned at an earlier start, or calls it."""
+TensorCache: TypeAlias = Callable[[Callable[[], Tensors]], Tensors]
+"""A cache: returns the tensors that the function returned at an earlier start of the process, or calls it."""
 
 C = TypeVar("C", bound=EncoderConfig)
 W = TypeVar("W", bound=WholeEncoder)
@@ -195,42 +208,50 @@ W = TypeVar("W", bound=WholeEncoder)
 class EncoderFamily(Protocol[C, W]):
     """A family of encoders. `name` is the `family` in the config of its versions.
 
-    What the setting `encoder` says is of the family that `claims` it. One that no family claims is the name of a
-    family, or the import path of the object. All but `claims` raise ModelError, which says what to mend.
+    The value of the setting `encoder` belongs to the family that `claims` it. A value that no family claims is the name
+    of a family, or the import path of a family object. All methods except `claims` raise ModelError, whose message says
+    how to correct the setting or the files.
     """
 
     @property
     def name(self) -> str: ...
 
     def claims(self, setting: str) -> bool:
-        """Whether the setting `encoder` says an encoder of this family."""
+        """Whether the value of the setting `encoder` names an encoder of this family."""
 
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[W, Inputs]:
-        """Returns the encoder in full precision, in evaluation mode, and what reads texts for it."""
+        """Returns the encoder in full precision, in evaluation mode, and its inputs.
+
+        `max_tokens` limits the length of an input; None takes the limit that the encoder was published with.
+        """
 
     def open_inputs(self, encoder: str, *, max_tokens: int | None) -> Inputs:
-        """Returns what reads texts for an encoder: all that a replica needs."""
+        """Returns only the inputs of an encoder. A replica needs no more, since it loads published weights."""
 
     def config_from_json(self, text: str) -> C:
         """Reads the `canonical_json` of a config. Raises WrongConfig."""
 
     def precisions(self, config: C, schemes: Mapping[str, str]) -> tuple[str, ...]:
-        """Returns the precisions in which stored weights can run, the best first, from the scheme of each, by name."""
+        """Returns the precisions in which stored weights can run, the most accurate first.
+
+        `schemes` has the scheme of each stored weight by name.
+        """
 
     def pack(self, config: C, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         """Returns the encoder of a version, ready to run. Raises MissingWeight, WrongShape or WrongConfig."""
 
     def stored(self, whole: W, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
-        """Returns the weights of the blocks from `first_layer` on as they are stored, or all of them for None.
+        """Returns the stored form of block `first_layer` and the blocks above it, or of all weights for None.
 
-        `grams` are the Gram matrices of the inputs of some matrices, by name, which these are rounded for.
+        `grams` has Gram matrices [K, K] of the inputs of matrices, by name. A matrix with a Gram matrix is rounded for
+        these inputs.
         """
 
-    def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
-        """Returns all weights as they are stored, of an encoder that is served for the first time.
+    def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+        """Returns the stored form of all weights of an encoder that is served for the first time.
 
-        The blocks below `first_layer` are never trained. What takes long is made through `kept`.
+        The blocks below `first_layer` are never trained. Slow calibration runs through the cache `kept`.
         """
 
     def restored(self, config: C, tensors: Tensors) -> W:
-        """Returns the encoder in full precision that stored weights stand for: one that was handed over."""
+        """Returns the encoder in full precision from stored weights, for an encoder that was adopted from outside."""

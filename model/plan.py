@@ -1,14 +1,14 @@
-"""The plan of a model: which matrices, norms and heads each of its blocks has, as pure records made of a config.
+"""The plan of a model: which matrices, norms and heads each of its blocks has, as records derived from the config.
 
     StrataConfig --plan_of--> ModelPlan: an EmbeddingPlan, and a BlockPlan for each layer, of MatrixPlans
 
-Whatever loops over layers (the encoder, its stored weights, the forwards, calibration, training) reads the plan. A
-matrix that several layers use is one tensor, which is named after the lowest of them. What a layer has for itself
-(norms, biases, its low-rank addition to a shared matrix) is named after that layer.
+All code that loops over layers reads the plan: the encoder, its stored weights, the forwards, calibration, training. A
+matrix that several layers share is one tensor, a bank, which is named after the lowest of these layers. Every layer has
+its own norms, its own biases, and its own low-rank addition to a shared matrix; these are named after the layer.
 
     y = bank(x) + bias + B (A x)        relaxed recursive transformers: Bae et al., arXiv 2410.20672, equation 5
 
-A pair A, B rounds its inputs as the matrix beside it does: A reads what the matrix reads, with the same `in_scale`.
+A reads the same inputs as the bank, with the same `in_scale`, so it rounds them as the bank does.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ FULL = Span(kind="full")
 
 
 class HeadSpan(NamedTuple):
-    """A number of heads, and the keys that they see."""
+    """A number of neighbouring heads, and the keys that these heads attend to."""
 
     heads: int
     span: Span
@@ -33,12 +33,12 @@ class HeadSpan(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatrixPlan:
-    """A matrix as one layer uses it. Its weight [rows, columns] is the tensor `name`, of the scheme `scheme`.
+    """A matrix as one layer uses it. Its weight [rows, columns] is the tensor `name`, stored in the scheme `scheme`.
 
-    `path` is the layer's own name of it, which is `name` in the first of the layers that use it. Below `path` are the
-    layer's bias, and the pair `lora_a` [lora_rank, columns] and `lora_b` [rows, lora_rank] where `lora_rank` is not 0.
-    Where `in_scale` is true, inputs may be multiplied by a vector [columns] before they are rounded. It belongs to the
-    weight, and so to the first layer that uses it.
+    `path` is the module path of the matrix in this layer. It equals `name` in the lowest layer that uses the weight.
+    Below `path` are the layer's bias and, if `lora_rank` is not 0, the pair `lora_a` [lora_rank, columns] and `lora_b`
+    [rows, lora_rank]. If `in_scale` is true, inputs may be multiplied by a vector [columns] before they are rounded.
+    This vector belongs to the weight, and so to the lowest layer that uses the weight.
     """
 
     name: str
@@ -52,17 +52,17 @@ class MatrixPlan:
 
     @property
     def part(self) -> str:
-        """Its name within the layer: `qkv`, `out`, `up` or `down`."""
+        """The name of the matrix within its layer: `qkv`, `out`, `up` or `down`."""
         return self.path.rsplit(".", 1)[-1]
 
     @property
     def is_first(self) -> bool:
-        """Whether no layer below uses this weight."""
+        """Whether this is the lowest layer that uses the weight."""
         return self.name == self.path
 
     @property
     def lora(self) -> dict[str, tuple[int, int]]:
-        """The names and shapes of the pair A, B, in this order; empty without one."""
+        """The shapes of the low-rank pair A, B by name, in this order; empty if the layer has no pair."""
         if not self.lora_rank:
             return {}
         return {
@@ -75,7 +75,8 @@ class MatrixPlan:
 class BlockPlan:
     """One layer. `qkv` has the rows of all queries, then keys, then values: heads + 2 * kv_heads, each head_width.
 
-    `spans` are those of all heads in order. Queries and keys are rotated by their positions where `rope_base` is given.
+    `inner` is the width inside the feed-forward part. `spans` cover all heads in order. If `rope_base` is given,
+    queries and keys are rotated by their positions (RoPE). `norm1` and `norm2` are module paths.
     """
 
     index: int
@@ -98,20 +99,20 @@ class BlockPlan:
 
     @property
     def masked_spans(self) -> tuple[HeadSpan, ...]:
-        """The spans of all heads, or () where every head sees all keys."""
+        """The spans of all heads, or () if every head attends to all keys."""
         return self.spans if any(span.kind != "full" for _, span in self.spans) else ()
 
     @property
     def vectors(self) -> str:
-        """The name of the tensor with the norms, biases and input scales of the layer (`model.weights`)."""
+        """The name of the tensor that holds the norms, biases and input scales of the layer (`model.weights`)."""
         return f"layers.{self.index}.vectors"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingPlan:
-    """The names of the embedding's tensors. `position` is None where queries and keys are rotated instead.
+    """The names of the embedding's tensors. `position` is None if queries and keys are rotated instead (RoPE).
 
-    With `expand`, rows of `word` are narrower, and that matrix widens them.
+    If `expand` is given, the rows of `word` are narrower than d_model, and this matrix widens them.
     """
 
     word: str
@@ -123,22 +124,24 @@ class EmbeddingPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPlan:
+    """The embedding and all layers, from the lowest to the highest."""
+
     embedding: EmbeddingPlan
     blocks: tuple[BlockPlan, ...]
 
     @property
     def matrices(self) -> tuple[MatrixPlan, ...]:
-        """Every use of a matrix in the blocks, from the lowest on."""
+        """Every use of a matrix in the blocks, from the lowest block to the highest."""
         return tuple(chain.from_iterable(block.matrices for block in self.blocks))
 
     @property
     def banks(self) -> tuple[MatrixPlan, ...]:
-        """Every matrix of the blocks once, as its first layer uses it."""
+        """Every matrix of the blocks once, as the lowest layer uses it."""
         return tuple(matrix for matrix in self.matrices if matrix.is_first)
 
 
 def layer_of(name: str) -> int:
-    """Returns the index of the layer that a tensor, parameter or module belongs to; -1 for the embedding's.
+    """Returns the index of the layer that a tensor, parameter or module belongs to; -1 for the embedding.
 
     >>> layer_of("layers.3.qkv.bias"), layer_of("embed.word")
     (3, -1)
@@ -146,18 +149,18 @@ def layer_of(name: str) -> int:
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
 
 
-def names_from(names: Iterable[str], layer: int) -> list[str]:
-    """Returns the names of what belongs to layer `layer` or one above, in order.
+def names_at_or_above(names: Iterable[str], layer: int) -> list[str]:
+    """Returns the names that belong to layer `layer` or to a higher layer, in order.
 
-    A matrix that a layer below uses too is not among them. So what these names change leaves all layers below as they
-    are, and their results need not be computed again.
+    A matrix that a lower layer uses, too, is not among them. So a change of these tensors leaves the results of all
+    lower layers as they are, and these results need not be computed again.
     """
     return [name for name in names if layer_of(name) >= layer]
 
 
 @cache
 def plan_of(config: StrataConfig) -> ModelPlan:
-    """Returns the plan of a model, which is a function of its config alone."""
+    """Returns the plan of a model. It depends on the config alone, so it is cached."""
     blocks = tuple(_block(config, index) for index in range(config.n_layers))
     return ModelPlan(embedding=_embedding(config), blocks=blocks)
 
@@ -208,9 +211,10 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
 
 
 def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int) -> MatrixPlan:
-    """Returns the plan of `part` of layer `index`. The readers of a norm's output can have their inputs scaled.
+    """Returns the plan of the matrix `part` of layer `index`.
 
-    A matrix whose inputs are not whole groups has no INT4 weights inside: it is INT8 in every precision.
+    Only the matrices that read a norm's output (`qkv`, `up`) can have scaled inputs. If the number of inputs is no
+    multiple of GROUP, the weight has no INT4 plane: it is INT8 in every precision.
     """
     is_attention = part in ("qkv", "out")
     banks = [_bank(config, place, is_attention=is_attention) for place in range(config.n_layers)]
@@ -228,6 +232,6 @@ def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int
 
 
 def _bank(config: StrataConfig, index: int, *, is_attention: bool) -> int:
-    """Returns the lowest layer that uses the attention, or else the feed-forward matrices, of layer `index`."""
+    """Returns the lowest layer with the attention matrices of layer `index`, or with its feed-forward matrices."""
     layer = config.layer(index)
     return layer.attention if is_attention else layer.ffn

@@ -1,12 +1,12 @@
-"""What the folder of a published encoder says about it: shape, pooling, normalisation, prefix, and longest text.
+"""Reads the config files of a published encoder: its shape, pooling, normalisation, prefix, and longest text.
 
-    config.json                                         the shape, and which rows of the position table texts use
+    config.json                                         the shape, and which rows of the position embedding texts use
     modules.json, 1_Pooling/config.json                 how the rows of a text's tokens become its vector
-    config_sentence_transformers.json                   what is put before each text
+    config_sentence_transformers.json                   the prompt that is put before each text
     sentence_bert_config.json, tokenizer_config.json    the longest text, in tokens; lower case
 
-The first file is that of the library `transformers`, the others are those of `sentence-transformers`. What we do not
-compute is refused by name, with the fix.
+The library `transformers` defines the first file, and `sentence-transformers` the others. An encoder with a feature
+that we do not support is refused; the message names the feature and the fix.
 """
 
 from collections.abc import Mapping
@@ -33,15 +33,15 @@ FIELDS = {
 """Our config field -> the field in config.json."""
 
 COMPUTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-"""The only values that these fields of config.json may have; a field may be absent."""
+"""The only supported values of these fields of config.json. A field may be absent."""
 
 AFTER_PADDING = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
-"""The values of `model_type` that can be computed, and whether positions begin after the index of the padding token."""
+"""The supported values of `model_type`, and whether positions begin after the index of the padding token."""
 
-TYPES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-"""The modules of sentence-transformers that can be computed, in their order."""
+MODULE_TYPES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+"""The supported sequences of sentence-transformers modules."""
 
-WRITTEN_BY_HAND = (
+HOW_TO_WRITE = (
     'write [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, '
     '{"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}] into modules.json, '
     'and {"pooling_mode": "mean"} or "cls" into 1_Pooling/config.json'
@@ -52,10 +52,10 @@ File = TypeVar("File")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedEncoder:
-    """The config that a folder describes. `kind` is the `model_type` of its config.json.
+    """The contents of an encoder's folder. `kind` is the `model_type` of its config.json.
 
-    `max_tokens` is the longest text that the encoder was published for; `prompts` has all prompts by name, the prefix
-    of the config among them.
+    `max_tokens` is the longest text that the encoder was published for. `prompts` has all prompts by name; the prefix
+    of the config is one of them.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class _Module(msgspec.Struct):
 
 
 class _Pooling(msgspec.Struct):
-    """1_Pooling/config.json. The flags are what `pooling_mode` was in older releases."""
+    """1_Pooling/config.json. Older releases have the flags in place of `pooling_mode`."""
 
     pooling_mode: str | list[str] = msgspec.field(default_factory=list)
     pooling_mode_mean_tokens: bool = False
@@ -84,7 +84,7 @@ class _Pooling(msgspec.Struct):
 
     @property
     def modes(self) -> list[str]:
-        """The modes whose vectors are put one after the other."""
+        """The pooling modes, whose vectors are concatenated."""
         if self.pooling_mode:
             return [self.pooling_mode] if isinstance(self.pooling_mode, str) else self.pooling_mode
         flags = [name for name in self.__struct_fields__ if name.startswith("pooling_mode_") and getattr(self, name)]
@@ -99,7 +99,7 @@ class _Prompts(msgspec.Struct):
 
 
 class _Limits(msgspec.Struct):
-    """sentence_bert_config.json and tokenizer_config.json. A tokenizer without a limit has 1e30 for it."""
+    """sentence_bert_config.json and tokenizer_config.json. A tokenizer without a limit has a limit of 1e30."""
 
     max_seq_length: int | None = None
     model_max_length: float | None = None
@@ -107,9 +107,9 @@ class _Limits(msgspec.Struct):
 
 
 def read_published(folder: Path) -> PublishedEncoder:
-    """Reads the files of an encoder. Raises WrongConfig, which names the file, what is wrong, and the fix.
+    """Reads the config files of an encoder. Raises WrongConfig, which names the file, the problem, and the fix.
 
-    The folder of a member of the family (`model.member`) says all of it in one file.
+    The folder of an encoder that `lifelong.compress` made has all of this in one file (`model.member`).
     """
     if (member := read_member(folder)) is not None:
         return PublishedEncoder(
@@ -126,6 +126,7 @@ def read_published(folder: Path) -> PublishedEncoder:
     )
     limits = _read(folder / "sentence_bert_config.json", _Limits, default=_Limits())
     tokenizer_limit = _read(folder / "tokenizer_config.json", _Limits, default=_Limits()).model_max_length
+    # As in sentence-transformers, `max_seq_length` takes precedence over the limit of the tokenizer.
     limit = limits.max_seq_length or tokenizer_limit or config.max_sequence
     return PublishedEncoder(
         kind=kind,
@@ -141,7 +142,7 @@ def _shape(path: Path) -> tuple[str, dict[str, Any]]:
     fields = _read(path, dict[str, Any])
     kind = fields.get("model_type", "bert")
     if kind not in AFTER_PADDING:
-        raise WrongConfig(f"{path}: model_type is {kind!r}; only {', '.join(AFTER_PADDING)} can be computed")
+        raise WrongConfig(f"{path}: model_type is {kind!r}; expected one of {', '.join(AFTER_PADDING)}")
     wrong = {key: fields[key] for key, value in COMPUTED.items() if fields.get(key, value) != value}
     missing = [name for name in FIELDS.values() if name not in fields]
     if wrong or missing:
@@ -156,28 +157,31 @@ def _shape(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _modules(path: Path) -> tuple[str, bool]:
-    """Returns the folder of the pooling's config, and whether vectors are normalised."""
+    """Returns the folder of the pooling module's config, and whether vectors are normalised."""
     if not path.is_file():
         raise WrongConfig(
             f"{path} is missing, and nothing else says how the tokens of a text become its vector. Copy it and "
-            f"1_Pooling/config.json from where the encoder was published; where it has none, {WRITTEN_BY_HAND}"
+            f"1_Pooling/config.json from where the encoder was published; if there are none, {HOW_TO_WRITE}"
         )
     modules = _read(path, list[_Module])
     types = [module.type.rpartition(".")[2] for module in modules]
-    if types not in TYPES or modules[0].path:
+    if types not in MODULE_TYPES or modules[0].path:
         raise WrongConfig(
-            f"{path}: the modules are {', '.join(types)}; expected a Transformer, whose files lie beside this one, a "
-            "Pooling and perhaps a Normalize. What else there is cannot be computed: choose an encoder without it"
+            f"{path}: the modules are {', '.join(types)}; expected a Transformer with its files in the same folder, a "
+            "Pooling, and optionally a Normalize. Other modules are not supported: choose an encoder without them"
         )
     return modules[1].path, len(types) == 3
 
 
 def _pooling(path: Path, *, has_prefix: bool) -> Literal["mean", "cls"]:
     if not path.is_file():
-        raise WrongConfig(f"{path} is missing: copy it from where the encoder was published, or {WRITTEN_BY_HAND}")
+        raise WrongConfig(f"{path} is missing: copy it from where the encoder was published, or {HOW_TO_WRITE}")
     pooling = _read(path, _Pooling)
     if has_prefix and not pooling.include_prompt:
-        raise WrongConfig(f"{path}: the mean leaves out the prompt (include_prompt), which cannot be computed")
+        raise WrongConfig(
+            f"{path}: include_prompt is false, so the mean leaves out the prompt, which is not supported: choose an "
+            "encoder without a default prompt"
+        )
     match pooling.modes:
         case ["mean"]:
             return "mean"
@@ -192,18 +196,18 @@ def _prompts(path: Path) -> tuple[dict[str, str], str]:
     prompts = file.prompts or {}
     if file.default_prompt_name is not None:
         if file.default_prompt_name not in prompts:
-            raise WrongConfig(f"{path}: default_prompt_name is {file.default_prompt_name!r}, which is none of prompts")
+            raise WrongConfig(f"{path}: default_prompt_name is {file.default_prompt_name!r}, which is not in prompts")
         return prompts, prompts[file.default_prompt_name]
     if any(prompts.values()):
         raise WrongConfig(
-            f"{path}: there are prompts ({', '.join(prompts)}), and none is the default. Write the name of the one "
-            'that suits your texts as default_prompt_name; to use none, add a prompt "none": "" and write that name'
+            f"{path}: there are prompts ({', '.join(prompts)}), and none is the default. Write the name of the prompt "
+            'for your texts as default_prompt_name; to use no prompt, add a prompt "none": "" and write this name'
         )
     return prompts, ""
 
 
 def _read(path: Path, kind: type[File], *, default: File | None = None) -> File:
-    """Returns the content of a JSON file; `default`, if one is given, where there is no such file."""
+    """Returns the content of a JSON file. If the file is missing, returns `default`, or raises WrongConfig for None."""
     if default is not None and not path.is_file():
         return default
     try:

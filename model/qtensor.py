@@ -2,9 +2,9 @@
 
     float weight --model/quantize.py--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor
 
-The form does not depend on any kernel's layout; packing happens on the replica. Equal tensors give equal bytes, so an
-unchanged weight has the same digest and is not sent again. `from_blob` verifies names, dtypes, shapes, sizes,
-finiteness and ranges, and that `ksum` is the sum of the integers, before it returns a weight.
+The form does not depend on any kernel's layout; the replica packs weights. Equal tensors give equal bytes, so an
+unchanged weight has the same digest and is not sent again. Before `from_blob` returns a weight, it verifies names,
+dtypes, shapes, sizes, finiteness and ranges, and that `ksum` is the sum of the integers.
 
 Rejected: pickle (it runs code) and one file for all weights (a change of the head would ship the encoder).
 
@@ -33,7 +33,7 @@ VECTORS = "vectors"
 NUMBERS = "numbers"
 
 MAX_BLOB_BYTES = 1 << 30
-"""The largest blob of a single weight, in bytes."""
+"""The largest blob of one weight, in bytes."""
 
 DTYPES: dict[str, torch.dtype] = {
     "I8": torch.int8,
@@ -42,7 +42,7 @@ DTYPES: dict[str, torch.dtype] = {
     "F16": torch.float16,
     "F32": torch.float32,
 }
-"""The dtypes that a part may have, by their safetensors names."""
+"""The dtypes that a part may have, by safetensors name."""
 
 PART_DTYPES: dict[str, dict[str, str]] = {
     N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
@@ -58,9 +58,11 @@ PART_DTYPES: dict[str, dict[str, str]] = {
 }
 """Scheme -> the names of its parts and their dtypes."""
 
-GROUPED = (N8G64, W4G64)  # with an INT4 weight: a plane of nibbles, and a multiplier for every group of inputs
+GROUPED = (N8G64, W4G64)
+"""The schemes with an INT4 plane of nibbles, and a multiplier for every group of 64 inputs."""
 
-OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}  # the parts that may be absent
+OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}
+"""The parts that may be absent."""
 
 
 class PartDescription(Protocol):
@@ -100,16 +102,20 @@ class PartSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QTensor:
-    """A named weight and its parts, which are read-only by convention.
+    """A named weight and its parts, which are read-only by convention. The scheme decides which parts there are.
 
-    `n8g64` has the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8 (`model.nested`), scale
-    F16 [N] and ksum I32 [N] (the sum of q8 over K). It has bias F32 [N] if the layer has a bias, and in_scale F32 [K]
-    if inputs are multiplied by that before they are rounded. `w4g64` is the same without lo: INT4 that ships alone, and
-    ksum is the sum of m * hi. `w8c` has q I8 [N, K] in place of the planes. `fp32` has value F32 of any shape.
-    `vectors` has what a layer has besides its matrices, in F32: norm1 and norm2 [2, D], gain over bias, a bias for each
-    matrix, and in_scale for those it owns whose inputs are scaled. In a manifest the parts bias and in_scale of a
-    matrix of the encoder are among those vectors. `numbers` has what was measured of numbers, by name. `digest` is
-    that of the bytes.
+    - `n8g64`, INT8 with INT4 inside: the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8
+      (`model.nested`), scale F16 [N], and ksum I32 [N], the sum of q8 over K. It has bias F32 [N] if the layer has a
+      bias, and in_scale F32 [K] if inputs are multiplied by in_scale before they are rounded.
+    - `w4g64`, INT4 alone: the same parts without lo, and ksum is the sum of m * hi.
+    - `w8c`, INT8: q I8 [N, K] in place of hi, lo and m.
+    - `fp32`: value F32 of any shape.
+    - `vectors`, the vectors of a layer, F32: norm1 and norm2 [2, D], gain over bias; a bias for each matrix; and
+      in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and in_scale of an
+      encoder's matrix are among these vectors, and not parts of the matrix.
+    - `numbers`: the measured mean, scale and count of numeric features, by name.
+
+    `digest` is the digest of the bytes; "" if the weight was not read from bytes.
     """
 
     name: str
@@ -119,6 +125,7 @@ class QTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the weight: [N, K] for a matrix, and the number of values for `vectors` and `numbers`."""
         if self.scheme in GROUPED:
             num_rows, num_bytes = self.parts["hi"].shape
             return num_rows, 2 * num_bytes
@@ -142,7 +149,7 @@ class QTensor:
 
     @property
     def q_NK(self) -> Tensor:
-        """The integers of a quantized weight, int8. Those of nibbles are made of them at every call."""
+        """The integers of a quantized weight, int8. Nibbles are unpacked at every call."""
         if self.scheme == N8G64:
             return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
         if self.scheme == W4G64:
@@ -150,7 +157,7 @@ class QTensor:
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
-        """Returns the float32 weight of unscaled inputs, without the bias: `in_scale` is folded back into it."""
+        """Returns the weight for unscaled inputs as float32 [N, K], without the bias: `in_scale` is multiplied in."""
         if self.scheme == FP32:
             return self.parts["value"]
         w_NK = self.q_NK.float() * self.parts["scale"].float()[:, None]
@@ -162,16 +169,18 @@ class QTensor:
 
 
 def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
-    """Returns the weight that `entry` describes, from its bytes, verified.
+    """Returns the weight that `entry` describes, from its bytes, after verification.
 
-    Raises WrongShape (scheme, names, dtypes or shapes), BadBlob (bytes that are no such tensor) or NonFinite.
+    Raises WrongShape for another scheme, or other names, dtypes or shapes; BadBlob for bytes that are no such tensor;
+    NonFinite for values that are not finite.
     """
     _check_entry(entry)
     if len(blob) != entry.num_bytes:
         raise BadBlob(f"{entry.name}: {len(blob)} bytes; expected {entry.num_bytes}")
     try:
         parts = safetensors.torch.load(bytes(blob))
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:  # a truncated, absurd or unknown header
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        # The header is truncated, has absurd sizes, or names an unknown dtype.
         raise BadBlob(f"{entry.name}: not safetensors: {error}") from error
     _check_parts(entry, parts)
     check_finite(entry.name, parts)
@@ -214,7 +223,7 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
 
 
 def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the parts of a weight of nibbles have the shapes of one and the same weight."""
+    """Whether the shapes of the parts of a grouped weight fit together."""
     if len(shapes["hi"]) != 2 or shapes.get("lo", shapes["hi"]) != shapes["hi"]:
         return False
     num_in = 2 * shapes["hi"][1]
@@ -229,7 +238,7 @@ def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _fit_by_row(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
-    """Whether `matrices` are matrices and every other part has one value for each row of the first of them."""
+    """Whether the parts `matrices` are matrices, and every other part has one value for each row of the first one."""
     rows = shapes[matrices[0]][:1]
     are_matrices = all(len(shapes[name]) == 2 for name in matrices)
     return are_matrices and all(shape == rows for name, shape in shapes.items() if name not in matrices)
@@ -243,7 +252,7 @@ def _check_integers(tensor: QTensor) -> None:
             raise BadBlob(f"{tensor.name}: m from {lowest} to {highest}; expected 1 to {MAX_MULTIPLIER}")
     q_NK = tensor.q_NK
     if tensor.scheme == N8G64 and (q_NK.min() < -MAX_Q8 or q_NK.max() > MAX_Q8):
-        raise BadBlob(f"{tensor.name}: the planes join beyond {MAX_Q8}")
+        raise BadBlob(f"{tensor.name}: the planes give values beyond {MAX_Q8}")
     if not torch.equal(q_NK.sum(dim=1, dtype=torch.int32), parts["ksum"]):
         raise BadBlob(f"{tensor.name}: ksum is not the sum of q")
 

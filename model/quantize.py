@@ -4,14 +4,15 @@
     either of them, if it ships alone --quantize_w4g64--> INT4       norm --plain--> float32
     with the Gram matrix of its inputs --gptq_round--> integers whose errors cancel on such inputs
 
-All quantizers are symmetric, with a float16 scale for each row. It is rounded up, so that INT8 clamps no value; INT4
-clamps those whose clamping makes the others better.
+All quantizers are symmetric, with a float16 scale for each row. The scale is rounded up, so that INT8 clamps no value.
+INT4 clamps a few large values if this makes the squared error of the group smaller.
 
-GPTQ rounds the column of one input after the other, largest first, and compensates each error in the columns that are
-not rounded yet. The Gram matrix of the inputs (their second moments) determines the compensation: Frantar et al., arXiv
-2210.17323, equation 3, with the Cholesky factor of the inverse. Here both planes of a nested weight are rounded in the
-same pass, each with its own errors: q8 to the nearest integer, and hi to the nearest integer for which lo = q8 - m * hi
-is still a nibble. A weight that is INT4 alone has the second of them without that condition.
+GPTQ rounds the columns of the weight one after the other, the input with the largest second moment first, and
+compensates the error of each column in the columns that are not rounded yet. The Gram matrix of the inputs (their
+second moments) determines the compensation: Frantar et al., arXiv 2210.17323, equation 3, with the Cholesky factor of
+the inverse. Here both planes of a nested weight are rounded in the same pass, each with its own errors: q8 to the
+nearest integer, and hi to the nearest integer for which lo = q8 - m * hi is still a nibble. For a weight that is INT4
+alone, only hi is rounded, without this condition.
 
 Shape suffixes: N outputs (rows), K inputs, S rows that are rounded (N, or 2N: q8 above, q4 below), B inputs of a block.
 """
@@ -31,9 +32,10 @@ MAX_W8C = 127
 
 
 def quantize_w8c(name: str, w_NK: Tensor, bias_N: Tensor | None = None, *, in_scale_K: Tensor | None = None) -> QTensor:
-    """Quantizes to INT8 with a scale for each row: |w - scale * q| <= scale / 2, or that of w / in_scale_K if given.
+    """Quantizes a float weight [N, K] to INT8 (`w8c`) with a scale for each row: |w - scale * q| <= scale / 2.
 
-    Raises WrongShape for another shape, NonFinite for a NaN, an infinity, or a row beyond float16 scales.
+    With `in_scale_K`, w / in_scale_K is quantized instead. Raises WrongShape for another shape, and NonFinite for a
+    NaN, an infinity, or a row whose scale exceeds float16.
     """
     _check_shape(name, w_NK, bias_N)
     q_NK, scale_N = round_rows(w_NK if in_scale_K is None else w_NK / in_scale_K, MAX_W8C)
@@ -49,12 +51,12 @@ def quantize_n8g64(
     gram_KK: Tensor | None = None,
     in_scale_K: Tensor | None = None,
 ) -> QTensor:
-    """Quantizes to INT8 with a scale for each row and an INT4 weight in the upper plane. K is a multiple of 64.
+    """Quantizes a float weight [N, K] to INT8 with INT4 inside (`n8g64`). K is a multiple of 64.
 
-    Without `gram_KK`, |w - scale * q| <= scale / 2. With it, the Gram matrix of the inputs, the weight is rounded by
-    GPTQ: every value is within scale / 2 of its compensated value. With `in_scale_K` all of that holds for
-    w / in_scale_K. The served inputs are then multiplied by `in_scale_K` before they are rounded, and `gram_KK` is of
-    the scaled inputs. Raises like `quantize_w8c`.
+    Without `gram_KK`, |w - scale * q| <= scale / 2. With the Gram matrix of the inputs, `gram_KK`, the weight is
+    rounded by GPTQ: every value is within scale / 2 of its compensated value. With `in_scale_K`, w / in_scale_K is
+    quantized instead. The served inputs are then multiplied by `in_scale_K` before they are rounded, and `gram_KK` is
+    the Gram matrix of the scaled inputs. Raises like `quantize_w8c`.
     """
     _check_shape(name, w_NK, bias_N, group=GROUP)
     if in_scale_K is not None:
@@ -81,10 +83,10 @@ def quantize_w4g64(
     gram_KK: Tensor | None = None,
     in_scale_K: Tensor | None = None,
 ) -> QTensor:
-    """Quantizes to INT4 with a scale for each row and a multiplier for each group. K is a multiple of 64.
+    """Quantizes a float weight [N, K] to INT4 alone (`w4g64`): a scale for each row, a multiplier for each group.
 
-    The multipliers have the smallest squared error, so it is never larger than with the range of the largest value.
-    `gram_KK` and `in_scale_K` are those of `quantize_n8g64`. Raises like `quantize_w8c`.
+    K is a multiple of 64. Of all multipliers, those with the smallest squared error are chosen. `gram_KK` and
+    `in_scale_K` have the same meaning as in `quantize_n8g64`. Raises like `quantize_w8c`.
     """
     _check_shape(name, w_NK, bias_N, group=GROUP)
     scaled_NK = w_NK.detach().float() if in_scale_K is None else w_NK.detach() / in_scale_K
@@ -104,9 +106,9 @@ def quantize_w4g64(
 def quantize_on(
     name: str, grid: Grid, w_NK: Tensor, bias_N: Tensor | None = None, *, in_scale_K: Tensor | None = None
 ) -> QTensor:
-    """Rounds to the nearest values of `grid`, as training does (`model.fakequant`). Raises like `quantize_w8c`.
+    """Rounds a float weight [N, K] to the nearest values of `grid`, as training does (`model.fakequant`).
 
-    `in_scale_K` is that of `quantize_n8g64`.
+    `in_scale_K` has the same meaning as in `quantize_n8g64`. Raises like `quantize_w8c`.
     """
     _check_shape(name, w_NK, bias_N, group=GROUP)
     w_NK = w_NK.detach().float()
@@ -123,14 +125,14 @@ def quantize_on(
 
 
 def plain(name: str, value: Tensor) -> QTensor:
-    """Stores a weight as float32 (norms). Raises NonFinite."""
+    """Stores a weight of any shape, such as a norm, as float32 (`fp32`). Raises NonFinite."""
     parts = {"value": value.detach().float().clone()}
     check_finite(name, parts)
     return QTensor(name, FP32, parts)
 
 
 def round_rows(w_NK: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Returns q_NK int8 from -largest to largest, and scale_N float16, which is infinite for a row beyond float16."""
+    """Returns q_NK int8 from -largest to largest, and scale_N float16, which is infinite if it exceeds float16."""
     w_NK = w_NK.detach().float()
     scale_N = _round_up_to_float16(w_NK.abs().amax(dim=1) / largest)
     return torch.round(w_NK / scale_N.float()[:, None]).clamp_(-largest, largest).to(torch.int8), scale_N
@@ -139,7 +141,7 @@ def round_rows(w_NK: Tensor, largest: int) -> tuple[Tensor, Tensor]:
 def _quantized(
     name: str, scheme: str, q_NK: Tensor, scale_N: Tensor, parts: dict[str, Tensor], bias_N: Tensor | None
 ) -> QTensor:
-    """Adds scale, ksum and bias to the parts of the integers `q_NK`. Raises NonFinite."""
+    """Returns the weight with the given parts, and scale, ksum and bias. Raises NonFinite."""
     parts = parts | {"scale": scale_N, "ksum": q_NK.sum(dim=1, dtype=torch.int32)}
     if bias_N is not None:
         parts["bias"] = bias_N.detach().float().clone()
@@ -148,9 +150,10 @@ def _quantized(
 
 
 def _round_up_to_float16(scale_N: Tensor) -> Tensor:
-    """Returns the smallest positive float16 that is not below `scale_N`, which may be infinity."""
+    """Returns the smallest positive float16 that is not below each scale; it may be infinity."""
     half_N = scale_N.to(torch.float16)
-    next_N = (half_N.view(torch.int16) + 1).view(torch.float16)  # the next larger, for values >= 0
+    # For values >= 0, the next larger float16 is the next larger bit pattern.
+    next_N = (half_N.view(torch.int16) + 1).view(torch.float16)
     return torch.where((half_N.float() < scale_N) | (half_N == 0), next_N, half_N)
 
 
@@ -163,11 +166,11 @@ def _check_shape(name: str, w_NK: Tensor, bias_N: Tensor | None, *, group: int =
 
 
 GPTQ_DAMPING = 0.01
-"""The share of the mean second moment that is added to each, so that the matrix is invertible. It also keeps inputs
-that were always 0 from compensating."""
+"""The fraction of the mean second moment that is added to the diagonal, so that the Gram matrix is invertible. It also
+prevents inputs that were always 0 from compensating errors."""
 
 _GPTQ_BLOCK = 64
-"""GPTQ's block size: after so many inputs their errors are compensated in all later columns, in one product."""
+"""GPTQ's block size: the errors of this many inputs are compensated in all later columns by one matrix product."""
 
 _MIN_NIBBLE = -8
 _MAX_NIBBLE = 7
@@ -176,8 +179,8 @@ _MAX_NIBBLE = 7
 def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
     """Returns q8_NK and hi_NK, int8, such that hi and q8 - m * hi are nibbles.
 
-    `w_NK` is the weight in units of its scale, `m_NK` holds the multiplier of each input, and `gram_KK` is the mean of
-    x x^T over inputs x.
+    `w_NK` is the float32 weight in units of its scale, `m_NK` holds the multiplier of each input, and `gram_KK` is the
+    mean of x x^T over the inputs x.
     """
     num_rows = len(w_NK)
 
@@ -190,7 +193,7 @@ def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Ten
 
 
 def gptq_round_int4(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> Tensor:
-    """Returns hi_NK int8, nibbles, of a weight that has this plane alone. The arguments are those of `gptq_round`."""
+    """Returns hi_NK, nibbles as int8, of a weight that is INT4 alone. The arguments are those of `gptq_round`."""
 
     def int4(w_N: Tensor, m_N: Tensor) -> Tensor:
         return torch.round(w_N / m_N).clamp_(_MIN_NIBBLE, _MAX_NIBBLE) * m_N
@@ -201,7 +204,10 @@ def gptq_round_int4(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> Tensor:
 def _compensated(
     w_SK: Tensor, m_NK: Tensor, gram_KK: Tensor, round_input: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Returns the rounded values of `w_SK`: each input is rounded by `round_input`, then its error is compensated."""
+    """Returns the rounded values of `w_SK`: `round_input` rounds one input after the other, with compensation between.
+
+    `round_input` takes the column w_S of an input and its multipliers m_N, and returns the rounded column.
+    """
     order_K = gram_KK.diagonal().argsort(descending=True, stable=True)
     compensation_KK = _compensation(gram_KK[order_K][:, order_K])
     w_KS = w_SK[:, order_K].t().contiguous()
@@ -216,6 +222,7 @@ def _compensated(
             rounded_KS[k] = round_input(w_S, m_KN[k])
             torch.sub(w_S, rounded_KS[k], out=error_BS[index])
             block_BS[index + 1 :].addr_(compensation_KK[k, k + 1 : end], error_BS[index], alpha=-1)
+        # Inside a block, errors are compensated input by input; behind it, all at once.
         w_KS[end:].addmm_(compensation_KK[first:end, end:].t(), error_BS, alpha=-1)
     return rounded_KS[order_K.argsort()].t()
 
@@ -235,6 +242,7 @@ def _compensation(gram_KK: Tensor) -> Tensor:
     """Returns compensation_KK: an error of 1 at input k is compensated by -compensation[k, l] at each input l > k."""
     mean = gram_KK.diagonal().mean().clamp(min=1e-12)
     damped_KK = gram_KK + GPTQ_DAMPING * mean * torch.eye(len(gram_KK))
-    root_KK = torch.linalg.cholesky(damped_KK.flip(0, 1)).flip(0, 1)  # upper: gram = root root^T
+    # The flips make the Cholesky factor upper triangular: gram = root root^T.
+    root_KK = torch.linalg.cholesky(damped_KK.flip(0, 1)).flip(0, 1)
     inverse_KK: Tensor = torch.linalg.solve_triangular(root_KK, torch.eye(len(gram_KK)), upper=True)
     return inverse_KK / inverse_KK.diagonal()[:, None]

@@ -3,15 +3,16 @@
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC
                                        z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
 
-All classes are immutable and may be shared between threads; two versions with equal encoders share one encoder object,
-and one projection, whose features are computed once for the heads of both. Where only the lower blocks are equal
-(`common_layers`), each encoder can go on from the rows that one of them has made.
+All classes are immutable and may be shared between threads. Two versions with equal encoders share one encoder object
+and one projection, so features are computed once for the heads of both versions. If only the lower blocks of two
+encoders are equal (`common_layers`), the activations above these blocks are computed once, and each encoder continues
+from them.
 
-An answer depends on the text and the weights alone, to the last bit: neither the other texts of its batch nor the
-number of threads (up to four) changes it.
+An answer depends only on the text and the weights, to the last bit. Neither the other texts of the batch nor the number
+of threads (up to four) changes it.
 
-INT4 is the upper plane of the blocks' INT8 weights; embeddings and head are the same in both precisions. The precision
-is chosen for each batch, among those that the stored weights have: INT4 alone where their lower planes were left out.
+INT4 is the upper plane of the blocks' INT8 weights. Embeddings and head are the same in both precisions. The precision
+is chosen for each batch, among the precisions of the stored weights; only INT4 if their lower planes were not stored.
 
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
@@ -27,7 +28,7 @@ from torch.nn import functional
 from kernels.linear_i8 import PackedLinear, linear_i8, pack
 from model.config import StrataConfig
 from model.errors import WrongShape
-from model.forward import Forward, forward_of
+from model.forward import Forward, pack_forward
 from model.head import OUT, PROJ
 from model.inputs import InputMap
 from model.packed import EncoderConfig, PackedEncoder
@@ -35,12 +36,14 @@ from model.qtensor import N8G64, W4G64, W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import check_encoder, check_weight, encoder_key, prefix_names
 
-INT8, INT4 = PRECISIONS = ("int8", "int4")
+INT8 = "int8"
+INT4 = "int4"
+PRECISIONS = (INT8, INT4)
 """The precisions in which the same weights can run, the most accurate first."""
 
 
 class QuantizedEncoder:
-    """Encodes texts to unit vectors."""
+    """A `PackedEncoder` of the built-in family: encodes texts to unit vectors."""
 
     is_batch_invariant = True
     is_one_block = False
@@ -54,41 +57,41 @@ class QuantizedEncoder:
     ) -> None:
         self.config = config
         self.inputs = inputs or InputMap(config.d_model)
-        """What is added to these vectors."""
+        """Adds the vectors of other inputs to the encoder's vectors."""
         self._forwards = forwards
         self.precisions = tuple(forwards)
-        """Those in which texts can be encoded, the most accurate first."""
+        """The precisions in which texts can be encoded, the most accurate first."""
         self.prefixes = prefixes
-        """The names of what the lower blocks give (`prefix_names`); () where they are not known."""
+        """The names of the activations above the embedding and each block (`prefix_names`); () if they are unknown."""
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
         """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
         check_encoder(config, tensors)
-        precisions = precisions_of({name: tensor.scheme for name, tensor in tensors.items()})
-        forwards = {precision: forward_of(config, tensors, precision) for precision in precisions}
+        precisions = stored_precisions({name: tensor.scheme for name, tensor in tensors.items()})
+        forwards = {precision: pack_forward(config, tensors, precision) for precision in precisions}
         best = forwards[precisions[0]]
         prefixes = prefix_names(config, tensors, arithmetic=f"{best.name} {best.arithmetic}")
         return cls(config, forwards, InputMap(config.d_model, tensors), prefixes)
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD of unit length, in the caller's order: heads read directions.
+        """Returns z_BD float32 of unit length, in the caller's order.
 
-        The default is the most accurate precision. Raises BadTokens, and ValueError for a precision that the weights do
+        The default is the most accurate precision. Raises BadTokens, or ValueError for a precision that the weights do
         not have.
         """
         z_BD = self._forward(precision).encode(batch)
         return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises as `encode`."""
+        """Returns z_BD as the publisher defines it: of unit length only if the config says so. Raises like `encode`."""
         return self._forward(precision).encode(batch)
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
-        """Names how texts of at most `max_tokens` become vectors in the most accurate precision.
+        """Returns a name for the function from texts of at most `max_tokens` tokens to vectors, in the best precision.
 
-        Equal names give equal vectors, bit for bit.
-        `digests` are those of the stored weights, by name. "" where another process may compute otherwise.
+        Equal names give equal vectors, bit for bit. `digests` has the digests of the stored weights by name. Returns ""
+        if another process may compute other bits.
         """
         arithmetic = self._best.arithmetic
         shape = replace(self.config, head_features=1, label_capacity=1).canonical_json()
@@ -97,25 +100,26 @@ class QuantizedEncoder:
 
     @property
     def implementation(self) -> str:
-        """The implementation that encodes: `native`, `library` or `reference`."""
+        """The name of the implementation: `native`, `library` or `reference`."""
         return self._best.name
 
     def has_shape_of(self, other: PackedEncoder) -> bool:
-        """Whether both are of the same shape; how many labels their configs leave room for does not count."""
+        """Whether this encoder and `other` have the same shape. The label capacities of their configs may differ."""
         return self.config.without_labels == other.config.without_labels
 
     def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
-        """Returns x_TD at the input of block `layer`, in the layout's order, for `encode_from`, or that of `Strata`.
+        """Returns x_TD float32 at the input of block `layer`, in the layout's order.
 
-        Raises as `encode`, or WrongShape for a layer outside [0, n_layers].
+        `encode_from` and `Strata.forward_from` continue from it. Raises like `encode`, or WrongShape for a layer
+        outside [0, n_layers].
         """
         self._check_layer(layer)
         return self._forward(precision).tokens(batch, layer)
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
-        """Returns the bits of `encode`, from x_TD at the input of block `layer`: see `Forward.encode_from`.
+        """Returns the same bits as `encode`, from x_TD at the input of block `layer` (`Forward.encode_from`).
 
-        Raises WrongShape for a layer outside [0, n_layers], and ValueError as `encode`.
+        Raises WrongShape for a layer outside [0, n_layers], or ValueError like `encode`.
         """
         self._check_layer(layer)
         z_BD = self._forward(precision).encode_from(layer, x_TD, layout)
@@ -138,17 +142,18 @@ class QuantizedEncoder:
 
 
 def common_layers(encoders: Sequence[PackedEncoder]) -> int:
-    """Returns how many lower blocks all of these have in common, with the embedding below them; 0 where none."""
+    """Returns how many lower blocks all encoders have in common. It is 0 if even their embeddings differ."""
     names = zip(*(encoder.prefixes for encoder in encoders), strict=False)
+    # The first name is the embedding's, so one more name than blocks is equal.
     return max(sum(len(set(each)) == 1 for each in names) - 1, 0)
 
 
-def precisions_of(schemes: Mapping[str, str]) -> tuple[str, ...]:
-    """Returns the precisions of stored weights, the most accurate first, from the scheme of each, by name.
+def stored_precisions(schemes: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns the precisions in which stored weights can run, the most accurate first.
 
-    INT4 alone is what is left where no lower plane is stored.
+    `schemes` has the scheme of each stored weight by name. If no lower plane is stored, only INT4 can run.
 
-    >>> precisions_of({"layers.0.up": "n8g64", "embed.word": "w4g64"}), precisions_of({"layers.0.up": "w4g64"})
+    >>> stored_precisions({"layers.0.up": "n8g64", "embed.word": "w4g64"}), stored_precisions({"layers.0.up": "w4g64"})
     (('int8', 'int4'), ('int4',))
     """
     found = {scheme for name, scheme in schemes.items() if name.startswith("layers.")}
@@ -156,7 +161,7 @@ def precisions_of(schemes: Mapping[str, str]) -> tuple[str, ...]:
 
 
 class RandomFeatures:
-    """The fixed first layer of the head."""
+    """The fixed first layer of the head: a random projection and a ReLU."""
 
     def __init__(self, proj: PackedLinear) -> None:
         self._proj = proj
@@ -168,12 +173,12 @@ class RandomFeatures:
 
     @torch.no_grad()
     def of(self, z_BD: Tensor) -> Tensor:
-        """Returns features_BR: the inputs of `head.out`, on which the learner fits it."""
+        """Returns features_BR float32: the inputs of `head.out`, on which the learner fits it."""
         return linear_i8(z_BD, self._proj).relu_()
 
 
 class QuantizedHead:
-    """Classifies unit vectors."""
+    """The head of one version: computes logits of unit vectors."""
 
     def __init__(self, config: EncoderConfig, features: RandomFeatures, out: PackedLinear) -> None:
         self.config = config
@@ -184,18 +189,18 @@ class QuantizedHead:
     def from_tensors(
         cls, config: EncoderConfig, tensors: Mapping[str, QTensor], features: RandomFeatures | None = None
     ) -> "QuantizedHead":
-        """Packs `head.out`, and `head.proj` where its `features` are not given. Raises MissingWeight or WrongShape."""
+        """Packs `head.out`, and `head.proj` if `features` are not given. Raises MissingWeight or WrongShape."""
         features = features or RandomFeatures.from_tensors(config, tensors)
         out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
         return cls(config, features, _pack(out))
 
     def logits(self, z_BD: Tensor, num_labels: int) -> Tensor:
-        """Returns logits [B, num_labels], without the unused rows of the head. Raises WrongShape."""
+        """Returns logits [B, num_labels] float32, without the unused rows of the head. Raises WrongShape."""
         return self.logits_of(self.features.of(z_BD), num_labels)
 
     @torch.no_grad()
     def logits_of(self, features_BR: Tensor, num_labels: int) -> Tensor:
-        """Returns the logits of texts whose features are known, as `logits` does. Raises WrongShape."""
+        """Returns the same as `logits`, from features_BR that `RandomFeatures` has computed. Raises WrongShape."""
         if not 0 <= num_labels <= self.config.label_capacity:
             raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")
         return linear_i8(features_BR, self._out)[:, :num_labels]
@@ -217,7 +222,7 @@ class QuantizedModel:
     def from_tensors(
         cls, config: StrataConfig, tensors: Mapping[str, QTensor], *, labels: Sequence[str]
     ) -> "QuantizedModel":
-        """Packs a whole version; to share an encoder, pass encoder and head to the constructor instead."""
+        """Packs a whole version. To share an encoder, pass encoder and head to the constructor instead."""
         encoder = QuantizedEncoder.from_tensors(config, tensors)
         return cls(encoder, QuantizedHead.from_tensors(config, tensors), labels)
 

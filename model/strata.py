@@ -1,19 +1,23 @@
-"""The encoder in full precision, which is imported, trained, and the baseline of comparisons.
+"""The encoder in full precision: it is imported and trained, and it is the baseline of comparisons.
 
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
     Strata --state_of--> {name: tensor} --a change--> {name: tensor} --rebuilt--> Strata
 
 A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
-BERT (arXiv 1810.04805); the pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a text's tokens, or the first
-of them. Heads read directions, so vectors have unit length; `vectors` has them as the encoder was published. Module
-paths are the weight names of a manifest, except for `embed.segment`, which is `embed.type` there (a module has a method
-of that name). In a state, names are those of `model.plan` with the parameter's kind: `layers.3.qkv.weight`,
-`layers.3.qkv.lora_a.weight`. A matrix that layers share is there once, under the name of the first of them.
+BERT (arXiv 1810.04805). The pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a text's tokens, or its first
+token. The head depends only on the direction of a vector, so vectors have unit length; the method `vectors` returns
+them as the encoder's publisher defines them.
 
-`forward_from(k, x_TD, layout)` starts in the middle, from activations at the input of block k that another encoder may
-have computed: the learner trains the top blocks over a quantized bottom.
+Module paths are the weight names of a manifest, with one exception: `embed.segment` is `embed.type` in a manifest,
+because a module has a method `type`. In a state dict, the names of `model.plan` are followed by the parameter's kind:
+`layers.3.qkv.weight`, `layers.3.qkv.lora_a.weight`. A matrix that several layers share occurs once, under the name of
+the lowest of them.
 
-Shape suffixes: T tokens of all texts, B texts, D width, W width of qkv, X heads * head_width.
+`forward_from(k, x_TD, layout)` starts at block k, from activations that another encoder may have computed: the learner
+trains the top blocks on the activations of the quantized lower blocks.
+
+Shape suffixes: T tokens of all texts, B texts, D width, F width of the feed-forward part, W width of qkv, X heads *
+head_width.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +34,7 @@ from kernels import attention as kernels_attention
 from kernels.attention import rotary
 from model.config import LayerSpec, StrataConfig
 from model.errors import WrongShape
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.linears import (
     Linear,
     ScaledLinear,
@@ -46,13 +50,13 @@ from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch, RaggedLayout, runs
 
 Attention: TypeAlias = Callable[..., Tensor]
-"""Computes out_TX from qkv_TW, the groups of a layout, `num_heads`, `num_kv_heads` and `spans`."""
+"""Computes out_TX like `kernels.attention`: from qkv_TW, the groups of a layout, `num_heads`, and further options."""
 
 
 def attend(
     qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, attention: Attention = kernels_attention.attention
 ) -> Tensor:
-    """Returns out_TX, X = heads * head_width."""
+    """Returns out_TX of qkv_TW, X = heads * head_width: rotates queries and keys if the plan says so, then attends."""
     if plan.rope_base is not None:
         qkv_TW = rotary.rotate(
             qkv_TW,
@@ -66,13 +70,13 @@ def attend(
 
 
 MAX_BATCH_TOKENS = 16_384
-"""Tokens that are encoded at a time: in float32 the rows inside a block take 100 MB at D = 384."""
+"""Tokens that `encode_many` encodes at a time: at D = 384, the float32 rows inside a block take 100 MB."""
 
 
 class Embedding(nn.Module):
     """Adds token, position and segment embeddings, and normalises the sum.
 
-    There is no position embedding where queries and keys are rotated. Narrow token embeddings are expanded first.
+    If queries and keys are rotated, there is no position embedding. Narrow token embeddings are expanded first.
     """
 
     def __init__(self, config: StrataConfig) -> None:
@@ -92,11 +96,12 @@ class Embedding(nn.Module):
             x_TD = self.expand(x_TD)
         if self.position is not None:
             x_TD = x_TD + self.position(batch.positions_T + self.first_position)
+        # All texts are segment 0.
         return cast("Tensor", self.norm(x_TD + self.segment.weight[0]))
 
 
 class Block(nn.Module):
-    """A layer as its plan says. What it shares with layers below is in `lower`, their blocks."""
+    """A transformer layer, built from its plan. `lower` are the lower blocks, which own the matrices that it shares."""
 
     def __init__(self, config: StrataConfig, plan: BlockPlan, lower: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -116,18 +121,21 @@ class Block(nn.Module):
 
 
 def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
+    layer: nn.Linear
     if plan.is_first:
-        layer = (ScaledLinear if plan.in_scale else nn.Linear)(plan.columns, plan.rows)
+        own_class = ScaledLinear if plan.in_scale else nn.Linear
+        layer = own_class(plan.columns, plan.rows)
     else:
         bank = linear_at(lower[layer_of(plan.name)], plan.name.split(".")[2])
-        layer = (TiedScaledLinear if plan.in_scale else TiedLinear)(bank)
+        tied_class = TiedScaledLinear if plan.in_scale else TiedLinear
+        layer = tied_class(bank)
     if plan.lora_rank:
         add_lora(layer, plan.lora_rank)
     return layer
 
 
 class Strata(WholeEncoder):
-    """The encoder. Its results are in the caller's order; activations `x_TD` are in the layout's."""
+    """The encoder. Vectors are in the caller's order, and activations x_TD in the layout's order."""
 
     config: StrataConfig
     embed: Embedding
@@ -146,14 +154,14 @@ class Strata(WholeEncoder):
         return self.forward_from(0, self.encode_prefix(batch, 0), batch.layout)
 
     def vectors(self, batch: RaggedBatch) -> Tensor:
-        """Returns z_BD as the encoder was published: of unit length only if its config says so. Raises BadTokens."""
+        """Returns z_BD as the publisher defines it: of unit length only if the config says so. Raises BadTokens."""
         if self.config.normalize:
             return self.forward(batch)
         z_BD = batch.layout.pooled(self.encode_prefix(batch, self.config.n_layers), self.config.pooling)
         return batch.layout.restore(z_BD)
 
     def encode_prefix(self, batch: RaggedBatch, layer: int) -> Tensor:
-        """Returns x_TD at the input of block `layer`: 0 gives the embeddings, n_layers the last block's output.
+        """Returns x_TD at the input of block `layer`: the embeddings for 0, the output of the last block for n_layers.
 
         Raises BadTokens, or WrongShape for a layer outside [0, n_layers].
         """
@@ -166,7 +174,7 @@ class Strata(WholeEncoder):
     def forward_from(
         self, layer: int, x_TD: Tensor, layout: RaggedLayout, *, linear: Linear = full_precision
     ) -> Tensor:
-        """Returns z_BD of unit length from the activations at the input of block `layer`. Raises WrongShape."""
+        """Returns z_BD of unit length from x_TD, the activations at the input of block `layer`. Raises WrongShape."""
         if x_TD.shape != (layout.num_tokens, self.config.d_model):
             expected = (layout.num_tokens, self.config.d_model)
             raise WrongShape(f"x_TD is {tuple(x_TD.shape)}; expected {expected}")
@@ -174,7 +182,7 @@ class Strata(WholeEncoder):
         return encode_through(blocks, x_TD, layout, linear, pooling=self.config.pooling)
 
     def trainable(self, first_layer: int) -> list[nn.Parameter]:
-        """Returns the parameters of the blocks from `first_layer` on, which are trained from now on."""
+        """Makes block `first_layer` and the blocks above it trainable, and returns their parameters."""
         return list(self.layers[first_layer:].requires_grad_().parameters())
 
     @property
@@ -190,14 +198,14 @@ class Strata(WholeEncoder):
 def encode_through(
     blocks: Iterable[nn.Module], x_TD: Tensor, layout: RaggedLayout, linear: Linear, *, pooling: str
 ) -> Tensor:
-    """Returns z_BD of unit length from the activations at the input of the first of the last `blocks`."""
+    """Returns z_BD of unit length from x_TD at the input of the first of `blocks`, the top blocks of an encoder."""
     for block in blocks:
         x_TD = block(x_TD, layout, linear)
     return layout.restore(functional.normalize(layout.pooled(x_TD, pooling), dim=1))
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:
-    """Returns z_BD for any number of texts, encoded `batch_size` at a time, or fewer where they are long."""
+    """Returns z_BD of any number of texts. A batch has at most `batch_size` texts and MAX_BATCH_TOKENS tokens."""
     vectors: list[Tensor] = []
     for start in range(0, len(token_ids), batch_size):
         batch = token_ids[start : start + batch_size]
@@ -208,18 +216,18 @@ def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[i
 
 State: TypeAlias = dict[str, Tensor]
 
-OnRows: TypeAlias = Callable[[int, Tensor], Tensor]
-"""Changes the rows, or the columns, of a tensor of the layer with this index."""
+RowsChange: TypeAlias = Callable[[int, Tensor], Tensor]
+"""Takes the index of a layer and one of its tensors, and returns the tensor with other rows or columns."""
 
 
 def state_of(strata: Strata) -> State:
-    """Returns copies of all parameters and buffers, by name, without grids: those are of the values before a change."""
+    """Returns copies of all parameters and buffers by name, except for grids, which a change of values invalidates."""
     values = strata.state_dict().items()
-    return {name: value.detach().clone() for name, value in values if not is_of_grid(name)}
+    return {name: value.detach().clone() for name, value in values if not is_grid_part(name)}
 
 
 def rebuilt(config: StrataConfig, state: Mapping[str, Tensor]) -> Strata:
-    """Returns the encoder with these tensors, in evaluation mode. Raises RuntimeError, naming what does not fit."""
+    """Returns the encoder with these tensors, in evaluation mode. Raises RuntimeError, naming those that do not fit."""
     with torch.device("meta"):
         strata = Strata(config)
     strata.load_state_dict({name: value.contiguous() for name, value in state.items()}, assign=True)
@@ -227,14 +235,14 @@ def rebuilt(config: StrataConfig, state: Mapping[str, Tensor]) -> Strata:
 
 
 def with_layers(config: StrataConfig, specs: Sequence[LayerSpec]) -> StrataConfig:
-    """Returns the config with these records of its layers."""
+    """Returns the config with `specs` as the records of its layers."""
     return replace(config, layers=tuple(specs))
 
 
-def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: OnRows, columns: OnRows) -> Strata:
-    """Returns the encoder with `rows` done to the rows of every `qkv`, and `columns` to the columns of every `out`.
+def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, columns: RowsChange) -> Strata:
+    """Returns the encoder with `rows` applied to the rows of every `qkv`, and `columns` to the columns of every `out`.
 
-    They must do the same in all layers that share a matrix.
+    `specs` describe the layers of the result. The functions must do the same in all layers that share a matrix.
     """
     state = state_of(strata)
     for block in plan_of(strata.config).blocks:
@@ -245,6 +253,7 @@ def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: OnRows, colum
     return rebuilt(with_layers(strata.config, specs), state)
 
 
-def _change(state: State, name: str, layer: int, change: OnRows) -> None:
-    if name in state:  # only the first of the layers that share a matrix has it, and not every matrix has a pair
+def _change(state: State, name: str, layer: int, change: RowsChange) -> None:
+    # Only the lowest of the layers that share a matrix has it, and not every matrix has a low-rank pair.
+    if name in state:
         state[name] = change(layer, state[name])

@@ -13,17 +13,20 @@ from model.calibration import grams, smooth
 from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
 from model.grid import attach_grids
-from model.packed import EncoderConfig, Inputs, Kept, PackedEncoder, Tensors
-from model.plan import names_from, plan_of
-from model.quantized import QuantizedEncoder, precisions_of
+from model.packed import EncoderConfig, Inputs, PackedEncoder, TensorCache, Tensors
+from model.plan import names_at_or_above, plan_of
+from model.quantized import QuantizedEncoder, stored_precisions
 from model.source import is_import_path
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from model.weights import encoder_tensors, in_scale_of, to_strata
+from model.weights import encoder_tensors, read_in_scale, to_strata
 
 
 class StrataFamily:
-    """The family `strata`. All that is no import path is of it, unless a family of another claims it."""
+    """The family `strata`. It claims every value of the setting `encoder` that is no import path.
+
+    `model.packed.EncoderFamily` documents its methods.
+    """
 
     name = FAMILY
 
@@ -40,7 +43,7 @@ class StrataFamily:
         return StrataConfig.from_json(text)
 
     def precisions(self, config: StrataConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
-        return precisions_of(schemes)
+        return stored_precisions(schemes)
 
     def pack(self, config: StrataConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         return QuantizedEncoder.from_tensors(config, tensors)
@@ -48,18 +51,20 @@ class StrataFamily:
     def stored(self, whole: Strata, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         return encoder_tensors(whole, first_layer=first_layer, grams=grams)
 
-    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
-        """Rounds all weights of `whole`, and sets its `in_scale`s. Raises NonFinite.
+    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+        """Returns the stored form of all weights, and sets `in_scale` and grids of `whole`. Raises NonFinite.
 
-        The blocks below `first_layer` are rounded for the inputs they see (GPTQ), the others as they are in training:
-        to the grids that they get here, with the multipliers of the smallest error. What has a grid is rounded to that.
+        The blocks below `first_layer` are rounded by GPTQ for their inputs on the calibration texts. The blocks from
+        `first_layer` on get grids, whose multipliers have the smallest squared error, and are rounded to them, as
+        training does. A matrix that has a grid already is rounded to that grid.
         """
         tensors = kept(lambda: _rounded(whole, inputs, first_layer))
+        # `tensors` may come from the cache, so the scales and grids are set from them and not by the calibration.
         for matrix in plan_of(whole.config).banks:
-            in_scale_K = in_scale_of(tensors, matrix)
+            in_scale_K = read_in_scale(tensors, matrix)
             if in_scale_K is not None:
                 whole.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)
-        attach_grids(whole, {name: tensors[name] for name in names_from(tensors, first_layer)})
+        attach_grids(whole, {name: tensors[name] for name in names_at_or_above(tensors, first_layer)})
         return tensors
 
     def restored(self, config: StrataConfig, tensors: Tensors) -> Strata:
@@ -70,14 +75,15 @@ STRATA: Final = StrataFamily()
 
 
 def built_in(config: EncoderConfig) -> StrataConfig:
-    """Returns the config of an encoder of the built-in family. Raises WrongConfig for another."""
+    """Returns the config as a `StrataConfig`. Raises WrongConfig for an encoder of another family."""
     if not isinstance(config, StrataConfig):
-        raise WrongConfig(f"this is for encoders of the built-in family, and not for {config.shown}")
+        raise WrongConfig(f"this is only for encoders of the built-in family, not for {config.shown}")
     return config
 
 
 def _rounded(strata: Strata, inputs: Inputs, first_layer: int) -> Tensors:
+    """Calibrates the encoder, and rounds it: by GPTQ below `first_layer`, to the nearest integers from it on."""
     smoothed = smooth(strata, grams(strata, inputs))
-    for name in names_from(smoothed, first_layer):
+    for name in names_at_or_above(smoothed, first_layer):
         del smoothed[name]
     return encoder_tensors(strata, grams=smoothed)

@@ -11,14 +11,14 @@ from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.published import read_published
 from model.source import encoder_folder
 
-# The library's own threads would have to be woken, and on a busy machine waited for, to save microseconds.
+# The library's threads save microseconds, but waking them and waiting for them on a busy machine takes longer.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 MAX_TOKENS = 256
-"""The length limit of a tokenizer that is made without one, in tokens."""
+"""The default limit on the length of a text, in tokens."""
 
 MIN_SPECIAL = 2
-"""The tokens around a text."""
+"""The special tokens that a tokenizer must put around a text: an opening and a closing one."""
 
 PROBE_TEXTS = (
     "how much money is left on my card",
@@ -26,16 +26,17 @@ PROBE_TEXTS = (
     "Das Paket ist noch nicht angekommen.",
     "?",
 )
-"""Texts on which every encoder is compared from its first version on, before any text of the stream was seen."""
+"""Texts on which versions of every encoder are compared before any text of the stream has arrived."""
 
 
 class TextTokenizer:
-    """Encodes texts. A text becomes at least an opening and a closing token, so even an empty text has an answer.
+    """Converts texts to token ids. A text becomes at least two tokens, so even an empty text can be classified.
 
-    `prefix` is put before each text. `digest` is the hex SHA-256 of tokenizer.json and the prefix, a part of the model
-    spec. Texts are truncated to `max_tokens`, prefix included. A tokenizer may be shared between threads. Raises
-    EncoderNotFound for what is no tokenizer, WrongConfig for one that puts no tokens around a text, and BadTokens if
-    `max_tokens` leaves no token of a text.
+    `prefix` is put before each text. Texts are truncated to `max_tokens` tokens, prefix included. `digest` is the hex
+    SHA-256 of tokenizer.json and the prefix; it is part of the model spec. Threads may share a tokenizer.
+
+    Raises EncoderNotFound if the bytes are no tokenizer, WrongConfig if it puts no tokens around a text, and BadTokens
+    if `max_tokens` leaves no room for a token of the text.
     """
 
     probe_texts = PROBE_TEXTS
@@ -50,7 +51,8 @@ class TextTokenizer:
         except ValueError as error:
             raise EncoderNotFound(f"tokenizer.json cannot be read: {error}") from error
         self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()  # `_truncate` does it
+        # `encode_many` truncates.
+        self._tokenizer.no_truncation()
         self._num_special = self._tokenizer.num_special_tokens_to_add(is_pair=False)
         if self._num_special < MIN_SPECIAL:
             raise WrongConfig(
@@ -70,10 +72,10 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, *, max_tokens: int | None = None) -> "TextTokenizer":
-        """Reads the tokenizer in `folder`, and its prefix. The default `max_tokens` is that of the publisher.
+        """Reads the tokenizer in `folder`, and the prefix of its encoder. None takes the `max_tokens` of the publisher.
 
-        Raises EncoderNotFound, or WrongConfig for more tokens than the encoder has positions, and for a tokenizer that
-        does not fit it.
+        Raises EncoderNotFound, or WrongConfig if `max_tokens` exceeds the positions of the encoder, or if the tokenizer
+        does not fit the encoder.
         """
         published = read_published(folder)
         config = published.config
@@ -95,18 +97,19 @@ class TextTokenizer:
 
     @property
     def kind(self) -> str:
-        """The name of its algorithm, for example `WordPiece`."""
+        """The name of the algorithm, for example `WordPiece`."""
         return type(self._tokenizer.model).__name__
 
     @property
     def vocab_size(self) -> int:
-        """The number of tokens, those around texts included."""
+        """The number of token ids, special tokens included."""
         return self._tokenizer.get_vocab_size()
 
     def encode_many(self, texts: Sequence[str], *, max_tokens: int | None = None) -> list[list[int]]:
         """Returns the token ids of each text, truncated to `max_tokens` (by default the tokenizer's own limit).
 
-        The last token of a truncated text is still the closing one.
+        A truncated text still ends with the closing token. Raises BadTokens if the limit leaves no room for a token of
+        the text.
         """
         limit = self.max_tokens if max_tokens is None else max_tokens
         if limit <= self._num_special:
@@ -116,7 +119,7 @@ class TextTokenizer:
         token_ids: list[list[int]] = []
         for encoding in encodings:
             ids: list[int] = encoding.ids
-            # The library's truncation is state of the tokenizer, and two callers may want different lengths.
+            # The library's truncation is part of the tokenizer's state, but two callers may want different limits.
             token_ids.append(ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]])
         return token_ids
 
@@ -129,5 +132,5 @@ class TextTokenizer:
 
 
 def _unicode(text: str) -> str:
-    """Replaces an unpaired surrogate, which JSON can express and UTF-8 cannot, by a question mark."""
+    """Replaces unpaired surrogates, which JSON can express but UTF-8 cannot, by question marks."""
     return text.encode("utf-8", "replace").decode()

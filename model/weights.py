@@ -1,14 +1,16 @@
 """Converts an encoder to stored weights, and back.
 
     Strata --encoder_tensors--> {name: QTensor} --to_strata--> Strata
-    a matrix, with bias and in_scale --part_with--> integers and scales alone | the vectors of its layer
-    both --matrix_of--> the matrix as the layer uses it
+    a matrix with bias and in_scale --split_vectors--> the matrix without them, and the vectors of its layer
+    the matrix, the vectors of a layer --read_matrix--> the matrix as that layer uses it
 
-Matrices and embeddings are INT8 with a scale for each row. The vectors of a layer (its norms, the biases of its
-matrices, and the scales of their inputs) are float32, in one tensor. So a matrix that several layers use is stored
-once, and a version that trained biases and norms alone ships no matrix. `in_scale` belongs to the integers: it is in
-the vectors of the lowest layer that uses them. Names are the module paths of `Strata`, so a version that trained the
-top block replaces five tensors and shares the others by digest.
+Matrices and embeddings are INT8 with a scale for each row. The vectors of a layer are one float32 tensor: its norms,
+the biases of its matrices, and the scales of their inputs. A matrix that several layers use is therefore stored once,
+and a version that trained only biases and norms ships no matrix. `in_scale` belongs to the integers of a matrix, so it
+is stored with the vectors of the lowest layer that uses the matrix. Names are the module paths of `Strata`. A version
+that trained the top block replaces five tensors and shares all others by digest.
+
+Shape suffixes: T tokens, D width, N outputs, K inputs.
 """
 
 import hashlib
@@ -35,7 +37,7 @@ MODULE_PATHS = {"embed.type": "embed.segment"}
 
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Returns every weight of the encoder, but for the vectors of its layers: name -> scheme and shape."""
+    """Returns the scheme and shape of every weight of the encoder by name, except for the vectors of its layers."""
     plan = plan_of(config)
     width = config.d_model
     names: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -56,43 +58,44 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
 def encoder_tensors(
     strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, QTensor]:
-    """Returns the stored form of all weights, or only of blocks `first_layer` and up. Raises NonFinite.
+    """Returns the stored form of all weights, or only of block `first_layer` and the blocks above it.
 
-    A matrix that has a grid (`model.grid`) is rounded to it. Another, whose Gram matrix is in `grams`
-    (`model.calibration`), by name, is rounded by GPTQ for such inputs.
+    A matrix that has a grid (`model.grid`) is rounded to that grid. A matrix without a grid is rounded by GPTQ if
+    `grams` has the Gram matrix [K, K] of its inputs under its name (`model.calibration`), and to the nearest integers
+    otherwise. Raises NonFinite.
     """
     tensors: dict[str, QTensor] = {}
     if first_layer is None:
         for name, (scheme, _) in encoder_names(strata.config).items():
             if layer_of(name) < 0:
-                tensors[name] = _stored(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), None)
+                tensors[name] = _quantize_module(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), None)
     for block in plan_of(strata.config).blocks[first_layer or 0 :]:
         tensors |= _block_tensors(strata, block, grams)
     return tensors
 
 
 def _block_tensors(strata: Strata, block: BlockPlan, grams: Mapping[str, Tensor]) -> dict[str, QTensor]:
-    """Returns what belongs to a layer: its vectors, its pairs, and the matrices that no layer below uses."""
+    """Returns the tensors of a layer: its vectors, its low-rank pairs, and the matrices that no lower layer uses."""
     tensors: dict[str, QTensor] = {}
     vectors: dict[str, Tensor] = {}
     for norm in (block.norm1, block.norm2):
-        vectors[norm.rsplit(".", 1)[-1]] = _norm_value(strata.get_submodule(norm))
+        vectors[norm.rsplit(".", 1)[-1]] = _stack_norm(strata.get_submodule(norm))
     for matrix in block.matrices:
         layer = linear_at(strata, matrix.path)
         if matrix.is_first:
-            stored = _stored(matrix.name, matrix.scheme, layer, grams.get(matrix.name))
-            tensors[matrix.name], own = part_with(matrix, stored)
-            vectors |= own
+            stored = _quantize_module(matrix.name, matrix.scheme, layer, grams.get(matrix.name))
+            tensors[matrix.name], matrix_vectors = split_vectors(matrix, stored)
+            vectors |= matrix_vectors
         else:
             vectors[f"{matrix.part}.bias"] = layer.bias
         for name in matrix.lora:
-            tensors[name], _ = part_with(matrix, _stored(name, W8C, linear_at(strata, name), None))
+            tensors[name], _ = split_vectors(matrix, _quantize_module(name, W8C, linear_at(strata, name), None))
     tensors[block.vectors] = vectors_tensor(block, vectors)
     return tensors
 
 
 def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
-    """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder in the config's shape."""
+    """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder in the shape of `config`."""
     for name, (scheme, shape) in encoder_names(config).items():
         check_weight(tensors, name, scheme, shape)
     for block in plan_of(config).blocks:
@@ -100,21 +103,23 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
-    """Returns the weight `name`; raises MissingWeight or WrongShape. INT4 alone may stand for any quantized scheme."""
+    """Returns the weight `name`. Raises MissingWeight, or WrongShape for another scheme or shape.
+
+    INT4 alone (`w4g64`) is accepted in place of any quantized scheme.
+    """
     if name not in tensors:
         raise MissingWeight(f"{name} is missing; expected {scheme} {list(shape)}")
     tensor = tensors[name]
-    may_stand = tensor.scheme == scheme or (tensor.scheme == W4G64 and scheme != FP32)
-    if not may_stand or tensor.shape != shape:
+    is_accepted = tensor.scheme == scheme or (tensor.scheme == W4G64 and scheme != FP32)
+    if not is_accepted or tensor.shape != shape:
         raise WrongShape(f"{name} is {tensor.scheme} {list(tensor.shape)}; expected {scheme} {list(shape)}")
     return tensor
 
 
 def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
-    """Returns the encoder in full precision with the dequantized values, in evaluation mode; it can be trained further.
+    """Returns the encoder in full precision with the dequantized values, in evaluation mode. It can be trained further.
 
-    What is INT4 alone keeps its grid, so it is stored as such again.
-    Raises MissingWeight or WrongShape.
+    A weight that is INT4 alone keeps its grid, so it is stored as INT4 again. Raises MissingWeight or WrongShape.
     """
     check_encoder(config, tensors)
     with torch.device("meta"):
@@ -127,14 +132,15 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
             module_state = _module_state(tensors[name], strata.get_submodule(path))
             state |= {f"{path}.{key}": value for key, value in module_state.items()}
     for matrix in plan.matrices:
-        module_state = _module_state(matrix_of(tensors, matrix), strata.get_submodule(matrix.path))
+        module_state = _module_state(read_matrix(tensors, matrix), strata.get_submodule(matrix.path))
+        # A layer that uses a lower layer's matrix owns only its bias.
         keys = module_state if matrix.is_first else ("bias",)
         state |= {f"{matrix.path}.{key}": module_state[key] for key in keys}
-        for name, stored in zip(matrix.lora, lora_of(tensors, matrix) or (), strict=True):
+        for name, stored in zip(matrix.lora, read_lora(tensors, matrix) or (), strict=True):
             state[f"{name}.weight"] = stored.dequantize()
     for block in plan.blocks:
         for norm in (block.norm1, block.norm2):
-            gain_D, bias_D = norm_of(tensors, norm).unbind(0)
+            gain_D, bias_D = read_norm(tensors, norm).unbind(0)
             state |= {f"{norm}.weight": gain_D.clone(), f"{norm}.bias": bias_D.clone()}
     strata.load_state_dict(state, assign=True)
     attach_grids(strata, {name: tensor for name, tensor in tensors.items() if tensor.scheme == W4G64})
@@ -142,7 +148,7 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
 
 
 def encoder_key(digests: Mapping[str, str]) -> str:
-    """Returns one hex digest over the encoder's weights (name -> digest), without the head's.
+    """Returns one hex SHA-256 over the digests of the encoder's weights. Weights of the head are skipped.
 
     Two versions with the same key can share one encoder object.
     """
@@ -151,15 +157,17 @@ def encoder_key(digests: Mapping[str, str]) -> str:
 
 
 def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithmetic: str) -> tuple[str, ...]:
-    """Returns names of what the embedding, the first block, and each further one give: of x_TD after 0, 1, ... blocks.
+    """Returns a name (a hex SHA-256) for x_TD after 0, 1, ... n_layers blocks: one more name than there are blocks.
 
-    Encoders with an equal name give equal rows there, bit for bit, whatever is above. `arithmetic` names what computes
-    them. () where a weight was not read from bytes, and so has no digest.
+    If two encoders have the same name at a depth, they compute the same x_TD there, bit for bit, even if their higher
+    blocks differ. `arithmetic` names the implementation that computes x_TD. Returns () if a weight has no digest,
+    because it was not read from bytes.
     """
-    own = encoder_names(config)
-    read = {name: tensor for name, tensor in tensors.items() if name in own or layer_of(name) >= 0}
+    encoder_weights = encoder_names(config)
+    read = {name: tensor for name, tensor in tensors.items() if name in encoder_weights or layer_of(name) >= 0}
     if not all(tensor.digest for tensor in read.values()):
         return ()
+    # The fields that do not change x_TD below the top get the same values for all encoders.
     embedding = replace(
         config,
         n_layers=1,
@@ -181,7 +189,10 @@ def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithm
 
 
 def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
-    """Returns the state dict of the module of one stored weight; no entry shares memory with another weight."""
+    """Returns the state dict of the module that one stored weight belongs to.
+
+    No entry shares memory with another weight.
+    """
     if tensor.scheme == FP32:
         gain_D, bias_D = tensor.dequantize().unbind(0)
         return {"weight": gain_D.clone(), "bias": bias_D.clone()}
@@ -194,14 +205,16 @@ def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def _norm_value(module: nn.Module) -> Tensor:
+def _stack_norm(module: nn.Module) -> Tensor:
+    """Returns the parameters of a LayerNorm as one tensor [2, D], gain over bias."""
     assert isinstance(module, nn.LayerNorm), f"a norm is a {type(module).__name__}"
     return torch.stack((module.weight, module.bias))
 
 
-def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -> QTensor:
+def _quantize_module(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -> QTensor:
+    """Returns the stored form of a norm, an embedding or a linear layer. Raises NonFinite."""
     if isinstance(module, nn.LayerNorm):
-        return plain(name, _norm_value(module))
+        return plain(name, _stack_norm(module))
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
     bias_N = module.bias if isinstance(module, nn.Linear) else None
     in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
@@ -214,50 +227,53 @@ def _stored(name: str, scheme: str, module: nn.Module, gram_KK: Tensor | None) -
 
 
 VECTOR_PARTS = ("bias", "in_scale")
-"""The parts that move from a matrix to the vectors."""
+"""The parts of a matrix that are stored with the vectors of its layer."""
 
 
-def part_with(matrix: MatrixPlan, stored: QTensor) -> tuple[QTensor, dict[str, Tensor]]:
-    """Returns the matrix without its vectors, and these by their names in the layer."""
+def split_vectors(matrix: MatrixPlan, stored: QTensor) -> tuple[QTensor, dict[str, Tensor]]:
+    """Returns the matrix without bias and in_scale, and these two by their names in the layer, such as `up.bias`."""
     kept = {name: part for name, part in stored.parts.items() if name not in VECTOR_PARTS}
     vectors = {f"{matrix.part}.{name}": stored.parts[name] for name in VECTOR_PARTS if name in stored.parts}
     return QTensor(stored.name, stored.scheme, kept), vectors
 
 
 def vectors_tensor(block: BlockPlan, parts: Mapping[str, Tensor]) -> QTensor:
-    """Returns the tensor of a layer's vectors. Raises NonFinite."""
+    """Returns a copy of a layer's vectors as one stored tensor, float32. Raises NonFinite."""
     owned = {name: part.detach().float().clone() for name, part in parts.items()}
     check_finite(block.vectors, owned)
     return QTensor(block.vectors, VECTORS, owned)
 
 
-def matrix_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> QTensor:
-    """Returns a matrix as its layer uses it: the shared integers, their in_scale, and the bias of the layer."""
+def read_matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> QTensor:
+    """Returns a matrix as its layer uses it: the integers and in_scale of the shared matrix, and the layer's bias."""
     stored = tensors[matrix.name]
     bias_N = _vectors(tensors, matrix.path)[f"{matrix.part}.bias"]
     return QTensor(stored.name, stored.scheme, {**stored.parts, "bias": bias_N, **_in_scale(tensors, matrix)})
 
 
-def lora_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> tuple[QTensor, QTensor] | None:
-    """Returns the low-rank pair of a matrix, if its layer has one; the first reads the inputs that the matrix reads."""
+def read_lora(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> tuple[QTensor, QTensor] | None:
+    """Returns the low-rank pair A [R, K], B [N, R] of a matrix, or None if its layer has none.
+
+    A reads the same scaled inputs as the matrix, so it gets the `in_scale` of the matrix.
+    """
     if not matrix.lora:
         return None
     first, second = (tensors[name] for name in matrix.lora)
     return QTensor(first.name, first.scheme, {**first.parts, **_in_scale(tensors, matrix)}), second
 
 
-def norm_of(tensors: Mapping[str, QTensor], name: str) -> Tensor:
-    """Returns a norm of a layer [2, D], gain over bias."""
+def read_norm(tensors: Mapping[str, QTensor], name: str) -> Tensor:
+    """Returns a norm of a layer by its module path: float32 [2, D], gain over bias."""
     return _vectors(tensors, name)[name.rsplit(".", 1)[-1]]
 
 
-def in_scale_of(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> Tensor | None:
-    """Returns the scales by which the inputs of a matrix are multiplied before they are rounded, if there are any."""
+def read_in_scale(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> Tensor | None:
+    """Returns the scales [K] by which the inputs of a matrix are multiplied before they are rounded, or None."""
     return _in_scale(tensors, matrix).get("in_scale")
 
 
 def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan, width: int) -> None:
-    """Raises MissingWeight or WrongShape unless the vectors of a layer are there, in the shapes of its plan."""
+    """Raises MissingWeight or WrongShape unless `tensors` has the vectors of a layer in the shapes of its plan."""
     shapes: dict[str, tuple[int, ...]] = {"norm1": (2, width), "norm2": (2, width)}
     shapes |= {f"{matrix.part}.bias": (matrix.rows,) for matrix in block.matrices}
     scales: dict[str, tuple[int, ...]]
@@ -281,10 +297,10 @@ def _in_scale(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> dict[str, T
     return {"in_scale": parts[name]} if name in parts else {}
 
 
-def vectors_of(name: str) -> str:
-    """Returns the name of the vectors of the layer to which `name` belongs."""
+def vectors_name(name: str) -> str:
+    """Returns the name of the vectors of the layer that `name` belongs to."""
     return f"layers.{layer_of(name)}.vectors"
 
 
 def _vectors(tensors: Mapping[str, QTensor], name: str) -> Mapping[str, Tensor]:
-    return tensors[vectors_of(name)].parts
+    return tensors[vectors_name(name)].parts

@@ -1,9 +1,9 @@
-"""The failures of the moment, by the step that fails: each is logged once, counted, and shown until the step succeeds.
+"""The present failures, by step: a failure is logged once, counted, and shown until the step succeeds.
 
-    with alarms.attempt("collect"): ...  -> fails -> counts, now() -> tried again by the loop -> succeeds -> gone
+    with alarms.attempt("collect"): ...  -> fails -> counts, active() -> the loop retries -> succeeds -> cleared
 
-No failure of Redis or Kafka ends a loop of the rollout: traffic goes on under the plan in force, and the failed step is
-tried again.
+No failure of Redis or Kafka ends a loop of the rollout: traffic goes on under the plan in force, and the loop retries
+the failed step.
 """
 
 from collections import Counter
@@ -19,31 +19,31 @@ log = structlog.get_logger("rollout")
 
 
 class Alarms:
-    """The alarms of one loop. One thread raises them; any thread may read `now` and `counts`."""
+    """The alarms of one loop. One thread raises them; any thread may read `active` and `counts`."""
 
     def __init__(self) -> None:
         self._raised: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
-    def now(self) -> tuple[str, ...]:
-        """Returns the raised alarms, in words."""
+    def active(self) -> tuple[str, ...]:
+        """Returns the alarms that are raised now, in words."""
         return tuple(f"{step}: {reason}" for step, reason in self._raised.copy().items())
 
     def raise_(self, step: str, reason: str) -> None:
-        """Raises the alarm of `step`. A reason is logged where its first word differs from that of the last reason."""
+        """Raises the alarm of `step`, and logs it unless the last reason has the same words before its first colon."""
         self.counts[f"failed_{step}"] += 1
         if self._raised.get(step, "").partition(":")[0] != reason.partition(":")[0]:
             log.warning("alarm", step=step, reason=reason)
         self._raised[step] = reason
 
     def clear(self, step: str) -> None:
-        """Clears the alarm of `step`, which has succeeded."""
+        """Clears the alarm of `step`, which succeeded."""
         if self._raised.pop(step, None) is not None:
             log.info("alarm_over", step=step)
 
     @contextmanager
     def attempt(self, step: str) -> Iterator[None]:
-        """Turns what a client library or the plan refuses into an alarm; the caller's loop tries again."""
+        """Raises the alarm of `step` on WireError and NotPossible, without raising them; the caller's loop retries."""
         try:
             yield
         except (WireError, NotPossible) as error:

@@ -1,11 +1,11 @@
-"""Versions compared by labels, so that no source of labels decides alone. State that adds up, and its record.
+"""Compares versions by labels so that no source of labels decides alone. The counts, and their stored records.
 
-    label --SourceGroups--> group --PairCount--> PairedComparison        is one better, worse, or not worse?
-                                  --PairWatch--> has the newer one turned bad?
-    label of an arm's own answer  --ArmCount---> ArmEvidence             the same of versions with another encoder
+    label --SourceGroups--> group --PairCount--> PairedComparison        is one version better, worse, or not worse?
+                                  --PairWatch--> has the newer version turned bad?
+    label of an arm's own answer  --ArmCount---> ArmEvidence             the same for versions with another encoder
 
-Each label of a pair is counted in the group of its source. What is decided must hold without any one group; if there is
-only one, it counts in full, as on a laptop.
+Each label of a pair is counted in the group of its source. A decision must hold without any one group. If there is only
+one group, as on a laptop, it counts in full.
 """
 
 from typing import Final, NamedTuple
@@ -28,28 +28,28 @@ from wire.rate_limits import MAX_NAME_CHARS
 from wire.records import Record
 
 NUM_GROUPS: Final = 32
-NUM_NAMED: Final = 16
-"""Sources with a group of their own: the first that label. Later ones share the other groups, by a hash of the name."""
+NUM_OWN_GROUPS: Final = 16
+"""Sources with a group of their own: the first that send labels. Later sources share the other groups, by name hash."""
 
 NUM_CLASS_GROUPS: Final = 16
-"""Groups of classes, by the hash of their names, on none of which a version may be worse."""
+"""Number of groups of classes, by name hash. A version may be worse on none of them."""
 
 MAX_WAITING: Final = 1_000
-"""Most seconds whose labels wait until their events are settled. Of more, the labels of the oldest wait as long
-as those of the next one."""
+"""Most seconds whose labels wait until their events are settled. Beyond it, the labels of the oldest second wait as
+long as the labels of the next one."""
 
 
 class SourceGroups:
-    """The group of each source, a number below NUM_GROUPS."""
+    """Maps each source to its group, a number below NUM_GROUPS."""
 
     def __init__(self, names: tuple[str, ...] = ()) -> None:
         self._names = {name: group for group, name in enumerate(names)}
 
-    def group_of(self, source: str) -> int:
+    def group(self, source: str) -> int:
         name = source[:MAX_NAME_CHARS]
-        if name not in self._names and len(self._names) < NUM_NAMED:
+        if name not in self._names and len(self._names) < NUM_OWN_GROUPS:
             self._names[name] = len(self._names)
-        shared = NUM_NAMED + mmh3.hash(name.encode(), signed=False) % (NUM_GROUPS - NUM_NAMED)
+        shared = NUM_OWN_GROUPS + mmh3.hash(name.encode(), signed=False) % (NUM_GROUPS - NUM_OWN_GROUPS)
         return self._names.get(name, shared)
 
     def export(self) -> tuple[str, ...]:
@@ -57,10 +57,10 @@ class SourceGroups:
 
 
 class Difference(NamedTuple):
-    """What a label says of two versions: `value` is 1 where only the newer one is right, -1 where only the older is.
+    """The outcome of a label for two versions: 1 if only the newer one is right, -1 if only the older one is, else 0.
 
-    `name` is the hash of the label, `group` that of its source, and `number` counts all labels. Its event was answered
-    at `answer_ms`.
+    `name` is the hash of the label, `group` the group of its source, and `number` its number among all labels. Its
+    event was answered at `answer_ms`.
     """
 
     value: int
@@ -71,11 +71,10 @@ class Difference(NamedTuple):
 
 
 class PairCountState(Record, frozen=True, kw_only=True):
-    """The labels of a pair by group of sources and by group of classes, those of settled events, and by second those
-    that wait for that.
+    """The labels of a pair of versions: by group of sources, by group of classes, and of settled events.
 
-    `since` is the number of the first label that may be in it. Events that were answered before `settled_ms` are
-    settled.
+    `waiting` has the labels whose events are not settled yet, by second. `since` is the number of the first label that
+    may be counted. Events that were answered before `settled_ms` are settled.
     """
 
     since: int = 0
@@ -103,8 +102,8 @@ class PairCount:
         return sum(self._groups.values(), NO_LABELS)
 
     def add(self, difference: Difference) -> None:
-        """Counts a label."""
-        tally = PairedTally.of([difference.value])
+        """Counts a label by its difference."""
+        tally = PairedTally.from_differences([difference.value])
         _add(self._groups, difference.group, tally)
         _add(self._classes, difference.name % NUM_CLASS_GROUPS, tally)
         _add(self._waiting, difference.answer_ms // 1_000, tally)
@@ -113,10 +112,10 @@ class PairCount:
             _add(self._waiting, min(self._waiting), oldest)
 
     def remove(self, difference: Difference) -> None:
-        """Takes out a label, if it came since the count began: another one takes its place."""
+        """Removes a corrected label, unless it came before the count began."""
         if difference.number < self._since:
             return
-        tally = PairedTally.of([difference.value])
+        tally = PairedTally.from_differences([difference.value])
         _subtract(self._groups, difference.group, tally)
         _subtract(self._classes, difference.name % NUM_CLASS_GROUPS, tally)
         second = difference.answer_ms // 1_000
@@ -128,7 +127,7 @@ class PairCount:
             self._settled -= tally
 
     def settle(self, before_ms: int) -> None:
-        """Counts the labels of events that were answered before then as settled."""
+        """Moves the labels of events that were answered before `before_ms` to the settled ones."""
         self._settled_ms = max(self._settled_ms, before_ms)
         for second in [second for second in self._waiting if (second + 1) * 1_000 <= before_ms]:
             self._settled += self._waiting.pop(second)
@@ -156,23 +155,23 @@ def _add(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> None:
 
 
 def _subtract(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> None:
-    """Subtracts from the tally at `key`. A group of sources without labels is none: no decision waits for it."""
+    """Subtracts from the tally at `key`. An empty group is removed, so that no decision waits for its labels."""
     _add(tallies, key, NO_LABELS - tally)
     if tallies[key] == NO_LABELS:
         del tallies[key]
 
 
 class PairWatchState(Record, frozen=True, kw_only=True):
-    """The logarithm of each bet's wealth: without each of the groups that have labels, and with all of them."""
+    """The logarithms of the bets' wealth: without each group that has labels (`without`), and with all (`every`)."""
 
     without: tuple[tuple[int, tuple[float, ...]], ...] = ()
     every: tuple[float, ...] = tuple(DETECTOR_START.tolist())
 
 
 class PairWatch:
-    """Notices that the newer version of a pair turned bad. Verbs: add, export.
+    """Detects that the newer version of a pair turned bad. Verbs: add, export.
 
-    Beside the e-detector on all labels there is one without each group of sources: all of them must raise the alarm.
+    It has one e-detector for all labels, and one that leaves out each group of sources. All must raise the alarm.
     """
 
     def __init__(self, state: PairWatchState | None = None) -> None:
@@ -181,9 +180,10 @@ class PairWatch:
         self._without: dict[int, Floats] = {group: np.array(wealth) for group, wealth in state.without}
 
     def add(self, difference: int, *, group: int) -> None:
-        """Takes in the next label, in the order in which they come: nearly that of their events."""
+        """Adds the next label. Labels are added as they come, which is nearly the order of their events."""
         if group not in self._without:
-            self._without[group] = self._every  # without this group, it is what all the others said so far
+            # The detector without this group has seen the labels of all groups so far.
+            self._without[group] = self._every
         for other, log_wealth in self._without.items():
             if other != group:
                 self._without[other] = advance_detector(log_wealth, difference)
@@ -191,7 +191,7 @@ class PairWatch:
 
     @property
     def log_e(self) -> float:
-        """The logarithm of the e-detector, without the group that matters most."""
+        """The logarithm of the e-detector without the group that matters most."""
         states = [*self._without.values()] if len(self._without) > 1 else [self._every]
         return float(log_e_change(np.stack(states)).min())
 
@@ -209,8 +209,8 @@ def _rounded(log_wealth: Floats) -> tuple[float, ...]:
 
 
 class ArmCountState(Record, frozen=True, kw_only=True):
-    """The labels of both arms. The first one of the others has the number `first`, and is of an answer at `since_ms`
-    (both 0: none came yet)."""
+    """The labels of both arms. The newer versions' first label has the number `first`, and its event was answered at
+    `since_ms` (both 0: there is none yet)."""
 
     evidence: ArmEvidence = ArmEvidence()
     since_ms: int = 0
@@ -218,10 +218,10 @@ class ArmCountState(Record, frozen=True, kw_only=True):
 
 
 class ArmCount:
-    """Counts for one stable version. Verbs: add, remove, export.
+    """Counts the labels of both arms under one stable version. Verbs: add, remove, export.
 
-    Labels of the stable arm count from the time on of the first label of the others. Each has a number, by which it is
-    known afterwards whether it was counted.
+    A label of the stable arm counts if its event was answered after the event of the newer versions' first label. By a
+    label's number it is known later whether the label was counted.
     """
 
     def __init__(self, state: ArmCountState | None = None) -> None:
@@ -231,7 +231,7 @@ class ArmCount:
         self._first = state.first
 
     def add(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
-        """Counts a label of an answer of a newer version, or of the stable one."""
+        """Counts a label of a newer version's answer, or of the stable version's."""
         if is_newer and not self._first:
             self._since_ms = answer_ms
             self._first = number
@@ -239,7 +239,7 @@ class ArmCount:
             self._count(ArmTally(1, int(is_right)), is_newer)
 
     def remove(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
-        """Takes out a label, if it was counted: another one takes its place."""
+        """Removes a corrected label, if it was counted."""
         if self._has(is_newer, answer_ms, number):
             self._count(ArmTally(-1, -int(is_right)), is_newer)
 

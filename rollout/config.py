@@ -1,4 +1,4 @@
-"""The settings of the rollout: the steps by which new weights get their traffic, and the evidence that is required."""
+"""The settings of the rollout: the steps by which a new version gets traffic, and the evidence that is required."""
 
 import json
 from dataclasses import dataclass
@@ -26,38 +26,40 @@ class RolloutConfig:
     __pydantic_config__ = SECTION
 
     ramp: Ramp = (0.01, 0.05, 0.25)
-    """Shares of the entities that the candidate answers, one after another; promotion is the last step. An entity that
-    has come to the candidate stays with it."""
+    """Shares of the entities that the candidate answers, step after step; the step after the last is its promotion. An
+    entity that the candidate has answered stays with the candidate."""
     ramp_answers: Annotated[int, Ge(1), Le(1_000_000), INTERNAL] = 30
-    """Answers that the candidate must have given at each step of the ramp before the next one."""
+    """Answers that the candidate must have given at each step of the ramp before the next step."""
     newest_share: Annotated[float, Ge(0), Le(0.5)] = 0.05
-    """Share of the entities that the newest version answers, whatever it is."""
+    """Share of the entities that the newest version answers, whichever version it is."""
     approval: Literal["automatic", "by_hand"] = "automatic"
-    """Whether a version that the evidence is for becomes stable at once, or only after `lifelong rollout approve`."""
+    """Whether a version becomes stable as soon as the evidence is for it, or only after `lifelong rollout approve`."""
     min_labels: Annotated[int, Ge(1), Le(1_000_000)] = 20
-    """Labels that each arm must have before a candidate with another encoder is decided on, whatever they say."""
+    """Labels that each arm must have before a decision about a candidate with another encoder."""
     margin: Annotated[float, Gt(0), Le(0.5)] = 0.05
-    """A candidate with another encoder than the stable version is promoted once it is shown not to be worse by this:
-    0.05 is five points of a hundred. One that is worse by half of it is as likely to be withdrawn; half the margin
-    takes four times as many labels."""
+    """Non-inferiority margin for a candidate whose encoder differs from the stable version's: it is promoted once it is
+    shown to be worse by less than this (0.05: five percentage points). A candidate that is worse by half the margin is
+    as likely to be promoted as to be withdrawn. Half the margin takes four times as many labels."""
     error: Annotated[float, Gt(0), Le(0.5)] = 0.01
-    """Upper bound of both error probabilities of a candidate with another encoder: that one worse by the margin is ever
-    promoted, and that one as good as the stable version is ever withdrawn."""
+    """Upper bound of both error probabilities for a candidate with another encoder: that it is promoted although it is
+    worse by the margin, and that it is withdrawn although it is as good as the stable version."""
     source_share: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Largest share of the counted labels that one source has, while it floods and others label, too. 1: all."""
+    """Largest share of the counted labels that one source may have if it floods while other sources label, too. 1: no
+    limit."""
     max_unlabelled: Annotated[int, Ge(1), Le(100_000_000), INTERNAL] = 50_000
-    """Answers that wait for a label without a receipt, thinned the more the older they are, and such labels that wait
-    for their answer."""
+    """Largest number of answers that wait for a label without a receipt, and of such labels that wait for their answer.
+    Waiting answers are thinned beyond it, older ones more."""
     lease_ms: Annotated[int, Ge(300), Le(600_000), INTERNAL] = 5_000
-    """Time after which a silent controller is replaced by a waiting one."""
+    """Time after which a waiting controller replaces one that does not renew its lease."""
     collect_interval_s: Annotated[float, Gt(0), Le(86_400), INTERNAL] = 30.0
-    """Interval between two collections of versions that nobody needs."""
+    """Interval between two collections of versions that are no longer needed."""
     keep_versions: Annotated[int, Ge(1), Le(100_000)] = 16
-    """Newest versions that are kept besides those of the plan."""
+    """Newest versions that are kept in addition to the versions of the plan."""
     keep_bytes: Annotated[int, Ge(1 << 20), Le(1 << 50)] = 256 << 20
-    """Bytes of all kept versions, at most a quarter of the server's memory; fewer versions are kept beyond it."""
+    """Largest size of all kept versions, and never more than a quarter of the server's memory; fewer versions are kept
+    if they would exceed it."""
     niceness: Annotated[int, Ge(0), Le(19), INTERNAL] = 10
-    """Niceness that is added to the thread that judges: on a shared processor, answers go before judging them."""
+    """Niceness added to the judge's thread, so that on a shared processor answers come before judging."""
 
     def __post_init__(self) -> None:
         rises = all(low < high for low, high in pairwise(self.ramp))

@@ -1,21 +1,25 @@
-"""The rollout controller: the newest arm follows the learner, and labels decide what becomes of candidates.
+"""The rollout controller: lets the newest arm follow the learner, and lets labels decide about candidates.
 
     notice of a version --> Controller --+
                                 ^        +--> RolloutPlan (compare and swap, in Redis)
                                 | RolloutState   |
     answers, labels ---------> Judge ----+
 
-The two loops run in threads of their own and meet in the plan: a loop that finds it changed reads it again. So a label
-never waits for a version or the other way round, and there is nothing to lock. One controller leads, under the lease
-`rollout`; others wait for the lease to run out.
+The two loops run in their own threads and share only the plan: a loop that finds the plan changed reads it again. So
+labels and versions never wait for each other, and there is no lock. One controller leads, under the lease `rollout`;
+the others wait until the lease expires.
 
-A version becomes stable at its notice if its manifest has the grounds: numbers by which `rollout.publication_rule`
-finds it as good as the reference, or better, and no objection of the judge, whose labels may say otherwise. Any other
-version is the newest arm's, and the next candidate if there is none.
+A version becomes stable as soon as its notice comes if both conditions hold:
 
-A failure is an alarm and is retried. A Redis that is unreachable or full takes neither the lease nor the evidence from
-the leading controller: its writes are compared with the plan in force, so going on is safe. Collection comes before the
-renewal of the lease, and any controller makes room on a server that is nearly full. It keeps what `retained` says.
+- by the numbers in its manifest, `rollout.publication_rule` finds it better than the reference, or not worse;
+- the judge has no objection, since its labels may disagree.
+
+Any other version goes to the newest arm, and becomes the candidate if there is none.
+
+A failure raises an alarm and is retried. If Redis is unreachable or full, the leading controller keeps its lease and
+its evidence: it writes a plan only by compare and swap, so it is safe to go on. The controller collects before it
+renews the lease, and a waiting controller, too, frees memory on a server that is nearly full. `retained` decides which
+versions stay.
 """
 
 import secrets
@@ -31,7 +35,7 @@ from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.plans import Grounds, PlanChange, add, change, follow_current, heal
+from rollout.plans import PlanChange, Rationale, add, change, follow_current, heal
 from rollout.publication_rule import decide, moves_reference
 from rollout.reports import with_bounds
 from wire.errors import StoreUnavailable
@@ -40,18 +44,19 @@ from wire.store import Contents, Lease, Store, Watch
 
 LEASE = "rollout"
 RETRY_S = 1.0
-"""Pause after a failure, before it is retried, and between two starts of a judge."""
+"""Pause before a failed step is retried, and between two starts of the judge."""
 
 MEMORY_SHARE = 4
-"""Kept versions take at most one in this many bytes of the server's memory."""
+"""Kept versions take at most 1 / MEMORY_SHARE of the server's memory."""
 
 log = structlog.get_logger("rollout")
 
 
 class Controller:
-    """Leads the rollout while it holds the lease. Verbs: run; and the steps of leading: follow_current, collect.
+    """Leads the rollout while it holds the lease.
 
-    `open_judge` starts a judge, which goes on from the tallies in the store.
+    Verbs: run; and the steps of a leader: follow_current, collect. `open_judge` starts a judge that continues from the
+    tallies in the store.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class Controller:
         self._alarms = Alarms()
 
     def run(self, stop: threading.Event) -> None:
-        """Leads whenever no other controller does, until `stop`.
+        """Leads whenever no other controller leads, until `stop` is set.
 
         consumes: the lease `rollout`
         produces: one leadership at a time
@@ -87,14 +92,14 @@ class Controller:
             stop.wait(RETRY_S)
 
     def _stand_by(self, watch: Watch, stop: threading.Event) -> None:
-        """Waits for the lease, and makes room on the server meanwhile.
+        """Waits for the lease, and frees memory on the server meanwhile.
 
         consumes: the lease `rollout`
         produces: a leadership
         waits for: a notice of the store, at most a third of the lease
         unblocked by: `stop`, seen within the same time
 
-        Raises UnsafePolicy where the server may evict blobs that a plan would name.
+        Raises UnsafePolicy if the server may evict blobs that a plan names.
         """
         self._store.check_policy()
         while not stop.is_set():
@@ -108,7 +113,7 @@ class Controller:
                 self._lead(lease, watch, stop=stop)
 
     def _lead(self, lease: Lease, watch: Watch, *, stop: threading.Event) -> None:
-        """Holds the lease, with a judge at work beside it.
+        """Holds the lease and runs a judge.
 
         consumes: notices of published versions
         produces: RolloutPlan (the first version, a candidate, a repaired plan)
@@ -120,6 +125,7 @@ class Controller:
         judge = self._new_judge()
         try:
             while not stop.is_set():
+                # Collection comes before the renewal, which fails on a full server.
                 if self._is_collection_due():
                     with self._alarms.attempt("collect"):
                         self.collect()
@@ -128,7 +134,7 @@ class Controller:
                 if judge.is_alive():
                     self._alarms.clear("judge_thread")
                 elif time.monotonic() > self._judge_started_s + RETRY_S:
-                    self._alarms.raise_("judge_thread", "ended by itself, and is started again")
+                    self._alarms.raise_("judge_thread", "the judge's thread ended, and is started again")
                     judge = self._new_judge()
                 with self._alarms.attempt("follow"):
                     self.follow_current(judge.state.objection)
@@ -140,18 +146,18 @@ class Controller:
         self._store.leases.release(lease)
 
     def follow_current(self, objection: str = "") -> None:
-        """Lets the plan follow the current version, or repairs one that names versions that are not stored.
+        """Lets the plan follow the current version, or repairs a plan that names versions that are not stored.
 
-        `objection` says why the version may not become stable at once ("" where it may).
+        `objection` is the reason why the version may not become stable at once ("": it may).
         """
         plan = change(self._store.plans, partial(self._next_change, objection=objection))
         if plan is not None:
             log.info("following", revision=plan.revision, stable=plan.stable, newest=plan.newest, why=plan.reason)
 
     def collect(self) -> int:
-        """Removes versions and blobs that neither the plan nor the learner need; returns how many things.
+        """Removes the versions and blobs that neither the plan nor the learner needs; returns how many it removed.
 
-        Collection needs no lease: whoever collects next decides anew.
+        Collection needs no lease: each collection decides from the present plan.
         """
         plan = self._store.plans.read()
         current = self._store.versions.current()
@@ -159,7 +165,7 @@ class Controller:
             return 0
         limit = self._store.max_memory()
         budget = min(self._config.keep_bytes, limit // MEMORY_SHARE) if limit else self._config.keep_bytes
-        keep = retained(
+        keep = versions_to_keep(
             self._store.versions.contents(),
             needed={*plan.needed, current},
             current=current,
@@ -176,7 +182,7 @@ class Controller:
         return self._open_judge()
 
     def _still_leads(self, lease: Lease) -> bool:
-        """Returns False where another controller leads. An unreachable server has given the lease to nobody else."""
+        """Returns False if another controller leads. An unreachable server has given the lease to nobody else."""
         try:
             is_ours = self._store.leases.renew(lease)
         except StoreUnavailable as error:
@@ -192,22 +198,23 @@ class Controller:
             healed = heal(plan, stored=self._store.versions.stored(), current=current, now_ms=now_ms)
             if healed is not None:
                 return healed
-        if plan is not None and not objection and self._may_be_added(plan, current):
+        if plan is not None and not objection and self._may_become_stable(plan, current):
             changes = self._store.versions.manifest(current).name_changes
             ruling = decide(changes)
             if changes.reference == plan.reference and ruling.rule:
                 moves = moves_reference(changes)
-                return add(plan, current, Grounds.of(ruling), moves_reference=moves, now_ms=now_ms)
+                return add(plan, current, Rationale.from_ruling(ruling), moves_reference=moves, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 
-    def _may_be_added(self, plan: RolloutPlan, version: int) -> bool:
-        """Whether `version` may become stable at once, if its manifest has the grounds.
+    def _may_become_stable(self, plan: RolloutPlan, version: int) -> bool:
+        """Whether `version` may become stable at once, if the numbers in its manifest allow it.
 
-        While an imported candidate is judged it may not: it is no newer form of that, which would be forgotten.
+        It may not while an imported candidate is judged: `version` does not descend from that candidate, whose trial
+        would end.
         """
-        is_held = plan.pinned or plan.paused or self._config.approval == "by_hand"
-        is_held = is_held or (plan.candidate > 0 and self._store.versions.is_imported(plan.candidate))
-        return not is_held and plan.reference > 0 and version > plan.stable and version not in plan.versions
+        is_blocked = plan.pinned or plan.paused or self._config.approval == "by_hand"
+        is_blocked = is_blocked or (plan.candidate > 0 and self._store.versions.is_imported(plan.candidate))
+        return not is_blocked and plan.reference > 0 and version > plan.stable and version not in plan.versions
 
     def _report(self, state: RolloutState, judge_alarms: Alarms) -> None:
         label_to_live_counts, label_to_live_sum_ms = state.label_to_live
@@ -223,7 +230,7 @@ class Controller:
                 label_to_live_sum_ms=label_to_live_sum_ms,
                 swap_skews_ms=state.swap_skews_ms,
                 counts={**state.counts, **self._alarms.counts, **judge_alarms.counts},
-                alarms=(*self._alarms.now(), *judge_alarms.now()),
+                alarms=(*self._alarms.active(), *judge_alarms.active()),
             )
         )
 
@@ -234,16 +241,19 @@ class Controller:
         return True
 
 
-def retained(
+def versions_to_keep(
     stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
 ) -> set[int]:
-    """Returns the versions to keep from collection. Pure. `current` is the version that the learner goes on from.
+    """Returns the versions that collection keeps. Pure. `current` is the version from which the learner continues.
 
-    The `needed` ones (of the plan, for a rollback, the reference, the learner's) are always kept, and besides these the
-    newest few of those that the learner has not been rolled back from. Only versions of the plan can be promoted by
-    labels, however late they come. There are fewer of the newest if all would not fit into `budget_bytes`, shared blobs
-    counted once. A version from before an erasure was trained on data that is to be forgotten, and only the plan keeps
-    it.
+    It keeps
+
+    - the `needed` versions: those of the plan, of a rollback, the reference, and the learner's;
+    - the newest `num_newest` other versions, without versions from which the learner was rolled back. There are fewer
+      of them if not all fit into `budget_bytes`, shared blobs counted once. Labels do not need them: labels, however
+      late, promote versions of the plan only.
+
+    A version from before an erasure was trained on erased data, so it is kept only if it is needed.
     """
     erased = max((version.erased for version in stored.values()), default=0)
     clean = sorted(number for number, version in stored.items() if version.erased == erased and number <= current)

@@ -1,8 +1,8 @@
-"""Judges labels, and carries out what follows for the versions of the plan.
+"""Judges labels, and carries out the steps of the plan that follow from them.
 
     Answer, Feedback --refusal--> LabelJoin --JudgedLabel--> Tallies --due_step--> a step of the plan --> the store
 
-There is no thread and no topic here: `rollout/judge.py` reads the records, and calls.
+This file has no thread and reads no topic: `rollout/judge.py` reads the records and calls the decider.
 """
 
 import secrets
@@ -17,12 +17,12 @@ from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
 from rollout.due_step import DecisionInputs, Step, due_step, objection
 from rollout.judged_events import MAX_EVENTS, JudgedEvent, JudgedEvents, JudgedLabel
-from rollout.label_join import LabelJoin, source_limits
+from rollout.label_join import LabelJoin, make_source_quota
 from rollout.paired_rule import OPERATIONAL_THRESHOLD
 from rollout.plans import PlanChange, change
 from rollout.reports import ArmAccuracies, ArmCounts, LabelToLive, SwapSkews
 from rollout.statistics import log_e_mismatch
-from rollout.tallies import Frame, Tallies, TalliesState
+from rollout.tallies import PlanKey, Tallies, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.events import with_key
@@ -35,10 +35,11 @@ log = structlog.get_logger("rollout")
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The judge's state so far; `evidence` is in words, `waits_for` says what a decision waits for ("" for nothing).
+    """The judge's present state, for the report of the controller.
 
-    `objection` says why no version may become stable at its publication ("" where nothing stands against it).
-    `label_to_live` are the totals of LabelToLive.
+    `evidence` is in words. `waits_for` says what the next decision waits for ("": nothing). `objection` says why no
+    version may become stable at its publication ("": there is no objection). `label_to_live` has the totals of
+    LabelToLive.
     """
 
     evidence: str = ""
@@ -52,12 +53,12 @@ class RolloutState:
 
 
 class Decider:
-    """Owns the tallies, and the alarms of judging by them. Verbs: restore, follow_plan, follow_health, add,
-    decide, state, save.
+    """Owns the tallies, and the alarms of judging.
 
-    `trust` has the learner's settings: labels that the learner would hold for their source do not count here either.
-    `refusal` returns why a label is not believed, "" where it is. `is_audited` says of the id of an event
-    whether its label is asked for. `labels` are the settings of the set of labels, by which labels are compared.
+    Verbs: restore, follow_plan, follow_health, add, decide, state, save. `trust` has the learner's settings: labels
+    that the learner would hold back because of their source do not count here either. `refusal` returns the reason why
+    a label is not believed ("": it is believed). `is_audited` says whether the label of an event, given by its id, was
+    asked for. `labels` are the settings of the label set, by which labels are compared.
     """
 
     def __init__(
@@ -78,8 +79,8 @@ class Decider:
         self._now_ms = now_ms
         self._is_audited = is_audited
         self._labels = LabelSet(labels or LabelConfig())
-        self._excess = source_limits(trust, share=config.source_share)
-        self._join = self._joined(TalliesState(seed=secrets.randbits(32)))
+        self._over_quota = make_source_quota(trust, share=config.source_share)
+        self._join = self._make_join(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None
         self._health: Mapping[int, VersionHealth] = {}
@@ -89,14 +90,16 @@ class Decider:
         self._skews = SwapSkews()
 
     def restore(self) -> tuple[dict[str, int], dict[str, LogMark]]:
-        """Goes on from the tallies that are in the store; returns the offsets from which to read ({}: the ends), and
-        the marks there. Tallies of other versions than those of the plan are dropped.
+        """Continues from the tallies in the store. Returns the offsets from which to read, and the logs' marks there.
+
+        Without tallies both are empty, and the judge reads from the ends of the logs. Tallies about versions that the
+        plan does not have are dropped.
         """
         plans = self._store.plans
         try:
             state = plans.read_evidence(TalliesState)
             if state is not None:
-                self._join = self._joined(state, plans.read_judged(JudgedEvent))
+                self._join = self._make_join(state, plans.read_judged(JudgedEvent))
         except (BadSignature, UnknownFormat) as error:
             self.alarms.counts["evidence_unreadable"] += 1
             log.warning("evidence_unreadable", reason=str(error))
@@ -104,46 +107,47 @@ class Decider:
             state = None
         self._tallies = Tallies(state)
         self.follow_plan()
-        self._follow_labels()
+        self._follow_label_set()
         return (dict(state.offsets), dict(state.marks)) if state else ({}, {})
 
-    def _joined(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
-        """Returns a join that goes on from the tallies, and knows these events to be judged."""
-        num_known = 3 * self._config.max_unlabelled  # an event has three aliases or more
+    def _make_join(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
+        """Returns a join that continues from the tallies, and takes these events as judged."""
+        # An event has three aliases or more.
+        num_known = 3 * self._config.max_unlabelled
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        join = LabelJoin(self._config.max_unlabelled, judged, self._excess, self._is_audited)
+        join = LabelJoin(self._config.max_unlabelled, judged, self._over_quota, self._is_audited)
         join.follow(self._labels)
         return join
 
     def follow_plan(self) -> None:
-        """Goes over to the versions of the plan in force. It is called once for each batch of records, before them."""
+        """Reads the plan in force, and follows its versions. To be called before each batch of records."""
         self._plan = self._store.plans.read()
         if self._plan is not None:
             self._tallies.follow(self._plan)
 
     def follow_health(self) -> None:
-        """Reads what the replicas report of their versions. A replica that starts again begins to count anew."""
+        """Reads the health that replicas report for each version. A restarted replica counts from 0."""
         reports = self._store.reports.replicas()
-        self._health = health_of(reports)
+        self._health = sum_health(reports)
         self._skews.add(reports)
-        self._follow_labels()
+        self._follow_label_set()
 
-    def _follow_labels(self) -> None:
-        """Follows what operators did to the set of labels: labels and verdicts are compared by the names of now."""
+    def _follow_label_set(self) -> None:
+        """Applies the operators' changes of the label set: labels and predictions are compared by the present names."""
         commands = self._store.labels.requested(self._labels.number)
         if commands:
             self._labels = self._labels.after_all(commands)
             self._join.follow(self._labels)
 
     def save(self, offsets: Mapping[str, int], marks: LogMarks) -> None:
-        """Writes the tallies, the offsets below which every record is in them, and the events that were judged."""
+        """Saves the tallies, the offsets up to which they contain every record, and the judged events."""
         judged = self._join.judged
         tallies = self._tallies.export(dict(offsets), marks, seed=judged.seed)
         self._store.plans.write_evidence(tallies, judged.unsaved, max_judged=MAX_EVENTS)
         judged.mark_saved()
 
     def add(self, record: Answer | Feedback) -> bool:
-        """Adds the record to what is known; returns whether a label was judged."""
+        """Adds the record to the evidence; returns whether a label was judged."""
         if isinstance(record, Answer):
             self._tallies.add_answer(record)
             label = self._join.add_answer(record)
@@ -162,9 +166,9 @@ class Decider:
         return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.said)))
 
     def decide(self) -> bool:
-        """Carries out what is known now about the plan that is followed; returns whether it was changed.
+        """Carries out the step of the plan that is due; returns whether the plan changed.
 
-        Raises WireError and NotPossible, and may be called again then.
+        Raises WireError and NotPossible. It may be called again then.
         """
         plan = self._plan
         if plan is None or plan.pinned:
@@ -184,7 +188,7 @@ class Decider:
         )
         if step is None:
             return False
-        after = change(self._store.plans, partial(_if_same, judged=plan, step=step))
+        after = change(self._store.plans, partial(_step_if_unchanged, judged=plan, step=step))
         if after is None:
             return False
         self._plan = after
@@ -199,34 +203,34 @@ class Decider:
             waits_for=self._waits_for,
             objection=objection(tallies),
             counts=dict(self._join.counts),
-            label_rates=tallies.exposure.label_rates(),
+            label_rates=tallies.arm_traffic.label_rates(),
             label_to_live=self.label_to_live.totals(),
             swap_skews_ms=self._skews.recent(),
             arm_counts=self._arm_accuracies.counts(),
         )
 
     def _compare_label_rates(self, plan: RolloutPlan) -> None:
-        """Raises an alarm where labels come for other shares of the arms' keys than the plan gives them."""
+        """Raises an alarm if the arms' shares of the labelled keys differ from their shares of the traffic."""
         candidate_share = self._tallies.frame.share
         if not candidate_share:
             return
-        exposure = self._tallies.exposure
-        labelled = exposure.labelled(stable_share=plan.arms[0].share, candidate_share=candidate_share)
+        arm_traffic = self._tallies.arm_traffic
+        labelled = arm_traffic.labelled_split(stable_share=plan.arms[0].share, candidate_share=candidate_share)
         if log_e_mismatch(labelled.keys, labelled.shares) < OPERATIONAL_THRESHOLD:
             self.alarms.clear("label_rates")
             return
         stable, candidate = labelled.keys
-        found = f"{candidate} of the candidate's entities, {stable} of the stable version's"
-        self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answers: {found}")
+        found = f"{candidate} of the candidate's entities have labels, and {stable} of the stable version's"
+        self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answered: {found}")
 
     def _has_other_encoder(self, version: int, reference: int) -> bool:
-        """Whether versions with the encoder of `version` cannot be compared with the reference. Raises NotFound."""
+        """Whether the two versions' encoders differ, so that they cannot be compared by pairs. Raises NotFound."""
         manifest = self._store.versions.manifest
         return bool(reference) and manifest(version).encoder_digests != manifest(reference).encoder_digests
 
 
-def health_of(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
-    """Returns the sums over all replicas, by version."""
+def sum_health(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
+    """Returns the health of each version, summed over all replicas."""
     sums: dict[int, VersionHealth] = {}
     for each in chain.from_iterable(report.health for report in reports):
         before = sums.get(each.version, VersionHealth(version=each.version))
@@ -240,9 +244,9 @@ def health_of(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
     return sums
 
 
-def _if_same(in_force: RolloutPlan | None, *, judged: RolloutPlan, step: Step) -> PlanChange | None:
-    """Returns the step from the plan in force; None where an operator or rule A has changed what was judged."""
-    if in_force is None or in_force.pinned or Frame.of(in_force) != Frame.of(judged):
+def _step_if_unchanged(in_force: RolloutPlan | None, *, judged: RolloutPlan, step: Step) -> PlanChange | None:
+    """Returns the step from the plan in force, or None if an operator or rule A has changed what was judged."""
+    if in_force is None or in_force.pinned or PlanKey.of(in_force) != PlanKey.of(judged):
         return None
     if (in_force.paused, in_force.approved) != (judged.paused, judged.approved):
         return None

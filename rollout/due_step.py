@@ -1,11 +1,19 @@
-"""Which step of the plan is due, by all that labels and answers say. Pure.
+"""Decides which step of the plan is due, from all labels and answers so far. Pure.
 
     plan, Tallies --due_step--> a step of the plan, or what the decision waits for
 
-It asks, in this order: did the stable version turn bad; have newer versions overtaken the candidate; is the candidate
-to be withdrawn or promoted; are the newest versions better than the stable one; may the reference move; is the next
-step of the ramp due? A candidate that was overtaken is not withdrawn, since that would set back the learner, too.
-Versions that share the stable one's encoder are decided on by paired evidence, others by the answers of their own arms.
+It asks these questions, and takes the first step that an answer calls for:
+
+1. Did the stable version turn bad?
+2. Have newer versions overtaken the candidate? An overtaken candidate is replaced, not withdrawn: a withdrawal would
+   set back the learner, too.
+3. Is the candidate to be withdrawn or promoted?
+4. Are the newest versions better than the stable one?
+5. May the reference move?
+6. Is the next step of the ramp due?
+
+Versions with the stable version's encoder are compared with it on the same events. Versions with another encoder are
+compared by the answers of their own arms.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,21 +24,22 @@ from typing import Final, NamedTuple, TypeAlias
 from rollout import paired_rule, plans, unpaired_rule
 from rollout.config import RolloutConfig
 from rollout.paired_rule import NO_HEALTH
-from rollout.plans import UNPAIRED, Grounds, PlanChange
+from rollout.plans import UNPAIRED, PlanChange, Rationale
 from rollout.tallies import Tallies
 from wire.records import RolloutPlan, VersionHealth
 
 Step: TypeAlias = Callable[[RolloutPlan], PlanChange]
 
 TURNED_BAD: Final = "change"
-"""The rule that a stable version has turned bad, by its name in the decisions that are stored."""
+"""The rule "a stable version has turned bad", as stored decisions name it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionInputs:
-    """All that a decision rests on. `health` has what all replicas report of a version, by its number.
+    """All inputs of a decision. `health` has each version's health, summed over all replicas.
 
-    `has_other_encoder` compares two versions by their numbers; `is_imported` says whether one is of another service.
+    `has_other_encoder` says whether two versions, given by number, have different encoders. `is_imported` says whether
+    a version was imported from another service.
     """
 
     plan: RolloutPlan
@@ -43,14 +52,14 @@ class DecisionInputs:
 
 
 class DueStep(NamedTuple):
-    """The step that is due (None: none is), and what the decision about the candidate waits for ("" for nothing)."""
+    """The step that is due (None: no step), and what the decision about the candidate waits for ("": nothing)."""
 
     step: Step | None
     waits_for: str = ""
 
 
 def due_step(inputs: DecisionInputs) -> DueStep:
-    """Returns the step that is due now."""
+    """Returns the step that is due now, or what the decision waits for."""
     first = _return_step(inputs) or _overtaking_step(inputs)
     if first is not None:
         return DueStep(first)
@@ -61,21 +70,21 @@ def due_step(inputs: DecisionInputs) -> DueStep:
 
 
 def objection(tallies: Tallies) -> str:
-    """Returns why no version may become stable at its publication, "" where nothing stands against it."""
+    """Returns the reason why no version may become stable at its publication, "" if there is none."""
     newest = tallies.newest.stable
     chain = tallies.chain.comparison()
     if paired_rule.shown_below(newest, 0.0) >= paired_rule.THRESHOLD:
         return f"the newest versions are worse than the stable one, {newest.labels}"
-    if paired_rule.shown_below(chain, 0.0) >= paired_rule.DOUBT:
+    if paired_rule.shown_below(chain, 0.0) >= paired_rule.DOUBT_THRESHOLD:
         return f"the stable versions are worse than the reference, {chain.labels}"
     return ""
 
 
 def _return_step(inputs: DecisionInputs) -> Step | None:
-    """Withdraws the stable version where it turned bad: the one before, or the reference, answers again."""
+    """Withdraws the stable version if it turned bad: the stable version before it, or the reference, answers again."""
     plan = inputs.plan
     tallies = inputs.tallies
-    # By less than the margin the learner would set aside what it has learnt since, which is worth more.
+    # A return makes the learner drop what it has learnt since. A loss within the margin is not worth that.
     worse = paired_rule.shown_below(tallies.chain.comparison(), -paired_rule.MARGIN)
     if plan.previous and tallies.stable_watch.is_alarm:
         version = plan.previous
@@ -83,12 +92,12 @@ def _return_step(inputs: DecisionInputs) -> Step | None:
         numbers = {"turned_bad": tallies.stable_watch.log_e}
     elif plan.reference and (tallies.chain_watch.is_alarm or worse >= paired_rule.THRESHOLD):
         version = plan.reference
-        reason = f"the stable versions are worse than the reference {version}: {tallies.chain.labels}"
+        reason = f"the stable versions are worse than the reference, version {version}: {tallies.chain.labels}"
         numbers = {"turned_bad": tallies.chain_watch.log_e, "worse_than_reference": worse}
     else:
         return None
-    grounds = Grounds(TURNED_BAD, reason, numbers)
-    return partial(plans.return_to, version=version, grounds=grounds, now_ms=inputs.now_ms)
+    rationale = Rationale(TURNED_BAD, reason, numbers)
+    return partial(plans.return_to, version=version, rationale=rationale, now_ms=inputs.now_ms)
 
 
 def _candidate_step(inputs: DecisionInputs) -> DueStep:
@@ -97,25 +106,25 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
     if not plan.candidate:
         return DueStep(None)
     evidence = replace(
-        inputs.tallies.evidence(stable_share=plan.arms[0].share, is_exposed=_is_exposed(inputs)),
+        inputs.tallies.evidence(stable_share=plan.arms[0].share, is_ramp_over=_is_ramp_over(inputs)),
         health=inputs.health.get(plan.candidate, NO_HEALTH),
     )
     ruling = paired_rule.decide(evidence)
-    grounds = Grounds.of(ruling)
+    rationale = Rationale.from_ruling(ruling)
     if ruling.action == "withdraw":
         is_imported = inputs.is_imported(plan.candidate)
-        step = partial(plans.withdraw, version=plan.candidate, grounds=grounds, is_imported=is_imported)
+        step = partial(plans.withdraw, version=plan.candidate, rationale=rationale, is_imported=is_imported)
         return DueStep(partial(step, now_ms=inputs.now_ms))
     if ruling.action == "hold":
         return DueStep(None, ruling.reason)
-    if held := _why_held(inputs, plan.candidate, grounds):
-        return DueStep(None, held)
+    if hold_reason := _hold_reason(inputs, plan.candidate, rationale):
+        return DueStep(None, hold_reason)
     is_better = paired_rule.is_next_reference(evidence.reference)
     moves_reference = is_better or inputs.has_other_encoder(plan.candidate, plan.reference)
     return DueStep(
         partial(
             plans.promote,
-            grounds=grounds,
+            rationale=rationale,
             config=inputs.config,
             moves_reference=moves_reference,
             now_ms=inputs.now_ms,
@@ -124,10 +133,11 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
 
 
 def _newest_step(inputs: DecisionInputs) -> DueStep:
-    """Makes the newest version stable where the newest ones are better than the stable one (rule B), or have another
-    encoder and are not worse; withdraws those of another encoder that are worse, and those that fail or are slow.
+    """Makes the newest version stable, or withdraws it.
 
-    By hand it is the approved version instead.
+    - It is withdrawn if its answers fail or are slow, or if it has another encoder and is worse.
+    - It becomes stable if the newest versions are better than the stable one (rule B), or have another encoder and are
+      not worse. If versions are approved by hand, the approved version becomes stable instead.
     """
     plan = inputs.plan
     is_by_hand = inputs.config.approval == "by_hand"
@@ -135,44 +145,44 @@ def _newest_step(inputs: DecisionInputs) -> DueStep:
     evidence = replace(inputs.tallies.newest, health=inputs.health.get(plan.newest, NO_HEALTH))
     ruling = paired_rule.decide(evidence)
     if plan.newest and ruling.numbers.is_unhealthy:
-        grounds = Grounds.of(ruling)
-        return DueStep(partial(plans.withdraw, version=plan.newest, grounds=grounds, now_ms=inputs.now_ms))
+        rationale = Rationale.from_ruling(ruling)
+        return DueStep(partial(plans.withdraw, version=plan.newest, rationale=rationale, now_ms=inputs.now_ms))
     arms = unpaired_rule.decide(inputs.tallies.arms, inputs.config)
     if arms.action != "hold":
-        grounds = Grounds(UNPAIRED, arms.reason, arms.numbers)
+        rationale = Rationale(UNPAIRED, arms.reason, arms.numbers)
         if arms.action == "withdraw":
-            return DueStep(partial(plans.withdraw, version=plan.newest, grounds=grounds, now_ms=inputs.now_ms))
+            return DueStep(partial(plans.withdraw, version=plan.newest, rationale=rationale, now_ms=inputs.now_ms))
     else:
-        grounds = Grounds.of(ruling)
+        rationale = Rationale.from_ruling(ruling)
         if ruling.action != "promote" or is_by_hand:
             return DueStep(None)
     if version <= plan.stable:
         return DueStep(None)
-    if held := _why_held(inputs, version, grounds):
-        return DueStep(None, held)
+    if hold_reason := _hold_reason(inputs, version, rationale):
+        return DueStep(None, hold_reason)
     is_better = plan.reference == plan.stable and paired_rule.is_next_reference(evidence.stable)
     moves_reference = is_better or inputs.has_other_encoder(version, plan.reference)
     return DueStep(
-        partial(plans.add, version=version, grounds=grounds, moves_reference=moves_reference, now_ms=inputs.now_ms)
+        partial(plans.add, version=version, rationale=rationale, moves_reference=moves_reference, now_ms=inputs.now_ms)
     )
 
 
-def _why_held(inputs: DecisionInputs, version: int, grounds: Grounds) -> str:
-    """Returns why `version` may not become stable, though the evidence is for it; "" where it may."""
+def _hold_reason(inputs: DecisionInputs, version: int, rationale: Rationale) -> str:
+    """Returns the reason why `version` may not become stable although the evidence is for it, "" if it may."""
     if inputs.plan.paused:
-        return f"paused: {grounds.reason}"
+        return f"paused: {rationale.reason}"
     if inputs.config.approval == "by_hand" and inputs.plan.approved != version:
-        return f"waits for `lifelong rollout approve {version}`: {grounds.reason}"
+        return f"waits for `lifelong rollout approve {version}`: {rationale.reason}"
     return ""
 
 
 def _overtaking_step(inputs: DecisionInputs) -> Step | None:
-    """Makes the newest version the candidate where the newest ones are better than that, and not worse than the stable
-    one."""
+    """Makes the newest version the candidate if the newest versions are better than the candidate, and not worse than
+    the stable version."""
     plan = inputs.plan
     tallies = inputs.tallies
     overtaking = tallies.overtaking.comparison()
-    is_worse = paired_rule.shown_below(tallies.newest.stable, 0.0) >= paired_rule.DOUBT
+    is_worse = paired_rule.shown_below(tallies.newest.stable, 0.0) >= paired_rule.DOUBT_THRESHOLD
     if not plan.candidate or plan.paused or plan.approved == plan.candidate or is_worse:
         return None
     if paired_rule.shown_above(overtaking, 0.0) < paired_rule.THRESHOLD:
@@ -181,14 +191,14 @@ def _overtaking_step(inputs: DecisionInputs) -> Step | None:
 
 
 def _reference_step(inputs: DecisionInputs) -> Step | None:
-    """Moves the reference where the stable versions since then are shown to be better than it."""
+    """Moves the reference to the stable version if the stable versions since then are shown to be better than it."""
     plan = inputs.plan
     chain = inputs.tallies.chain.comparison()
     if plan.stable == plan.reference or plan.paused or not paired_rule.is_next_reference(chain):
         return None
     reason = f"better than version {plan.reference}: {chain.labels}"
-    grounds = Grounds("", reason, {"better_than_reference": paired_rule.shown_above(chain, 0.0)})
-    return partial(plans.move_reference, grounds=grounds, now_ms=inputs.now_ms)
+    rationale = Rationale("", reason, {"better_than_reference": paired_rule.shown_above(chain, 0.0)})
+    return partial(plans.move_reference, rationale=rationale, now_ms=inputs.now_ms)
 
 
 def _ramp_step(inputs: DecisionInputs) -> Step | None:
@@ -199,7 +209,7 @@ def _ramp_step(inputs: DecisionInputs) -> Step | None:
     return partial(plans.ramp, share=larger[0], now_ms=inputs.now_ms) if is_due and larger else None
 
 
-def _is_exposed(inputs: DecisionInputs) -> bool:
+def _is_ramp_over(inputs: DecisionInputs) -> bool:
     """Whether the ramp of the candidate is over."""
     is_last = inputs.tallies.frame.share >= inputs.config.ramp[-1]
     return is_last and inputs.tallies.num_answers >= inputs.config.ramp_answers

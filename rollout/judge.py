@@ -3,10 +3,11 @@
     answers.v1, feedback.v1 --> Decider --> RolloutPlan
                                    +-----> RolloutState --> Controller
 
-The tallies are in the store with the offsets that they are of: at most once a second, and with each decision. So a
-judge that starts reads on from there, amid a ramp, and a label counts once; without tallies it begins at the end of the
-topics. A log that was cut or made anew is an alarm, and what was read of it before does not count again (`wire.bus`).
-Answers that wait for labels without receipts are not kept.
+The tallies are stored together with the offsets up to which they contain every record: at most once a second, and with
+each decision. So a judge that starts, even in the middle of a ramp, continues from these offsets and counts each label
+once. Without tallies it begins at the ends of the topics. If a log was truncated or recreated, the judge raises an
+alarm and does not count records again that it has already read (`wire.bus`). Answers that wait for labels without
+receipts are not stored.
 """
 
 import time
@@ -21,22 +22,22 @@ from wire.threads import BackgroundThread, lower_priority
 
 POLL_MS = 100
 DECIDE_INTERVAL_S = 1.0
-"""Longest time between two decisions, with or without new labels."""
+"""Longest time between two decisions, whether or not labels come."""
 
 SAVE_INTERVAL_S = 1.0
-"""Shortest time between two writes of the tallies, but for those with a decision."""
+"""Shortest time between two writes of the tallies, except writes with a decision."""
 
 RETRY_S = 1.0
-"""Pause after a failure, before it is retried."""
+"""Pause before a failed step is retried."""
 
 log = structlog.get_logger("rollout")
 
 
 class Judge:
-    """A thread that follows answers and labels, for a decider of its own. Verbs: is_alive, close.
+    """A thread that reads answers and labels for its decider. Verbs: is_alive, close.
 
-    `state` is replaced as a whole, so any thread may read it, and `alarms` as well. `niceness` is added to the thread,
-    so that neither answers nor the controller's own steps wait for it.
+    Any thread may read `state`, which is replaced as a whole, and `alarms`. `niceness` is added to the thread, so that
+    neither answers nor the controller's own steps wait for it.
     """
 
     def __init__(self, bus: Bus, decider: Decider, *, niceness: int = 0) -> None:
@@ -55,7 +56,7 @@ class Judge:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether the thread runs. It ends by itself only by a bug of ours, whose trace is in the log."""
+        """Whether the thread runs. Without `close` it ends only because of a bug, whose traceback is in the log."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -76,7 +77,7 @@ class Judge:
             self._thread.closing.wait(RETRY_S)
 
     def _read(self) -> None:
-        """Reads until the judge is closed, or the broker fails."""
+        """Reads until the judge is closed or the broker fails."""
         if not self._is_restored:
             self._offsets, self._marks = self._decider.restore()
             self._is_restored = True
@@ -92,7 +93,7 @@ class Judge:
                 self._judge(followed)
 
     def _note_losses(self, followed: Followed) -> None:
-        """Counts what the broker has lost; the alarm stays until the controller is started again."""
+        """Counts records that the broker has lost; the alarm stays until the controller is restarted."""
         self.alarms.counts["read_again"] += followed.num_skipped
         self.alarms.counts["records_expired"] += followed.num_expired
         for loss in followed.losses:
@@ -100,9 +101,9 @@ class Judge:
             self.alarms.raise_("log_truncated", str(loss))
 
     def _judge(self, followed: Followed) -> None:
-        """Adds the records to the evidence, and decides where a label was judged, or some time has passed.
+        """Adds the records to the evidence, and decides if a label was judged or the decision interval has passed.
 
-        Under a plan that cannot be read, labels count for the versions that were followed before.
+        While the plan cannot be read, labels count for the versions of the last plan that was read.
         """
         is_due = time.monotonic() >= self._decide_at_s
         is_followed = False
@@ -124,15 +125,15 @@ class Judge:
             log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
         any_judged = False
         for received in followed.received:
-            self._follow_labels(received)
+            self._measure_label_to_live(received)
             is_judged = self._decider.add(received.record)
             any_judged = any_judged or is_judged
         if followed.received:
             self.state = self._decider.state()
         return any_judged
 
-    def _follow_labels(self, received: Received[Answer] | Received[Feedback]) -> None:
-        """Notes which labels are live by now."""
+    def _measure_label_to_live(self, received: Received[Answer] | Received[Feedback]) -> None:
+        """Records which labels are live by now."""
         live = self._decider.label_to_live
         position = received.position
         if isinstance(received.record, Answer):
@@ -141,7 +142,7 @@ class Judge:
             live.add_label(received.record, partition_name(position), position.offset)
 
     def _decide(self) -> None:
-        """Carries out what the labels say, and notices a plan that an operator has changed."""
+        """Carries out the step that is due; the plan is read again in case an operator has changed it."""
         with self.alarms.attempt("judge"):
             is_decided = self._decider.decide()
             self.state = self._decider.state()
@@ -149,7 +150,7 @@ class Judge:
                 self._save()
 
     def _save(self) -> None:
-        """Writes the tallies where something was read since."""
+        """Writes the tallies if something was read since the last write."""
         self._save_at_s = time.monotonic() + SAVE_INTERVAL_S
         if self._offsets != self._saved:
             self._decider.save(self._offsets, self._marks)

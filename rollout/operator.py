@@ -2,11 +2,11 @@
 
     Operator.promote --promote_step, pure--> PlanChange --compare and swap--> RolloutPlan, in Redis
 
-Each change is one atomic write of the plan and of its entry in the log of commands, so it works with the controller
-running or stopped; the controller reads the plan again before it writes. It returns when the plan is on disk, but is in
-force before.
+Each change is one atomic write of the plan and of an entry in the log of commands, so it works whether or not the
+controller runs; the controller reads the plan again before it writes. A change is in force at once, and the command
+returns when the plan is on disk.
 
-An operator's choice of the stable version is a verdict of its own: the reference moves with it.
+An operator's choice of the stable version counts as a decision about its quality, so the reference moves with it.
 """
 
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ from functools import partial
 import msgspec
 
 from rollout.config import RolloutConfig
-from rollout.plans import Grounds, NotPossible, PlanChange, arms_of, begun, change, decided
+from rollout.plans import NotPossible, PlanChange, Rationale, candidate_arm, change, make_arms, with_decision
 from wire.records import (
     CANDIDATE,
     NEWEST,
@@ -33,10 +33,10 @@ from wire.store import Step, Store
 
 @dataclass(frozen=True, slots=True)
 class RolloutStatus:
-    """The status of the rollout. `current` is the version that the learner goes on from.
+    """The status of the rollout. `current` is the version from which the learner continues.
 
-    `learner` and `controller` are their own reports (None: there is none). `num_unreadable` counts the present
-    reports that could not be decoded.
+    `learner` and `controller` are these processes' last reports (None: there is none). `num_unreadable` counts the
+    stored reports that cannot be decoded.
     """
 
     plan: RolloutPlan | None
@@ -49,7 +49,7 @@ class RolloutStatus:
 
 
 class Operator:
-    """The commands, for one person at one store. `config` has the shares of the arms."""
+    """The commands of one operator for one store. `config` has the arms' shares of the traffic."""
 
     def __init__(self, store: Store, *, name: str, config: RolloutConfig | None = None) -> None:
         self._store = store
@@ -58,7 +58,7 @@ class Operator:
         self._by = f"asked for by {name}"
 
     def status(self, *, entries: int = 10) -> RolloutStatus:
-        """Returns the plan, the replicas that follow it, and the last `entries` lines of the history."""
+        """Returns the plan, the reports of the replicas, and the last `entries` lines of the history."""
         store = self._store
         num_before = store.reports.num_unreadable
         return RolloutStatus(
@@ -72,11 +72,11 @@ class Operator:
         )
 
     def history(self, *, since_ms: int, entries: int) -> list[Decision]:
-        """Returns the last `entries` decisions since then, newest first."""
+        """Returns the last `entries` decisions since `since_ms`, newest first."""
         return self._store.plans.decisions.since(since_ms, entries)
 
     def manifest(self, version: int) -> WeightManifest:
-        """Returns what is in a version. Raises NotFound."""
+        """Returns the manifest of a version. Raises NotFound."""
         return self._store.versions.manifest(version)
 
     def start(self, version: int, *, now_ms: int) -> RolloutPlan:
@@ -89,7 +89,7 @@ class Operator:
         return self._change("start", step)
 
     def promote(self, version: int | None, *, now_ms: int) -> RolloutPlan:
-        """Makes `version` (None: the candidate) the stable one."""
+        """Makes `version` (None: the candidate) the stable version."""
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(version, plan)
@@ -98,7 +98,7 @@ class Operator:
         return self._change("promote", step)
 
     def rollback(self, *, now_ms: int) -> RolloutPlan:
-        """Makes the stable version before this one stable again."""
+        """Makes the previous stable version stable again."""
         return self._change("rollback", partial(rollback_step, by=self._by, now_ms=now_ms))
 
     def approve(self, version: int | None, *, now_ms: int) -> RolloutPlan:
@@ -111,7 +111,7 @@ class Operator:
         return self._change("approve", step)
 
     def pin(self, version: int | None, *, now_ms: int) -> RolloutPlan:
-        """Holds all traffic at `version` (None: the stable one)."""
+        """Routes all traffic to `version` (None: the stable version) until `unpin`."""
 
         def step(plan: RolloutPlan) -> PlanChange:
             number = self._stored_version(plan.stable if version is None else version, plan)
@@ -120,33 +120,33 @@ class Operator:
         return self._change("pin", step)
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
-        """Lets candidates follow and be judged again."""
+        """Lets versions follow the learner, and candidates be judged, again."""
         return self._change("unpin", partial(unpin_step, by=self._by, now_ms=now_ms))
 
     def pause(self, *, now_ms: int) -> RolloutPlan:
-        """Stops ramps and promotions; what is bad is withdrawn."""
+        """Stops ramps and promotions; bad versions are still withdrawn."""
         return self._change("pause", partial(pause_step, by=self._by, now_ms=now_ms))
 
     def resume(self, *, now_ms: int) -> RolloutPlan:
-        """Lets ramps and promotions go on."""
+        """Continues ramps and promotions."""
         return self._change("resume", partial(resume_step, by=self._by, now_ms=now_ms))
 
     def _change(self, verb: str, step: Callable[[RolloutPlan], PlanChange]) -> RolloutPlan:
         def stored_step(plan: RolloutPlan | None) -> PlanChange:
-            return without_missing(step(_existing(plan)), self._store.versions.stored())
+            return without_missing(step(_require_plan(plan)), self._store.versions.stored())
 
-        def asked(proposed: PlanChange) -> Step:
+        def to_log_entry(proposed: PlanChange) -> Step:
             decision = proposed.decision
             assert decision is not None, "an operator's step is a decision"
             return Step(verb, decision.version, self._name, decision.time_ms)
 
-        after = change(self._store.plans, stored_step, asked=asked)
+        after = change(self._store.plans, stored_step, to_log_entry=to_log_entry)
         assert after is not None, "an operator's step always changes something or raises"
         self._store.plans.sync()
         return after
 
     def _stored_version(self, version: int | None, plan: RolloutPlan) -> int:
-        """Returns `version` (None: the candidate) where the store has it. Raises NotFound."""
+        """Returns `version` (None: the candidate). Raises NotFound if it is not stored."""
         if version is None and not plan.candidate:
             raise NotPossible("there is no candidate; name a version (`lifelong versions` lists them)")
         number = plan.candidate if version is None else version
@@ -154,89 +154,90 @@ class Operator:
         return number
 
 
-def _existing(plan: RolloutPlan | None) -> RolloutPlan:
+def _require_plan(plan: RolloutPlan | None) -> RolloutPlan:
     if plan is None:
         raise NotPossible("no version was published yet, so there is no rollout; is the learner running?")
     return plan
 
 
 OPERATOR = "operator"
-"""The rule of an operator's decisions."""
+"""The rule that decisions of an operator name."""
 
 
 def start_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
-    """Makes `version` the candidate, in the place of the one there is. Its ramp begins."""
+    """Makes `version` the candidate, in the place of the present one. Its ramp begins."""
     if plan.pinned:
         raise NotPossible("the rollout is pinned; `lifelong rollout unpin` lets candidates be judged")
     if version in (plan.stable, plan.candidate):
         raise NotPossible(f"version {version} is the {'stable one' if version == plan.stable else 'candidate'} already")
-    arms = arms_of(plan.stable, begun(version, config), plan.arm(NEWEST))
-    return decided(plan, "started", version, Grounds(OPERATOR, by), now_ms, arms=arms, approved=0)
+    arms = make_arms(plan.stable, candidate_arm(version, config), plan.arm(NEWEST))
+    return with_decision(plan, "started", version, Rationale(OPERATOR, by), now_ms, arms=arms, approved=0)
 
 
 def promote_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
-    """Makes `version` the stable one. A newer candidate stays the candidate, else the newest version becomes it."""
+    """Makes `version` the stable version. A newer candidate stays; otherwise a newer newest version becomes it."""
     if version == plan.stable:
         raise NotPossible(f"version {version} is the stable one already")
     candidate = plan.arm(CANDIDATE) if plan.candidate > version else None
-    latest = plan.arm(NEWEST) if plan.newest > version else None
-    if candidate is None and latest is not None:
-        candidate = begun(latest.version, config)
-    changes = {"arms": arms_of(version, candidate, latest), "previous": plan.stable, "reference": version}
-    return decided(plan, "promoted", version, Grounds(OPERATOR, by), now_ms, approved=0, **changes)
+    newer = plan.arm(NEWEST) if plan.newest > version else None
+    if candidate is None and newer is not None:
+        candidate = candidate_arm(newer.version, config)
+    changes = {"arms": make_arms(version, candidate, newer), "previous": plan.stable, "reference": version}
+    return with_decision(plan, "promoted", version, Rationale(OPERATOR, by), now_ms, approved=0, **changes)
 
 
 def rollback_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
-    """Lets the stable version before this one answer everything, and the learner go on from it.
+    """Lets the previous stable version answer everything, and the learner continue from it.
 
-    Replicas still hold it, so nothing is loaded. A second rollback is not possible: earlier versions may be collected.
+    Replicas still hold that version, so they load nothing. A second rollback is not possible, since earlier versions
+    may have been collected.
     """
     if not plan.previous:
         raise NotPossible("there is no earlier stable version; `lifelong versions` lists what can be promoted")
-    grounds = Grounds(OPERATOR, f"rolled back from version {plan.stable}: {by}")
-    changes = {"arms": arms_of(plan.previous), "previous": 0, "reference": plan.previous}
-    rolled_back = decided(plan, "rolled_back", plan.previous, grounds, now_ms, approved=0, **changes)
+    rationale = Rationale(OPERATOR, f"rolled back from version {plan.stable}: {by}")
+    changes = {"arms": make_arms(plan.previous), "previous": 0, "reference": plan.previous}
+    rolled_back = with_decision(plan, "rolled_back", plan.previous, rationale, now_ms, approved=0, **changes)
     return replace(rolled_back, current=plan.previous)
 
 
 def approve_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanChange:
-    """Allows `version`, the candidate, to become stable as soon as the evidence is for it."""
+    """Allows the candidate, which `version` must be, to become stable as soon as the evidence is for it."""
     if version != plan.candidate:
         raise NotPossible(f"version {version} is not the candidate; `lifelong rollout status` names it")
-    return decided(plan, "approved", version, Grounds(OPERATOR, by), now_ms, approved=version)
+    return with_decision(plan, "approved", version, Rationale(OPERATOR, by), now_ms, approved=version)
 
 
 def pin_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanChange:
-    """Lets `version` answer everything until `unpin`; versions published meanwhile wait."""
-    grounds = Grounds(OPERATOR, f"pinned to version {version}: {by}")
+    """Lets `version` answer everything until `unpin`; versions that are published meanwhile wait."""
+    rationale = Rationale(OPERATOR, f"pinned to version {version}: {by}")
     previous = plan.previous if version == plan.stable else plan.stable
-    changes = {"arms": arms_of(version), "previous": previous, "reference": version}
-    return decided(plan, "pinned", version, grounds, now_ms, pinned=True, approved=0, **changes)
+    changes = {"arms": make_arms(version), "previous": previous, "reference": version}
+    return with_decision(plan, "pinned", version, rationale, now_ms, pinned=True, approved=0, **changes)
 
 
 def unpin_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
-    """Lets versions follow and be judged again."""
+    """Lets versions follow the learner, and candidates be judged, again."""
     if not plan.pinned:
         raise NotPossible("the rollout is not pinned")
-    return decided(plan, "unpinned", plan.stable, Grounds(OPERATOR, f"unpinned: {by}"), now_ms, pinned=False)
+    return with_decision(plan, "unpinned", plan.stable, Rationale(OPERATOR, f"unpinned: {by}"), now_ms, pinned=False)
 
 
 def pause_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
-    """Stops ramps and promotions until `resume`; what is bad is withdrawn, and the newest arm follows the learner."""
+    """Stops ramps and promotions until `resume`. Bad versions are withdrawn, and the newest arm follows the learner."""
     if plan.paused:
         raise NotPossible("the rollout is paused already")
-    return decided(plan, "paused", plan.stable, Grounds(OPERATOR, f"paused: {by}"), now_ms, paused=True)
+    return with_decision(plan, "paused", plan.stable, Rationale(OPERATOR, f"paused: {by}"), now_ms, paused=True)
 
 
 def resume_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
-    """Lets the ramp of the candidate, and promotions, go on."""
+    """Continues the ramp of the candidate, and promotions."""
     if not plan.paused:
         raise NotPossible("the rollout is not paused")
-    return decided(plan, "resumed", plan.stable, Grounds(OPERATOR, f"resumed: {by}"), now_ms, paused=False)
+    return with_decision(plan, "resumed", plan.stable, Rationale(OPERATOR, f"resumed: {by}"), now_ms, paused=False)
 
 
 def without_missing(proposed: PlanChange, stored: Collection[int]) -> PlanChange:
-    """Returns the change, without the versions to return to that are not stored."""
+    """Returns the change without a previous version or reference that is not stored."""
     plan = proposed.plan
     known = {0, *stored}
     previous = plan.previous if plan.previous in known else 0

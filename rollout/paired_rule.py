@@ -1,28 +1,34 @@
-"""Promote, withdraw or hold one candidate version, by what two versions named on the same labelled events. Pure.
+"""Promotes, withdraws or holds a candidate by the predictions of two versions for the same labelled events. Pure.
 
     PairedEvidence --measure--> Numbers --decide--> Ruling
 
-A candidate is withdrawn if it is worse than the stable version, or worse than the reference by more than `MARGIN`, or
-fails, or is slow. It is promoted by the first of two rules that holds:
+A candidate is withdrawn if
+
+- it is worse than the stable version,
+- or it is worse than the reference by more than `MARGIN`,
+- or its answers fail or are slow.
+
+It is promoted by the first of two rules that holds:
 
     B  superior    it is better than the stable version
     C  not worse   it is not worse than the stable version or the reference by `MARGIN`, and its ramp is over
 
-What may promote a version before, at its publication, is in `rollout/publication_rule.py`.
+`rollout/publication_rule.py` has the rules that may promote a version earlier, at its publication.
 
-The reference is a fixed version that moves only if a version was shown to be better than it, on `MIN_LABELS` labels at
-least (`is_next_reference`). Against it no chain of promotions, each within the margin, loses more than the margin
-(Feng, Emerson and Simon 2019, arXiv 1912.12413).
+The reference is a version that stays fixed until another version is shown to be better on at least `MIN_LABELS` labels
+(`is_next_reference`). Each promotion is within the margin of the reference, so a chain of promotions loses no more than
+the margin in total (Feng, Emerson and Simon 2019, arXiv 1912.12413).
 
-No source of labels decides alone: if there are several, each of these must be shown without any single one of them.
+No source of labels decides alone: if there are several sources, each condition must hold without any single one.
 
-Labels whose delay depends on their class come sooner for some classes than for others. After a ramp, rule C therefore
-counts labels of settled events only, those so old that nine of ten labels have come; all others count every label at
-once.
+If the delay of a label depends on its class, labels of some classes come sooner than others. After a ramp, rule C
+therefore counts only labels of settled events: events so old that nine of ten labels have come. All other conditions
+count every label at once.
 
-Asked after every label, 10,000 simulated runs each (`tests/rollout/test_paired_rule_rates.py`): equal and withdrawn
-0.9 %; 5 points worse and promoted 0.07 % at most, 10 points worse 0; equal and not worse by the margin after 640, 1,220
-and 2,340 labels (median) if the versions differ on 1, 5 and 10 % of them.
+Error rates if the rule is applied after every label, in 10,000 simulated runs each
+(`tests/rollout/test_paired_rule_rates.py`): an equal candidate is withdrawn in 0.9 %; a candidate that is 5 points
+worse is promoted in at most 0.07 %, and one that is 10 points worse in none. An equal candidate is shown to be not
+worse by the margin after 640, 1,220 and 2,340 labels (median) if the versions differ on 1, 5 and 10 % of the labels.
 """
 
 import math
@@ -34,11 +40,11 @@ from rollout.statistics import (
     NO_LABELS,
     PairedTally,
     log_e_above,
+    log_e_above_each,
     log_e_errors,
     log_e_mismatch,
     log_e_of_means,
     log_e_slow,
-    log_es_above,
 )
 from wire.records import NOT_WORSE, SUPERIOR, VersionHealth
 
@@ -47,9 +53,9 @@ NO_HEALTH: Final = VersionHealth(version=0)
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """A version against one other: on all labels so far, on those of settled events, and on those of each source.
+    """The labels of a version against another version: all so far, those of settled events, and those of each source.
 
-    Sources may be grouped; each label is of one group. Without `sources` they are not told apart.
+    Sources may be grouped: each label belongs to one group. Without `sources`, sources are not distinguished.
     """
 
     labels: PairedTally = NO_LABELS
@@ -57,16 +63,16 @@ class PairedComparison:
     sources: Sequence[PairedTally] = ()
 
     @property
-    def without_one_source(self) -> Sequence[PairedTally]:
-        """All labels without those of each source in turn; where there is one source only, all labels."""
+    def leave_one_out(self) -> Sequence[PairedTally]:
+        """For each source, the labels of all other sources. With one source only, all labels."""
         if len(self.sources) < 2:
             return (self.labels,)
         return tuple(self.labels - source for source in self.sources)
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """The routing under the present plan: `keys` counts the keys that each arm got, `shares` has what it gives it."""
+class TrafficSplit:
+    """The routing under the present plan: the number of `keys` that each arm got, and the arms' planned `shares`."""
 
     keys: Sequence[int] = (0,)
     shares: Sequence[float] = (1.0,)
@@ -74,37 +80,37 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedEvidence:
-    """All that is known about one candidate.
+    """All evidence about one candidate.
 
-    `class_groups` compares it with the stable version group by group, and `audited` on the events whose labels were
-    asked for. `health` is that of all replicas together. `is_exposed` says whether its ramp is over.
+    `class_groups` has the labels against the stable version by group of classes. `audited` has the labels that were
+    asked for. `health` is summed over all replicas. `is_ramp_over` says whether the candidate's ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
     reference: PairedComparison = PairedComparison()
     class_groups: Sequence[PairedTally] = ()
     audited: PairedComparison = PairedComparison()
-    traffic: Traffic = Traffic()
+    traffic: TrafficSplit = TrafficSplit()
     health: VersionHealth = NO_HEALTH
-    is_exposed: bool = False
+    is_ramp_over: bool = False
 
 
 MARGIN: Final = 0.02
-"""Largest loss of accuracy that rule C accepts, also in total since the reference."""
+"""Largest loss of accuracy that rule C accepts, also in total since the last change of the reference."""
 
 ERROR: Final = 0.01
-"""Probability of each wrong verdict about the accuracy, however often it is asked."""
+"""Probability of each wrong conclusion about the accuracy, however often the rule is applied."""
 
 THRESHOLD: Final = -math.log(ERROR)
 
 OPERATIONAL_THRESHOLD: Final = math.log(1_000)
-"""Threshold of errors, latency and routing: each is wrong with a probability of 0.1 %."""
+"""Threshold of the tests of errors, latency and routing. Each is wrong with a probability of 0.1 %."""
 
 MIN_LABELS: Final = 1_000
-"""Fewest labels that the next reference was compared on with the one before."""
+"""Fewest labels by which a version becomes the next reference."""
 
-DOUBT: Final = math.log(20)
-"""Evidence that a version is worse than another, from which on no rule promotes it at its publication."""
+DOUBT_THRESHOLD: Final = math.log(20)
+"""Evidence that a version is worse than another. From this threshold on, no rule promotes it at its publication."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +124,7 @@ class Numbers:
     not_worse_than_reference: float
     worst_group: float
     audited_worse: float
-    """Evidence that it is worse on the events whose labels were asked for, whatever was answered."""
+    """Evidence that it is worse on the events whose labels were asked for independently of the answer."""
     sources_worse: float
     sources_better: float
     errors: float
@@ -127,13 +133,13 @@ class Numbers:
 
     @property
     def is_unhealthy(self) -> bool:
-        """Whether the answers of the version fail, or are slow."""
+        """Whether the version's answers fail or are slow."""
         return max(self.errors, self.slow) >= OPERATIONAL_THRESHOLD
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The decision, the rule that promotes ("" for the others), the sentence that says why, and the numbers."""
+    """The decision, the rule that promotes ("": the decision is another), the reason in a sentence, and the numbers."""
 
     action: Literal["promote", "withdraw", "hold"]
     rule: str
@@ -142,9 +148,9 @@ class Ruling:
 
 
 def decide(evidence: PairedEvidence) -> Ruling:
-    """Returns what follows from the evidence; it may be asked after every label and every answer."""
+    """Returns the decision. It may be taken after every label and every answer."""
     numbers = measure(evidence)
-    if reason := _withdrawal(numbers):
+    if reason := _withdrawal_reason(numbers):
         return Ruling("withdraw", "", f"{reason}, {evidence.stable.labels}", numbers)
     if reason := _objection(numbers):
         return Ruling("hold", "", reason, numbers)
@@ -152,13 +158,13 @@ def decide(evidence: PairedEvidence) -> Ruling:
         return Ruling("promote", SUPERIOR, f"it is better than the stable version, {evidence.stable.labels}", numbers)
     if min(numbers.not_worse, numbers.not_worse_than_reference) < THRESHOLD:
         return Ruling("hold", "", f"too close to call: {evidence.stable.labels}", numbers)
-    if not evidence.is_exposed:
+    if not evidence.is_ramp_over:
         return Ruling("hold", "", "it is not worse by the margin, and its ramp is not over", numbers)
     return Ruling("promote", NOT_WORSE, f"it is not worse by the margin, {evidence.stable.settled}", numbers)
 
 
 def measure(evidence: PairedEvidence) -> Numbers:
-    """Returns the numbers that the decision rests on."""
+    """Returns the numbers on which the decision is based."""
     stable = evidence.stable
     reference = evidence.reference
     traffic = evidence.traffic
@@ -180,32 +186,33 @@ def measure(evidence: PairedEvidence) -> Numbers:
 
 
 def shown_above(comparison: PairedComparison, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is `mean` at most", without the source that matters
-    most."""
-    return float(log_es_above(comparison.without_one_source, mean).min())
+    """Returns the logarithm of E against "the mean difference is at most `mean`", without the source that adds most to
+    it."""
+    return float(log_e_above_each(comparison.leave_one_out, mean).min())
 
 
 def shown_below(comparison: PairedComparison, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is `mean` at least", without the source that matters
-    most."""
-    mirrored = [tally.mirrored for tally in comparison.without_one_source]
-    return float(log_es_above(mirrored, -mean).min())
+    """Returns the logarithm of E against "the mean difference is at least `mean`", without the source that adds most to
+    it."""
+    mirrored = [tally.mirrored for tally in comparison.leave_one_out]
+    return float(log_e_above_each(mirrored, -mean).min())
 
 
 def _worst(groups: Sequence[PairedTally]) -> float:
-    """Returns the evidence that the candidate is worse on one of the groups: that of the worst, less its selection."""
+    """Returns the evidence that the candidate is worse on one of the groups: the worst group's, with a Bonferroni
+    correction."""
     if not groups:
         return 0.0
-    return float(log_es_above([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
+    return float(log_e_above_each([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
 
 
 def is_next_reference(comparison: PairedComparison) -> bool:
-    """Returns whether a version that was compared with the reference takes its place."""
+    """Returns whether a version that was compared with the reference becomes the next reference."""
     return comparison.labels.labels >= MIN_LABELS and shown_above(comparison, 0.0) >= THRESHOLD
 
 
-def _withdrawal(numbers: Numbers) -> str:
-    """Returns why the candidate is withdrawn, "" where nothing speaks for it."""
+def _withdrawal_reason(numbers: Numbers) -> str:
+    """Returns the reason to withdraw the candidate, "" if there is none."""
     if numbers.worse >= THRESHOLD and numbers.sources_better < THRESHOLD:
         return "it is worse than the stable version"
     if numbers.worse_than_reference >= THRESHOLD:
@@ -218,7 +225,7 @@ def _withdrawal(numbers: Numbers) -> str:
 
 
 def _objection(numbers: Numbers) -> str:
-    """Returns why no rule may promote the candidate, "" where nothing stands against it."""
+    """Returns the reason why no rule may promote the candidate, "" if there is none."""
     if numbers.mismatch >= OPERATIONAL_THRESHOLD:
         return "the arms do not get their shares of the traffic: the routing is wrong"
     if numbers.worst_group >= THRESHOLD:

@@ -1,59 +1,65 @@
-"""Promote a version at its publication, or not, by what its manifest says of it and the reference. Pure.
+"""Decides from a version's manifest whether the version is promoted at its publication. Pure.
 
     NameChanges --measure--> PublicationNumbers --decide--> PublicationRuling
 
 A version is promoted by the first of these rules that holds:
 
-    A  additive    it names old classes nearly as the reference does, whatever it names by new ones: without labels
-    B  superior    its line is better than the reference; with another encoder: on trial, or on the holdout
+    A  additive    on texts of old classes it answers nearly as the reference; needs no labels
+    B  superior    its line is better than the reference; with another encoder: on the trial, or on the holdout
     C  not worse   its line is not worse than the reference by `MARGIN`; with another encoder: as for B
 
-Rule A rests on an inequality: on events of old classes, accuracies cannot differ by more than the share of answers that
-differ. So with changes within the margin it loses no more than rule C accepts. Names of classes that the reference
-lacks are exceptions, of which labels must not say otherwise: neither the texts that the reference named rightly
-(`forgotten`), nor the line. Its bound is for texts like the recent ones, so what it promoted is watched by
-`rollout.statistics`.
+**Rule A** rests on an inequality: on events of old classes, two accuracies cannot differ by more than the share of
+answers that differ. So if at most `MARGIN` of the answers change, the version loses no more than rule C accepts.
+Answers that change to a new class, which the reference lacks, are not part of this share. Labels must not contradict
+them: neither texts that the reference named correctly (`forgotten`), nor the labels of the line. The bound holds for
+texts like the recent ones, so `rollout.statistics` watches a version that was promoted by rule A.
 
-The manifest of a version says how its line, the versions published before it, did on labelled events since the
-reference was set, each label before it was learnt. These labels are judged when they come, not when they were asked
-for, so rules B and C need no label of an event that the version itself answered. They are of its predecessors, so no
-rule promotes a version that has `lost` what the one before it names rightly, as after a step that went wrong.
+**The line** of a version are the versions that were published before it. The manifest has the outcome of the line
+against the reference on all labelled events since the reference was set, with each label compared before it was learnt.
+These labels are judged when they come, not when their events are answered, so rules B and C need no label for an answer
+of the version itself. Since the labels are about the version's predecessors, no rule promotes a version that has `lost`
+texts that its predecessor names correctly, for example after a failed learning step.
 
-A version with another encoder, as a slow round makes it, has neither: no recent text is known under both encoders. It
-is compared with the reference on the learner's holdout, labelled events that no version has learnt. So it becomes
-stable where no label comes any more, too, and the versions after it are compared with it.
+**The holdout** decides about a version with another encoder, which a slow round makes. Such a version has no line and
+no recent texts under both encoders. It is compared with the reference on the learner's holdout: labelled events that no
+version has learnt. So it becomes stable even if no more labels come, and the versions after it are compared with it.
 
-The holdout is the same, but for a few samples, for one encoder after another, and the learner's own gate has looked at
-it before. So the encoders share the error: each has a part of it (`HELD_ERROR`), and those that the gate dropped would
-have had theirs. By Ville's inequality that covers five encoders, each asked at any number of samples. Each is asked at
-about one, where the error is a sixteenth of that: of twenty encoders that are worse by just the margin, any is promoted
-in 0.3 % of 10,000 simulated runs (`tests/rollout/test_publication_rule_rates.py`). The versions of one encoder name
-nearly the same samples rightly, and so count as one. No least number of samples is set: the fewest that promote are 14,
-all won, or 485 without a difference.
+Except for a few samples, successive encoders are compared on the same holdout, and the learner's own gate has looked at
+it before. So the encoders share the error probability: each gets `HOLDOUT_ERROR`, and so would have those that the gate
+dropped. By Ville's inequality this covers five encoders, each tested at any number of samples. In practice each is
+tested at about one number of samples, where the error is a sixteenth of that: of twenty encoders that are worse by
+exactly the margin, any is promoted in 0.3 % of 10,000 simulated runs
+(`tests/rollout/test_publication_rule_rates.py`). The versions of one encoder predict nearly the same on the holdout, so
+they count as one. There is no minimum number of samples: the fewest that promote are 14, all won, or 485 without a
+difference.
 
-The holdout is small while a stream is young. So the learner tries an encoder before it goes on with it: both heads name
-each new label before they learn it, and the counts are in the manifest. No label of a trial was looked at before, so
-its rules have the whole error. The encoder is compared with the head in use then, which is not worse than the reference
-by more than the margin: together they may lose twice that. An encoder that is not worse is promoted by rule C only if
-it lost no more labels than it won, so that a chain of encoders does not creep.
+**The trial** is needed because the holdout is small while a stream is young. Before the learner continues with a new
+encoder, the heads of both encoders predict each new label before they learn it, and the manifest has the outcome. No
+label of a trial was looked at before, so the trial has the whole error probability. The new encoder is compared with
+the head in use, which is at most the margin worse than the reference, so in total it may lose twice the margin. Rule C
+promotes an encoder by its trial only if it won at least as many labels as it lost, so that a chain of encoders does not
+drift downwards.
 
-What the holdout does not say: its samples are balanced by class, not as frequent as the events; labels of all sources
-are in it, none without another; and which events are labelled somebody has chosen. Of classes that the reference lacks
-it says nothing: there the gate has compared the version with its parent.
+Limits of the holdout:
+
+- Its samples are balanced by class, not as frequent as the events.
+- It mixes the labels of all sources, and no source is left out in turn.
+- Its labels exist only for events that someone chose to label.
+- It says nothing about classes that the reference lacks. For them, the gate has compared the version with its parent.
 """
 
 import math
 from dataclasses import dataclass
 from typing import Final
 
-from rollout.paired_rule import DOUBT, ERROR, MARGIN, THRESHOLD, PairedComparison, is_next_reference
+from rollout.paired_rule import DOUBT_THRESHOLD, ERROR, MARGIN, THRESHOLD, PairedComparison, is_next_reference
 from rollout.statistics import PairedTally, exact_lower_bound, exact_upper_bound, log_e_above, log_e_below
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, NameChanges, NewClass
 
-HELD_ERROR: Final = ERROR / 5
-"""Probability of each wrong verdict about one encoder by the holdout."""
+HOLDOUT_ERROR: Final = ERROR / 5
+"""Probability of each wrong conclusion about one encoder from the holdout."""
 
-HELD_THRESHOLD: Final = -math.log(HELD_ERROR)
+HOLDOUT_THRESHOLD: Final = -math.log(HOLDOUT_ERROR)
 
 MAX_FLOOD: Final = 3.0
 """Largest share of the answers that a new class may take, in multiples of its share of the labels."""
@@ -61,34 +67,34 @@ MAX_FLOOD: Final = 3.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationNumbers:
-    """The measured evidence: logarithms of e-values, but for the last four fields."""
+    """The measured evidence: logarithms of e-values, except for the last four fields."""
 
     trial_worse: float
     trial_better: float
-    """Evidence that the encoder of the version is better than that of the reference, on the labels of its trial."""
+    """Evidence that the version's encoder is better than the reference's encoder, by the labels of its trial."""
     trial_not_worse: float
 
     line_worse: float
     line_better: float
-    """Evidence that the line of the version, those published last, is better than the reference."""
+    """Evidence that the version's line, the last versions before it, is better than the reference."""
     line_not_worse: float
     held_worse: float
     held_better: float
     """Evidence that the version, which has another encoder, is better than the reference on the holdout."""
     held_not_worse: float
     changed: float
-    """Upper 99 % bound of the share of texts that change between old classes."""
+    """Upper 99 % bound of the share of texts whose answer changes from one old class to another."""
     forgotten: float
-    """The same of texts whose label the reference names, and the version does not."""
+    """Upper 99 % bound of the share of texts that the reference names correctly and the version does not."""
     lost: float
-    """Lower 99 % bound of the share of texts whose label the version before names, and the version does not."""
+    """Lower 99 % bound of the share of texts that the version before names correctly and this version does not."""
     flood: float
     """Largest share of the texts that a new class takes, in multiples of its share of the labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationRuling:
-    """The rule that promotes ("": none does), the sentence that says why, and the numbers."""
+    """The rule that promotes ("": none does), the reason in a sentence, and the numbers."""
 
     rule: str
     reason: str
@@ -96,11 +102,11 @@ class PublicationRuling:
 
 
 def decide(changes: NameChanges) -> PublicationRuling:
-    """Returns what follows from what the manifest says of a version."""
+    """Returns the decision that follows from a version's manifest."""
     numbers = measure(changes)
-    line = line_of(changes)
-    held = held_of(changes)
-    trial = trial_of(changes)
+    line = line_tally(changes)
+    holdout = holdout_tally(changes)
+    trial = trial_tally(changes)
     if reason := objection(numbers):
         return PublicationRuling("", reason, numbers)
     if max(numbers.changed, numbers.forgotten) <= MARGIN and numbers.flood <= MAX_FLOOD:
@@ -114,19 +120,19 @@ def decide(changes: NameChanges) -> PublicationRuling:
     if numbers.trial_not_worse >= THRESHOLD and trial.wins >= trial.losses:
         reason = f"its encoder was not worse than the one before by the margin, {trial}"
         return PublicationRuling(NOT_WORSE, reason, numbers)
-    if numbers.held_better >= HELD_THRESHOLD:
-        return PublicationRuling(SUPERIOR, f"it is better than the reference on the holdout, {held}", numbers)
-    if numbers.held_not_worse >= HELD_THRESHOLD:
-        reason = f"it is not worse than the reference by the margin on the holdout, {held}"
+    if numbers.held_better >= HOLDOUT_THRESHOLD:
+        return PublicationRuling(SUPERIOR, f"it is better than the reference on the holdout, {holdout}", numbers)
+    if numbers.held_not_worse >= HOLDOUT_THRESHOLD:
+        reason = f"it is not worse than the reference by the margin on the holdout, {holdout}"
         return PublicationRuling(NOT_WORSE, reason, numbers)
-    tally = max(line, held, trial, key=lambda each: each.labels)
+    tally = max(line, holdout, trial, key=lambda each: each.labels)
     return PublicationRuling("", f"too close to call: {tally}", numbers)
 
 
 def verdict(changes: NameChanges) -> bool | None:
-    """Returns whether the counts promote a version (True), or stand against it (False); None: neither.
+    """Returns True if the counts promote a version, False if they are an objection to it, and None otherwise.
 
-    The learner asks by it whether the encoder of a slow round has won its trial.
+    The learner uses it to decide whether the encoder of a slow round has won its trial.
 
     >>> verdict(NameChanges(trial_wins=40)), verdict(NameChanges(trial_losses=40)), verdict(NameChanges(trial_wins=1))
     (True, False, None)
@@ -138,20 +144,20 @@ def verdict(changes: NameChanges) -> bool | None:
 
 
 def moves_reference(changes: NameChanges) -> bool:
-    """Returns whether a version that is promoted takes the place of the reference.
+    """Returns whether a promoted version becomes the reference, too.
 
-    It does where it has another encoder, since no later version could be compared with the reference then, and where
-    its line is better on many labels.
+    It does if it has another encoder, since no later version could be compared with the reference otherwise, or if its
+    line is better on many labels.
     """
-    has_new_encoder = held_of(changes).labels + trial_of(changes).labels > 0
-    return has_new_encoder or is_next_reference(PairedComparison(line_of(changes)))
+    has_new_encoder = holdout_tally(changes).labels + trial_tally(changes).labels > 0
+    return has_new_encoder or is_next_reference(PairedComparison(line_tally(changes)))
 
 
 def measure(changes: NameChanges) -> PublicationNumbers:
-    """Returns the numbers that the decision rests on."""
-    line = line_of(changes)
-    held = held_of(changes)
-    trial = trial_of(changes)
+    """Returns the numbers on which the decision is based."""
+    line = line_tally(changes)
+    holdout = holdout_tally(changes)
+    trial = trial_tally(changes)
     return PublicationNumbers(
         trial_worse=log_e_below(trial, 0.0),
         trial_better=log_e_above(trial, 0.0),
@@ -159,9 +165,9 @@ def measure(changes: NameChanges) -> PublicationNumbers:
         line_worse=log_e_below(line, 0.0),
         line_better=log_e_above(line, 0.0),
         line_not_worse=log_e_above(line, -MARGIN),
-        held_worse=log_e_below(held, 0.0),
-        held_better=log_e_above(held, 0.0),
-        held_not_worse=log_e_above(held, -MARGIN),
+        held_worse=log_e_below(holdout, 0.0),
+        held_better=log_e_above(holdout, 0.0),
+        held_not_worse=log_e_above(holdout, -MARGIN),
         changed=_bound(changes.between_old, changes),
         forgotten=_bound(changes.forgotten, changes),
         lost=exact_lower_bound(changes.lost, changes.texts, ERROR) if changes.lost else 0.0,
@@ -169,25 +175,25 @@ def measure(changes: NameChanges) -> PublicationNumbers:
     )
 
 
-def line_of(changes: NameChanges) -> PairedTally:
+def line_tally(changes: NameChanges) -> PairedTally:
     """Returns the labelled events on which the line of a version was compared with the reference."""
     return PairedTally(changes.wins, changes.ties, changes.losses)
 
 
-def held_of(changes: NameChanges) -> PairedTally:
+def holdout_tally(changes: NameChanges) -> PairedTally:
     """Returns the holdout samples on which a version with another encoder was compared with the reference."""
     return PairedTally(changes.held_wins, changes.held_ties, changes.held_losses)
 
 
-def trial_of(changes: NameChanges) -> PairedTally:
-    """Returns the labelled events on which the encoder of a version was tried beside that of the reference."""
+def trial_tally(changes: NameChanges) -> PairedTally:
+    """Returns the labelled events on which the version's encoder was compared with the encoder before, in its trial."""
     return PairedTally(changes.trial_wins, changes.trial_ties, changes.trial_losses)
 
 
 def _bound(count: int, changes: NameChanges) -> float:
-    """Returns the upper bound of the share of the texts of which `count` were found: 1 where there are no texts.
+    """Returns the upper bound of the share of texts that `count` texts indicate; 1 if there are no texts.
 
-    Where each text gets the name of a new class there is nothing that could change: the reference knew none of them.
+    It is 0 if the version names a new class for every text: then no text has an answer that could change.
     """
     if 0 < changes.texts == changes.to_new and not count:
         return 0.0
@@ -201,12 +207,12 @@ def _flood(new: NewClass, changes: NameChanges) -> float:
 
 
 def objection(numbers: PublicationNumbers) -> str:
-    """Returns why no rule may promote the version, "" where nothing stands against it."""
-    if numbers.trial_worse >= DOUBT:
+    """Returns the reason why no rule may promote the version, "" if there is none."""
+    if numbers.trial_worse >= DOUBT_THRESHOLD:
         return "its encoder was worse than the one before"
-    if numbers.line_worse >= DOUBT:
+    if numbers.line_worse >= DOUBT_THRESHOLD:
         return "its line is worse than the reference"
-    if numbers.held_worse >= DOUBT:
+    if numbers.held_worse >= DOUBT_THRESHOLD:
         return "it is worse than the reference on the holdout"
     if numbers.lost > MARGIN:
         return "it has lost what the version before it names"

@@ -1,11 +1,11 @@
-"""What the controller measures for its report: no decision rests on it.
+"""Measures three things for the controller's report. No decision depends on them.
 
     Feedback, Answer --LabelToLive---> the time from a label to the first answer of a version that has learnt it
-    ReplicaReport -----SwapSkews-----> how far apart replicas take the same plan
-    JudgedLabel -------ArmAccuracies-> how accurate the arms are as answered, whatever the versions that they had
+    ReplicaReport -----SwapSkews-----> the time between the first and the last replica's swap to the same plan
+    JudgedLabel -------ArmAccuracies-> the accuracy of each arm's answers, across its versions
 
-A label whose answer was traced ends in that trace: in a span from its own time to the first answer of the stable arm
-under a version that has learnt it. `evals/load/score.py` computes the same times of a run that is over.
+If a label's answer was traced, the trace gets a span from the time of the label to the first answer of the stable arm
+under a version that has learnt it. `evals/load/score.py` computes the same times after a run.
 """
 
 from bisect import bisect_left
@@ -22,11 +22,11 @@ from wire.records import LABEL_TO_LIVE_BOUNDS_MS, STABLE, Answer, ArmAccuracy, A
 from wire.traces import LIVE, VERSION_NUMBER, TracedAnswers
 
 MAX_WAITING: Final = 10_000
-"""Labels that wait for a version; the oldest are forgotten first."""
+"""Most labels that wait for a version. The oldest are dropped first."""
 
 
 class _WaitingLabel(NamedTuple):
-    """The place and time of a label, and the trace of its answer ("": it has none)."""
+    """A label's position in the topic, its time, and the trace of its answer ("": it was not traced)."""
 
     partition: str
     offset: int
@@ -38,8 +38,12 @@ class _WaitingLabel(NamedTuple):
 
 
 class LabelToLive:
-    """Counts the times. Verbs: add_label, add_answer, totals. `trained_through` says which offsets a version has
-    learnt, by `topic/partition`, and may raise a WireError: such a version makes nothing live."""
+    """Measures the time from a label to the first stable answer that has learnt it. Verbs: add_label, add_answer,
+    totals.
+
+    `trained_through` returns up to which offset a version has learnt each `topic/partition`. It may raise a WireError:
+    then the version makes no label live.
+    """
 
     def __init__(self, trained_through: Callable[[int], Mapping[str, int]]) -> None:
         self._trained_through = trained_through
@@ -52,17 +56,18 @@ class LabelToLive:
         self._sum_ms = 0.0
 
     def add_label(self, label: Feedback, partition: str, offset: int) -> None:
-        """Adds a label at its place in the topic. One without a time is not counted."""
+        """Adds a label at its position in the topic. A label without a time is not counted."""
         if label.time_ms <= 0:
             return
         waiting = _WaitingLabel(partition, offset, label.time_ms, self._traced.take(label.event_id, label.event_source))
         if waiting.is_in(self._through):
-            self._end(waiting)  # the answers' topic was read before that of the labels
+            # The topic of the answers was read before the topic of the labels.
+            self._count_live(waiting)
         else:
             self._waiting.append(waiting)
 
     def add_answer(self, answer: Answer) -> None:
-        """Adds an answer. The first one of a later version of the stable arm makes labels live."""
+        """Adds an answer. The first answer of the stable arm by a later version makes labels live."""
         self._traced.add(answer)
         if answer.arm != STABLE or answer.weights_version <= self._version:
             return
@@ -75,16 +80,16 @@ class LabelToLive:
         for _ in range(len(self._waiting)):
             waiting = self._waiting.popleft()
             if waiting.is_in(self._through):
-                self._end(waiting)
+                self._count_live(waiting)
             else:
                 self._waiting.append(waiting)
 
     def totals(self) -> tuple[tuple[int, ...], float]:
-        """Returns how many labels took how long, by LABEL_TO_LIVE_BOUNDS_MS, and the sum in milliseconds."""
+        """Returns a histogram over LABEL_TO_LIVE_BOUNDS_MS, and the sum in milliseconds."""
         return tuple(self._counts), self._sum_ms
 
-    def _end(self, label: _WaitingLabel) -> None:
-        """Counts a label that is live since the first answer of the stable version."""
+    def _count_live(self, label: _WaitingLabel) -> None:
+        """Counts a label that is live since the stable version's first answer."""
         delay_ms = max(self._since_ms - label.time_ms, 0)
         self._counts[bisect_left(LABEL_TO_LIVE_BOUNDS_MS, delay_ms)] += 1
         self._sum_ms += delay_ms
@@ -99,24 +104,25 @@ class LabelToLive:
 
 
 RECENT_SWAPS: Final = 20
-"""Swaps whose skews are kept."""
+"""Number of swaps whose skews are kept."""
 
 
 class SwapSkews:
-    """The last skews in milliseconds, each from the first replica that follows a revision to the last one. Verbs: add,
+    """The skews of the last swaps: milliseconds from the first to the last replica that follows a revision. Verbs: add,
     recent.
 
-    Reports come once a second and at each swap, so of several swaps within a second only some are seen. The times are
-    of the replicas' own clocks.
+    Replicas report once a second and at each swap, so of several swaps within a second some are not seen. The times
+    are taken from the replicas' own clocks.
     """
 
     def __init__(self) -> None:
-        self._first: dict[str, int] = {}  # by replica: the revision at which it was first seen
+        # By replica, the revision at which it was first seen.
+        self._first: dict[str, int] = {}
         self._revision = 0
         self._skews_ms: deque[float] = deque(maxlen=RECENT_SWAPS)
 
     def add(self, reports: Sequence[ReplicaReport]) -> None:
-        """Adds the reports of all replicas. One that has just started took no part in the swap."""
+        """Adds the reports of all replicas. A replica that has just started took no part in the swap."""
         revision = max((report.revision for report in reports), default=0)
         self._first = {report.replica: self._first.get(report.replica, report.revision) for report in reports}
         swapped = [report.swapped_ms for report in reports if self._first[report.replica] < report.revision]
@@ -126,16 +132,16 @@ class SwapSkews:
             self._skews_ms.append(float(max(swapped) - min(swapped)))
 
     def recent(self) -> tuple[float, ...]:
-        """Returns the last skews, the newest last."""
+        """Returns the last skews in milliseconds, the newest last."""
         return tuple(self._skews_ms)
 
 
 ACCURACY_BLOCK: Final = 1_000
-"""Labels after which those before the last BLOCK are forgotten: between one and two blocks count."""
+"""Labels in a block. Each arm counts its last one to two blocks of labels, and forgets older ones."""
 
 
 class ArmCounts(NamedTuple):
-    """How many of the last labels of an arm were right."""
+    """Number of an arm's recent labels, and of those that its answers had right."""
 
     arm: ArmName
     labels: int
@@ -149,18 +155,18 @@ class _Block:
 
 
 class ArmAccuracies:
-    """Counts of the last labels of each arm since the start of the controller. Verbs: add, counts.
+    """Counts the recent labels of each arm since the start of the controller. Verbs: add, counts.
 
-    If an arm's accuracy changes, with its versions or with what is asked, the bounds are those of its average over
-    these labels: the bets of `rollout.statistics` are fixed, so that the wealth is at most as large as under a constant
-    share of that average (inequality of arithmetic and geometric means).
+    An arm's accuracy may change, with its versions or with the events. Then the confidence bounds are bounds of its
+    average over these labels: the bets of `rollout.statistics` are fixed, so the wealth is at most as large as under a
+    constant share of that average (inequality of arithmetic and geometric means).
     """
 
     def __init__(self) -> None:
         self._blocks: defaultdict[ArmName, list[_Block]] = defaultdict(lambda: [_Block(), _Block()])
 
     def add(self, label: JudgedLabel) -> None:
-        """Counts a label for the arm that answered. A label that corrects another one is not counted again."""
+        """Counts a label for the arm that answered. A correction of a counted label is not counted."""
         if label.corrected is not None:
             return
         before, now = self._blocks[label.verdicts.arm]
@@ -168,15 +174,15 @@ class ArmAccuracies:
             before, now = now, _Block()
             self._blocks[label.verdicts.arm] = [before, now]
         now.labels += 1
-        now.right += label.rights().get(label.verdicts.version, False)
+        now.right += label.correctness().get(label.verdicts.version, False)
 
     def counts(self) -> tuple[ArmCounts, ...]:
-        """Returns the arms that got labels, by their names."""
+        """Returns the counts of the arms that have labels, ordered by name."""
         blocks = sorted(self._blocks.items())
         return tuple(ArmCounts(arm, old.labels + new.labels, old.right + new.right) for arm, (old, new) in blocks)
 
 
 def with_bounds(counts: ArmCounts) -> ArmAccuracy:
-    """Returns the counts with their confidence sequence, which takes 0.2 ms."""
+    """Returns the counts with a confidence interval that is valid at any time; it takes 0.2 ms."""
     low, high = share_interval(counts.right, counts.labels)
     return ArmAccuracy(arm=counts.arm, labels=counts.labels, right=counts.right, low=low, high=high)

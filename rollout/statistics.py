@@ -1,19 +1,19 @@
-"""Sequential tests: each may be looked at after every observation, and is wrong with a probability that is known.
+"""Sequential tests that may be evaluated after every observation, with a bounded probability of error.
 
-Each function returns the logarithm of an e-value E: a hypothesis that holds lets E reach 1 / error with probability
-`error` at most, whenever and however often it is looked at (Ville 1939).
+Each function returns the logarithm of an e-value E. If the tested hypothesis holds, E ever reaches 1 / error with
+probability `error` at most, however often one looks (Ville's inequality, 1939).
 
-    log_e, log_mixture       testing by betting, of which most others are made
+    log_e, log_mixture       testing by betting, on which most of the others are built
     PairedTally, log_e_above two versions by the labelled events that both answered
-    log_e_of_means           the same with one value for each source of labels
-    advance_detector         notices that the stable version turned bad
+    log_e_of_means           the same test with one value for each source of labels
+    advance_detector         detects that the stable version turned bad
     share_interval           a confidence sequence: bounds of a share
     log_e_errors, log_e_slow health: errors and latency of one version
-    log_e_mismatch           sample ratio: whether each arm gets its share of the traffic
-    exact_upper_bound        bounds a share by Clopper and Pearson, and is the only one that is for one look
+    log_e_mismatch           sample ratio mismatch: does each arm get its share of the traffic?
+    exact_upper_bound        Clopper-Pearson bound of a share; it alone is valid for one look only
 
-Testing by betting is the evidence that the mean of the observations lies above a bound. A gambler begins with one unit
-and stakes the share l of the wealth on each observation X >= 0, which multiplies it by
+Testing by betting measures the evidence that the mean of the observations lies above a bound. A gambler begins with one
+unit and stakes the share l of the wealth on each observation X >= 0, which multiplies it by
 
     1 - l + l X / mean
 
@@ -26,8 +26,8 @@ Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by
 2010.09686): the capital process K_t(m) = prod_i (1 + lambda_i (X_i - m)) of section 4 with lambda = l / m, so that the
 wealth falls as the bound rises; fixed bets on a grid are their appendix B.6.
 
-Rejected: bets that follow the observations, as most of that paper's do. Their state is a path, which a restart, a
-corrected label or another order of the labels breaks.
+Rejected: bets that depend on earlier observations, as most bets of that paper do. Their state depends on the order of
+the observations, so neither a restart nor a corrected label is possible without all of them.
 """
 
 import math
@@ -43,18 +43,18 @@ from numpy.typing import ArrayLike, NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 BETS: Final[Floats] = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.35, 0.5, 0.7, 0.9])
-"""Shares of the wealth that are staked."""
+"""The gamblers' stakes, as shares of their wealth."""
 
 BET_WEIGHTS: Final[Floats] = np.array([1, 1, 1, 1, 8, 1, 1, 1, 1]) / 16
-"""Weights of the bets. Half is on 0.3, which is aimed at a difference of 5 points: the best bet is the difference over
-the share of labels on which the versions differ, 0.05 / 0.1 to 0.05 / 0.2."""
+"""Weights of the bets. Half of the weight is on 0.3, for a difference of 5 points: the best bet is the difference
+divided by the share of labels on which the versions differ, 0.05 / 0.1 to 0.05 / 0.2."""
 
 
 def log_e(counts: ArrayLike, payoffs: ArrayLike) -> Floats:
     """Returns the logarithm of the e-value.
 
-    `payoffs` [values] are the values of X over the hypothesis's mean; `counts` [..., values] say how often each was
-    observed.
+    `payoffs` [values] are the values of X divided by the hypothesis's mean. `counts` [..., values] are the numbers of
+    times that each value was observed.
     """
     return log_mixture(np.asarray(counts) @ log_factors(payoffs))
 
@@ -83,7 +83,7 @@ def log_mixture(log_wealth: Floats) -> Floats:
 #
 # Ties cancel out of the first two, which are the sequential form of McNemar's test, the sign test on the events on
 # which the versions differ. Three integers are the whole state: they add up over batches and workers, a corrected label
-# takes its old difference out, and the result does not depend on the order.
+# subtracts its old difference, and the result does not depend on the order.
 #
 # Labels until a version that is 5 points worse is shown to be worse at an error of 1 %, median of 10,000 simulated runs
 # (`tests/rollout/test_paired_rule_rates.py`): 213 if the versions differ on 5 % of the labels, 396 on 10 %, 678 on 20
@@ -92,15 +92,15 @@ def log_mixture(log_wealth: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class PairedTally:
-    """Labelled events that two versions answered: only the new one right, both alike, only the old one right."""
+    """Labelled events that two versions answered: only the new one was right, neither or both, only the old one."""
 
     wins: int = 0
     ties: int = 0
     losses: int = 0
 
     @classmethod
-    def of(cls, differences: Iterable[int]) -> "PairedTally":
-        """Counts differences, each new right (0 or 1) less old right (0 or 1)."""
+    def from_differences(cls, differences: Iterable[int]) -> "PairedTally":
+        """Counts differences: 1 if only the new version is right, -1 if only the old one is, 0 otherwise."""
         counts = Counter(differences)
         return cls(counts[1], counts[0], counts[-1])
 
@@ -127,11 +127,11 @@ NO_LABELS: Final = PairedTally()
 
 
 def log_e_above(tally: PairedTally, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is `mean` at most", for a `mean` in (-1, 1)."""
-    return float(log_es_above([tally], mean)[0])
+    """Returns the logarithm of E against "the mean difference is at most `mean`", for a `mean` in (-1, 1)."""
+    return float(log_e_above_each([tally], mean)[0])
 
 
-def log_es_above(tallies: Sequence[PairedTally], mean: float) -> Floats:
+def log_e_above_each(tallies: Sequence[PairedTally], mean: float) -> Floats:
     """Returns `log_e_above` of each tally, [tallies]."""
     counts = np.array([(tally.wins, tally.ties, tally.losses) for tally in tallies])
     return log_mixture(counts @ _paired_factors(mean))
@@ -143,7 +143,7 @@ def _paired_factors(mean: float) -> Floats:
 
 
 def log_e_below(tally: PairedTally, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is `mean` at least", for a `mean` in (-1, 1)."""
+    """Returns the logarithm of E against "the mean difference is at least `mean`", for a `mean` in (-1, 1)."""
     return log_e_above(tally.mirrored, -mean)
 
 
@@ -155,17 +155,17 @@ def payoffs(mean: float) -> Floats:
 # --- Two versions by the mean of each source of labels, so that each source counts once ---
 #
 # If there are many sources, their means are tested instead of their labels, by betting with X = 1 + the source's mean
-# difference: whatever a single source says, it multiplies the e-value by a number between 0.1 and 2.
+# difference. So a single source multiplies the e-value by a number between 0.1 and 2, whatever its labels are.
 
 
 def log_e_of_means(means: Sequence[float], mean: float) -> float:
-    """Returns the logarithm of E against "the mean over sources is `mean` at most", for a `mean` in (-1, 1)."""
+    """Returns the logarithm of E against "the mean over sources is at most `mean`", for a `mean` in (-1, 1)."""
     return float(log_e(np.ones(len(means)), (1.0 + np.array(means)) / (1.0 + mean)))
 
 
 # --- An e-detector: the stable version turned bad, by its paired differences to the version before it ---
 #
-# The wealth of each bet that the stable version is worse is set back to 1 if it has fallen below, so that a good past
+# The wealth of each bet that the stable version is worse is reset to 1 if it has fallen below 1, so that a good past
 # does not hide a bad present:
 #
 #     M_t = max(M_(t-1), 1) (1 - l D_t)
@@ -174,7 +174,7 @@ def log_e_of_means(means: Sequence[float], mean: float) -> float:
 # mixtures of e-detectors, which are e-detectors. As long as the stable version is not worse, the mean number of labels
 # to a false alarm is at least the threshold, `LABELS_TO_FALSE_ALARM`.
 #
-# It depends on the order of the labels: they are to be given in the order of their events' times.
+# It depends on the order of the labels, which must be the order of their events' times.
 
 LABELS_TO_FALSE_ALARM: Final = 1_000_000
 """The e-detector at which an alarm is raised."""
@@ -182,11 +182,12 @@ LABELS_TO_FALSE_ALARM: Final = 1_000_000
 DETECTOR_START: Final[Floats] = np.zeros(len(BETS))
 """The state before the first label: the logarithm of each bet's wealth, [bets]."""
 
-_DETECTOR_FACTORS: Final = log_factors([0.0, 1.0, 2.0])  # of a win, a tie and a loss of the stable version
+# The factors of a win, a tie and a loss of the stable version.
+_DETECTOR_FACTORS: Final = log_factors([0.0, 1.0, 2.0])
 
 
 def advance_detector(log_wealth: Floats, difference: ArrayLike) -> Floats:
-    """Returns the state after a label; many detectors may advance at once, [..., bets] by differences [...]."""
+    """Returns the state after a label. Many detectors may advance at once: states [..., bets], differences [...]."""
     return np.asarray(np.maximum(log_wealth, 0.0) + _DETECTOR_FACTORS[1 - np.asarray(difference)])
 
 
@@ -197,20 +198,20 @@ def log_e_change(log_wealth: Floats) -> Floats:
 
 # --- A confidence sequence for a share: bounds that hold at every number of observations at once ---
 #
-# A share `m` is inside as long as neither "the share is at most m" nor "it is at least m" is rejected at half the
-# error, each by betting on X / m. So the bounds may be looked at after every label, and the share is ever outside of
-# them with probability `error` at most (Waudby-Smith and Ramdas, arXiv 2010.09686, theorem 3). Two integers are the
-# whole state. Bounds are looked for among thousandths, and rounded outwards.
+# A share `m` is inside the bounds as long as neither "the share is at most m" nor "it is at least m" is rejected at
+# half the error, each by betting on X / m. So the bounds may be evaluated after every label, and the true share is ever
+# outside of them with probability `error` at most (Waudby-Smith and Ramdas, arXiv 2010.09686, theorem 3). Two integers
+# are the whole state. Bounds are multiples of 0.001, rounded outwards.
 
 INTERVAL_ERROR: Final = 0.05
-"""Probability at most that the share is ever outside."""
+"""Upper bound of the probability that the true share is ever outside of the bounds."""
 
 INTERVAL_SHARES: Final[Floats] = np.arange(1, 1_000) / 1_000
-"""Candidates for a bound, ascending."""
+"""Possible values of a bound, ascending."""
 
 
 def share_interval(num_right: int, num: int, *, error: float = INTERVAL_ERROR) -> tuple[float, float]:
-    """Returns the bounds of the share of which `num_right` among `num` observations are a sample, both in [0, 1].
+    """Returns the lower and the upper bound of a share of which `num_right` of `num` observations were seen, in [0, 1].
 
     >>> share_interval(0, 0)
     (0.0, 1.0)
@@ -222,7 +223,8 @@ def _interval_low(num_right: int, num: int, error: float) -> float:
     """Returns the largest share that is rejected as too low; 0 if none is."""
     for_right_MB, for_wrong_B = _interval_factors()
     log_e_M = log_mixture(num_right * for_right_MB + (num - num_right) * for_wrong_B)
-    num_rejected = int((log_e_M >= math.log(2.0 / error)).sum())  # the wealth falls as the share rises
+    # The wealth falls as the share rises, so the rejected shares come first.
+    num_rejected = int((log_e_M >= math.log(2.0 / error)).sum())
     return float(INTERVAL_SHARES[num_rejected - 1]) if num_rejected else 0.0
 
 
@@ -234,28 +236,29 @@ def _interval_factors() -> tuple[Floats, Floats]:
 # --- Health: errors and latency of one version, whatever its accuracy ---
 #
 # After Lindon, Sanden and Shirikian, Rapid regression detection in software deployments through sequential testing (KDD
-# 2022, arXiv 2205.14762): both tests may be looked at after every answer. Errors are tested by the likelihood ratio of
+# 2022, arXiv 2205.14762): both tests may be evaluated after every answer. Errors are tested by the likelihood ratio of
 # Wald's sequential probability ratio test (1945), latency by the sign test of `log_e_above`.
 #
-# Replicas count both (`VersionHealth`). Answers of one forward share its latency, so one of them is counted for all.
+# Replicas count both (`VersionHealth`). The answers of one forward pass share its latency, so only
+# one of them is counted.
 
 TOLERATED_ERROR_RATE: Final = 0.0005
 """Share of answers that may fail. The share of 0.1 % would let 5 % of versions that fail in 1 % of answers through the
 first 1,000 at an error probability of 1 %, and 11 % at one of 0.1 %."""
 
 BAD_ERROR_RATE: Final = 0.01
-"""Share of failing answers at which the test is aimed."""
+"""Share of failing answers that the test is designed to detect."""
 
 
 def log_e_errors(errors: int, answers: int) -> float:
-    """Returns the logarithm of E against "an answer fails with a chance of `TOLERATED_ERROR_RATE` at most"."""
+    """Returns the logarithm of E against "an answer fails with a probability of at most `TOLERATED_ERROR_RATE`"."""
     log_error = math.log(BAD_ERROR_RATE / TOLERATED_ERROR_RATE)
     log_success = math.log((1 - BAD_ERROR_RATE) / (1 - TOLERATED_ERROR_RATE))
     return errors * log_error + (answers - errors) * log_success
 
 
 def log_e_slow(slow: int, answers: int) -> float:
-    """Returns the logarithm of E against "an answer is slow with a chance of a half at most"."""
+    """Returns the logarithm of E against "an answer is slow with a probability of at most 1/2"."""
     return log_e_above(PairedTally(wins=slow, losses=answers - slow), 0.0)
 
 
@@ -267,16 +270,19 @@ def log_e_slow(slow: int, answers: int) -> float:
 #
 #     E = Gamma(100) / Gamma(100 + n)  prod_i Gamma(alpha_i + x_i) / Gamma(alpha_i)  /  prod_i theta_i^x_i
 #
-# Each key is counted once for each plan, as all events of a key go to the same arm; a new plan begins new counts.
+# Each key is counted once under each plan, since all events of a key go to the same arm.
 
 CONCENTRATION: Final = 100.0
 """Weight of the planned shares, in observations."""
 
 
 def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
-    """Returns the logarithm of E against "arms are drawn with these shares". An arm of share 0 is left out."""
+    """Returns the logarithm of E against "arms are drawn with these shares".
+
+    Raises ValueError unless all shares are positive and add up to 1.
+    """
     if min(shares) <= 0.0 or not math.isclose(sum(shares), 1.0, abs_tol=1e-9):
-        raise ValueError(f"shares are {list(shares)}, and must be positive with sum 1: leave out arms without traffic")
+        raise ValueError(f"shares must be positive and add up to 1, not {list(shares)}: leave out arms without traffic")
     log_e = math.lgamma(CONCENTRATION) - math.lgamma(CONCENTRATION + sum(counts))
     for count, share in zip(counts, shares, strict=True):
         prior = CONCENTRATION * share

@@ -1,33 +1,38 @@
-"""Promote, withdraw or hold newer versions with another encoder than the stable one. Pure.
+"""Promotes, withdraws or holds newer versions whose encoder differs from the stable version's. Pure.
 
-Only a sample of the events is named by both (`serving/predict.py`); on these, `rollout/paired_rule.py` compares them.
-By all other events the arms are compared by their own answers, candidate and newest together, by an anytime-valid
-sequential test, which takes more labels and sees neither groups of classes nor single sources. The newer versions are
-pooled: the test is of their accuracy on average, and the newest stands for them.
+Versions with different encoders answer only a sample of the same events (`serving/predict.py`), on which
+`rollout/paired_rule.py` compares them. On all other events, the arms are compared by their own answers. This takes more
+labels, and it does not distinguish groups of classes or sources. The candidate and the newest version are pooled: the
+test is about their mean accuracy, and its result applies to the newest version.
 
-Two hypotheses are tested after every label, each by an e-process E: if the hypothesis holds, E ever reaches 1 / `error`
-with probability `error` at most (Ville's inequality), so neither early nor frequent looks create evidence.
+Two hypotheses are tested after every label, each by an e-process E (an anytime-valid sequential test). If a hypothesis
+holds, E ever reaches 1 / `error` with probability `error` at most (Ville's inequality), however early or often one
+looks.
 
-    "worse by `margin` or more"    rejected: the candidate is promoted
-    "as good, or better"           rejected: the candidate is withdrawn        neither: hold, and wait for labels
+    "worse by `margin` or more"    rejected: the newer version is promoted
+    "as good, or better"           rejected: the newer version is withdrawn     neither: hold, and wait for labels
 
 E is the likelihood of all labels, mixed over the two accuracies, divided by the highest likelihood under the hypothesis
 (universal inference: Wasserman, Ramdas and Balakrishnan 2020, arXiv 1912.11436, equation 5, with the method of mixtures
-of Robbins 1970). It depends on the four counts alone, so the order of labels, their spread over the arms, and the share
-of an arm change nothing; and it is exact with ten labels as with ten thousand.
+of Robbins 1970). It depends only on the four counts. So neither the order of the labels nor the arms' shares change it,
+and it is as exact with ten labels as with ten thousand.
 
-The mixture of an arm is Beta(1/2, 1/2) (Jeffreys; Krichevsky and Trofimov), independent for each. For the first
-hypothesis, half of the weight is on equal accuracies: a candidate that is as good is the hardest to tell from one that
-is worse by `margin`. Where the counts speak against the hypothesis, its highest likelihood is on its boundary, at the
-root of a cubic equation (Farrington and Manning 1990, appendix).
+Each arm has its own mixture, Beta(1/2, 1/2) (Jeffreys; Krichevsky and Trofimov). For the first hypothesis, half of the
+weight is on equal accuracies: a candidate that is as good is the hardest to distinguish from one that is worse by
+`margin`. If the counts contradict the hypothesis, its highest likelihood is on its boundary, at the root of a cubic
+equation (Farrington and Manning 1990, appendix).
 
-A candidate that is worse by less than half of `margin` is promoted in most cases, one that is worse by more is
-withdrawn. Labels needed on the candidate arm (a fifth of the traffic, stable 90 %, margin 0.05, error 0.01; median):
-equal 930; 10 points better 170; 5 points worse 1,200; 10 points worse 300; 60 to 90 % 40.
+A candidate that is worse by less than half of `margin` is promoted in most cases, and one that is worse by more is
+withdrawn. Labels needed on the candidate's arm (median; the arm has a fifth of the traffic, the stable version an
+accuracy of 90 %, margin 0.05, error 0.01): equal 930; 10 points better 170; 5 points worse 1,200; 10 points worse 300;
+from 60 to 90 % 40.
 
-Rejected: a fixed test at every poll (promotes five points worse in half of all runs), normal confidence sequences (not
-valid for the first tens of labels, where we decide), and betting on blocks of labels in their order (half as many
-labels, but the state is a path instead of four counts; labels of both arms for the same event make that unnecessary).
+Rejected:
+
+- A fixed test at every poll: it promotes a candidate that is five points worse in half of all runs.
+- Normal confidence sequences: they are not valid for the first tens of labels, when we decide.
+- Betting on blocks of labels in their order: it takes half as many labels, but its state is a path instead of four
+  counts.
 """
 
 import math
@@ -40,14 +45,14 @@ from rollout.config import RolloutConfig
 
 @dataclass(frozen=True, slots=True)
 class ArmTally:
-    """The number of labels that came back for an arm's own answers, and how many of them the answer had right."""
+    """The number of labels for an arm's own answers, and the number of these answers that were right."""
 
     labels: int = 0
     correct: int = 0
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, in [0, 1]; 0 without labels."""
+        """Share of right answers, in [0, 1]. It is 0 without labels."""
         return self.correct / self.labels if self.labels else 0.0
 
     def __add__(self, other: "ArmTally") -> "ArmTally":
@@ -59,7 +64,7 @@ class ArmTally:
 
 @dataclass(frozen=True, slots=True)
 class ArmEvidence:
-    """The labels of the newer versions' answers (`candidate`), and those of the stable version's at the same time."""
+    """Labels for the newer versions' answers (`candidate`), and for the stable version's answers at the same time."""
 
     stable: ArmTally = ArmTally()
     candidate: ArmTally = ArmTally()
@@ -70,7 +75,7 @@ class ArmEvidence:
 
 @dataclass(frozen=True, slots=True)
 class ArmRuling:
-    """The decision, the sentence that says why, and the two e-values, by logarithm."""
+    """The decision, the reason in a sentence, and the logarithms of the two e-values."""
 
     action: Literal["promote", "withdraw", "hold"]
     reason: str
@@ -98,7 +103,7 @@ def decide(evidence: ArmEvidence, config: RolloutConfig) -> ArmRuling:
 def log_e(one: ArmTally, other: ArmTally, *, margin: float) -> float:
     """Returns the logarithm of E against the hypothesis that `one` is less accurate than `other` by `margin` or more.
 
-    It is 0, which rejects nothing, where the observed shares satisfy the hypothesis: they are then its own maximum.
+    It is 0, which rejects nothing, if the observed accuracies satisfy the hypothesis: they are its maximum then.
     """
     if one.accuracy <= other.accuracy - margin:
         return 0.0

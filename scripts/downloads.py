@@ -1,12 +1,12 @@
-"""Says what an installation will download and how large it is, before it begins.
+"""Prints the packages that an installation will download, and their sizes, before it begins.
 
     pip install --dry-run --report -> addresses -> sizes (Content-Length) -> one message
 
-What is to be installed is a lock (`locks/demo.lock`) or the project with extras (`.[local,dev]`). pip reads a lock here
-without its digests: with them it would download every file to learn its name.
+The argument is a lock file (`locks/demo.lock`) or the project with extras (`.[local,dev]`). pip gets the lock file
+without digests, because with digests it would download every file to learn its name.
 
-Says nothing where torch is installed already, or a file at hand (PIP_FIND_LINKS): the rest is small beside it. Never
-fails: an unreachable index is pip's to report.
+Nothing is printed if torch is installed already or is a local file (PIP_FIND_LINKS): all other packages are small in
+comparison. The script never fails; pip itself reports an unreachable index.
 """
 
 import json
@@ -31,7 +31,7 @@ CUDA_PREFIXES = ("nvidia-", "cuda-", "triton")
 
 @dataclass(frozen=True)
 class Download:
-    """A package that would be fetched; `num_bytes` is None where nobody says how large it is."""
+    """A package that would be downloaded. `num_bytes` is None if the server does not report the size."""
 
     name: str
     version: str
@@ -40,7 +40,7 @@ class Download:
 
 
 def main(wanted: str) -> None:
-    """Says what installing `wanted`, a lock or the project with extras, downloads."""
+    """Prints what an installation of `wanted` downloads: a lock file, or the project with extras."""
     is_lock = wanted.endswith(".lock")
     lines = locked(wanted) if is_lock else declared()
     torch = resolve("--no-deps", *(line for line in lines if TORCH.match(line)))
@@ -58,7 +58,7 @@ def main(wanted: str) -> None:
 
 
 def report(wanted: Sequence[tuple[str, str, str]]) -> None:
-    """Asks for the sizes of the packages (name, version, address), and prints the message."""
+    """Requests the sizes of the packages (name, version, address), and prints the message."""
     with ThreadPoolExecutor(8) as threads:
         sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
     found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
@@ -67,24 +67,27 @@ def report(wanted: Sequence[tuple[str, str, str]]) -> None:
 
 
 def locked(lock: str) -> list[str]:
-    """The requirements of a lock, each with its version and condition, without the digests."""
+    """Returns the requirements in a lock file, each with its version and condition, without digests."""
     lines = Path(lock).read_text().splitlines()
     return [line.removesuffix(" \\") for line in lines if not line.startswith((" ", "#"))]
 
 
 def declared() -> list[str]:
-    """The requirements of pyproject.toml."""
+    """Returns the requirements in pyproject.toml."""
     dependencies: list[str] = tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"]
     return dependencies
 
 
-def resolve(*what: str) -> list[tuple[str, str, str]] | None:
-    """Name, version and address of each package that pip would install; None where pip cannot say."""
+def resolve(*requirements: str) -> list[tuple[str, str, str]] | None:
+    """Returns (name, version, address) of each package that pip would install; None if pip fails.
+
+    `requirements` are arguments of `pip install`.
+    """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         options = ["--disable-pip-version-check", "--dry-run", "--quiet", "--report", str(report)]
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", *options, *what],
+            [sys.executable, "-m", "pip", "install", *options, *requirements],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -98,7 +101,7 @@ def resolve(*what: str) -> list[tuple[str, str, str]] | None:
 
 
 def size_of(url: str) -> int | None:
-    """Bytes behind an address, or None where the server does not say."""
+    """Returns the size in bytes of the file at an address; None if the server does not report it."""
     request = urllib.request.Request(url, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trust()) as reply:
@@ -109,18 +112,18 @@ def size_of(url: str) -> int | None:
 
 
 def trust() -> ssl.SSLContext:
-    """The certificates that pip was told to trust, too."""
+    """Returns a TLS context that trusts the certificates in PIP_CERT, too."""
     own = os.environ.get("PIP_CERT")
     return ssl.create_default_context(cafile=own if own and Path(own).is_file() else None)
 
 
 def message(downloads: Iterable[Download]) -> str:
-    """What will be downloaded, the large ones by name."""
+    """Returns the message, which names the large packages."""
     found = sorted(downloads, key=lambda download: -(download.num_bytes or 0))
     known = sum(download.num_bytes or 0 for download in found)
     unknown = sum(download.num_bytes is None for download in found)
     more = f", and {unknown} of unknown size" if unknown else ""
-    lines = [f"This downloads {len(found)} packages, {megabytes(known)} together{more}. The large ones:"]
+    lines = [f"This downloads {len(found)} packages, {megabytes(known)} together{more}. The large packages:"]
     for download in found:
         if download.num_bytes is not None and download.num_bytes >= LARGE_BYTES:
             lines.append(f"  {download.name} {download.version}: {megabytes(download.num_bytes)}")
@@ -128,16 +131,17 @@ def message(downloads: Iterable[Download]) -> str:
     if cuda:
         saved = megabytes(sum(download.num_bytes or 0 for download in cuda))
         lines += [
-            f"{len(cuda)} of them ({saved}) are for NVIDIA GPUs. To do without, stop (Control-C) and begin again with",
+            f"{len(cuda)} of them ({saved}) are for NVIDIA GPUs. To leave them out, stop (Control-C) and run",
             "  make TORCH=<a CPU build: torch==VERSION+cpu, or a wheel's path> ...",
             "with PIP_EXTRA_INDEX_URL=<the CPU index that PyTorch's page names> or PIP_FIND_LINKS=<a folder>.",
-            "scripts/install.sh says more.",
+            "The head of scripts/install.sh explains this.",
         ]
     return "\n".join(lines)
 
 
 def megabytes(num_bytes: int) -> str:
-    """
+    """Returns a size as text.
+
     >>> megabytes(163_000_000)
     '163 MB'
     """

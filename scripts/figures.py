@@ -1,18 +1,18 @@
 """Writes every measured number of the documents, from docs/results.jsonl and docs/ledger.jsonl.
 
     python scripts/figures.py                    the blocks of README.md and docs/benchmarks.md, and docs/ledger.md
-    python scripts/figures.py --add FILE         first takes over the rows of FILE, of the commit of its last line
+    python scripts/figures.py --add FILE         first adds the rows of FILE that are of the commit of its last line
 
-A block begins with a comment that says what it shows, and ends with `<!-- end -->`. What it shows are rows, one pattern
-a line, with words for the reader if the name of the row is not enough:
+A block begins with a comment that says what it shows, and ends with `<!-- end -->`. The comment has one pattern of rows
+a line, followed by a description if the name of the row is not clear enough:
 
     <!-- figures
     kafka_latency.p99: latency over Kafka, p99
     chaos.*
     -->
 
-or `missed goals`, or `number of missed goals`. A row whose name comes again at another commit moves from results.jsonl
-to results-earlier.jsonl.
+or `missed goals`, or `number of missed goals`. If a row is measured again at another commit, the earlier row moves from
+results.jsonl to results-earlier.jsonl.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.harness.cases import CASES
-from bench.harness.ledger import DOCUMENT, markdown, read_lines, taken_over
+from bench.harness.ledger import DOCUMENT, markdown, merge_lines, read_lines
 from evals.results.rows import ResultLine, decode, encode
 from evals.results.tables import missed_goals, num_goals, pooled, table
 
@@ -43,13 +43,13 @@ def lines_of(path: Path) -> list[ResultLine]:
 
 
 def words_of(shown: str) -> dict[str, str]:
-    """Returns the patterns of a block, each with the words that stand for the row."""
+    """Returns pattern -> description of the row, for the patterns of a block."""
     pairs = (line.partition(": ") for line in shown.splitlines())
     return {pattern.strip(): words.strip() for pattern, _, words in pairs}
 
 
 def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str:
-    """Returns a page with its blocks made anew. Raises MixedTable."""
+    """Returns a page with all blocks replaced. Raises MixedTable."""
 
     def block(shown: str) -> str:
         if shown == MISSED:
@@ -64,7 +64,7 @@ def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str
 
 
 def documents() -> Iterator[tuple[Path, str]]:
-    """Yields each page with what it must be. Raises MixedTable."""
+    """Yields the path of each page and its new text. Raises MixedTable."""
     lines = pooled(lines_of(RESULTS))
     ledger = read_lines(DOCS)
     for path in PAGES:
@@ -73,14 +73,14 @@ def documents() -> Iterator[tuple[Path, str]]:
 
 
 def add(path: Path) -> None:
-    """Takes over the rows of a file that are of the commit of its last line: those of the ledger, and all others.
+    """Adds the rows of a file that are of the commit of its last line, to RESULTS or to the ledger.
 
-    Rows of the same names and of other commits move to EARLIER; the ledger keeps the newest alone.
+    Rows with the same names and other commits move from RESULTS to EARLIER. The ledger keeps only the newest rows.
     """
     lines = lines_of(path)
     commit = lines[-1].commit
     lines = [line for line in lines if line.commit == commit]
-    taken_over(lines, CASES, DOCS)
+    merge_lines(lines, CASES, DOCS)
     ledger = {case.name for case in CASES if case.technique}
     new = [line for line in lines if line.name.partition(".")[0] not in ledger]
     names = {line.name for line in new}
@@ -94,7 +94,7 @@ def add(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--add", type=Path, metavar="FILE", help="rows to take over, such as build/bench/results.jsonl")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="rows to add, such as build/bench/results.jsonl")
     arguments = parser.parse_args()
     if arguments.add:
         add(arguments.add)

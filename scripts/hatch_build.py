@@ -1,6 +1,6 @@
-"""Compiles the native kernels into the wheel, or beside the sources of an editable installation.
+"""Compiles the native kernels into the wheel, or next to the sources of an editable installation.
 
-Without a compiler the wheel has none, and the first use builds them, or says why torch answers instead.
+Without a compiler the wheel has no native kernels. The first use then builds them, or reports why torch replaces them.
 """
 
 import runpy

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# install.sh [demo | dev | bench] [locked | newest | lowest]: makes .venv and installs the project into it, with what
-# the demo needs, with what developers need, or with the peers of the benchmarks. Called by `make`, which leaves it to a
-# file in .venv to say what was installed last.
+# install.sh [demo | dev | bench] [locked | newest | lowest]: creates .venv and installs the project into it, with the
+# packages for the demo, for developers, or for the peers in the benchmarks. `make` calls it. A file in .venv records
+# the last installation.
 #
-#   locked   the versions of locks/, each file compared with its digest
+#   locked   the versions in locks/; the digest of each file is checked
 #   newest   the newest releases that pyproject.toml allows
 #   lowest   the lowest release of each library that pyproject.toml names
 #
-# PYTHON names the interpreter to use; otherwise the first of python3.12, python3.11, python3.13, python3.14 and python3
-# that is new enough.
-# TORCH names another torch than the one of the lock: what pip shall install in its place, for example
-# TORCH=torch==2.15.0+cpu, which PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS offers, or the path of a wheel. What the lock
-# has for GPUs is left out then. Developers name a torchvision beside it: TORCH="torch==2.15.0+cpu torchvision==0.29.2+cpu".
+# PYTHON is the interpreter to use. The default is the first supported one of python3.12, python3.11, python3.13,
+# python3.14 and python3.
+# TORCH replaces the torch of the lock file: arguments of `pip install`, for example TORCH=torch==2.15.0+cpu from
+# PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS, or the path of a wheel. The lock file's packages for GPUs are then left out.
+# Developers also give a torchvision: TORCH="torch==2.15.0+cpu torchvision==0.29.2+cpu".
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-dev}
@@ -32,14 +32,14 @@ is_supported() {
 
 find_python() {
     for candidate in ${PYTHON:-python3.12 python3.11 python3.13 python3.14 python3}; do
-        # A shim may exist for a version that is not installed, so each is tried.
+        # A shim may exist for a version that is not installed, so each candidate is run.
         if is_supported "$candidate"; then
             echo "$candidate"
             return
         fi
     done
-    echo "Python 3.11 to 3.14 is needed. Tried, in vain: ${PYTHON:-python3.12 python3.11 python3.13 python3.14 python3}" >&2
-    echo "Install it (Debian: apt install python3-venv), or name it: make PYTHON=/path/to/python3.13 ..." >&2
+    echo "Python 3.11 to 3.14 is needed, but none was found. Tried: ${PYTHON:-python3.12 python3.11 python3.13 python3.14 python3}" >&2
+    echo "Install it (Debian: apt install python3-venv), or give its path: make PYTHON=/path/to/python3.13 ..." >&2
     exit 78
 }
 
@@ -47,7 +47,8 @@ pip_install() {
     .venv/bin/python -m pip install --disable-pip-version-check --quiet "$@"
 }
 
-without_torch() { # LOCK: its lines but those of torch, and of what a torch for GPUs needs
+# Prints the lines of lock file $1 without torch and the packages that a torch for GPUs needs.
+without_torch() {
     awk '/^[^ #]/ { left_out = /^(torch|torchvision|triton|nvidia-[^=]*|cuda-[^=]*)==/ } !left_out' "$1"
 }
 
@@ -63,20 +64,20 @@ install_locked() {
     pip_install --no-deps --no-build-isolation --editable .
 }
 
-# The lowest releases go into a new environment: what satisfies a range already would stay.
+# The lowest releases need a new environment: an installed release that satisfies its range would stay.
 if [ "$releases" != lowest ] && [ -x .venv/bin/python ] && is_supported .venv/bin/python; then
     python=.venv/bin/python
 else
     python=$(find_python)
-    echo "Making .venv with $("$python" --version)"
+    echo "Creating .venv with $("$python" --version)"
     "$python" -m venv --clear .venv || {
-        echo "This Python cannot make virtual environments (Debian: apt install python3-venv)." >&2
+        echo "This Python cannot create virtual environments. On Debian: apt install python3-venv." >&2
         exit 78
     }
 fi
 if ! command -v redis-server >/dev/null && ! "$python" -c 'import sys; sys.exit(sys.version_info >= (3, 13))'; then
-    echo "There is no Redis for this Python in a wheel, and none in PATH. The service needs one: install it (Debian:" \
-        "apt install redis-server), or take Python 3.11 or 3.12 (rm -r .venv; make PYTHON=python3.12 ...)."
+    echo "The service needs Redis. There is no redis-server in PATH, and no wheel has one for this Python. Install it" \
+        "(Debian: apt install redis-server), or use Python 3.11 or 3.12 (rm -r .venv; make PYTHON=python3.12 ...)."
 fi
 
 case $releases/${TORCH:-} in

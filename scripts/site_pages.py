@@ -1,10 +1,10 @@
-"""Adds the reference to the site: what is written down in the code, as pages. A hook of MkDocs (`mkdocs.yml`).
+"""Adds reference pages to the site, generated from the code. A hook of MkDocs (`mkdocs.yml`).
 
     settings, commands, metrics, exit codes, the public package --pages--> Markdown in reference/
 
-The pages are made with the site and are not in the repository, so that they cannot be behind the code.
+The pages are built with the site and are not in the repository, so that they always match the code.
 
-Rejected: mkdocs-gen-files (a plugin for what a hook does in a line).
+Rejected: mkdocs-gen-files (a plugin for a job that takes one line in a hook).
 """
 
 import inspect
@@ -23,7 +23,7 @@ from wire.metrics import EVERY, LEARNER, REPLICA, ROLLOUT
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages. Called by MkDocs when it has found the others."""
+    """Adds the pages. MkDocs calls it when it has found the other pages."""
     for path, text in pages().items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -39,28 +39,32 @@ def pages() -> dict[str, str]:
         "exit-codes": ("Exit codes", EXIT_CODES, _exit_codes()),
         "package": ("The package lifelong", "", iter(["::: lifelong\n"])),
     }
-    return {
-        f"reference/{name}.md": "\n".join([f"# {title}\n", *([f"{intro}\n"] if intro else []), *lines])
-        for name, (title, intro, lines) in made.items()
-    }
+    pages: dict[str, str] = {}
+    for name, (title, intro, lines) in made.items():
+        parts = [f"# {title}\n"]
+        if intro:
+            parts.append(f"{intro}\n")
+        parts.extend(lines)
+        pages[f"reference/{name}.md"] = "\n".join(parts)
+    return pages
 
 
 SETTINGS = (
-    "What you must know to run a service. A TOML file is overridden by the environment "
-    "(`LIFELONG_SERVING__REPLICAS=2`), and that by flags (`--set serving.replicas=2`). `lifelong config show` prints a "
-    "file of these settings and of all that are set, `lifelong config check` finds mistakes. All others are "
+    "The settings that you need to run a service. The environment (`LIFELONG_SERVING__REPLICAS=2`) overrides a TOML "
+    "file, and flags (`--set serving.replicas=2`) override the environment. `lifelong config show` prints a file with "
+    "these settings and with all settings that are set. `lifelong config check` finds mistakes. All other settings are "
     "[advanced](settings-advanced.md)."
 )
 ADVANCED_SETTINGS = (
-    "Settings for whoever has a reason: their defaults are those of every published figure. "
-    "`lifelong config show --all` prints them beside [the others](settings.md)."
+    "Change these settings only for a reason: every published figure was measured with their defaults. "
+    "`lifelong config show --all` prints them together with [the other settings](settings.md)."
 )
-COMMANDS = "`lifelong COMMAND --help` says the same. Every command that reads has `--json`."
+COMMANDS = "`lifelong COMMAND --help` prints the same texts. Every command that reads has `--json`."
 METRICS = (
-    "At `/metrics` of every process where `metrics.port` is set. A name that was released stays, and every label has a "
-    "bounded set of values."
+    "Every process serves its metrics at `/metrics` if `metrics.port` is set. The name of a released metric never "
+    "changes, and every label has a bounded set of values."
 )
-EXIT_CODES = "Errors are one message on standard error, and one of these codes. A traceback is a bug."
+EXIT_CODES = "An error is one message on standard error and one of these exit codes. A traceback is a bug."
 
 
 def _settings(*, is_main: bool) -> Iterator[str]:

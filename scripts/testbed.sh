@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# testbed.sh FOLDER [ARCHIVES]: installs what only tests and benchmarks need, and no package manager has: Apache Kafka
-# into FOLDER/kafka, to which KAFKA_HOME is set, and Toxiproxy and kustomize into FOLDER/bin. What is there already is
-# left as it is.
-# ARCHIVES is a folder with kafka-*.tar.xz (kafka/ in it) and programs.tar.xz (bin/ in it); without it both are fetched
-# from their makers, and compared with the checksums that these publish beside them.
+# testbed.sh FOLDER [ARCHIVES]: installs programs that only tests and benchmarks need, and that no package manager has:
+# Apache Kafka into FOLDER/kafka (set KAFKA_HOME to it), and Toxiproxy and kustomize into FOLDER/bin. A program that is
+# installed already is not changed.
+# ARCHIVES is a folder with kafka-*.tar.xz (contains kafka/) and programs.tar.xz (contains bin/). Without it, the
+# programs are downloaded from their publishers and compared with the published checksums.
 set -euo pipefail
 
 KAFKA=4.4.0
@@ -29,12 +29,13 @@ fetch() {
     curl --fail --silent --show-error --location --retry 3 --output "$2" "$1"
 }
 
-check() { # PROGRAM FILE CHECKSUM: the checksum may be in capitals, with spaces, and over several lines
+# check PROGRAM FILE CHECKSUM: the checksum may have capitals, spaces and several lines.
+check() {
     local wanted found
     wanted=$(tr -d '[:space:]' <<<"$3" | tr '[:upper:]' '[:lower:]')
     found=$("$1" "$2" | cut -d ' ' -f 1)
     if [ -z "$wanted" ] || [ "$found" != "$wanted" ]; then
-        echo "testbed.sh: ${2##*/} has the checksum $found; its maker publishes ${wanted:-none}" >&2
+        echo "testbed.sh: ${2##*/} has the checksum $found, but its publisher gives ${wanted:-none}: try again" >&2
         exit 65
     fi
 }

@@ -1,27 +1,27 @@
-"""The command line, the settings, and the local stack: what starts and connects the other rooms.
+"""The command line, the settings, and the local stack, which start and connect the other rooms.
 
     cli (collisions) -> commands -> settings -> local/stack -> supervisor -> a process for each room
 
-cli, commands/      the commands of `lifelong`; a command imports what it needs when it runs
-collisions          other distributions with packages of our names
-settings            one model of all settings, from a file, the environment and flags, with secrets that lie in files;
-                    what follows from several tasks; the variables of a child process
-settings_docs       what a setting means, and what is wrong with a value
-local/              starts everything on one machine, restarts what ends; Redis, a broker, logs
-programs, running   the programs of a service and the stores of their tasks; where a running stack can be reached
-keys                the file of keys that sign, how it is changed, and the secrets of containers
-topics              which topics each program needs, the check at its start, and the document of the topics
+cli, commands/      the commands of `lifelong`; a command imports its modules when it runs
+collisions          other distributions that have packages with our names
+settings            the model of all settings, from a file, the environment and flags, with secrets in files;
+                    defaults that depend on the tasks; the environment of a child process
+settings_docs       descriptions of settings, and explanations of values that are not accepted
+local/              starts all programs on one machine and restarts them; Redis, a broker, logs
+programs, running   the programs of a service and the stores of their tasks; the address of a running stack
+keys                the file of the signing keys and its changes, and the secrets of containers
+topics              the topics that each program needs, the check at its start, and the document of the topics
 page/               the page that `up` and `demo` serve, and `lifelong top`
-demo/, bench/, tune/, members/, profiles/, encoder_check   what `lifelong demo`, `bench`, `tune`, `model`, `profile`
-                    and `encoder` do
-templates/, exported, history/   what `lifelong new` writes, `lifelong export` and `import`
-label_commands, refused, admin_log   what operators change and send again, by `lifelong labels`, `quarantine` and
-                    `deadletters` and by the page, and the record of it
-operator_commands   waits for what becomes of a command in the log
-doctor, backups, state_formats   what `lifelong doctor`, `backup`, `restore` and `migrate` do
-open_store          the store of a service that may not run
-rebuild, versions_at   what `lifelong versions rebuild` and `versions at` do
-cores, resident_bytes, versions   how many cores there are, the memory of processes, and the version of this code
+demo/, bench/, tune/, members/, profiles/, encoder_check   `lifelong demo`, `bench`, `tune`, `model`, `profile` and
+                    `encoder`
+templates/, exported, history/   files for `lifelong new`; `lifelong export` and `import`
+label_commands, refused, admin_log   changes of the set of labels, and messages that operators send again, both by
+                    commands and by the page; the audit log of these actions
+operator_commands   waits for the outcome of a command in the log
+doctor, backups, state_formats   `lifelong doctor`, `backup`, `restore` and `migrate`
+open_store          opens the store of a service, even if the service does not run
+rebuild, versions_at   `lifelong versions rebuild` and `versions at`
+cores, resident_bytes, versions   the number of cores, the memory of processes, and the version of this code
 
 Other rooms never import this one. The benchmarks use Settings, load, Stack and the servers.
 """

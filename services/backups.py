@@ -1,23 +1,24 @@
-"""What `lifelong backup` and `restore` do: everything that a service knows in one folder, made while it runs, and back.
+"""Implements `lifelong backup` and `restore`: copies the whole state of a running service into a folder, and back.
 
-    the learner's files, then the store's keys in one moment, then the blobs that these name --write--> FOLDER.partial
+    learner's files, then the store's keys in one snapshot, then the blobs that the keys name --write--> FOLDER.partial
     FOLDER.partial: manifest, on disk --> FOLDER     FOLDER: every byte is checked --restore--> empty store and folder
 
-    backup.json                 what is in it, with the size and the digest of each file; written last
-    store/keys.msgpack          the keys of the store, but the blobs
+    backup.json                 the manifest, with the size and the digest of each file; written last
+    store/keys.msgpack          the keys of the store, without the blobs
     store/blobs/<digest>        the weights
     learner/                    checkpoints with their journals, and adopted encoders
 
-Keys that sign are not in it: `backup.json` has the ids of those that are needed. Topics are Kafka's own to keep.
+The signing keys are not in a backup: `backup.json` has the ids of the keys that a restore needs. The topics are not in
+it either; Kafka keeps them.
 
-A checkpoint holds the offsets up to which it was learnt, so a restored learner reads the labels since then from the
-topics, each once. The checkpoint is copied before the store is read: the store is then ahead of it, as it is after any
-crash, and never behind. What a journal got meanwhile is copied after the store was read, for versions that may be
-rolled back to.
+**Consistency.** A checkpoint holds the offsets up to which the learner has read the topics, so a restored learner reads
+later labels from the topics, each label once. The checkpoint is copied before the store is read. The store is then
+ahead of the checkpoint, as after any crash, and never behind it. Journals are copied again after the store was read, so
+that they cover all versions of the store for a rollback.
 
-Every program must have ended before a restore. A request to forget somebody is permanent, so requests that are newer
-than the backup are kept: those of the store, and those of the learner's checkpoints. The plan of the backup is in force
-from then on, so that replicas follow it.
+**Restore.** Every program must have ended before a restore. A request to forget somebody is permanent, so the requests
+that are newer than the backup are kept: the requests in the store and in the learner's checkpoints. The plan of the
+backup is dated to the restore, so that replicas follow it.
 """
 
 import shutil
@@ -46,29 +47,29 @@ BLOBS: Final = "store/blobs"
 LEARNER: Final = "learner"
 
 SEALED_AS: Final = "backup"
-"""The name under which the manifest is sealed: no key of the store has it."""
+"""The name under which the manifest is sealed. No key of the store has this name."""
 
 KEPT: Final = (".checkpoint", ".journal", ".encoder")
-"""Files of the learner's folder that are part of what it knows; the others are made again."""
+"""Suffixes of the files that hold the learner's state. The learner makes all other files of its folder again."""
 
 FORMAT: Final = "lifelong-backup"
 FORMAT_VERSIONS: Final = (2,)
-"""The versions of the format that this program reads; it writes the last."""
+"""The versions of the format that this program reads; it writes the last one."""
 
 CHUNK_BYTES: Final = 4 << 20
 
 Say: TypeAlias = Callable[[str], None]
 
 TRIES: Final = 5
-"""How often the store is read where versions were removed while their blobs were fetched."""
+"""How often the store is read if versions are removed while their blobs are fetched."""
 
 
 class BackupRefused(RuntimeError):
-    """What is wrong, and the fix."""
+    """The backup or the restore is refused. The message says what is wrong, and the fix."""
 
 
 class BackupFile(msgspec.Struct, frozen=True):
-    """A file of the backup, its path from the folder."""
+    """A file of a backup: its path relative to the backup's folder, its size, and its SHA-256 as hexadecimal digits."""
 
     path: str
     bytes: int
@@ -76,8 +77,12 @@ class BackupFile(msgspec.Struct, frozen=True):
 
 
 class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a backup holds. `current` and `versions` are those of the store; `signers` are the ids of the keys that its
-    records need, or `shared-secret`. `seal` is a code over everything else, by the keys of the service."""
+    """The manifest of a backup.
+
+    - `prefix`, `current` and `versions`: the prefix, the current version and all versions of the store.
+    - `signers`: the ids of the keys that verify the records of the store; `shared-secret` for a shared secret.
+    - `seal`: an authentication code of all other fields, made with the keys of the service.
+    """
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSIONS[-1]
@@ -92,23 +97,23 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sealed(self) -> bytes:
-        """The bytes that the seal is over."""
+        """The bytes that the seal authenticates."""
         return msgspec.json.encode(msgspec.structs.replace(self, seal=""), order="deterministic")
 
     @property
     def learner_files(self) -> list[str]:
-        """The names of the files of the learner."""
+        """The names of the learner's files in the backup."""
         paths = (Path(file.path) for file in self.files)
         return [path.name for path in paths if path.parent == Path(LEARNER) and path.suffix in KEPT]
 
     @property
     def num_bytes(self) -> int:
-        """The size of all files."""
+        """The total size of all files."""
         return sum(file.bytes for file in self.files)
 
 
 def read_manifest(folder: Path) -> BackupManifest:
-    """Returns the manifest. Raises BackupRefused where it is none that this program reads."""
+    """Returns the manifest of a backup. Raises BackupRefused if there is none, or of an unknown format."""
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
@@ -116,10 +121,10 @@ def read_manifest(folder: Path) -> BackupManifest:
         if head.get("format") == FORMAT and head.get("format_version") in FORMAT_VERSIONS:
             return msgspec.json.decode(content, type=BackupManifest)
     except (OSError, msgspec.MsgspecError) as error:
-        raise BackupRefused(f"{path}: is no manifest of a backup ({error})") from error
+        raise BackupRefused(f"{path}: is not the manifest of a backup ({error})") from error
     raise BackupRefused(
         f"{path}: is {head.get('format')!r} {head.get('format_version')}; this program reads {FORMAT} "
-        f"{', '.join(map(str, FORMAT_VERSIONS))}. Take the release that wrote it"
+        f"{', '.join(map(str, FORMAT_VERSIONS))}. Use the release that wrote it"
     )
 
 
@@ -130,20 +135,20 @@ def check_backup(folder: Path, *, say: Say) -> BackupManifest:
     for file in manifest.files:
         say(f"checking {done >> 20} of {manifest.num_bytes >> 20} MiB")
         path = folder / file.path
-        if ".." in Path(file.path).parts or not path.is_file() or digest_of(path) != file.sha256:
-            raise BackupRefused(f"{path}: is missing, or was changed since the backup. Take another copy of it")
+        if ".." in Path(file.path).parts or not path.is_file() or file_digest(path) != file.sha256:
+            raise BackupRefused(f"{path}: is missing, or was changed since the backup. Use another copy of the backup")
         done += file.bytes
     return manifest
 
 
-def files_in(folder: Path) -> Iterator[BackupFile]:
-    """Yields every file below a folder with its digest, in the order of the paths."""
+def list_files(folder: Path) -> Iterator[BackupFile]:
+    """Yields every file below a folder with its size and digest, in the order of the paths."""
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        yield BackupFile(path.relative_to(folder).as_posix(), path.stat().st_size, digest_of(path))
+        yield BackupFile(path.relative_to(folder).as_posix(), path.stat().st_size, file_digest(path))
 
 
-def digest_of(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file as hexadecimal digits."""
     digest = sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -152,14 +157,14 @@ def digest_of(path: Path) -> str:
 
 
 def write_backup(settings: Settings, store: Store, folder: Path, *, now_ms: int, say: Say) -> BackupManifest:
-    """Writes a backup. Raises BackupRefused, WireError, OSError; then there is nothing at `folder`."""
+    """Writes a backup to `folder`. If it raises (BackupRefused, WireError, OSError), there is no folder."""
     if folder.exists():
-        raise BackupRefused(f"{folder}: is there already. Choose another folder, or remove it")
+        raise BackupRefused(f"{folder}: exists already. Choose another folder, or remove it")
     draft = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True, mode=0o700)
     try:
-        manifest = _written(settings, store, draft, now_ms=now_ms, say=say)
+        manifest = _write_draft(settings, store, draft, now_ms=now_ms, say=say)
         sync(draft)
         draft.rename(folder)
     finally:
@@ -167,7 +172,7 @@ def write_backup(settings: Settings, store: Store, folder: Path, *, now_ms: int,
     return manifest
 
 
-def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say: Say) -> BackupManifest:
+def _write_draft(settings: Settings, store: Store, draft: Path, *, now_ms: int, say: Say) -> BackupManifest:
     source = Path(settings.learner.state_dir)
     say("the learner's files")
     names = copy_learner(source, draft / LEARNER)
@@ -178,6 +183,7 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
             f"{source}: holds no checkpoint. Run this where the learner runs, or name its folder: "
             "--set learner.state_dir=FOLDER"
         )
+    # The store may have newer versions than the journals that were copied first.
     for name in names:
         if name.endswith(".journal"):
             copy(source / name, draft / LEARNER / name)
@@ -189,7 +195,7 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
         current=current,
         versions=tuple(sorted(numbers)),
         signers=tuple(sorted(set(_signers(stored)))),
-        files=tuple(files_in(draft)),
+        files=tuple(list_files(draft)),
     )
     manifest = msgspec.structs.replace(manifest, seal=store.seals.seal(manifest.sealed, SEALED_AS).decode())
     (draft / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
@@ -197,14 +203,17 @@ def _written(settings: Settings, store: Store, draft: Path, *, now_ms: int, say:
 
 
 def copy_learner(source: Path, target: Path) -> list[str]:
-    """Copies what the learner knows; returns the names. What is removed meanwhile was replaced by something newer."""
+    """Copies the learner's state; returns the names of the copied files.
+
+    A file that the learner removes meanwhile is skipped, since it has written a newer one.
+    """
     target.mkdir()
     names = [path.name for path in sorted(source.glob("*")) if path.suffix in KEPT]
     return [name for name in names if copy(source / name, target / name)]
 
 
 def copy(source: Path, target: Path) -> bool:
-    """Copies a file, which stays whole while it is open; False where it is gone."""
+    """Copies a file; returns False if it does not exist. A file that is removed meanwhile is still copied whole."""
     try:
         with source.open("rb") as file, target.open("wb") as written:
             shutil.copyfileobj(file, written, CHUNK_BYTES)
@@ -214,13 +223,13 @@ def copy(source: Path, target: Path) -> bool:
 
 
 def sync(folder: Path) -> None:
-    """Waits until every file below is on the disk."""
+    """Waits until the folder and every file below it are on the disk."""
     for path in [folder, *folder.rglob("*")]:
         sync_path(path)
 
 
 def _copy_store(settings: Settings, store: Store, draft: Path, *, say: Say) -> list[StoredKey]:
-    """Writes the keys and the blobs that they need; reads the keys again where versions were removed meanwhile."""
+    """Writes the keys and the blobs that they name. Reads the keys again if versions are removed meanwhile."""
     folder = draft / BLOBS
     folder.mkdir(parents=True)
     for attempt in range(TRIES):
@@ -235,6 +244,7 @@ def _copy_store(settings: Settings, store: Store, draft: Path, *, say: Say) -> l
         except (NotFound, BlobCorrupt):
             if attempt == TRIES - 1:
                 raise
+    # Blobs of an earlier attempt may belong to versions that were removed.
     for path in folder.iterdir():
         if path.name not in blobs:
             path.unlink()
@@ -243,14 +253,14 @@ def _copy_store(settings: Settings, store: Store, draft: Path, *, say: Say) -> l
 
 
 def _signers(stored: Sequence[StoredKey]) -> Iterator[str]:
-    """Yields the ids of the keys that the signatures name; that of a shared secret has no name."""
+    """Yields the id of the key of each signature. A signature by a shared secret names no key."""
     for key in stored:
         if key.type == "hash" and b"body" in key.fields:
             yield signer_of(key.fields.get(b"signature", b"")) or Kind.SHARED
 
 
 class Restored(NamedTuple):
-    """The number above which new versions are, and how many requests to forget are newer than the backup."""
+    """Result of a restore: new versions have numbers above `first`, and `newer_erasures` counts kept requests."""
 
     first: int
     newer_erasures: int
@@ -268,19 +278,19 @@ def restore_backup(
 ) -> Restored:
     """Restores a backup that was checked.
 
-    With `is_forced` what was in the store is removed, but for requests to forget, and the folder of the learner moved
-    aside. Raises BackupRefused before anything is changed.
+    With `is_forced`, a store and a learner's folder that are in use are replaced. The requests to forget in the store
+    are kept, and the folder is moved aside. Raises BackupRefused before anything is changed.
     """
-    stored = _verified(store, folder, manifest)
+    stored = _read_verified_keys(store, folder, manifest)
     target = Path(settings.learner.state_dir)
     if programs := store.reports.programs():
         raise BackupRefused(f"{', '.join(programs)}: runs on this store. End it, and try again ten seconds later")
-    if not is_forced and (problems := [*_in_use(store, target)]):
-        raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or use --force, which takes its place")
-    newer = {*_erased_by(store.commands.read()), *_erased(target)}
-    newer -= {*_erased_by(entry.command for entry in entries_of(stored))}
+    if not is_forced and (problems := [*_occupied(store, target)]):
+        raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or replace the old state with --force")
+    newer = {*_erased_digests(store.commands.read()), *_erased_in_checkpoint(target)}
+    newer -= {*_erased_digests(entry.command for entry in entries_of(stored))}
+    # The requests are appended before anything is removed. The log of the store is kept, so they survive a crash.
     for digest in sorted(newer):
-        # Before anything is removed: the log of the store is kept, also if this is interrupted.
         store.commands.append(Erase(digest=digest), source="restore", time_ms=now_ms)
     say("the learner's files")
     aside = target.with_name(f"{target.name}.before-restore")
@@ -295,29 +305,30 @@ def restore_backup(
     return Restored(first, len(newer))
 
 
-def _verified(store: Store, folder: Path, manifest: BackupManifest) -> list[StoredKey]:
-    """Returns the keys of the backup. Raises BackupRefused unless our keys have sealed it and signed each record."""
+def _read_verified_keys(store: Store, folder: Path, manifest: BackupManifest) -> list[StoredKey]:
+    """Returns the store's keys in the backup. Raises BackupRefused if our keys do not verify the seal or a record."""
     stored = msgspec.msgpack.decode((folder / KEYS).read_bytes(), type=list[StoredKey])
     try:
         store.seals.check(manifest.sealed, manifest.seal.encode(), SEALED_AS, prefix=manifest.prefix)
         store.dump.verify(stored, manifest.prefix)
     except (BadSignature, CannotSign) as error:
         raise BackupRefused(
-            f"{error}. The backup needs the keys {', '.join(manifest.signers)}: name the file of keys of the service "
-            "that was backed up by LIFELONG_SIGNING_KEY_FILE"
+            f"{error}. The backup needs the keys {', '.join(manifest.signers)}: set LIFELONG_SIGNING_KEY_FILE to the "
+            "key file of the service that was backed up"
         ) from error
     return stored
 
 
-def _in_use(store: Store, target: Path) -> Iterator[str]:
+def _occupied(store: Store, target: Path) -> Iterator[str]:
+    """Yields a sentence for each of the store and the folder that already holds the state of a service."""
     if not store.dump.is_empty():
         yield "the store already has keys of a service under this prefix"
     if any(path.suffix in KEPT for path in target.glob("*")):
-        yield f"{target} already has what a learner knows"
+        yield f"{target} already has the state of a learner"
 
 
 def _replace_learner(source: Path, names: Sequence[str], target: Path, *, aside: Path) -> None:
-    """Puts these files of the backup in place of the folder, which is moved aside where anything is in it."""
+    """Replaces the folder `target` by files of the backup. If it has any files, it is moved to `aside`."""
     draft = target.with_name(f"{target.name}.partial")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True, mode=0o700)
@@ -333,12 +344,12 @@ def _replace_learner(source: Path, names: Sequence[str], target: Path, *, aside:
 
 
 def _highest_version(folder: Path) -> int:
-    """Returns the highest version that the name of a checkpoint says it was published as; 0 for none."""
+    """Returns the highest published version in the names of the checkpoints; 0 if there is none."""
     return max((file.version for file in named(folder.iterdir())), default=0)
 
 
-def _erased(folder: Path) -> list[str]:
-    """Returns the digests of the subjects that the newest whole checkpoint in a folder knows to be erased."""
+def _erased_in_checkpoint(folder: Path) -> list[str]:
+    """Returns the digests of the subjects that were erased before the newest whole checkpoint in `folder`."""
     if not folder.is_dir():
         return []
     try:
@@ -348,8 +359,8 @@ def _erased(folder: Path) -> list[str]:
     return snapshot.facts.commands.digests if snapshot else []
 
 
-def _erased_by(commands: Iterable[Command]) -> Iterator[str]:
-    """Yields the digests of the subjects that are to be erased."""
+def _erased_digests(commands: Iterable[Command]) -> Iterator[str]:
+    """Yields the digests of the subjects of the commands that erase."""
     for command in commands:
         if command.verb == Erase.VERB:
             yield command.read(Erase).digest

@@ -1,16 +1,16 @@
-"""Other distributions with a package of one of our names, such as `kernels` of Hugging Face.
+"""Finds other distributions that have a package with the name of one of ours, such as `kernels` of Hugging Face.
 
     folders of sys.path --> kernels-0.11.0.dist-info ----.
-    which kernels/__init__.py Python imports ------------'--> Collision: whose package it is, and what to do
+    which kernels/__init__.py Python imports ------------'--> Collision: whose package it is, and the fix
 
-In two folders of `sys.path` the first package wins. In one folder pip lets the later installation overwrite the files
-of the earlier one, so the first file of each package is compared with the one that was installed with us. Nothing of
-ours but this package, `services`, is imported before the check, so that its sentence comes in place of an ImportError.
-Where a `services` in another folder wins, there is no check.
+If two folders of `sys.path` have a package of the same name, Python imports the first. Within one folder, pip lets a
+later installation overwrite the files of an earlier one. So `__init__.py` of each package is compared with the file
+that was installed with Lifelong. Only `services` of our packages is imported before the check, so that the user sees
+its message instead of an ImportError. If Python imports another distribution's `services`, there is no check.
 
-A start looks at the first files of our packages and at the names of distributions, which takes 2 ms. Only where a
-package of ours has lost, and in `lifelong doctor`, every distribution is asked for its packages, which takes a quarter
-of a second.
+A start looks at the `__init__.py` of our packages and at the names of distributions, which takes 2 ms. Only if one of
+our packages is not imported, and in `lifelong doctor`, every distribution is searched for its packages, which takes a
+quarter of a second.
 """
 
 import os
@@ -23,7 +23,7 @@ from pathlib import Path
 PACKAGES = ("lifelong", "services", "evals", "rollout", "serving", "learner", "model", "wire", "kernels")
 OURS = "lifelong"
 HOME = Path(__file__).resolve().parent.parent
-"""The folder that our packages are in."""
+"""The folder with our packages."""
 
 INIT = "__init__.py"
 DIST_INFO = ".dist-info"
@@ -31,7 +31,10 @@ DIST_INFO = ".dist-info"
 
 @dataclass(frozen=True, slots=True)
 class Collision:
-    """A package of ours of whose name there is another. `found` is the file that Python imports."""
+    """One of our packages whose name another package has, too.
+
+    `found` is the file that Python imports, and `is_ours` says whether it is our file.
+    """
 
     package: str
     distributions: tuple[str, ...]
@@ -40,22 +43,22 @@ class Collision:
 
     def __str__(self) -> str:
         others = f"the distribution {', '.join(self.distributions)}" if self.distributions else "something else"
-        winner = "which is Lifelong's: what needs the other one fails" if self.is_ours else "so Lifelong cannot start"
+        winner = "which is Lifelong's: users of the other one fail" if self.is_ours else "so Lifelong cannot start"
         return f"`{self.package}` is a package of Lifelong and of {others}; Python imports {self.found}, {winner}"
 
     @property
     def fix(self) -> str:
         if not self.distributions:
-            return f"Rename {self.found}, take its folder from PYTHONPATH, or run Lifelong in another folder"
+            return f"Rename {self.found}, remove its folder from PYTHONPATH, or run Lifelong in another folder"
         uninstall = f"pip uninstall {' '.join(self.distributions)}"
         return (
-            f"Give Lifelong a virtual environment of its own; or `{uninstall}`, then `pip install --force-reinstall "
-            "--no-deps lifelong`, since both may have had files of one name"
+            f"Install Lifelong in its own virtual environment; or `{uninstall}`, then `pip install --force-reinstall "
+            "--no-deps lifelong`, since both may have files with the same name"
         )
 
 
 def collisions(owners: Mapping[str, Iterable[str]]) -> Iterator[Collision]:
-    """Yields each collision. `owners` are the distributions of packages, by the package's name."""
+    """Yields each collision. `owners` maps the name of a package to the distributions that have it."""
     for package in PACKAGES:
         others = tuple(dict.fromkeys(owner for owner in owners.get(package, ()) if owner != OURS))
         spec = PathFinder.find_spec(package)
@@ -66,7 +69,10 @@ def collisions(owners: Mapping[str, Iterable[str]]) -> Iterator[Collision]:
 
 
 def collisions_at_start() -> list[Collision]:
-    """Returns the collisions that names of distributions show, or, where a package of ours has lost, all."""
+    """Returns the collisions with distributions that are named like our packages.
+
+    If Python does not import one of our packages, all distributions are searched for the cause.
+    """
     found = list(collisions(namesakes(sys.path)))
     if all(collision.is_ours for collision in found):
         return found
@@ -76,18 +82,20 @@ def collisions_at_start() -> list[Collision]:
 
 
 def namesakes(path: Iterable[str]) -> dict[str, list[str]]:
-    """Returns the distributions in the folders of `path` that install a package of ours by their own name."""
+    """Returns the distributions in the folders of `path` that have the name of one of our packages and contain it."""
     owners: dict[str, list[str]] = {}
     for folder in path:
-        for entry in _entries(folder):
+        for entry in _list_folder(folder):
             name = entry.partition("-")[0]
-            if name in PACKAGES and entry.endswith(DIST_INFO) and _digest_in(Path(folder, entry), name) is not None:
+            if name not in PACKAGES or not entry.endswith(DIST_INFO):
+                continue
+            if _recorded_digest(Path(folder, entry), name) is not None:
                 owners.setdefault(name, []).append(name)
     return owners
 
 
-def _entries(folder: str) -> list[str]:
-    """Returns the names in a folder; none where it cannot be read: the import of Python passes over it, too."""
+def _list_folder(folder: str) -> list[str]:
+    """Returns the names in a folder; none if it cannot be read, since Python's import skips such a folder, too."""
     try:
         return os.listdir(folder)
     except OSError:
@@ -95,17 +103,17 @@ def _entries(folder: str) -> list[str]:
 
 
 def _is_as_installed(package: str) -> bool:
-    """Whether the package in our folder is the one that was installed with us. A checkout always is."""
+    """Whether the package in our folder is the package that was installed with Lifelong; always true in a checkout."""
     from base64 import urlsafe_b64encode
     from hashlib import sha256
 
     digest = urlsafe_b64encode(sha256((HOME / package / INIT).read_bytes()).digest()).decode().rstrip("=")
-    installed = [_digest_in(folder, package) for folder in HOME.glob(f"{OURS}-*{DIST_INFO}")]
+    installed = [_recorded_digest(folder, package) for folder in HOME.glob(f"{OURS}-*{DIST_INFO}")]
     return digest in installed or not any(installed)
 
 
-def _digest_in(folder: Path, package: str) -> str | None:
-    """Returns the digest of the package's first file by the RECORD in `folder`; None where it has no such file."""
+def _recorded_digest(folder: Path, package: str) -> str | None:
+    """Returns the digest of the package's `__init__.py` in the RECORD in `folder`; None if RECORD does not list it."""
     record = folder / "RECORD"
     lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
     rows = [line.split(",") for line in lines if line.startswith(f"{package}/{INIT},")]

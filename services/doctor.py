@@ -1,9 +1,9 @@
-"""Checks whether this machine can run the service, one aspect at a time, with the remedy for each problem.
+"""Checks whether this machine can run the service, one aspect at a time, with the fix for each problem.
 
     settings --> this machine: check_python, check_torch, ... --> Check(state, found, fix) --> `lifelong doctor`
              --> the servers: check_broker, check_topics, check_redis, check_key --^
 
-A check never starts or changes anything. `warn` means that something works less well, `fail` that it will not work.
+A check never starts or changes anything. `warn` means that something works less well, `fail` that it does not work.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ import psutil
 
 from services.collisions import collisions
 from services.cores import num_cores
-from services.keys import ring_of, with_signing_key
+from services.keys import key_ring, with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
 from services.local.redis import NoRedis, find_binary, version_of
 from services.settings import BadSettings, Settings
@@ -40,12 +40,13 @@ from wire.store import Store
 FREE_BYTES = 2 << 30
 MEMORY_BYTES = 4 << 30
 SUPPORTED = ((3, 11), (3, 12), (3, 13), (3, 14))
-TIME_ERROR = 5  # result of adjtimex(2) while the clock is not synchronized
+TIME_ERROR = 5
+"""Result of adjtimex(2) while the clock is not synchronized."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The name of a check, its result, and the remedy (empty where none is needed)."""
+    """The name of a check, its result, and the fix (empty if none is needed)."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -54,7 +55,7 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Yields every check; that of torch takes a second or two, for the import."""
+    """Yields every check. The check of torch takes a second or two for the import."""
     yield check_python()
     yield check_packages()
     torch = check_torch()
@@ -85,10 +86,10 @@ def check_python() -> Check:
 
 
 def check_packages() -> Check:
-    """Asks every distribution that is installed whether it has a package of one of our names."""
+    """Checks whether another installed distribution has a package with the name of one of ours."""
     found = list(collisions(importlib.metadata.packages_distributions()))
     if not found:
-        return Check("packages", "ok", "no other distribution has a package of one of our names")
+        return Check("packages", "ok", "no other distribution has a package with the name of one of ours")
     state: Literal["warn", "fail"] = "warn" if all(collision.is_ours for collision in found) else "fail"
     return Check("packages", state, "\n".join(map(str, found)), "\n".join(collision.fix for collision in found))
 
@@ -103,7 +104,7 @@ def check_torch() -> Check:
     found = f"{torch.__version__}, {threads} threads on {cores} cores, {torch.backends.cpu.get_cpu_capability()}"
     if threads > cores:
         return Check(
-            "torch", "warn", found, f"More threads than cores get in each other's way: OMP_NUM_THREADS={cores}"
+            "torch", "warn", found, f"More threads than cores slow each other down: set OMP_NUM_THREADS={cores}"
         )
     return Check("torch", "ok", found)
 
@@ -123,7 +124,7 @@ def check_kernels() -> Check:
         )
     if all(name == "reference" for name in packed.names):
         return Check(
-            "kernels", "warn", "only the plain reference runs here", "Install a torch build with oneDNN or FBGEMM"
+            "kernels", "warn", "only the slow reference runs here", "Install a torch build with oneDNN or FBGEMM"
         )
     names = ", ".join(dict.fromkeys(packed.names))
     if forced() is None and (reasons := native.why_not()):
@@ -145,43 +146,47 @@ def check_encoder(encoder: str) -> Check:
 
 
 def check_forward(encoder: str) -> Iterator[Check]:
-    """Yields which implementation would answer with an encoder that can be read, as `/v1/status` says of a version."""
+    """Yields a check of the implementation that would compute the encoder, which `/v1/status` also reports.
+
+    Yields nothing if the encoder cannot be read, which `check_encoder` reports.
+    """
     from kernels import native
     from kernels.dispatch import VARIABLE, forced
     from model.errors import ModelError
-    from model.forward import implementation_of
+    from model.forward import implementation_name
     from model.forward.native import why_not
     from model.published import read_published
     from model.source import encoder_folder
 
     try:
         config = read_published(encoder_folder(encoder)).config
-    except ModelError:  # the check before says so
+    except ModelError:
         return
     try:
-        name = implementation_of(config)
+        name = implementation_name(config)
     except NotImplementedError as error:
         yield Check("forward", "fail", str(error), f"Unset {VARIABLE}")
         return
     if name == "native":
         yield Check("forward", "ok", f"native, {native.fastest_isa()}")
     elif forced() is not None:
-        yield Check("forward", "warn", f"{name}, which {VARIABLE} asks for", f"Unset {VARIABLE}")
+        yield Check("forward", "warn", f"{name}, because {VARIABLE} is set", f"Unset {VARIABLE}")
     else:
         why = "; ".join(why_not(config))
-        fix = "Install a C compiler (apt-get install gcc)" if native.why_not() else "Choose an encoder without that"
+        fix = "Install a C compiler (apt-get install gcc)" if native.why_not() else "Choose another encoder"
         yield Check("forward", "warn", f"{name}, about half as fast as native: {why}", fix)
 
 
 def check_layout(settings: Settings) -> Check:
-    """Reports replicas x threads: the layout in force, and the measured ones, a line each."""
+    """Reports the layout (replicas x threads) of the settings, and a line for each measured layout."""
     found = f"{settings.serving.replicas} x {settings.serving.threads} (replicas x threads)"
     table = tune_table.read(settings.state_dir)
     winner = best(table)
     if winner is None:
-        return Check("layout", "warn", f"{found}, not measured here", "`lifelong tune` finds the best in half a minute")
+        fix = "`lifelong tune` measures layouts in half a minute and chooses the best"
+        return Check("layout", "warn", f"{found}, not measured here", fix)
     sizes = ", ".join(map(str, winner.texts_per_s))
-    lines = [f"{found}; measured texts a second, in batches of {sizes}:"]
+    lines = [f"{found}; measured texts per second, in batches of {sizes}:"]
     for measured in table:
         rates = " ".join(f"{rate:7.0f}" for rate in measured.texts_per_s.values())
         lines.append(f"{measured.layout}  {rates}{'  best' if measured is winner else ''}")
@@ -210,18 +215,20 @@ def check_memory() -> Check:
     available = psutil.virtual_memory().available
     found = f"{available / 2**30:.1f} GiB available"
     if available < MEMORY_BYTES:
-        return Check("memory", "warn", found, "Everything together takes up to 4 GiB: end other programs")
+        return Check("memory", "warn", found, "All programs together use up to 4 GiB: end other programs")
     return Check("memory", "ok", found)
 
 
 def check_clock() -> Check:
-    """Asks the kernel whether the clock is synchronized: the times of labels and answers of machines are compared."""
+    """Asks the kernel whether the clock is synchronized, since times from several machines are compared."""
     if sys.platform != "linux":
-        return Check("clock", "ok", "not looked at on this system")
-    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # all zero: only reads
+        return Check("clock", "ok", "not checked on this system")
+    # A buffer of zeros changes no parameter: the call only reads.
+    state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))
     if state == TIME_ERROR:
-        return Check("clock", "warn", "nobody sets it", "Run a time service (Debian: apt install systemd-timesyncd)")
-    return Check("clock", "ok", "set by a time service")
+        fix = "Run a time service (Debian: apt install systemd-timesyncd)"
+        return Check("clock", "warn", "not synchronized", fix)
+    return Check("clock", "ok", "synchronized by a time service")
 
 
 def check_port(host: str, port: int) -> Check:
@@ -230,7 +237,7 @@ def check_port(host: str, port: int) -> Check:
         try:
             probe.bind((host, port))
         except OSError as error:
-            fix = "End what uses it, or choose another: LIFELONG_SERVING__HTTP_PORT=PORT"
+            fix = "End the program that uses the port, or choose another port: LIFELONG_SERVING__HTTP_PORT=PORT"
             return Check("port", "warn", f"{host}:{port}: {error.strerror}", fix)
     return Check("port", "ok", f"{host}:{port} is free")
 
@@ -241,35 +248,38 @@ def check_broker(settings: Settings) -> Check:
             with closing(Bus(settings.bus, client_id="doctor")) as bus:
                 bus.ping()
         except WireError as error:
-            return Check("broker", "fail", str(error), _fix_of(error))
+            return Check("broker", "fail", str(error), _broker_fix(error))
         return Check("broker", "ok", settings.bus.bootstrap_servers)
     try:
         home = kafka_home()
     except NoBroker as error:
         return Check("broker", "fail", str(error), "Correct KAFKA_HOME and PATH, or unset KAFKA_HOME")
     if home is not None:
-        return Check("broker", "ok", f"Apache Kafka in {home}, {_java()}")
+        return Check("broker", "ok", f"Apache Kafka in {home}, {_java_version()}")
     if tansu_program() is None:
         return Check("broker", "fail", "none", "pip install 'lifelong[local]', or set KAFKA_HOME to Apache Kafka")
-    fix = "For records that outlive it: set KAFKA_HOME to an unpacked Apache Kafka, with Java 17 on PATH"
-    return Check("broker", "warn", "Tansu, which keeps records in memory", fix)
+    fix = "For records that survive a restart: set KAFKA_HOME to an unpacked Apache Kafka, with Java 17 on PATH"
+    return Check("broker", "warn", "Tansu, which keeps records only in memory", fix)
 
 
-def _fix_of(error: WireError) -> str:
-    """Returns how a broker answers again. Where it refuses us, the error itself says what to mend."""
+def _broker_fix(error: WireError) -> str:
+    """Returns the fix for an error of the broker; empty if the broker refuses us, since that error names the fix."""
     return "" if isinstance(error, BusRefused) else "Start the broker, or correct LIFELONG_BUS__BOOTSTRAP_SERVERS"
 
 
 def check_topics(config: BusConfig) -> Check:
-    """Asks for everything that is wrong with our topics, or to note about them. For a broker that is away, programs
-    wait; one that refuses us ends them."""
+    """Reports every finding about our topics.
+
+    A broker that does not answer is a warning, since programs wait for it. A broker that refuses us is a failure, since
+    it ends them.
+    """
     try:
         findings = findings_of(config)
     except WireError as error:
         state: Literal["warn", "fail"] = "fail" if isinstance(error, BusRefused) else "warn"
-        return Check("topics", state, str(error), _fix_of(error))
+        return Check("topics", state, str(error), _broker_fix(error))
     if not findings:
-        return Check("topics", "ok", "they are there, with rights, partitions and retention")
+        return Check("topics", "ok", "all exist, with the required rights, partitions and retention")
     found = "\n".join(f"{finding.topic}: {finding.found}" for finding in findings)
     is_wrong = any(finding.is_wrong for finding in findings)
     return Check(
@@ -297,20 +307,23 @@ def check_redis(settings: Settings) -> Check:
 
 def check_key(settings: Settings) -> Check:
     if not settings.store.url and settings.signing_key is None:
-        return Check("signing key", "ok", f"made once, in {settings.state_dir}")
+        return Check("signing key", "ok", f"generated at the first start, in {settings.state_dir}")
     try:
-        ring = ring_of(with_signing_key(settings, own_store=not settings.store.url))
+        ring = key_ring(with_signing_key(settings, own_store=not settings.store.url))
     except BadSettings as error:
         return Check("signing key", "fail", "none", error.problems[0])
-    shown = f"{ring.signer.id} signs" if ring.signer else "none that signs, as for replicas"
+    shown = f"{ring.signer.id} signs" if ring.signer else "no key that signs, as for replicas"
     found = f"{shown}; accepted: {', '.join(ring.accepted)}"
-    if settings.store.url and (problem := _unreadable(settings.store, ring)):
+    if settings.store.url and (problem := _find_unverified(settings.store, ring)):
         return Check("signing key", "fail", f"{found}\n{problem}", "Give this program the keys of the learner")
-    return Check("signing key", "warn" if ring.why_unsafe else "ok", found, ring.why_unsafe)
+    return Check("signing key", "warn" if ring.shared_secret_risk else "ok", found, ring.shared_secret_risk)
 
 
-def _unreadable(config: StoreConfig, ring: KeyRing) -> str:
-    """Returns which of the plan and the current version our keys do not verify; empty where no store answers."""
+def _find_unverified(config: StoreConfig, ring: KeyRing) -> str:
+    """Returns an error if our keys do not verify the plan or the current version; else empty.
+
+    Also empty if the store does not answer, which `check_redis` reports.
+    """
     try:
         with closing(Store(config, ring)) as store:
             store.plans.read()
@@ -318,11 +331,11 @@ def _unreadable(config: StoreConfig, ring: KeyRing) -> str:
                 store.versions.manifest(current)
     except BadSignature as error:
         return str(error)
-    except WireError:  # the check of Redis says so
+    except WireError:
         return ""
     return ""
 
 
-def _java() -> str:
+def _java_version() -> str:
     done = subprocess.run(["java", "-version"], capture_output=True, text=True, check=False)
     return (done.stderr or done.stdout).strip().splitlines()[0]

@@ -1,17 +1,17 @@
-"""`lifelong encoder check`: is an encoder computed as it was published, or as a class says, and how fast is it here?
+"""Implements `lifelong encoder check`: are the vectors of an encoder right, and how fast is it on this machine?
 
-    folder --> what its files say
-           --load--> Strata --its vectors, beside published ones--> cosines, lengths
-                            --rounded as the learner rounds it--> INT8, INT4 --beside Strata's--> cosines; times
+    folder --> facts from its files
+           --load--> Strata --vectors, compared with published vectors--> cosines, lengths
+                            --rounded as the learner rounds it--> INT8, INT4 --compared with Strata's--> cosines; times
     class --import, its examples--> vectors alone and together --> do they depend on each other?
           --float32, INT8 by torchao--> cosines, times of batches
 
-Published vectors are those that sentence-transformers or transformers computed elsewhere, a line of JSON for each text;
-at most MAX_VECTORS are read:
+Published vectors are a reference that sentence-transformers or transformers computed elsewhere. Their file has a line
+of JSON for each text; at most MAX_VECTORS are read:
 
     {"text": "where is my card", "vector": [0.0371, -0.0214, ...]}
 
-A class that does not do what `Encoder` says is refused when it is imported, with the reason.
+A class that does not implement the protocol `Encoder` is refused when it is imported, with the reason.
 """
 
 import time
@@ -40,21 +40,21 @@ from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 
 FILE = "vectors.jsonl"
-"""The published vectors that an encoder's folder may have."""
+"""Name of the file with published vectors in an encoder's folder."""
 
 BATCH = 16
 
 MIN_COSINE = 0.999
-"""A lower cosine to a published vector is not rounding: something else was computed."""
+"""Rounding errors keep the cosine to a published vector above this. A lower cosine is an error of the computation."""
 
 MAX_LENGTH_ERROR = 0.02
-"""The share by which lengths may differ from published ones."""
+"""Largest relative difference between the length of a vector and the length of the published vector."""
 
 SIZES = ((1, 16), (1, 128), (16, 16))
-"""Texts, and tokens of each, in the batches that are timed."""
+"""Sizes of the timed batches: number of texts, and tokens per text."""
 
 ROUNDS = 5
-"""Timed calls of each size, after one that is not timed."""
+"""Number of timed calls for each size, after a call that is not timed."""
 
 TEXTS = (
     "hi",
@@ -69,19 +69,20 @@ TEXTS = (
     "The committee met on Tuesday to discuss the budget. It decided to postpone the new library, since the costs of "
     "the bridge had risen again, and asked the treasurer for a report by the end of the month.",
 )
-"""The texts on which INT8 and INT4 are compared with full precision; none of them was used to round the weights."""
+"""Texts for the comparison of INT8 and INT4 with full precision. None of them was used to round the weights."""
 
 MAX_VECTORS = 1_024
 
 MODULE_BATCHES: Final = (1, 16, 64)
-"""Inputs in the batches that are timed."""
+"""Number of inputs in each timed batch."""
 
 MAX_DEPENDENCE: Final = 1e-3
-"""A larger difference between an input alone and among others is no rounding: it depends on the others."""
+"""Rounding errors keep the difference between a vector computed alone and in a batch below this. A larger difference
+means that the vector depends on the other inputs."""
 
 
 class PublishedVector(msgspec.Struct, frozen=True):
-    """A line of the file."""
+    """A line of the file of published vectors."""
 
     text: str
     vector: list[float]
@@ -89,7 +90,10 @@ class PublishedVector(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How our vectors agree with others of the same texts. `length_error` is the largest relative difference."""
+    """How our vectors agree with a reference for the same texts.
+
+    `length_error` is the largest relative difference of the lengths of two vectors.
+    """
 
     texts: int
     lowest_cosine: float
@@ -98,13 +102,13 @@ class Agreement:
 
     @property
     def is_right(self) -> bool:
-        """Whether the difference may be rounding; written so that a NaN is none."""
+        """Whether rounding can explain the differences. False for NaN."""
         return self.lowest_cosine >= MIN_COSINE and self.length_error <= MAX_LENGTH_ERROR
 
 
 @dataclass(frozen=True, slots=True)
 class PrecisionCheck:
-    """What a precision costs and gives: `agreement` is that with full precision, `ms` has the median by batch size."""
+    """The size of the weights in a precision, the agreement with full precision, and median times by batch size."""
 
     name: str
     num_bytes: int
@@ -114,7 +118,11 @@ class PrecisionCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderCheck:
-    """The result. `published` is None where there are no vectors; `not_native` has the reasons against our C."""
+    """The result of the check of an encoder's folder.
+
+    - `published`: agreement with the published vectors; None if there are none.
+    - `not_native`: the reasons why our C implementation cannot compute the encoder.
+    """
 
     folder: str
     kind: str
@@ -136,7 +144,10 @@ class EncoderCheck:
 
 
 def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> EncoderCheck:
-    """Checks an encoder; `vectors` is a file of published ones. Raises ModelError or BadVectors."""
+    """Checks an encoder. `vectors` is a file of published vectors, by default the file in the encoder's folder.
+
+    Raises ModelError or BadVectors.
+    """
     folder = encoder_folder(encoder)
     found = read_published(folder)
     say("Loading ...")
@@ -145,7 +156,7 @@ def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> 
     path = vectors or folder / FILE
     if vectors or path.is_file():
         say("Comparing with published vectors ...")
-        published = _beside(read_vectors(path, width=strata.config.d_model), strata, tokenizer)
+        published = _compare_published(read_vectors(path, width=strata.config.d_model), strata, tokenizer)
     return EncoderCheck(
         folder=str(folder),
         kind=found.kind,
@@ -163,8 +174,8 @@ def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> 
     )
 
 
-def agreement_of(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
-    """Compares vectors row by row."""
+def compare_vectors(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
+    """Compares two sets of vectors row by row."""
     cosines_B = torch.cosine_similarity(ours_BD.double(), theirs_BD.double(), dim=1)
     ratio_B = ours_BD.double().norm(dim=1) / theirs_BD.double().norm(dim=1)
     return Agreement(
@@ -175,9 +186,9 @@ def agreement_of(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
     )
 
 
-def _beside(published: Sequence[PublishedVector], strata: Strata, tokenizer: TextTokenizer) -> Agreement:
+def _compare_published(published: Sequence[PublishedVector], strata: Strata, tokenizer: TextTokenizer) -> Agreement:
     theirs_BD = torch.tensor([each.vector for each in published])
-    return agreement_of(_vectors(strata.vectors, tokenizer, [each.text for each in published]), theirs_BD)
+    return compare_vectors(_vectors(strata.vectors, tokenizer, [each.text for each in published]), theirs_BD)
 
 
 @torch.no_grad()
@@ -192,9 +203,10 @@ def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], N
     say("Timing full precision ...")
     with torch.no_grad():
         full = PrecisionCheck(
-            "fp32", 4 * num_parameters, agreement_of(full_BD, full_BD), _times(strata.vectors, strata)
+            "fp32", 4 * num_parameters, compare_vectors(full_BD, full_BD), _time_batches(strata.vectors, strata)
         )
     say("Rounding the weights ...")
+    # The blocks that the learner may train are rounded as in training.
     first_layer = max(0, strata.config.n_layers - LearnerConfig().deepest_layers)
     stored = rounded_encoder(strata, tokenizer, first_layer=first_layer, weights_digest="")
     tensors = {name: each.tensor for name, each in stored.items()}
@@ -207,13 +219,13 @@ def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], N
         def encode(batch: RaggedBatch, precision: str = precision) -> Tensor:
             return quantized.vectors(batch, precision)
 
-        agreement = agreement_of(_vectors(encode, tokenizer, TEXTS), full_BD)
-        checks.append(PrecisionCheck(precision, num_bytes, agreement, _times(encode, strata)))
+        agreement = compare_vectors(_vectors(encode, tokenizer, TEXTS), full_BD)
+        checks.append(PrecisionCheck(precision, num_bytes, agreement, _time_batches(encode, strata)))
     return checks
 
 
-def _times(encode: Callable[[RaggedBatch], Tensor], strata: Strata) -> dict[str, float]:
-    """Returns the median time of a batch in milliseconds, by `texts x tokens`, for the sizes that have positions."""
+def _time_batches(encode: Callable[[RaggedBatch], Tensor], strata: Strata) -> dict[str, float]:
+    """Returns the median time of a batch in milliseconds, by `texts x tokens`, for sizes that the encoder accepts."""
     times: dict[str, float] = {}
     for num_texts, num_tokens in SIZES:
         if num_tokens > strata.config.max_sequence:
@@ -270,7 +282,10 @@ def read_vectors(path: Path, *, width: int) -> list[PublishedVector]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleCheck:
-    """The result. `dependence` is the largest difference that other inputs make to a unit vector's numbers."""
+    """The result of the check of a class.
+
+    `dependence` is the largest difference in a component of a unit vector between the input alone and in a batch.
+    """
 
     path: str
     source: str
@@ -278,29 +293,29 @@ class ModuleCheck:
     max_inputs: int
     parameters: int
     trained: int
-    """Those that slow rounds train."""
+    """Number of parameters that slow rounds train."""
     bytes: int
     dependence: float
     cosines: dict[str, float]
-    """The lowest cosine with float32, by precision."""
+    """The lowest cosine to the vectors in float32, by precision."""
     ms: dict[str, dict[str, float]]
-    """Median times of batches, by precision and number of inputs."""
+    """Median times of batches in milliseconds, by precision and number of inputs."""
 
     @property
     def is_right(self) -> bool:
-        """Whether a vector depends on its own input alone; written so that a NaN is not right."""
+        """Whether each vector depends only on its own input. False for NaN."""
         return self.dependence <= MAX_DEPENDENCE
 
     def fields(self) -> dict[str, Any]:
         return asdict(self) | {"is_right": self.is_right}
 
     def lines(self) -> list[str]:
-        verdict = "right" if self.is_right else "WRONG: a vector must depend on its own input alone"
+        verdict = "right" if self.is_right else "WRONG: a vector must depend only on its own input"
         lines = [
             f"class       {self.path}, source {self.source[:12]}",
-            f"vectors     {self.width} wide, of inputs of up to {self.max_inputs} numbers",
+            f"vectors     {self.width} wide, from inputs of up to {self.max_inputs} numbers",
             f"weights     {self.parameters:,}, of which slow rounds train {self.trained:,}; {self.bytes:,} bytes",
-            f"alone       differs by up to {self.dependence:.1e} from among others: {verdict}",
+            f"alone       differs by up to {self.dependence:.1e} from the same input in a batch: {verdict}",
         ]
         for precision, ms in self.ms.items():
             times = ", ".join(f"{size}: {each:.2f} ms" for size, each in ms.items())
@@ -309,7 +324,7 @@ class ModuleCheck:
 
 
 def check_module(path: str) -> ModuleCheck:
-    """Checks a class. Raises EncoderNotFound or WrongConfig."""
+    """Checks the encoder class at an import path. Raises EncoderNotFound or WrongConfig."""
     whole, inputs = open_encoder(path)
     family = family_of(whole.config)
     tensors = family.stored(whole, first_layer=None, grams={})
@@ -328,7 +343,7 @@ def check_module(path: str) -> ModuleCheck:
         bytes=sum(len(each.to_blob()) for each in tensors.values()),
         dependence=float((full_BD - alone_BD).abs().max()),
         cosines={name: float(torch.cosine_similarity(full_BD, z_BD).min()) for name, z_BD in others.items()},
-        ms={name: _module_times(encoder, examples, name) for name in encoder.precisions},
+        ms={name: _time_module_batches(encoder, examples, name) for name in encoder.precisions},
     )
 
 
@@ -336,7 +351,7 @@ def _count(parameters: list[nn.Parameter]) -> int:
     return sum(each.numel() for each in parameters)
 
 
-def _module_times(encoder: PackedEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
+def _time_module_batches(encoder: PackedEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
     times: dict[str, float] = {}
     for size in MODULE_BATCHES:
         batch = RaggedBatch.of([examples[place % len(examples)] for place in range(size)])

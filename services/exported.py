@@ -1,18 +1,20 @@
-"""A version as a folder: for other libraries, and for another service. `lifelong export` and `lifelong import --model`.
+"""Exports a version as a folder for other libraries and services (`lifelong export`, `lifelong import --model`).
 
     config.json, model.safetensors, ...    the encoder as sentence-transformers reads it, in float32
     tokenizer.json
-    head.safetensors, labels.json          proj, out and bias of the head; the label of each row of out; none of scores
-    README.md                              the card
+    head.safetensors, labels.json          proj, out and bias of the head; the label of each row of out (scores: none)
+    README.md                              the model card
     model.onnx                             on request: token ids in, logits and vectors out, in float32
     version/manifest.json                  the manifest, as it was published
-    version/weights.safetensors            the stored tensors; `NAME:PART` is a part of one
+    version/weights.safetensors            the stored tensors; `NAME:PART` is a part of a tensor
 
     store --export_version--> FOLDER --read_version, verified--> import_version: blobs, manifest with a new number
 
-The first files are of the integers that are served, as float32. The last two are those integers: an imported version
-answers with the same bits as where it came from. What it knows is in its weights alone. The learner here goes on from
-what its own labels have taught it, and publishes versions of that; they and the imported one compete by labels.
+The files outside of `version/` hold the served integers, converted to float32. `version/` holds the integers, so an
+imported version answers with the same bits as the original.
+
+An import adds a version, and changes nothing in the learner of the importing service. The learner goes on with the
+samples that it has learnt, and publishes versions of them. These compete by labels with the imported version.
 """
 
 import json
@@ -31,7 +33,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from learner.errors import require
-from lifelong.compress.plain import Padded, to_dense, write_published
+from lifelong.compress.plain import PaddedEncoder, to_dense, write_published
 from model.config import StrataConfig
 from model.encoders import config_from_json
 from model.errors import ModelError, WrongConfig
@@ -76,16 +78,16 @@ class Exported:
     def predict(self, texts):
         {predict}
 """
-"""How sentence-transformers loads the folder, where `{scores}` and `{predict}` are those of the kind."""
+"""Code that loads the folder with sentence-transformers. The kind of labels gives `{scores}` and `{predict}`."""
 
 NAMED: Final = 20
-"""Most labels that the card names."""
+"""Largest number of labels in the card."""
 
 OPSET: Final = 17
 
 
 class BadExport(ValueError):
-    """A folder is no exported version, or the version cannot be exported so; the message says why."""
+    """A folder is not an exported version, or a version cannot be exported in this way. The message says why."""
 
 
 def write_version(folder: Path, manifest: WeightManifest, tensors: Mapping[str, QTensor]) -> None:
@@ -97,28 +99,29 @@ def write_version(folder: Path, manifest: WeightManifest, tensors: Mapping[str, 
 
 
 def read_version(folder: Path) -> tuple[WeightManifest, dict[str, QTensor]]:
-    """Returns the manifest and its tensors, each with the digest that the manifest says. Raises BadExport."""
+    """Returns the manifest and its tensors. Raises BadExport if a tensor has not the digest in the manifest."""
     try:
         manifest = decode_manifest((folder / MANIFEST).read_bytes(), None)
         parts = load_file(folder / WEIGHTS)
     except (OSError, WireError, safetensors.SafetensorError) as error:
-        raise BadExport(f"{folder} is no version that `lifelong export` has written: {error}") from error
+        raise BadExport(f"{folder} is not a version that `lifelong export` has written: {error}") from error
     tensors: dict[str, QTensor] = {}
     for entry in manifest.tensors:
-        own = {part.name: parts.get(f"{entry.name}:{part.name}") for part in entry.parts}
-        if None in own.values():
-            raise BadExport(f"{folder / WEIGHTS} lacks a part of {entry.name}: export the version again")
-        tensors[entry.name] = _verified(
-            folder, entry, QTensor(entry.name, entry.scheme, {k: v for k, v in own.items() if v is not None})
-        )
+        own: dict[str, Tensor] = {}
+        for part in entry.parts:
+            value = parts.get(f"{entry.name}:{part.name}")
+            if value is None:
+                raise BadExport(f"{folder / WEIGHTS} lacks a part of {entry.name}: export the version again")
+            own[part.name] = value
+        tensors[entry.name] = _verified(folder, entry, QTensor(entry.name, entry.scheme, own))
     return manifest, tensors
 
 
 def _verified(folder: Path, entry: TensorEntry, tensor: QTensor) -> QTensor:
-    """Returns the tensor as it is read from its bytes, which have the digest of the manifest. Raises BadExport."""
+    """Returns the tensor, checked against its digest and decoded from its bytes. Raises BadExport."""
     blob = tensor.to_blob()
     if sha256(blob).hexdigest() != entry.digest:
-        raise BadExport(f"{folder / WEIGHTS}: {entry.name} is not what was exported; export the version again")
+        raise BadExport(f"{folder / WEIGHTS}: {entry.name} was changed since the export; export the version again")
     try:
         return from_blob(entry, blob)
     except ModelError as error:
@@ -127,7 +130,7 @@ def _verified(folder: Path, entry: TensorEntry, tensor: QTensor) -> QTensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exported:
-    """What was written. `lacks` says why other libraries cannot load it; "" where they can."""
+    """The result of an export. `lacks` says why other libraries cannot load the folder; empty if they can."""
 
     folder: str
     version: int
@@ -140,9 +143,9 @@ class Exported:
 def export_version(
     store: Store, number: int, folder: Path, tokenizer_json: bytes, *, with_onnx: bool, say: Callable[[str], None]
 ) -> Exported:
-    """Writes version `number` into `folder`. `tokenizer_json` is empty where a class of the user reads the texts.
+    """Writes version `number` into `folder`. `tokenizer_json` is empty if a class of the user reads the texts.
 
-    Raises NotFound, BadExport where something has the name of the folder, or ONNX was asked for and cannot be written.
+    Raises NotFound, and BadExport if `folder` exists or the version has no ONNX form but `with_onnx` is set.
     """
     if folder.exists():
         raise BadExport(f"{folder} exists; choose another name, or move it away")
@@ -154,7 +157,7 @@ def export_version(
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     say("writing the folder")
-    strata, lacks = _plain(manifest, tensors)
+    strata, lacks = _dense_encoder(manifest, tensors)
     if strata is not None:
         write_published(partial, strata, tokenizer_json, max_tokens=manifest.max_tokens)
     else:
@@ -162,7 +165,7 @@ def export_version(
     write_version(partial, manifest, tensors)
     head = _head(manifest, tensors)
     save_file(head, partial / HEAD)
-    # The rows of a kind without classes have no names to tell.
+    # The rows of a kind without classes have no names.
     labels = manifest.labels if KINDS.get(manifest.labelled.kind).has_classes else ()
     (partial / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n")
     (partial / CARD).write_text(card(manifest, lacks=lacks, with_onnx=with_onnx))
@@ -183,17 +186,17 @@ def export_version(
     )
 
 
-def _plain(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strata | None, str]:
-    """Returns the encoder in which layers share nothing, or None and why there is none."""
+def _dense_encoder(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strata | None, str]:
+    """Returns the encoder without parameters that layers share, and ""; or None, and why it has no such form."""
     config = config_from_json(manifest.config)
     if not isinstance(config, StrataConfig):
         return None, f"its encoder is {config.shown}"
     if states := [name for name in tensors if is_state(name)]:
-        return None, f"it was taught with more than texts ({', '.join(sorted(states))}), which they do not read"
+        return None, f"it reads more than texts ({', '.join(sorted(states))}), which other libraries do not"
     try:
         strata = to_dense(to_strata(config, tensors))
         if strata.config.positions != "learned":
-            return None, "its positions are rotations, which sentence-transformers' BERT has not"
+            return None, "its positions are rotations, which sentence-transformers' BERT does not have"
     except WrongConfig as error:
         return None, str(error)
     return strata, ""
@@ -211,23 +214,23 @@ def _head(manifest: WeightManifest, tensors: dict[str, QTensor]) -> dict[str, Te
     }
 
 
-def card_of(space: LabelSpace) -> Card:
-    """Returns what the kind of the labels says of answers."""
+def kind_card(space: LabelSpace) -> Card:
+    """Returns the text of the card that depends on the kind of labels."""
     return KINDS.get(space.kind).card(space)
 
 
 def load_code(space: LabelSpace) -> str:
-    """Returns the class that loads the folder. A test runs it for each kind."""
-    kind = card_of(space)
+    """Returns the Python code that loads the folder. A test runs it for each kind."""
+    kind = kind_card(space)
     return LOAD.replace("{scores}", kind.scores).replace("{predict}", kind.predict)
 
 
 def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
-    """Returns the text. `lacks` says why other libraries cannot load the version; "" where they can."""
+    """Returns the model card. `lacks` says why other libraries cannot load the version; empty if they can."""
     evaluation = manifest.evaluation
     measured = "not measured"
     if evaluation.num_labels:
-        measured = f"{evaluation.accuracy:.1%} of {evaluation.num_labels} labels that were held back"
+        measured = f"{evaluation.accuracy:.1%} of {evaluation.num_labels} held-out labels"
     if evaluation.micro_f1:
         measured += f"; micro-F1 {evaluation.micro_f1[0]:.3f}"
     if evaluation.absolute_error:
@@ -243,30 +246,30 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
         "",
         f"# Version {manifest.version} of a Lifelong service",
         "",
-        *_answers(manifest),
+        *_answer_lines(manifest),
         f"- accuracy: {measured}",
         f"- served in: {precisions or 'not measured'}",
         f"- longest text: {manifest.max_tokens or 256} tokens",
-        f"- erasures that were done before it was made: {manifest.erased}",
+        f"- erasures before this version: {manifest.erased}",
         "",
     ]
     if lacks:
         lines += [f"Other libraries cannot load it: {lacks}. `lifelong import --model` can.", ""]
         return "\n".join(lines)
-    what = "The weights are those that are served, in float32. They answer texts: features of events are not read."
-    lines += [what, "", "```python", load_code(manifest.labelled).rstrip(), "```", ""]
+    use = "The weights are the served weights in float32. They answer texts; features of events are not read."
+    lines += [use, "", "```python", load_code(manifest.labelled).rstrip(), "```", ""]
     if with_onnx:
         lines += [
             "`model.onnx` takes `input_ids` and `attention_mask`, and returns `logits` and `vectors`. The scores are "
-            f"`{card_of(manifest.labelled).scores}`.",
+            f"`{kind_card(manifest.labelled).scores}`.",
             "",
         ]
     return "\n".join(lines)
 
 
-def _answers(manifest: WeightManifest) -> list[str]:
-    """Returns what it answers, a line each."""
-    answers = card_of(manifest.labelled).answers
+def _answer_lines(manifest: WeightManifest) -> list[str]:
+    """Returns the lines of the card about the answers and the labels."""
+    answers = kind_card(manifest.labelled).answers
     lines = [f"- answers: {answers}"] if answers else []
     if not KINDS.get(manifest.labelled.kind).has_classes:
         return lines
@@ -276,11 +279,11 @@ def _answers(manifest: WeightManifest) -> list[str]:
 
 
 class PaddedClassifier(nn.Module):
-    """The encoder of padded texts, and the head on it."""
+    """The encoder for padded texts, with the head: ids [B, T] and mask [B, T] to logits [B, C] and vectors [B, D]."""
 
     def __init__(self, strata: Strata, head: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.encoder = Padded(strata, fused=False)
+        self.encoder = PaddedEncoder(strata, fused=False)
         for name, value in head.items():
             self.register_buffer(name, value)
 
@@ -291,12 +294,13 @@ class PaddedClassifier(nn.Module):
 
 
 def write_onnx(folder: Path, strata: Strata, head: Mapping[str, Tensor]) -> None:
-    """Writes the graph into `folder`. Raises DataError, which names the extra, where onnx is not installed."""
+    """Writes the ONNX graph into `folder`. Raises DataError, which names the extra, if onnx is not installed."""
     require("onnx", extra="onnx")
     ids_BT = torch.ones(2, 8, dtype=torch.int64)
     axes = {0: "batch", 1: "tokens"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this exporter is the one that needs no package besides onnx
+        # The TorchScript exporter warns that it is deprecated. Unlike its successor, it needs only the package onnx.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             PaddedClassifier(strata, head).eval(),
             (ids_BT, ids_BT),
@@ -310,16 +314,16 @@ def write_onnx(folder: Path, strata: Strata, head: Mapping[str, Tensor]) -> None
 
 
 def import_version(store: Store, folder: Path, inputs: Inputs, *, now_ms: int) -> WeightManifest:
-    """Stores the version of `folder`, and returns its manifest with the number that it has here.
+    """Stores the version in `folder`, and returns its manifest with its new number.
 
-    Raises BadExport where it was made for another tokenizer or class than the settings name.
+    Raises BadExport if the version was made for another tokenizer or class than `inputs`.
     """
     exported, tensors = read_version(folder)
     spec = config_from_json(exported.config).spec_hash(inputs.digest)
     if spec != exported.model_spec:
         raise BadExport(
             f"{folder} was made for another tokenizer or class: `encoder` names {inputs.name} here. Set `encoder` to "
-            "the one that it was made with, and restart the service"
+            "the encoder of the exported version, and restart the service"
         )
     current = store.versions.current()
     erased = store.versions.manifest(current).erased if current else 0
@@ -330,7 +334,8 @@ def import_version(store: Store, folder: Path, inputs: Inputs, *, now_ms: int) -
         epoch=0,
         created_ms=now_ms,
         trained_through={},
-        erased=erased,  # of subjects here: whoever imports it vouches for what it has learnt elsewhere
+        # Counts the erasures of this service. The operator who imports a version answers for erasures elsewhere.
+        erased=erased,
         label_commands=0,
         lineage=Lineage(gap=f"it was imported from {folder.name}, version {exported.version} there"),
         name_changes=NameChanges(),

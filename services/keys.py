@@ -1,21 +1,24 @@
-"""The file of keys that sign: given by the settings, or generated once for a local Redis; how it is changed, and the
-same for containers.
+"""The key file with the signing keys: how it is generated and changed, and the secrets of containers.
 
     file --read_keys--> KeyRing --added, rotated, retired--> KeyRing --write_keys--> file     `lifelong signing-keys`
-    reports of the programs that run --unready--> those that would refuse, or go on signing with, a key
+    reports of the running programs --unready, signing_with--> programs that do not accept a key, or sign with it
     write_secrets(folder) --> service/   signing.keys  store.password     for learner, rollout, page and commands
-                              replicas/  signing.keys  store.password     public keys, a password of their own account
+                              replicas/  signing.keys  store.password     public keys, the password of another account
                               redis/     users.acl                        both accounts, with digests of the passwords
 
-All programs that share a Redis server need keys of one installation, so they are generated only for a server that ends
-with us. What a key is and does says `wire/keyring/`.
+All programs that share a Redis server need the same keys. So keys are generated only for a Redis server that ends with
+us; for any other server the settings must name them. `wire/keyring.py` documents the kinds of keys.
 
-A rotation has three steps, and each is safe to take when every program has the keys of the step before: a new key is
-accepted (`added`), signs (`rotated`), and the old one is accepted no more (`retired`). What the programs that run
-accept is in their reports.
+**Rotation.** A rotation has three steps. Each is safe as soon as every program has the keys of the step before:
 
-Each folder of secrets is a volume of its own, so that a container sees the secrets it needs and no others. What exists
-is kept: only the replicas' public keys are written again, since a rotation changes them.
+1. `added`: programs accept the new key.
+2. `rotated`: the new key signs.
+3. `retired`: programs no longer accept the old key.
+
+Reports of the running programs say which keys they accept.
+
+**Containers.** Each folder of secrets is a separate volume, so that a container sees only the secrets that it needs.
+Existing secrets are kept. Only the replicas' public keys are written again, since a rotation changes them.
 """
 
 import secrets
@@ -44,51 +47,57 @@ ACCOUNTS = "users.acl"
 PASSWORD_BYTES = 32
 
 HEALTH_CHECK = "user default on nopass resetkeys resetchannels -@all +ping\n"
-"""The account of whoever gives no name: the health check of the container, which asks whether Redis answers."""
+"""The account of clients that give no name: the health check of the container, which only sends PING."""
 
 
 def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
-    """Returns the settings with keys. Raises BadSettings where they must be given and are not."""
+    """Returns the settings with signing keys, generated if we own the store.
+
+    Raises BadSettings if the settings name no keys, and the store is not ours.
+    """
     if settings.signing_key is not None:
         return settings
     if not own_store:
         raise BadSettings(
-            f"{variable_of('signing_key')}: is required where store.url names a server. Give the keys that the other "
+            f"{variable_of('signing_key')}: is required if store.url names a server. Give the keys that the other "
             "programs on this Redis server use, in this variable or in the file that "
-            f"{variable_of('signing_key')}_FILE names; `lifelong signing-keys new` makes the first"
+            f"{variable_of('signing_key')}_FILE names; `lifelong signing-keys new` makes the first keys"
         )
     path = settings.state_dir / FILE
     return replaced(settings, {"signing_key": SecretStr(_stored_keys(path))}).with_key_file(path)
 
 
 def require_keys(settings: Settings, wanted: str) -> None:
-    """Raises BadSettings, which names the `wanted`, where no keys are given and none are stored: none are made."""
+    """Raises BadSettings if no keys are given and none are stored. `wanted` describes the keys in the message."""
     path = settings.state_dir / FILE
     if settings.signing_key is None and not path.exists():
         raise BadSettings(f"{variable_of('signing_key')}_FILE: is required. Name {wanted}, or copy it to {path}")
 
 
-def ring_of(settings: Settings) -> KeyRing:
-    """Returns the keys of settings that have them: those of `with_signing_key`, and those of their file from now on."""
+def key_ring(settings: Settings) -> KeyRing:
+    """Returns the keys of the settings. If they come from a file, the key ring follows the changes of that file.
+
+    The settings must have keys, for example from `with_signing_key`.
+    """
     assert settings.signing_key is not None, "attach, or start a stack, first"
     ring = parse(settings.signing_key.get_secret_value())
     return ring if settings.key_file is None else followed(settings.key_file, ring)
 
 
 class ReplicaKeys:
-    """Keeps the file of the keys that replicas of this machine follow, none of which signs weights or plans.
+    """Writes the key file that the replicas of this machine follow. None of its keys signs weights or plans.
 
-    There is one where the keys of the service are in a file, too.
+    There is such a file only if the keys of the service are in a file, too.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ring = ring_of(settings)
+        self._ring = key_ring(settings)
         self._path = settings.state_dir / REPLICA_FILE if settings.key_file else None
         self._written: tuple[Key, ...] = ()
         self._write()
 
     def follow(self) -> None:
-        """Writes the file anew where the keys of the service have changed; again later, where the disk is full."""
+        """Writes the file again if the keys of the service have changed. After an OSError the next call tries again."""
         if self._ring.keys is not self._written:
             with suppress(OSError):
                 self._write()
@@ -100,14 +109,17 @@ class ReplicaKeys:
                 file.write(self._ring.for_replicas().text.encode())
         self._written = keys
 
-    def given_to(self, settings: Settings) -> Settings:
-        """Returns the settings of replicas."""
+    def replica_settings(self, settings: Settings) -> Settings:
+        """Returns `settings` with the keys of replicas."""
         public = replaced(settings, {"signing_key": SecretStr(self._ring.for_replicas().text)})
         return public.with_key_file(self._path) if self._path is not None else public
 
 
 def _stored_keys(path: Path) -> str:
-    """Returns what is in `path`, generated where there is none. Raises BadSettings where the file holds no keys."""
+    """Returns the keys in the file `path`, which is generated if it does not exist.
+
+    Raises BadSettings if the file holds no keys.
+    """
     text = generated_once(path, lambda: new_ring().text)
     try:
         if len(text) < MIN_KEY_CHARS:
@@ -115,30 +127,31 @@ def _stored_keys(path: Path) -> str:
         parse(text)
     except ValueError as error:
         raise BadSettings(
-            f"{path}: holds no keys ({error}). Restore it from a copy. Where there is none, nothing that was signed "
-            f"with them can be read any more: remove it and {path.parent / 'redis'}, and begin anew"
+            f"{path}: holds no keys ({error}). Restore it from a copy. Without a copy, nothing that was signed with "
+            f"the lost keys can be read any more: remove {path} and {path.parent / 'redis'}, and start from scratch"
         ) from error
     return text
 
 
 def generated_once(path: Path, generate: Callable[[], str]) -> str:
-    """Returns what `path` holds; where there is no such file, it gets what `generate` returns.
+    """Returns the content of the file `path`. If it does not exist, it is written with the result of `generate`.
 
-    The file is readable only by its owner, written atomically, and on disk before anybody uses what it holds.
+    The file is readable only by its owner, is written atomically, and is on disk when this returns.
     """
     if not path.exists():
         new_folder(path.parent)
+        # Another process may create the file meanwhile. Then its content counts.
         with suppress(FileExistsError), atomic_write(path, mode=0o600, is_synced=True, may_replace=False) as file:
             file.write(generate().encode())
     return path.read_text()
 
 
 class KeysUnfit(RuntimeError):
-    """The keys cannot be changed so: what is wrong, and the fix."""
+    """The keys cannot be changed in this way. The message says what is wrong, and the fix."""
 
 
 def read_keys(path: Path) -> KeyRing | None:
-    """Returns the keys in a file; None where there is no file. Raises KeysUnfit where it cannot be read."""
+    """Returns the keys in a file; None if there is no file. Raises KeysUnfit if the file cannot be read."""
     try:
         return parse(path.read_text().rstrip("\r\n"))
     except FileNotFoundError:
@@ -148,17 +161,18 @@ def read_keys(path: Path) -> KeyRing | None:
 
 
 def write_keys(path: Path, ring: KeyRing) -> None:
-    """Replaces the file, which only its owner may read. It is on disk when this returns."""
+    """Replaces the key file, which only its owner may read. It is on disk when this returns."""
     new_folder(path.parent)
     with atomic_write(path, mode=0o600, is_synced=True) as file:
         file.write(ring.text.encode())
 
 
 def added(ring: KeyRing | None, kind: Kind) -> KeyRing:
-    """Returns the keys with a new one behind the others, which is accepted and not used; or those of a new service.
+    """Returns the keys with a new one at the end, which is accepted but not used; for None, the keys of a new service.
 
-    A shared secret of an earlier release gets beside it what it stood for: a secret of receipts, and the one that names
-    erased subjects, which stays the same.
+    Earlier releases used a shared secret also for receipts and for the names of erased subjects. If these secrets are
+    missing, they are added: a new one for receipts, and the shared secret's own one for subjects, so that the names
+    stay the same.
     """
     if ring is None:
         return new_ring()
@@ -172,17 +186,18 @@ def added(ring: KeyRing | None, kind: Kind) -> KeyRing:
 
 
 def rotated(ring: KeyRing, key: Key) -> KeyRing:
-    """Returns the keys with this one before the others: it signs, or makes receipts.
+    """Returns the keys with `key` at the front, from where it signs, or makes receipts.
 
-    A shared secret goes behind all others: it makes receipts as well, and there is a secret for them alone.
+    A shared secret moves to the end, so that the secret for receipts makes them.
     """
     others = [each for each in ring.keys if each != key]
+    # A key that was only accepted so far becomes a key that signs.
     key = Key(Kind.SECRET, key.value) if key.kind is Kind.NEXT else key
     return KeyRing((key, *sorted(others, key=lambda each: each.kind is Kind.SHARED)))
 
 
 def retired(ring: KeyRing, key: Key) -> KeyRing:
-    """Returns the keys without this one. A public key stays, marked, so that what it signed is refused by its name."""
+    """Returns the keys without `key`. Its public key stays, marked as retired, so that errors can name it."""
     left = [each for each in ring.keys if each != key]
     if key.kind in PAIRS:
         left.append(key.of_kind(Kind.RETIRED))
@@ -192,17 +207,17 @@ def retired(ring: KeyRing, key: Key) -> KeyRing:
 
 
 def found(ring: KeyRing, identity: str) -> Key:
-    """Returns the key of this id. Raises KeysUnfit, which names the ids that there are."""
+    """Returns the key with this id. Raises KeysUnfit, which lists the known ids, if there is none."""
     for key in ring.keys:
         if key.id == identity and key.kind is not Kind.RETIRED:
             return key
-    raise KeysUnfit(f"{identity}: is no key of ours. There are {', '.join(key.id for key in ring.keys)}")
+    raise KeysUnfit(f"{identity}: is not one of our keys. There are {', '.join(key.id for key in ring.keys)}")
 
 
 def newest(ring: KeyRing) -> Key:
-    """Returns the key that signs after a rotation: the newest that has not signed yet, or else the one that signs.
+    """Returns the key that signs after a rotation: the newest key that has not signed yet, else the key that signs.
 
-    Raises KeysUnfit where there is none, or a shared secret alone.
+    Raises KeysUnfit if there is no Ed25519 key.
     """
     if found := ring.of(Kind.NEXT) or ring.of(Kind.SECRET)[:1]:
         return found[-1]
@@ -210,51 +225,53 @@ def newest(ring: KeyRing) -> Key:
 
 
 def unready(store: Store, key: Key) -> Iterator[str]:
-    """Yields the programs that run and do not accept a key: they would refuse what it signs."""
+    """Yields the running programs that do not accept `key`: they would refuse records that it signs."""
     for name, report in store.reports.programs().items():
         if key.id not in report.keys:
             yield name
 
 
 def signing_with(store: Store, key: Key) -> Iterator[str]:
-    """Yields the programs that run and sign with a key."""
+    """Yields the running programs that sign with `key`."""
     for name, report in store.reports.programs().items():
         if not isinstance(report, ReplicaReport) and report.keys[:1] == (key.id,):
             yield name
 
 
 def is_used(ring: KeyRing, key: Key) -> bool:
-    """Whether this key signs, makes receipts, or names subjects."""
+    """Whether `key` signs, makes receipts, or names erased subjects."""
     return key == ring.signer or key.value == ring.receipts[0] or key.kind is Kind.SUBJECT
 
 
 def write_secrets(folder: Path, prefix: str) -> list[Path]:
-    """Writes the secrets that are missing below `folder`, and the replicas' keys; returns all files.
+    """Writes the missing secrets below `folder`, and the replicas' keys; returns the paths of all secrets.
 
-    `prefix` is `store.prefix`. Raises KeysUnfit if the file of keys that exists cannot be read, and OSError.
+    `prefix` is `store.prefix`. Raises KeysUnfit if an existing key file cannot be read, and OSError.
     """
-    service, replicas, redis = (folder / name for name in ("service", "replicas", "redis"))
+    service = folder / "service"
+    replicas = folder / "replicas"
+    redis = folder / "redis"
     for each in (service, replicas, redis):
         new_folder(each)
     ring = read_keys(service / KEYS)
     if ring is None:
         ring = added(None, Kind.NEXT)
         write_keys(service / KEYS, ring)
+    # A rotation changes the public keys, so they are always written again.
     write_keys(replicas / KEYS, ring.for_replicas())
-
     writer = generated_once(service / PASSWORD, _new_password)
     replica = generated_once(replicas / PASSWORD, _new_password)
     users = redis / ACCOUNTS
     with atomic_write(users, is_synced=True) as file:
         file.write((HEALTH_CHECK + account_rules(writer, replica, prefix)).encode())
-    # Redis runs under another user than ours, and the file holds no password.
+    # Redis runs as another user. The file holds only digests of the passwords.
     redis.chmod(0o755)
     users.chmod(0o644)
     return [service / KEYS, service / PASSWORD, replicas / KEYS, replicas / PASSWORD, users]
 
 
 def secrets_environment(prefix: str) -> tuple[Mapping[str, str], str]:
-    """Returns new secrets by the name of their variable, and the accounts to give to Redis."""
+    """Returns new secrets by the name of their environment variable, and the accounts for Redis."""
     ring = added(None, Kind.NEXT)
     writer = _new_password()
     replica = _new_password()

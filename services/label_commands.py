@@ -1,10 +1,10 @@
-"""Commands about labels: checked, recorded in the audit, and put into the log of commands.
+"""Commands that change the set of labels: checked, recorded in the audit log, and appended to the command log.
 
-    an operator --checked against what is known--> audit.v1 (asked) --> LabelCommand in the log --> the learner
-    what became of it, with the first version that knows it         --> what lies in quarantine for it
+    an operator --checked against the known classes--> audit.v1 (asked) --> LabelCommand in the log --> the learner
+    an added label --> labels that lie in quarantine because it was missing, sent again
 
-The check is for people: a misspelt name would be a new class, and a rename to the name of another class would be a
-merge that nobody meant. What is requested is followed whatever it says.
+The check protects people from mistakes: a misspelt name would be a new class, and a rename to the name of another class
+would be an unintended merge. The learner does not repeat the check: it carries out every command in the log.
 """
 
 import json
@@ -30,12 +30,12 @@ from wire.store import Store
 TIMEOUT_S: Final = 30.0
 
 REASONS: Final = (NEW, NOT_LISTED, RETIRED)
-"""Why a label that is added may lie in quarantine."""
+"""Reasons of labels in quarantine that a change of the set of labels removes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
-    """What an operator wants to be done to `labels`, as `LabelCommand` says it."""
+class LabelEdit:
+    """A change of `labels` that an operator requests. The fields are those of `LabelCommand`."""
 
     action: LabelAction
     labels: tuple[str, ...]
@@ -45,7 +45,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class ClassesInForce:
-    """The set of labels as it is asked for, and the classes of the current version."""
+    """The requested set of labels, and the classes of the current version."""
 
     labels: LabelSet
     classes: tuple[str, ...]
@@ -57,12 +57,13 @@ class ClassesInForce:
         current = store.versions.current()
         try:
             classes = store.versions.manifest(current).labels if current else ()
-        except NotFound:  # it was withdrawn meanwhile
+        except NotFound:
+            # The version was withdrawn meanwhile.
             classes = ()
         return cls(labels, classes)
 
-    def command(self, wish: Wish, *, max_chars: int, source: str, now_ms: int) -> LabelCommand:
-        """Returns the next command, by the normal forms of its labels. Raises NotPossible, which says what to mend."""
+    def command(self, wish: LabelEdit, *, max_chars: int, source: str, now_ms: int) -> LabelCommand:
+        """Returns the next command, with labels in their normal form. Raises NotPossible, with the fix."""
         normal = self.labels.config.normal_form
         labels = tuple(dict.fromkeys(map(normal, wish.labels)))
         to = tuple(dict.fromkeys(map(normal, wish.to)))
@@ -74,8 +75,8 @@ class ClassesInForce:
             raise NotPossible(f"labels.kind is {kind.name}: there are no classes that could be changed")
         if wish.forgets and not kind.is_exclusive:
             raise NotPossible(
-                f"--forget takes out texts by their class, and labels.kind is {kind.name}, where they have others, "
-                "too: split without it, or `lifelong labels retire` the class and `add` it again"
+                f"--forget removes texts by their class, but with labels.kind {kind.name} a text has several classes: "
+                "split without --forget, or `lifelong labels retire` the class and `add` it again"
             )
         if wish.action == "add":
             self._check_new(labels)
@@ -97,7 +98,7 @@ class ClassesInForce:
         )
 
     def is_new(self, name: str) -> bool:
-        """Whether a class of this name waits to be added."""
+        """Whether `name` is neither a known class nor a retired one, so that it can be added."""
         return name not in self._known and name not in self.labels.retired
 
     @property
@@ -112,29 +113,29 @@ class ClassesInForce:
     def _check_known(self, label: str) -> None:
         meaning = self.labels.name_of(label)
         if meaning != label:
-            raise NotPossible(f"{label!r} is called {meaning!r} now: say that")
+            raise NotPossible(f"{label!r} is called {meaning!r} now: use that name")
         if label in self.labels.retired:
-            raise NotPossible(f"{label!r} was retired; `lifelong labels add` takes it back")
+            raise NotPossible(f"{label!r} was retired; `lifelong labels add` adds it again")
         if label not in self._known:
             raise NotPossible(f"no class is called {label!r}{did_you_mean(label, self._known)}")
 
     def _check_free(self, names: Sequence[str], action: str) -> None:
         taken = [name for name in names if name in self._known]
         if taken and action == "rename":
-            raise NotPossible(f"{taken[0]!r} is a class already: `lifelong labels merge` makes one of both")
+            raise NotPossible(f"{taken[0]!r} is a class already: `lifelong labels merge` makes one class of both")
         if taken:
-            raise NotPossible(f"{taken[0]!r} is a class already: its labels are learnt as they come")
+            raise NotPossible(f"{taken[0]!r} is a class already: its labels are learnt as they arrive")
 
     def _check_merged(self, labels: Sequence[str], to: Sequence[str]) -> None:
         if len({*labels, *to}) < 2:
-            raise NotPossible("name two classes or more, or another one with --into")
+            raise NotPossible("name two classes or more, or another class with --into")
         for name in to:
             if self.labels.name_of(name) != name:
                 self._check_known(name)
 
 
 class LabelOperator:
-    """Requests commands about labels, each recorded before and after. `source` says who asks, for the command."""
+    """Appends label commands to the log, with an audit record before and after each."""
 
     def __init__(self, store: Store, bus: Bus, audit: AdminWriter, *, config: LabelConfig, max_chars: int) -> None:
         self._store = store
@@ -143,10 +144,11 @@ class LabelOperator:
         self._config = config
         self._max_chars = max_chars
 
-    def request(self, wish: Wish, *, source: str, now_ms: int) -> Command:
-        """Asks for what is wished; returns the command when it is on disk and in the audit.
+    def request(self, wish: LabelEdit, *, source: str, now_ms: int) -> Command:
+        """Requests the change; returns the command when it is on disk and in the audit log.
 
-        Raises NotPossible, and WireError where it cannot be recorded: then it is not requested.
+        `source` names the operator. Raises NotPossible, and WireError if the audit log cannot be written: then there
+        is no command.
         """
         known = ClassesInForce.read(self._store, self._config)
         body = known.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
@@ -157,9 +159,9 @@ class LabelOperator:
         return command
 
     def release(self, labels: Iterable[str]) -> int:
-        """Sends again what lies in quarantine because these labels were not in the set; returns how many there were.
+        """Sends the labels again that lie in quarantine because `labels` were not in the set; returns their number.
 
-        Nobody vouches for these labels: they are judged as if they came for the first time.
+        They are not approved: the learner judges them as if they arrived for the first time.
         """
         known = LabelSet.of(self._config, self._store.labels.requested())
         names = {known.name_of(label) for label in labels}
@@ -179,7 +181,7 @@ class LabelOperator:
 
 
 def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
-    """Returns the labels that lie in quarantine until they are added, those of most labels first."""
+    """Returns how often each missing class is named by labels in quarantine, the most frequent class first."""
     labels = known.labels
     found = Counter[str]()
     for each in quarantined_labels(bus, LabelFilter(reason=NEW)):

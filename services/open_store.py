@@ -1,7 +1,9 @@
-"""Opens the store of a service that runs, or, where its Redis ends with it and it does not run, on that Redis alone.
+"""Opens the store of a service, even if the service and its Redis do not run.
 
-store.url is set -> that server | a stack runs here -> its Redis | neither -> the Redis of the state folder, started
-for as long as it is needed, under the lock of the folder, so that no stack begins meanwhile
+- `store.url` is set: that server.
+- A stack runs on the state folder: the stack's Redis.
+- Neither: the Redis of the state folder is started for the duration of the block. The folder stays locked, so that no
+  stack starts meanwhile.
 """
 
 from collections.abc import Iterator
@@ -17,9 +19,9 @@ from wire.store import Store
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[tuple[Settings, Store]]:
-    """Yields the settings with the address of the store and its keys, and the store.
+    """Yields the settings with the address of the store and the signing keys, and the store.
 
-    Raises NotRunning where another program is about to start on the state folder, BadSettings, NoRedis.
+    Raises BadSettings, NoRedis, and NotRunning if a stack is starting or ending on the state folder.
     """
     if settings.store.url:
         settings = with_signing_key(settings, own_store=False)
@@ -36,7 +38,7 @@ def opened_store(settings: Settings) -> Iterator[tuple[Settings, Store]]:
 
 @contextmanager
 def own_store(settings: Settings) -> Iterator[tuple[Settings, Store]]:
-    """Yields the settings with the address of the state folder's Redis, which runs until the end, and the store."""
+    """Starts the Redis of the state folder for the duration of the block; yields as `opened_store`."""
     lock = claim(settings.state_dir)
     if lock is None:
         raise NotRunning(f"a stack starts or ends in {settings.state_dir}: try again in a minute")

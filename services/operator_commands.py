@@ -1,4 +1,4 @@
-"""Waits for what becomes of a command that an operator has put into the log.
+"""Waits for the outcome of a command that an operator has appended to the command log.
 
 `lifelong forget`, `labels ...`, `model adopt`, `versions repair` --append--> log --the learner--> CommandOutcome
 """
@@ -15,15 +15,16 @@ WAIT_S = 1.0
 
 
 class NotDoneYet(RuntimeError):
-    """The learner has not done in time what was asked; it stays in the log."""
+    """The learner has not carried out the command in time. The command stays in the log."""
 
 
 def await_outcome(
     store: Store, command: Command, *, timeout_s: float, say: Callable[[str], None] | None = None
 ) -> CommandOutcome:
-    """Waits until a command is decided on: published in a version, done, or refused.
+    """Waits until a command has its final outcome: published in a version, done, or refused.
 
-    `say` is told now and then what the learner does. Raises NotDoneYet, and CommandMoved if another has its number now.
+    `say` is called about once a second with the progress of the learner. Raises NotDoneYet after `timeout_s`, and
+    CommandMoved if another command has the same number now.
     """
     deadline_s = time.monotonic() + timeout_s
     with closing(store.watch()) as watch:
@@ -34,7 +35,7 @@ def await_outcome(
                 why = _why(outcome, is_learning=learner is not None)
                 raise NotDoneYet(
                     f"after {timeout_s:g} s {why}; command {command.seq} stays in the log, and "
-                    "`lifelong commands list` says what becomes of it"
+                    "`lifelong commands list` shows its outcome"
                 )
             if learner is not None and say is not None:
                 say(f"the learner: {learner.round_phase or 'waits'} {learner.round_progress:.0%}")
@@ -43,7 +44,7 @@ def await_outcome(
 
 
 def await_effect(store: Store, command: Command, *, timeout_s: float) -> CommandOutcome:
-    """Waits as `await_outcome` does. Raises NotPossible where the learner refuses."""
+    """Waits as `await_outcome` does, and raises NotPossible if the learner has refused the command."""
     outcome = await_outcome(store, command, timeout_s=timeout_s)
     if outcome.state == "refused":
         raise NotPossible(f"the learner has refused command {command.seq}: {', '.join(outcome.reasons)}")
@@ -51,7 +52,7 @@ def await_effect(store: Store, command: Command, *, timeout_s: float) -> Command
 
 
 def _why(outcome: CommandOutcome | None, *, is_learning: bool) -> str:
-    """Returns how far a command is, and where to look."""
+    """Returns the state of an unfinished command, and where to find the cause of the delay."""
     if outcome is None:
         done = "no learner has seen it"
     elif outcome.state == "open":

@@ -1,15 +1,15 @@
-"""The programs of a service: by name the command of each, and the task that it is of.
+"""The programs of a service, and the stores that they use.
 
-    serve | learner, rollout | learner-urgency, rollout-urgency, for each task besides the default one
+    serve | learner, rollout | learner-urgency, rollout-urgency, ..., for each task other than the default task
 
-The commands are those that a user would type.
+A program is a command that a user could also type.
 """
 
 from collections.abc import Iterator, Mapping, Set
 from contextlib import ExitStack, closing
 from typing import NamedTuple
 
-from services.keys import ring_of
+from services.keys import key_ring
 from services.settings import Settings
 from wire.bus import Bus
 from wire.files import FolderOwner
@@ -18,16 +18,16 @@ from wire.tasks import DEFAULT
 
 
 class Command(NamedTuple):
-    """What is typed behind `lifelong`, and the task that it is of."""
+    """The arguments of `lifelong`, and the task of the program."""
 
     words: tuple[str, ...]
     task: str = DEFAULT
 
 
-def commands_of(settings: Settings) -> dict[str, Command]:
-    """Returns the command of each program by its name, the slowest to start first.
+def program_commands(settings: Settings) -> dict[str, Command]:
+    """Returns the command of each program by its name, in the order of the start: the slowest program first.
 
-    >>> list(commands_of(Settings(tasks={"urgency": {}})))
+    >>> list(program_commands(Settings(tasks={"urgency": {}})))
     ['serve', 'learner', 'rollout', 'learner-urgency', 'rollout-urgency']
     """
     commands = {"serve": Command(("serve",))}
@@ -38,36 +38,37 @@ def commands_of(settings: Settings) -> dict[str, Command]:
 
 
 def program_name(program: str, task: str) -> str:
+    """Returns the name of a task's program: `learner`, or `learner-urgency`."""
     return f"{program}-{task}" if task else program
 
 
-def owner_of(settings: Settings) -> FolderOwner:
-    """Returns whose state is in the folders of the settings."""
+def folder_owner(settings: Settings) -> FolderOwner:
+    """Returns the service and task whose state is in the folders of the settings."""
     return FolderOwner(bus_prefix=settings.bus.prefix, store_prefix=settings.store.prefix, task=settings.task)
 
 
 def open_store(settings: Settings) -> Store:
-    """Opens the store of the task of settings that have an address and keys."""
-    return Store(settings.store, ring_of(settings), task=settings.task)
+    """Opens the store of the settings' task. The settings must have the store's address and keys."""
+    return Store(settings.store, key_ring(settings), task=settings.task)
 
 
 def open_bus(settings: Settings, client_id: str) -> Bus:
-    """Opens the bus, whose followers give what is of the task of the settings."""
+    """Opens the bus. Its followers return only records of the settings' task."""
     return Bus(settings.bus, client_id=client_id, tasks=settings.readers)
 
 
 def open_stores(settings: Settings, stack: ExitStack) -> dict[str, Store]:
     """Opens the store of each task; `stack` closes them."""
-    stores = {task: Store(settings.store, ring_of(settings), task=task) for task in settings.readers.all}
+    stores = {task: Store(settings.store, key_ring(settings), task=task) for task in settings.readers.all}
     for store in stores.values():
         stack.enter_context(closing(store))
     return stores
 
 
 def unready_programs(stores: Mapping[str, Store], *, replicas: int, earlier: Set[str]) -> Iterator[str]:
-    """Yields the program that each task still waits for; nothing once an event would be answered by all of them.
+    """Yields for each task the program that it still waits for; nothing once every task can answer an event.
 
-    `earlier` holds the replicas of an earlier stack, whose reports have not expired yet.
+    `earlier` are the replicas of an earlier stack, whose reports have not expired yet. They do not count.
     """
     for task, store in stores.items():
         if store.plans.read() is None:

@@ -2,8 +2,8 @@
 
     answers.v1, feedback.v1 --from their start, by time--> offsets of a round, ... --> learner.rebuild --> tensors
 
-The partitions have no common order, so records are merged by their time stamps: the windows of the join then hold
-about what they held when the version was learnt.
+The partitions have no common order, so their records are merged by time stamp. The windows of the join then hold about
+the same records as when the version was learnt.
 """
 
 import time
@@ -22,15 +22,15 @@ from wire.records import Answer, Feedback, WeightManifest
 
 POLL_MS = 200
 QUIET_S = 10.0
-"""A partition that returns nothing for this long, before its offset is reached, has lost the records."""
+"""If a partition returns no record for this long before its offset is reached, its records are lost."""
 
 PART = 500
-"""Most records that are learnt together."""
+"""Largest number of records that are learnt together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rebuilt:
-    """The result. `differing` names the tensors that differ; it is empty where the version was reproduced."""
+    """The result of a rebuild. `differing` names the tensors that differ; empty if the version was reproduced."""
 
     version: int
     rounds: int
@@ -48,9 +48,9 @@ def rebuild_version(
     say: Callable[[str], None],
     states: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Rebuilt:
-    """Reproduces the version of `manifest` with `learner`, which is untrained. Raises NotRebuilt.
+    """Reproduces the version of `manifest` with `learner`, which must be untrained. Raises NotRebuilt.
 
-    `states` are its tensors of inputs (`stored_states`).
+    `states` are the version's tensors of inputs (`stored_states`).
     """
     with closing(Topics(bus, say=say)) as topics:
         candidate = rebuild(manifest, learner, config, topics.read_to, states)
@@ -66,8 +66,8 @@ def rebuild_version(
 class Topics:
     """Reads answers and labels from the start of their topics, up to one set of offsets after another.
 
-    Records that were fetched beyond the offsets are buffered, so the memory depends on how unevenly partitions are
-    fetched.
+    Records that were fetched beyond the offsets are buffered. How many depends on how unevenly the broker returns the
+    partitions.
     """
 
     def __init__(self, bus: Bus, *, say: Callable[[str], None]) -> None:
@@ -78,7 +78,7 @@ class Topics:
         self.num_read = 0
 
     def read_to(self, offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:
-        """Yields the records below `offsets` that were not read yet, ordered by time, in parts.
+        """Yields the unread records below `offsets`, ordered by time, in parts of at most PART records.
 
         consumes: the topics; produces: records; waits for: the broker, at most QUIET_S; unblocked by: a record, or
         NotRebuilt after that time
@@ -87,31 +87,32 @@ class Topics:
         while (name := self._next(offsets)) is not None:
             part.append(self._fetched[name].popleft().record)
             if len(part) == PART:
-                yield self._counted(part)
+                yield self._count(part)
                 part = []
-        yield self._counted(part)
+        yield self._count(part)
 
     def close(self) -> None:
         self._follower.close()
 
-    def _counted(self, part: list[Answer | Feedback]) -> list[Answer | Feedback]:
+    def _count(self, part: list[Answer | Feedback]) -> list[Answer | Feedback]:
         self.num_read += len(part)
         self._say(f"{self.num_read} records read")
         return part
 
     def _next(self, offsets: Mapping[str, int]) -> str | None:
-        """Returns the partition with the earliest next record below `offsets`; None where all were read."""
+        """Returns the partition with the earliest next record below `offsets`; None if all records were read."""
+        # A record may be read only when the next record of every partition is known: it could be earlier.
         last_fetched_s = time.monotonic()
-        while missing := [name for name, end in offsets.items() if self._may_come(name, end)]:
+        while missing := [name for name, end in offsets.items() if self._is_awaited(name, end)]:
             if self._fetch():
                 last_fetched_s = time.monotonic()
             elif time.monotonic() - last_fetched_s > QUIET_S:
-                raise NotRebuilt(f"{', '.join(sorted(missing))}: nothing comes, up to {dict(offsets)}")
+                raise NotRebuilt(f"{', '.join(sorted(missing))}: no records arrive, up to {dict(offsets)}")
         ready = [name for name, end in offsets.items() if self._is_ready(name, end)]
         return min(ready, key=lambda name: (self._fetched[name][0].record.time_ms, name), default=None)
 
-    def _may_come(self, name: str, end: int) -> bool:
-        """Whether a record of the partition below `end` must be fetched before the earliest one is known."""
+    def _is_awaited(self, name: str, end: int) -> bool:
+        """Whether a record of the partition below `end` must be fetched before the earliest record is known."""
         return not self._fetched.get(name) and self._ends.get(name, 0) < end
 
     def _is_ready(self, name: str, end: int) -> bool:
@@ -119,10 +120,10 @@ class Topics:
         return fetched is not None and len(fetched) > 0 and fetched[0].position.offset < end
 
     def _fetch(self) -> bool:
-        """Fetches once; True where the offsets have moved, even over unreadable messages."""
+        """Fetches once; returns whether the offsets have moved, which unreadable messages also cause."""
         followed = self._follower.poll(POLL_MS)
         if followed.num_expired:
-            raise NotRebuilt(f"{followed.num_expired} records of the topics are too old and gone")
+            raise NotRebuilt(f"the retention of the topics has removed {followed.num_expired} records")
         if followed.losses:
             raise NotRebuilt(f"{followed.losses[0]}")
         for received in followed.received:

@@ -1,17 +1,19 @@
-"""What the service refused, and an operator sends again: dead letters, and labels in quarantine.
+"""Sends refused messages again at the request of an operator: dead letters, and labels in quarantine.
 
     deadletter.v1 --> newest_letters --> an operator --> replay --> events.v1, feedback.v1
     quarantine.v1 --> quarantined_labels --> approved (signed with our key) --> feedback.v1 --> the learner
 
-A letter is read as plain JSON, by the map of its topic where that is foreign, since it has not the headers of its
-message: what could not be read still cannot. An event that the model could not answer counts as answered, so it is sent
-under an id that says which letter it was; sending it twice is one event.
+**Dead letters.** A dead letter has no headers of its message, so its payload is read as plain JSON, or by the message
+map if the topic is foreign. A message that could not be read still cannot be read. An event that the model could not
+answer counts as answered, so it is sent under a new id, which names the dead letter. Sending it twice is one event.
 
-An approval makes a label believed, whoever sent it. So a label is named by an id of its own, which says who labelled
-which event how and when; a label that nobody has proved is released only if its reason is named; and of several labels
-of one event none is sent, since the last one would replace the others.
+**Quarantine.** The learner believes an approved label, no matter who sent it. So:
 
-Both topics are logs: what was sent again stays in them until their retention ends. Sending again is idempotent.
+- A label is selected by its own id, a digest of its event, source, reason, value and time.
+- A label without a valid receipt is released only if its reason is named.
+- If several labels of one event are selected, none is sent, since the last one would replace the others.
+
+Both topics are logs: records that were sent again stay in them until their retention ends. Sending again is idempotent.
 """
 
 from collections import Counter, defaultdict
@@ -25,7 +27,7 @@ from typing import Final
 import msgspec
 
 from rollout.plans import NotPossible
-from wire.bus import Bus, every_record, readings
+from wire.bus import Bus, read_all_records, readings
 from wire.config import BusConfig
 from wire.envelope import MAX_FIELD_BYTES, from_message
 from wire.errors import BadMessage
@@ -36,41 +38,41 @@ from wire.records import DeadLetter, Event, Feedback, Quarantined
 TIMEOUT_S = 30.0
 
 REPLAYED: tuple[type[Event | Feedback], ...] = (Event, Feedback)
-"""What a letter may hold that is sent again."""
+"""Types of the records in dead letters that can be sent again."""
 
 SHOWN_BYTES = 2_000
-"""How much of a payload is shown."""
+"""Length of the beginning of a payload that is shown."""
 
 ID_CHARS: Final = 20
-"""Hexadecimal digits of a label's id: 80 bits, so that nobody finds a second label with the id of a first one."""
+"""Hexadecimal digits of a label's id: 80 bits, so that nobody can make a second label with the same id."""
 
 UNPROVEN: Final = (MISSING, FORGED)
-"""Reasons of labels that anybody may have sent who can send labels at all."""
+"""Reasons of labels without a valid receipt: everybody who can write to the topic may have sent them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The letters that were sent again, and those that cannot be, each with the reason."""
+    """Ids of the dead letters that were sent again, and of those that cannot be sent, with the reason of each."""
 
     sent: tuple[str, ...]
     refused: dict[str, str]
 
 
 def newest_letters(bus: Bus, limit: int) -> list[DeadLetter]:
-    """Returns the newest letters by their time, the newest first, with the beginnings of their payloads."""
-    letters = (_shortened(letter) for letter in every_record(bus, [DeadLetter]))
+    """Returns the newest dead letters, the newest first, with only the first SHOWN_BYTES of their payloads."""
+    letters = (_shortened(letter) for letter in read_all_records(bus, [DeadLetter]))
     return nlargest(limit, letters, key=lambda letter: letter.time_ms)
 
 
 def replay(bus: Bus, config: BusConfig, letter_ids: Collection[str]) -> Replayed:
-    """Sends the events and labels in these letters again; returns when the broker has them."""
+    """Sends the events and labels in these dead letters again; returns when the broker has them."""
     records: dict[str, Event | Feedback] = {}
-    refused = dict.fromkeys(letter_ids, "there is no such letter")
-    for letter in every_record(bus, [DeadLetter]):
+    refused = dict.fromkeys(letter_ids, "there is no such dead letter")
+    for letter in read_all_records(bus, [DeadLetter]):
         if letter.message_id not in letter_ids:
             continue
         try:
-            records[letter.message_id] = record_in(letter, config)
+            records[letter.message_id] = decode_dead_letter(letter, config)
             refused.pop(letter.message_id, None)
         except BadMessage as error:
             refused[letter.message_id] = f"{error.reason}: {error.detail}"
@@ -79,28 +81,31 @@ def replay(bus: Bus, config: BusConfig, letter_ids: Collection[str]) -> Replayed
     return Replayed(tuple(records), refused)
 
 
-def record_in(letter: DeadLetter, config: BusConfig) -> Event | Feedback:
-    """Returns the event or the label in a letter. Raises BadMessage where there is none.
+def decode_dead_letter(letter: DeadLetter, config: BusConfig) -> Event | Feedback:
+    """Returns the event or the label in a dead letter. Raises BadMessage if there is none.
 
     >>> letter = DeadLetter(reason="x", detail="", topic="events.v1", partition=0, offset=7, payload=b'{"text": "hi"}')
-    >>> record_in(letter, BusConfig()).id
+    >>> decode_dead_letter(letter, BusConfig()).id
     'events.v1/0/7'
     """
     reading = readings(config, REPLAYED).get(letter.topic)
     if reading is None:
-        raise BadMessage("wrong_type", f"a letter of {letter.topic} has neither an event nor a label")
+        raise BadMessage("wrong_type", f"a dead letter of {letter.topic} has neither an event nor a label")
     message = Message(key=None, value=letter.payload, timestamp_ms=letter.time_ms)
     place = Place(topic=letter.topic, partition=letter.partition, offset=letter.offset)
     try:
         record = from_message(reading.record_type, message, place)
-    except BadMessage:  # no record of ours, as the letter of an event is that had no answer
+    except BadMessage:
+        # An event without an answer is stored as a record of ours. Any other payload is the foreign message itself.
         if reading.foreign is None:
             raise
         record = from_message(reading.record_type, message, place, foreign=reading.foreign)
-    return record if isinstance(record, Feedback) or record.id == str(place) else _renamed(record, letter)
+    if isinstance(record, Feedback) or record.id == str(place):
+        return record
+    return _with_letter_id(record, letter)
 
 
-def _renamed(event: Event, letter: DeadLetter) -> Event:
+def _with_letter_id(event: Event, letter: DeadLetter) -> Event:
     event_id = f"{event.id}@{letter.message_id}"
     is_short = len(event_id.encode()) <= MAX_FIELD_BYTES
     return msgspec.structs.replace(event, id=event_id if is_short else letter.message_id)
@@ -111,16 +116,17 @@ def _shortened(letter: DeadLetter) -> DeadLetter:
 
 
 def id_of(label: Quarantined) -> str:
-    """Returns the id of a quarantined label: of its event, its source, its reason, what it says, and its time."""
-    said = msgspec.json.encode((label.message_id, label.feedback.said, label.time_ms))
-    return sha256(said).hexdigest()[:ID_CHARS]
+    """Returns the id of a quarantined label: a digest of its event, source, reason, value and time."""
+    content = msgspec.json.encode((label.message_id, label.feedback.said, label.time_ms))
+    return sha256(content).hexdigest()[:ID_CHARS]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFilter:
-    """Selects labels by their ids, their events, their reason and their source. An empty field matches all.
+    """Selects labels by their ids, event ids, reason and source. An empty field matches all labels.
 
-    `event_source` is the source of their events (None matches all). A label that names no source matches it, too.
+    `event_source` is the source of the events (None matches all). It also matches a label whose event has no known
+    source.
     """
 
     ids: Collection[str] = ()
@@ -142,8 +148,8 @@ class LabelFilter:
             and (self.event_source is None or label.event_source in (None, self.event_source))
         )
 
-    def feedback_of(self, label: Quarantined) -> Feedback:
-        """Returns the selected label as feedback, with the source of its event where that is known."""
+    def to_feedback(self, label: Quarantined) -> Feedback:
+        """Returns the selected label as feedback. If the source of its event is unknown, it is `event_source`."""
         feedback = label.feedback
         if feedback.event_source is not None:
             return feedback
@@ -151,9 +157,9 @@ class LabelFilter:
 
 
 def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
-    """Yields the selected labels, each once, though the learner may send one again after a crash."""
+    """Yields the selected labels, each once: after a crash the learner may send a label to the topic again."""
     seen: set[str] = set()
-    for label in every_record(bus, [Quarantined]):
+    for label in read_all_records(bus, [Quarantined]):
         identity = id_of(label)
         if chosen.matches(label) and identity not in seen:
             seen.add(identity)
@@ -162,43 +168,47 @@ def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The labels that were sent to the learner again, and the number of those that were not, by their reason."""
+    """The labels that were sent to the learner again, and the number of labels that were not sent, by their reason."""
 
     sent: tuple[Quarantined, ...]
     unproven: Mapping[str, int]
 
     def lines(self) -> Iterator[str]:
-        """Yields what a person reads of it."""
+        """Yields the result in sentences, one a line."""
         yield f"{len(self.sent)} sent to the learner again"
         for reason, num in self.unproven.items():
-            yield f"{num} not sent: anybody may have sent what is {reason}; look at them, and add --reason {reason}"
+            yield f"{num} not sent: anybody may have sent these ({reason}). Check them, and add --reason {reason}"
 
 
 def release(bus: Bus, receipts: Receipts, chosen: LabelFilter) -> Release:
     """Sends the selected labels to the learner again, approved; returns when the broker has all of them.
 
-    A label of a reason in UNPROVEN is sent only if `chosen` names that reason. An approval is for the label of one
-    event, so an ambiguous label needs `chosen.event_source`. Raises NotPossible, before anything is sent, if an id is
-    unknown, or if several of the labels are of one event.
+    A label with a reason in UNPROVEN is sent only if `chosen` names this reason. An approval is for the label of one
+    event, so a label whose event id is ambiguous needs `chosen.event_source`. Raises NotPossible, before anything is
+    sent, if an id is unknown, or if several of the labels are for one event.
     """
     found = list(quarantined_labels(bus, chosen))
     unknown = set(chosen.ids) - {id_of(label) for label in found}
     if unknown:
         raise NotPossible(f"no such label lies in quarantine: {', '.join(sorted(unknown))}; `list` shows their ids")
     sent = [label for label in found if label.reason not in UNPROVEN or label.reason == chosen.reason]
-    _check_one_an_event(sent, chosen)
+    _check_one_label_per_event(sent, chosen)
     with closing(bus.publisher()) as publisher:
-        publisher.send_all((receipts.approved(chosen.feedback_of(label)) for label in sent), TIMEOUT_S)
+        publisher.send_all((receipts.approved(chosen.to_feedback(label)) for label in sent), TIMEOUT_S)
     return Release(tuple(sent), Counter(label.reason for label in found if label not in sent))
 
 
-def _check_one_an_event(labels: Iterable[Quarantined], chosen: LabelFilter) -> None:
-    """Raises NotPossible if several labels are, or may be, of one event: without a source it may be any of its id."""
+def _check_one_label_per_event(labels: Iterable[Quarantined], chosen: LabelFilter) -> None:
+    """Raises NotPossible if several labels are, or may be, for one event.
+
+    A label without an event source may be for any event with its id.
+    """
     by_event: defaultdict[tuple[str, str], list[Quarantined]] = defaultdict(list)
     for label in labels:
         by_event[label.task, label.event_id].append(label)
-    for (_, event_id), alike in by_event.items():
-        sources = {chosen.feedback_of(label).event_source for label in alike}
-        if len(alike) > len(sources - {None}) and len(alike) > 1:
-            ids = ", ".join(id_of(label) for label in alike)
-            raise NotPossible(f"{len(alike)} labels are of the event {event_id!r}: {ids}. Nothing was sent; name one")
+    # Labels with different event sources are for different events; a label without one may be for any of them.
+    for (_, event_id), rivals in by_event.items():
+        sources = {chosen.to_feedback(label).event_source for label in rivals}
+        if len(rivals) > 1 and len(rivals) > len(sources - {None}):
+            ids = ", ".join(id_of(label) for label in rivals)
+            raise NotPossible(f"{len(rivals)} labels are for the event {event_id!r}: {ids}. Nothing was sent; name one")

@@ -1,4 +1,4 @@
-"""The memory of process trees, with shared pages counted once."""
+"""Measures the memory of process trees, with shared pages counted once if the system reports that."""
 
 from collections.abc import Mapping
 
@@ -6,11 +6,11 @@ import psutil
 
 
 def resident_bytes(roots: Mapping[str, int]) -> dict[str, int]:
-    """Returns the bytes of each root process (name -> pid) with all its descendants; 0 for a process that is gone.
+    """Returns the bytes of each root process (name -> pid) with all its descendants; 0 for a process that has ended.
 
-    A page of several processes counts in proportion (PSS) where the system reports that, else once for each (RSS).
+    A page that n processes share counts as 1/n for each (PSS) if the system reports that, else fully for each (RSS).
     """
-    return {name: sum(map(_bytes_of, _process_tree(pid))) for name, pid in roots.items()}
+    return {name: sum(map(_memory_bytes, _process_tree(pid))) for name, pid in roots.items()}
 
 
 def _process_tree(pid: int) -> list[psutil.Process]:
@@ -21,7 +21,7 @@ def _process_tree(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _bytes_of(process: psutil.Process) -> int:
+def _memory_bytes(process: psutil.Process) -> int:
     try:
         full = process.memory_full_info()
     except psutil.NoSuchProcess:

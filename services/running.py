@@ -1,10 +1,10 @@
-"""The owner of a state folder, and the addresses of the stack that runs on it: two small files in the folder.
+"""The owner of a state folder, and the addresses of the stack that runs on it, in two small files of the folder.
 
     up, demo --claim--> STATE_DIR/stack.lock    locked while the process lives
              --announce--> STATE_DIR/stack.json --read--> predict, feedback, versions, rollout
 
-The process that holds the lock owns the folder; the kernel releases the lock however the process ends. The announcement
-holds no password; a command that needs one must have it in its settings.
+The process that holds the lock owns the folder. The kernel releases the lock when the process ends, even if it is
+killed. The announcement holds no password; a command that needs a password must have it in its settings.
 """
 
 import json
@@ -34,21 +34,22 @@ class NotRunning(RuntimeError):
 
 
 def claim(folder: Path) -> BinaryIO | None:
-    """Claims `folder` for this process, until the file is closed; None where another process owns it.
+    """Claims `folder` for this process, until the returned file is closed; None if another process owns the folder.
 
-    Removes the announcement of its last owner.
+    Removes the announcement of the last owner.
     """
     new_folder(folder)
     for _ in range(CLAIM_TRIES):
         if (lock := locked(folder / LOCK)) is not None:
             withdraw(folder)
             return lock
-        time.sleep(CLAIM_PAUSE_S)  # `is_locked` of another process holds the lock for a moment
+        # `is_locked` in another process holds a shared lock for a moment.
+        time.sleep(CLAIM_PAUSE_S)
     return None
 
 
 def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> None:
-    """Writes the addresses of the stack to its claimed folder. `owns_store` says that its Redis ends with it."""
+    """Writes the addresses of the stack to its claimed folder. `owns_store` says that Redis ends with the stack."""
     values = {name: value for name, value in values_of(settings).items() if name in (*BUS, *STORE, *HTTP)}
     values["store.url"] = without_password(values["store.url"])
     content = json.dumps({"pid": os.getpid(), "owns_store": owns_store, **values}, default=str)
@@ -62,9 +63,9 @@ def withdraw(folder: Path) -> None:
 
 
 def attach(settings: Settings) -> Settings:
-    """Returns the settings with its signing key, and with the addresses of the running stack where none is set.
+    """Returns the settings with the signing key, and with the addresses of the running stack if they have none.
 
-    Raises NotRunning, or BadSettings where the stack's Redis needs a password that only its owner has.
+    Raises NotRunning if no stack runs, and BadSettings if the stack's Redis needs a password.
     """
     needs_store = not settings.store.url
     names = list(HTTP)
@@ -78,19 +79,19 @@ def attach(settings: Settings) -> Settings:
     if announced is None:
         raise NotRunning(
             f"no stack runs here (looked in {settings.state_dir}): start `lifelong up` in another terminal, or set "
-            "LIFELONG_BUS__BOOTSTRAP_SERVERS and LIFELONG_STORE__URL to the servers that yours uses"
+            "LIFELONG_BUS__BOOTSTRAP_SERVERS and LIFELONG_STORE__URL to the servers of your service"
         )
     if needs_store and HIDDEN in announced["store.url"]:
         raise BadSettings(
-            f"{variable_of('store.url')}: is required for {announced['store.url']}. Give the address that `lifelong "
-            "up` was given, in this variable: passwords are not written down"
+            f"{variable_of('store.url')}: is required for {announced['store.url']}, whose password the announcement "
+            "of the stack leaves out. Set it to the address that `lifelong up` uses"
         )
     changes = {name: announced[name] for name in names}
     return with_signing_key(replaced(settings, changes), own_store=needs_store and announced["owns_store"])
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """Returns the announcement in `folder`; None where its owner does not live."""
+    """Returns the announcement in `folder`; None if there is none, or its owner has ended."""
     try:
         content: dict[str, Any] = json.loads((folder / FILE).read_text())
     except (OSError, ValueError):

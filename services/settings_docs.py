@@ -1,6 +1,6 @@
-"""What a setting means, and what is wrong with a value that is not accepted. Pure: a model's JSON Schema in, words out.
+"""Describes settings, and explains why a value is not accepted. Pure functions of a model's JSON Schema.
 
-the model of all settings --schemas--> the JSON Schema of each, by dotted name --> `described`, `mistake`
+the model of all settings --schemas--> the JSON Schema of each, by dotted name --> `described`, `render_mistake`
 """
 
 import json
@@ -47,13 +47,13 @@ MAIN = (
     "rollout.approval",
     "metrics.port",
 )
-"""The settings that a user must know, in the order of their rooms. All others are advanced."""
+"""The settings that a user must know, in the order of their rooms. All other settings are advanced."""
 
 SUFFIX = "_file"
-"""What a secret's name has behind it where a setting names the file of the secret."""
+"""Suffix of a secret's name; NAME_file is the path of a file that holds the secret."""
 
-FACTS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
-"""Keywords of JSON Schema that are said of a setting."""
+SHOWN_KEYWORDS = ("enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "default")
+"""Keywords of JSON Schema that the description of a setting shows."""
 
 RENAMED = {
     "bus.client_rack": "bus.client.client_rack",
@@ -81,12 +81,13 @@ RENAMED = {
     "serving.header_timeout_s": "serving.http_timeout_s",
     "serving.level": "serving.promises",
 }
-"""Where settings and sections went: an old name is a mistake that names the new one. So is a section that one would
-look for elsewhere. What became a constant is not here: its field says so (`wire.sections.INTERNAL`)."""
+"""Maps the old names of settings and sections to the new ones. A user who sets an old name gets a mistake that names
+the new one. `map` never existed: it is where a user might look for `bus.map`. Settings that became constants are
+not listed, since their fields are marked (`wire.sections.INTERNAL`)."""
 
 
 KEY = "[key]"
-"""What pydantic has at the end of the place of a key that is wrong."""
+"""Last part of the location that pydantic gives for a mapping key that is not accepted."""
 
 
 @cache
@@ -109,7 +110,7 @@ def schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
 
 
 def file_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Returns the JSON Schema of the settings file. Sections have no default: those of their settings say it."""
+    """Returns the JSON Schema of the settings file. Sections have no default, since their settings have defaults."""
     schema = model.model_json_schema()
     for section in (schema, *schema["$defs"].values()):
         for given in section.get("properties", {}).values():
@@ -119,31 +120,31 @@ def file_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def tables(model: type[BaseModel]) -> list[str]:
-    """Returns the settings that are tables: the names in them are the user's."""
+    """Returns the names of the settings that are tables, that is, mappings whose keys are chosen by the user."""
     return [name for name, schema in schemas(model).items() if schema["type"] == "object"]
 
 
 def setting_of(model: type[BaseModel], name: str) -> str:
-    """Returns the setting that a name is, or the table that it is a row of."""
+    """Returns the name of the table if `name` is a row of a table, else `name`."""
     return next((table for table in tables(model) if name.startswith(f"{table}.")), name)
 
 
 def described(model: type[BaseModel], name: str) -> str:
-    """Returns the meaning of a setting, its type, its range and its default; of a row of a table that of the table."""
+    """Returns the meaning, type, range and default of a setting; for a row of a table, the table's description."""
     schema = schemas(model)[setting_of(model, name)]
-    facts = [f"{key} {json.dumps(schema[key])}" for key in FACTS if key in schema]
+    facts = [f"{key} {json.dumps(schema[key])}" for key in SHOWN_KEYWORDS if key in schema]
     return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
 
 
-def name_of(detail: ErrorDetails) -> str:
-    """Returns the dotted name of the setting that a mistake is in, or of the row of a table. "" for all of them."""
+def dotted_name(detail: ErrorDetails) -> str:
+    """Returns the dotted name of the setting, or of the table's row, that has the error; "" for the whole model."""
     return ".".join(part for part in detail["loc"] if isinstance(part, str) and part != KEY)
 
 
-def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """Says what is wrong, where it was set, and how to mend it. `origins` are those of values by dotted name."""
+def render_mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """Returns a sentence that names the error, its origin and the fix. `origins` has origins by dotted name."""
     known = schemas(model)
-    name = name_of(detail)
+    name = dotted_name(detail)
     setting = setting_of(model, name)
     reason = detail["msg"].removeprefix("Value error, ")
     below = ", ".join(origin for each, origin in origins.items() if each.startswith(f"{name}."))
@@ -152,13 +153,14 @@ def mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mapping[str, 
         return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
     if origins.get(name) == INTERNAL_VARIABLE:
         return f"{INTERNAL_VARIABLE}: {name}: {detail['input']!r} is not accepted ({reason})"
-    if reason == detail["msg"]:  # it was not raised by a rule between settings
+    # A message without the prefix was not raised by a rule between settings: pydantic does not know the name.
+    if reason == detail["msg"]:
         files = [f"{each}{SUFFIX}" for each, schema in known.items() if schema["writeOnly"]]
         close = get_close_matches(name, [*known, *files], n=1)
         fix = f"Did you mean {close[0]}?" if close else "`lifelong config show --all` lists all settings"
         if name in RENAMED:
             fix = f"It is {RENAMED[name]} now"
-        return f"{origins.get(name, below)}: {name} is no setting ({reason}). {fix}"
+        return f"{origins.get(name, below)}: {name} is not a setting ({reason}). {fix}"
     rows = tuple(f"{table}." for table in tables(model))
     told = [origin for each, origin in origins.items() if each in reason and (each in known or each.startswith(rows))]
     places = ", ".join(told) or below

@@ -1,13 +1,14 @@
-"""The topics: what each program does with which of them, the check of them at its start, and their AsyncAPI 3 document.
+"""The topics: which program reads and writes which, the check when a program starts, and their AsyncAPI 3 document.
 
-    serve | learn | rollout --require_topics--> nothing, or TopicsUnfit with every name, what is wrong, and the command
-    record --msgspec--> JSON Schema, less the fields that travel as headers --> message --> channel, operation
+    serve | learn | rollout --require_topics--> nothing, or TopicsUnfit with each topic, its problem, and the command
+    record --msgspec--> JSON Schema without the fields that travel as headers --> message --> channel, operation
 
-A broker that does not answer is no reason to end: the programs wait for it by themselves. A topic that is missing is
-waited for, too, as another program may be making it: `lifelong up` beside those that it starts, `topics create` in a
-cluster that comes up.
+If the broker does not answer, the check is skipped, since the programs wait for the broker later. The check waits for a
+missing topic, since another program may be about to create it: `lifelong up`, or `topics create` in a cluster that is
+starting.
 
-`docs/asyncapi.yaml` is the document with the default names; `lifelong topics describe` has those of the settings.
+`docs/asyncapi.yaml` is the document with the default names; `lifelong topics describe` prints it with the names of the
+settings.
 """
 
 import time
@@ -46,13 +47,14 @@ WRITES: dict[ProgramName, Records] = {
     "rollout": (),
 }
 MAY_WRITE: dict[ProgramName, Records] = {"serve": (Feedback,), "learn": (), "rollout": ()}
-"""What a program writes only where it is asked to: a replica that takes no labels over HTTP needs no right for them."""
+"""Records that a program writes only on request. Without the right to write them, only these requests fail: a replica
+that takes no labels over HTTP needs no right for labels."""
 
 WAIT_MS = 2_000
-"""How long a broker may take to answer the check of a start."""
+"""How long the check at a program's start waits for the broker."""
 
 PAUSE_S = 0.5
-"""Pause between two looks for missing topics."""
+"""Pause between two checks while topics are missing."""
 
 log = structlog.get_logger("topics")
 
@@ -60,25 +62,25 @@ REF: Final = "#/components/schemas/{name}"
 
 PURPOSES: Final = {
     Event: ("receive", "A text to classify, from any producer."),
-    Answer: ("send", "What the model says of an event, with a receipt for its label."),
+    Answer: ("send", "The model's answer to an event, with a receipt for its label."),
     Feedback: ("receive", "The label of an event, from any labeller."),
     DeadLetter: ("send", "A message that was refused, unchanged, with the reason."),
     Quarantined: ("send", "A label that was not believed, until an operator releases it."),
-    AdminAction: ("send", "What an operator changed by the page, each with the code of the record before."),
+    AdminAction: ("send", "A change by an operator, with the code of the record before it."),
 }
-"""What the service does with the records of each topic, and what they are for."""
+"""The service's action (send or receive) for the records of each topic, and a summary of the records."""
 
 
 class TopicsUnfit(ValueError):
-    """Topics that a program cannot work with, each with what is wrong and the command that mends it."""
+    """A program cannot work with its topics. The message lists each topic with its problem and the fix."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("\n  ".join(["topics that do not fit:", *map(line_of, findings)]))
+        super().__init__("\n  ".join(["topics that do not fit:", *map(render_finding, findings)]))
         self.findings = findings
 
 
-def line_of(finding: Finding) -> str:
-    return f"{finding.topic}: {finding.found}. Mend it: {finding.fix}"
+def render_finding(finding: Finding) -> str:
+    return f"{finding.topic}: {finding.found}. Fix: {finding.fix}"
 
 
 def findings_of(
@@ -89,13 +91,16 @@ def findings_of(
     may_write: Records = (),
     wait_ms: int | None = None,
 ) -> list[Finding]:
-    """Returns what there is to say about topics. Raises BusUnavailable, BusRefused."""
+    """Returns the findings about the topics of these records. Raises BusUnavailable, BusRefused.
+
+    `wait_ms` is how long the broker may take to answer; None for the time of the settings.
+    """
     with closing(Bus(config, client_id="topics")) as bus:
         return bus.check_topics(reads, writes, may_write=may_write, wait_ms=wait_ms)
 
 
 def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | None = None) -> list[Finding]:
-    """Returns what there is to say about what `program` does with topics by these settings. Raises as `findings_of`."""
+    """Returns the findings about the topics that `program` needs with these settings. Raises as `findings_of`."""
     reads = READS[program]
     if program == "serve" and settings.serving.series.labels:
         reads = (*reads, Feedback)
@@ -103,12 +108,12 @@ def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | Non
 
 
 def require_topics(settings: Settings, program: ProgramName) -> None:
-    """Raises TopicsUnfit where `program` cannot work with its topics, and BusRefused where the broker refuses us.
+    """Raises TopicsUnfit if `program` cannot work with its topics, and BusRefused if the broker refuses us.
 
-    Topics that are missing may come within `BusConfig.topics_timeout_s`; which they are is logged at once.
+    Waits for missing topics, at most `BusConfig.topics_timeout_s`, and logs their names at once.
     """
     deadline_s = time.monotonic() + settings.bus.topics_timeout_s
-    has_told = False
+    has_logged_missing = False
     while True:
         try:
             findings = findings_for(settings, program, wait_ms=WAIT_MS)
@@ -118,9 +123,9 @@ def require_topics(settings: Settings, program: ProgramName) -> None:
         missing = [finding for finding in findings if finding.is_missing]
         if not missing or time.monotonic() > deadline_s:
             break
-        if not has_told:
+        if not has_logged_missing:
             log.warning("topics_missing", topics=[finding.topic for finding in missing], fix=missing[0].fix)
-            has_told = True
+            has_logged_missing = True
         time.sleep(PAUSE_S)
     for finding in findings:
         if not finding.is_wrong:
@@ -130,7 +135,10 @@ def require_topics(settings: Settings, program: ProgramName) -> None:
 
 
 def require_transactions(config: BusConfig) -> None:
-    """Raises BusRefused where the broker ends no transactions, or we lack the right. One that is away is waited for."""
+    """Raises BusRefused if the broker cannot commit transactions, or denies us the right.
+
+    If the broker does not answer, this only logs a warning, since the replica waits for the broker later.
+    """
     with closing(Bus(config, client_id="replica")) as bus:
         try:
             bus.transactions()
@@ -138,8 +146,8 @@ def require_transactions(config: BusConfig) -> None:
             log.warning("transactions_not_checked", reason=str(error))
 
 
-def document_of(prefix: str = "") -> dict[str, Any]:
-    """Returns the document; `prefix` is before the name of each topic (`bus.prefix`)."""
+def asyncapi_document(prefix: str = "") -> dict[str, Any]:
+    """Returns the AsyncAPI document. `prefix` is the prefix of each topic's name (`bus.prefix`)."""
     schemas = components_of(TOPIC_RECORDS, REF)
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
@@ -155,8 +163,9 @@ def document_of(prefix: str = "") -> dict[str, Any]:
             "messages": {name: {"$ref": f"#/components/messages/{name}"}},
         }
         operations[f"{action}{name}"] = {"action": action, "channel": {"$ref": f"#/channels/{channel}"}}
-        messages[name] = _message_of(record)
-    del schemas[DeadLetter.__name__]  # its value is the refused message itself, of any form
+        messages[name] = _message_schema(record)
+    # The value of a dead letter is the refused message itself, in any form.
+    del schemas[DeadLetter.__name__]
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -171,7 +180,7 @@ def document_of(prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _message_of(record: type[TopicRecord]) -> dict[str, Any]:
+def _message_schema(record: type[TopicRecord]) -> dict[str, Any]:
     is_letter = record is DeadLetter
     names = sorted({*READ_HEADERS.get(record, COMMON_HEADERS), "ce_id"})
     headers = {name: {"type": "string"} for name in names}
@@ -187,7 +196,7 @@ def _message_of(record: type[TopicRecord]) -> dict[str, Any]:
 
 
 def _drop_headers(record: type[TopicRecord], schema: dict[str, Any]) -> None:
-    """Removes from the schema of a value the fields that travel as headers."""
+    """Removes the fields that travel as headers from the schema of the message's value."""
     in_headers = HEADER_FIELDS.get(record, ATTRIBUTES)
     for name in in_headers:
         schema["properties"].pop(name, None)

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def commit() -> str:
-    """Returns the commit, with `+` where tracked files differ; outside of a checkout the version of the package."""
+    """Returns the commit, with `+` if tracked files differ; outside of a checkout, the version of the package."""
     try:
         head = _git("rev-parse", "--short", "HEAD")
         return f"{head}+" if _git("status", "--porcelain", "--untracked-files=no") else head

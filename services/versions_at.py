@@ -1,6 +1,6 @@
-"""Which version answered at a moment of the past, by arm: as the answers themselves say.
+"""Finds the version of each arm that answered at a moment of the past, from the answers in the topic.
 
-answers.v1 --the span of time before the moment--> arm, version --> how many answers, the first and the last
+answers.v1 --the time span before the moment--> arm, version --> number of answers, the first and the last
 """
 
 import time
@@ -13,12 +13,12 @@ from wire.records import Answer, ArmName
 
 POLL_MS = 200
 QUIET_S = 10.0
-"""Reading ends where nothing came for so long, though answers are missing: they may be too old, and gone."""
+"""Reading ends after this time without a record, even if answers are missing: retention may have removed them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmAnswers:
-    """What a version answered in an arm: how many events, and the times of the first and the last answer, in ms."""
+    """The answers of a version in an arm: their number, and the times of the first and the last, in milliseconds."""
 
     arm: ArmName
     version: int
@@ -27,17 +27,18 @@ class ArmAnswers:
     last_ms: int
 
     def with_one(self, time_ms: int) -> "ArmAnswers":
-        """Returns this with one answer more."""
+        """Returns these counts with one more answer, given at `time_ms`."""
         first_ms = min(self.first_ms, time_ms)
         return replace(self, answers=self.answers + 1, first_ms=first_ms, last_ms=max(self.last_ms, time_ms))
 
 
 def answered_at(bus: Bus, moment_ms: int, *, span_ms: int) -> list[ArmAnswers]:
-    """Returns who answered in the `span_ms` up to `moment_ms`, the last answer of each arm first.
+    """Returns each arm and version that answered in the `span_ms` up to `moment_ms`, the one that answered last first.
 
     consumes: Answer, of the span; produces: the counts; waits for: the broker, at most QUIET_S; unblocked by: a record,
     or the end of that time
     """
+    # The broker finds offsets by the time stamps of messages. Answers are then selected by their own times.
     starts = bus.offsets_at(Answer, moment_ms - span_ms)
     ends = bus.offsets_at(Answer, moment_ms + 1)
     found: dict[tuple[ArmName, int], ArmAnswers] = {}

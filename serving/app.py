@@ -4,10 +4,10 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
     metrics.latest() -> RayMetrics.update -> ray.serve.metrics -> Ray's agent of the node
 
-Ray Serve starts the replicas, restarts those that die or are unhealthy, and stops them gracefully. It does not carry
-the traffic: replicas read Kafka and listen on the port themselves. So its request metrics and autoscaling see only what
-comes through a handle or a proxy. On a cluster, a replica also mirrors its metrics as Serve's, to which Ray adds
-deployment, replica and application as labels, and `ray_` to the names. A Ray that we start has no agent.
+Ray Serve starts the replicas, restarts replicas that die or are unhealthy, and stops replicas gracefully. It does not
+carry the traffic: replicas read Kafka and listen on the port themselves. So Serve's request metrics and autoscaling see
+only requests through a handle or a proxy. On a cluster, each replica also copies its metrics to Serve's; Ray adds the
+labels deployment, replica and application, and the prefix `ray_`. A Ray that we start has no metrics agent.
 """
 
 import gc
@@ -54,34 +54,35 @@ ADDRESSES = {
     "bus.sasl_password": "LIFELONG_BUS__SASL_PASSWORD",
     "store.url": "LIFELONG_STORE__URL",
 }
-"""Settings that `build` takes from the environment where the args have none: passwords do not belong into a file."""
+"""Settings that `build` reads from the environment if the args do not have them: passwords do not belong in a file."""
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
-"""A replica that fails three checks in a row is killed and replaced. That is 15 s after it hung, or 15 s after its
-model did (`serving.batch_timeout_s`)."""
+"""Interval and time-out of Serve's health checks. A replica that fails three checks in a row is killed and replaced:
+15 s after the replica hung, or 15 s after its model hung (`serving.batch_timeout_s`)."""
 
 FIRST_WEIGHTS_S = 10.0
-"""Longest time that a replica loads its first weights before it listens: once it listens, the kernel gives it
-connections that another replica would answer. Where no weights are published, or the store does not answer, it listens
-and answers 503."""
+"""Longest time in seconds that a replica waits for its first weights before it listens.
 
-BESIDE_OTHERS_S = 60.0
-"""Longest time that a replica without weights does not listen while another one of the machine answers."""
+Once it listens, the kernel gives it connections that another replica of the machine could answer. If no weights are
+published, or the store does not answer, the replica then listens and answers 503.
+"""
+
+YIELD_TO_OTHERS_S = 60.0
+"""Longest time in seconds that a replica without weights does not listen while another replica of the machine does."""
 
 STOP_MARGIN_S = 5.0
-"""Added to a replica's own limits, so that Serve kills none that would have ended by itself."""
+"""Added to a replica's own time limits, so that Serve does not kill a replica that is about to end."""
 
 
 class AppReplica:
-    """A replica inside Serve's actor. Where `listens` is true, it opens the HTTP port itself and is not called by
-    handle."""
+    """A replica inside Serve's actor. If `listens`, it opens the HTTP port itself; else Serve's proxy calls it."""
 
     def __init__(self, config: ReplicaConfig, *, listens: bool) -> None:
         import ray
         from ray import serve
 
-        from serving.endpoints import OpenEndpoints, endpoints_of
+        from serving.endpoints import OpenEndpoints, enabled_endpoints
         from serving.http.listener import leave_to_others
         from serving.replica import Replica
         from wire import metrics, traces
@@ -101,11 +102,12 @@ class AppReplica:
         if listens:
             serving = config.serving
             self._replica.await_weights(FIRST_WEIGHTS_S)
-            leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, BESIDE_OTHERS_S)
-        # Where this process does not listen, Serve's proxy carries HTTP.
-        endpoints = endpoints_of(config.serving, but=() if listens else ("http",))
+            leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, YIELD_TO_OTHERS_S)
+        # If this process does not listen, Serve's proxy carries HTTP.
+        endpoints = enabled_endpoints(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
-        gc.freeze()  # objects of the imports live for ever, so the collector need not scan them
+        # Imported objects live for ever, so the garbage collector need not scan them.
+        gc.freeze()
 
     def __serve_build_asgi_app__(self) -> "ASGIApp":
         from serving.http.app import make_app
@@ -113,25 +115,25 @@ class AppReplica:
         return make_app(self._replica.api(listens=self._listens))
 
     def check_health(self) -> None:
-        """Is called by Serve. Raises Unhealthy."""
+        """Serve calls it periodically. Raises Unhealthy."""
         self._replica.check()
         self._endpoints.check(timeout_s=self._hang_timeout_s)
         if self._ray_metrics is not None:
             self._ray_metrics.update()
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Is called by Serve where replicas are added by lag. Returns what `LagPolicy` needs."""
+        """Serve calls it if autoscaling is on. Returns the measurements that `LagPolicy` needs."""
         return self._replica.load()
 
     def __del__(self) -> None:
-        """Is called by Serve when the replica is stopped: answers the accepted events, and ends the threads."""
+        """Serve calls it when it stops the replica. Answers the accepted events, and ends the threads."""
         self._endpoints.close()
         self._replica.close()
         self._telemetry.close()
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
-    """Returns the deployment with its options."""
+    """Returns the deployment of the replicas, with its options."""
     from ray import serve
 
     serving = config.serving
@@ -153,18 +155,18 @@ def application(config: ReplicaConfig, *, listens: bool) -> "Application":
 def build(args: Mapping[str, Any]) -> "Application":
     """Builds the application for `serve run serving.app:build store.url=... bus.bootstrap_servers=...`.
 
-    It serves the `args` of a Serve config file as well. Names are those of the settings, dotted or nested; keys come
-    from LIFELONG_SIGNING_KEY or from the file that LIFELONG_SIGNING_KEY_FILE names, and addresses may come from the
-    environment, too (ADDRESSES). Of the learner's settings `learner.trust` alone is read. HTTP is served by Serve's
-    proxy then. Raises ValueError, which names what is wrong.
+    The `args` may also come from a Serve config file. They are named like the settings, dotted or nested. The signing
+    keys come from LIFELONG_SIGNING_KEY, or from the file that LIFELONG_SIGNING_KEY_FILE names. Addresses may come from
+    the environment, too (ADDRESSES). Of the learner's settings, only `learner.trust` is read. Serve's proxy carries
+    HTTP. Raises ValueError, which names the mistake.
     """
-    found = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
-    given_rows = found | flat(args)
+    from_environment = {name: os.environ[variable] for name, variable in ADDRESSES.items() if variable in os.environ}
+    values = from_environment | flat(args)
     fixed = constants({**dict(ReplicaSettings()), TRUST.strip("."): TrustConfig()})
-    require(*((name not in given_rows, refused_constant(name, value)) for name, value in fixed.items()))
-    of_trust = {name for name in given_rows if name.startswith(TRUST)}
-    trust = {name.removeprefix(TRUST): given_rows.pop(name) for name in of_trust}
-    settings = ReplicaSettings(**nested(given_rows))
+    require(*((name not in values, refused_constant(name, value)) for name, value in fixed.items()))
+    trust = {name.removeprefix(TRUST): value for name, value in values.items() if name.startswith(TRUST)}
+    values = {name: value for name, value in values.items() if not name.startswith(TRUST)}
+    settings = ReplicaSettings(**nested(values))
     ring = given(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
     config = ReplicaConfig.of(settings, ring=ring, trust=TypeAdapter(TrustConfig).validate_python(trust))
     _require_addresses(config)
@@ -174,16 +176,16 @@ def build(args: Mapping[str, Any]) -> "Application":
 def run(config: ReplicaConfig, stop: threading.Event) -> None:
     """Serves until `stop` is set, then drains. Must be called from the main thread.
 
-    Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy, RayLost, and RuntimeError if the
-    replicas do not start; its message has their reason.
+    Raises PortTaken, BadKeys, BadCertificate, TracesUnavailable, UnsafePolicy or RayLost. Raises RuntimeError if the
+    replicas do not start; its message has the reason.
     """
-    from serving.endpoints import endpoints_of
+    from serving.endpoints import enabled_endpoints
     from wire import traces
 
     _require_addresses(config)
     traces.require(config.traces)
     _check_policy(config)
-    for endpoint in endpoints_of(config.serving):
+    for endpoint in enabled_endpoints(config.serving):
         endpoint.check(config.serving, stop)
     with running_ray(config):
         _serve(config, stop)
@@ -201,8 +203,8 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
         try:
             serve.run(application(config, listens=True), name=name, route_prefix=None)
         except RuntimeError:
-            # Serve calls a deployment failed, too, if one replica was killed while another one starts. It starts both
-            # again all the same: to end here would start Ray anew, and take the replicas that answer with it.
+            # Serve also reports a failed deployment if one replica was killed while another one starts. Serve starts
+            # both again anyway. If this function raised, Ray would be restarted, and replicas that answer would end.
             state = serve_state(name)
             if state is None or not state.has_lost_replica:
                 raise
@@ -213,12 +215,13 @@ def _serve(config: ReplicaConfig, stop: threading.Event) -> None:
             await_start(start, stop, ended=ended_processes)
             wait_while_running(stop, serve_state=partial(serve_state, name), ended=ended_processes)
         except RayLost:
-            cleanup.pop_all()  # there is no Ray from which anything could be removed
+            # Without Ray there is nothing to remove.
+            cleanup.pop_all()
             raise
 
 
 def _remove(name: str) -> None:
-    """Ends the application, and Serve with it where the Ray is ours: a shared Ray may serve other applications."""
+    """Ends the application. Ends Serve, too, if the Ray is ours: a shared Ray may serve other applications."""
     from ray import serve
 
     if is_shared():
@@ -228,7 +231,10 @@ def _remove(name: str) -> None:
 
 
 def _check_policy(config: ReplicaConfig) -> None:
-    """Raises UnsafePolicy and StoreRefused. An unreachable store raises nothing: each replica checks it again."""
+    """Checks the store's policy. Raises UnsafePolicy or StoreRefused.
+
+    Raises nothing if the store is unreachable, because each replica checks its policy again.
+    """
     from wire.errors import StoreRefused, StoreUnavailable
     from wire.store import Store
 
@@ -242,7 +248,7 @@ def _check_policy(config: ReplicaConfig) -> None:
 
 
 def _require_addresses(config: ReplicaConfig) -> None:
-    """Raises ValueError, which names the missing settings."""
+    """Raises ValueError if an address or the signing key is missing. The message names the missing settings."""
     required = {
         "bus.bootstrap_servers": config.bus.bootstrap_servers,
         "store.url": config.store.url,
@@ -254,10 +260,10 @@ def _require_addresses(config: ReplicaConfig) -> None:
 
 
 def _bind_internal_server(address: str) -> None:
-    """Makes the internal gRPC server of Serve's replica listen on `address` alone.
+    """Makes the internal gRPC server of Serve's replica listen only on `address`.
 
-    It listens for calls by handle on all interfaces otherwise, and unpickles what comes, unauthenticated. There is no
-    option for the address, so the function that binds it is replaced.
+    By default this server, which serves calls by handle, listens on all interfaces and unpickles messages without
+    authentication. Serve has no option for the address, so the function that binds the server is replaced.
     """
     replica: Any = importlib.import_module("ray.serve._private.replica")
     bind = replica.add_port_to_grpc_server
@@ -266,34 +272,36 @@ def _bind_internal_server(address: str) -> None:
 
 
 class RayMetrics:
-    """The metrics as Ray knows them. One thread calls `update`, now and then."""
+    """Copies this process's metrics to Ray's. One thread calls `update`, from time to time."""
 
     def __init__(self) -> None:
-        self._made: dict[Metric, Any] = {}
-        self._told: dict[tuple[Metric, tuple[str, ...], str], float] = {}
+        self._ray_metrics: dict[Metric, Any] = {}
+        self._sent: dict[tuple[Metric, tuple[str, ...], str], float] = {}
 
     def update(self) -> None:
-        """Tells Ray the newest values; of a counter, by how much it has grown."""
+        """Sends the latest values to Ray; for a counter, the increase since the last update."""
         for metric, samples in metrics.latest().items():
             for sample in samples:
-                self._tell(metric, sample)
+                self._send(metric, sample)
 
-    def _tell(self, metric: Metric, sample: MetricValue) -> None:
+    def _send(self, metric: Metric, sample: MetricValue) -> None:
         tags = sample.tags(metric.labels)
         if metric.kind == "gauge":
-            self._of(metric).set(sample.value, tags)
+            self._ray_metric(metric).set(sample.value, tags)
             return
         key = (metric, sample.labels, sample.task)
-        grown = sample.value - self._told.get(key, 0.0)
-        if grown > 0:  # Ray refuses to add nothing
-            self._of(metric).inc(grown, tags)
-            self._told[key] = sample.value
+        increase = sample.value - self._sent.get(key, 0.0)
+        # Ray refuses an increase of 0.
+        if increase > 0:
+            self._ray_metric(metric).inc(increase, tags)
+            self._sent[key] = sample.value
 
-    def _of(self, metric: Metric) -> Any:
+    def _ray_metric(self, metric: Metric) -> Any:
         from ray.serve.metrics import Counter, Gauge
 
-        if metric not in self._made:
-            kind: Any = Counter if metric.kind == "counter" else Gauge  # their stubs know of one label only
-            self._made[metric] = kind(metric.name, metric.help, (*metric.labels, TASK))
-            self._made[metric].set_default_tags({TASK: DEFAULT})
-        return self._made[metric]
+        if metric not in self._ray_metrics:
+            # `Any`: Ray's stubs allow one label only.
+            kind: Any = Counter if metric.kind == "counter" else Gauge
+            self._ray_metrics[metric] = kind(metric.name, metric.help, (*metric.labels, TASK))
+            self._ray_metrics[metric].set_default_tags({TASK: DEFAULT})
+        return self._ray_metrics[metric]

@@ -1,11 +1,11 @@
-"""The Ray that the replicas run on: our own, small and only for this machine, or the one at RAY_ADDRESS.
+"""The Ray on which the replicas run: our own small one for this machine, or the cluster at RAY_ADDRESS.
 
     running_ray: abandoned folders are removed -> a locked state folder -> ray.init -> ... -> ray.shutdown, all removed
     ended_processes  --every PROCESS_POLL_S-------------> wait_while_running, await_start --> RayLost
     serve_state      --every POLL_S--> ServeWatch.check --^
 
-Ray restarts what dies on it, but nothing restarts Ray. RayLost tells whoever started us to start us again. What
-watches does not import Ray: it asks both questions through callables.
+Ray restarts actors that die, but nothing restarts Ray. RayLost tells our supervisor to start this process again. The
+watching code does not import Ray: it asks through the callables `ended` and `serve_state`.
 """
 
 import atexit
@@ -31,21 +31,25 @@ from serving.replica_config import ReplicaConfig
 from wire.threads import BackgroundThread
 
 POLL_S = 1.0
-"""Interval at which Serve is asked what runs on it."""
+"""Interval in seconds at which Serve is asked for the state of our application."""
 
 PROCESS_POLL_S = 0.2
-"""Interval at which Ray's processes are checked: that check asks no server."""
+"""Interval in seconds at which Ray's processes are checked. This check is cheap: it asks no server."""
 
 SILENCE_S = 30.0
-"""A Serve that has not answered for this long is gone. One whose controller died is back in half of that time."""
+"""Serve is considered gone if it has not answered for this many seconds. After its controller died, Serve answers again
+within half of this time."""
 
 START_S = 600.0
-"""Longest time without a running replica before everything is started anew: Serve waits for ever for a replica that
-hangs while it starts. A cluster may first have to boot a machine and load an image."""
+"""Longest time in seconds without a running replica before everything is restarted.
+
+Serve itself waits for ever for a replica that hangs while it starts. The time is long because a cluster may first have
+to boot a machine and load an image.
+"""
 
 
 class RayLost(RuntimeError):
-    """Ray, or our application on it, is not there, and does not come back by itself."""
+    """Ray, or our application on it, is gone and does not come back without a restart."""
 
 
 class ServeState(NamedTuple):
@@ -53,9 +57,9 @@ class ServeState(NamedTuple):
 
     is_there: bool
     has_replica: bool
-    """Whether a replica runs. A replica that only starts does not count."""
+    """Whether a replica runs. A replica that is still starting does not count."""
     has_lost_replica: bool = False
-    """Whether a replica has started and ended since, or does not answer Serve's health checks."""
+    """Whether a replica ended after it had started, or does not answer Serve's health checks."""
 
 
 def wait_while_running(
@@ -68,8 +72,8 @@ def wait_while_running(
 ) -> None:
     """Returns when `stop` is set. Raises RayLost.
 
-    `serve_state` returns the state of our application (None: Serve did not answer), and may never return. `ended`
-    names the processes of Ray that have ended.
+    `serve_state` returns the state of our application, or None if Serve did not answer; it may block for ever. `ended`
+    returns the names of Ray's processes that have ended.
 
     consumes: `serve_state`, `ended`
     produces: nothing
@@ -90,10 +94,10 @@ def await_start(
     ended: Callable[[], Sequence[str]],
     within_s: float = START_S,
 ) -> None:
-    """Calls `start`, returns when it has returned or `stop` is set, and raises what it raises.
+    """Calls `start` in a thread. Returns when `start` has returned or `stop` is set. Raises the errors of `start`.
 
-    Raises RayLost if `start` may never return: when a process of Ray ends first, and after `within_s` seconds.
-    `start` runs in a thread, which is left behind then, and when `stop` is set.
+    Raises RayLost if a process of Ray ends first, or after `within_s` seconds, because `start` may then never return.
+    If it raises RayLost, or `stop` is set, the thread is left running.
     """
     done: Future[object] = Future()
     deadline_s = time.monotonic() + within_s
@@ -104,6 +108,7 @@ def await_start(
         except BaseException as error:  # noqa: BLE001  # `done.result()` raises it in the thread that waits
             done.set_exception(error)
 
+    # A daemon thread does not keep the process alive if `start` never returns.
     threading.Thread(target=run, name="ray-start", daemon=True).start()
     while not wait([done], PROCESS_POLL_S).done:
         if stop.is_set():
@@ -115,7 +120,7 @@ def await_start(
 
 
 class ServeWatch:
-    """Polls the state of our application in a thread of its own, because an answer may never come."""
+    """Polls the state of our application in its own thread, because Serve may never answer."""
 
     def __init__(self, serve_state: Callable[[], ServeState | None]) -> None:
         self._serve_state = serve_state
@@ -126,7 +131,8 @@ class ServeWatch:
         self._thread.start()
 
     def check(self, silence_s: float, start_s: float) -> None:
-        """Raises RayLost."""
+        """Raises RayLost if our application was removed, if Serve has not answered for `silence_s` seconds, or if no
+        replica has run for `start_s` seconds."""
         if not self._is_there:
             raise RayLost("our application was removed from Ray Serve: start again")
         if time.monotonic() - self._answered_s > silence_s:
@@ -135,13 +141,13 @@ class ServeWatch:
             raise RayLost(f"no replica has run for {start_s:.0f} s: start again")
 
     def close(self) -> None:
-        """Stops polling. An answer that is still due is waited for no longer than POLL_S."""
+        """Stops polling. Waits at most POLL_S for a pending answer."""
         self._thread.close(POLL_S)
 
     def _run(self) -> None:
         """Polls until closed.
 
-        consumes: what Serve says
+        consumes: the state of our application, from Serve
         produces: whether the application was there, when Serve last answered, and when a replica was last running
         waits for: an answer; then POLL_S
         unblocked by: the answer, if it comes; close
@@ -157,27 +163,27 @@ class ServeWatch:
 
 
 def _check_processes(ended: Callable[[], Sequence[str]]) -> None:
-    """Raises RayLost where a process of Ray has ended."""
+    """Raises RayLost if a vital process of Ray has ended."""
     if names := ended():
         raise RayLost(f"{' and '.join(names)} of Ray ended: start again")
 
 
 VITAL = ("gcs_server", "raylet")
-"""Processes of Ray without which it does not go on."""
+"""Ray's processes without which it does not work."""
 
 LOOK_BACK_S = 11.0
-"""Time over which Serve takes the mean of lag and load. It must be above its own interval of 10 s."""
+"""Time in seconds over which Serve averages lag and load. It must be above Serve's own interval of 10 s."""
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_COLOR_PREFIX": "0",
-    "RAY_DEDUP_LOGS": "0",  # deduplication would hold back or change a replica's log line that was seen before
-    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # a hanging replica does not drain, and still takes connections
-    "RAY_worker_niceness": "0",  # Ray's own 15 lets everything else on the machine run before an answer
-    "RAY_ROTATION_MAX_BYTES": str(8 << 20),  # without it what a worker writes into its own log is never rotated
+    "RAY_DEDUP_LOGS": "0",  # deduplication delays or changes a replica's repeated log lines
+    "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",  # a hanging replica does not drain, but still accepts connections
+    "RAY_worker_niceness": "0",  # with Ray's default of 15, every other process of the machine runs before an answer
+    "RAY_ROTATION_MAX_BYTES": str(8 << 20),  # without a limit, a worker's own log is never rotated
     "RAY_ROTATION_BACKUP_COUNT": "1",
-    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",  # by default a lag is seen after 10 s
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: unless it is 0, Ray listens on every interface
+    "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",  # by default Serve notices a lag after 10 s
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # despite its name: if it is not 0, Ray listens on every interface
 }
 """Defaults for the environment of a Ray that we start. Ray reads them when it is imported."""
 
@@ -185,28 +191,30 @@ log = structlog.get_logger("ray")
 
 
 def is_shared() -> bool:
-    """Whether the Ray at RAY_ADDRESS is used, which others may share."""
+    """Whether the replicas run on the Ray at RAY_ADDRESS, which other applications may share."""
     return bool(os.environ.get("RAY_ADDRESS"))
 
 
 @contextmanager
 def running_ray(config: ReplicaConfig) -> Iterator[None]:
-    """Connects to the Ray at RAY_ADDRESS where that is set, else starts our own, which ends with the block.
+    """Connects to the Ray at RAY_ADDRESS if that is set, else starts our own, which ends with the block.
 
-    Ray replaces the handler of SIGTERM by one that kills without draining, so the handler before it is put back. Raises
-    RayLost where no Ray answers.
+    Ray replaces the handler of SIGTERM by a handler that kills without draining, so the previous handler is restored.
+    Raises RayLost if no Ray answers.
     """
     if not is_shared():
         own = {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
         if config.logs.as_json:
-            own["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"  # a line that starts with the replica's name is not JSON
+            # Ray's prefix, the replica's name, would make each JSON line invalid.
+            own["RAY_DISABLE_WORKER_LOG_PREFIX"] = "1"
         for name, value in {**ENVIRONMENT, **own}.items():
             os.environ.setdefault(name, value)
     import ray
 
     if not is_shared():
-        _leave_out_unused_processes()
+        _disable_unused_processes()
     end = ray.shutdown
+    # `ray.init` replaces these handlers.
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     with state_folder(Path(tempfile.gettempdir())) as folder:
         try:
@@ -226,7 +234,7 @@ def running_ray(config: ReplicaConfig) -> Iterator[None]:
 
 
 def app_name(prefix: str) -> str:
-    """Returns the name of the application whose topics have this prefix: those of two tenants may share a Ray.
+    """Returns the name of the application whose topics have this prefix. So two tenants can share a Ray.
 
     >>> app_name("shop."), app_name("")
     ('lifelong-shop.', 'lifelong')
@@ -235,7 +243,7 @@ def app_name(prefix: str) -> str:
 
 
 def serve_state(app: str) -> ServeState | None:
-    """Returns what Serve says of the application; None where it does not answer."""
+    """Returns the application's state; None if Serve does not answer."""
     from ray import serve
     from ray.exceptions import RayError
     from ray.serve.exceptions import RayServeException
@@ -254,7 +262,7 @@ def serve_state(app: str) -> ServeState | None:
 
 
 def number_of_replicas(config: ServingConfig) -> dict[str, Any]:
-    """Returns the options of a deployment that say how many replicas there are, and on how many nodes."""
+    """Returns the deployment's options for the number of replicas and their placement on nodes."""
     placed = {"max_replicas_per_node": config.max_replicas_per_node} if config.max_replicas_per_node else {}
     scaling = config.scaling
     if not scaling.max_replicas:
@@ -276,7 +284,7 @@ def number_of_replicas(config: ServingConfig) -> dict[str, Any]:
 
 
 def ended_processes() -> list[str]:
-    """Names the vital processes of our Ray that have ended by themselves."""
+    """Returns the names of the vital processes of our Ray that have ended unexpectedly."""
     from ray._private import worker
 
     node: Any = worker._global_node
@@ -284,24 +292,25 @@ def ended_processes() -> list[str]:
 
 
 def _kill() -> None:
-    """Kills what is left of our Ray. An orderly shutdown takes seconds where half of Ray is gone.
+    """Kills the remaining processes of our Ray: an orderly shutdown takes seconds if half of Ray is gone.
 
-    The process must end now, and does so before the interpreter takes down Ray's library, which would crash.
+    Also makes this process exit without unloading Ray's library, which would crash.
     """
     from ray._private import worker
 
     node: Any = worker._global_node
     if node is not None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
-    atexit.register(os._exit, os.EX_TEMPFAIL)  # runs before the handlers that were registered earlier
+    # Handlers run in reverse order, so this one runs before Ray's.
+    atexit.register(os._exit, os.EX_TEMPFAIL)
 
 
-def _leave_out_unused_processes() -> None:
+def _disable_unused_processes() -> None:
     """Makes a Ray that we start run without its autoscaler and its API server, which nothing here uses.
 
-    Each is one more Python process that starts before the first replica can. Without them a `serve` that is started
-    again answers after 7.7 s instead of 10.6 s, on two idle cores. There is no option: `include_dashboard=False` leaves
-    out the pages of the API server, but not the process.
+    Each is one more Python process that must start before the first replica. Without them, a restarted `serve` answers
+    after 7.7 s instead of 10.6 s, on two idle cores. Ray has no option for this: `include_dashboard=False` removes the
+    API server's pages, but not its process.
     """
     from ray._private.node import Node
 
@@ -311,13 +320,14 @@ def _leave_out_unused_processes() -> None:
 
 
 def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
-    """Returns the options of `ray.init`: none for a Ray that runs already."""
+    """Returns the options of `ray.init`; none for a Ray that runs already."""
     if is_shared():
         return {}
+    num_replicas = max(config.serving.replicas, config.serving.scaling.max_replicas)
     return {
         "address": "local",
-        "num_cpus": max(config.serving.replicas, config.serving.scaling.max_replicas)
-        + 1,  # processes that start at once: the replicas and Serve's controller
+        # One CPU for each process that starts at once: the replicas and Serve's controller.
+        "num_cpus": num_replicas + 1,
         "include_dashboard": False,
         "object_store_memory": config.serving.object_store_mb << 20,
         "_temp_dir": str(folder),
@@ -325,16 +335,17 @@ def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:
 
 
 FOLDER_PREFIX = "lifelong-ray-"
-"""The prefix is short, because sockets lie in the folder and a socket's path may have 107 bytes."""
+"""The prefix is short, because the folder contains sockets, and a socket's path may have at most 107 bytes."""
 
 LOCK = "owner.lock"
 
 
 @contextmanager
 def state_folder(parent: Path) -> Iterator[Path]:
-    """Yields a folder in `parent` that is removed at the end; folders of killed processes are removed first.
+    """Yields a new folder in `parent` and removes it at the end. Removes the folders of killed processes first.
 
-    A file in the folder is locked while its owner lives. The kernel releases the lock however the owner ends.
+    A file in the folder is locked while the folder's owner lives. The kernel releases the lock even if the owner is
+    killed.
     """
     for other in parent.glob(f"{FOLDER_PREFIX}*"):
         _remove_abandoned(other)
@@ -347,7 +358,8 @@ def state_folder(parent: Path) -> Iterator[Path]:
 
 
 def _new_folder(parent: Path) -> tuple[Path, int]:
-    """Makes a folder and locks it. Another process may remove it before it is locked: then another one is made."""
+    """Makes a folder and locks it. Returns the folder and the lock's file descriptor."""
+    # Another process may remove the folder before it is locked: then make another one.
     while True:
         folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -358,7 +370,7 @@ def _new_folder(parent: Path) -> tuple[Path, int]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes the folder unless its owner lives, or it has no lock file, so that no owner is known."""
+    """Removes the folder unless its owner lives. A folder without a lock file is kept, since its owner is unknown."""
     try:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:

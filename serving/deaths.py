@@ -1,19 +1,23 @@
-"""The events and versions that kill a process: what was open when one died is tried alone, and then refused.
+"""Finds the events and versions that kill a process: suspects are tried alone, and refused after the second death.
 
     Deaths.open(digests): noted in a slot of <folder>/<name>.open, a mapped file, until the block ends
     the process is killed within it --> its lock on the file is released --> any replica of the machine finds the notes
         --> <folder>/deaths.json: the deaths of each digest --> 1: tried alone    MAX_DEATHS: refused
 
-An exception tells an event, a version and the machine apart (`serving/engine.py`). A kill tells nothing: memory that
-runs out, a fault in a native kernel, an encoder of the user that crashes. The event was not finished, so Kafka gives it
-to the next replica, and the plan makes the next process load the same version.
+If the model raises, the engine can tell whether an event, a version or the machine is to blame. If the process is
+killed, nobody can: memory ran out, a native kernel crashed, or a user's encoder did. The event is unfinished, so Kafka
+gives it to the next replica, and the plan makes the next process load the same version. Without these notes, the same
+event or version would kill one process after another.
 
-If several events were open, one of them may be to blame: each has one death, however often that happens. An event
-that was open alone has one more each time. So an innocent event is at most tried alone, and one that kills is refused
-after its second death. A version is always loaded alone. What is answered or loaded is cleared, and a death is
-forgotten after KEPT_S, so that a kill from outside has no lasting effect.
+- If several events were open when a process died, any of them may be to blame. Each has one death from then on, however
+  often this happens.
+- If an event was open alone, its deaths grow by one. So an innocent event is at most tried alone, and an event that
+  kills is refused after its second death.
+- A version is always loaded alone.
+- An event that is answered and a version that is loaded lose their deaths. A death is forgotten after KEPT_S, so a kill
+  from outside has no lasting effect.
 
-Nothing waits for the disk (no fsync): the kernel keeps what a killed process has written into a mapped file.
+Nothing waits for the disk (no fsync): the kernel keeps the bytes that a killed process has written into a mapped file.
 """
 
 import fcntl
@@ -32,31 +36,37 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from wire.files import atomic_write, locked, stamp_of
+from wire.files import atomic_write, file_stamp, locked
 
 NUM_SLOTS: Final = 8
+"""Blocks of one process that can be noted at the same time. Further blocks are not noted."""
+
 MAX_DIGESTS: Final = 1_024
-"""Blocks of one process that are noted at a time, and digests of each. What is beyond them is not noted."""
+"""Digests of one block that are noted. Further digests are not noted."""
 
 DIGEST_BYTES: Final = 16
 SUFFIX: Final = ".open"
 
-_HEADER: Final = struct.Struct("<II")  # the number of digests of a slot, and whether it alone is to blame
+# The number of digests in a slot, and whether the slot alone is to blame (`OpenBlock.is_sole`).
+_HEADER: Final = struct.Struct("<II")
 _SLOT_BYTES: Final = _HEADER.size + MAX_DIGESTS * DIGEST_BYTES
 _BYTES: Final = NUM_SLOTS * _SLOT_BYTES
 
 
 class OpenBlock(NamedTuple):
-    """Digests, in hexadecimal, of what was open together. `is_sole`: whatever else was open is not to blame."""
+    """Hexadecimal digests of events or of a version that were open together.
+
+    If `is_sole`, only this block is to blame for a death, even if other blocks were open.
+    """
 
     digests: list[str]
     is_sole: bool
 
 
 class OpenNotes:
-    """The notes of this process. Any thread may call it; verbs: take, write, free, close.
+    """The notes of this process: a mapped and locked file of slots. Any thread may call it.
 
-    Raises OSError where the disk refuses the file.
+    The constructor raises OSError if the disk refuses the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +75,7 @@ class OpenNotes:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path, self._fd = _new_file(folder)
         try:
-            # a write into a hole of a full disk would end the process
+            # Without the allocation, a write into the mapped file would kill the process if the disk is full.
             os.posix_fallocate(self._fd, 0, _BYTES)
             self._map = mmap.mmap(self._fd, _BYTES)
         except OSError:
@@ -74,43 +84,48 @@ class OpenNotes:
             raise
 
     def take(self) -> int | None:
-        """Returns a slot that nobody uses; None where there is none."""
+        """Returns a free slot and reserves it; None if no slot is free."""
         with self._guard:
             return self._free.pop() if self._free else None
 
     def write(self, slot: int, digests: Sequence[bytes], *, is_sole: bool) -> None:
-        """Notes that the first MAX_DIGESTS of these are open."""
+        """Notes that the first MAX_DIGESTS of `digests` are open."""
         noted = digests[:MAX_DIGESTS]
         begin = slot * _SLOT_BYTES
         content = b"".join(noted)
+        # The header comes last: until then the slot is empty for a reader.
         self._map[begin + _HEADER.size : begin + _HEADER.size + len(content)] = content
         self._map[begin : begin + _HEADER.size] = _HEADER.pack(len(noted), is_sole)
 
     def free(self, slot: int) -> None:
-        """Empties a slot, and gives it back."""
+        """Empties a slot and returns it to the free slots."""
         begin = slot * _SLOT_BYTES
         self._map[begin : begin + _HEADER.size] = _HEADER.pack(0, 0)
         with self._guard:
             self._free.append(slot)
 
     def close(self) -> None:
-        """Removes the file. No slot may be in use."""
+        """Removes the file. All slots must be free."""
         self.path.unlink(missing_ok=True)
         self._map.close()
         os.close(self._fd)
 
 
 def dead_notes(folder: Path, own: Path) -> Iterator[list[OpenBlock]]:
-    """Yields what each dead process had open whose notes lie in `folder`, and removes them. Raises OSError."""
+    """Yields the open blocks of each dead process whose notes are in `folder`, and removes its file.
+
+    `own` is the file of this process. Raises OSError.
+    """
     for path in folder.glob(f"*{SUFFIX}"):
-        notes = _taken_over(path) if path != own else None
+        notes = _take_over(path) if path != own else None
         if notes is not None:
-            blocks = [_block_of(notes[begin : begin + _SLOT_BYTES]) for begin in range(0, len(notes), _SLOT_BYTES)]
+            blocks = [_parse_slot(notes[begin : begin + _SLOT_BYTES]) for begin in range(0, len(notes), _SLOT_BYTES)]
             yield [block for block in blocks if block.digests]
 
 
 def _new_file(folder: Path) -> tuple[Path, int]:
-    """Makes a locked file; tries another name if `dead_notes` of another process was faster than the lock."""
+    """Makes a locked file. Returns its path and file descriptor."""
+    # Another process may take the file over before it is locked: then this one tries another name.
     while True:
         path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
         fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -118,8 +133,11 @@ def _new_file(folder: Path) -> tuple[Path, int]:
             return path, fd
 
 
-def _taken_over(path: Path) -> bytes | None:
-    """Removes the notes at `path`, and returns them; None where their process lives, or another was faster."""
+def _take_over(path: Path) -> bytes | None:
+    """Removes the file of a dead process, and returns its bytes.
+
+    Returns None if the process lives, or if another process has taken the file over.
+    """
     try:
         fd = locked(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
@@ -133,8 +151,8 @@ def _taken_over(path: Path) -> bytes | None:
         os.close(fd)
 
 
-def _block_of(slot: bytes) -> OpenBlock:
-    """Returns what a slot holds; nothing where it is cut off."""
+def _parse_slot(slot: bytes) -> OpenBlock:
+    """Returns the block in a slot; one without digests if the slot is free or truncated."""
     if len(slot) < _SLOT_BYTES:
         return OpenBlock([], is_sole=False)
     num, is_sole = _HEADER.unpack_from(slot)
@@ -143,16 +161,16 @@ def _block_of(slot: bytes) -> OpenBlock:
 
 
 MAX_DEATHS: Final = 2
-"""Deaths from which on an event or a version is refused."""
+"""An event or a version with this many deaths is refused."""
 
 KEPT_S: Final = 600.0
-"""Time after which a death is forgotten."""
+"""Time in seconds after which a death is forgotten."""
 
 MAX_KEPT: Final = 4_096
-"""Most digests whose deaths are kept: those that died last."""
+"""Most digests whose deaths are kept. The oldest deaths are dropped first."""
 
 FIND_S: Final = 0.5
-"""Interval at which dead processes are looked for."""
+"""Interval in seconds at which a replica looks for dead processes."""
 
 log = structlog.get_logger("deaths")
 
@@ -163,14 +181,14 @@ class _Death(msgspec.Struct, frozen=True, array_like=True):
 
 
 def digest_of(content: str) -> bytes:
-    """Returns the digest by which an event's content, or a version, is noted."""
+    """Returns the digest that identifies an event's content, or a version's name, in the notes."""
     return blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
 
 
 class Deaths:
-    """What this process has open, and the deaths that were found on this machine. Any thread may call it.
+    """Notes the events and versions that this process has open, and knows the deaths found on this machine.
 
-    Without a folder, or where the disk refuses the file, nothing is noted, and nothing is refused.
+    Any thread may call it. Without a folder, or if the disk refuses the file, nothing is noted and nothing is refused.
     """
 
     def __init__(self, folder: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -190,13 +208,15 @@ class Deaths:
 
     @contextmanager
     def open(self, digests: Sequence[bytes], *, is_sole: bool = False, clears: bool = False) -> Iterator[None]:
-        """Notes that these are tried until the block ends. `is_sole` says that nothing else that is open is to blame.
+        """Notes that `digests` are open until the block ends. Empty digests are not noted.
 
-        An empty digest is not noted. If the block `clears`, it forgets their deaths when it has ended without an error.
+        If `is_sole`, only these digests are to blame if the process dies within the block. If `clears`, their deaths
+        are forgotten when the block ends without an error.
         """
         notes = self._notes
         noted = [digest for digest in digests if digest]
         slot = notes.take() if notes is not None and noted else None
+        # If all slots are in use, the block is not noted.
         if notes is None or slot is None:
             yield
         else:
@@ -209,14 +229,18 @@ class Deaths:
             self.clear(digests)
 
     def is_refused(self, digest: bytes) -> bool:
-        """Whether what has this digest has died MAX_DEATHS times lately."""
+        """Whether the event or version with this digest had MAX_DEATHS deaths within KEPT_S."""
         self._find_when_due()
         return self._count(digest) >= MAX_DEATHS
 
     def groups(self, digests: Sequence[bytes]) -> list[list[int]]:
-        """Returns the rows of `digests` that may be tried, in groups that may be tried together: everything without a
-        death, and each row with one alone. The rows of what is refused are left out."""
+        """Returns the rows of `digests` that may be tried, in groups to be tried together.
+
+        The first group has all rows without a death. Each row with a death makes a group of its own. Rows with
+        MAX_DEATHS are left out: they are refused.
+        """
         self._find_when_due()
+        # The usual case: no death is known.
         if not self._found:
             return [list(range(len(digests)))] if digests else []
         counts = [self._count(digest) for digest in digests]
@@ -225,7 +249,7 @@ class Deaths:
         return [together, *alone] if together else alone
 
     def clear(self, digests: Sequence[bytes]) -> None:
-        """Forgets the deaths of what was answered, or loaded."""
+        """Forgets the deaths of events that were answered, or of versions that were loaded."""
         if not any(self._count(digest) for digest in digests):
             return
         try:
@@ -236,7 +260,7 @@ class Deaths:
             log.warning("deaths_not_cleared", error=str(error))
 
     def close(self) -> None:
-        """Removes the notes of this process: it ends in order. Idempotent; nothing may be open."""
+        """Removes this process's notes, because it ends in order. Idempotent; no block may be open."""
         if self._notes is not None:
             self._notes.close()
             self._notes = None
@@ -246,7 +270,10 @@ class Deaths:
         return death.count if death is not None and self._clock() - death.time_s < KEPT_S else 0
 
     def _find_when_due(self) -> None:
-        """Counts what dead processes had open, and reads what others have counted."""
+        """Counts the deaths that this process finds, and reads the deaths that other replicas have counted.
+
+        Does nothing if the last search was less than FIND_S ago.
+        """
         notes = self._notes
         with self._guard:
             if notes is None or time.monotonic() < self._next_find_s:
@@ -254,7 +281,8 @@ class Deaths:
             self._next_find_s = time.monotonic() + FIND_S
             try:
                 dead = list(dead_notes(self._folder, notes.path))
-                if dead or stamp_of(self._table_path) != self._stamp:
+                # The table's stamp changes if another replica has counted deaths.
+                if dead or file_stamp(self._table_path) != self._stamp:
                     with self._table() as table:
                         for blocks in dead:
                             self._count_dead(table, blocks)
@@ -265,8 +293,10 @@ class Deaths:
         num_open = sum(len(block.digests) for block in blocks)
         has_sole = any(block.is_sole for block in blocks)
         for block in blocks:
+            # A lone suspect is one death closer to its refusal. Among several suspects, each has at least one death.
             is_to_blame = block.is_sole or (num_open == 1 and not has_sole)
             for digest in block.digests:
+                # `pop` moves the digest to the end, so the table stays in the order of the deaths.
                 before = table.pop(digest, _Death(0, 0.0)).count
                 table[digest] = _Death(before + 1 if is_to_blame else max(before, 1), self._clock())
         if num_open:
@@ -278,25 +308,25 @@ class Deaths:
 
     @contextmanager
     def _table(self) -> Iterator[dict[str, _Death]]:
-        """Yields the deaths that are known on this machine, and keeps what the block makes of them. Raises OSError."""
+        """Yields the deaths known on this machine, under a lock, and stores the block's changes. Raises OSError."""
         fd = os.open(self._folder / "deaths.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            read = _read(self._table_path)
-            table = dict(read)
+            stored = _read(self._table_path)
+            table = dict(stored)
             yield table
-            if table != read:
+            if table != stored:
                 table = dict(list(table.items())[-MAX_KEPT:])
                 with atomic_write(self._table_path, mode=0o600) as file:
                     file.write(msgspec.json.encode(table))
             self._found = table
-            self._stamp = stamp_of(self._table_path)
+            self._stamp = file_stamp(self._table_path)
         finally:
             os.close(fd)
 
 
 def _read(path: Path) -> dict[str, _Death]:
-    """Returns the deaths in a file, the latest last; none where there is no such file, or it cannot be read."""
+    """Returns the deaths in a file, the latest last; none if the file does not exist or cannot be decoded."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, _Death])
     except (FileNotFoundError, msgspec.DecodeError):

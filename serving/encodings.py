@@ -1,14 +1,14 @@
-"""The vectors of events: each encoder reads each event of a batch once, and its forwards are timed.
+"""Encodes events: each encoder reads each event of a batch once. Counts and times how each version does.
 
-    EncodingCache.share: the lower blocks that several encoders have in common, once for the events of all of them
-    EncodingCache.vectors --what is not known yet--> Health.encode_events --> z_BD
+    EncodingCache.encode_shared_blocks: lower blocks that several encoders share, computed once for all their events
+    EncodingCache.vectors --events not encoded yet--> Health.encode_events --> z_BD
     engine, predict --answered, failed, encode--> Health --report--> ReplicaReport --> rollout
 
-`Health` says how the versions that answer do beside each other, whatever they name: answers, failures, slow forwards.
-The last forwards of the stable version's encoder are known by their number of tokens. A forward of another encoder is
-compared with the median of those of about as many tokens: it is slow beyond the tolerated multiple of that. If there
-are too few of them, it is not timed. Versions that share the stable encoder share its forwards, and so its latency.
-If several encoders go on from the same lower blocks, the time of these counts for each as if it had computed them.
+`Health` counts the answers, failures and slow forward passes of each live version; the predictions do not matter here.
+It keeps the times of the stable encoder's last forward passes, grouped by the number of tokens. A forward pass of
+another encoder is slow if it takes more than the tolerated multiple of the median of the stable passes of about the
+same size. If there are too few such passes, the pass is not timed. Versions that share the stable encoder share its
+passes, and so its latency. If several encoders continue from the same lower blocks, each is charged the blocks' time.
 """
 
 import math
@@ -30,18 +30,20 @@ from wire.inputs import is_text, said_by
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
-"""Forwards are compared with those of as many tokens, up to a fourth of an octave (19 %)."""
+"""Sizes of forward passes are grouped into fourths of an octave: passes of one group differ by at most 19 %."""
 
 NUM_FORWARDS: Final = 64
-"""Last forwards of the stable encoder that are known for each size."""
+"""Forward passes of the stable encoder that are kept for each size, the latest ones."""
 
 MIN_FORWARDS: Final = 8
-"""Fewest of them that others are compared with."""
+"""Forward passes of the stable encoder that a comparison needs."""
 
 
-class LowerRows(NamedTuple):
-    """The rows of a text's tokens at the input of block `layer`, which several encoders share, and its part of their
-    time."""
+class SharedPrefix(NamedTuple):
+    """One text's hidden states at the input of block `layer`, which several encoders share.
+
+    `x_LD` has one row for each of the text's L tokens. `took_s` is the text's part of the computing time.
+    """
 
     layer: int
     x_LD: Tensor
@@ -49,10 +51,9 @@ class LowerRows(NamedTuple):
 
 
 class Health:
-    """The counts of one replica, of the versions that answer now.
+    """Counts answers, failures and slow forward passes of one replica's live versions.
 
-    Verbs: follow, answered, failed, encode_lower, encode, report.
-    The thread that swaps weights calls `follow` and `report`, the model's thread the others.
+    The thread that swaps weights calls `follow` and `report`; the model's thread calls the other methods.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
@@ -64,23 +65,27 @@ class Health:
         self._stable_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=NUM_FORWARDS))
 
     def follow(self, encoders: Mapping[int, PackedEncoder], stable: int) -> None:
-        """Counts for these versions from now on, by their numbers; what is known of them stays."""
+        """Counts for exactly these versions from now on. Counts of versions that stay live are kept.
+
+        `encoders` has the encoder of each version by its number; `stable` is the number of the stable version.
+        """
         with self._lock:
             self._encoders = dict(encoders)
             self._counts = {number: self._counts.get(number, VersionHealth(version=number)) for number in encoders}
+            # Times of another encoder are no baseline for the new one.
             if encoders[stable] is not self._stable_encoder:
                 self._stable_encoder = encoders[stable]
                 self._stable_s.clear()
 
     def answered(self, number: int, num: int) -> None:
-        """Counts answers of a version, unless it answers no longer."""
+        """Counts `num` answers of version `number`, if it is still live."""
         with self._lock:
             counts = self._counts.get(number)
             if counts is not None:
                 self._counts[number] = msgspec.structs.replace(counts, answers=counts.answers + num)
 
     def failed(self, number: int) -> None:
-        """Counts an event that the version could not answer, and the stable one could."""
+        """Counts an event that version `number` could not answer, but the stable version could."""
         self._add(number, answers=1, errors=1)
 
     def encode(
@@ -90,32 +95,38 @@ class Health:
         precision: str,
         *,
         others: Sequence["Health"] = (),
-        lower: Sequence[LowerRows] = (),
+        prefixes: Sequence[SharedPrefix] = (),
     ) -> Tensor:
-        """Returns the vectors of a batch, z_BD; counts the forward for the versions that have this encoder, here and in
-        the `others`. With `lower`, of each text, it goes on from there, and their time is part of its own."""
+        """Returns the vectors of a batch, z_BD, and times the forward pass.
+
+        The time counts for the versions with this encoder, here and in `others`. If `prefixes` are given, one for each
+        text, the encoder continues from them, and their time is part of the pass.
+        """
         began_s = self._clock()
-        if lower:
-            x_TD = batch.layout.join([rows.x_LD for rows in lower])
-            z_BD = encoder.encode_from(lower[0].layer, x_TD, batch.layout, precision)
+        if prefixes:
+            x_TD = batch.layout.join([prefix.x_LD for prefix in prefixes])
+            z_BD = encoder.encode_from(prefixes[0].layer, x_TD, batch.layout, precision)
         else:
             z_BD = encoder.encode(batch, precision)
-        took_s = self._clock() - began_s + sum(rows.took_s for rows in lower)
+        took_s = self._clock() - began_s + sum(prefix.took_s for prefix in prefixes)
         size = round(SIZES_PER_OCTAVE * math.log2(len(batch.ids_T)))
         for health in (self, *others):
-            health._took(encoder, size, took_s)
+            health._add_forward(encoder, size, took_s)
         return checked(z_BD, len(batch.layout.order), encoder.config)
 
-    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
-        """Returns what the blocks below `layer` give for each text of a batch, in the caller's order."""
+    def encode_prefixes(
+        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int
+    ) -> list[SharedPrefix]:
+        """Returns the output of the blocks below `layer` for each text of a batch, in the caller's order."""
         began_s = self._clock()
         x_TD = encoder.encode_prefix(batch, layer, precision)
         token_s = (self._clock() - began_s) / len(x_TD)
-        return [LowerRows(layer, x_LD, token_s * len(x_LD)) for x_LD in batch.layout.split(x_TD)]
+        return [SharedPrefix(layer, x_LD, token_s * len(x_LD)) for x_LD in batch.layout.split(x_TD)]
 
-    def _took(self, encoder: PackedEncoder, size: int, took_s: float) -> None:
+    def _add_forward(self, encoder: PackedEncoder, size: int, took_s: float) -> None:
         with self._lock:
             forwards = self._stable_s[size]
+            # The stable encoder is the baseline: its passes are only recorded.
             if encoder is self._stable_encoder:
                 forwards.append(took_s)
                 return
@@ -133,20 +144,25 @@ class Health:
         precision: str,
         *,
         others: Sequence["Health"] = (),
-        lower: Sequence[LowerRows] = (),
+        prefixes: Sequence[SharedPrefix] = (),
     ) -> Tensor:
-        """Returns z_BD of events, of which the encoder reads these tokens. Counts as `encode`."""
-        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, lower=lower)
+        """Returns the events' vectors, z_BD, and times the forward pass as `encode` does.
+
+        `token_ids[i]` are the tokens of `events[i]`. If an event is more than a text, the encoder's inputs add the
+        other parts to its vector.
+        """
+        z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, prefixes=prefixes)
         if all(map(is_text, events)):
             return z_BD
         return encoder.inputs.joined(z_BD, [said_by(event) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:
+        """Returns the counts of every live version."""
         with self._lock:
             return tuple(self._counts.values())
 
     def _add(self, number: int, **more: int) -> None:
-        """Adds to the counts of a version, unless it answers no longer."""
+        """Adds to the counts of a version, if it is still live."""
         with self._lock:
             counts = self._counts.get(number)
             if counts is not None:
@@ -155,52 +171,60 @@ class Health:
 
 
 class EncodingCache:
-    """The vectors of the events of one batch, by encoder and precision: each is computed once, whoever asks.
+    """The vectors of one batch's events, by encoder and precision. Each vector is computed once for all tasks and arms.
 
-    The forwards count for the versions of all tasks, in the `health` of each. `answered_ms` is when the first task
-    answered its events, 0 before: the receipts of all tasks have that time.
+    `health` are the counts of all tasks: a forward pass counts for the versions of each. `answered_ms` is the time at
+    which the first task answered, 0 before that; the receipts of all tasks have this time.
     """
 
     def __init__(self, *health: Health) -> None:
         self.answered_ms = 0
         self._first, *self._others = health
+        # Both are keyed by the identities of encoder and event, which live as long as the batch.
         self._known: defaultdict[tuple[int, str], dict[int, Tensor]] = defaultdict(dict)
-        self._lower: dict[tuple[int, str], dict[int, LowerRows]] = {}
+        self._prefixes: dict[tuple[int, str], dict[int, SharedPrefix]] = {}
 
-    def share(
+    def encode_shared_blocks(
         self,
         events: Sequence[Event],
         token_ids: Sequence[list[int]],
         encoders: Sequence[PackedEncoder],
         precision: str,
     ) -> None:
-        """Computes the lower blocks that these encoders have in common, once for all of these events: `vectors` goes on
-        from there. Raises BadTokens."""
+        """Computes the lower blocks that `encoders` have in common, once for all `events`.
+
+        `vectors` continues from there. Raises BadTokens.
+        """
         batch = RaggedBatch.of(token_ids)
-        lower = self._first.encode_lower(encoders[0], batch, precision, common_layers(encoders))
+        prefixes = self._first.encode_prefixes(encoders[0], batch, precision, common_layers(encoders))
         for encoder in encoders:
-            self._lower[id(encoder), precision] = dict(zip(map(id, events), lower, strict=True))
+            self._prefixes[id(encoder), precision] = dict(zip(map(id, events), prefixes, strict=True))
 
     def vectors(
         self, events: Sequence[Event], token_ids: Sequence[list[int]], encoder: PackedEncoder, precision: str
     ) -> Tensor:
-        """Returns z_BD of events, which are known by their identity, and have these tokens. Raises BadTokens."""
+        """Returns the events' vectors, z_BD, and encodes only events that are not in the cache yet. Raises BadTokens.
+
+        Events are recognized by the identity of the object. `token_ids[i]` are the tokens of `events[i]`.
+        """
         known = self._known[id(encoder), precision]
-        new = [row for row, event in enumerate(events) if id(event) not in known]
-        if new:
-            picked, tokens = of_rows(new, events, token_ids)
-            names = list(map(id, picked))
-            lower = self._lower.get((id(encoder), precision), {})
-            rows = [lower[name] for name in names] if lower.keys() >= set(names) else ()
-            z_BD = self._first.encode_events(picked, tokens, encoder, precision, others=self._others, lower=rows)
-            known |= zip(names, z_BD, strict=True)
-            if len(new) == len(events):
+        new_rows = [row for row, event in enumerate(events) if id(event) not in known]
+        if new_rows:
+            new_events, new_tokens = select_rows(new_rows, events, token_ids)
+            ids = list(map(id, new_events))
+            computed = self._prefixes.get((id(encoder), precision), {})
+            prefixes = [computed[each] for each in ids] if computed.keys() >= set(ids) else ()
+            z_BD = self._first.encode_events(
+                new_events, new_tokens, encoder, precision, others=self._others, prefixes=prefixes
+            )
+            known |= zip(ids, z_BD, strict=True)
+            if len(new_rows) == len(events):
                 return z_BD
         return torch.stack([known[id(event)] for event in events])
 
 
-def of_rows(
+def select_rows(
     rows: Sequence[int], events: Sequence[Event], token_ids: Sequence[list[int]]
 ) -> tuple[list[Event], list[list[int]]]:
-    """Returns these rows of both."""
+    """Returns the events and the token ids at these rows."""
     return [events[row] for row in rows], [token_ids[row] for row in rows]

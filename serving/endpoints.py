@@ -1,12 +1,12 @@
-"""The ways into a replica beside Kafka: each is opened by its name, and checked and closed with the others.
+"""The endpoints of a replica besides Kafka: opened by name, and checked and closed together.
 
     ENDPOINTS, names --import by name--> Endpoint --check: before anything starts
                                                   --open(core, config)--> OpenEndpoint --check, close
     Gateway.submit(events, dones, terms) --queue, engine--> done(outcome), in the engine's thread
 
-A way in is a module of its own: nothing else in this room knows it. HTTP has the paths of all its protocols on one port
-(`serving/http/app.py`), gRPC another one. Both ask for `Core.api`: what they share of keys, limits and problems. A way
-in that needs none of that asks for `Core.gateway` alone. A module is imported only if its way in is to be opened.
+Each endpoint is a module that nothing else in this room knows; it is imported only if it is to be opened. HTTP serves
+the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use `Core.api`, which
+has the keys, limits and problems that they share. An endpoint that needs none of these uses `Core.gateway` alone.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Final, Protocol
 
 from serving.config import ServingConfig
-from serving.queue import DEFAULT, Done, Terms
+from serving.queue import DEFAULT, Done, ItemOptions
 from wire.records import Event as EventRecord
 
 if TYPE_CHECKING:
@@ -24,22 +24,25 @@ if TYPE_CHECKING:
 
 
 class Gateway(Protocol):
-    """What the core offers to a way in. Any thread may call it; it never waits for the model."""
+    """The interface of the core for endpoints. Any thread may call it; it never waits for the model."""
 
     @property
     def is_ready(self) -> bool:
         """Whether there are weights to answer with."""
 
-    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
-        """Queues the first events that there is room for, and returns how many. Each of them gets its outcome by its
-        `done`, once, in the engine's thread, unless nobody waits for it any more. Raises QueueClosed."""
+    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+        """Queues as many of the first events as there is room for, and returns their number.
+
+        The `done` of each queued event receives its outcome once, in the engine's thread, unless `terms` say that the
+        caller no longer waits. Raises QueueClosed.
+        """
 
     def count(self, name: str) -> None:
         """Adds one to a counter of the replica."""
 
 
 class Core(Protocol):
-    """A replica, as a way in sees it."""
+    """A replica, as its endpoints see it."""
 
     @property
     def gateway(self) -> Gateway: ...
@@ -48,35 +51,40 @@ class Core(Protocol):
 
 
 class OpenEndpoint(Protocol):
-    """A way in that takes events until it is closed."""
+    """An endpoint that accepts events until it is closed."""
 
     def check(self, *, timeout_s: float) -> None:
-        """Raises Unhealthy if it has ended by itself, or has stood still for `timeout_s`."""
+        """Raises Unhealthy if it has ended without `close`, or has hung for `timeout_s` seconds."""
 
     def close(self) -> None:
-        """Takes no more events, and returns when those in progress have their outcomes."""
+        """Accepts no more events, and returns when all events in progress have their outcomes."""
 
 
 class Endpoint(Protocol):
-    """A way in."""
+    """A way for events to enter a replica."""
 
     def check(self, config: ServingConfig, stop: Event) -> None:
-        """Raises what would keep it from opening, before anything starts: PortTaken, BadKeys, BadCertificate. Waits for
-        a port that ends to be used, until `stop`."""
+        """Checks, before anything starts, whether `open` can succeed. Raises PortTaken, BadKeys or BadCertificate.
+
+        If the port is still in use, it waits for a while for its release, or until `stop`.
+        """
 
     def open(self, core: Core, config: ServingConfig) -> OpenEndpoint:
-        """Begins to take events. Raises what keeps it from that, such as a port that is taken."""
+        """Starts to accept events. Raises an error if it cannot, for example if the port is in use."""
 
 
 ENDPOINTS: Final[Mapping[str, tuple[str, Callable[[ServingConfig], bool]]]] = {
     "http": ("serving.http.app", lambda config: True),
     "grpc": ("serving.grpc.listener", lambda config: config.grpc_port > 0),
 }
-"""The module of each way in, which has it as ENDPOINT, and whether the settings have it on; they open in this order."""
+"""The module of each endpoint, and whether the settings enable it. The module has the endpoint as ENDPOINT.
+
+Endpoints open in this order.
+"""
 
 
-def endpoints_of(config: ServingConfig, *, but: Collection[str] = ()) -> list[Endpoint]:
-    """Returns the ways in that are on, without those in `but`. Imports their modules."""
+def enabled_endpoints(config: ServingConfig, *, but: Collection[str] = ()) -> list[Endpoint]:
+    """Returns the endpoints that the settings enable, except the names in `but`. Imports their modules."""
     found: list[Endpoint] = []
     for name, (module, is_on) in ENDPOINTS.items():
         if name not in but and is_on(config):
@@ -86,7 +94,10 @@ def endpoints_of(config: ServingConfig, *, but: Collection[str] = ()) -> list[En
 
 
 class OpenEndpoints:
-    """Owns the ways in that are open. If one cannot be opened, those before it are closed, and its error is raised."""
+    """Owns the open endpoints.
+
+    If an endpoint cannot be opened, the constructor closes the endpoints before it and raises the error.
+    """
 
     def __init__(self, core: Core, config: ServingConfig, endpoints: Iterable[Endpoint]) -> None:
         self._open: list[OpenEndpoint] = []
@@ -97,11 +108,11 @@ class OpenEndpoints:
             opening.pop_all()
 
     def check(self, *, timeout_s: float) -> None:
-        """Raises Unhealthy if one of them has ended by itself, or has stood still for `timeout_s`."""
+        """Raises Unhealthy if an endpoint has ended without `close`, or has hung for `timeout_s` seconds."""
         for each in self._open:
             each.check(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Closes them in the order in which they were opened."""
+        """Closes the endpoints in the order in which they were opened."""
         for each in self._open:
             each.close()

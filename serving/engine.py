@@ -1,22 +1,27 @@
-"""The model's thread: batch -> one read of `live` -> forward -> answers, each delivered to its caller.
+"""The model's thread: takes a batch, answers it under the live versions, and hands each answer to its caller.
 
     BatchQueue --take--> items --choose--> precisions --predict, by task--> Answer --filters, item.done--> Kafka, HTTP
         '--began, ended--> observers                   '--fails--> each item alone: an event, a version, or the machine?
 
-A swap of weights is one assignment, by `Engine.activate`, which the swap of each task calls at any time. A batch reads
-what is live once, so each task answers it under one plan, and every answer names the version that gave it. Nothing else
-is shared with the swaps. What is measured of a batch, such as the cost of a swap, is the observers' (`observers.py`);
-what is off has no observer and no filter.
+A hot swap of weights is one assignment: each task's `Swap` calls `Engine.activate` at any time. The engine reads the
+live versions once for each batch, so each task answers the whole batch under one plan, and every answer names the
+version that gave it. Swaps and engine share nothing else. Observers (`observers.py`) measure batches, for example the
+cost of a swap. A feature that is off has no observer and no filter.
 
-When a forward raises, the cause is one event of the batch, a version, or the machine. So each event is tried by itself,
-and one that fails alone by the stable version: if that answers, the versions that cannot are counted (`Health`), and
-the rollout withdraws them. If it cannot, the text that was answered last is tried under the same arm: if that fails,
-too, or memory ran out, the event is not to blame. It is left `Unanswered`, to be tried again. Continued machine faults
-make the replica unhealthy. Events that were open when a process was killed are answered alone, and refused when that
-killed another one (`serving/deaths.py`).
+If a forward pass raises, the cause is an event of the batch, a version, or the machine. The engine finds out which:
+
+- It tries each event alone.
+- If an event fails alone, the stable version tries it. If the stable version answers, the engine counts the versions
+  that cannot (`Health`), and the rollout withdraws them.
+- If the stable version fails, too, the engine tries the event that was answered last, under the same arm. If that event
+  fails now, or if memory ran out, the machine is to blame: the outcome is `Unanswered`, and the event is tried again
+  later. A replica whose machine faults continue becomes unhealthy.
+
+Events that were open when a process was killed are answered alone. If such an event kills another process, it is
+refused (`serving/deaths.py`).
 
 Rejected: a lock around the model (a swap would wait for a batch), writing into live weights (a batch could see half of
-them), and one failure for a whole batch (one event that no version can answer would keep all beside it from an answer).
+them), and one failure for a whole batch (one event that no version can answer would take the others' answers away).
 """
 
 import threading
@@ -32,8 +37,8 @@ from model.errors import UnreadableInput
 from serving.config import PrecisionConfig
 from serving.deaths import Deaths
 from serving.errors import Unhealthy
-from serving.filters import AnswerFilter, filtered
-from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, choose, number_of, versions_of
+from serving.filters import AnswerFilter, apply_filters
+from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, all_versions, choose, count_swaps
 from serving.observers import (
     AnswerCounts,
     BatchObserver,
@@ -45,7 +50,7 @@ from serving.observers import (
     SwapStalls,
     Watchdog,
 )
-from serving.predict import PAIRED_PER_S, Predict, embed_many, grouped, predict_by_task
+from serving.predict import PAIRED_PER_S, Predict, embed_many, group_rows, predict_by_task
 from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Outcome, Unanswered
 from wire.message import shown
 from wire.records import Answer
@@ -53,12 +58,15 @@ from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
 
 BATCH_WITHIN_S = 0.05
-"""Longest time that a swap waits for a batch: the last one before a new encoder answers, and the first one under a new
-plan, which needs interpreter and processor more than the swap's report does."""
+"""Longest time in seconds that a swap waits for a batch to begin.
+
+A swap waits for the last batch before a new encoder answers. It also waits for the first batch under a new plan, so
+that the swap's report does not compete with that batch for the interpreter and the processor.
+"""
 
 
 class Engine:
-    """Answers queued items, under the versions that were activated last, until the queue is closed and empty."""
+    """Answers queued items under the most recently activated versions, until the queue is closed and empty."""
 
     def __init__(
         self,
@@ -72,7 +80,7 @@ class Engine:
         observers: Sequence[BatchObserver] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`observers` are told after the engine's own ones."""
+        """The engine calls its own observers first, then `observers`, in their order."""
         self._live: Live = {}
         self._activating = threading.Lock()
         self._queue = queue
@@ -92,45 +100,47 @@ class Engine:
 
     @property
     def live(self) -> ActiveVersions | None:
-        """The versions of the default task for the next batch; None before the first. Any thread may ask."""
-        return self.live_of(DEFAULT)
+        """The default task's versions for the next batch; None before the first weights. Any thread may read it."""
+        return self.live_versions(DEFAULT)
 
-    def live_of(self, task: str) -> ActiveVersions | None:
-        """The versions under which the next batch runs; None before the first weights. Any thread may ask."""
+    def live_versions(self, task: str) -> ActiveVersions | None:
+        """Returns the task's versions for the next batch; None before the first weights. Any thread may call it."""
         return self._live.get(task)
 
     def activate(self, versions: ActiveVersions, task: str = DEFAULT) -> int:
-        """Makes `versions` live: the next batch runs under them; returns their number, for `await_batch`. Any thread
-        may call it."""
+        """Makes `versions` live: the next batch runs under them. Any thread may call it.
+
+        Returns the number of swaps so far, which `await_batch` takes.
+        """
         with self._activating:
             self._live = {**self._live, task: versions}
-            return number_of(self._live)
+            return count_swaps(self._live)
 
     @property
     def choice(self) -> Choice:
-        """The precisions of the last batch. Any thread may ask."""
+        """The precisions of the last batch. Any thread may read it."""
         return self._answering.choice
 
     @property
     def swap_stalls(self) -> StallReport:
-        """The stalls of the last swaps. Any thread may ask."""
+        """The stalls of the last swaps. Any thread may read it."""
         return self._stalls.report
 
     def await_batch(self, number: int, timeout_s: float = BATCH_WITHIN_S) -> bool:
-        """Waits until a batch has begun under the versions `number`, or later ones. Returns False after `timeout_s`."""
+        """Waits until a batch has begun under swap `number` or a later one. Returns False after `timeout_s` seconds."""
         return self._stalls.await_number(number, timeout_s)
 
     def await_next_batch(self, timeout_s: float = BATCH_WITHIN_S) -> bool:
-        """Waits until another batch has begun, whatever is live. Returns False after `timeout_s`."""
+        """Waits until one more batch has begun, under any versions. Returns False after `timeout_s` seconds."""
         return self._stalls.await_next(timeout_s)
 
     def check(self, *, batch_timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended, or has hung: see `Watchdog`."""
+        """Raises Unhealthy if the thread has ended or hangs (see `Watchdog`)."""
         self._thread.check(Unhealthy)
         self._watchdog.check(batch_timeout_s)
 
     def join(self, timeout_s: float) -> None:
-        """Waits for the thread to end, which closing the queue causes."""
+        """Waits at most `timeout_s` seconds for the thread to end. The thread ends after the queue is closed."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -142,37 +152,42 @@ class Engine:
         unblocked by: a text, or close of the queue
         """
         while (batch := self._queue.take()) is not None:
-            # Read once: the whole batch is answered under one plan and one set of versions of each task.
+            # One read: the whole batch is answered under one plan and one set of versions of each task.
             live = self._live
             began_s = self._clock()
             self._observers.batch_began(batch, live, began_s)
-            # Under load, fewer events go through the encoders of all arms, and a batch before a full one is lean.
-            is_lean = self._queue.has_full_batch
-            if is_lean or self._rate.per_s > PAIRED_PER_S:
+            # Under load, a smaller share of the events goes through the encoders of all arms.
+            # If a full batch waits behind this one, this one does only the work that its own answers need.
+            sheds_extras = self._queue.has_full_batch
+            if sheds_extras or self._rate.per_s > PAIRED_PER_S:
                 share = min(1.0, PAIRED_PER_S / self._rate.per_s)
-                live = {task: replace(each, paired_share=share, is_lean=is_lean) for task, each in live.items()}
+                live = {
+                    task: replace(each, paired_share=share, sheds_extras=sheds_extras) for task, each in live.items()
+                }
             outcomes = self._answering.outcomes(batch.items, live)
             if self._filters:
-                outcomes = filtered(self._filters, batch, outcomes, began_s=began_s, ended_s=self._clock())
+                outcomes = apply_filters(self._filters, batch, outcomes, began_s=began_s, ended_s=self._clock())
             for item, outcome in zip(batch.items, outcomes, strict=True):
                 item.done(outcome)
             self._observers.batch_ended(batch, live, outcomes, self._clock())
-            # The old weights are freed with their last batch, not when the next one comes.
+            # Drop the reference now: otherwise replaced weights would stay in memory until the next batch comes.
             del live
 
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
-"""Errors that are never an event's fault, even where other events can be answered."""
+"""Errors that are never an event's fault, even if other events can be answered."""
 
 KILLS = "kills_the_process"
-KILLS_DETAIL = "processes were killed while they read or answered this event, the last one while no other was open"
+KILLS_DETAIL = "processes were killed while they read or answered this event; the last time, no other event was open"
 
 log = structlog.get_logger("engine")
 
 
 class Answering:
-    """Answers the items of one batch after another. It belongs to the model's thread; any thread may read `choice`, the
-    precisions of the last batch."""
+    """Answers batches, and finds the cause if a forward pass raises. Only the model's thread calls its methods.
+
+    `choice` has the precisions of the last batch; any thread may read it.
+    """
 
     def __init__(
         self,
@@ -198,7 +213,7 @@ class Answering:
         if DEFAULT not in live:
             return [self._failure(item, "no_weights") for item in items]
         choice = choose(
-            versions_of(live),
+            all_versions(live),
             num_tokens=sum(item.num_tokens for item in items),
             load=self._queue.load,
             previous=self.choice,
@@ -208,99 +223,110 @@ class Answering:
             self._note_brown_out(choice)
         self.choice = choice
         outcomes: dict[int, Outcome] = {}
-        for together in self._deaths.groups([item.digest for item in items]):
-            tried = [items[row] for row in together]
-            # Items are answered together if they ask for the same.
-            asked: list[tuple[int, bool, str, str]] = []
+        # Items without a known death are tried together, each item with one death alone, and no others.
+        for trial in self._deaths.groups([item.digest for item in items]):
+            tried = [items[row] for row in trial]
+            # A forward pass takes items with equal options only.
+            options: list[tuple[int, bool, str, str]] = []
             for item in tried:
-                missing = _missing(item, live) if item.event.tasks else ""
-                asked.append((item.terms.version, item.terms.is_embedding, item.unreadable, missing))
+                no_weights = _no_weights_reason(item, live) if item.event.tasks else ""
+                options.append((item.terms.version, item.terms.is_embedding, item.unreadable, no_weights))
             with self._deaths.open([item.digest for item in tried], clears=True):
-                for rows in grouped(asked):
-                    found = self._on_terms([tried[row] for row in rows], asked[rows[0]][-1], live)
-                    outcomes |= zip([together[row] for row in rows], found, strict=True)
+                for rows in group_rows(options):
+                    no_weights = options[rows[0]][-1]
+                    found = self._group_outcomes([tried[row] for row in rows], no_weights, live)
+                    outcomes |= zip([trial[row] for row in rows], found, strict=True)
         return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
-    def _on_terms(self, items: Sequence[Item], missing: str, live: Live) -> list[Outcome]:
-        """Returns the outcomes of items that ask for the same, of the version that they name where they name one, which
-        is of the default task. `missing` says why no task of theirs can answer ("": all can)."""
+    def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: Live) -> list[Outcome]:
+        """Returns the outcomes of items with identical options, in order.
+
+        If the items name a version, that version of the default task answers them, whatever the plan says.
+        `no_weights` is the reason why a task that the items ask for cannot answer; "" if all of them can.
+        """
         if items[0].unreadable:
             return [self._failure(item, "unreadable", item.unreadable) for item in items]
-        if missing:
-            return [self._failure(item, "no_weights", missing) for item in items]
+        if no_weights:
+            return [self._failure(item, "no_weights", no_weights) for item in items]
         if version := items[0].terms.version:
-            arm = live[DEFAULT].arm_of(version)
+            arm = live[DEFAULT].arm_for_version(version)
             if arm is None:
                 return [self._failure(item, "version_gone") for item in items]
             live = {DEFAULT: live[DEFAULT].alone(arm)}
-        return self._outcomes(items, live)
+        return self._outcomes_with_retry(items, live)
 
     def _note_brown_out(self, choice: Choice) -> None:
-        """Counts how often a brown-out began (`brown_outs`), and whether one lasts (`browning_out` is 1)."""
+        """Counts the brown-outs that began (`brown_outs`), and sets `browning_out` to 1 while one lasts."""
         self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
         self._counts.add("brown_outs", int(choice.is_brown_out))
         log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
 
-    def _outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
-        """Returns an outcome for each item. Where a forward raises, each item is tried once by itself."""
-        answers = self._answers(items, live)
+    def _outcomes_with_retry(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+        """Returns an outcome for each item. If the forward pass raises, each item is tried once more, alone."""
+        answers = self._try_answer(items, live)
         if isinstance(answers, Exception):
             if len(items) == 1:
-                return [self._outcome_of_failure(items[0], answers, live)]
+                return [self._failed_alone(items[0], answers, live)]
             log.warning("batch_failed", items=len(items), error=str(answers))
             outcomes: list[Outcome] = []
             for item in items:
-                outcomes += self._outcomes([item], live)
+                outcomes += self._outcomes_with_retry([item], live)
             return outcomes
         self._last_answered = items[-1]
         return list(answers)
 
-    def _answers(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
+    def _try_answer(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
+        """Returns the answers of items with equal options, or the error that the forward pass raises."""
         events = [item.event for item in items]
         token_ids = [item.token_ids for item in items]
         try:
             if items[0].terms.is_embedding:
                 return embed_many(token_ids, live[DEFAULT])
             return predict_by_task(self._predict, events, token_ids, live, self.choice)
-        except Exception as error:  # noqa: BLE001  # any error of a forward becomes an outcome
+        except Exception as error:  # noqa: BLE001  # any error of a forward pass becomes an outcome
             return error
 
-    def _outcome_of_failure(self, item: Item, error: Exception, live: Live) -> Outcome:
-        """Returns the outcome of an item that fails alone: what the stable versions answer, where others failed."""
+    def _failed_alone(self, item: Item, error: Exception, live: Live) -> Outcome:
+        """Returns the outcome of an item whose forward pass raised `error` although it was alone in the batch.
+
+        It is the stable versions' answer if they can answer the item.
+        """
         if isinstance(error, UnreadableInput):
             return self._failure(item, "unreadable", str(error))
         if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
             stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
-            answers = self._answers([item], stable)
+            answers = self._try_answer([item], stable)
             if not isinstance(answers, Exception):
-                self._count_failures(item, live, stable)
+                self._count_failing_versions(item, live, stable)
                 return answers[0]
-        if isinstance(error, MACHINE_FAULTS) or self._fails_for_all(item, live):
+        if isinstance(error, MACHINE_FAULTS) or self._is_machine_fault(item, live):
             self._counts.add("machine_faults")
-            if not self._watchdog.has_fault:  # logged once for all faults in a row
+            # One log line for consecutive faults.
+            if not self._watchdog.has_fault:
                 log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
             return Unanswered(item=item)
         log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
         return self._failure(item, "model_failed")
 
-    def _count_failures(self, item: Item, live: Live, stable: Live) -> None:
-        """Counts for each version but the stable ones, which can answer the item, whether it cannot."""
+    def _count_failing_versions(self, item: Item, live: Live, stable: Live) -> None:
+        """Tries an item that the `stable` versions can answer with each other version, and counts the failures."""
         self._counts.add("answered_by_stable")
         event_id = shown(item.event.id)
         for task, versions in live.items():
             for arm in versions.plan.arms[1:]:
-                error = self._answers([item], {**stable, task: versions.alone(arm)})
+                error = self._try_answer([item], {**stable, task: versions.alone(arm)})
                 if isinstance(error, Exception):
                     versions.health.failed(arm.version)
                     log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
 
-    def _fails_for_all(self, item: Item, live: Live) -> bool:
-        """Whether the text that was answered last cannot be answered now, under the arm of `item`."""
+    def _is_machine_fault(self, item: Item, live: Live) -> bool:
+        """Whether the event that was answered last fails now, too, under the arm of `item`."""
         last = self._last_answered
         if last is None:
             return False
+        # The id, key and tasks of `item` route the other event to the same arm and tasks.
         control = msgspec.structs.replace(last.event, id=item.event.id, key=item.event.key, tasks=item.event.tasks)
-        answers = self._answers([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
+        answers = self._try_answer([Item(event=control, token_ids=last.token_ids, done=last.done)], live)
         return isinstance(answers, Exception)
 
     def _failure(self, item: Item, reason: str, detail: str = "") -> ItemFailure:
@@ -308,7 +334,7 @@ class Answering:
         return ItemFailure(event=item.event, reason=reason, detail=detail)
 
 
-def _missing(item: Item, live: Live) -> str:
-    """Returns why an event that asks certain tasks cannot be answered by all of them; "" where it can."""
+def _no_weights_reason(item: Item, live: Live) -> str:
+    """Returns the reason why a task that the event names cannot answer it; "" if all of them can."""
     missing = [task for task in item.event.tasks if task not in live]
     return f"the task {missing[0]!r} has no weights yet: does its learner run?" if missing else ""

@@ -1,22 +1,22 @@
-"""The errors of a replica. Each has a stable code, which clients see and which names its counter."""
+"""The errors of a replica."""
 
 
 class ServingError(Exception):
-    """The base of every error of a replica."""
+    """The base class of a replica's errors."""
 
 
 class QueueFull(ServingError):
-    """The queue has as many texts as it may: try again later."""
+    """The queue is full: try again later."""
 
 
 class QueueClosed(ServingError):
-    """The replica is being stopped."""
+    """The queue accepts no more events, because the replica is being stopped."""
 
 
 class VersionRefused(ServingError):
-    """A version of the weights that must not answer. `reason` is a stable code, `detail` says what was wrong.
+    """A version of the weights must not answer. `reason` is a stable code, `detail` describes the mistake.
 
-    `damaged` has the digests of the damaged or missing blobs, where nothing else is wrong: the version may be repaired.
+    `damaged` has the digests of damaged or missing blobs if nothing else is wrong: then the version may be repaired.
     """
 
     def __init__(self, reason: str, detail: str, *, damaged: tuple[str, ...] = ()) -> None:
@@ -27,7 +27,7 @@ class VersionRefused(ServingError):
 
 
 class NotYet(ServingError):
-    """A version that another replica is to load first."""
+    """Another replica must load this version first."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"another replica loads version {number} first")
@@ -38,4 +38,4 @@ class Unhealthy(ServingError):
 
 
 class BadCertificate(ValueError):
-    """Files of a certificate that cannot be read, or do not belong together."""
+    """The files of a certificate cannot be read, or do not belong together."""

@@ -1,16 +1,17 @@
-"""What is done to the answers of a batch before they leave: filters, each of which is there only if its setting is on.
+"""Filters change the answers of a batch before they leave; a filter exists only if its setting is on.
 
     outcomes of a batch --each Answer--> Audit          asks for the labels of a fixed share of the events
                                      --> AnswerTraces   makes the answer of a traced event a span of its own
                                      --> items
 
-`filters_of` lists those of the settings, so a replica that uses none of them runs nothing of this module.
+`filters_of` returns the filters that the settings turn on. If all are off, the engine runs nothing of this module.
 
-The events of the audit depend on their ids alone, under a secret (`wire.draws`), so neither version nor arm matters,
-and no sender can choose. Who labels only what looks wrong says little of what is right.
+The audit draws events by their ids alone, with a secret (`wire.draws`). So the draw depends on neither the version nor
+the arm, and no sender can influence it. It gives unbiased labels even if annotators label only answers that look wrong.
 
-An answer of a traced event carries on that trace, and so does its label. Its span lasts from the queue to the answer,
-and is an exemplar of the latency histogram. Other answers have the headers of their events, unchanged.
+The answer to a traced event continues the event's trace, and so does the label. The answer's span lasts from the
+arrival in the queue to the answer, and is an exemplar of the latency histogram. Other answers keep their events'
+headers unchanged.
 """
 
 import time
@@ -31,11 +32,15 @@ class AnswerFilter(Protocol):
     """Changes answers, in the engine's thread. It must not wait."""
 
     def apply(self, answer: Answer, *, queued_s: float, took_s: float) -> Answer:
-        """Returns the answer as it leaves. The event waited `queued_s` for its batch, and `took_s` for its answer."""
+        """Returns the answer to send.
+
+        `queued_s` is the time in seconds from the event's arrival in the queue to the start of its batch, `took_s` the
+        time from its arrival to the end of its batch.
+        """
 
 
 def filters_of(audit_share: float, receipts: Receipts) -> list[AnswerFilter]:
-    """Returns the filters that are on: the audit by its setting, traces if this process exports them."""
+    """Returns the filters that are on: the audit if `audit_share` is above 0, traces if this process exports them."""
     found: list[AnswerFilter] = []
     if audit_share:
         found.append(Audit(audit_share, receipts))
@@ -44,21 +49,24 @@ def filters_of(audit_share: float, receipts: Receipts) -> list[AnswerFilter]:
     return found
 
 
-def filtered(
+def apply_filters(
     filters: Sequence[AnswerFilter], batch: Batch[Item], outcomes: Sequence[Outcome], *, began_s: float, ended_s: float
 ) -> list[Outcome]:
-    """Returns the outcomes of a batch that was computed between these times, with each answer as it leaves."""
-    found: list[Outcome] = []
+    """Returns the outcomes of a batch in order, each answer changed by all `filters`.
+
+    The batch was computed between `began_s` and `ended_s`, by the queue's clock.
+    """
+    changed: list[Outcome] = []
     for outcome, arrived_s in zip(outcomes, batch.arrived_s, strict=True):
         if isinstance(outcome, Answer):
             for each in filters:
                 outcome = each.apply(outcome, queued_s=began_s - arrived_s, took_s=ended_s - arrived_s)
-        found.append(outcome)
-    return found
+        changed.append(outcome)
+    return changed
 
 
 class Audit:
-    """Lets a fixed share of the answers ask for a label (`Answer.audit`)."""
+    """Marks a fixed share of the answers as asking for a label (`Answer.audit`)."""
 
     def __init__(self, share: float, receipts: Receipts) -> None:
         self._share = share
@@ -71,11 +79,11 @@ class Audit:
 
 
 class AnswerTraces:
-    """Makes the span of an answer, and puts its traceparent into the answer's headers."""
+    """Records a span for the answer to a traced event, and puts its traceparent into the answer's headers."""
 
     def apply(self, answer: Answer, *, queued_s: float, took_s: float) -> Answer:
         now_ms = 1e3 * time.time()
-        made = traces.record(
+        traceparent = traces.record(
             ANSWER,
             traceparent_of(answer.headers),
             start_ms=now_ms - 1e3 * took_s,
@@ -87,8 +95,8 @@ class AnswerTraces:
                 QUEUE_MS: round(1e3 * queued_s, 3),
             },
         )
-        if not made:
+        if not traceparent:
             return answer
-        metrics.note_latency(took_s, made)
+        metrics.note_latency(took_s, traceparent)
         others = tuple(header for header in answer.headers if header[0] != TRACEPARENT)
-        return msgspec.structs.replace(answer, headers=(*others, (TRACEPARENT, made)))
+        return msgspec.structs.replace(answer, headers=(*others, (TRACEPARENT, traceparent)))

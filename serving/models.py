@@ -1,13 +1,13 @@
-"""What a batch is answered with: the plan and the versions that are live when it begins, and a precision for each.
+"""The live versions of a task, and the choice of a precision for each version and batch.
 
     ActiveVersions: a plan, and the models of its arms; immutable, replaced as a whole by a swap
-    load, tokens, floors, latencies, the previous choice --choose--> Choice: a precision for each version
+    load, tokens, accuracy floor, latencies, previous choice --choose--> Choice: a precision for each version
 
-The chosen precision is the fastest that is accurate enough, with hysteresis. A precision is accurate enough if the
-learner measured it, on holdout feedback, within a floor below the version's best. Of these the best answers, unless
-another is faster by a margin on this machine; one that answers already is kept until half of the margin is lost. An
-overloaded replica browns out: until half of the load is gone, the floor is lower and the fastest answers, whatever its
-margin.
+A precision is accurate enough if its accuracy, which the learner measured on the holdout, is at most a tolerated loss
+below the accuracy of the version's best precision. Among these precisions the most accurate one answers, unless the
+fastest one saves at least a minimal share of the time on this machine. Hysteresis: a faster precision that answers
+already is kept while it saves half of that share. An overloaded replica browns out until half of the load is gone: the
+tolerated loss is larger, and the fastest precision answers however little it saves.
 """
 
 from bisect import bisect_right
@@ -32,7 +32,7 @@ from wire.tasks import DEFAULT
 
 @dataclass(frozen=True, slots=True)
 class LatencyTable:
-    """The times of batches in each precision: `ms[precision][i]` is that of `num_tokens[i]` tokens, which ascend."""
+    """Measured batch times: `ms[precision][i]` milliseconds for `num_tokens[i]` tokens. The sizes ascend."""
 
     num_tokens: tuple[int, ...]
     ms: Mapping[str, tuple[float, ...]]
@@ -40,12 +40,13 @@ class LatencyTable:
     def knows(self, precisions: Sequence[str]) -> bool:
         return all(precision in self.ms for precision in precisions)
 
-    def ms_of(self, precision: str, num_tokens: int) -> float:
-        """Returns the time of a batch of any size: interpolated between two sizes, and in proportion beyond the
-        largest.
+    def batch_ms(self, precision: str, num_tokens: int) -> float:
+        """Returns the time of a batch of any size, in milliseconds.
+
+        It is interpolated between two measured sizes, and grows in proportion beyond the largest size.
 
         >>> table = LatencyTable((16, 64), {"int8": (1.0, 3.0)})
-        >>> [table.ms_of("int8", num_tokens) for num_tokens in (1, 40, 128)]
+        >>> [table.batch_ms("int8", num_tokens) for num_tokens in (1, 40, 128)]
         [1.0, 2.0, 6.0]
         """
         sizes = self.num_tokens
@@ -66,11 +67,12 @@ NOT_MEASURED: Final = LatencyTable((), {})
 class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
-    `precisions` has at least one entry, the best first; `latency` has their times on this machine, where there is a
-    choice. `max_tokens` is the length at which the learner cut texts for it, `encoding` the name of how its encoder
-    makes vectors in INT8 ("" where they are of no use to the learner). `refusal` says which of its answers are refused
-    (None: none are). `labelled` is what its labels are; `kind` and `tensors`, which say what its logits mean, are found
-    by that.
+    - `precisions`: at least one, the most accurate first
+    - `latency`: times of these precisions on this machine, if there is more than one
+    - `max_tokens`: the length limit under which the learner trained the version
+    - `encoding`: the name of the function from text to vector in INT8; "" if the learner cannot use the vectors
+    - `refusal`: decides which answers are refused; None if none are
+    - `labelled`: the kind and the details of the labels; `kind` and `tensors` follow from it and interpret the logits
     """
 
     number: int
@@ -93,10 +95,15 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class ActiveVersions:
-    """`versions` has every version that an arm of `plan` names, and those that the plan needs besides and that are
-    loaded: they answer nothing, but an answer's receipt has their verdicts, too. `number` grows by one with every swap.
-    `health` counts how they do, and they answer since `since_ms`. `paired_share` of the events go through the encoders
-    of all arms. A lean batch is answered with what its own arms need, and nothing for others. They are of one `task`.
+    """The plan of one task, and the loaded versions that serve it.
+
+    - `number`: grows by one with every swap
+    - `versions`: every version that an arm of `plan` names. Also the loaded versions that the plan names outside its
+      arms: they answer no event, but receipts contain their predictions.
+    - `health`: counts answers, failures and slow forward passes of the versions
+    - `since_ms`: the time of the swap
+    - `paired_share`: share of the events that go through the encoders of all arms
+    - `sheds_extras`: whether a batch skips all work that its own answers do not need: see `predict`
     """
 
     number: int
@@ -104,19 +111,19 @@ class ActiveVersions:
     versions: Mapping[int, Version]
     health: Health = field(default_factory=Health)
     paired_share: float = 1.0
-    is_lean: bool = False
+    sheds_extras: bool = False
     since_ms: int = 0
     task: str = DEFAULT
 
     @property
     def stand_in(self) -> int:
-        """The version that answers in place of the stable one (0: the stable one answers)."""
+        """The version that answers in place of the stable version; 0 if the stable version answers."""
         arm = self.plan.arm(STAND_IN)
         return arm.version if arm else 0
 
     @cached_property
     def max_tokens(self) -> int:
-        """The length at which texts are cut: that of the first arm's version, if all have so many positions."""
+        """The length limit of texts: the first arm's limit, but at most the positions of each version's encoder."""
         first = self.versions[self.plan.arms[0].version]
         num_positions = (self.versions[number].model.encoder.config.max_sequence for number in self.plan.versions)
         return min(first.max_tokens, *num_positions)
@@ -128,36 +135,39 @@ class ActiveVersions:
 
     @cached_property
     def cohorts(self) -> dict[int, tuple[Version, ...]]:
-        """By the number of each version, those that share its encoder, itself included, by ascending number."""
+        """For each version's number, the versions that share its encoder, itself included, by ascending number."""
         by_encoder: dict[int, list[Version]] = {}
         for number in sorted(self.versions):
             version = self.versions[number]
             by_encoder.setdefault(id(version.model.encoder), []).append(version)
         return {number: tuple(by_encoder[id(version.model.encoder)]) for number, version in self.versions.items()}
 
-    def arm_of(self, version: int) -> Arm | None:
-        """Returns the arm that `version` answers in; one of its number where it is loaded and has none; else None."""
+    def arm_for_version(self, version: int) -> Arm | None:
+        """Returns the arm of `version`; None if the version is not loaded.
+
+        If the plan gives a loaded version no arm, the returned arm has the version's number as its name.
+        """
         if version not in self.versions:
             return None
         own = next((arm for arm in self.plan.arms if arm.version == version), None)
         return own or Arm(name=str(version), version=version, share=0.0)
 
     def alone(self, arm: Arm) -> "ActiveVersions":
-        """Returns the same, where `arm` answers everything."""
+        """Returns a copy in which `arm` answers every event."""
         arms = (msgspec.structs.replace(arm, share=1.0),)
         return replace(self, plan=msgspec.structs.replace(self.plan, arms=arms))
 
 
 Live: TypeAlias = Mapping[str, ActiveVersions]
-"""The versions that answer, by task; none before the first weights."""
+"""The active versions by task; empty before the first weights."""
 
 
-def number_of(live: Live) -> int:
-    """Returns a number that grows by one with every swap of any task; 0 before the first."""
+def count_swaps(live: Live) -> int:
+    """Returns the number of swaps of all tasks so far; 0 before the first weights."""
     return sum(each.number for each in live.values())
 
 
-def versions_of(live: Live) -> dict[tuple[str, int], Version]:
+def all_versions(live: Live) -> dict[tuple[str, int], Version]:
     """Returns every version by its task and its number."""
     found: dict[tuple[str, int], Version] = {}
     for task, active in live.items():
@@ -166,23 +176,24 @@ def versions_of(live: Live) -> dict[tuple[str, int], Version]:
 
 
 def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
-    """Returns the part of `plan` that these versions can serve; None where there are none.
+    """Returns the part of `plan` that the `loaded` versions can serve; None if no version is loaded.
 
-    The share of an arm whose version was not taken goes to the stable arm. While the stable version itself is missing,
-    a stand-in has its share, in an arm of its own: every entity is answered, and no answer names a version or an arm
-    that did not give it.
+    The share of an arm whose version is not loaded goes to the stable arm. While the stable version itself is missing,
+    a stand-in gets the stable arm's share, in its own arm. So every entity is answered, and no answer names a version
+    or an arm that did not give it.
     """
     if not loaded or not plan.arms:
         return None
     arms = tuple(arm for arm in plan.arms if arm.version in loaded)
     if plan.stable not in loaded:
+        # The stand-in gets the share that the other arms leave.
         share = 1.0 - sum(arm.share for arm in arms)
         arms = (Arm(name=STAND_IN, version=stand_in(plan, loaded), share=share), *arms)
     return plan if arms == plan.arms else msgspec.structs.replace(plan, arms=arms)
 
 
 def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
-    """Returns the latest of these versions; one that is not decided on yet only where there is no other.
+    """Returns the latest loaded version that is not under trial; if all are under trial, the latest of all.
 
     >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
     8
@@ -192,9 +203,10 @@ def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
 
 
 def is_older(plan: RolloutPlan, followed: RolloutPlan) -> bool:
-    """Whether `plan` was in force before `followed`, and is not a new beginning.
+    """Whether `plan` is an earlier plan of the same store than `followed`.
 
-    After a wipe of the store, plans have another salt; after a restore of its backup, lower revisions but later times.
+    A lower revision is not always an older plan. After the store was wiped, plans have another salt. After a backup was
+    restored, plans have lower revisions but later times.
     """
     is_lower = plan.revision < followed.revision
     return is_lower and plan.salt == followed.salt and plan.time_ms <= followed.time_ms
@@ -205,7 +217,7 @@ AUTO: Final = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The precision of each version's rows, by its task and its number. The next choice depends on it."""
+    """The precision of each version, by its task and its number. The next choice depends on it (hysteresis)."""
 
     by_version: Mapping[tuple[str, int], str]
     is_brown_out: bool = False
@@ -226,42 +238,51 @@ def choose(
     previous: Choice,
     config: PrecisionConfig,
 ) -> Choice:
-    """Chooses for a batch of `num_tokens`. `load` is how full the queue is without that batch, as a share of its
-    bound."""
+    """Returns the precisions for a batch of `num_tokens`.
+
+    `load` is the share of the queue's bound that still waits, without this batch.
+    """
     was_overloaded = previous.is_brown_out
     is_brown_out = is_overloaded(load, was_overloaded=was_overloaded, limit=config.brown_out_load) and can_brown_out(
         versions.values(), config
     )
     chosen: dict[tuple[str, int], str] = {}
     for key, version in versions.items():
-        names = allowed(version.precisions, config, is_brown_out=is_brown_out)
+        names = allowed_precisions(version.precisions, config, is_brown_out=is_brown_out)
         if len(names) == 1:
             chosen[key] = names[0]
         elif is_brown_out:
-            chosen[key] = preferred(names, version.latency, num_tokens, min_gain=0.0, current=None)
+            # The fastest precision, however little it saves.
+            chosen[key] = pick_precision(names, version.latency, num_tokens, min_gain=0.0, current=None)
         else:
             current = previous.by_version.get(key)
-            chosen[key] = preferred(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
+            chosen[key] = pick_precision(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
     return Choice(chosen, is_brown_out)
 
 
 @lru_cache(maxsize=256)
-def allowed(
+def allowed_precisions(
     precisions: tuple[PrecisionEvaluation, ...], config: PrecisionConfig, *, is_brown_out: bool = False
 ) -> tuple[str, ...]:
-    """Returns the precisions that may answer, best first. A fixed mode leaves one: its own where the floor admits it,
-    else the best. The result is kept, since every batch asks for each version."""
+    """Returns the names of the precisions that may answer, the most accurate first.
+
+    A fixed mode leaves one precision: its own if it is accurate enough, else the most accurate one. The result is
+    cached, because every batch needs it for each version.
+    """
     if config.mode == AUTO:
-        return accurate(precisions, config.overloaded_accuracy_loss if is_brown_out else config.max_accuracy_loss)
-    names = accurate(precisions, config.max_accuracy_loss)
+        max_loss = config.overloaded_accuracy_loss if is_brown_out else config.max_accuracy_loss
+        return accurate_enough(precisions, max_loss)
+    names = accurate_enough(precisions, config.max_accuracy_loss)
     return (config.mode,) if config.mode in names else names[:1]
 
 
-def accurate(precisions: Sequence[PrecisionEvaluation], max_loss: float) -> tuple[str, ...]:
-    """Returns the precisions within the floor. While nothing was measured, the best alone.
+def accurate_enough(precisions: Sequence[PrecisionEvaluation], max_loss: float) -> tuple[str, ...]:
+    """Returns the precisions that lose at most `max_loss` of accuracy against the best, which is the first.
+
+    If no accuracy was measured, only the best is returned.
 
     >>> measured = [PrecisionEvaluation(name="int8", accuracy=0.9), PrecisionEvaluation(name="int4", accuracy=0.88)]
-    >>> accurate(measured, 0.005), accurate(measured, 0.03)
+    >>> accurate_enough(measured, 0.005), accurate_enough(measured, 0.03)
     (('int8',), ('int8', 'int4'))
     """
     best, *others = precisions
@@ -269,24 +290,25 @@ def accurate(precisions: Sequence[PrecisionEvaluation], max_loss: float) -> tupl
     return (best.name, *(other.name for other in others if best.accuracy and other.accuracy >= floor))
 
 
-def preferred(
+def pick_precision(
     names: Sequence[str], latency: LatencyTable, num_tokens: int, *, min_gain: float, current: str | None
 ) -> str:
-    """Returns the fastest where it saves the share `min_gain` of the best's time, else the best, which is the first.
+    """Returns the fastest precision if it saves at least `min_gain` of the best's time, in [0, 1]; else the best.
 
-    Half of `min_gain` is enough for the fastest where it is `current`. Without latencies, the best is returned.
+    `names` has the best first. If the fastest precision is `current`, it needs to save only half of `min_gain`. If the
+    latencies are unknown, the best is returned.
     """
     best = names[0]
     if len(names) == 1 or not latency.knows(names):
         return best
-    fastest = min(names, key=lambda name: latency.ms_of(name, num_tokens))
-    gain = 1 - latency.ms_of(fastest, num_tokens) / latency.ms_of(best, num_tokens)
+    fastest = min(names, key=lambda name: latency.batch_ms(name, num_tokens))
+    gain = 1 - latency.batch_ms(fastest, num_tokens) / latency.batch_ms(best, num_tokens)
     required = min_gain / 2 if fastest == current else min_gain
     return fastest if gain >= required else best
 
 
 def is_overloaded(load: float, *, was_overloaded: bool, limit: float) -> bool:
-    """Whether the load is above `limit`, or, with hysteresis, above half of it.
+    """Whether the load is above `limit`; if it was overloaded before, whether it is above half of `limit`.
 
     >>> [is_overloaded(load, was_overloaded=True, limit=0.5) for load in (0.25, 0.26)]
     [False, True]
@@ -298,5 +320,5 @@ def is_overloaded(load: float, *, was_overloaded: bool, limit: float) -> bool:
 
 
 def can_brown_out(versions: Iterable[Version], config: PrecisionConfig) -> bool:
-    """Whether any version has a choice of precisions under the lower floor."""
-    return any(len(allowed(version.precisions, config, is_brown_out=True)) > 1 for version in versions)
+    """Whether any version has a choice of precisions under the larger tolerated loss of a brown-out."""
+    return any(len(allowed_precisions(version.precisions, config, is_brown_out=True)) > 1 for version in versions)

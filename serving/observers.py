@@ -1,4 +1,4 @@
-"""What watches the answers of a replica: each observer is told of every batch, and decides nothing about it.
+"""Observers of a replica's batches: the engine tells each observer of every batch; an observer changes no answer.
 
     engine --batch_began, batch_ended--> Observers --> EventRate       events a second
                                                    --> Watchdog        does a batch hang, do all fail by the machine?
@@ -7,9 +7,9 @@
                                                    --> AnswerCounts    answers by task, arm, precision and version
     any thread --add--> Counts, by name --> reports, metrics, the status page
 
-The engine's thread tells them, in the order of their list, and any thread may ask. Each keeps a bounded past. An
-observer must not wait. If one raises, that is a mistake in our code: it is logged once, and neither the batch, nor the
-other observers, nor the next batch suffer from it.
+The engine's thread calls the observers in their order; any thread may read their measurements. Each observer keeps a
+bounded history, and must not wait. An observer that raises is a mistake in our code: its first error is logged, and the
+batch, the other observers and later batches go on.
 """
 
 import bisect
@@ -25,7 +25,7 @@ import structlog
 
 from serving.config import Promises
 from serving.errors import Unhealthy
-from serving.models import Live, number_of
+from serving.models import Live, count_swaps
 from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
 from wire.records import LATENCY_BOUNDS_MS, Answer, Promise
 from wire.tasks import DEFAULT
@@ -34,20 +34,20 @@ log = structlog.get_logger("observers")
 
 
 class BatchObserver(Protocol):
-    """Is told of every batch, by the engine's thread. It must neither wait nor keep `live`, which holds the weights.
+    """Watches batches. The engine's thread calls it. It must neither wait nor keep `live`, which holds the weights.
 
-    Times are by the engine's clock, in seconds.
+    Times are in seconds, by the engine's clock.
     """
 
     def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
-        """The batch is about to be answered by what is `live`: by nothing, while there are no weights."""
+        """The batch is about to be answered by the `live` versions; `live` is empty while there are no weights."""
 
     def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
-        """Every item of the batch has got its outcome, `outcomes[i]` for `batch.items[i]`."""
+        """Every item has received its outcome: `outcomes[i]` for `batch.items[i]`."""
 
 
 class Observers:
-    """Tells each observer, in their order. What one raises is logged, the first time that it does."""
+    """Calls several observers in their order. Logs the first error of each."""
 
     def __init__(self, observers: Sequence[BatchObserver]) -> None:
         self._observers = tuple(observers)
@@ -57,7 +57,7 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.batch_began(batch, live, began_s)
-            except Exception as error:  # noqa: BLE001  # what watches answers must not end them
+            except Exception as error:  # noqa: BLE001  # a broken observer must not stop the engine
                 self._note(observer, error)
 
     def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
@@ -74,22 +74,22 @@ class Observers:
 
 
 SEPARATOR = "/"
-"""What is between the name of a task and that of a count of its own; no task has it in its name."""
+"""Separates a task's name from the name of its counter. No task's name contains it."""
 
 
-def count_of(task: str, name: str) -> str:
-    """Returns the name of a count of one task; that of the default task has no prefix.
+def task_counter(task: str, name: str) -> str:
+    """Returns the name of a task's counter; the default task has no prefix.
 
-    >>> count_of("", "answers_int8"), count_of("urgency", "answers_int8")
+    >>> task_counter("", "answers_int8"), task_counter("urgency", "answers_int8")
     ('answers_int8', 'urgency/answers_int8')
     """
     return f"{task}{SEPARATOR}{name}" if task else name
 
 
-def counts_of(task: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """Returns the counts of one task, by their names without it; those of the replica are the default task's.
+def task_counts(task: str, counts: Mapping[str, int]) -> dict[str, int]:
+    """Returns one task's counts by name, without the prefix. The default task's include the replica's own counts.
 
-    >>> counts_of("urgency", {"batches": 2, "urgency/answers_int8": 3, "queue/answers_int8": 5})
+    >>> task_counts("urgency", {"batches": 2, "urgency/answers_int8": 3, "queue/answers_int8": 5})
     {'answers_int8': 3}
     """
     found = {name.rpartition(SEPARATOR): num for name, num in counts.items()}
@@ -97,7 +97,10 @@ def counts_of(task: str, counts: Mapping[str, int]) -> dict[str, int]:
 
 
 class Counts:
-    """The counters of a replica. Names are stable: reports and the status page show them."""
+    """The counters of a replica, by name. Any thread may call it.
+
+    Names are stable: reports and the status page show them.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -117,7 +120,7 @@ class Counts:
 
 
 class AnswerCounts:
-    """Counts what was answered: by name in `counts`, and by version in the health of the versions that are live."""
+    """Counts answers: by name in `counts`, and by version in the `health` of the live versions."""
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
@@ -126,39 +129,39 @@ class AnswerCounts:
         """Nothing is answered yet."""
 
     def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
-        found: Counter[str] = Counter()
-        given: Counter[tuple[str, str, str]] = Counter()
+        sums: Counter[str] = Counter()
+        by_arm: Counter[tuple[str, str, str]] = Counter()
         by_version: Counter[tuple[str, int]] = Counter()
         num_refused = 0
         for outcome in outcomes:
             if isinstance(outcome, Answer):
-                found["answers"] += 1
+                sums["answers"] += 1
                 for task, answer in ((outcome.task, outcome), *outcome.tasks.items()):
-                    given[task, answer.arm, answer.precision] += 1
+                    by_arm[task, answer.arm, answer.precision] += 1
                     by_version[task, answer.weights_version] += 1
                     num_refused += answer.refused
             elif isinstance(outcome, EmbeddedText):
-                found["embeddings"] += 1
+                sums["embeddings"] += 1
                 by_version[DEFAULT, outcome.weights_version] += 1
-        if not found:
+        if not sums:
             return
-        found["batches"] = 1
+        sums["batches"] = 1
         if num_refused:
-            found["answers_refused"] = num_refused
-        for (task, arm, precision), num in given.items():
-            found[count_of(task, f"answers_{precision}")] += num
-            found[count_of(task, f"answers_by_{arm}_{precision}")] += num
-        self._counts.add_all(found)
+            sums["answers_refused"] = num_refused
+        for (task, arm, precision), num in by_arm.items():
+            sums[task_counter(task, f"answers_{precision}")] += num
+            sums[task_counter(task, f"answers_by_{arm}_{precision}")] += num
+        self._counts.add_all(sums)
         for (task, version), num in by_version.items():
             live[task].health.answered(version, num)
 
 
 RATE_WINDOW_S: Final = 5.0
-"""Time after which an event counts 1/e of what it counted at first."""
+"""Time constant in seconds of the exponential moving average."""
 
 
 class EventRate:
-    """How many events come, by the times at which their batches begin.
+    """The rate of events as an exponential moving average, by the times at which their batches begin.
 
     >>> rate = EventRate()
     >>> for second in range(60):
@@ -179,23 +182,26 @@ class EventRate:
         """A batch counts when it begins."""
 
     def add(self, num_events: int, now_s: float) -> None:
-        """Adds a batch; time may not go back."""
+        """Adds a batch of `num_events`. `now_s` may not decrease."""
+        # The rate decays with the time since the last batch; an event adds 1 / RATE_WINDOW_S.
         self.per_s *= math.exp((self._last_s - now_s) / RATE_WINDOW_S)
         self.per_s += num_events / RATE_WINDOW_S
         self._last_s = now_s
 
 
 BATCH_TOKENS: Final = 1_024
-"""The tokens of a batch that may take the time-out once."""
+"""A batch of at most this many tokens may take the time-out; a larger batch may take proportionally longer."""
 
 
 class Watchdog:
-    """Watches batches. The engine's thread tells it of them; any thread may check."""
+    """Finds a batch that hangs, and machine faults that continue. Any thread may call `check`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._busy: tuple[float, float] | None = None  # since when, and how many times the time-out it may take
-        self._faults_s: tuple[float, float] | None = None  # times of the first and the last fault in a row
+        # The start of the running batch, and by how much its size multiplies the time-out.
+        self._busy: tuple[float, float] | None = None
+        # The times of the first and the last of the consecutive faults.
+        self._faults_s: tuple[float, float] | None = None
 
     def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
@@ -215,7 +221,10 @@ class Watchdog:
         return self._faults_s is not None
 
     def check(self, timeout_s: float) -> None:
-        """Raises Unhealthy where a batch takes more than `timeout_s` for each BATCH_TOKENS, or faults last longer."""
+        """Raises Unhealthy if a batch hangs, or if consecutive faults last longer than `timeout_s` seconds.
+
+        A batch hangs if it has run for more than `timeout_s`, times its tokens / BATCH_TOKENS if that is above 1.
+        """
         busy = self._busy
         if busy is not None and self._clock() - busy[0] > timeout_s * busy[1]:
             raise Unhealthy(f"one batch has taken more than {timeout_s * busy[1]:g} s")
@@ -225,14 +234,16 @@ class Watchdog:
 
 
 NUM_STALLS = 64
-"""Swaps whose stalls are kept; a report is made far more often."""
+"""Swaps whose stalls are kept. Reports are made far more often than this many swaps happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class StallReport:
-    """The number of swaps before the last batch, and the stalls of the last NUM_STALLS of them, oldest first.
+    """The pauses between two batches in which a swap of weights happened, compared with pauses without a swap.
 
-    `pauses_ms[i]` is the pause before the last batch without a swap that came before swap i.
+    `num` is the number of swaps before the last batch. `stalls_ms` are the pauses of the last NUM_STALLS swaps, oldest
+    first. `pauses_ms[i]` is the last pause without a swap before swap i. A pause counts only from the time at which the
+    next batch was ready.
     """
 
     num: int
@@ -241,17 +252,18 @@ class StallReport:
 
 
 class SwapStalls:
-    """Measures the stalls. Any thread may wait for a batch, and read the report."""
+    """Measures how long swaps of weights stall the engine. Any thread may wait for a batch, and read the report."""
 
     def __init__(self) -> None:
         self.seen_number = 0
-        """The number of the active versions under which a batch last began."""
+        """The number of swaps before the last batch that began."""
         self._ended_s = 0.0
         self._pause_ms = 0.0
         self._num = 0
-        self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_STALLS)  # stall and pause in ms
+        # Pairs of a stall and the pause before it, in milliseconds.
+        self._recent: deque[tuple[float, float]] = deque(maxlen=NUM_STALLS)
         self._num_begun = 0
-        self._has_begun = threading.Condition()  # a batch
+        self._batch_has_begun = threading.Condition()
 
     @property
     def report(self) -> StallReport:
@@ -259,39 +271,44 @@ class SwapStalls:
         return StallReport(self._num, stalls_ms, pauses_ms)
 
     def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
-        number = number_of(live)
+        number = count_swaps(live)
+        # Time in which no batch was ready is not a pause.
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
         if number in (0, self.seen_number):
             self._pause_ms = pause_ms
         else:
-            swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)  # no batch waited for the swaps before the last one
-            if self.seen_number:  # the first weights of all replaced nothing
+            # Of several swaps since the last batch, a batch waited only for the last one.
+            swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)
+            # The first weights of all replaced nothing, so they are no swap.
+            if self.seen_number:
                 swaps.append((pause_ms, self._pause_ms))
             self._recent.extend(swaps)
             self._num += len(swaps)
-        with self._has_begun:
+        with self._batch_has_begun:
             self.seen_number = number or self.seen_number
             self._num_begun += 1
-            self._has_begun.notify_all()
+            self._batch_has_begun.notify_all()
 
     def await_number(self, number: int, timeout_s: float) -> bool:
-        """Waits until a batch has begun under `number` or later ones; returns False after `timeout_s` seconds."""
-        with self._has_begun:
-            return self._has_begun.wait_for(lambda: self.seen_number >= number, timeout_s)
+        """Waits until a batch has begun under swap `number` or a later one. Returns False after `timeout_s` seconds."""
+        with self._batch_has_begun:
+            return self._batch_has_begun.wait_for(lambda: self.seen_number >= number, timeout_s)
 
     def await_next(self, timeout_s: float) -> bool:
-        """Waits until one more batch has begun; returns False after `timeout_s` seconds."""
-        with self._has_begun:
+        """Waits until one more batch has begun. Returns False after `timeout_s` seconds."""
+        with self._batch_has_begun:
             num_before = self._num_begun
-            return self._has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
+            return self._batch_has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
 
     def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._ended_s = ended_s
 
 
 LEVEL_WINDOW_S: Final = 60.0
+"""Time in seconds over which promises and the busy share are measured."""
+
 MAX_BATCHES: Final = 1_024
-"""The last batches that are known, where more came within the window."""
+"""Batches that are kept at most. If more came within the window, measurements cover a shorter time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +320,10 @@ class _BatchTimes:
 
 
 class ServiceLevel:
-    """The batches of the last minute. Any thread may ask for promises, latencies, and the share of busy time."""
+    """Measures promises and the busy share over the last minute, and latencies since the start.
+
+    Any thread may read them.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -327,22 +347,31 @@ class ServiceLevel:
             self._latency_sum_ms += 1e3 * sum(waits_s)
 
     def latencies(self) -> tuple[tuple[int, ...], float]:
-        """Returns how many texts took how long since the start, by LATENCY_BOUNDS_MS, and the sum in milliseconds."""
+        """Returns the latency histogram since the start, and the sum of the latencies in milliseconds.
+
+        Count i is the number of texts up to bound i of LATENCY_BOUNDS_MS and above the bound before; the last count is
+        the number of texts above all bounds.
+        """
         with self._lock:
             return tuple(self._latency_counts), self._latency_sum_ms
 
     def busy_share(self) -> float:
-        """Returns the share of the last minute in which the model computed."""
+        """Returns the share of the last minute in which the model computed, in [0, 1]."""
         now_s = self._clock()
         since_s = max(now_s - LEVEL_WINDOW_S, self._started_s)
         with self._lock:
+            # Older batches were dropped, so measure from the start of the oldest batch that is known.
             if len(self._batches) == MAX_BATCHES:
                 since_s = max(since_s, self._batches[0].ended_s - self._batches[0].busy_s)
             busy_s = sum(batch.busy_s for batch in self._batches if batch.ended_s > since_s)
         return min(1.0, busy_s / (now_s - since_s)) if now_s > since_s else 0.0
 
     def promises(self, limits: Promises, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
-        """Returns each of the `limits` with what was measured; nothing was where no text came within the minute."""
+        """Returns each promised limit with its measured value; the value is None if nothing was measured.
+
+        Latency and throughput are not measured if no text came within the last minute. `accuracy` and `model_bytes` are
+        not measured if they are 0.
+        """
         since_s = self._clock() - LEVEL_WINDOW_S
         with self._lock:
             batches = [batch for batch in self._batches if batch.ended_s >= since_s]
@@ -366,11 +395,11 @@ class ServiceLevel:
 
 
 CEILINGS: Final = ("p99_ms", "model_mb")
-"""The promises whose value must not be above their limit; the others must not be below."""
+"""Promises whose value must not be above the limit. The values of all others must not be below it."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Returns the smallest value that at least a `share` of the values do not exceed.
+    """Returns the smallest of the values that at least a `share` of the values do not exceed. Needs one value.
 
     >>> percentile([4.0, 1.0, 3.0, 2.0], 0.75)
     3.0

@@ -1,4 +1,7 @@
-"""The parts that both ways into a replica share, Kafka and HTTP: enrichers, tokenizer, queue, engine, outbox."""
+"""The parts of a replica that Kafka, HTTP and gRPC share: enrichers, tokenizer, queue, engine, outbox.
+
+Event --enrichers--> Event --make_items: truncated, tokenized--> Item --queue--> engine --done(outcome)--> caller
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,13 +23,13 @@ from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
 from serving.observers import Counts
 from serving.predict import predict_many
-from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, Terms
+from serving.queue import DEFAULT, BatchQueue, Done, Encode, Item, ItemOptions
 from wire.backoff import Backoff
 from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, said_in, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, parse_content, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -38,20 +41,22 @@ log = structlog.get_logger("replica")
 
 
 def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
-    """Returns a function that makes tokens of contents, at most as many of each as `max_tokens` returns at that
-    time."""
+    """Returns a function that tokenizes contents. `max_tokens` is called each time for the current length limit."""
 
     def encode(contents: Sequence[str]) -> list[list[int]]:
-        if MARK not in "".join(contents):  # they are texts alone
+        # Without the mark, all contents are plain texts.
+        if MARK not in "".join(contents):
             return tokenizer.encode_many(contents, max_tokens=max_tokens())
-        return tokens_of([said_in(each) for each in contents], tokenizer, max_tokens())
+        return tokens_of([parse_content(each) for each in contents], tokenizer, max_tokens())
 
     return encode
 
 
-def queue_of(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
-    """Returns an empty queue with the bounds of the settings, which counts the events that nobody waits for any more
-    (`abandoned`)."""
+def make_queue(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
+    """Returns an empty queue with the bounds of the settings.
+
+    The counter `abandoned` counts events whose callers no longer wait.
+    """
     return BatchQueue(
         max_items=config.max_queue_items,
         max_bytes=config.max_queue_bytes,
@@ -64,10 +69,9 @@ def queue_of(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """An event gets what the `enrichers` add, becomes an `Item` by `encode`, waits in `queue`, is answered by `engine`,
-    and leaves by `outbox`.
+    """The way of an event through a replica: `enrichers`, `encode`, `queue`, `engine`, `outbox`.
 
-    `max_tokens` returns how many tokens of an event are read now, `has_weights` whether there are weights to answer
+    `max_tokens` returns the current length limit in tokens. `has_weights` returns whether there are weights to answer
     with.
     """
 
@@ -81,20 +85,21 @@ class Pipeline:
     deaths: Deaths
     has_weights: Callable[[], bool]
 
-    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> list[Item]:
+    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
-        # Events on other terms are asked about, and not published.
+        # Answers of a requested version, and vectors, are not published, so their events are not enriched.
         if not terms.version and not terms.is_embedding:
             for each in self.enrichers:
-                events = self._joined(each, events)
-        return items_of(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
+                events = self._enrich(each, events)
+        return make_items(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
 
-    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: Terms = DEFAULT) -> int:
-        """Queues the first events that there is room for, and returns how many. Raises QueueClosed."""
+    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+        """Queues as many of the first events as there is room for, and returns their number. Raises QueueClosed."""
         return self.queue.submit_many(self.items(events, dones, terms))
 
-    def _joined(self, enricher: Enricher, events: Sequence[Event]) -> Sequence[Event]:
-        """Returns the events with what an enricher adds; as they are if it fails, as it may be another's."""
+    def _enrich(self, enricher: Enricher, events: Sequence[Event]) -> Sequence[Event]:
+        """Returns the enriched events; if the enricher fails, the events unchanged."""
+        # The enricher may be a plug-in, so any error is caught.
         try:
             found = enricher.join(events)
             if [event.id for event in found] != [event.id for event in events]:
@@ -115,46 +120,49 @@ class Pipeline:
         self.counts.add(name)
 
 
-def items_of(
+def make_items(
     events: Sequence[Event],
     dones: Sequence[Done],
     encode: Encode,
-    terms: Terms,
+    terms: ItemOptions,
     max_tokens: int,
     deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
-    """Returns an item for each event, with the callback that receives its outcome.
+    """Returns an item for each event, in order; `dones[i]` receives the outcome of `events[i]`.
 
-    From here on an event says no more than its answer carries back: the model reads what the learner will read, and
-    nothing longer waits anywhere. What kills the process is not read.
+    Events are truncated to the length limit. The answer carries the truncated event back, so the learner reads exactly
+    what the model has read, and no longer text is kept anywhere. Events that are refused because they kill processes
+    are not tokenized.
     """
+    # The digests are those of the events as they were sent, before they are truncated: a redelivery has the same.
     digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
-    read = [*events]
-    encoded = [""] * len(events)
+    truncated = [*events]
+    contents = [""] * len(events)
     for rows in deaths.groups(digests):
         with deaths.open([digests[row] for row in rows]):
             for row in rows:
-                read[row], encoded[row], unreadable[row] = _cut(events[row], max_tokens)
+                truncated[row], contents[row], unreadable[row] = _truncate(events[row], max_tokens)
             readable = [row for row in rows if not unreadable[row]]
             try:
-                found = encode([encoded[row] for row in readable])
+                found = encode([contents[row] for row in readable])
             except UnreadableInput:
+                # One of them is unreadable: tokenize each event alone to find out which.
                 found = []
                 for row in readable:
-                    ids, unreadable[row] = _read(encode, encoded[row])
+                    ids, unreadable[row] = _encode_alone(encode, contents[row])
                     found.append(ids)
         for row, ids in zip(readable, found, strict=True):
             tokens[row] = ids
     return [
-        Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=why, digest=digest)
-        for event, ids, done, why, digest in zip(read, tokens, dones, unreadable, digests, strict=True)
+        Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=reason, digest=digest)
+        for event, ids, done, reason, digest in zip(truncated, tokens, dones, unreadable, digests, strict=True)
     ]
 
 
-def _cut(event: Event, max_tokens: int) -> tuple[Event, str, str]:
-    """Returns what is read of an event, the content that the encoder reads, and "" or why it cannot be read."""
+def _truncate(event: Event, max_tokens: int) -> tuple[Event, str, str]:
+    """Returns the truncated event, its content for the encoder, and the reason why it is unreadable ("": it is not)."""
     max_chars = text_chars(max_tokens)
     if len(event.text) > max_chars:
         event = msgspec.structs.replace(event, text=event.text[:max_chars])
@@ -167,17 +175,20 @@ def _cut(event: Event, max_tokens: int) -> tuple[Event, str, str]:
     return event, encoded_of(event), ""
 
 
-def _read(encode: Encode, said: str) -> tuple[list[int], str]:
-    """Returns the tokens of a content, and "" or why it cannot be read."""
+def _encode_alone(encode: Encode, text: str) -> tuple[list[int], str]:
+    """Returns the tokens of one content, and the reason why it is unreadable ("": it is not)."""
     try:
-        return encode([said])[0], ""
+        return encode([text])[0], ""
     except UnreadableInput as error:
         return [], str(error)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
-    """What the enrichers of a replica may ask for: see `InputCodec.enricher`. `labels` are the default task's."""
+class EnricherContext:
+    """The parts of a replica that its enrichers may use: see `InputCodec.enricher`.
+
+    `labels` returns the default task's set of labels.
+    """
 
     settings: ServingConfig
     bus: Bus
@@ -187,13 +198,13 @@ class Surroundings:
     backoff: Backoff
 
 
-def enrichers_of(surroundings: Surroundings) -> list[Enricher]:
-    """Returns those that the settings ask for, not started."""
-    found = [codec.enricher(surroundings) for codec in INPUTS.all()]
+def make_enrichers(context: EnricherContext) -> list[Enricher]:
+    """Returns the enrichers that the settings turn on, not started."""
+    found = [codec.enricher(context) for codec in INPUTS.all()]
     return [each for each in found if each is not None]
 
 
-def assembled(
+def assemble_pipeline(
     config: ServingConfig,
     tokenizer: Inputs,
     bus: Bus,
@@ -204,9 +215,12 @@ def assembled(
     labels: Callable[[], LabelSet],
     trust: TrustConfig,
 ) -> Pipeline:
-    """Returns the pipeline of a replica, none of whose threads was started. `labels` are those of the default task."""
+    """Returns the pipeline of a replica, with no thread started.
+
+    `name` is the replica's name. `labels` returns the default task's set of labels.
+    """
     counts = Counts()
-    queue = queue_of(config, counts)
+    queue = make_queue(config, counts)
     deaths = Deaths(Path(config.spool_dir) if config.spool_dir else None)
     predict = partial(predict_many, top_scores=config.top_scores, receipts=receipts, now_ms=now_ms)
     engine = Engine(
@@ -237,8 +251,8 @@ def assembled(
             spool=_spool(config),
         ),
         counts=counts,
-        enrichers=enrichers_of(
-            Surroundings(
+        enrichers=make_enrichers(
+            EnricherContext(
                 settings=config,
                 bus=bus,
                 receipts=receipts,

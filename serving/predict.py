@@ -1,23 +1,26 @@
-"""Events and their token ids to answers, under the plan of each task: a pure function of the weights.
+"""Turns events and their token ids into answers, under each task's plan: a pure function of the weights.
 
-    predict_by_task: events --tasks of each, arm of each task--> what each encoder reads --one forward--> EncodingCache
-                     task by task --predict_many, of its vectors--> its answers --joined--> one Answer for each event
+    predict_by_task: events --tasks of each, arm of each task--> rows of each encoder --one forward--> EncodingCache
+                     each task --predict_many, from the cache--> its answers --_join--> one Answer for each event
     predict_many:    events --arm_for--> arm of each row --its encoder--> z_BD --each version's head--> Answer
 
-Arms whose versions share the encoder object (only the head differs) and the precision share a forward: two arms cost as
-much as one. Every live version that shares the encoder scores every row, whichever of them answers: what it names goes
-into the receipt, so that a label judges all of them. If arms have several encoders, some events go through each of
-them: the labels of these judge versions of different encoders, too. All do if few events come, and PAIRED_PER_S of
-many: the sooner a version is judged, the fewer events wait for what it has learnt.
+**Arms.** Arms whose versions share the encoder object (only the heads differ) and the precision share a forward pass:
+two arms cost as much as one. Every live version that shares the encoder scores every row, whichever version answers.
+The receipt holds all their predictions, so one label judges all versions.
 
-Tasks whose versions share an encoder and a precision cost one forward together, and a head each. If encoders have only
-their lower blocks in common, as after slow rounds on one encoder, these are computed once for the events of all of
-them, and each encoder goes on with its upper blocks. So do the encoders of the arms of one task. An encoder that shares
-nothing costs a forward of its own.
+If the arms have several encoders, a sample of the events goes through each encoder, so that labels also compare
+versions with different encoders. The sample is all events up to PAIRED_PER_S events a second, and PAIRED_PER_S of them
+beyond. Earlier comparisons put new knowledge into service earlier.
 
-A lean batch is one behind which another full one waits: the events come faster than they are answered. Each of them
-goes through one encoder, and only answers to texts of LONG_TOKENS have a vector; with both, and three encoders in the
-plan, a replica answered half as many events a second. The learner encodes the other texts itself.
+**Tasks.** Tasks whose versions share an encoder and a precision share a forward pass; each task adds a head. Encoders
+may share only their lower blocks, for example after slow rounds on one encoder. The shared blocks are then computed
+once for the events of all these encoders, and each encoder continues with its upper blocks. The same holds for the
+encoders of one task's arms. An encoder that shares nothing costs its own forward pass.
+
+**Load.** If a full batch waits behind a batch, events come faster than they are answered, and the batch sheds extras
+(`sheds_extras`). Each event goes through one encoder only, and only texts of at least LONG_TOKENS get a vector; the
+learner encodes the other texts itself. With these extras, and three encoders in the plan, a replica answered half as
+many events a second.
 
 Shape suffixes: B texts of one encoder, D width.
 """
@@ -32,10 +35,10 @@ from torch import Tensor
 
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
-from serving.encodings import EncodingCache, of_rows
+from serving.encodings import EncodingCache, select_rows
 from serving.models import ActiveVersions, Choice, Live, Version
 from serving.queue import EmbeddedText
-from serving.ranking import Scored, VersionNames, names_by_row, rankings_of
+from serving.ranking import Scored, VersionNames, names_by_row, rank_texts
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.inputs import fields_of
@@ -44,19 +47,21 @@ from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event, TaskAnswer, TextVector
 
 PAIRED_PER_S: Final = 50.0
-"""Events a second that the encoders of all arms see, of one replica. Each costs a forward for each further encoder."""
+"""Events a second of one replica that all arms' encoders encode. Each further encoder costs a forward pass."""
 
 LONG_TOKENS: Final = 256
-"""The tokens of a text that costs so much more to encode than its vector to send that the vector is always sent."""
+"""Texts of at least this many tokens always get a vector: sending it is far cheaper than encoding the text again."""
 
 EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]
-"""Returns z_BD of events, which have these tokens, by an encoder in a precision."""
+"""(events, token ids of each, encoder, precision) -> z_BD"""
 
 Predict: TypeAlias = Callable[
     [Sequence[Event], Sequence[list[int]], ActiveVersions, Mapping[int, str], EncodingCache | None], list[Answer]
 ]
-"""Answers events by their token ids, under the versions that are live, each in the precision of its number, of what is
-encoded of their batch (None: nothing that another task or encoder shares)."""
+"""(events, token ids of each, live versions, precision by version number, cache) -> one answer for each event
+
+The cache holds the batch's vectors; it is None if no other task or encoder shares the batch.
+"""
 
 
 def predict_many(
@@ -70,12 +75,12 @@ def predict_many(
     receipts: Receipts,
     now_ms: Callable[[], int],
 ) -> list[Answer]:
-    """Returns an answer for each event, in order, with its receipt. `token_ids[i]` are at least one, of `events[i]`.
+    """Returns an answer with a receipt for each event, in order. `token_ids[i]` belong to `events[i]`, at least one.
 
-    `precisions` has that of each version of `live`, by its number. `now_ms` is called when the scores are computed,
-    unless another task has answered the batch of `encodings`.
+    `precisions` has the precision of each version in `live`, by its number. An answer's time is the time of `now_ms`
+    after the scores are computed, or the time at which another task answered the same batch (`encodings`).
 
-    Raises BadTokens, and ValueError where the model returns a value that is not finite.
+    Raises BadTokens. Raises ValueError if the model returns a value that is not finite.
     """
     encode = encodings.vectors if encodings else live.health.encode_events
     arms = [arm_for(event.entity, live.plan) for event in events]
@@ -83,20 +88,24 @@ def predict_many(
     scored: dict[int, Scored] = {}
     names: dict[int, VersionNames] = {}
     vectors: dict[int, Tensor] = {}
-    for rows in grouped([(id(version.model.encoder), precisions[version.number]) for version in versions]):
+    # One forward pass for each encoder and precision.
+    for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
         first = versions[rows[0]]
-        picked = (events, token_ids) if len(rows) == len(events) else of_rows(rows, events, token_ids)
+        picked = (events, token_ids) if len(rows) == len(events) else select_rows(rows, events, token_ids)
         z_BD = encode(*picked, first.model.encoder, precisions[first.number])
-        rankings = rankings_of(z_BD, live.cohorts[first.number], top_scores)
-        for indices in grouped([versions[row].number for row in rows]):
+        rankings = rank_texts(z_BD, live.cohorts[first.number], top_scores)
+        # Each row is answered by the version of its arm alone.
+        for indices in group_rows([versions[row].number for row in rows]):
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
+        # The receipt has the predictions of all versions that share the encoder.
         names.update(zip(rows, names_by_row(rankings), strict=True))
+        # The learner reuses only vectors in the most accurate precision.
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
-    if len(live.encoders) > 1 and not live.is_lean:
-        by_others = _names_by_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
-        for row, others in by_others.items():
+    if len(live.encoders) > 1 and not live.sheds_extras:
+        names_by_others = _names_by_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
+        for row, others in names_by_others.items():
             names[row] = tuple(sorted(names[row] + others))
     time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()
     answers: list[Answer] = []
@@ -106,8 +115,9 @@ def predict_many(
         receipt = receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
         vector: TextVector | None = None
         num_tokens = len(token_ids[row])
-        # A text that was cut has another vector under another limit, and a lean batch sends those of long texts alone.
-        is_sent = event.text and num_tokens < live.max_tokens and (num_tokens >= LONG_TOKENS or not live.is_lean)
+        # The vector of a truncated text depends on the length limit, so it is not sent.
+        is_whole = num_tokens < live.max_tokens
+        is_sent = event.text and is_whole and (num_tokens >= LONG_TOKENS or not live.sheds_extras)
         if is_sent and row in vectors and (encoding := versions[row].encoding):
             z = vectors[row].numpy().astype("<f4", copy=False).tobytes()
             vector = receipts.vector(content(event), z, encoding)
@@ -135,26 +145,26 @@ def _names_by_other_encoders(
     precisions: Mapping[int, str],
     receipts: Receipts,
 ) -> dict[int, VersionNames]:
-    """Returns what versions with other encoders than that of the answer name, for the sampled rows.
+    """Returns the predictions of the versions whose encoder is not the answering version's, for the sampled rows.
 
-    `versions[i]` answers `events[i]`. Which events are sampled depends on their ids, and on how many come, but never on
-    what they say.
+    `versions[i]` answers `events[i]`. The sample depends on the events' ids and rate, never on their contents.
     """
+    # One version stands for each encoder; `cohorts` has the other versions that share it.
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
     names: dict[int, VersionNames] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
-            z_BD = encode(*of_rows(rows, events, token_ids), encoder, precisions[first.number])
-            rankings = rankings_of(z_BD, live.cohorts[first.number], 1)
+            z_BD = encode(*select_rows(rows, events, token_ids), encoder, precisions[first.number])
+            rankings = rank_texts(z_BD, live.cohorts[first.number], 1)
             for row, others in zip(rows, names_by_row(rankings), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
 
 
-def grouped(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Returns the indices of equal keys, one list for each key."""
+def group_rows(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Returns the indices of equal keys: one list for each key, in the order in which the keys first appear."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -174,7 +184,7 @@ def _answer(
 ) -> Answer:
     version = live.versions[arm.version]
     predicted = scored.predicted
-    said: dict[str, Any] = {"label": None, **field_with(version.kind, predicted.value, ANSWER_FIELDS)}
+    label_fields: dict[str, Any] = {"label": None, **field_with(version.kind, predicted.value, ANSWER_FIELDS)}
     answer = Answer(
         event_id=event.id,
         **fields_of(event),
@@ -192,16 +202,16 @@ def _answer(
         vector=vector,
         headers=event.headers,
         task=live.task,
-        **said,
+        **label_fields,
     )
-    return version.refusal.applied(answer, scored.certainty) if version.refusal else answer
+    return version.refusal.apply(answer, scored.certainty) if version.refusal else answer
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:
-    """Returns the vector of each text by the first arm's version, in the most accurate of its precisions.
+    """Returns the vector of each text by the first arm's version, in that version's most accurate precision.
 
-    So the vector of a text does not depend on the load, nor on which arm its entity meets. Raises BadTokens, and
-    ValueError where the model returns a value that is not finite.
+    So a text's vector depends neither on the load nor on the arm of its entity. Raises BadTokens. Raises ValueError if
+    the model returns a value that is not finite.
     """
     arm = live.plan.arms[0]
     version = live.versions[arm.version]
@@ -228,77 +238,83 @@ TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAn
 def predict_by_task(
     predict: Predict, events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, choice: Choice
 ) -> list[Answer]:
-    """Returns the answer of each event, in order, by the tasks of `live` that it asks; at least one of them.
+    """Returns one answer for each event, in order, from the tasks that the event names.
 
-    Raises what `predict` raises.
+    `live` must have at least one of these tasks. Raises the errors of `predict`.
     """
+    # One task with one encoder is the usual case: it needs no cache.
     if len(live) == 1:
         ((task, versions),) = live.items()
         if len(versions.encoders) == 1:
             return predict(events, token_ids, versions, choice.of_task(task), None)
-    rows_of = {task: _rows_of(events, task) for task in live}
-    encodings = _encoded(events, token_ids, live, rows_of, choice)
-    found: list[dict[str, Answer]] = [{} for _ in events]
-    for task, rows in rows_of.items():
-        picked, tokens = of_rows(rows, events, token_ids)
+    rows_by_task = {task: _rows_for_task(events, task) for task in live}
+    encodings = _encode(events, token_ids, live, rows_by_task, choice)
+    answers_by_task: list[dict[str, Answer]] = [{} for _ in events]
+    for task, rows in rows_by_task.items():
+        picked, tokens = select_rows(rows, events, token_ids)
         answers = predict(picked, tokens, live[task], choice.of_task(task), encodings) if rows else []
         for row, answer in zip(rows, answers, strict=True):
-            found[row][task] = answer
-            # That of all tasks: a receipt has the time of its answer.
+            answers_by_task[row][task] = answer
+            # All tasks' answers and receipts have the time of the first task's answer.
             encodings.answered_ms = answer.time_ms
-    return [_joined(event, answers) for event, answers in zip(events, found, strict=True)]
+    return [_join(event, answers) for event, answers in zip(events, answers_by_task, strict=True)]
 
 
-def _rows_of(events: Sequence[Event], task: str) -> list[int]:
-    """Returns the rows of the events that ask a task; without any, an event asks all."""
+def _rows_for_task(events: Sequence[Event], task: str) -> list[int]:
+    """Returns the rows of the events that ask for the task. An event that names no task asks for all of them."""
     return [row for row, event in enumerate(events) if not event.tasks or task in event.tasks]
 
 
-def _encoded(
+def _encode(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
     live: Live,
-    rows_of: Mapping[str, Sequence[int]],
+    rows_by_task: Mapping[str, Sequence[int]],
     choice: Choice,
 ) -> EncodingCache:
-    """Encodes each event by each encoder that answers it for a task: one batch for each encoder and precision, after
-    one for the lower blocks of those that share some."""
-    wanted = _wanted(events, live, rows_of, choice)
+    """Encodes each event with each encoder that answers it for a task, and returns the vectors.
+
+    There is one batch for each group of encoders that share lower blocks, then one for each encoder and precision.
+    """
+    rows_by_encoder = _rows_for_encoders(events, live, rows_by_task, choice)
     encodings = EncodingCache(*(versions.health for versions in live.values()))
-    for encoders, precision in _sharing(wanted):
-        rows = sorted(set().union(*(wanted[encoder, precision] for encoder in encoders)))
+    for encoders, precision in _groups_with_shared_blocks(rows_by_encoder):
+        rows = sorted(set().union(*(rows_by_encoder[encoder, precision] for encoder in encoders)))
         if rows:
-            encodings.share(*of_rows(rows, events, token_ids), encoders, precision)
-    for (encoder, precision), found in wanted.items():
+            encodings.encode_shared_blocks(*select_rows(rows, events, token_ids), encoders, precision)
+    for (encoder, precision), found in rows_by_encoder.items():
         if found:
-            encodings.vectors(*of_rows(sorted(found), events, token_ids), encoder, precision)
+            encodings.vectors(*select_rows(sorted(found), events, token_ids), encoder, precision)
     return encodings
 
 
-def _wanted(
-    events: Sequence[Event], live: Live, rows_of: Mapping[str, Sequence[int]], choice: Choice
+def _rows_for_encoders(
+    events: Sequence[Event], live: Live, rows_by_task: Mapping[str, Sequence[int]], choice: Choice
 ) -> dict[tuple[PackedEncoder, str], set[int]]:
-    """Returns the rows of the events that each encoder answers, by its precision.
+    """Returns the rows of the events that each encoder and precision answers.
 
-    The encoder of an arm is there if it answers none: `predict` asks it for a sample of those of other arms.
+    An arm's encoder has an entry even if it answers no row: `predict` may ask it for a sample of other arms' rows.
     """
-    wanted: dict[tuple[PackedEncoder, str], set[int]] = {}
-    for task, rows in rows_of.items():
+    rows_by_encoder: dict[tuple[PackedEncoder, str], set[int]] = {}
+    for task, rows in rows_by_task.items():
         plan = live[task].plan
         precisions = choice.of_task(task)
-        rows_of_version: dict[int, set[int]] = {}
+        rows_by_version: dict[int, set[int]] = {}
         for number in {arm.version for arm in plan.arms}:
             encoder = live[task].versions[number].model.encoder
-            rows_of_version[number] = wanted.setdefault((encoder, precisions[number]), set())
+            rows_by_version[number] = rows_by_encoder.setdefault((encoder, precisions[number]), set())
         for row in rows:
-            rows_of_version[arm_for(events[row].entity, plan).version].add(row)
-    return wanted
+            rows_by_version[arm_for(events[row].entity, plan).version].add(row)
+    return rows_by_encoder
 
 
-def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[PackedEncoder], str]]:
-    """Yields the encoders that have the first block in common, where there are several, and their precision."""
+def _groups_with_shared_blocks(
+    keys: Iterable[tuple[PackedEncoder, str]],
+) -> Iterator[tuple[list[PackedEncoder], str]]:
+    """Yields each group of at least two encoders that have the first block in common, with their precision."""
     groups: defaultdict[tuple[str, str], list[PackedEncoder]] = defaultdict(list)
     for encoder, precision in keys:
+        # `prefixes[1]` names the weights of the embedding and the first block.
         if encoder.prefixes:
             groups[precision, encoder.prefixes[1]].append(encoder)
     for (precision, _), encoders in groups.items():
@@ -306,16 +322,20 @@ def _sharing(keys: Iterable[tuple[PackedEncoder, str]]) -> Iterator[tuple[list[P
             yield encoders, precision
 
 
-def _joined(event: Event, answers: Mapping[str, Answer]) -> Answer:
-    """Returns one answer: that of the first task that is asked, with those of the others."""
+def _join(event: Event, answers: Mapping[str, Answer]) -> Answer:
+    """Returns the first task's answer, with the other tasks' answers in its `tasks`.
+
+    The tasks' order is the event's; if the event names none, it is the order of their names.
+    """
     if len(answers) == 1:
         (answer,) = answers.values()
         return answer
     first, *others = dict.fromkeys(event.tasks) if event.tasks else sorted(answers)
+    # An answer has one vector: the first that a task has.
     vector = next((answer.vector for answer in answers.values() if answer.vector), None)
-    tasks = {task: _of_task(answers[task]) for task in others}
+    tasks = {task: _to_task_answer(answers[task]) for task in others}
     return msgspec.structs.replace(answers[first], vector=vector, tasks=tasks)
 
 
-def _of_task(answer: Answer) -> TaskAnswer:
+def _to_task_answer(answer: Answer) -> TaskAnswer:
     return TaskAnswer(**{name: getattr(answer, name) for name in TASK_FIELDS})

@@ -1,19 +1,20 @@
-"""The one queue in front of the model: bounded in number and bytes, and cut into batches the moment the model is free.
+"""The queue in front of the model: bounded in items and bytes, and cut into batches the moment the model is free.
 
-    Kafka, HTTP (any thread): Event --items_of: tokens--> Item --submit--> [waiting] --take--> the engine's thread
+    Kafka, HTTP (any thread): Event --make_items: tokens--> Item --submit--> [waiting] --take--> the engine's thread
                                  <--------------- done(Outcome) ----------------------------------'
 
-Texts are tokenized before the queue, so that every item knows its cost. The `Terms` of an item say who still waits for
-its answer, how urgent it is, which version is asked, and for what. An event on the default terms is answered by the
-version that the plan chooses, in the order of its arrival.
+Texts are tokenized before they enter the queue, so every item knows its cost. `ItemOptions` are the options of an item:
+whether its caller still waits, its priority, a requested version, and whether it asks for an answer or a vector. With
+the default terms, the plan chooses the version, and items are answered in the order of their arrival.
 
-There is no timer while the model is busy: the events that have come meanwhile are the next batch, so batches grow with
-the load by themselves. Only an idle model may wait, at most `max_wait_ms`, for more texts after the first. Items come
-out in the order of their arrival, less the head start of their priority. What nobody waits for any more is dropped when
-a batch is cut, takes no place in it, and is counted by `on_abandoned`.
+While the model is busy there is no timer: the next batch is whatever has arrived when the model becomes free, so
+batches grow with the load. Only an idle model may wait for more texts after the first one, at most `max_wait_ms`. Items
+are taken in the order of their arrival times minus the head start of their priority. When a batch is cut, items whose
+callers no longer wait are dropped; they take no place in the batch, and `on_abandoned` counts them.
 
-Rejected: `serve.batch` of Ray (it forms its batch before the model is free and never tops it up, waits by the wall
-clock, and one exception fails the batch), and sorting by length (a long text could starve; the model needs no padding).
+Rejected: Ray's `serve.batch` (it forms its batch before the model is free and never tops it up, it waits by the wall
+clock, and one exception fails the whole batch), and sorting by length (long texts could starve, and the model needs no
+padding).
 """
 
 import sys
@@ -33,10 +34,10 @@ from wire.records import Answer, Event
 
 
 class Priority(Enum):
-    """How many seconds earlier than it has come an event counts as having come.
+    """The head start of an event in seconds: the queue treats the event as if it had arrived that much earlier.
 
-    So an urgent event overtakes those that wait already, and each event is overtaken only by those that come within
-    two seconds after it: none waits for ever.
+    So a HIGH event overtakes waiting events, but only events that arrive within two seconds after another event can
+    overtake it: no event waits for ever.
     """
 
     HIGH = 1.0
@@ -45,11 +46,14 @@ class Priority(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Terms:
-    """Once `is_wanted` returns False, nobody waits for the answer, and it is not computed (None: somebody always does).
+class ItemOptions:
+    """The options of an item.
 
-    `version` answers whatever the plan says (0: the plan says who does). With `is_embedding`, the text's vector is
-    asked for, and no answer.
+    - `is_wanted`: once it returns False, the caller no longer waits, and the item is not computed; None if the caller
+      always waits
+    - `priority`: the item's head start in the queue
+    - `version`: the version that must answer, whatever the plan says; 0 if the plan chooses
+    - `is_embedding`: whether the outcome is the text's vector instead of an answer
     """
 
     is_wanted: Callable[[], bool] | None = None
@@ -57,20 +61,15 @@ class Terms:
     version: int = 0
     is_embedding: bool = False
 
-    @property
-    def wish(self) -> tuple[int, bool]:
-        """What is asked for: equal for events that can be answered together."""
-        return self.version, self.is_embedding
 
-
-DEFAULT: Final = Terms()
+DEFAULT: Final = ItemOptions()
 
 
 class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
     """The vector of one text: `z` is a unit vector, float32, little-endian.
 
-    `encoding` names weights, length limit and arithmetic, as `TextVector` has it ("": they have no name): vectors of
-    equal names may be compared.
+    `encoding` names the weights, length limit and arithmetic, as in `TextVector`; "" if they have no name. Only vectors
+    with equal names may be compared.
     """
 
     z: bytes
@@ -82,12 +81,15 @@ class EmbeddedText(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
-"""Returns the numbers that the encoder reads of contents (`wire.inputs`). Raises UnreadableInput."""
+"""Contents (`wire.inputs`) -> the token ids that the encoder reads, for each content. Raises UnreadableInput."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemFailure:
-    """The model could not answer this event, and would fail again. The cause is in the log, unless `detail` has it."""
+    """The outcome of an event that the model cannot answer, now or later.
+
+    `reason` is a stable code. `detail` has the cause; if it is empty, the cause is in the log.
+    """
 
     event: Event
     reason: str
@@ -96,7 +98,7 @@ class ItemFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unanswered:
-    """The machine or the weights failed, not this event: a later attempt may answer it."""
+    """The outcome of an event if the machine or the weights failed: a later attempt may answer the event."""
 
     item: "Item"
 
@@ -109,20 +111,21 @@ Done: TypeAlias = Callable[[Outcome], None]
 class Item:
     """An event on its way through the model.
 
-    `done` is called once for each time that the item was queued, from the model's thread, so it must not block. An item
-    that is not wanted any more, by its `terms`, is neither answered nor done. An `unreadable` item has no tokens, for
-    this reason. `digest` is that of its content (`serving/deaths.py`), b"" if nothing is noted of it.
+    - `done`: receives the outcome once for each time that the item was queued, in the model's thread; it must not
+      block. It is not called if the item is no longer wanted (`terms.is_wanted`).
+    - `unreadable`: the reason why the event has no tokens; "" if it is readable
+    - `digest`: the digest of the content for `serving/deaths.py`; b"" if deaths are not noted
     """
 
     event: Event
     token_ids: list[int]
     done: Done
-    terms: Terms = DEFAULT
+    terms: ItemOptions = DEFAULT
     unreadable: str = ""
     digest: bytes = b""
     num_tokens: int = field(init=False)
     num_bytes: int = field(init=False)
-    """Approximate memory of what the event says, and of the token ids."""
+    """Approximate memory of the event's content and the token ids."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_tokens", len(self.token_ids))
@@ -137,7 +140,7 @@ class Tokenized(Protocol):
     @property
     def num_bytes(self) -> int: ...
     @property
-    def terms(self) -> Terms: ...
+    def terms(self) -> ItemOptions: ...
 
 
 T = TypeVar("T", bound=Tokenized)
@@ -151,15 +154,18 @@ class QueueState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """At least one text, for one forward pass; when it could have begun, and when each text came, by the queue's
-    clock."""
+    """At least one item, for one forward pass.
+
+    Times are in seconds, by the queue's clock: `ready_s` is the earliest time at which the batch could have begun,
+    `arrived_s[i]` the arrival of `items[i]`.
+    """
 
     items: list[T]
     ready_s: float
     arrived_s: list[float]
 
 
-def uncounted(_num: int) -> None:
+def ignore_abandoned(_num: int) -> None:
     """Counts nothing."""
 
 
@@ -174,10 +180,10 @@ class BatchQueue(Generic[T]):
         max_batch_items: int,
         max_batch_tokens: int,
         max_wait_ms: float,
-        on_abandoned: Callable[[int], None] = uncounted,
+        on_abandoned: Callable[[int], None] = ignore_abandoned,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_abandoned` gets the number of items that were dropped; it is called within `take`, and must not wait."""
+        """`on_abandoned` receives the number of dropped items. It is called within `take`, and must not wait."""
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._max_batch_items = max_batch_items
@@ -197,12 +203,12 @@ class BatchQueue(Generic[T]):
 
     @property
     def load(self) -> float:
-        """The waiting items as a share of the bound, in number or in bytes: 1 when the next text is refused."""
+        """How full the queue is, in [0, 1]: the waiting items as a share of the bound on items or on bytes."""
         return max(self._num_items / self._max_items, self._num_bytes / self._max_bytes)
 
     @property
     def has_full_batch(self) -> bool:
-        """Whether what waits fills a batch: events come faster than they are answered."""
+        """Whether the waiting items fill a batch: events come faster than they are answered."""
         return self._num_items >= self._max_batch_items or self._num_tokens >= self._max_batch_tokens
 
     @property
@@ -210,12 +216,12 @@ class BatchQueue(Generic[T]):
         return self._state
 
     def submit(self, item: T) -> None:
-        """Raises QueueFull or QueueClosed."""
+        """Queues one item. Raises QueueFull or QueueClosed."""
         if not self.submit_many([item]):
             raise QueueFull(f"{self._num_items} texts wait already")
 
     def submit_many(self, items: Sequence[T]) -> int:
-        """Queues as many items as there is room for, from the first on, and returns how many. Raises QueueClosed."""
+        """Queues as many of the first items as there is room for, and returns their number. Raises QueueClosed."""
         with self._changed:
             if self._state is QueueState.CLOSED:
                 raise QueueClosed("the replica is being stopped")
@@ -245,6 +251,7 @@ class BatchQueue(Generic[T]):
                 lane = self._next_lane()
                 if lane is not None:
                     batch = self._pop_batch(self._await_more(lane[0][1]))
+                    # The batch is empty if no waiting item was wanted.
                     if batch.items:
                         return batch
                 elif self._state is QueueState.CLOSED:
@@ -259,7 +266,7 @@ class BatchQueue(Generic[T]):
             self._changed.notify_all()
 
     def _await_more(self, arrived_s: float) -> float:
-        """Waits for more texts, and returns since when the batch has been ready."""
+        """Waits for more items after the first, which arrived at `arrived_s`. Returns when the batch became ready."""
         ready_s = arrived_s
         while not self.has_full_batch and self._state is QueueState.OPEN:
             left_s = arrived_s + self._max_wait_s - self._clock()
@@ -270,19 +277,21 @@ class BatchQueue(Generic[T]):
         return ready_s
 
     def _next_lane(self) -> deque[tuple[T, float]] | None:
-        """Returns the lane whose first item is the next one; None where nothing waits."""
+        """Returns the lane whose first item is the next one; None if no item waits."""
+        # A lane is in the order of arrival, so only the first item of each lane can be next.
         lanes = [(lane[0][1] - priority.value, lane) for priority, lane in self._lanes.items() if lane]
         return min(lanes, key=lambda pair: pair[0])[1] if lanes else None
 
     def _pop_batch(self, ready_s: float) -> Batch[T]:
-        """Takes items up to the budget. A text longer than the budget goes alone."""
+        """Takes items up to the budget of tokens and items. A text longer than the budget makes a batch of its own."""
         items: list[T] = []
         arrived_s: list[float] = []
         num_tokens = 0
         num_abandoned = 0
         while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
-            item, came_s = lane[0]
+            item, item_arrived_s = lane[0]
             is_wanted = item.terms.is_wanted is None or item.terms.is_wanted()
+            # An item that is not wanted takes no place in the batch, so the budget does not stop it.
             if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
                 break
             lane.popleft()
@@ -291,7 +300,7 @@ class BatchQueue(Generic[T]):
             self._num_bytes -= item.num_bytes
             if is_wanted:
                 items.append(item)
-                arrived_s.append(came_s)
+                arrived_s.append(item_arrived_s)
                 num_tokens += item.num_tokens
             else:
                 num_abandoned += 1

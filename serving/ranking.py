@@ -1,8 +1,8 @@
-"""What a version makes of some texts: what its answers say, and what it names, for the receipt.
+"""Turns vectors into predictions: each version's answer to a text, and the prediction that the receipt records.
 
     z_BD --each version's head--> logits --its kind of labels--> Predicted, fingerprints --certainty--> Scored, names
 
-What logits mean is known to the kind of labels alone (`model.kinds`), which is asked once for a batch and version.
+Only the kind of labels interprets logits (`model.kinds`). It is called once for each batch and version.
 
 Shape suffixes: B texts of one encoder, D width, R random features, C rows.
 """
@@ -20,26 +20,26 @@ from wire.kinds import Fingerprint
 
 
 class Scored(NamedTuple):
-    """What is said of a text, and how certain the version is (None: nobody asks)."""
+    """A version's prediction for a text, and its certainty in [0, 1]; None if the version refuses no answers."""
 
     predicted: Predicted
     certainty: float | None = None
 
 
 VersionNames: TypeAlias = tuple[tuple[int, Fingerprint], ...]
-"""Pairs of a version and what it names, by ascending version."""
+"""Pairs of a version's number and the fingerprint of its prediction, by ascending number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The logits of some texts under one version, and what its kind of labels makes of them."""
+    """The logits of some texts under one version, and their interpretation by the version's kind of labels."""
 
     version: Version
     logits_BC: Tensor
     ranked: Ranked
 
     def scored(self, indices: Sequence[int]) -> list[Scored]:
-        """Returns what is said of these rows, and how certain the version is.
+        """Returns the predictions and certainties for these rows.
 
         Raises ValueError if a score is not finite, or if the kind fails.
         """
@@ -54,8 +54,10 @@ class Ranking:
         return list(map(Scored, predictions, certainties))
 
     def names(self) -> list[tuple[int, Fingerprint]]:
-        """Returns the version, and the fingerprint of what it names, for each row. Raises ValueError if the kind
-        fails."""
+        """Returns the version's number and the fingerprint of its prediction, for each row.
+
+        Raises ValueError if the kind fails.
+        """
         fingerprints = self.ranked.fingerprints()
         if len(fingerprints) != len(self.logits_BC):
             raise ValueError(f"{self._kind} names {len(fingerprints)} of {len(self.logits_BC)} texts")
@@ -68,13 +70,16 @@ class Ranking:
 
 
 def names_by_row(rankings: Mapping[int, Ranking]) -> list[VersionNames]:
-    """Returns what all versions name, for each row."""
+    """Returns the predictions of all versions, for each row."""
     columns = [ranking.names() for ranking in rankings.values()]
     return list(zip(*columns, strict=True))
 
 
-def rankings_of(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking]:
-    """Returns what each version makes of the texts, by its number. Versions with one projection share its features."""
+def rank_texts(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking]:
+    """Returns each version's ranking of the texts, by its number.
+
+    Versions with the same random projection share its features. At most `top_scores` classes of a text are listed.
+    """
     features: dict[RandomFeatures, Tensor] = {}
     rankings: dict[int, Ranking] = {}
     for version in versions:

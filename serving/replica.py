@@ -1,13 +1,13 @@
-"""One replica, assembled: everything that answers, in one process, without Ray.
+"""One replica: assembles everything that answers events in one process, without Ray.
 
     Kafka -> Intake --------.                                .--> Outbox -> Kafka
                              >-- BatchQueue -> Engine -------<
     HTTP -> RequestBridge --'                    ^ live      '--> HTTP
                                                 ServedTask, for each task <- Store
 
-A replica starts at once and connects by itself: unreachable servers are asked again until they answer, and the replica
-is not ready before its first weights. It stops in the order of the stream, so that accepted events are answered,
-acknowledged and committed: intake, queue, outbox, swaps.
+A replica starts at once, even if Kafka or Redis is unreachable: its parts retry until the servers answer. It is not
+ready before its first weights. It stops in the order of the stream (intake, queue, outbox, swaps), so that accepted
+events are answered, acknowledged and committed.
 """
 
 import time
@@ -27,9 +27,9 @@ from serving.http.bridge import RequestBridge
 from serving.http.origin import is_loopback
 from serving.http.requests import Bodies
 from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.intake import Intake, deliveries
+from serving.kafka.intake import Intake, delivery_factory
 from serving.models import ActiveVersions, Choice
-from serving.pipeline import assembled
+from serving.pipeline import assemble_pipeline
 from serving.replica_config import ReplicaConfig
 from serving.served_task import ReplicaStatus, ServedTask, SharedParts
 from serving.weights.in_use import WeightsInUse
@@ -58,7 +58,7 @@ class Replica:
         self._known = TaskNames(tuple(config.tasks))
         self._bus = Bus(config.bus, client_id=name, tasks=self._known)
         self._receipts = Receipts.following(config.ring)
-        self._pipeline = assembled(
+        self._pipeline = assemble_pipeline(
             serving,
             tokenizer,
             self._bus,
@@ -73,7 +73,7 @@ class Replica:
         self._window = DedupeWindow(serving.dedupe_window)
         self._intake = Intake(
             lambda: self._bus.subscribe(Event, serving.group, commits_itself=not serving.exactly_once),
-            deliveries(
+            delivery_factory(
                 self._outbox, self._window, transactions=self._bus.transactions if serving.exactly_once else None
             ),
             self._pipeline,
@@ -84,19 +84,19 @@ class Replica:
         )
         parts = SharedParts(name, self._engine, tokenizer, WeightsInUse(), self._pipeline.counts, self._pipeline.deaths)
         self._tasks = {
-            task: ServedTask(task, config, parts, partial(self._completed, task)) for task in config.all_tasks
+            task: ServedTask(task, config, parts, partial(self._complete_report, task)) for task in config.all_tasks
         }
 
     @property
     def gateway(self) -> Gateway:
-        """What a way in submits its events to."""
+        """The interface to which endpoints submit events."""
         return self._pipeline
 
     def api(self, *, listens: bool = True) -> Api:
-        """Returns the endpoints of this replica, for `make_app`. Each call has rate limits of its own.
+        """Returns the HTTP and gRPC interface of this replica, for `make_app`. Each call makes new rate limits.
 
-        `listens` says that this process listens on `http_host`; else Ray's proxy does, on an address of its own. Raises
-        BadKeys where the file of API keys cannot be read.
+        If `listens`, this process listens on `http_host`; else Ray's proxy listens, on its own address. Raises BadKeys
+        if the file of API keys cannot be read.
         """
         config = self._config
         limit = TokenBuckets(
@@ -120,7 +120,7 @@ class Replica:
         )
 
     def start(self) -> None:
-        """Starts every thread; those of the swaps first, so that weights come first."""
+        """Starts every thread. The swaps come first, so that weights are loaded early."""
         for swap in self._swaps:
             swap.start()
         self._engine.start()
@@ -130,17 +130,17 @@ class Replica:
         self._intake.start()
 
     def await_weights(self, timeout_s: float) -> None:
-        """Returns when the replica can answer, or has nothing to answer with, or after `timeout_s` seconds."""
+        """Waits at most `timeout_s` seconds until each task has weights, or was found to have none that load."""
         end_s = time.monotonic() + timeout_s
         for swap in self._swaps:
             swap.await_first(max(0.0, end_s - time.monotonic()))
 
     def has_weights(self) -> bool:
-        """Whether the default task can be answered."""
+        """Whether the default task has weights."""
         return self._engine.live is not None
 
     def check(self) -> None:
-        """Raises Unhealthy where a thread has ended, or the model hangs."""
+        """Raises Unhealthy if a thread has ended, or the model hangs."""
         self._engine.check(batch_timeout_s=self._config.batch_timeout_s)
         for swap in self._swaps:
             swap.check()
@@ -150,8 +150,11 @@ class Replica:
         self._intake.check()
 
     def close(self) -> None:
-        """Answers the accepted events, commits, and ends every thread. Bus clients are closed by the parts that opened
-        them."""
+        """Answers the accepted events, commits their offsets, and ends every thread.
+
+        Each part closes the Kafka clients that it opened.
+        """
+        # The queue closes after the intake has drained; the engine then ends when the queue is empty.
         self._intake.close()
         self._pipeline.queue.close()
         self._engine.join(self._config.drain_timeout_s)
@@ -163,11 +166,11 @@ class Replica:
         self._pipeline.deaths.close()
 
     def status(self) -> ReplicaStatus:
-        """Returns what the replica serves and has counted by now."""
+        """Returns the replica's versions, state and counters."""
         stalls = self._engine.swap_stalls
-        own, *others = [task.status() for task in self._tasks.values()]
+        default, *others = [task.status() for task in self._tasks.values()]
         return ReplicaStatus(
-            **msgspec.structs.asdict(own),
+            **msgspec.structs.asdict(default),
             replica=self.name,
             queue=self._pipeline.queue.state.value,
             queue_items=len(self._pipeline.queue),
@@ -180,7 +183,7 @@ class Replica:
         )
 
     def load(self) -> dict[str, float]:
-        """Returns the events that wait in Kafka for this replica, and the share of time in which its model computes."""
+        """Returns `lag`, the events that wait in Kafka, and `busy`, the share of time in which the model computes."""
         return {"lag": float(self._intake.lag), "busy": self._engine.level.busy_share()}
 
     @property
@@ -188,14 +191,17 @@ class Replica:
         return [task.swap for task in self._tasks.values()]
 
     def _is_ready(self) -> bool:
-        """Whether the default task has weights, and each other task has weights, or was found to have none that load.
+        """Whether the replica can answer: the default task has weights, and each other task has some or can load none.
 
-        So a task whose versions are all refused keeps no other task from answering.
+        So a task whose versions are all refused does not keep the other tasks from answering.
         """
         return self._engine.live is not None and all(swap.await_first(0.0) for swap in self._swaps)
 
-    def _completed(self, task: str, report: ReplicaReport) -> ReplicaReport:
-        """Returns a task's report; that of the default one with what is of all of them. Swaps' threads call it."""
+    def _complete_report(self, task: str, report: ReplicaReport) -> ReplicaReport:
+        """Adds the values of all tasks together to the default task's report; returns other reports unchanged.
+
+        The swaps' threads call it.
+        """
         if task != DEFAULT:
             return report
         stalls = self._engine.swap_stalls
@@ -215,18 +221,15 @@ class Replica:
         stable = str(report.versions[0]) if report.versions else ""
         return self._engine.level.promises(
             self._config.promises,
-            accuracy=_accuracy_of(self._engine.live, self._engine.choice),
+            accuracy=_measured_accuracy(self._engine.live, self._engine.choice),
             model_bytes=report.model_bytes.get(stable, 0),
         )
 
 
-def _accuracy_of(live: ActiveVersions | None, choice: Choice) -> float:
-    """Returns the accuracy that was measured for the stable version in the precision that answers; 0: none was.
-
-    They are those of the default task.
-    """
+def _measured_accuracy(live: ActiveVersions | None, choice: Choice) -> float:
+    """Returns the accuracy of the default task's stable version in the precision that answers; 0 if not measured."""
     if live is None:
         return 0.0
     stable = live.versions[live.plan.arms[0].version]
-    name = choice.by_version.get((DEFAULT, stable.number), stable.precisions[0].name)
-    return next(each.accuracy for each in stable.precisions if each.name == name)
+    precision = choice.by_version.get((DEFAULT, stable.number), stable.precisions[0].name)
+    return next(each.accuracy for each in stable.precisions if each.name == precision)

@@ -1,10 +1,10 @@
-"""The settings that replicas read, all sections of them, for each task; and what a replica is given of them.
+"""The settings of replicas, with all sections and for each task, and the configuration that a replica receives.
 
-    [tasks.urgency.labels]  mode = "listed"  --rows_of--> labels.mode, if the task is "urgency"
+    [tasks.urgency.labels]  mode = "listed"  --task_settings--> labels.mode, if the task is "urgency"
     TOML, environment, flags --> ReplicaSettings, and for each task of_task --> ReplicaConfig
 
-A task is the service once more: what it does not set is as for the default one. What belongs to all tasks together,
-such as topics, batches and addresses, no task can set.
+A task inherits every setting that it does not set from the default task. Settings of all tasks together, such as
+topics, batches and addresses, cannot be set for one task.
 """
 
 import os
@@ -37,17 +37,17 @@ from wire.sections import constants, decoded, refused_constant
 from wire.tasks import DEFAULT
 
 MAX_TASKS: Final = 64
-NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+TASK_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """The name of a task is part of keys, folders and paths."""
 
-OWN: Final = ("labels", "learner", "rollout", "serving.refusal", "bus.map.feedback")
+TASK_SECTIONS: Final = ("labels", "learner", "rollout", "serving.refusal", "bus.map.feedback")
 """The sections that a task may set."""
 
-WEIGHTS: Final = "labels.class_weights"
+CLASS_WEIGHTS: Final = "labels.class_weights"
 
-MAP: Final = "bus.map.feedback."
-MAPPED_LABELS: Final = tuple(f"{MAP}{name}" for name in ("label", "labels", "value"))
-"""The settings of which one says where the label is: a task that sets one of them has none of the default task's."""
+FEEDBACK_MAP: Final = "bus.map.feedback."
+MAPPED_LABELS: Final = tuple(f"{FEEDBACK_MAP}{name}" for name in ("label", "labels", "value"))
+"""Exactly one of these settings says where the label is. A task that sets one inherits none of them."""
 
 
 TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(decoded)]
@@ -55,84 +55,93 @@ TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TA
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskConfig:
-    """What replicas need to know of one task."""
+    """The part of a task's settings that replicas need."""
 
     labels: LabelConfig = field(default_factory=LabelConfig)
     refusal: RefusalConfig = field(default_factory=RefusalConfig)
 
 
-def rows_of(tables: Mapping[str, Mapping[str, Any]], task: str) -> dict[str, Any]:
-    """Returns the settings of a task by dotted name. Labels that a map of its own makes are its own, of one kind.
+def task_settings(tables: Mapping[str, Mapping[str, Any]], task: str) -> dict[str, Any]:
+    """Returns the settings that a task sets, by dotted name.
 
-    >>> rows_of({"spam": {"bus": {"map": {"feedback": {"event_id": "{ticket_id}"}}}}}, "spam")
+    If the task maps feedback, the mapped labels belong to this task. If it sets one of MAPPED_LABELS, it inherits none.
+
+    >>> task_settings({"spam": {"bus": {"map": {"feedback": {"event_id": "{ticket_id}"}}}}}, "spam")
     {'bus.map.feedback.event_id': '{ticket_id}', 'bus.map.feedback.task': 'spam'}
     """
     rows = flat(tables[task])
-    if any(name.startswith(MAP) for name in rows):
-        rows.setdefault(f"{MAP}task", task)
+    if any(name.startswith(FEEDBACK_MAP) for name in rows):
+        rows.setdefault(f"{FEEDBACK_MAP}task", task)
     if not rows.keys().isdisjoint(MAPPED_LABELS):
         rows = {**dict.fromkeys(MAPPED_LABELS, ""), **rows}
     return rows
 
 
-def inherited(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a task has from the default one: not the weights of classes, whose names are of that one.
+def inherited_settings(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a task inherits from the default task, by dotted name.
+
+    Class weights are not inherited, because they name the default task's classes, unless `flags` set them.
 
     >>> inherited({"labels.mode": "ask", "labels.class_weights.fraud": 9.0}, {})
     {'labels.mode': 'ask'}
     """
-    return {name: value for name, value in values.items() if name in flags or not name.startswith(WEIGHTS)}
+    return {name: value for name, value in values.items() if name in flags or not name.startswith(CLASS_WEIGHTS)}
 
 
-def own_rows(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the `task` of these values sets for itself, by dotted name; what `flags` set is as they say.
+def task_overrides(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that the `task` of these values sets, by dotted name. Settings in `flags` are left out.
 
-    >>> own_rows({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
+    >>> task_overrides({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
     {'labels.mode': 'ask'}
     """
     task = values.get("task", "")
     tables = nested(values).get("tasks", {})
+    # The task is the default one, or a mistake. Mistakes are reported together, by `task_problems`.
     if not isinstance(tables, Mapping) or not isinstance(tables.get(task), Mapping):
-        return {}  # it is the default one, or a mistake, which is told with all others
-    return {name: value for name, value in rows_of(tables, task).items() if name not in flags}
+        return {}
+    return {name: value for name, value in task_settings(tables, task).items() if name not in flags}
 
 
-def problems_of(tables: Mapping[str, Mapping[str, Any]], known_constants: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the names of tasks, and with what they set.
+def task_problems(tables: Mapping[str, Mapping[str, Any]], known_constants: Mapping[str, Any]) -> list[str]:
+    """Returns the mistakes in the names of tasks and in their settings.
 
-    `known_constants` are those of all sections: a task sets none of them.
+    `known_constants` are the constants of all sections: they cannot be set, so a task cannot set them either.
     """
     problems = [
-        f"tasks.{task}: a task has a name of up to 63 small letters, digits, - and _"
+        f"tasks.{task}: the name of a task has up to 63 lower-case letters, digits, - and _; rename the task"
         for task in tables
-        if not NAME.fullmatch(task)
+        if not TASK_NAME.fullmatch(task)
     ]
     for task in tables:
         for name in flat(tables[task]):
             if name in known_constants:
                 problems.append(f"tasks.{task}.{refused_constant(name, known_constants[name])}")
-            elif not name.startswith(tuple(f"{section}." for section in OWN)):
-                problems.append(f"tasks.{task}.{name} is of all tasks together; a task sets {', '.join(OWN)}")
+            elif not name.startswith(tuple(f"{section}." for section in TASK_SECTIONS)):
+                problems.append(
+                    f"tasks.{task}.{name} cannot be set for one task: set {name} for all tasks. "
+                    f"A task may set {', '.join(TASK_SECTIONS)}"
+                )
     return problems
 
 
 class ReplicaSettings(BaseModel):
-    """The settings that replicas read, by name. Those of all processes extend them (`services/settings.py`)."""
+    """The settings that replicas read, by name. `services/settings.py` extends them to all processes' settings."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        hide_input_in_errors=True,  # the input may hold secrets
+        # The input may hold secrets.
+        hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
 
     encoder: str = "minilm-l6"
-    """The encoder to start from: `minilm-l6` (installed with us), a local folder, a cached Hugging Face id, or
-    `module:Class`, a class of yours."""
+    """The encoder to start from: `minilm-l6` (installed with this package), a local folder, a cached Hugging Face id,
+    or `module:Class`, a class of yours."""
     profile: Literal["", "nano", "base", "pro"] = ""
-    """Fills in what it fixes, where nothing else sets it: see `lifelong profile`. Empty: none."""
+    """A named set of defaults, which your own settings override: see `lifelong profile`. Empty: none."""
     log_level: LogLevel = LogConfig().level
-    """Lowest level of what is logged."""
+    """Lowest level of the log messages that are written."""
     log_json: bool = LogConfig().as_json
     """Whether logs are JSON lines instead of text."""
 
@@ -143,20 +152,20 @@ class ReplicaSettings(BaseModel):
     labels: LabelConfig = LabelConfig()
     serving: ServingConfig = ServingConfig()
     tasks: TaskTables = {}
-    """Tasks besides the default one (docs/tasks.md): `[tasks.NAME]`, with the settings in which it differs, such as
-    `[tasks.NAME.labels]`."""
+    """Tasks besides the default task (docs/tasks.md): `[tasks.NAME]`, with the settings that differ from the default
+    task, such as `[tasks.NAME.labels]`."""
 
     @model_validator(mode="after")
     def _tasks_fit(self) -> Self:
-        require(*((False, problem) for problem in problems_of(self.tasks, constants(dict(self)))))
+        require(*((False, problem) for problem in task_problems(self.tasks, constants(dict(self)))))
         for task in self.tasks:
             self.of_task(task)
         return self
 
     def of_task(self, task: str) -> Self:
-        """Returns the settings of a task: those of the default one, but for what it sets. Raises ValueError."""
+        """Returns a task's complete settings, inherited ones included. Raises ValueError."""
         known = type(self).model_fields.keys() - {"task", "tasks"}
-        values = inherited(flat(self.model_dump()), {}) | rows_of(self.tasks, task)
+        values = inherited_settings(flat(self.model_dump()), {}) | task_settings(self.tasks, task)
         try:
             return type(self)(**nested({name: each for name, each in values.items() if _section(name) in known}))
         except ValidationError as error:
@@ -164,13 +173,13 @@ class ReplicaSettings(BaseModel):
 
     @property
     def logs(self) -> LogConfig:
-        """The level and the format of the log, which hides every secret of these settings."""
+        """The level and the format of the log. The log hides every secret of these settings."""
         return LogConfig(self.log_level, self.log_json, secrets_in([*dict(self).values()]))
 
 
 def _mistake(task: str, detail: ErrorDetails) -> str:
-    place = ".".join(("tasks", task, *map(str, detail["loc"])))
-    return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
+    name = ".".join(("tasks", task, *map(str, detail["loc"])))
+    return f"{name}: {detail['msg'].removeprefix('Value error, ')}"
 
 
 def _section(name: str) -> str:
@@ -179,8 +188,12 @@ def _section(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """Everything that a replica needs to know; keys and addresses are left out of its repr. `encoder`
-    names whose tokenizer, or whose class, is used; the weights come from the store."""
+    """The complete configuration of a replica. Keys and addresses are left out of its repr.
+
+    - `encoder`: names the tokenizer, or the user's class; the weights come from the store
+    - `trust`: of the learner, which sees the same labels
+    - `tasks`: the tasks besides the default task
+    """
 
     encoder: str
     profile: str = ""
@@ -191,8 +204,8 @@ class ReplicaConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     traces: TracesConfig = field(default_factory=TracesConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
-    trust: TrustConfig = field(default_factory=TrustConfig)  # of the learner, which sees the same labels
-    tasks: Mapping[str, TaskConfig] = field(default_factory=dict)  # besides the default one
+    trust: TrustConfig = field(default_factory=TrustConfig)
+    tasks: Mapping[str, TaskConfig] = field(default_factory=dict)
     logs: LogConfig = field(default_factory=LogConfig)
 
     @property
@@ -202,14 +215,14 @@ class ReplicaConfig:
 
     @classmethod
     def of(cls, settings: ReplicaSettings, *, ring: KeyRing, trust: TrustConfig) -> "ReplicaConfig":
-        """Returns the configuration of replicas under these settings, whose logs hide the keys, too.
+        """Returns the replicas' configuration under these settings. Its logs hide the keys, too.
 
-        `trust` is the learner's, whose section a replica does not read. Where no spool is set, as by `serve run`, there
-        is one in the user's state home.
+        `trust` is the learner's section, which replicas do not read themselves. If no spool folder is set, as with
+        `serve run`, the spool is in the user's state home.
         """
         serving = settings.serving
         if not serving.spool_dir:
-            serving = replace(serving, spool_dir=str(spool_of(settings.bus, settings.store)))
+            serving = replace(serving, spool_dir=str(default_spool_dir(settings.bus, settings.store)))
         return cls(
             encoder=settings.encoder,
             profile=settings.profile,
@@ -226,8 +239,11 @@ class ReplicaConfig:
         )
 
 
-def spool_of(bus: BusConfig, store: StoreConfig) -> Path:
-    """Returns a folder that no other service has: it is named by the servers and the prefixes of this one."""
+def default_spool_dir(bus: BusConfig, store: StoreConfig) -> Path:
+    """Returns a folder in the user's state home whose name depends on this service's servers and prefixes.
+
+    So two services of one user do not share a folder.
+    """
     service = "\n".join((bus.bootstrap_servers, bus.prefix, store.prefix))
     home = Path(os.getenv("XDG_STATE_HOME") or "~/.local/state").expanduser()
     return home / "lifelong" / f"spool-{sha256(service.encode()).hexdigest()[:16]}"

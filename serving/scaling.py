@@ -1,13 +1,14 @@
-"""How many replicas there should be: more while events wait in Kafka, fewer while the models have little to do.
+"""Autoscaling policy: more replicas while events wait in Kafka, fewer while the models are mostly idle.
 
     each replica: {lag, busy} --Serve's controller, every few seconds--> LagPolicy --> replicas_wanted --> Serve
 
-The lag says when there are too few replicas, and the share of the time in which models compute when there are too many:
-with a lag of nothing, all of them may be needed. Serve waits until the answer has been the same for a while, and keeps
-it within the bounds. Serve carries the policy to its controller by value, so that it needs nothing of ours.
+The lag shows whether there are too few replicas. It cannot show whether there are too many, because replicas that just
+keep up have no lag: the share of time in which the models compute shows that. Serve acts only if the result has stayed
+the same for a while, and keeps it within the bounds. Serve sends the policy to its controller by value, so the
+controller need not import our modules.
 
-Rejected: requests as the measure, which Serve counts itself (it does not see events), a consumer of our own in the
-controller (the replicas know their lag), and the lag alone (a number of replicas that just keeps up has none).
+Rejected: scaling by requests, which Serve counts itself (it does not see events from Kafka), and our own consumer in
+the controller (the replicas know their lag).
 """
 
 import math
@@ -20,30 +21,31 @@ from annotated_types import Ge, Le
 from wire.sections import INTERNAL, SECTION
 
 BUSY_SHARE: Final = 0.6
-"""Share of the time in which the models of the replicas that stay may compute, after one was removed."""
+"""Largest share of time in which the models of the remaining replicas may compute after a replica was removed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScalingConfig:
-    """The number of replicas by the lag of Kafka."""
+    """Autoscaling of the replicas by Kafka's lag."""
 
     __pydantic_config__ = SECTION
 
     max_replicas: Annotated[int, Ge(0), Le(1_024)] = 0
-    """Most replicas: from `serving.replicas` on, so many are started as long as events wait in Kafka. More than the
-    topic has partitions have nothing to read. 0: always `serving.replicas`."""
+    """Upper bound of autoscaling: while events wait in Kafka, replicas are added to `serving.replicas` up to this
+    number. Replicas beyond the topic's number of partitions have nothing to read. 0: always `serving.replicas`."""
     lag_per_replica: Annotated[int, Ge(1), Le(1_000_000_000)] = 1_000
-    """Events that wait in Kafka for each replica, beyond which there are too few replicas."""
+    """Largest number of events that may wait in Kafka for each replica. Beyond it there are too few replicas."""
     up_after_s: Annotated[float, Ge(0), Le(86_400), INTERNAL] = 15.0
-    """How long there must be too few before others are started."""
+    """How long there must be too few replicas before more are started."""
     down_after_s: Annotated[float, Ge(0), Le(86_400), INTERNAL] = 300.0
-    """How long there must be too many before some are stopped."""
+    """How long there must be too many replicas before some are stopped."""
 
 
 def replicas_wanted(lag: float, busy: float, *, current: int, lag_per_replica: int) -> int:
-    """Returns how many replicas there should be. `busy` is the sum of the shares of time in which models compute.
+    """Returns the number of replicas that there should be.
 
-    At most twice as many as now: the lag of a burst is gone by the time that more could start.
+    `lag` is the number of events that wait in Kafka. `busy` is the sum over the replicas of the share of time in which
+    their models compute. The result is at most twice `current`: a burst's lag is gone before more replicas could start.
 
     >>> [replicas_wanted(lag, busy=0.9, current=2, lag_per_replica=100) for lag in (0, 200, 250, 5_000)]
     [2, 2, 3, 4]
@@ -56,17 +58,18 @@ def replicas_wanted(lag: float, busy: float, *, current: int, lag_per_replica: i
 
 
 class LagPolicy:
-    """The policy of Serve's autoscaler, which calls it with an `AutoscalingContext`."""
+    """A policy for Serve's autoscaler, which calls it with an `AutoscalingContext`."""
 
     def __init__(self, *, lag_per_replica: int) -> None:
         self._lag_per_replica = lag_per_replica
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """Returns the number of replicas, and a state of its own, which it does not need."""
+        """Returns the number of replicas and the policy's state, which is empty."""
         measured: Mapping[str, Mapping[Any, float]] = context.aggregated_metrics or {}
         lags = measured.get("lag", {})
         current = context.current_num_replicas
-        if current == 0 or len(lags) < current:  # one that has just started, or hangs, has said nothing
+        # A replica that has just started, or hangs, has not reported: change nothing.
+        if current == 0 or len(lags) < current:
             return context.target_num_replicas, {}
         busy = sum(measured.get("busy", {}).values())
         lag = sum(lags.values())

@@ -1,11 +1,11 @@
-"""One task of a replica: its versions, as the plan in its store wants them, its set of labels, and what it reports.
+"""One task of a replica: loads the versions of the task's plan, follows its set of labels, and reports its state.
 
     store of the task --Swap--> Engine, under its name
-                      --LabelWatch, in the swap's thread--> LabelSet: a label by HTTP is refused, or taken
+                      --LabelWatch, in the swap's thread--> LabelSet: a label by HTTP is refused, or accepted
                       <--ReplicaReport, of this task--      TaskStatus, ReplicaStatus: the same by HTTP
 
-The replica adds to the report of the default task what is of all tasks together: queue, latencies, promises. While the
-store is away, the set of labels stays as it was: the learner refuses what it must not learn in any case.
+The replica adds the values of all tasks together (queue, latencies, promises) to the default task's report. While the
+store is unreachable, the set of labels stays as it was; the learner refuses labels that it must not learn in any case.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import structlog
 from model.packed import Inputs
 from serving.deaths import Deaths
 from serving.engine import Engine
-from serving.observers import Counts, counts_of
+from serving.observers import Counts, task_counts
 from serving.replica_config import ReplicaConfig
 from serving.weights.disk import DiskCache, FollowedPlan
 from serving.weights.in_use import WeightsInUse
@@ -36,13 +36,17 @@ from wire.timestamps import now_ms
 
 
 class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers for one task.
+    """The state of one task in a replica.
 
-    `revision` and `arms` are those that answer now (0 and none before the first weights). `refused` counts versions
-    that were not taken, by reason. `stand_in` is the version that answers in place of the plan's stable one, which this
-    replica cannot load (0: the stable one answers). `forwards` has the implementation of the encoder of each version:
-    `native`, or what takes its place for shapes and machines that it cannot run. `refused_below` has the certainty
-    below which answers of each version are refused (0: none are).
+    - `swap`: the state of the swap thread
+    - `revision`, `arms`: of the plan that answers now; 0 and empty before the first weights
+    - `stand_in`: the version that answers instead of the plan's stable version, which this replica cannot load; 0 if
+      the stable version answers
+    - `num_labels`: the number of labels of each version
+    - `forwards`: the forward implementation of each version's encoder: `native`, or its fallback on shapes and machines
+      that `native` cannot run
+    - `refused`: the number of versions that were not loaded, by reason
+    - `refused_below`: the certainty below which answers of each version are refused; 0 if none are
     """
 
     swap: str
@@ -56,10 +60,11 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStatus(TaskStatus, frozen=True, kw_only=True):
-    """What answers for the default task, for the others in `tasks`, and what the replica has counted.
+    """The state of a replica: of the default task, of the other tasks in `tasks`, and the replica's counters.
 
-    `open_events` are events from Kafka that have no acknowledged answer yet. `swap_stalls_ms` are the last pauses
-    between two batches with a swap of weights, `swap_pauses_ms` those before them, without one.
+    `open_events` is the number of events from Kafka without an acknowledged answer. `swap_stalls_ms` are the last
+    pauses between two batches in which weights were swapped. `swap_pauses_ms[i]` is the last pause without a swap
+    before `swap_stalls_ms[i]`.
     """
 
     replica: str
@@ -74,7 +79,7 @@ class ReplicaStatus(TaskStatus, frozen=True, kw_only=True):
 
 
 class SharedParts(NamedTuple):
-    """What the tasks of a replica share, and the name of it."""
+    """The parts that all tasks of a replica share, and the replica's name."""
 
     replica: str
     engine: Engine
@@ -85,8 +90,10 @@ class SharedParts(NamedTuple):
 
 
 class ServedTask:
-    """Owns the swap of a task, and the connection to its store. `complete` adds to its reports what the replica knows
-    besides."""
+    """Owns the swap of a task, and the connection to its store.
+
+    `complete` adds the replica's own values to the task's report.
+    """
 
     def __init__(
         self,
@@ -103,7 +110,7 @@ class ServedTask:
         self._complete = complete
         self._store = Store(config.store, config.ring, task=name)
         self._labels = LabelWatch(self._store, task.labels)
-        self._cache = _cache_of(name, config)
+        self._cache = _open_cache(name, config)
         self.swap = Swap(
             self._store,
             Loader(
@@ -114,12 +121,12 @@ class ServedTask:
                 names_encodings=serving.answer_vectors,
                 refusal=task.refusal,
                 weights=parts.weights,
-            ).guarded_by(
+            ).with_guard(
                 LoadGuard(
                     parts.replica,
                     parts.deaths,
                     self._store.reports.replicas,
-                    lambda: parts.engine.live_of(name) is not None,
+                    lambda: parts.engine.live_versions(name) is not None,
                 )
             ),
             parts.engine,
@@ -131,12 +138,12 @@ class ServedTask:
 
     @property
     def labels(self) -> LabelSet:
-        """The set of labels, as it is known now. Any thread may ask."""
+        """The last set of labels that was read. Any thread may read it."""
         return self._labels.labels
 
     def status(self) -> TaskStatus:
-        """Returns what answers now."""
-        live = self._parts.engine.live_of(self.name)
+        """Returns the current state. Any thread may call it."""
+        live = self._parts.engine.live_versions(self.name)
         versions = live.versions if live else {}
         return TaskStatus(
             swap=self.swap.state.value,
@@ -153,15 +160,15 @@ class ServedTask:
         )
 
     def close(self) -> None:
-        """Ends the swap. The live weights stay."""
+        """Ends the swap thread. The live weights stay in the engine."""
         self.swap.close()
         self._cache.close()
         self._store.close()
 
     def _report(self) -> ReplicaReport:
-        """Is called by the swap's thread."""
+        """Returns the task's report. Only the swap's thread calls it."""
         self._labels.follow()
-        live = self._parts.engine.live_of(self.name)
+        live = self._parts.engine.live_versions(self.name)
         status = self.status()
         return self._complete(
             ReplicaReport(
@@ -170,7 +177,7 @@ class ServedTask:
                 versions=tuple(dict.fromkeys(arm.version for arm in status.arms)),
                 time_ms=now_ms(),
                 refused=status.refused,
-                counts=counts_of(self.name, self._parts.counts.snapshot()),
+                counts=task_counts(self.name, self._parts.counts.snapshot()),
                 model_bytes=self.swap.model_bytes,
                 damaged=self.swap.damaged,
                 stand_in=status.stand_in,
@@ -182,8 +189,8 @@ class ServedTask:
         )
 
 
-def _cache_of(task: str, config: ReplicaConfig) -> DiskCache:
-    """Returns the cache of a task's weights, in the folder of the spool; without a spool there is none."""
+def _open_cache(task: str, config: ReplicaConfig) -> DiskCache:
+    """Returns the cache of a task's weights in the spool's folder; one that keeps nothing if there is no spool."""
     if not config.serving.spool_dir:
         return DiskCache()
     folder = Path(config.serving.spool_dir) / f"weights-{task}"
@@ -194,7 +201,10 @@ log = structlog.get_logger("http")
 
 
 class LabelWatch:
-    """`labels` is replaced as a whole, so any thread may read it. One thread calls `follow`."""
+    """Follows a task's set of labels in the store.
+
+    `labels` is replaced as a whole, so any thread may read it. One thread calls `follow`.
+    """
 
     def __init__(self, store: Store, config: LabelConfig) -> None:
         self._store = store
@@ -202,7 +212,7 @@ class LabelWatch:
         self.labels = LabelSet(config)
 
     def follow(self) -> None:
-        """Reads the commands that are new. What cannot be read is logged once."""
+        """Applies the store's new label commands. Logs a reading error once while it stays the same."""
         trouble = ""
         try:
             self.labels = self.labels.after_all(self._store.labels.requested(self.labels.number))

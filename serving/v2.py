@@ -1,14 +1,15 @@
-"""The Open Inference Protocol, version 2: what REST (`serving/http/v2.py`) and gRPC (`serving/grpc/`) have in common.
+"""The Open Inference Protocol, version 2: the code that REST (`serving/http/v2.py`) and gRPC (`serving/grpc/`) share.
 
     bytes --unpack_texts--> Tensor --events_of--> Event ... Answer --columns_of--> Tensor --pack--> bytes
     text? [n], features? [n], parts? [n], id? [n], key? [n], all BYTES --> events of the source "http"
     answers --> label, score, version, arm, receipt, event_id, can_be_labelled, each [n]
 
-A BYTES tensor is a 4-byte length, little-endian, before each element; other tensors are their values in a row.
+In a BYTES tensor, each element follows its length in 4 bytes, little-endian. In other tensors, the values follow each
+other.
 
-There is one model. A version is an arm of the plan (`stable`, `candidate`) or the number of weights that are loaded.
-Without one the plan says who answers, and the answer is traffic like any other: published, and evidence. What a named
-version answers is neither, and has no receipt.
+There is one model. Its versions are the arms of the plan (`stable`, `candidate`) and the numbers of the loaded weights.
+If a request names no version, the plan chooses the version, and the answer is published and counts as evidence for its
+arm. If a request names a version, the answer is not published, does not count, and has no receipt.
 """
 
 import struct
@@ -21,22 +22,22 @@ from typing import Any, Final
 import msgspec
 
 from serving.http.problems import Problem, RequestRefused
-from serving.http.schemas import UNREADABLE, Reply, Unpublished, event_of
+from serving.http.schemas import UNREADABLE, Reply, Unpublished, make_event
 from serving.models import ActiveVersions
-from wire.inputs import NOTHING_SAID, Features, Part
+from wire.inputs import EMPTY_CONTENT, Features, Part
 from wire.kinds import kind_of
 from wire.records import Answer, Event
 
 BYTES: Final = "BYTES"
 FORMATS: Final = {"FP32": "f", "INT64": "q", "BOOL": "?"}
-"""The format of `struct` of each datatype of ours but BYTES."""
+"""The `struct` format of each datatype that we use, except BYTES."""
 
 _LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`values` are those of all elements in row-major order: texts, numbers or truth values, as `datatype` says."""
+    """A named tensor. `values` are its elements in row-major order: texts, numbers or booleans, by `datatype`."""
 
     name: str
     datatype: str
@@ -45,12 +46,12 @@ class Tensor:
 
 
 def wrong_tensor(message: str) -> RequestRefused:
-    """Returns what a request with a wrong tensor is refused with, which the protocol demands to be a 400."""
+    """Returns the error of an invalid tensor. The protocol requires the status 400."""
     return RequestRefused(Problem(status=HTTPStatus.BAD_REQUEST, code="wrong_tensor", message=message))
 
 
 def pack(tensor: Tensor) -> bytes:
-    """Returns the bytes of its values.
+    """Returns the tensor's values as bytes.
 
     >>> pack(Tensor("label", "BYTES", (2,), ["a", ""]))
     b'\\x01\\x00\\x00\\x00a\\x00\\x00\\x00\\x00'
@@ -65,7 +66,9 @@ def pack(tensor: Tensor) -> bytes:
 
 
 def unpack_texts(name: str, data: bytes, *, at_most: int) -> list[str]:
-    """Returns the elements of a BYTES tensor, which are UTF-8. Raises RequestRefused where they are not, or too many.
+    """Returns the elements of a BYTES tensor as texts.
+
+    Raises RequestRefused if an element is not UTF-8, or if there are more than `at_most`.
 
     >>> unpack_texts("text", b"\\x01\\x00\\x00\\x00a\\x00\\x00\\x00\\x00", at_most=2)
     ['a', '']
@@ -75,16 +78,16 @@ def unpack_texts(name: str, data: bytes, *, at_most: int) -> list[str]:
     while at < len(data):
         end = at + _LENGTH.size
         if end > len(data) or len(texts) == at_most:
-            raise wrong_tensor(f"the bytes of `{name}` are more than its shape says, or cut off")
+            raise wrong_tensor(f"the bytes of `{name}` are truncated, or are more than its shape states")
         at = end + _LENGTH.unpack_from(data, at)[0]
         if at > len(data):
-            raise wrong_tensor(f"an element of `{name}` is longer than its bytes")
+            raise wrong_tensor(f"an element of `{name}` is truncated")
         texts.append(data[end:at])
     return decoded(name, texts)
 
 
 def decoded(name: str, elements: Sequence[bytes]) -> list[str]:
-    """Returns the texts of these elements. Raises RequestRefused where one is not UTF-8."""
+    """Returns the elements as texts. Raises RequestRefused if one is not UTF-8."""
     try:
         return [element.decode() for element in elements]
     except UnicodeDecodeError:
@@ -92,7 +95,7 @@ def decoded(name: str, elements: Sequence[bytes]) -> list[str]:
 
 
 def num_elements(name: str, shape: Sequence[int], *, at_most: int) -> int:
-    """Returns the number of events that a tensor of this shape is of: [n], or [n, 1]. Raises RequestRefused."""
+    """Returns the number of events n for the shapes [n] and [n, 1]. Raises RequestRefused for other shapes."""
     if len(shape) not in (1, 2) or shape[1:] not in ([], [1]):
         raise wrong_tensor(f"`{name}` has the shape {list(shape)[:9]}; give [n] or [n, 1]")
     if not 0 < shape[0] <= at_most:
@@ -106,12 +109,16 @@ PLATFORM: Final = "lifelong"
 EXTENSIONS: Final = ("binary_tensor_data",)
 MAX_VERSION_DIGITS: Final = 18
 MAX_SHOWN_CHARS: Final = 100
+"""Characters of a name that an error message repeats."""
+
 MAX_TYPE_CHARS: Final = 20
-"""How much of a name, and of a datatype, an error repeats."""
+"""Characters of a datatype that an error message repeats."""
 
 INPUTS: Final = {"text": BYTES, "features": BYTES, "parts": BYTES, "id": BYTES, "key": BYTES}
-"""The datatype of each input, by its name; `text`, `features`, a JSON object for each event, or `parts`, a list of
-them, is required."""
+"""The datatype of each input by name.
+
+At least one of `text`, `features` (a JSON object for each event) and `parts` (a JSON list of objects) is required.
+"""
 
 _FEATURES: Final = msgspec.json.Decoder(Features)
 _PARTS: Final = msgspec.json.Decoder(tuple[Part, ...])
@@ -125,7 +132,7 @@ OUTPUTS: Final = {
     "event_id": BYTES,
     "can_be_labelled": "BOOL",
 }
-"""The datatype of each output, by its name."""
+"""The datatype of each output by name."""
 
 
 class TensorMetadata(msgspec.Struct, frozen=True):
@@ -135,7 +142,7 @@ class TensorMetadata(msgspec.Struct, frozen=True):
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
-    """The model, and the versions that can be asked now; a shape of -1 is any number."""
+    """The model, and the versions that requests may name now. In a shape, -1 is any number."""
 
     name: str
     versions: tuple[str, ...]
@@ -165,29 +172,32 @@ def metadata_of(live: ActiveVersions | None) -> ModelMetadata:
 
 
 def versions_of(live: ActiveVersions | None) -> tuple[str, ...]:
-    """Returns the names by which a version can be asked: arms first, then numbers."""
+    """Returns the names of versions that a request may use: the arms, then the numbers."""
     if live is None:
         return ()
     return (*(arm.name for arm in live.plan.arms), *(str(number) for number in sorted(live.versions)))
 
 
 def version_of(model: str, name: str, live: ActiveVersions | None) -> int:
-    """Returns the number of the version that is meant; 0 where none is named. Raises RequestRefused for others."""
+    """Returns the number of the version with this name; 0 if `name` is empty.
+
+    Raises RequestRefused if the model or the version is unknown.
+    """
     if model != MODEL:
-        raise _unknown(f"there is no model of that name; there is {MODEL!r}")
+        raise _unknown(f"there is no model of that name: use {MODEL!r}")
     if not name:
         return 0
     arms = {arm.name: arm.version for arm in live.plan.arms} if live else {}
     is_number = name.isascii() and name.isdecimal() and len(name) <= MAX_VERSION_DIGITS
     number = arms.get(name, int(name) if is_number else 0)
     if live is None or number not in live.versions:
-        raise _unknown(f"there is no such version now; there are {', '.join(versions_of(live)) or 'none'}")
+        raise _unknown(f"there is no such version now; the versions are: {', '.join(versions_of(live)) or 'none'}")
     return number
 
 
 @dataclass(frozen=True, slots=True)
 class InputHead:
-    """What a request says of an input besides its elements, of which there are to be `num`."""
+    """The name, datatype and number of elements of an input, without the elements."""
 
     name: str
     datatype: str
@@ -195,20 +205,20 @@ class InputHead:
 
     @property
     def shown(self) -> str:
-        """The name, as much of it as an error repeats."""
+        """The name, truncated for error messages."""
         return self.name[:MAX_SHOWN_CHARS]
 
     def tensor(self, texts: Sequence[str]) -> Tensor:
-        """Returns the input with these elements. Raises RequestRefused where they are not as many as it says."""
+        """Returns the input with these elements. Raises RequestRefused if there are not `num` of them."""
         if len(texts) != self.num:
-            raise wrong_tensor(f"`{self.shown}` has {len(texts)} elements, its shape says {self.num}")
+            raise wrong_tensor(f"`{self.shown}` has {len(texts)} elements, but its shape states {self.num}")
         return Tensor(self.name, self.datatype, (self.num,), texts)
 
 
 def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) -> InputHead:
-    """Returns the head of an input. Raises RequestRefused for another datatype than it has, and a shape that is none.
+    """Returns the head of an input. Raises RequestRefused if the datatype or the shape is not the input's.
 
-    An input that there is not has any datatype: `events_of` refuses it by its name.
+    An unknown input may have any datatype here: `events_of` refuses it by its name.
     """
     shown = name[:MAX_SHOWN_CHARS]
     expected = INPUTS.get(name, datatype)
@@ -222,22 +232,22 @@ def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], st
     columns: dict[str, Sequence[str]] = {}
     for tensor in tensors:
         if tensor.name not in INPUTS:
-            raise wrong_tensor(f"there is no such input; there are {', '.join(INPUTS)}")
+            raise wrong_tensor(f"there is no such input; the inputs are: {', '.join(INPUTS)}")
         if tensor.name in columns:
             raise wrong_tensor(f"`{tensor.name}` is there twice")
         columns[tensor.name] = tensor.values
-    said = next((name for name in NOTHING_SAID if name in columns), "")
-    if not said:
+    first = next((name for name in EMPTY_CONTENT if name in columns), "")
+    if not first:
         raise wrong_tensor("`text`, `features` and `parts` are all missing")
-    num = len(columns[said])
+    num = len(columns[first])
     for name, values in columns.items():
         if len(values) != num:
-            raise wrong_tensor(f"`{name}` has {len(values)} elements, `{said}` {num}")
+            raise wrong_tensor(f"`{name}` has {len(values)} elements, but `{first}` has {num}")
     rows = [{name: values[row] for name, values in columns.items()} for row in range(num)]
-    return [_event_of(number, row, now_ms=now_ms, new_id=new_id) for number, row in enumerate(rows)]
+    return [_row_to_event(number, row, now_ms=now_ms, new_id=new_id) for number, row in enumerate(rows)]
 
 
-def _event_of(number: int, row: Mapping[str, str], *, now_ms: int, new_id: Callable[[], str]) -> Event:
+def _row_to_event(number: int, row: Mapping[str, str], *, now_ms: int, new_id: Callable[[], str]) -> Event:
     try:
         features = _FEATURES.decode(row.get("features") or "{}")
     except UNREADABLE as error:
@@ -247,21 +257,21 @@ def _event_of(number: int, row: Mapping[str, str], *, now_ms: int, new_id: Calla
     except UNREADABLE as error:
         raise wrong_tensor(f"element {number}: `parts` is no JSON list of objects: {error}") from error
     text, event_id, key = (row.get(name, "") for name in ("text", "id", "key"))
-    said = {"text": text, "features": features, "parts": parts}
-    event = event_of(said, event_id, key, now_ms=now_ms, new_id=new_id)
+    content = {"text": text, "features": features, "parts": parts}
+    event = make_event(content, event_id, key, now_ms=now_ms, new_id=new_id)
     if isinstance(event, Problem):
         raise wrong_tensor(f"element {number}: {event.message}")
     return event
 
 
 def columns_of(replies: Sequence[Reply], names: Collection[str]) -> list[Tensor]:
-    """Returns the outputs of these names (none: all).
+    """Returns the outputs with these names, or all outputs if `names` is empty. Each has one element for each reply.
 
-    Raises RequestRefused where an event has no answer, or no such output is known.
+    Raises RequestRefused if an event has no answer, or an output is unknown.
     """
     unknown = [name for name in names if name not in OUTPUTS]
     if unknown:
-        raise wrong_tensor(f"there is no such output; there are {', '.join(OUTPUTS)}")
+        raise wrong_tensor(f"there is no such output; the outputs are: {', '.join(OUTPUTS)}")
     rows = [_row(reply) for reply in replies]
     shape = (len(rows),)
     return [
@@ -273,12 +283,12 @@ def columns_of(replies: Sequence[Reply], names: Collection[str]) -> list[Tensor]
 
 def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     if isinstance(reply, Problem):
-        is_ours = reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        raise RequestRefused(reply if is_ours else replace(reply, status=HTTPStatus.BAD_REQUEST))
+        is_server_error = reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        raise RequestRefused(reply if is_server_error else replace(reply, status=HTTPStatus.BAD_REQUEST))
     answer = reply.answer if isinstance(reply, Unpublished) else reply
-    assert isinstance(answer, Answer), "no vector was asked for"
+    assert isinstance(answer, Answer), "this protocol never requests vectors"
     return {
-        "label": answer.label or _shown(answer.named),
+        "label": answer.label or _render_label(answer.named),
         "score": answer.score,
         "version": answer.weights_version,
         "arm": answer.arm,
@@ -288,8 +298,8 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     }
 
 
-def _shown(label: str | None) -> str:
-    """Returns what an answer without `label` says: the names of its classes, or what its kind renders."""
+def _render_label(label: str | None) -> str:
+    """Returns the prediction of an answer whose `label` is null as a text: its classes' names, or its kind's text."""
     if label is None:
         return ""
     kind = kind_of(label)

@@ -33,7 +33,7 @@ PRIVATE: dict[str, tuple[str, ...]] = {
 """Where a private name is, and the name: attributes of a class, or of a module."""
 
 
-def owner_of(where: str) -> object:
+def folder_owner(where: str) -> object:
     module, _, name = where.partition(":")
     found = importlib.import_module(module)
     return getattr(found, name) if name else found
@@ -42,7 +42,7 @@ def owner_of(where: str) -> object:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Ray Serve imports
 @pytest.mark.parametrize("where", PRIVATE)
 def test_private_names_are_there(where: str) -> None:
-    owner = owner_of(where)
+    owner = folder_owner(where)
     source = inspect.getsource(owner) if isinstance(owner, type) else ""
     missing = [name for name in PRIVATE[where] if not hasattr(owner, name) and f"self.{name}" not in source]
     assert not missing

@@ -2,19 +2,24 @@
 
     record --to_message--> key, value, headers --Kafka--> from_message --> record, or BadMessage(reason, detail)
 
-The attributes travel as `ce_` headers, the other fields as a JSON object. Plain JSON without headers is accepted too:
-then the id comes from the message's place, the entity from its key, and the time from the broker. A dead letter carries
-its payload unchanged as the value and everything else in headers, so the payload does not grow by an encoding.
+The attributes are sent as `ce_` headers, and the other fields as a JSON object. Plain JSON without headers is accepted,
+too: then the id is the message's place, the entity is its key, and the time is the broker's. A dead letter has the
+unchanged payload as its value and everything else in headers, so no encoding makes the payload larger.
 
-A message in structured mode (`wire.message`) is read as well. If a topic is mapped (`wire.mapping`), a message of any
-type that is not ours is one of the map's; the map's fields win over the attributes.
+A message in structured mode (`wire.message`) is read as well. If a topic is mapped (`wire.mapping`), the map is applied
+to every message of another type than ours, and its fields take precedence over the attributes.
 
-Every record that is read can be sent again, because the value is bounded, and so is every field that becomes an id, a
-key or a header somewhere (`check_fields`). Headers of other programs are ignored.
+Every record that was read can be sent again, because the value is bounded, and so is every field that becomes an id, a
+key or a header (`check_fields`). Headers of other programs are ignored.
 
-A message is refused for one of these reasons, whose names are stable: `empty`, `oversized` (the value, or one field of
-it), `undecodable` (no JSON object, or a header that cannot be read), `wrong_schema` (a field is missing, blank or of
-another type), `wrong_type` (another record), `future_schema` (a newer version of the record or of CloudEvents).
+A message is refused for one of these reasons. Their names are stable:
+
+- `empty`: the message has no value.
+- `oversized`: the value or one of its fields is too long.
+- `undecodable`: the value is not JSON, or a header is not UTF-8.
+- `wrong_schema`: the value is not an object, or a field is missing, blank, or of another type.
+- `wrong_type`: the message holds another record.
+- `future_schema`: the message has a newer version of the record or of CloudEvents.
 """
 
 from collections.abc import Mapping
@@ -25,47 +30,57 @@ import msgspec
 from wire.errors import BadMessage
 from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
-from wire.message import Decode, Message, Place, is_structured, object_of, shown, unpacked
+from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
 if TYPE_CHECKING:
-    from wire.mapping import FieldMap  # with pydantic, which clients need not load
+    # Imports pydantic, which clients do not need.
+    from wire.mapping import FieldMap
 
 
 R = TypeVar("R", bound=TopicRecord)
 
 SPEC_VERSION = "1.0"
-NO_SOURCE = "/"  # CloudEvents requires a source; this one is read back as ""
+
+NO_SOURCE = "/"
+"""The `ce_source` of a record without a source, because CloudEvents requires one. It is read back as ""."""
 
 MAX_DETAIL_CHARS = 500
 """Longest `detail` of a dead letter, in characters."""
 
-MAX_DETAIL_BYTES = 4 * MAX_DETAIL_CHARS  # UTF-8 has at most 4 bytes for a character
-MAX_DIGITS = 19  # of a 64-bit number
+MAX_DETAIL_BYTES = 4 * MAX_DETAIL_CHARS
+"""The same in bytes: a character has at most 4 bytes in UTF-8."""
 
-HEADER_FIELDS: dict[type, frozenset[str]] = {  # fields that travel as headers and not in the value
+MAX_DIGITS = 19
+"""Decimal digits of the largest signed 64-bit integer."""
+
+HEADER_FIELDS: dict[type, frozenset[str]] = {
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
-ATTRIBUTES = frozenset({"source", "time_ms", "headers"})  # the same for the records that are not listed
-OMITTED = frozenset({"features", "parts", "replaces", "task", "tasks"})  # fields that a value lacks if they are empty
-UNSAID = frozenset({*LABEL_FIELDS, *ANSWER_FIELDS})  # the same if they are None
+"""The fields of a record that are sent as headers and not in the value. The default is ATTRIBUTES."""
+
+ATTRIBUTES = frozenset({"source", "time_ms", "headers"})
+
+OMITTED_IF_EMPTY = frozenset({"features", "parts", "replaces", "task", "tasks"})
+OMITTED_IF_NONE = frozenset({*LABEL_FIELDS, *ANSWER_FIELDS})
 
 COMMON_HEADERS = frozenset({"ce_specversion", "ce_source", "ce_type", "ce_time", "content-type"})
 ORIGIN_HEADERS = frozenset({"ce_origintopic", "ce_originpartition", "ce_originoffset"})
-READ_HEADERS: dict[type, frozenset[str]] = {  # records that are not listed have the common headers
+READ_HEADERS: dict[type, frozenset[str]] = {
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
+"""The headers that are read of a record's message. The default is COMMON_HEADERS."""
 
 MAX_FIELD_BYTES = 1 << 10
 """Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
 
 
 def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Message:
-    """Returns the message of `record`, with `further` fields in its JSON object; equal records give equal bytes.
+    """Returns the message of `record`, with the `further` fields in its JSON object. Equal records give equal bytes.
 
-    Raises ValueError where `time_ms` is no time.
+    Raises ValueError if `time_ms` is not a valid time.
     """
     headers = {
         "ce_specversion": SPEC_VERSION,
@@ -79,9 +94,10 @@ def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Me
         value = record.payload
         headers |= _refusal_headers(record)
     else:
-        value = msgspec.json.encode(_body_of(record) | (further or {}))
+        value = msgspec.json.encode(_json_fields(record) | (further or {}))
         headers["content-type"] = "application/json"
     if isinstance(record, Event | Answer):
+        # Copied headers must not replace our own.
         headers = dict(record.headers) | headers
     return Message(
         key=record.entity.encode(),
@@ -99,10 +115,11 @@ def from_message(
     passed_on: frozenset[str] = frozenset(),
     decode: Decode | None = None,
 ) -> R:
-    """Returns the record of type `record_type` in `message`. Raises BadMessage with one of the reasons above.
+    """Parses `message` as a record of type `record_type`. Raises BadMessage with one of the reasons above.
 
-    `foreign` is the map of the topic, where it has one. An event, or an answer, keeps the headers whose names are in
-    `passed_on`. `decode` reads values in the wire format of a schema registry (None: there is none).
+    - `foreign`: the map of the topic, if it is mapped.
+    - `passed_on`: the names of the headers that an event or an answer keeps.
+    - `decode`: decodes values in the wire format of a schema registry (None: no registry is set).
 
     >>> from_message(Event, Message(key=None, value=b'{"text": "hello"}'), Place(topic="t", partition=0, offset=7))
     Event(id='t/0/7', text='hello', key='', source='', time_ms=0, headers=(), features={}, parts=(), tasks=())
@@ -111,46 +128,49 @@ def from_message(
     if record_type is DeadLetter:
         _check_type(record_type, attributes)
         return record_of(record_type, _dead_letter_fields(message, attributes))
-    body = object_of(message.value, decode)
+    body = decode_object(message.value, decode)
     if is_structured(attributes.get("content-type", "")):
-        inner, body = unpacked(body)
+        inner, body = unpack_structured(body)
         attributes |= inner
+    # Our own messages are read in a mapped topic, too.
     is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE
     _check_type(record_type, attributes, is_mapped=is_mapped)
     if foreign is not None and is_mapped:
         fields = _attribute_fields(record_type, attributes) | foreign(body)
     else:
         fields = body | _attribute_fields(record_type, attributes)
-    fields.pop("headers", None)  # no client sets those of an answer by the JSON object
+    # A client must not set the headers of an answer by a field of the JSON object.
+    fields.pop("headers", None)
     if record_type is Event:
         _complete_event(fields, message, place)
     if passed_on:
-        fields["headers"] = message.texts_of(passed_on, max_bytes=MAX_FIELD_BYTES)
+        fields["headers"] = message.text_headers(passed_on, max_bytes=MAX_FIELD_BYTES)
+    # Our own records have the time of their event. For other messages, the broker's time is the best one.
     if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
     return record_of(record_type, fields)
 
 
-def _body_of(record: TopicRecord) -> dict[str, Any]:
+def _json_fields(record: TopicRecord) -> dict[str, Any]:
+    """Returns the fields of a record that its message has in its JSON object."""
     in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
-    fields = msgspec.structs.asdict(record).items()
     body: dict[str, Any] = {}
-    for name, value in fields:
-        # A newer field that says nothing is left out: messages without it keep their bytes.
-        says_nothing = (name in OMITTED and not value) or (name in UNSAID and value is None)
-        if name not in in_headers and not says_nothing:
+    for name, value in msgspec.structs.asdict(record).items():
+        # An unset field that an older program does not know is omitted, so that such messages keep their bytes.
+        is_omitted = (name in OMITTED_IF_EMPTY and not value) or (name in OMITTED_IF_NONE and value is None)
+        if name not in in_headers and not is_omitted:
             body[name] = value
     return body
 
 
-def _refusal_headers(letter: DeadLetter) -> dict[str, str]:
+def _refusal_headers(dead_letter: DeadLetter) -> dict[str, str]:
     return {
         "content-type": "application/octet-stream",
-        "ce_reason": letter.reason,
-        "ce_detail": letter.detail,
-        "ce_origintopic": letter.topic,
-        "ce_originpartition": str(letter.partition),
-        "ce_originoffset": str(letter.offset),
+        "ce_reason": dead_letter.reason,
+        "ce_detail": dead_letter.detail,
+        "ce_origintopic": dead_letter.topic,
+        "ce_originpartition": str(dead_letter.partition),
+        "ce_originoffset": str(dead_letter.offset),
     }
 
 
@@ -164,7 +184,7 @@ def _dead_letter_fields(message: Message, attributes: Mapping[str, str]) -> dict
     for name in ("partition", "offset"):
         text = attributes.get(f"ce_origin{name}", "")
         if not text.isdecimal() or len(text) > MAX_DIGITS:
-            raise BadMessage("wrong_schema", f"ce_origin{name} is {shown(text)}, not a number")
+            raise BadMessage("wrong_schema", f"ce_origin{name} is {shown(text)}, expected a number")
         fields[name] = int(text)
     return fields | _attribute_fields(DeadLetter, attributes)
 
@@ -208,19 +228,17 @@ def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> di
 
 
 def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> None:
-    """Fills in the id and the entity, which a client may leave out: the id is the place, the entity is Kafka's key.
-
-    Our own events without an entity have their id as key, so a key that is the id names no entity.
-    """
+    """Sets the id to the message's place, and the entity to the message's key, if the client has left them out."""
     if fields.get("id", "") == "":
         fields["id"] = str(place)
     if fields.get("key", "") == "" and message.key:
         key = message.key.decode(errors="replace")
+        # `to_message` uses the id as the key of an event without an entity, so such a key does not name an entity.
         fields["key"] = "" if key == fields["id"] else key
 
 
 def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
-    """Returns the record with these fields, within its bounds. Raises BadMessage: wrong_schema or oversized."""
+    """Returns the record with these fields after checking them. Raises BadMessage: wrong_schema or oversized."""
     try:
         record = msgspec.convert(fields, record_type)
     except msgspec.ValidationError as error:
@@ -230,7 +248,7 @@ def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
 
 
 def _short_fields(record: type[TopicRecord]) -> tuple[str, ...]:
-    """Returns the names of the text fields that are bounded by MAX_FIELD_BYTES."""
+    """Returns the names of the text fields whose values have at most MAX_FIELD_BYTES bytes."""
     texts = [field.name for field in msgspec.structs.fields(record) if field.type in (str, str | None)]
     return tuple(name for name in texts if name not in ("text", "detail", "answered"))
 
@@ -239,29 +257,29 @@ SHORT_FIELDS: dict[type, tuple[str, ...]] = {record: _short_fields(record) for r
 
 
 def check_fields(record: TopicRecord) -> None:
-    """Raises BadMessage, with the field, where a value of `record` is too long, blank, or no time."""
+    """Raises BadMessage, which names the field, if a value of `record` is too long or invalid."""
     for name in SHORT_FIELDS[type(record)]:
         text = getattr(record, name)
         if text:
             check_length(f"`{name}`", len(text.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Answer | Feedback | Quarantined):
         for label in record.labels or ():
-            check_length("a name in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
+            check_length("a label in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Feedback | Quarantined) and record.target is not None:
         check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
-    if problem := _problem_of(record):
+    if problem := _record_problem(record):
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):
-        raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, not milliseconds since 1970")
+        raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, expected milliseconds since 1970")
 
 
 def check_length(name: str, num_bytes: int, *, at_most: int) -> None:
-    """Raises BadMessage where a value has more bytes than are read."""
+    """Raises BadMessage if a value has more than `at_most` bytes."""
     if num_bytes > at_most:
         raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
 
 
-def _problem_of(record: TopicRecord) -> str:
+def _record_problem(record: TopicRecord) -> str:
     if isinstance(record, Event):
         return problem_of_content(record.text, record.features, record.parts)
     if isinstance(record, Feedback):

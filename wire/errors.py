@@ -1,8 +1,8 @@
-"""The exceptions of Kafka and Redis access. Errors of the client libraries are mapped to these where they occur."""
+"""The exceptions of Kafka and Redis access. `wire/bus` and `wire/store` map the client libraries' errors to these."""
 
 
 class WireError(Exception):
-    """The base of all errors of this room."""
+    """The base class of all errors of `wire`."""
 
 
 class BusUnavailable(WireError):
@@ -10,14 +10,14 @@ class BusUnavailable(WireError):
 
 
 class TopicMissing(BusUnavailable):
-    """A topic does not exist. It may be made while the program waits."""
+    """A topic does not exist. Somebody may create it while the program waits."""
 
 
 class SendFailed(WireError):
     """A record was refused, or not acknowledged in time.
 
-    `is_permanent` says that the same record can never be sent: it cannot be encoded, is too large, or is invalid to the
-    broker. Otherwise a later attempt may succeed.
+    If `is_permanent`, the record can never be sent: it cannot be encoded, it is too large, or the broker finds it
+    invalid. Otherwise a later attempt may succeed.
     """
 
     def __init__(self, message: str, *, is_permanent: bool = False) -> None:
@@ -26,7 +26,7 @@ class SendFailed(WireError):
 
 
 class BadMessage(WireError):
-    """A message holds no record of ours. `reason` is one of the stable codes, `detail` describes the message."""
+    """A message cannot be read as a record. `reason` is one of the stable codes, and `detail` says what is wrong."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -39,26 +39,26 @@ class StoreUnavailable(WireError):
 
 
 class StoreRefused(StoreUnavailable):
-    """Redis refuses us: for our name or password, for lack of rights, for a certificate, or as a cluster.
+    """Redis refuses our requests because of the user name, password, rights or certificate, or since it is a cluster.
 
-    It is a kind of StoreUnavailable, because a program that runs goes on with its weights until that is mended.
+    It is a subclass of StoreUnavailable, because a running program continues with its weights until this is fixed.
     """
 
 
 class StoreFull(StoreUnavailable):
-    """Redis has no room for what would be written, even after garbage was collected."""
+    """Redis has no memory for a write, even after garbage collection."""
 
 
 class FolderTaken(WireError):
-    """A folder, or an address, has the state of another service; the message has the fix."""
+    """A folder or an address holds the state of another service. The message has the fix."""
 
 
 class UnsafePolicy(WireError):
-    """The eviction policy of the Redis server may remove weights."""
+    """The eviction policy of the Redis server may delete weights."""
 
 
 class NotFound(WireError):
-    """There is no such blob, version or plan."""
+    """The store has no such blob, version or plan."""
 
 
 class BlobCorrupt(WireError):
@@ -66,60 +66,60 @@ class BlobCorrupt(WireError):
 
 
 class BadSignature(WireError):
-    """A manifest or plan was changed since it was signed, or not signed at all."""
+    """A manifest or plan was changed after it was signed, or was never signed."""
 
 
 class UnknownKey(BadSignature):
-    """A manifest or plan was signed with a key that we do not have, or do not accept any more."""
+    """A manifest or plan was signed with a key that this program does not have, or no longer accepts."""
 
 
 class CannotSign(WireError):
-    """Our keys do not include what is to be signed with."""
+    """This program does not have the key that a signature needs."""
 
 
 class UnknownFormat(WireError):
-    """A record has a format that this program does not read."""
+    """A record has a format that this program cannot read."""
 
 
 class StaleEpoch(WireError):
-    """Another process holds the lease now, so the caller must stop."""
+    """Another process has taken the lease. The caller must stop."""
 
 
 class ParentMoved(WireError):
-    """The current version is no longer the parent of the version to publish."""
+    """The version to publish was not trained from the version that is current now."""
 
 
 class PlanMoved(WireError):
-    """Another process changed the rollout plan (the compare and swap failed): read it again."""
+    """Another process has changed the rollout plan (the compare-and-swap failed). Read the plan again."""
 
 
 class CommandsFull(WireError):
-    """The log of what operators ask holds as many commands as are kept."""
+    """The log of commands is full."""
 
 
 class LabelsChanged(WireError):
-    """A command about labels is not the next one: read the commands again."""
+    """A command about labels does not have the next number, so another one came first. Read the commands again."""
 
 
 class CommandMoved(WireError):
-    """The log was written again after the store had lost it, and another command has this number now."""
+    """The store lost the log of commands. The log was written again, and another command has this number now."""
 
 
 class BusRefused(WireError):
-    """The broker refused a request: for lack of rights, by its configuration, or for a protocol version."""
+    """The broker refused a request, because of missing rights, its configuration, or the protocol version."""
 
 
 class BusUnauthorized(BusRefused):
-    """The broker knows us, and we may not do this."""
+    """The broker accepts our credentials, and they do not have the right to do this."""
 
 
 class BusUnauthenticated(BusRefused):
-    """The broker does not accept our name, password or token."""
+    """The broker does not accept our user name, password or token."""
 
 
 class BusUntrusted(BusRefused):
-    """There is no connection by TLS that both sides trust."""
+    """The TLS connection failed, because one side does not trust the other one's certificate."""
 
 
 class TracesUnavailable(WireError):
-    """Traces are wanted, and the package that sends them is not installed."""
+    """The settings ask for traces, and the package that sends them is not installed."""

@@ -1,16 +1,16 @@
-"""Which event a label is about. An event is identified by (source, id); a label may name only part of that. Pure.
+"""Joins labels with answers: which event a label is about. An event is identified by its source and its id. Pure.
 
-    Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which it is hashed and remembered
-    Feedback --matching--> the waiting answers that it may be the label of: none, its own, or several (AMBIGUOUS)
-             --with_key--> the label with the key of its waiting answer, where its receipt proves that
-             --lookup_alias--> the alias under which an event that no longer waits is found, one of `aliases_of`
-             --corrected_alias--> the same for the event whose label it may replace
+    Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which the event is hashed and stored
+    Feedback --matching--> the waiting answers that it may label: none, its own, or several (AMBIGUOUS)
+             --with_key--> the label with the key of its waiting answer, if its receipt proves that key
+             --lookup_alias--> the alias of its event if the answer no longer waits, one of `aliases_of`
+             --corrected_alias--> the alias of the event whose label it may replace
 
-A label names its event by id, and by what else its sender knows: the event's source, the receipt of the answer, or
-both. The source must be that of the answer. The receipt must have the time and the entity of this answer, and
-`wire.receipts` has verified its code before. An event that was answered twice has two receipts, and both are valid.
+A label names its event by the id. Its sender may also know the event's source, the receipt of the answer, or both. The
+source must be the answer's source. The receipt must have the time and the entity of the answer, and `wire.receipts` has
+already verified its code. An event that was answered twice has two receipts, and both are valid.
 
-The learner's join and the judge of the rollout both use these functions, so that both believe the same pairs.
+The learner and the rollout both use these functions, so that both join the same pairs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -18,26 +18,28 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from wire.inputs import content_of
-from wire.receipts import FORGED, time_of
+from wire.inputs import encode_content
+from wire.receipts import FORGED, receipt_time_ms
 from wire.records import Answer, Event, Feedback
 
 EventKey: TypeAlias = tuple[str, str]
-"""Source and id."""
+"""The source and the id of an event."""
 
 AMBIGUOUS: Final = "ambiguous"
 """The reason for the quarantine of a label that matches several answers."""
 
 MAX_LATER_TIMES: Final = 7
-"""Number of later answers to one event whose receipts are valid besides that of the first answer."""
+"""Number of later answers to an event whose receipts are valid, in addition to the first answer's receipt."""
 
 _NEVER_IN_UTF8: Final = b"\xff"
+"""A separator, since no UTF-8 contains this byte."""
 
 
 class GivenAnswer(Protocol):
-    """What is remembered of an answer until its label comes. A `source` of None is unknown and matches every source.
+    """An answer that waits for its label.
 
-    `times_ms` holds the times of the answer and of each later answer to the same event: the times of its receipts.
+    - `source`: None is unknown, and matches every source.
+    - `times_ms`: the times of the answer and of all later answers to the same event, which are in their receipts.
     """
 
     @property
@@ -54,17 +56,18 @@ A = TypeVar("A", bound=GivenAnswer)
 
 
 def key_of(record: Event | Answer) -> EventKey:
-    """Returns source and id of the record's event: an id is unique within its source."""
-    return record.source, record.id if isinstance(record, Event) else record.event_id
+    """Returns the source and the id of the record's event. An id is unique only within its source."""
+    event_id = record.id if isinstance(record, Event) else record.event_id
+    return record.source, event_id
 
 
 def content(record: Event | Answer | Feedback) -> str:
-    """Returns what the event says, as one string: its text, if it says nothing else."""
-    return content_of(record.text, record.features, record.parts)
+    """Returns the content of the event as one string (`wire.inputs`)."""
+    return encode_content(record.text, record.features, record.parts)
 
 
 def encoded_key(key: EventKey) -> bytes:
-    """Encodes the key injectively; an event without a source is encoded as its id.
+    """Encodes a key as bytes, injectively. The key of an event without a source is encoded as its id.
 
     >>> encoded_key(("", "e-17")), encoded_key(("shop", "e-17"))
     (b'e-17', b'shop\\xffe-17')
@@ -74,9 +77,9 @@ def encoded_key(key: EventKey) -> bytes:
 
 
 def with_later_time(times_ms: tuple[int, ...], time_ms: int) -> tuple[int, ...]:
-    """Returns the times of an answer and of those after it to the same event, with one more.
+    """Adds the time of one more answer to the times of the answers to an event.
 
-    The first is kept, and the last MAX_LATER_TIMES others.
+    The first time and the last MAX_LATER_TIMES times are kept.
 
     >>> with_later_time((1, 2, 3, 4, 5, 6, 7, 8), 9)
     (1, 3, 4, 5, 6, 7, 8, 9)
@@ -86,16 +89,16 @@ def with_later_time(times_ms: tuple[int, ...], time_ms: int) -> tuple[int, ...]:
 
 
 def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
-    """Returns those of `answers` that `feedback` may be the label of.
+    """Returns the `answers` that `feedback` may label.
 
-    Forged receipts must have been refused before. The receipt of an approved label is ignored.
+    The caller must already have refused forged receipts. The receipt of an approved label is ignored.
     """
     receipt_ms = _receipt_ms(feedback)
     return [answer for answer in answers if _matches(feedback, receipt_ms, answer)]
 
 
 def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
-    """Yields the aliases of an event whose answer no longer waits: by key, by id, and by each receipt."""
+    """Yields the aliases by which an event is found after its answer no longer waits: its key, its id, its receipts."""
     yield encoded_key((answer.source if answer.source is not None else "", answer.event_id))
     yield _id_alias(answer.event_id)
     for time_ms in answer.times_ms:
@@ -103,7 +106,7 @@ def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
 
 
 def lookup_alias(feedback: Feedback) -> bytes:
-    """Returns the alias of the label's event that is the most specific one that the label determines."""
+    """Returns the most specific alias of the label's event that the label determines."""
     if feedback.event_source is not None:
         return encoded_key((feedback.event_source, feedback.event_id))
     receipt_ms = _receipt_ms(feedback)
@@ -113,10 +116,10 @@ def lookup_alias(feedback: Feedback) -> bytes:
 
 
 def corrected_alias(feedback: Feedback) -> bytes | None:
-    """Returns the alias of the event whose label this one replaces; None where it may replace none, or names none.
+    """Returns the alias of the event whose label this one replaces; None if it replaces none or the event is unknown.
 
-    An approved label names the source of its event. One of a mapped topic that does not is about an event without a
-    source, as those of plain JSON are.
+    An approved label always names the source of its event. If a label of a mapped topic names no source, its event has
+    none, like an event in plain JSON.
     """
     if feedback.event_source is not None and (feedback.approval or feedback.replaces):
         return encoded_key((feedback.event_source, feedback.event_id))
@@ -124,9 +127,9 @@ def corrected_alias(feedback: Feedback) -> bytes | None:
 
 
 def with_key(feedback: Feedback, waiting: Iterable[GivenAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
-    """Returns a label without a key with the key of the answer that its receipt is of, where that is `waiting`.
+    """Adds the key to a label that has a receipt and no key, if the receipt's answer is among the `waiting` ones.
 
-    A receipt is of one entity, so `refusal` proves the key: it says FORGED of any other.
+    The code of a receipt covers the entity, so `refusal` proves the key: it returns FORGED for any other key.
     """
     if feedback.key or not has_receipt(feedback) or refusal(feedback) != FORGED:
         return feedback
@@ -138,7 +141,7 @@ def with_key(feedback: Feedback, waiting: Iterable[GivenAnswer], refusal: Callab
 
 
 def has_receipt(feedback: Feedback) -> bool:
-    """Whether the label names one answer, and not only an event."""
+    """Whether the label names one answer by a receipt, and not only the event."""
     return _receipt_ms(feedback) is not None
 
 
@@ -153,7 +156,7 @@ def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) ->
 
 
 def _receipt_ms(feedback: Feedback) -> int | None:
-    return time_of(feedback.receipt) if feedback.receipt and not feedback.approval else None
+    return receipt_time_ms(feedback.receipt) if feedback.receipt and not feedback.approval else None
 
 
 def _id_alias(event_id: str) -> bytes:
@@ -161,5 +164,4 @@ def _id_alias(event_id: str) -> bytes:
 
 
 def _receipt_alias(event_id: str, time_ms: int, entity: str) -> bytes:
-    """Joins the parts by the byte 0xff, which occurs in none of them, since they are UTF-8."""
     return _NEVER_IN_UTF8.join((b"", f"{time_ms}".encode(), event_id.encode(), entity.encode()))

@@ -1,13 +1,13 @@
-"""Writes files so that a crash leaves the old content or the new one, and says which service a folder of state is of.
+"""Atomic writes of files, files that are read again after a change, and the owners of state folders.
 
     atomic_write    a draft --the block ends--> the file            a crash or an error before that --> the old file
     FileWatch       the file has another stamp --> it is read again
-    claim_folder    no `service.json` --> the folder is ours        that of another service --> FolderTaken
+    claim_folder    no `service.json` --> the folder is ours        another service's file --> FolderTaken
 
-A folder of state has an owner, which `service.json` names by the service's prefixes and its task. Two services on the
-same machine may differ in nothing but their prefixes, and both settings then name the same folder. Without an owner one
-service would go on from the other's checkpoint, with its texts, or send the answers that the other has left in its
-spool. A folder without the file belongs to the service that starts on it first.
+A state folder has an owner, which `service.json` names by the service's prefixes and its task. Two services on one
+machine may differ only in their prefixes, so that the settings of both name the same folder. Without an owner, a
+service would continue from the other service's checkpoint, or send the answers in the other service's spool. A folder
+without the file belongs to the first service that uses it.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from wire.errors import FolderTaken
 DRAFT_SUFFIX: Final = ".temporary"
 
 OWNER_FILE: Final = "service.json"
-"""Names the owner of a folder, beside the state that it keeps there."""
+"""The file in a state folder that names its owner."""
 
 T = TypeVar("T")
 
@@ -44,13 +44,18 @@ def atomic_write(
     may_replace: bool = True,
     before_rename: Callable[[], None] = do_nothing,
 ) -> Iterator[BinaryIO]:
-    """Yields a draft, which becomes the file at `path` when the block ends, or is removed when anything raises.
+    """Yields a draft, which becomes the file at `path` when the block ends, or is removed if the block raises.
 
-    `mode` is the mode of the file, less the umask. With `is_synced` the file survives a power cut, too. `before_rename`
-    is called right before the draft gets its name. Raises OSError, and FileExistsError where there is a file that the
-    draft may not replace: of two processes that write it at the same time, one succeeds.
+    - `mode`: the permissions of the file, before the umask.
+    - `is_synced`: the file survives a power cut, too.
+    - `may_replace`: if False and there is such a file already, raises FileExistsError. If two processes write the file
+      at the same time, one of them succeeds.
+    - `before_rename`: called immediately before the draft gets its name.
+
+    Raises OSError.
     """
     draft = path.with_name(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
+    # `link` fails if the file exists, unlike `replace`.
     rename = os.replace if may_replace else os.link
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
@@ -62,13 +67,16 @@ def atomic_write(
         rename(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+        # After FileExistsError, too: the caller relies on the other process's file.
         if is_synced:
-            sync_path(path.parent)  # also after FileExistsError: what the other process wrote is on disk then
+            sync_path(path.parent)
 
 
 def locked(fd: int) -> int | None:
-    """Locks the file of `fd` until its process ends, and returns it. Closes it and returns None where another process
-    holds the lock, or has removed the file. Raises OSError."""
+    """Locks the file of `fd` until this process ends, and returns `fd`.
+
+    Closes `fd` and returns None if another process has the lock or has removed the file. Raises OSError.
+    """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -76,14 +84,15 @@ def locked(fd: int) -> int | None:
         if isinstance(error, BlockingIOError):
             return None
         raise
+    # The lock of a removed file is worthless, because other processes lock the new file of that name.
     if os.fstat(fd).st_nlink:
         return fd
     os.close(fd)
     return None
 
 
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Returns what differs between a file and the one that takes its place; None where there is none to be seen."""
+def file_stamp(path: Path) -> tuple[int, int, int] | None:
+    """Returns time, size and inode of a file, which change if it is replaced; None if it cannot be read."""
     try:
         status = path.stat()
     except OSError:
@@ -92,9 +101,10 @@ def stamp_of(path: Path) -> tuple[int, int, int] | None:
 
 
 class FileWatch:
-    """Notices that files have changed, such as keys that rotate, and looks at them every `check_s` at most.
+    """Detects changes of files, such as a file of keys. It looks at them at most every `check_s` seconds.
 
-    Not `is_read`: nobody has read them yet. Not thread-safe; a copy in another process goes on with its own.
+    If not `is_read`, the first call of `read_again` reads the files. Not thread-safe. A copy in another process is
+    independent.
     """
 
     def __init__(
@@ -107,26 +117,28 @@ class FileWatch:
         self._checked_s = clock() if is_read else -math.inf
 
     def read_again(self, read: Callable[[], T]) -> T | None:
-        """Returns what `read` returns, where the files have changed; None where they have not, or it is too soon.
+        """Calls `read` and returns its result if the files have changed; else, or if it is too soon, returns None.
 
-        Raises what `read` raises, also where a file is gone; it is called again at the next look then.
+        If `read` raises, as for a missing file, the exception is passed on, and the next check calls `read` again.
         """
         now_s = self._clock()
-        if 0 <= now_s - self._checked_s < self._check_s:  # below 0: the clock is that of another machine
+        # A negative difference means that this is a copy from another machine with another clock.
+        if 0 <= now_s - self._checked_s < self._check_s:
             return None
         self._checked_s = now_s
         if (stamps := self._found()) == self._stamps:
             return None
+        # If `read` raises, the old stamps stay, so that the next check reads again.
         found = read()
         self._stamps = stamps
         return found
 
     def _found(self) -> list[tuple[int, int, int] | None]:
-        return list(map(stamp_of, self._paths))
+        return list(map(file_stamp, self._paths))
 
 
 class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells services on the same servers apart, and the tasks of one."""
+    """The prefixes of a service, which are unique on its servers, and the task."""
 
     bus_prefix: str
     store_prefix: str
@@ -134,9 +146,9 @@ class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def claim_folder(folder: Path, owner: FolderOwner, setting: str) -> None:
-    """Makes `folder`, which `setting` names, that of `owner`. Raises FolderTaken where it is of another service.
+    """Makes `owner` the owner of `folder`, which `setting` names. Raises FolderTaken if another service owns it.
 
-    Where the disk refuses the file, the folder stays as it is: no program is held up by that.
+    If the disk refuses the file, the folder stays without an owner, because this must not stop a program.
     """
     path = folder / OWNER_FILE
     try:
@@ -150,31 +162,32 @@ def claim_folder(folder: Path, owner: FolderOwner, setting: str) -> None:
 
 
 def require_owner(content: bytes, owner: FolderOwner, path: str, setting: str) -> None:
-    """Raises FolderTaken where `content`, of the file at `path`, names another service than `owner`."""
+    """Raises FolderTaken if `content`, read from the file at `path`, names another service than `owner`."""
     try:
         found = msgspec.json.decode(content, type=FolderOwner)
     except msgspec.DecodeError as error:
-        raise FolderTaken(f"{path}: does not say whose state is beside it ({error}). {_fix(path, setting)}") from error
+        raise FolderTaken(f"{path}: does not name the owner of the folder ({error}). {_fix(path, setting)}") from error
     if found != owner:
         raise FolderTaken(
-            f"{path}: the state beside it is of {_named(found)}, and ours is {_named(owner)}. {_fix(path, setting)}"
+            f"{path}: the folder has the state of {_describe(found)}, and this is {_describe(owner)}. "
+            f"{_fix(path, setting)}"
         )
 
 
-def _named(owner: FolderOwner) -> str:
+def _describe(owner: FolderOwner) -> str:
     task = f", task {owner.task!r}" if owner.task else ""
     return f"the service with bus.prefix {owner.bus_prefix!r}, store.prefix {owner.store_prefix!r}{task}"
 
 
 def _fix(path: str, setting: str) -> str:
     return (
-        f"Give each service a place of its own (state_dir, or {setting}); where its prefixes were changed, "
+        f"Give each service its own place (state_dir, or {setting}); if the prefixes of this service were changed, "
         f"remove {path}"
     )
 
 
 def sync_path(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
+    """Waits until a file, or the entries of a folder, are on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,36 +1,36 @@
-"""The keys of a program: with which it signs, what it accepts, what proves a receipt, and what names erased subjects.
+"""The keys of a program: for signatures, for receipts, and for the digests of erased subjects.
 
     parse(text of the setting signing_key) -> KeyRing --sign, seal--> learner, controller, operators
-                                                      --verify--> all programs, replicas among them
-    KeyRing --for_replicas--> the keys without those that sign
+                                                      --verify--> all programs, also replicas
+    KeyRing --for_replicas--> public keys instead of the signing ones, and the keys of receipts
     KeyRing.subject, key of an event --subject_digest--> the erased subject in the store, in checkpoints, in reports
 
-The first key that can sign signs, and all are accepted, so keys rotate without a version being refused. A key is a word
-and hexadecimal digits:
+A program signs with the first key that can sign, and accepts signatures of all keys. So keys can be rotated while
+versions with the old signatures are still accepted. A key is a word and hexadecimal digits:
 
     ed25519-secret    signs (RFC 8032)                               learner, controller, operators
-    ed25519-next      signs after the next rotation, and is accepted before
-    ed25519-public    verifies what the secret of its pair signed    replicas
-    ed25519-retired   a public key that is not accepted any more: what it signed is refused by its name
-    shared-secret     HMAC-SHA256, as earlier releases signed: whoever can verify with it can sign with it
+    ed25519-next      signs after the next rotation, and is already accepted
+    ed25519-public    verifies signatures of its pair's secret key   replicas
+    ed25519-retired   a public key that is no longer accepted: an error names it if it has signed something
+    shared-secret     HMAC-SHA256, as in earlier releases: anyone who can verify with it can sign with it
     receipt-secret    makes and checks receipts (`wire/receipts.py`); all programs
-    subject-secret    names erased subjects; learner, operators
+    subject-secret    makes digests of erased subjects; learner, operators
 
-A signature names its key: `ed25519:<id>:<signature>`. One without a name is an HMAC by a shared secret. A kind verifies
-with keys of its own kind alone, so that a public key is never taken for a secret that everybody knows.
+**Signatures.** A signature contains the id of its key: `ed25519:<id>:<signature>`. A signature without an id is an HMAC
+by a shared secret. Each kind of signature is verified only with keys of its own kind, so that a public key can never be
+used as an HMAC secret.
 
-The text of a ring has one key a line, or several between commas; # begins a remark. A file of keys is read again when
-it has another stamp, so that keys rotate without a restart. A file that cannot be read, or holds keys with which this
-program could not go on, changes nothing: the keys that were read last stay, and the log says so once.
+**Text and file.** A ring's text has one key a line, or several with commas between them; # begins a comment. A file of
+keys is read again when it has changed, so that keys rotate without a restart. If the file cannot be read, or its keys
+are not enough for this program, the current keys stay, and the log says so once.
 
-The digest of a subject is keyed (HMAC-SHA256, truncated to 128 bits), so that a reader of Redis cannot find a subject
-by trying all customer numbers. One key of events has the same digest everywhere in one installation, and for good: the
-subject's key stays while keys that sign rotate.
+**Subjects.** The digest of a subject is keyed (HMAC-SHA256, truncated to 128 bits), so that a reader of Redis cannot
+find a subject by trying all customer numbers. It must be the same everywhere in an installation, for good, so the key
+of subjects stays when signing keys are rotated.
 
-Rejected: X.509 and JWK (there is no chain and no choice of algorithms here, and a choice is a way to be fooled), PEM (a
-ring would be a folder, and secrets are mounted as files), one setting for each kind (a program would have half of the
-keys of one installation and half of another's), and a thread that watches the file (each program would have one more to
-end).
+Rejected: X.509 and JWK (there are no certificate chains, and a choice of algorithms is an attack surface), PEM (a ring
+would be a folder, and secrets are mounted as files), one setting for each kind (a program could have half of the keys
+of one installation and half of another's), and a thread that watches the file (one more thread to end).
 """
 
 import hmac
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 SECRET_BYTES: Final = 32
-"""Bytes of an Ed25519 seed, of a public key, and of each secret that is made here."""
+"""Bytes of an Ed25519 seed, of a public key, and of each new secret."""
 
 ID_CHARS: Final = 16
 
@@ -66,19 +66,19 @@ _MAX_CACHED: Final = 64
 
 HMAC_CHARS: Final = 64
 
-_FIX: Final = "give this program the file of keys of the learner, in LIFELONG_SIGNING_KEY_FILE"
-_AGAIN: Final = (
-    "if that key is to be trusted, give its public key to this program; else `lifelong signing-keys rotate` signs anew "
-    "what is stored"
+_SIGNER_FIX: Final = "give this program the learner's file of keys, in LIFELONG_SIGNING_KEY_FILE"
+_UNKNOWN_KEY_FIX: Final = (
+    "if you trust that key, give its public key to this program; otherwise `lifelong signing-keys rotate` signs the "
+    "stored records again"
 )
 
 MAX_KEYS: Final = 32
-"""Most keys of a ring."""
+"""Highest number of keys in a ring."""
 
 _LOOKS_LIKE_A_WORD: Final = re.compile(r"(?:ed25519|shared|receipt|subject)-\w+:", re.IGNORECASE)
 
 CHECK_S: Final = 5.0
-"""Interval at which a program looks whether its file has changed."""
+"""Interval at which a program checks its file of keys for changes."""
 
 log = structlog.get_logger("keys")
 
@@ -86,7 +86,7 @@ DIGEST_BYTES: Final = 16
 
 
 class Kind(StrEnum):
-    """What a key is for: the word before its digits."""
+    """The kind of a key: the word before its digits."""
 
     SECRET = "ed25519-secret"
     NEXT = "ed25519-next"
@@ -116,7 +116,7 @@ class Key:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits that tell nothing of a secret. Both keys of a pair have the same."""
+        """16 hexadecimal digits, which reveal nothing about a secret. Both keys of a pair have the same id."""
         if self.kind in (*PAIRS, Kind.RETIRED):
             return sha256(self.public).hexdigest()[:ID_CHARS]
         return derived(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
@@ -129,7 +129,7 @@ class Key:
 
     @property
     def line(self) -> str:
-        """The key as the text of a ring has it."""
+        """The key as a line of a ring's text."""
         return f"{self.kind}:{self.value.hex()}"
 
     def of_kind(self, kind: Kind) -> "Key":
@@ -141,7 +141,7 @@ class Key:
         return _private(self.value).sign(_digest_to_sign(body, name))
 
     def is_signature(self, signature: bytes, body: bytes, name: str) -> bool:
-        """Whether the secret of this pair made the Ed25519 signature of the record `name`."""
+        """Whether the secret key of this pair made this Ed25519 signature of the record `name`."""
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -155,23 +155,23 @@ class Key:
         return hmac.new(self.value, _digest_to_sign(body, name), sha256).hexdigest()
 
     def seal(self, body: bytes, name: str) -> str:
-        """Returns a code that only holders of this secret can check; that of a shared secret is its HMAC."""
+        """Returns a code that only holders of this secret can check. For a shared secret, it is the HMAC."""
         secret = self.value if self.kind is Kind.SHARED else derived(self.value, b"lifelong seal v1")
         return hmac.new(secret, _digest_to_sign(body, name), sha256).hexdigest()
 
 
 def new_key(kind: Kind) -> Key:
-    """Returns a key of random bytes."""
+    """Returns a new random key."""
     return Key(kind, secrets.token_bytes(SECRET_BYTES))
 
 
 def derived(secret: bytes, purpose: bytes) -> bytes:
-    """Returns the key for one purpose, by HKDF-Expand (RFC 5869, section 2.3)."""
+    """Derives the key for one purpose from a secret, by HKDF-Expand (RFC 5869, section 2.3)."""
     return hmac.digest(secret, purpose + b"\x01", sha256)
 
 
 def signer_of(signature: bytes) -> str:
-    """Returns the id of the key that a signature names; "" for an HMAC, which names none.
+    """Returns the id of the key in a signature; "" for an HMAC, which has none.
 
     >>> signer_of(b"ed25519:0123456789abcdef:00"), signer_of(b"00" * 32)
     ('0123456789abcdef', '')
@@ -181,7 +181,7 @@ def signer_of(signature: bytes) -> str:
 
 
 def identity_and_code(signature: bytes) -> tuple[str, str] | None:
-    """Returns the id of the key that a signature names, and the digits behind it; None for an HMAC."""
+    """Splits a signature into the id of its key and its digits; None for an HMAC, which has no id."""
     scheme, _, rest = signature.partition(b":")
     if scheme != ED25519.encode():
         return None
@@ -190,9 +190,9 @@ def identity_and_code(signature: bytes) -> tuple[str, str] | None:
 
 
 def _digest_to_sign(body: bytes, name: str) -> bytes:
-    """Returns what is signed: fast hashes of the record and of its name, so that its size hardly counts.
+    """Returns the bytes that are signed: the hashes of the record and of its name.
 
-    The name says of which kind, task and service the record is: another one cannot take its place.
+    The name contains the service, the task and the kind of the record, so no other record can replace it.
     """
     return _PURPOSE + sha256(name.encode()).digest() + sha256(body).digest()
 
@@ -213,9 +213,9 @@ def _public(key: bytes) -> "Ed25519PublicKey":
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys of one program. Verbs: sign, verify, seal, open.
+    """The keys of one program. Verbs: sign, verify, seal, open. Thread-safe.
 
-    Thread-safe: nothing changes but what `current` returns, the keys of a file that is followed (None: those given).
+    `current` returns the keys of a file that is followed; without it, the keys are the `given` ones.
     """
 
     given: tuple[Key, ...]
@@ -223,154 +223,161 @@ class KeyRing:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """The keys in force, in their order: the same tuple until they change."""
+        """The current keys in order. The tuple is the same object until they change."""
         return self.given if self.current is None else self.current()
 
     @property
     def signer(self) -> Key | None:
-        """The key that signs: the first that can; None in a ring that can only verify."""
+        """The key that signs: the first one that can; None if the ring can only verify."""
         return next((key for key in self.keys if key.kind in SIGNING), None)
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The ids of the keys whose signatures are accepted, the one that signs first; then those of receipts."""
+        """The ids of the accepted keys: the key that signs, the other keys that verify, then the keys of receipts."""
         return tuple(key.id for key in (*self.of(*SIGNING), *self.of(Kind.NEXT, Kind.PUBLIC), *self.of(Kind.RECEIPT)))
 
     @property
     def receipts(self) -> tuple[bytes, ...]:
-        """The secrets of receipts: the first makes them, all are accepted."""
+        """The secrets of receipts. The first makes receipts, and all are accepted."""
         return tuple(key.value for key in self.keys if key.kind in (Kind.RECEIPT, Kind.SHARED))
 
     @property
     def subject(self) -> bytes:
-        """The key that names subjects. It stays while other keys rotate, as its digests are kept for good.
+        """The key of subjects' digests. It stays when other keys are rotated, since the digests are kept for good.
 
-        Raises CannotSign.
+        Raises CannotSign if there is none.
         """
         if found := self.of(Kind.SUBJECT):
             return found[0].value
         if shared := self.of(Kind.SHARED):
             return derived(shared[0].value, b"lifelong subject v1")
-        raise CannotSign(f"there is no {Kind.SUBJECT} among our keys, which names who is erased: {_FIX}")
+        raise CannotSign(f"there is no {Kind.SUBJECT} among our keys, which erasures need: {_SIGNER_FIX}")
 
     @property
     def holdout(self) -> bytes:
-        """The secret that draws the holdout. It stays while other keys rotate, or an event might be learnt after all.
+        """The secret that selects the holdout. It must not change, or holdout events would be learnt after all.
 
-        Raises CannotSign.
+        Raises CannotSign if there is none.
         """
         return derived(self.subject, b"lifelong holdout v1")
 
     @property
-    def why_unsafe(self) -> str:
-        """What a shared secret allows, with the way out; empty where there is none."""
+    def shared_secret_risk(self) -> str:
+        """The risk of a shared secret, with the fix; "" if the ring has none."""
         if not self.of(Kind.SHARED):
             return ""
-        return "Whoever verifies with a shared secret can sign with it: `lifelong signing-keys new`, then `rotate`"
+        return "Anyone who verifies with a shared secret can sign with it: `lifelong signing-keys new`, then `rotate`"
 
     @property
     def text(self) -> str:
-        """The ring as a setting or a file has it."""
+        """The text of the ring, for a setting or a file."""
         return "".join(f"{key.line}\n" for key in self.keys)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log may show. A shared secret is also known by its text."""
-        lines = [key.value.hex() for key in self.of(*SIGNING, Kind.NEXT, Kind.RECEIPT, Kind.SUBJECT)]
-        return (*lines, *(key.value.decode(errors="replace") for key in self.of(Kind.SHARED)))
+        """All texts that no log may show."""
+        digits = [key.value.hex() for key in self.of(*SIGNING, Kind.NEXT, Kind.RECEIPT, Kind.SUBJECT)]
+        # A shared secret may also be given as plain text.
+        return (*digits, *(key.value.decode(errors="replace") for key in self.of(Kind.SHARED)))
 
     def of(self, *kinds: Kind) -> tuple[Key, ...]:
         """Returns the keys of these kinds."""
         return tuple(key for key in self.keys if key.kind in kinds)
 
     def sign(self, body: bytes, name: str) -> str:
-        """Returns the signature of the record `name`. Raises CannotSign.
+        """Returns the signature of the record `name`. Raises CannotSign if no key can sign.
 
-        Names have the prefix and the task of the service, and the kind of the record: a Redis key has them all.
+        A name contains the prefix and the task of the service and the kind of the record, as a Redis key does.
         """
         key = self.require_signer()
-        return key.hmac(body, name) if key.kind is Kind.SHARED else f"{ED25519}:{key.id}:{key.sign(body, name).hex()}"
+        if key.kind is Kind.SHARED:
+            return key.hmac(body, name)
+        return f"{ED25519}:{key.id}:{key.sign(body, name).hex()}"
 
     def verify(self, body: bytes, signature: bytes, name: str) -> str:
         """Returns the id of the key that signed the record `name`.
 
-        Raises UnknownKey where that is none that we accept, BadSignature where the record was changed since, or was
-        signed under another name.
+        Raises UnknownKey if that key is not accepted, and BadSignature if the record was changed or was signed under
+        another name.
         """
         if named := identity_and_code(signature):
             identity, code = named
             self._verify(body, code, identity, name)
             return identity
+        # A signature without an id of its key is an HMAC.
         shared = self.of(Kind.SHARED)
         for key in shared:
             if hmac.compare_digest(signature, key.hmac(body, name).encode()):
                 return key.id
         if shared or len(signature) != HMAC_CHARS:
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
-        raise UnknownKey(f"{name} was signed with a shared secret, and there is none among our keys: {_AGAIN}")
+        wrong = f"{name} was signed with a shared secret, and there is none among our keys"
+        raise UnknownKey(f"{wrong}: {_UNKNOWN_KEY_FIX}")
 
     def seal(self, body: bytes, name: str) -> str:
-        """Returns a code that only a ring with the same secrets can check: fast enough for every judged event.
+        """Returns a code that only a ring with the same secrets can check. It is fast enough to seal every event.
 
-        Raises CannotSign.
+        Raises CannotSign if no key can sign.
         """
         return self.require_signer().seal(body, name)
 
     def open(self, body: bytes, code: bytes, name: str) -> None:
-        """Raises BadSignature where no secret of ours has sealed `name`."""
+        """Raises BadSignature if none of our secrets has sealed `name` with this `code`."""
         if not any(hmac.compare_digest(code, key.seal(body, name).encode()) for key in self.of(*SIGNING)):
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
 
     def for_replicas(self) -> "KeyRing":
-        """Returns what a replica needs: it can verify and make receipts, and sign neither weights nor plans.
+        """Returns the keys that a replica needs to verify and to make receipts. They cannot sign weights or plans.
 
-        A shared secret can sign; it stays while it is in the list, or what it signed could not be verified.
+        An exception is a shared secret, which can sign: without it, the replica could not verify its signatures.
         """
         kept = [key for key in self.keys if key.kind is not Kind.SUBJECT]
         public = [key.of_kind(Kind.PUBLIC) if key.kind in PAIRS else key for key in kept]
         return KeyRing(tuple(dict.fromkeys(public)))
 
     def require_signer(self) -> Key:
-        """Returns the key that signs. Raises CannotSign."""
+        """Returns the key that signs. Raises CannotSign if no key can."""
         if (key := self.signer) is None:
-            raise CannotSign(f"our keys can verify and not sign, as those of a replica: {_FIX}")
+            raise CannotSign(f"our keys can verify and not sign, like a replica's keys: {_SIGNER_FIX}")
         return key
 
     def _verify(self, body: bytes, code: str, identity: str, name: str) -> None:
         key = next((key for key in self.of(*PAIRS, Kind.RETIRED) if key.id == identity), None)
         if key is None:
-            raise UnknownKey(f"{name} was signed with the key {identity[:ID_CHARS]}, which is not among ours: {_AGAIN}")
+            shown = identity[:ID_CHARS]
+            raise UnknownKey(f"{name} was signed with the key {shown}, which is not among ours: {_UNKNOWN_KEY_FIX}")
         try:
             is_ours = key.is_signature(bytes.fromhex(code), body, name)
         except ValueError:
             is_ours = False
         if not is_ours:
             raise BadSignature(f"{name} was changed, or signed as another record, with the key {identity}")
+        # A retired key is refused only now, so that a changed record is reported as changed.
         if key.kind is Kind.RETIRED:
-            raise UnknownKey(f"{name} was signed with the key {identity}, which is retired: {_AGAIN}")
+            raise UnknownKey(f"{name} was signed with the key {identity}, which is retired: {_UNKNOWN_KEY_FIX}")
 
 
 _HAS_WORD: Final = re.compile(rf"(?:{'|'.join(Kind)}):")
 
 
 def parse(text: str) -> KeyRing:
-    """Returns the ring of a text. Raises ValueError, which names the place and the fix, and never a secret.
+    """Parses the text of a ring. Raises ValueError, which names the place and the fix, and never shows a secret.
 
-    A text in which no line begins as a key does is one shared secret, as in earlier releases.
+    If no line of a text begins like a key, the whole text is one shared secret, as in earlier releases.
     """
     if not text:
         raise ValueError("there is no key")
     parts = _parts(text)
     if not any(_LOOKS_LIKE_A_WORD.match(part) for part in parts.values()):
         return KeyRing((Key(Kind.SHARED, text.encode()),))
-    keys = tuple(dict.fromkeys(_key_of(part, place) for place, part in parts.items()))
+    keys = tuple(dict.fromkeys(_parse_key(part, place) for place, part in parts.items()))
     if len(keys) > MAX_KEYS:
-        raise ValueError(f"{len(keys)} keys are more than {MAX_KEYS}: remove lines of keys that are retired")
+        raise ValueError(f"{len(keys)} keys are more than {MAX_KEYS}: remove the lines of retired keys")
     ring = KeyRing(keys)
     if not ring.of(*PAIRS, Kind.SHARED):
         raise ValueError(f"no key signs or verifies: there is neither {Kind.SECRET} nor {Kind.PUBLIC}")
     if not ring.receipts:
-        raise ValueError(f"there is no {Kind.RECEIPT}, so no receipt can be made: give all lines of the file of keys")
+        raise ValueError(f"there is no {Kind.RECEIPT} to make receipts with: give all lines of the file of keys")
     return ring
 
 
@@ -380,7 +387,7 @@ def new_ring() -> KeyRing:
 
 
 def _parts(text: str) -> dict[str, str]:
-    """Returns what stands between line ends and commas, by its place."""
+    """Splits the text of a ring at line ends and commas. Returns the parts by their places, as messages name them."""
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = [] if line.lstrip().startswith("#") else [word.strip() for word in line.split(",")]
@@ -388,22 +395,25 @@ def _parts(text: str) -> dict[str, str]:
     return found
 
 
-def _key_of(part: str, place: str) -> Key:
+def _parse_key(part: str, place: str) -> Key:
     if not _HAS_WORD.match(part):
-        raise ValueError(f"{place}: begins with no kind of key. There are {', '.join(Kind)}, each with a : behind it")
+        raise ValueError(f"{place}: begins with no kind of key. There are {', '.join(Kind)}, each followed by a colon")
     word, _, digits = part.partition(":")
     kind = Kind(word)
     try:
         value = bytes.fromhex(digits)
     except ValueError:
-        raise ValueError(f"{place}: what stands behind {kind}: is not hexadecimal") from None
+        raise ValueError(f"{place}: the text after {kind}: is not hexadecimal") from None
     if len(value) != SECRET_BYTES and not (kind is Kind.SHARED and value):
-        raise ValueError(f"{place}: {kind} has {2 * SECRET_BYTES} hexadecimal digits, and here are {len(digits)}")
+        raise ValueError(f"{place}: {kind} needs {2 * SECRET_BYTES} hexadecimal digits, not {len(digits)}")
     return Key(kind, value)
 
 
 class FollowedKeys:
-    """The keys of one file; a call returns them. Any thread may call, and every process that gets a copy."""
+    """Returns the current keys of a file, which it reads again after a change. Any thread may call it.
+
+    Other processes may have copies of it.
+    """
 
     def __init__(self, path: Path, keys: tuple[Key, ...], *, check_s: float) -> None:
         self._path = path
@@ -415,7 +425,7 @@ class FollowedKeys:
         try:
             keys = self._watch.read_again(self._read)
         except (OSError, ValueError) as error:
-            self._tell(str(error))
+            self._log_once(str(error))
             return self._keys
         if keys is not None:
             self._error = ""
@@ -426,23 +436,28 @@ class FollowedKeys:
 
     def _read(self) -> tuple[Key, ...]:
         keys = parse(self._path.read_text().rstrip("\r\n")).keys
+        # A program that signs could not continue with the keys of a replica.
         if _signs(self._keys) and not _signs(keys):
-            raise ValueError("its keys can verify and not sign, as those of a replica")
+            raise ValueError("its keys can verify and not sign, like a replica's keys")
         return keys
 
-    def _tell(self, error: str) -> None:
+    def _log_once(self, error: str) -> None:
         if error != self._error:
             self._error = error
-            log.error("keys_not_read", path=str(self._path), error=error, fix="the keys of before stay: correct it")
+            fix = "correct the file; until then, the previous keys stay"
+            log.error("keys_not_read", path=str(self._path), error=error, fix=fix)
 
 
 def followed(path: Path, ring: KeyRing, *, check_s: float = CHECK_S) -> KeyRing:
-    """Returns the keys of `ring`, and from now on those of the file, whatever it is changed to."""
+    """Returns a ring with the keys of `ring`, which follows later changes of the file."""
     return KeyRing(ring.keys, FollowedKeys(path, ring.keys, check_s=check_s))
 
 
 def given(text: str, *, file: str) -> KeyRing:
-    """Returns the keys of a text, or of a file, which is followed; none where both are empty. Raises ValueError."""
+    """Returns the keys of a file, which is followed, or else of a text. The ring is empty if both are empty.
+
+    Raises ValueError.
+    """
     if not file:
         return parse(text) if text else KeyRing(())
     path = Path(file).absolute()
@@ -457,12 +472,12 @@ def _signs(keys: tuple[Key, ...]) -> bool:
 
 
 def subject_digest(subject_key: bytes, subject: str) -> str:
-    """Returns the digest of `subject`, 32 hexadecimal digits.
+    """Returns the digest of `subject`: 32 hexadecimal digits.
 
-    Raises ValueError for an empty key, and for the subject "", which names nobody.
+    Raises ValueError if the key or the subject is empty.
     """
     if not subject_key:
-        raise ValueError("subjects need a key")
+        raise ValueError("the digest of a subject needs a key")
     if not subject:
-        raise ValueError("no subject: events without a key are about nobody that can be told from others")
+        raise ValueError("the subject is empty: events without a key have no subject that could be erased")
     return hmac.digest(subject_key, subject.encode(), sha256)[:DIGEST_BYTES].hex()

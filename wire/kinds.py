@@ -1,22 +1,23 @@
-"""Kinds of labels: what the label of an event is, one class, a set of them, a number, or something else. Pure.
+"""Kinds of labels: one class, a set of classes, a number, or a user's own kind. Pure.
 
     record --claim--> its kind, the value of that kind's field --read--> a label, one string --write--> value
-    label --class_names, row_names, renamed, render, fingerprint--> what the core needs of it
+    label --class_names, row_names, with_classes, render, fingerprint--> what the core needs to know about it
 
-What a label says is one string everywhere between two topics: it is compared, hashed, remembered, learnt and signed as
-that. Only its kind looks into it. The string of the kind that has no mark is the name of a class; that of any other
-kind begins with a mark, a control character from U+001C on, which no name has. So the kind of a string is known by its
-mark, as that of a record is by its field.
+**One string.** Between two topics, a label of any kind is one string, which is compared, hashed, stored, learnt and
+signed. Only the label's kind parses it. For a single class, the string is the name of the class. For every other kind,
+it begins with the kind's mark: a control character from U+001C to U+001F, which no name contains. So the mark shows the
+kind of a string, as the field shows the kind of a record's label.
 
-Every verdict about versions counts answers that are right (McNemar's test, confidence sequences, drift). An answer may
-be partly right: a kind says how well it agrees with the label of its event, in [0, 1]. So it counts as right if a
-number that is drawn for the event, uniform in [0, 1), is below that (randomised rounding, Raghavan and Thompson 1987).
-The expectation of the share of right answers is then the mean agreement, so that every bound on that share holds for
-it, and a few counts remain the whole evidence. All versions have the same draw: two of them differ on an event with the
-probability by which their agreements differ, and no other rounding makes them differ less.
+**Partly right answers.** All decisions about versions (McNemar's test, confidence sequences, drift) count right
+answers, but an answer may be partly right: its kind defines its agreement with the label, in [0, 1]. Such an answer
+counts as right if a number that is drawn for the event, uniform in [0, 1), is below the agreement (randomised rounding,
+Raghavan and Thompson 1987). The expected share of right answers is then the mean agreement, so every bound on the share
+is a bound on the mean agreement, and counts are still sufficient as evidence. All versions use the same draw for an
+event. Two versions then differ with a probability equal to the difference of their agreements, and no other rounding
+makes them differ less often.
 
-An implementation has two halves: this one, which loads no torch, and its tensors (`model.kinds`), which replicas and
-the learner import by the path that is its `tensors`.
+An implementation has two halves: this one does not load torch. The other one, its tensors (`model.kinds`), is imported
+by replicas and the learner from the path in `tensors`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,34 +26,34 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 import mmh3
 
 from wire.errors import BadMessage
-from wire.plugins import PluginError, Registry, problem_of_examples
+from wire.plugins import PluginError, Registry, check_examples
 
 MARKS: Final = ("\x1c", "\x1d", "\x1e", "\x1f")
-"""The characters that a mark may begin with. No name of a class has one of them."""
+"""The characters that a mark may begin with. No class name contains one of them."""
 
 TAG: Final = "\x1e"
-"""The mark of a kind that has no control character of its own stands between two of these: see `mark_of`."""
+"""Delimits the mark of a kind that has no control character of its own (`mark_of`)."""
 
 DEFAULT: Final = "class"
-"""The kind of labels where nothing says another one: what is stored of labels of this kind does not name it."""
+"""The default kind. Stored records do not name it."""
 
 LABEL_FIELDS: Final = ("labels", "value", "target")
-"""The fields of a label, besides `label`, of which one says what the label of the event is."""
+"""The fields of a label record besides `label`. One of the four has the label of the event."""
 
 ANSWER_FIELDS: Final = ("labels", "value", "output")
-"""The same of an answer. `target` and `output` are those of all kinds without a field of their own."""
+"""The same fields of an answer. `target` and `output` are used by all kinds without a field of their own."""
 
 DRAW_SEED: Final = 0x6472_6177
 
 MAX_WORDS: Final = 12
-"""Most words of a fingerprint, which are most classes of a set that a version names: more would not fit a receipt."""
+"""Highest number of words in a fingerprint, and of classes in a predicted set. A receipt has no room for more."""
 
 Fingerprint: TypeAlias = int | tuple[int, ...]
-"""What a version says of an event, in its receipt: one word of 32 bits, or at most MAX_WORDS. 0: it knew nothing."""
+"""A prediction as a receipt holds it: a 32-bit word, or at most MAX_WORDS of them. 0: the version knew nothing."""
 
 
 class Range(Protocol):
-    """What the settings of labels say of numbers."""
+    """The range of scores, from the settings of labels."""
 
     @property
     def low(self) -> float: ...
@@ -61,8 +62,12 @@ class Range(Protocol):
 
 
 class Card(NamedTuple):
-    """What an exported version says of its answers: the expression of Python that makes scores of its `logits`, the
-    statement that returns what it names for `texts`, and a line about it, "" if its classes say enough."""
+    """The parts of an exported version's model card that depend on the kind of its labels.
+
+    - `scores`: a Python expression that computes scores from `logits`.
+    - `predict`: a Python statement that returns the predictions for `texts`.
+    - `answers`: a line that describes the answers ("": the list of classes is enough).
+    """
 
     scores: str
     predict: str
@@ -70,18 +75,20 @@ class Card(NamedTuple):
 
 
 class LabelKind(Protocol):
-    """A kind of labels. Each method is a function of its arguments alone, and may be called from any thread.
+    """A kind of labels. Each method depends only on its arguments, and may be called from any thread.
 
-    `name` is the value of `labels.kind`, unless that is an import path. `field` is the field of records that has it:
-    `label`, `labels`, `value`, or `target`, of all kinds without a field of their own. `noun` and `how_sent` say what
-    a label is called, and how it is sent. `marks` are what its strings begin with: "" for the one kind without a mark,
-    else one of MARKS or `mark_of(name)`. `tensors` is the import path of its other half.
-
-    `is_exclusive`: each event has exactly one class, so that one class may be given in the place of another, change its
-    meaning, be learnt from the newest labels, or make room. `has_classes`: labels name classes, which people may
-    rename, merge or retire, and which their texts have a mean of. `trains_encoder`: slow rounds learn from them.
-
-    `examples` are some labels, as they are learnt: what the kind makes of them is checked when it is first asked for.
+    - `name`: the value of `labels.kind`, unless that is an import path.
+    - `field`: the field of records that has labels of this kind: `label`, `labels`, `value`, or `target` for all kinds
+      without a field of their own.
+    - `noun`, `how_sent`: for error messages, the name of a label and how it is sent.
+    - `marks`: the prefixes of its strings: "" for single classes, else one of MARKS or `mark_of(name)`.
+    - `tensors`: the import path of the other half.
+    - `is_exclusive`: each event has exactly one class. Only then may a class replace another one, change its meaning,
+      be learnt from its newest labels, or lose its row to a new class.
+    - `has_classes`: labels consist of classes. Operators may rename, merge or retire them, and each class has a mean
+      vector.
+    - `trains_encoder`: slow rounds learn from labels of this kind.
+    - `examples`: some labels, as they are learnt. The methods are checked with them when the kind is first requested.
     """
 
     @property
@@ -106,51 +113,53 @@ class LabelKind(Protocol):
     def examples(self) -> tuple[str, ...]: ...
 
     def problem(self, value: Any) -> str:
-        """Returns what is wrong with the value of the field of a record; "" if nothing is."""
+        """Returns what is wrong with the value of a record's field; "" if it is valid."""
 
     def read(self, value: Any) -> str:
-        """Returns the label that the value of the field of a record says, which has no problem."""
+        """Returns the valid value of a record's field as a label."""
 
     def write(self, label: str) -> Any:
-        """Returns the value of the field of a record that says it: `read(write(label))` is the label as it was sent."""
+        """Returns a label as the value of a record's field: `read(write(label))` is the label as it was sent."""
 
     def from_value(self, value: Any) -> Any:
-        """Returns the value of the field that a value of JSON means, of a message of others; None if that says none.
+        """Converts a JSON value of a foreign message to the value of a record's field; None if it has no label.
 
-        Raises BadMessage, whose detail goes on after what the value is: "a score is a number".
+        Raises BadMessage. Its detail continues a sentence that shows the value, as in "a score is a number".
         """
 
     def from_text(self, text: str) -> Any:
-        """Returns the value of the field that a person means by one line. Raises BadMessage as `from_value` does."""
+        """Converts a line that a person typed to the value of a record's field. Raises BadMessage as `from_value`."""
 
     def render(self, label: str) -> str:
         """Returns a label for people."""
 
     def class_names(self, label: str) -> tuple[str, ...]:
-        """Returns the names of the classes that a label has; () if its kind has none."""
+        """Returns the names of a label's classes; () if the kind has no classes."""
 
     def row_names(self, label: str) -> tuple[str, ...]:
-        """Returns the names of the rows of a head that a label is learnt by: its classes, or rows of the kind, which
-        begin with one of its marks."""
+        """Returns the names of the head's rows that a label trains.
+
+        These are the label's classes, or rows of the kind itself, whose names begin with one of its marks.
+        """
 
     def with_classes(self, label: str, names: Sequence[str]) -> str:
-        """Returns a label with these classes in the place of its own; the label itself if its kind has none."""
+        """Returns the label with its classes replaced by `names`; the label itself if the kind has no classes."""
 
     def learnt(self, label: str, space: Range) -> str:
-        """Returns a label as it is learnt: a number becomes its place in the range of the settings."""
+        """Returns a label as it is learnt: a score becomes its place in the range of the settings."""
 
     def fingerprint(self, label: str) -> Fingerprint:
-        """Returns what stands for a label, as it is learnt, in a receipt; never 0."""
+        """Returns the fingerprint that represents a label, as it is learnt, in a receipt; never 0."""
 
     def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
-        """Returns how well an answer agrees with a label, in [0, 1]: 1 if both are the same."""
+        """Returns how well a prediction agrees with a label, in [0, 1]; 1 if both are equal."""
 
     def card(self, space: Range) -> Card:
-        """Returns what an exported version says of its answers."""
+        """Returns the parts of an exported version's model card that depend on the kind."""
 
 
 class _Kinds(Registry[LabelKind]):
-    """The registry of the door, which finds a kind by its field and by its mark as well."""
+    """The registry of the kinds. It also finds a kind by its field and by its mark."""
 
     def __init__(self) -> None:
         super().__init__("kinds", LabelKind)
@@ -159,42 +168,46 @@ class _Kinds(Registry[LabelKind]):
 
     def register(self, plugin: LabelKind) -> LabelKind:
         kind = super().register(plugin)
+        # Several kinds share `target`, so only the other fields identify a kind.
         if kind.field in (*LABEL_FIELDS[:-1], "label"):
             self._by_field[kind.field] = kind
         self._by_mark |= dict.fromkeys(kind.marks, kind)
         return kind
 
-    def problem_beside(self, plugin: LabelKind, others: Iterable[LabelKind]) -> str:
-        if problem := next(_problems_of(plugin), ""):
+    def registration_problem(self, plugin: LabelKind, others: Iterable[LabelKind]) -> str:
+        if problem := next(_attribute_problems(plugin), ""):
             return problem
         for other in others:
             if plugin.field == other.field != "target":
-                return f"its field `{plugin.field}` is that of the kind {other.name!r}: use `target`"
+                return f"its field `{plugin.field}` belongs to the kind {other.name!r}: use `target`"
             if marks := {*plugin.marks} & {*other.marks}:
-                return f"its mark {min(marks)!r} is one of the kind {other.name!r}: use mark_of({plugin.name!r})"
-        return problem_of_examples(plugin, "label", _broken_laws)
+                return f"its mark {min(marks)!r} belongs to the kind {other.name!r}: use mark_of({plugin.name!r})"
+        return check_examples(plugin, "label", _broken_laws)
 
     def of_field(self, field: str) -> LabelKind:
-        """Returns the kind that has a field of its own."""
+        """Returns the kind whose labels are in this field of records, which no other kind uses."""
         return self._by_field.get(field) or self._built_in(self._by_field, field)
 
     def of_mark(self, mark: str) -> LabelKind:
-        """Returns the kind of the labels that begin with a mark. Raises PluginError if it was not asked for here."""
+        """Returns the kind whose labels begin with this mark. Raises PluginError if the process does not have it."""
         return self._by_mark.get(mark) or self._built_in(self._by_mark, mark)
 
-    def of_tag(self, value: Any) -> LabelKind:
-        """Returns the kind that a `target` names. Raises BadMessage unless the settings of this process have it: no
-        message may make it import anything."""
+    def of_target(self, value: Any) -> LabelKind:
+        """Returns the kind that a `target` names.
+
+        Raises BadMessage if the settings of this process do not have it: no message may make a process import a module.
+        """
         name = value.get("kind")
         kind = self._by_mark.get(mark_of(name)) if isinstance(name, str) else None
         if kind is None:
-            raise BadMessage("wrong_schema", f"`target` has the `kind` {name!r}, which no labels.kind here is")
+            raise BadMessage("wrong_schema", f"`target` has the `kind` {name!r}, which is not the labels.kind here")
         return kind
 
     def _built_in(self, known: Mapping[str, LabelKind], key: str) -> LabelKind:
+        """Loads the built-in kinds, and returns the kind with this key. Raises PluginError if there is none."""
         self.all()
         if key not in known:
-            raise PluginError(f"a label of the kind {key.strip(TAG)!r} is here, and no labels.kind is: set it")
+            raise PluginError(f"there is a label of the kind {key.strip(TAG)!r}, which no labels.kind names: set it")
         return known[key]
 
 
@@ -211,14 +224,14 @@ UNIT_RANGE: Final = _Unit()
 """The range from 0 to 1."""
 
 
-def _problems_of(kind: LabelKind) -> Iterator[str]:
-    """Yields what is wrong with what a kind says of itself."""
+def _attribute_problems(kind: LabelKind) -> Iterator[str]:
+    """Yields what is wrong with the attributes of a kind."""
     own = mark_of(kind.name)
     if kind.field not in ("label", *LABEL_FIELDS):
         yield f"its field is `{kind.field}`: use `target`"
     for mark in kind.marks:
         if mark not in ("", *MARKS, own) or mark == TAG:
-            yield f"its mark {mark!r} is none: use mark_of({kind.name!r})"
+            yield f"its mark {mark!r} is not allowed: use mark_of({kind.name!r})"
     if kind.field == "target" and own not in kind.marks:
         yield f"it has no mark: use mark_of({kind.name!r})"
     if not kind.examples or not kind.marks:
@@ -228,36 +241,36 @@ def _problems_of(kind: LabelKind) -> Iterator[str]:
 def _broken_laws(kind: LabelKind, label: str) -> Iterator[str]:
     """Yields the laws of the protocol that an example of a kind breaks."""
     if not label.startswith(kind.marks):
-        yield "its string begins with none of the marks"
+        yield "its string begins with none of the kind's marks"
     value = kind.write(label)
     if kind.field == "target" and not isinstance(value, Mapping):
-        yield f"write gives {value!r}, and `target` is an object"
+        yield f"write returns {value!r}, and a `target` has to be an object"
     if problem := kind.problem(value):
-        yield f"what write gives has a problem: {problem}"
+        yield f"the value that write returns has a problem: {problem}"
     read = kind.read(value)
     if kind.learnt(read, UNIT_RANGE) != label:
-        yield f"what write gives is read as {read!r}"
+        yield f"read returns {read!r} for the value that write returns"
     if not isinstance(kind.render(label), str):
-        yield "render gives no text"
+        yield "render does not return a text"
     names = kind.row_names(label)
     if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
-        yield f"row_names gives {names!r}, no tuple of names"
+        yield f"row_names returns {names!r}, not a tuple of names"
     if not kind.has_classes and not all(name.startswith(kind.marks) for name in names):
-        yield "its rows begin with none of the marks"
+        yield "its rows begin with none of the kind's marks"
     if kind.with_classes(label, kind.class_names(label)) != label:
         yield "with_classes changes it"
     word = kind.fingerprint(label)
     words = word if isinstance(word, tuple) else (word,)
     if word == 0 or len(words) > MAX_WORDS or not all(0 <= each < 1 << 32 for each in words):
-        yield f"fingerprint gives {word!r}: one to {MAX_WORDS} words of 32 bits, not 0"
+        yield f"fingerprint returns {word!r}, not one to {MAX_WORDS} words of 32 bits other than 0"
     if (agreement := kind.agreement(word, word)) != 1:
-        yield f"it agrees with itself by {agreement!r}, not 1"
+        yield f"its agreement with itself is {agreement!r}, not 1"
     if agreement := kind.agreement(0, word):
-        yield f"it agrees with no answer by {agreement!r}, not 0"
+        yield f"its agreement with no answer is {agreement!r}, not 0"
 
 
 def mark_of(name: str) -> str:
-    """Returns the mark of a kind that has no control character of its own: its strings begin with that.
+    """Returns the prefix of the labels of a kind that has no control character of its own.
 
     >>> mark_of("interval")
     '\\x1einterval\\x1e'
@@ -274,12 +287,12 @@ def kind_of(label: str) -> LabelKind:
 
 
 def class_names(label: str) -> tuple[str, ...]:
-    """Returns the names of the classes that a label has."""
+    """Returns the names of a label's classes."""
     return kind_of(label).class_names(label)
 
 
 def row_names(label: str) -> tuple[str, ...]:
-    """Returns the names of the rows of a head that a label is learnt by."""
+    """Returns the names of the head's rows that a label trains."""
     return kind_of(label).row_names(label)
 
 
@@ -289,9 +302,9 @@ def render(label: str) -> str:
 
 
 def claim(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind, Any]:
-    """Returns the kind of which a record has a label or an answer, and the value of its field.
+    """Returns the kind of the label or answer in a record, and the value of its field.
 
-    Raises BadMessage if several fields are set, or if no kind has the name that `target` says.
+    Raises BadMessage if several fields are set, or if `target` names an unknown kind.
     """
     given = [field for field in fields if getattr(record, field) is not None]
     label = record.label
@@ -303,70 +316,73 @@ def claim(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind,
     value = getattr(record, field)
     if field != fields[-1]:
         return KINDS.of_field(field), value
-    return KINDS.of_tag(value), value
+    return KINDS.of_target(value), value
 
 
 def said_by(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
-    """Returns what the label of a record says. Raises BadMessage as `claim` does."""
+    """Returns the label in a record as one string. Raises BadMessage as `claim` does."""
     for field in fields:
         if getattr(record, field) is not None:
             kind, value = claim(record, fields)
             return kind.read(value)
-    # Most labels are one class: nothing else has to be asked of them.
+    # The fast path: most labels are single classes.
     return KINDS.of_field("label").read(record.label)
 
 
 def problem_of_label(record: Any) -> str:
-    """Returns what is wrong with the label of a record; "" if nothing is. A kind that fails is wrong, too."""
+    """Returns what is wrong with the label in a record; "" if it is valid. If its kind fails on it, it is not valid."""
     try:
         kind, value = claim(record)
     except BadMessage as error:
         return error.detail
     try:
-        return kind.problem(value) or _problem_read(kind, value)
-    except Exception as error:  # noqa: BLE001  # the kind may be another's: whatever it raises is about this record
+        return kind.problem(value) or _mark_problem(kind, value)
+    # A user's kind may raise any exception.
+    except Exception as error:  # noqa: BLE001
         return f"the kind {kind.name} fails on it: {type(error).__name__}: {error}"
 
 
-def _problem_read(kind: LabelKind, value: Any) -> str:
+def _mark_problem(kind: LabelKind, value: Any) -> str:
+    """Returns the problem that a kind reads a value as a label without the kind's mark; "" if it does not."""
     label = kind.read(value)
-    is_whole = isinstance(label, str) and label.startswith(kind.marks) and kind_of(label) is kind
-    return "" if is_whole else f"the kind {kind.name} reads it as {label!r}, which does not begin with its mark"
+    has_mark = isinstance(label, str) and label.startswith(kind.marks) and kind_of(label) is kind
+    return "" if has_mark else f"the kind {kind.name} reads it as {label!r}, which does not begin with its mark"
 
 
 def fields_of(label: str, fields: Sequence[str] = LABEL_FIELDS) -> dict[str, Any]:
-    """Returns the fields of a record that say a label."""
+    """Returns the fields of a record that has this label."""
     kind = kind_of(label)
     return {"label": "", **dict.fromkeys(fields)} | field_with(kind, kind.write(label), fields)
 
 
 def field_with(kind: LabelKind, value: Any, fields: Sequence[str] = LABEL_FIELDS) -> dict[str, Any]:
-    """Returns the field of a record that has a value of a kind, by its name."""
+    """Returns the field, by name, in which a record has this value of a kind."""
     if kind.field in fields[:-1] or kind.field == "label":
         return {kind.field: value}
     return {fields[-1]: None if value is None else {"kind": kind.name, **value}}
 
 
 def name_hash(name: str | None) -> int:
-    """Returns the 32 bits by which a receipt names a class: MurmurHash3 of its name, and 0 if no class is known."""
+    """Returns the 32-bit hash that represents a class in a receipt: MurmurHash3 of its name; 0 for None, no class."""
     return mmh3.hash(name.encode(), signed=False) if name is not None else 0
 
 
 def draw_of(event: bytes) -> float:
-    """Returns the number in [0, 1) that is drawn for an event."""
+    """Returns the random number of an event, in [0, 1): a hash, so that it is the same for all versions."""
     return float(mmh3.hash(event, DRAW_SEED, signed=False) * 2.0**-32)
 
 
 def is_right(predicted: str | None, label: str, event: bytes) -> bool:
-    """Whether an answer counts as right for this event. `predicted` is None if the weights knew nothing."""
+    """Whether a prediction counts as right for this event. `predicted` is None if the weights knew nothing."""
     if predicted is None or predicted == label:
         return predicted is not None
     kind = kind_of(label)
+    # Randomised rounding: all versions have the same draw for an event.
     return draw_of(event) < kind.agreement(kind.fingerprint(predicted), kind.fingerprint(label))
 
 
 def group_name(label: str, draw: str) -> str:
-    """Returns the class by which a sample is grouped: of several, one of them, each as likely by `draw`.
+    """Returns the class by which a sample is grouped. For several, `draw` selects one, all with equal probability.
 
     >>> group_name("refund", "e-1"), group_name("\\x1drefund", "e-1"), group_name("\\x1d", "e-1")
     ('refund', 'refund', '')

@@ -1,15 +1,16 @@
-"""The set of labels: how a label is written, what it is called now, and whether it may be learnt. Pure.
+"""The set of labels: the normal form of a label, the class that it means now, and whether it may be learnt. Pure.
 
     label --normal form--> its name --renamed, merged?--> the class that it means --refusal--> "", or a reason
-          --of another kind than the settings say?--> refusal        what it names is said by its kind (`wire.kinds`)
+          --of another kind than labels.kind?--> refusal         its kind (`wire.kinds`) knows the names in it
     LabelCommand, LabelCommand, ... --after--> LabelSet
 
-The set is a function of the settings and of the commands in their order. So everybody who has read the same commands
-has the same set: the learner, which follows them, and the replicas, the rollout and the command line, which translate
-labels by it. A label that comes late, under a name of long ago, means what that name was changed to last.
+The set is a function of the settings and of the commands in their order. So all processes that have read the same
+commands have the same set: the learner, which carries the commands out, and the replicas, the rollout and the command
+line, which translate labels. A late label with an old name means the class that this name was last changed to.
 
-A name means itself where nothing was done to it, and a command is about what its names mean then. A new meaning
-replaces the old one: whoever renames A to B, and then C to A, has a class A whose labels are learnt as A again.
+A name means itself unless a command has changed it. The names in a command have the meaning that they have before the
+command. A new meaning replaces the old one: after A was renamed to B, and C to A, there is a class A again, and labels
+with the name A are learnt as A.
 """
 
 import re
@@ -31,13 +32,12 @@ from wire.records import Feedback, LabelCommand
 from wire.sections import SECTION, decoded, require
 
 MAX_LABELS = 65_536
-"""Most labels of the list: as many as a head may have classes."""
+"""Highest number of labels in the list, which is also the highest number of classes of a head."""
 
 Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
 ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(decoded)]
 
-WhiteSpace = re.compile(r"\s+")
-
+WHITE_SPACE = re.compile(r"\s+")
 
 Form: TypeAlias = Literal["nfc", "space", "case"]
 Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(decoded)]
@@ -49,8 +49,8 @@ RETIRED: Final = "retired"
 NOT_LISTED: Final = "not_listed"
 NEW: Final = "new_label"
 WRONG_KIND: Final = "wrong_kind"
-"""Why a label is refused: its class was retired; it is outside the list; it waits for `lifelong labels add`; it is one
-class where the settings ask for sets of them, or a set where they ask for one."""
+"""The reasons to refuse a label, in this order: its class was retired; it is not in the list; it is new and waits for
+`lifelong labels add`; it is of another kind than `labels.kind`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,35 +60,35 @@ class LabelConfig:
     __pydantic_config__ = SECTION
 
     kind: str = DEFAULT
-    """What the label of an event is: one `class`, a set of classes (`multilabel`), a number (`score`), or the name or
-    the import path of a kind of yours, see docs/kinds.md. What was learnt under one kind is of no use under another."""
+    """The kind of an event's label: one `class`, a set of classes (`multilabel`), a number (`score`), or the name or
+    import path of your own kind (docs/kinds.md). If the kind changes, nothing that was learnt before can be used."""
     range: ScoreRange = (0.0, 1.0)
-    """Lowest and highest score: one beyond them counts as the nearer one. Errors are measured as shares of the
+    """Lowest and highest score. A score outside is moved to the nearer end. Errors are measured as shares of the
     range."""
     mode: Literal["open", "listed", "ask"] = "open"
-    """`open`: a label that nobody has used makes a class. `listed`: one that is not in `allow` is refused. `ask`: it
-    lies in quarantine until `lifelong labels add`."""
+    """`open`: a new label makes a new class. `listed`: a label that is not in `allow` is refused. `ask`: a new label
+    stays in quarantine until `lifelong labels add`."""
     allow: Labels = ()
-    """The labels of the list, besides those that `lifelong labels add` adds."""
+    """The labels of the list. `lifelong labels add` adds others."""
     normalise: Forms = ("nfc", "space")
-    """What makes two labels one: `nfc`, the composed form of Unicode; `space`, runs of blanks as one, and none at the
-    ends; `case`, small letters."""
+    """How labels are normalised before they are compared: `nfc`, to Unicode's composed form; `space`, each run of
+    white space to one blank, and none at the ends; `case`, to lower case."""
     class_weights: ClassWeights = field(default_factory=dict)
-    """How much more a right label of a class is worth than one of another class, which is 1, as `{"fraud": 100}`: such
-    a class is named earlier, and counts so much more in the rollout (docs/labels.md#rare-classes)."""
+    """Weights of classes, as in `{"fraud": 100}`; other classes have the weight 1. A right answer of a heavier class is
+    worth more: the class is predicted earlier, and counts more in the rollout (docs/labels.md#rare-classes)."""
 
     def __post_init__(self) -> None:
         is_exclusive = KINDS.get(self.kind).is_exclusive
         require(
             (
                 self.mode == "listed" or self.mode == "ask" or not self.allow,
-                "labels.allow is used under labels.mode listed or ask; the mode is open",
+                "labels.allow needs labels.mode listed or ask; the mode is open",
             ),
             (self.low < self.high, "labels.range must be the lowest score and a higher one"),
             (all(map(str.strip, self.allow)), "labels.allow must not have a blank label"),
             (
                 is_exclusive or not self.class_weights,
-                f"labels.class_weights is used where an event has one class; labels.kind is {self.kind}",
+                f"labels.class_weights needs a kind with one class for each event; labels.kind is {self.kind}",
             ),
         )
 
@@ -103,7 +103,7 @@ class LabelConfig:
         return self.range[1]
 
     def normal_form(self, label: str) -> str:
-        """Returns a label as it is learnt.
+        """Returns the normal form of a label, under which it is learnt.
 
         >>> LabelConfig().normal_form("  lost   card "), LabelConfig(normalise=("case",)).normal_form("Lost Card")
         ('lost card', 'lost card')
@@ -112,12 +112,12 @@ class LabelConfig:
             label = unicodedata.normalize("NFC", label)
         if "case" in self.normalise:
             label = label.casefold()
-        return WhiteSpace.sub(" ", label).strip() if "space" in self.normalise else label
+        return WHITE_SPACE.sub(" ", label).strip() if "space" in self.normalise else label
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """The set after `number` commands. `meanings` has what each name that was changed means now."""
+    """The set of labels after `number` commands. `meanings` maps each changed name to its present meaning."""
 
     config: LabelConfig = field(default_factory=LabelConfig)
     number: int = 0
@@ -135,7 +135,7 @@ class LabelSet:
         return cls(config).after_all(commands)
 
     def after_all(self, commands: Iterable[LabelCommand]) -> "LabelSet":
-        """Returns the set after these commands, in their order."""
+        """Returns the set after these commands, in order."""
         return reduce(LabelSet.after, commands, self)
 
     def after(self, command: LabelCommand) -> "LabelSet":
@@ -148,32 +148,38 @@ class LabelSet:
         classes = [self.name_of(label) for label in command.labels]
         to = [self.config.normal_form(label) for label in command.to]
         after = replace(self, number=command.number)
+        # The new name becomes a class of its own first, because it may have had another meaning.
         if command.action in ("rename", "merge"):
-            return after._with(to)._renamed(dict.fromkeys([name for name in classes if name != to[0]], to[0]))
+            changed = [name for name in classes if name != to[0]]
+            return after._with(to)._renamed(dict.fromkeys(changed, to[0]))
         if command.action == "retire":
             return replace(after, added=after.added.difference(classes), retired=after.retired.union(classes))
-        return after._with(map(self.config.normal_form, command.labels) if command.action == "add" else to)
+        if command.action == "add":
+            return after._with(map(self.config.normal_form, command.labels))
+        return after._with(to)
 
     def name_of(self, label: str) -> str:
-        """Returns a label by the names that its classes have now, and as it is learnt: the name of a class, a set of
-        them, the place of a score in the range."""
+        """Returns a label as it is learnt, with the present names of its classes.
+
+        This is the name of a class, a set of names, or the place of a score in the range.
+        """
         kind = kind_of(label)
-        renamed = kind.with_classes(label, [self._meaning_of(name) for name in kind.class_names(label)])
+        renamed = kind.with_classes(label, [self._meaning(name) for name in kind.class_names(label)])
         return kind.learnt(renamed, self.config)
 
-    def _meaning_of(self, name: str) -> str:
+    def _meaning(self, name: str) -> str:
         name = self.config.normal_form(name)
         return self.meanings.get(name, name)
 
     @property
     def class_weights(self) -> dict[str, float]:
-        """The weights of the classes, by the names that they have now; that of any other class is 1."""
+        """The weights of classes by their present names. The weight of any other class is 1."""
         return {self.name_of(name): weight for name, weight in self.config.class_weights.items()}
 
     def evidence_share(self, label: str) -> float:
-        """Returns the share of the labels of a class that count as evidence: its weight over the highest one.
+        """Returns the share of a class's labels that count as evidence: its weight over the highest weight.
 
-        So the share of right answers among those that count is that of all, each label with its weight.
+        So the accuracy over the labels that count is an unbiased estimate of the weighted accuracy over all labels.
 
         >>> shares = LabelSet(LabelConfig(class_weights={"fraud": 100.0}))
         >>> shares.evidence_share("fraud"), shares.evidence_share("no fraud")
@@ -183,16 +189,16 @@ class LabelSet:
         return weights.get(label, 1.0) / max([1.0, *weights.values()])
 
     def refusal(self, label: str, is_class: Callable[[str], bool]) -> str:
-        """Returns why a label is not learnt, "" where it is. `is_class` says whether a class of this name is known.
+        """Returns the reason to refuse a label; "" if it may be learnt. `is_class` says whether a class exists.
 
-        Of a set of labels, it is that of the first one that is not learnt.
+        For a set of labels, it is the reason of the first one that is refused.
         """
         if kind_of(label) is not self.kind:
             return WRONG_KIND
-        reasons = (self._refusal_of_name(self._meaning_of(name), is_class) for name in self.kind.class_names(label))
+        reasons = (self._class_refusal(self._meaning(name), is_class) for name in self.kind.class_names(label))
         return next(filter(None, reasons), "")
 
-    def _refusal_of_name(self, name: str, is_class: Callable[[str], bool]) -> str:
+    def _class_refusal(self, name: str, is_class: Callable[[str], bool]) -> str:
         if name in self.retired:
             return RETIRED
         if self.config.mode == "open" or name in self.listed:
@@ -202,27 +208,30 @@ class LabelSet:
         return "" if is_class(name) else NEW
 
     def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
-        """Returns the sentence of a refusal, with the fix. `known` are classes that may be meant besides the list."""
+        """Returns a sentence that explains a refusal, with the fix.
+
+        `known` are existing classes, which it may suggest besides the labels of the list.
+        """
         if reason == WRONG_KIND:
-            return f"{kind_of(label).noun} came, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
+            return f"{kind_of(label).noun} was sent, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
         classes = {*known}
-        names = [self._meaning_of(name) for name in class_names(label)]
-        name = next((each for each in names if self._refusal_of_name(each, classes.__contains__) == reason), label)
+        names = [self._meaning(name) for name in class_names(label)]
+        name = next((each for each in names if self._class_refusal(each, classes.__contains__) == reason), label)
         if reason == RETIRED:
             return f"the label {name!r} was retired; `lifelong labels add` takes it back"
         if reason == NEW:
-            return f"the label {name!r} is new, and labels.mode is ask: `lifelong labels add` takes it"
-        meant = did_you_mean(name, self.listed.union(classes) - self.retired)
-        return f"the label {name!r} is not in labels.allow{meant} (`lifelong labels add` takes it)"
+            return f"the label {name!r} is new, and labels.mode is ask: `lifelong labels add` accepts it"
+        hint = did_you_mean(name, self.listed.union(classes) - self.retired)
+        return f"the label {name!r} is not in labels.allow{hint} (`lifelong labels add` accepts it)"
 
     @property
     def hashes(self) -> dict[int, int]:
-        """The hash of what each name that was changed means now, by the hash of that name."""
+        """The hash of the present meaning of each changed name, by the hash of the name."""
         return {name_hash(name): name_hash(meaning) for name, meaning in self.meanings.items()}
 
     @property
     def listed(self) -> frozenset[str]:
-        """The labels of the list: those of the settings by their names of now, and those that were added."""
+        """The labels of the list: the labels in the settings, by their present names, and the added ones."""
         return self.added.union(map(self.name_of, self.config.allow)) - self.retired
 
     def _with(self, labels: Iterable[str]) -> "LabelSet":
@@ -232,30 +241,32 @@ class LabelSet:
         return replace(self, meanings=meanings, added=self.added | names, retired=self.retired - names)
 
     def _renamed(self, new: Mapping[str, str]) -> "LabelSet":
-        """Returns the set in which each of these names, and all that means it, means what `new` says."""
+        """Returns the set in which the classes `new` have new names, and so have all names that meant them."""
         meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
+        # A name that means itself again needs no entry.
         meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
         return replace(self, meanings=meanings, added=self.added.difference(new), retired=self.retired.difference(new))
 
 
 def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
-    """Raises BadMessage where a label is not learnt, whoever sends it: it is too long, of another kind, or not in the
-    set. Under labels.mode ask a new one waits for an operator, and so is none of these."""
+    """Raises BadMessage if a label can never be learnt: it is too long, of another kind, or not in the set.
+
+    A new label under labels.mode ask is accepted here, because it waits for an operator.
+    """
     longest = max(map(len, class_names(label)), default=0)
     if longest > max_chars:
-        at_most = f"at most {max_chars} are learnt"
-        raise BadMessage("oversized", f"a label has {longest} characters, {at_most}")
+        raise BadMessage("oversized", f"a label has {longest} characters, at most {max_chars} are learnt")
     if reason := labels.refusal(label, lambda name: True):
         raise BadMessage(reason, labels.why(reason, label))
 
 
 def with_label(feedback: Feedback, label: str) -> Feedback:
-    """Returns the feedback with what it says, as one string, in the place of what it said."""
+    """Returns the feedback with its label replaced by `label`."""
     return msgspec.structs.replace(feedback, **fields_of(label))
 
 
 def did_you_mean(label: str, known: Iterable[str]) -> str:
-    """Returns the question behind a sentence about a label that is not `known`; "" where none is like it.
+    """Returns a question to append to a sentence about an unknown label; "" if no `known` label is similar.
 
     >>> did_you_mean("refnud", ["delivery", "refund"])
     "; did you mean 'refund'?"
@@ -267,10 +278,10 @@ def did_you_mean(label: str, known: Iterable[str]) -> str:
 def refusal_of(
     feedback: Feedback, *, receipts: Receipts | None, max_chars: int, is_required: bool, max_age_ms: float
 ) -> str:
-    """Returns why a label is refused, whatever it is the label of and whatever the set of labels is; "" if it is not.
+    """Returns the reason to refuse a label that depends neither on its event nor on the set of labels; "" if none.
 
-    A name may have `max_chars` characters; `is_required` and `max_age_ms` are of receipts. Without `receipts` no
-    signature counts.
+    A name has at most `max_chars` characters. `is_required` and `max_age_ms` are passed to `receipts`; if that is None,
+    receipts are not checked.
     """
     names = class_names(feedback.said)
     if not all(map(str.strip, names)):

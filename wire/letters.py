@@ -1,12 +1,12 @@
-"""Dead letters: messages that were refused and records that cannot be sent, as records that can always be sent.
+"""Dead-letter records: refused messages, and records that cannot be sent, as records that can always be sent.
 
     message that is no record          --refuse-->       DeadLetter
     event that gets no answer          --refuse_event--> DeadLetter
     record that no broker ever accepts --unsendable-->   DeadLetter
 
-Every field of a letter is bounded, so the dead-letter topic accepts it whatever a client has sent. The payload of a
-refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to
-MAX_SHORT_PAYLOAD_BYTES, because its size may have been the reason. The detail names the original size.
+Every field of a dead letter is bounded, so the dead-letter topic accepts it, whatever a client has sent. The payload of
+a refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to
+MAX_SHORT_PAYLOAD_BYTES, because its size may have been the reason. The detail then has the original size.
 """
 
 import msgspec
@@ -26,11 +26,11 @@ MAX_LETTER_BYTES = MAX_MESSAGE_BYTES + (1 << 20)
 MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES
 MAX_SHORT_PAYLOAD_BYTES = 64 << 10
 ENCODING_ERRORS = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
-"""The errors of `to_message` for a record whose fields do not have their declared types."""
+"""The errors that `to_message` raises for a record whose fields do not have their declared types."""
 
 
 def refuse(error: BadMessage, message: Message, place: Place, *, source: str) -> DeadLetter:
-    """Returns the dead letter of `message`, which `source` refused with `error`; equal messages give equal letters."""
+    """Returns the dead letter of `message`, which `source` refused with `error`. Equal messages give equal records."""
     return letter(
         error.reason,
         error.detail,
@@ -42,18 +42,18 @@ def refuse(error: BadMessage, message: Message, place: Place, *, source: str) ->
 
 
 def refuse_event(reason: str, detail: str, event: Event, place: Place) -> DeadLetter:
-    """Returns the dead letter of an event that was read from `place` and is refused later.
+    """Returns the dead letter of an event that was read from `place` and refused later.
 
-    Its payload is the event as it was parsed: the message is not at hand any more.
+    The payload is the parsed event, because the message is no longer available.
     """
     payload = msgspec.json.encode(event)
     return letter(reason, detail, place, payload=payload, source=event.source, time_ms=event.time_ms)
 
 
 def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: str) -> DeadLetter:
-    """Returns the dead letter of `record`, the result of the message at `place`, which was refused with `error`.
+    """Returns the dead letter of `record`, which was made from the message at `place` and refused with `error`.
 
-    A dead letter that was itself refused keeps its reason and its origin; its payload is truncated.
+    If `record` is itself a dead letter, it keeps its reason and its origin, and its payload is truncated.
     """
     if isinstance(record, DeadLetter):
         reason = record.reason
@@ -66,7 +66,7 @@ def unsendable(record: TopicRecord, error: SendFailed, place: Place, *, source: 
         reason,
         detail,
         place,
-        payload=_value_of(record),
+        payload=_encoded_value(record),
         max_payload_bytes=MAX_SHORT_PAYLOAD_BYTES,
         source=source,
         time_ms=record.time_ms,
@@ -83,7 +83,7 @@ def letter(
     source: str,
     time_ms: int,
 ) -> DeadLetter:
-    """Returns the dead letter of the message at `place`, in which every field is cut to what can be sent."""
+    """Returns the dead letter of the message at `place`, with every field truncated to a length that can be sent."""
     cut = ""
     if len(payload) > max_payload_bytes:
         cut = f" (the payload is cut: the first {max_payload_bytes} of {len(payload)} bytes)"
@@ -99,8 +99,8 @@ def letter(
     )
 
 
-def _value_of(record: TopicRecord) -> bytes:
-    """Returns the value of the record's message; empty where the record cannot be encoded."""
+def _encoded_value(record: TopicRecord) -> bytes:
+    """Returns the value of the record's message; empty if the record cannot be encoded."""
     try:
         value = to_message(record).value
     except ENCODING_ERRORS:
@@ -109,10 +109,10 @@ def _value_of(record: TopicRecord) -> bytes:
 
 
 def _encodable(text: str) -> str:
-    """Returns `text` with lone surrogates, which UTF-8 cannot encode, replaced."""
+    """Replaces lone surrogates, which UTF-8 cannot encode."""
     return text.encode(errors="replace").decode()
 
 
 def _shortened(text: str, *, max_bytes: int) -> str:
-    """Returns the longest beginning of `text` that has at most `max_bytes` bytes of UTF-8."""
+    """Returns the longest prefix of `text` that has at most `max_bytes` bytes in UTF-8."""
     return text.encode(errors="replace")[:max_bytes].decode(errors="ignore")

@@ -1,7 +1,7 @@
-"""Logging of every process: one event a line with its fields, to standard error, with secrets redacted.
+"""The logging of every process: one event and its fields on each line, to standard error, with secrets redacted.
 
-Strings of others, such as an id that a client has chosen, are shown by `printable`, here and by the commands, so that
-they can write nothing else on a terminal.
+Strings from outside, such as an id that a client has chosen, are escaped by `printable`, here and in the commands, so
+that they cannot control a terminal.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 
 HIDDEN = "**********"
-"""What is shown in the place of a secret: the mask of pydantic's SecretStr, so that there is one."""
+"""The text that replaces a secret. It is the same as the mask of pydantic's SecretStr."""
 
 SILENT = ("kafka",)
-"""Loggers of libraries that write several lines a second while a server is away. Our clients log what matters."""
+"""Loggers of libraries that write several lines a second while a server is away. Our clients log the errors instead."""
 
 _BEGINNING: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
@@ -36,9 +36,9 @@ _BEGINNING: Final[tuple[Processor, ...]] = (
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    r"""Returns the text with every character that a terminal obeys, or cannot show, as JSON escapes it, but for `keep`.
+    r"""Escapes, as JSON does, every character of a text that a terminal obeys or cannot show, except those in `keep`.
 
-    These are control characters, line breaks, marks that turn the direction of writing, and halves of surrogates.
+    These are control characters, line breaks, marks that change the writing direction, and lone surrogates.
 
     >>> print(printable("e\x1b[2K\r\x07 é"))
     e\u001b[2K\r\u0007 é
@@ -50,7 +50,7 @@ def printable(text: str, *, keep: str = "") -> str:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """The level and the format of the log. `secrets` are replaced wherever they would be written."""
+    """The level and the format of the log. All occurrences of `secrets` are redacted."""
 
     level: LogLevel = "info"
     as_json: bool = False
@@ -58,7 +58,7 @@ class LogConfig:
 
 
 def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
-    """Sets up structlog, and the standard library's logging for the libraries that use it (warnings and above)."""
+    """Sets up structlog, and standard logging for the libraries that use it (warnings and above)."""
     colors = stream.isatty()
     structlog.configure(
         processors=[*_BEGINNING, *_ending(config, colors=colors)],
@@ -74,17 +74,20 @@ def configure(config: LogConfig, *, stream: TextIO = sys.stderr) -> None:
 
 
 def formatter(config: LogConfig, *, colors: bool = False) -> ProcessorFormatter:
-    """Returns the formatter of libraries' lines, for a handler of the standard library: as ours, and as redacted."""
+    """Returns a formatter for handlers of standard logging: libraries' lines look like ours, and are redacted."""
     processors = [ProcessorFormatter.remove_processors_meta, *_ending(config, colors=colors)]
     return ProcessorFormatter(foreign_pre_chain=_BEGINNING, processors=processors)
 
 
 def secrets_in(value: object) -> tuple[str, ...]:
-    """Returns every secret (SecretStr) in a setting, a dataclass or a sequence, at any depth."""
+    """Returns all secrets (SecretStr) in a setting, a dataclass or a sequence, at any depth."""
     if isinstance(value, SecretStr):
         secret = value.get_secret_value()
-        lines = secret.splitlines()  # a list of keys is shown line by line, if at all
-        return (secret, *lines) if len(lines) > 1 else (secret,) if secret else ()
+        if not secret:
+            return ()
+        # The keys in a list of keys would be shown line by line.
+        lines = secret.splitlines()
+        return (secret, *lines) if len(lines) > 1 else (secret,)
     if dataclasses.is_dataclass(value):
         parts: Iterable[object] = [getattr(value, field.name) for field in dataclasses.fields(value)]
     else:
@@ -93,7 +96,7 @@ def secrets_in(value: object) -> tuple[str, ...]:
 
 
 def without_password(text: str) -> str:
-    """Returns `text` with the user name and password of every address in it hidden.
+    """Redacts the user name and the password of every address in a text.
 
     >>> without_password("redis://me:hush@host:6379/0")
     'redis://**********@host:6379/0'
@@ -114,11 +117,12 @@ def _ending(config: LogConfig, *, colors: bool) -> list[Processor]:
 
 
 def _printable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escapes what a terminal would obey; an exception keeps its lines."""
-    return {
-        key: printable(value, keep="\n" if key == "exception" else "") if isinstance(value, str) else value
-        for key, value in event.items()
-    }
+    """Escapes the strings of an event for a terminal. An exception keeps its line breaks."""
+    shown: dict[str, object] = {}
+    for key, value in event.items():
+        keep = "\n" if key == "exception" else ""
+        shown[key] = printable(value, keep=keep) if isinstance(value, str) else value
+    return shown
 
 
 def _redacted(value: object, secrets: tuple[str, ...]) -> object:

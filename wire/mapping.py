@@ -1,29 +1,32 @@
-"""Foreign messages as our records: which field of a message is which field of a record, by settings alone.
+"""Field mapping: settings that map the fields of foreign messages to the fields of our records.
 
     {"ticket_id": 7, "body": "..."}  --`[bus.map.events] id = "{ticket_id}", text = "{body}"`-->  Event(id="7", ...)
-    Answer  --`[bus.map.answers.fields] queue = "{label}"`-->  its message, with the field `queue` beside our own
+    Answer  --`[bus.map.answers.fields] queue = "{label}"`-->  its message, with `queue` added to our fields
 
-    MapConfig --templates_of--> Template: "{customer.name}"  "{items.0.sku}"  "{note?}"  "{{literal}}"
+    MapConfig --field_templates--> Template: "{customer.name}"  "{items.0.sku}"  "{note?}"  "{{literal}}"
               --field_map--> the fields of an Event or a Feedback       AnswerFields: further fields of an Answer
 
-A path names an object's field or a list's place at each dot; if a field has the rest of the path as its name, dots and
-all, it is that one. A field that is missing or null is an error, which names the nearest field that is there; behind
-`?` it is empty. Numbers and truth values become the text that JSON has for them, lists and objects their JSON. There is
-nothing else: no format codes, no attributes, no calls.
+The parts of a path, between dots, are names of fields or indexes of lists. A field whose name contains dots is found,
+too, if its name is the whole rest of the path. If a field is missing or null, the message is refused, and the error
+suggests the most similar field; with `?` at the end of the path, the text is empty instead. Numbers, booleans, lists
+and objects become their JSON. Templates have no format codes, attributes or calls.
 
-The topics of maps are read beside ours, and nothing of ours is ever sent to them. `wire.envelope` does the rest:
-headers, ids, bounds.
+Mapped topics are read in addition to ours, and our records are never sent to them. `wire.envelope` handles headers, ids
+and bounds.
 
-Rejected: str.format and expressions (a template must not reach the attributes of an object, nor run code; whoever may
-write settings could then run it in every process), a map that replaces our topics (labels by HTTP and found answers
-would be sent to a topic of others), a list of maps for a topic (a message would be several labels; each task has a map
-of its own instead), a map for each topic (topics of one company say the same in the same fields, and `?` marks those
-that some lack), and answers that have foreign fields alone (the learner reads the answers, too).
+Rejected:
+
+- str.format and expressions: a template must not reach the attributes of an object or run code, or anyone who may write
+  settings could run code in every process.
+- A map that replaces our topics: labels sent over HTTP and found answers would be sent to a foreign topic.
+- Several maps for a topic: a message would be several labels. Each task has its own map instead.
+- A map for each topic: the topics of one company use the same fields, and `?` marks fields that some of them lack.
+- Answers with foreign fields only: the learner reads the answers, too.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -40,32 +43,32 @@ from wire.sections import SECTION, decoded, require
 
 MAX_TEMPLATE_CHARS = 1_000
 MAX_FILLED_BYTES = 1 << 20
-"""Largest text that a template may become: a field may be named in it several times."""
+"""Size of the largest text that a template may produce. It is bounded, because a template may repeat a field."""
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}.?]+(?:\.[^{}.?]+)*)(\?)?\}|[{}]")
 
 MAX_FIELDS = 32
-"""Most further fields of an answer, most headers that are passed on, and most topics of a map."""
+"""Highest number of further fields of an answer, of copied headers, and of topics of a map."""
 
 RESERVED = ("ce_", "content-type")
-"""Beginnings of the names of headers that are ours."""
+"""The prefixes of our own headers."""
 
 LABEL_SETTINGS: Final = ("label", *LABEL_FIELDS[:-1])
-"""The settings of a map that make a label, by the fields that they make."""
+"""The settings of a map whose templates make a label. Each has the name of the field that it makes."""
 
 NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
-"""The settings of a map that are no template of one field."""
+"""The settings of a map that are not the template of a field."""
 
 Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
 Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""Returns the fields of a record for the JSON object of a foreign message. Raises BadMessage where one is missing."""
+"""Maps the JSON object of a foreign message to the fields of a record. Raises BadMessage if a field is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The way to a field: its names, and whether it may be missing."""
+    """The path to a field: the names on the way, and whether the field may be missing."""
 
     names: tuple[str, ...]
     is_optional: bool
@@ -76,14 +79,14 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Texts and paths, in their order. `name` is that of the setting, for messages."""
+    """A parsed template: literal texts and paths, in order. `name` is the name of the setting, for error messages."""
 
     name: str
     parts: tuple[str | Path, ...]
 
     @classmethod
     def of(cls, text: str, name: str) -> "Template":
-        """Returns the template that `text` is. Raises ValueError, with the place, where it is none.
+        """Parses a template. Raises ValueError, with the position of the error.
 
         >>> Template.of("{a.b} and {{c}}", "x").parts
         (Path(names=('a', 'b'), is_optional=False), ' and ', '{', 'c', '}')
@@ -91,10 +94,10 @@ class Template:
         if len(text) > MAX_TEMPLATE_CHARS:
             raise ValueError(f"{name} has {len(text)} characters, at most {MAX_TEMPLATE_CHARS} are read")
         parts: list[str | Path] = []
-        at = 0
+        end = 0
         for match in _PART.finditer(text):
-            parts.append(text[at : match.start()])
-            at = match.end()
+            parts.append(text[end : match.start()])
+            end = match.end()
             if match[1]:
                 parts.append(Path(tuple(match[1].split(".")), is_optional=bool(match[2])))
             elif match[0] in ("{{", "}}"):
@@ -102,7 +105,7 @@ class Template:
             else:
                 place = f"character {match.start() + 1}"
                 raise ValueError(f"{name}: {place}: write {{field}} or {{path.to.field}}, and {{{{ for a brace")
-        parts.append(text[at:])
+        parts.append(text[end:])
         return cls(name, tuple(part for part in parts if part != ""))
 
     @property
@@ -110,40 +113,45 @@ class Template:
         return [part for part in self.parts if isinstance(part, Path)]
 
     def fill(self, body: Mapping[str, Any]) -> str:
-        """Returns the text for the fields of `body`. Raises BadMessage where one is missing, or the text too long."""
+        """Returns the text for the fields of `body`. Raises BadMessage if one is missing or the text is too long."""
         texts = [part if isinstance(part, str) else self._text(part, body) for part in self.parts]
         if sum(map(len, texts)) > MAX_FILLED_BYTES:
-            raise BadMessage("oversized", f"{self.name} becomes longer than {MAX_FILLED_BYTES} bytes")
+            raise BadMessage("oversized", f"the text of {self.name} is longer than {MAX_FILLED_BYTES} bytes")
         return "".join(texts)
 
     def value(self, body: Mapping[str, Any]) -> Any:
-        """Returns the value itself where the template is one field alone, such as a number; else the text."""
+        """Returns the value of a template that is a single field, such as a number; for any other template, the text.
+
+        Raises BadMessage.
+        """
         if len(self.parts) == 1 and isinstance(self.parts[0], Path):
-            return self._found(self.parts[0], body)
+            return self._look_up(self.parts[0], body)
         return self.fill(body)
 
     def _text(self, path: Path, body: Mapping[str, Any]) -> str:
-        found = self._found(path, body)
-        if isinstance(found, str):
-            return found
-        return "" if found is None else msgspec.json.encode(found).decode()
+        value = self._look_up(path, body)
+        if isinstance(value, str):
+            return value
+        return "" if value is None else msgspec.json.encode(value).decode()
 
-    def _found(self, path: Path, body: Mapping[str, Any]) -> Any:
+    def _look_up(self, path: Path, body: Mapping[str, Any]) -> Any:
         value: Any = body
-        for at, name in enumerate(path.names):
-            rest = ".".join(path.names[at:])
-            if (whole := _inner(value, rest)) is not None:
+        for depth, name in enumerate(path.names):
+            rest = ".".join(path.names[depth:])
+            # A field may have dots in its name.
+            if (whole := _item(value, rest)) is not None:
                 return whole
-            if (inner := _inner(value, name)) is None:
+            if (inner := _item(value, name)) is None:
                 if path.is_optional:
                     return None
-                there = _event_there(value, path) or _there(value, rest if _has(value, rest) else name)
-                raise BadMessage("wrong_schema", f"`{path}` is missing (setting {self.name}){there}")
+                hint = _cloud_event_hint(value, path) or _field_hint(value, rest if _has(value, rest) else name)
+                raise BadMessage("wrong_schema", f"`{path}` is missing (setting {self.name}){hint}")
             value = inner
         return value
 
 
-def _inner(value: Any, name: str) -> Any:
+def _item(value: Any, name: str) -> Any:
+    """Returns the field of an object or the item of a list; None if there is none."""
     if isinstance(value, Mapping):
         return value.get(name)
     if isinstance(value, Sequence) and not isinstance(value, str) and name.isdecimal() and int(name) < len(value):
@@ -155,41 +163,41 @@ def _has(value: Any, name: str) -> bool:
     return isinstance(value, Mapping) and name in value
 
 
-def _event_there(value: Any, path: Path) -> str:
-    """Says how the data of a CloudEvent are reached, where the message is one and does not say so; else ""."""
+def _cloud_event_hint(value: Any, path: Path) -> str:
+    """Returns how to reach the data of a structured CloudEvent that was sent without its content type; else ""."""
     if not (_has(value, "specversion") and _has(value, "data")):
         return ""
     return f": it is a CloudEvent. Send the header content-type: {CONTENT_TYPE}, or write {{data.{path}}}"
 
 
-def _there(value: Any, name: str) -> str:
-    """Says what is there instead, and which of it may be meant."""
+def _field_hint(value: Any, name: str) -> str:
+    """Returns the fields that `value` has instead of `name`, with a suggestion."""
     if not isinstance(value, Mapping):
         return f": there is no field in a JSON {type(value).__name__}"
     if name in value:
-        return f": `{name}` is null; write {{{name}?}} where it may be"
+        return f": `{name}` is null; write {{{name}?}} if it may be null"
     close = get_close_matches(name, value, n=1)
     found = f": there are {shown(', '.join(value))}" if value else ": the object is empty"
     return f"{found}. Did you mean {shown(close[0])}?" if close else found
 
 
-def templates_of(section: Any, name: str) -> dict[str, Template]:
-    """Returns the templates of a map by the field of ours that each makes. Raises ValueError where one is none."""
+def field_templates(section: Any, name: str) -> dict[str, Template]:
+    """Parses the templates of a map, by the field of the record that each makes. Raises ValueError."""
     names = [each.name for each in fields(section) if each.name not in NO_TEMPLATES]
     texts = {each: getattr(section, each) for each in names}
     return {field_: Template.of(text, f"{name}.{field_}") for field_, text in texts.items() if text}
 
 
-def feature_templates_of(section: Any, name: str) -> dict[str, Template]:
-    """Returns the templates of the features of a map by name. Raises ValueError where one is none."""
+def feature_templates(section: Any, name: str) -> dict[str, Template]:
+    """Parses the templates of a map's features, by the name of the feature. Raises ValueError."""
     return {each: Template.of(text, f"{name}.features.{each}") for each, text in section.features.items()}
 
 
 def _check(section: Any, name: str, *, needed: tuple[str, ...]) -> None:
-    templates = templates_of(section, name) | feature_templates_of(section, name)
+    templates = field_templates(section, name) | feature_templates(section, name)
     missing = [each for each in needed if each not in templates]
     require(
-        (bool(section.topic) or not templates, f"{name}.topic is required: it names the topic that is mapped"),
+        (bool(section.topic) or not templates, f"{name}.topic is required: it names the mapped topic"),
         (len(section.topic) <= MAX_FIELDS, f"{name}.topic: at most {MAX_FIELDS} topics are mapped"),
         (not section.topic or not missing, f"{name}.topic needs {', '.join(f'{name}.{each}' for each in missing)}"),
     )
@@ -202,19 +210,20 @@ class EventMap:
     __pydantic_config__ = SECTION
 
     topic: Names = ()
-    """Topic of foreign messages that are events, or a list of topics, read beside ours. Empty: none."""
+    """Topic of foreign messages that are events, or a list of topics. It is read in addition to ours. Empty: none."""
     id: str = ""
-    """Id, such as `{ticket_id}`. Empty: that of the CloudEvent, or the place of the message."""
+    """Id, such as `{ticket_id}`. Empty: the id of the CloudEvent, or the place of the message."""
     text: str = ""
     """Text to answer, such as `{subject}\\n{body}`."""
     key: str = ""
     """Entity, such as `{customer}`. Empty: the key of the message."""
     source: str = ""
-    """Source. Empty: that of the CloudEvent."""
+    """Source. Empty: the source of the CloudEvent."""
     tasks: str = ""
-    """Tasks that answer it, with commas between their names. Empty: all of them."""
+    """Tasks that answer the event, with commas between their names. Empty: all tasks."""
     features: Table = field(default_factory=dict)
-    """Numbers and categories by name: `price = "{price}"`. A field alone keeps its type; other templates make text."""
+    """Numbers and categories by name: `price = "{price}"`. A template of a single field keeps the field's type; any
+    other template makes a text."""
 
     def __post_init__(self) -> None:
         _check(self, "bus.map.events", needed=() if self.features else ("text",))
@@ -227,68 +236,71 @@ class FeedbackMap:
     __pydantic_config__ = SECTION
 
     topic: Names = ()
-    """Topic of foreign messages that are labels, or a list of topics, read beside ours. Empty: none."""
+    """Topic of foreign messages that are labels, or a list of topics. It is read in addition to ours. Empty: none."""
     on_second_label: Literal["replace", "ignore"] = "replace"
-    """What becomes of another label of an event that has one: it takes its place, as where a desk corrects itself, or
-    is counted as `duplicate`."""
+    """What to do with a second label of an event: `replace` the first one, such as when an agent corrects a mistake, or
+    `ignore` it and count it as `duplicate`."""
     event_id: str = ""
-    """Id of the event that is labelled, such as `{ticket_id}`."""
+    """Id of the labelled event, such as `{ticket_id}`."""
     label: str = ""
     """Label, such as `{queue}`."""
     labels: str = ""
-    """Set of labels, a list such as `{tags}`, in the place of one label: where labels.kind is multilabel."""
+    """Set of labels, a list such as `{tags}`, instead of one label, if labels.kind is multilabel."""
     value: str = ""
-    """Score, a number such as `{points}`, in the place of a label: where labels.kind is score."""
+    """Score, a number such as `{points}`, instead of a label, if labels.kind is score."""
     key: str = ""
-    """Key of the event, where a receipt is given."""
+    """Key of the event, if `receipt` is given."""
     event_source: str = ""
-    """Source of the event, such as `/crm`, where sources count alike. Empty: the label does not name it."""
+    """Source of the event, such as `/crm`, if several sources may use the same ids. Empty: the label does not name the
+    source."""
     source: str = ""
-    """Who says so, such as `{agent}`. Empty: the source of the CloudEvent."""
+    """Source of the label, such as `{agent}`. Empty: the source of the CloudEvent."""
     receipt: str = ""
-    """Receipt of the answer, where the labeller has it."""
+    """Receipt of the answer, if the labeller has it."""
     text: str = ""
     """Text of the event, for labels of events whose answers no longer wait."""
     task: str = ""
-    """Task that the label is of. Empty: the default one."""
+    """Task of the label. Empty: the default task."""
     features: Table = field(default_factory=dict)
-    """Numbers and categories of the event, for such labels."""
+    """Numbers and categories of the event, for labels of events whose answers no longer wait."""
 
     def __post_init__(self) -> None:
         made = self.makes or ["label"]
         _check(self, "bus.map.feedback", needed=("event_id", *made))
-        both = " and ".join(f"bus.map.feedback.{name}" for name in made)
-        require((len(made) == 1, f"{both}: a message is one label, so only one of them makes it. Remove the others"))
+        names = " and ".join(f"bus.map.feedback.{name}" for name in made)
+        require((len(made) == 1, f"{names}: a message has one label, so set only one of them. Remove the others"))
 
     @property
     def makes(self) -> list[str]:
-        """What is made of a message, of `label`, `labels` and `value`."""
+        """The fields among `label`, `labels` and `value` that the map makes of a message."""
         return [name for name in LABEL_SETTINGS if getattr(self, name)]
 
     def misfit(self, labels: LabelConfig, task: str) -> str:
-        """Returns what is wrong where the labels that the map makes for a task are of another kind than those of the
-        task; "" where they fit, or are of another task."""
+        """Returns why the map's labels for a task do not have the task's kind.
+
+        Returns "" if they have it, or if the map makes labels for another task.
+        """
         wanted = KINDS.get(labels.kind).field
         if self.task != task or not self.makes or self.makes == [wanted]:
             return ""
         wrong = f"bus.map.feedback.{self.makes[0]} makes no label of labels.kind {labels.kind}"
         if wanted not in LABEL_SETTINGS:
-            return f"{wrong}: no map makes one, send them to the topic of labels"
-        return f"{wrong}: map bus.map.feedback.{wanted} in its place"
+            return f"{wrong}: no map can make such labels, send them to the topic of labels"
+        return f"{wrong}: map bus.map.feedback.{wanted} instead"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerMap:
-    """What consumers of the answers find in them beside our own fields."""
+    """Fields and headers that are added to answers for their consumers."""
 
     __pydantic_config__ = SECTION
 
     topic: str = ""
-    """Topic of the answers. Empty: `answers.v1` behind `bus.prefix`. The learner reads it, too."""
+    """Topic of the answers, which the learner reads, too. Empty: `bus.prefix` followed by `answers.v1`."""
     fields: Table = field(default_factory=dict)
-    """Further fields of an answer by name, as templates of its own fields: `queue = "{label}"`."""
+    """Additional fields of an answer by name, as templates of its own fields: `queue = "{label}"`."""
     headers: Names = ("traceparent",)
-    """Headers of an event's message that its answer's message has, too."""
+    """Headers that are copied from an event's message to its answer's message."""
 
     def __post_init__(self) -> None:
         ours = [each.name for each in msgspec.structs.fields(Answer)]
@@ -300,12 +312,12 @@ class AnswerMap:
             for path in Template.of(text, setting).paths:
                 if path.names[0] not in ours:
                     close = get_close_matches(path.names[0], ours, n=1)
-                    meant = f"Did you mean {close[0]}?" if close else f"There are {', '.join(ours)}"
-                    wrong.append(f"{setting}: answers have no field {path.names[0]}. {meant}")
+                    hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(ours)}"
+                    wrong.append(f"{setting}: answers have no field {path.names[0]}. {hint}")
         require(
             *((False, sentence) for sentence in wrong),
             (len(self.fields) <= MAX_FIELDS, f"bus.map.answers.fields: at most {MAX_FIELDS} fields are added"),
-            (len(self.headers) <= MAX_FIELDS, f"bus.map.answers.headers: at most {MAX_FIELDS} headers are passed on"),
+            (len(self.headers) <= MAX_FIELDS, f"bus.map.answers.headers: at most {MAX_FIELDS} headers are copied"),
             (
                 not any(name.lower().startswith(RESERVED) for name in self.headers),
                 "bus.map.answers.headers: an answer has its own headers ce_... and content-type",
@@ -325,27 +337,30 @@ class MapConfig:
 
 
 def field_map(section: EventMap | FeedbackMap) -> FieldMap:
-    """Returns the map of a section. A field without a template is left out, for the envelope to complete."""
+    """Returns the map of a section. It omits fields without a template, which `wire.envelope` completes."""
     name = "bus.map.events" if isinstance(section, EventMap) else "bus.map.feedback"
-    templates = templates_of(section, name)
-    features = feature_templates_of(section, name)
+    templates = field_templates(section, name)
+    features = feature_templates(section, name)
 
     def fields(body: Mapping[str, Any]) -> dict[str, Any]:
-        mapped: dict[str, Any] = {
-            field: label_in(field, template, body) if field in LABEL_SETTINGS else template.fill(body)
-            for field, template in templates.items()
-        }
+        mapped: dict[str, Any] = {}
+        for target, template in templates.items():
+            is_label = target in LABEL_SETTINGS
+            mapped[target] = label_in(target, template, body) if is_label else template.fill(body)
         if "tasks" in mapped:
             mapped["tasks"] = [task.strip() for task in mapped["tasks"].split(",") if task.strip()]
-        known = features_of(features, body)
-        return {**mapped, "features": known} if known else mapped
+        if values := features_of(features, body):
+            mapped["features"] = values
+        return mapped
 
     return fields
 
 
 def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
-    """Returns what a template makes of a message for `label`, `labels` or `value`. Raises BadMessage where it is no
-    name, no list of names, or no number: nobody wants a class that is called `["a", "b"]`."""
+    """Returns the value of a message's `label`, `labels` or `value`.
+
+    Raises BadMessage if it is not a name, a list of names, or a number: a list must not become a class `["a", "b"]`.
+    """
     value = template.value(body)
     try:
         return KINDS.of_field(field).from_value(value)
@@ -355,13 +370,13 @@ def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
 
 
 def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:
-    """Returns the numbers and categories that the templates make of a message, by name; without those it lacks."""
-    values = {name: _feature_of(template.value(body)) for name, template in templates.items()}
+    """Returns the features that the templates make of a message, by name. Optional fields may be missing."""
+    values = {name: _feature(template.value(body)) for name, template in templates.items()}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _feature_of(value: Any) -> float | str | None:
-    """Returns a number or a text as it is, a truth value as a category, None where there is none, and else its JSON."""
+def _feature(value: Any) -> float | str | None:
+    """Converts a JSON value to a feature. A boolean becomes a category, and a list or an object its JSON."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -370,14 +385,16 @@ def _feature_of(value: Any) -> float | str | None:
 
 
 class AnswerFields:
-    """Makes the further fields of answers. They are computed of the answer alone, so equal answers have equal ones."""
+    """Makes the additional fields of answers. They depend only on the answer, so equal answers have equal fields."""
 
     def __init__(self, config: AnswerMap) -> None:
         self._templates = [(name, _optional(Template.of(text, name))) for name, text in config.fields.items()]
 
     def of(self, record: TopicRecord) -> dict[str, Any]:
-        """Returns the fields of an answer by name, none of another record. A field of the answer that it lacks, such as
-        a label, is null or empty."""
+        """Returns the additional fields of an answer; {} for any other record.
+
+        If the answer lacks a field that a template names, such as its label, the value is null or empty.
+        """
         if not (self._templates and isinstance(record, Answer)):
             return {}
         body = msgspec.to_builtins(record)
@@ -385,6 +402,8 @@ class AnswerFields:
 
 
 def _optional(template: Template) -> Template:
-    """Returns the template with every field optional: an answer without a label is an answer."""
-    parts = [part if isinstance(part, str) else type(part)(part.names, is_optional=True) for part in template.parts]
+    """Returns the template with all its fields optional, because an answer may lack a label."""
+    parts: list[str | Path] = []
+    for part in template.parts:
+        parts.append(part if isinstance(part, str) else replace(part, is_optional=True))
     return Template(template.name, tuple(parts))

@@ -1,25 +1,27 @@
-"""What a process tells Prometheus: its last report, under names and labels that are fixed.
+"""Metrics for Prometheus: each process exports its last report, under fixed names and labels.
 
-    take(report) ... GET /metrics --samples_of--> MetricValue(name, value, labels) --> the text of Prometheus
+    take(report) ... GET /metrics --report_samples--> MetricValue(name, value, labels) --> Prometheus's text format
     targets()    ... GET /targets --> the addresses of the replicas, as Prometheus's `http_sd_configs` reads them
 
-REPLICA, LEARNER and ROLLOUT list every metric: its name, kind, labels, and what it means. A name that was released
-stays; `tests/wire/metrics.txt` freezes them. A count of a report that has no metric is left out: `lifelong status` and
-the reports have it. Nothing is counted for metrics alone.
+**Metrics.** REPLICA, LEARNER and ROLLOUT list every metric with its name, kind, labels and meaning. A released name
+never changes; `tests/wire/metrics.txt` has all of them. If a count of a report has no metric, only the report and
+`lifelong status` have it. No code counts anything only for metrics.
 
-The listener is off unless `metrics.port` is set. Several processes of one machine have the same settings, so each
-listens on the first port from there on that is free. What is told is the last report that the process has made for the
-store, of each task, and when that was; so a scrape costs the loops of the process nothing.
+**Listener.** It is off unless `metrics.port` is set. All processes of a machine have the same settings, so each process
+listens on the first free port from there. It exports the last report of each task that the process has written to the
+store, and the time of that report. So a scrape costs the loops of the process nothing.
 
-Nobody can know beforehand how many replicas share a machine, and so their ports. Each replica's report names its
-address, and one process, the rollout controller, lists the addresses of all replicas.
+**Discovery.** The ports of replicas are not known in advance, because any number of replicas may share a machine. Each
+replica's report has its address, and one process, the rollout controller, lists the addresses of all replicas.
 
-The histogram of the latency has exemplars: the trace of the last traced answer of each bucket. They are told to those
-who ask for OpenMetrics. Only this module imports Prometheus's client.
+**Exemplars.** The histogram of latencies has the trace of the last traced answer in each bucket. Prometheus gets them
+if it asks for OpenMetrics.
 
-Rejected: Prometheus's own counters, incremented where something happens (the reports count the same already), and one
-process that serves the reports of all from the store (while the store is away, nobody would see anything). There is one
-exporter in a process, as there is one of Prometheus's registries: passing it on would pass through every constructor.
+Only this module imports Prometheus's client. There is one exporter in a process, as there is one registry in the client
+library; otherwise it would be a parameter of every constructor.
+
+Rejected: counters of Prometheus that are incremented where something happens (the reports have the same counts), and
+one process that exports all reports from the store (there would be no metrics while the store is away).
 """
 
 import errno
@@ -55,7 +57,7 @@ from wire.tasks import DEFAULT
 AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
 
 TASK = "task"
-"""A label of every metric of a task besides the default one."""
+"""The label of all metrics of a named task. Metrics of the default task do not have it."""
 
 LABEL_ENDS = (
     "learnt",
@@ -69,19 +71,19 @@ LABEL_ENDS = (
     "corrected",
     "withdrawn",
 )
-"""What becomes of a label, besides being refused or quarantined. One that was learnt may be withdrawn later on."""
+"""The outcomes of labels, besides refusal and quarantine. A learnt label may be withdrawn later."""
 
 LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
-"""What a reader counts of a log that was cut, or whose records retention deleted too early (`wire.bus.losses`)."""
+"""The counters of truncated logs, and of records that retention deleted before they were read (`wire.bus.losses`)."""
 
 ROUND_ENDS = ("adopted", "dropped", "not_finite")
 
 MAX_PORTS = 64
-"""How many ports are tried, from `metrics.port` on."""
+"""Number of ports that are tried, beginning with `metrics.port`."""
 
 TARGETS_PATH = "/targets"
 WILDCARDS = ("0.0.0.0", "::", "")
-"""Addresses of a listener on every interface."""
+"""The addresses of a listener on all interfaces."""
 
 LATENCY = "lifelong_latency_seconds"
 LABEL_TO_LIVE = "lifelong_label_to_live_seconds"
@@ -93,7 +95,7 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric as Prometheus knows it. Counters end in `_total`; times are in seconds."""
+    """A metric of Prometheus. The names of counters end in `_total`. Times are in seconds."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -102,71 +104,71 @@ class Metric:
 
 
 EVERY: Final = (
-    Metric("lifelong_report_time_seconds", "gauge", "Time of the report that is told (Unix)"),
-    Metric("lifelong_log_losses_total", "counter", "Logs that were cut, and records that were lost", ("kind",)),
+    Metric("lifelong_report_time_seconds", "gauge", "Time of the exported report (Unix time)"),
+    Metric("lifelong_log_losses_total", "counter", "Truncated logs and lost records", ("kind",)),
 )
-"""The metrics of every process that has made a report."""
+"""The metrics of every process that has written a report."""
 
 REPLICA: Final = (
     Metric("lifelong_answers_total", "counter", "Answers given", ("arm", "precision")),
-    Metric("lifelong_batches_total", "counter", "Batches computed; answers for each of them are the batch size"),
-    Metric("lifelong_refusals_total", "counter", "Requests that were not answered", ("reason",)),
+    Metric("lifelong_batches_total", "counter", "Batches computed; answers per batch are the mean batch size"),
+    Metric("lifelong_refusals_total", "counter", "Requests that were refused", ("reason",)),
     Metric("lifelong_dead_letters_total", "counter", "Messages that could not be read or answered"),
     Metric("lifelong_queue_items", "gauge", "Texts that wait for the model"),
     Metric("lifelong_latency_seconds", "histogram", "Time from the queue to the answer"),
-    Metric("lifelong_browning_out", "gauge", "1 while a replica is overloaded, and may be less accurate"),
-    Metric("lifelong_plan_revision", "gauge", "Revision of the rollout's plan that a replica follows"),
-    Metric("lifelong_stand_in", "gauge", "1 where another version answers, as the stable one cannot be had"),
+    Metric("lifelong_browning_out", "gauge", "1 while a replica is overloaded and may be less accurate"),
+    Metric("lifelong_plan_revision", "gauge", "Revision of the rollout plan that a replica follows"),
+    Metric("lifelong_stand_in", "gauge", "1 if another version answers because the stable one cannot be loaded"),
     Metric("lifelong_swaps_total", "counter", "Swaps of weights"),
-    Metric("lifelong_swap_stall_seconds", "gauge", "Longest of the last pauses between two batches with a swap"),
-    Metric("lifelong_swap_pause_seconds", "gauge", "Longest of the last pauses before them, without a swap"),
-    Metric("lifelong_versions_refused_total", "counter", "Versions that were not taken", ("reason",)),
-    Metric("lifelong_promise_kept", "gauge", "1 where a promise is kept, 0 where it is not", ("promise",)),
-    Metric("lifelong_replica_alarms", "gauge", "Alarms of a replica that are on"),
+    Metric("lifelong_swap_stall_seconds", "gauge", "Longest recent pause between two batches with a swap"),
+    Metric("lifelong_swap_pause_seconds", "gauge", "Longest recent pause between two batches without a swap"),
+    Metric("lifelong_versions_refused_total", "counter", "Versions that a replica refused", ("reason",)),
+    Metric("lifelong_promise_kept", "gauge", "1 if a promise is kept, 0 if it is not", ("promise",)),
+    Metric("lifelong_replica_alarms", "gauge", "Current alarms of a replica"),
 )
 """The metrics of a replica."""
 
 LEARNER: Final = (
-    Metric("lifelong_labels_total", "counter", "Labels that were read, by what became of them", ("end",)),
+    Metric("lifelong_labels_total", "counter", "Labels that were read, by outcome", ("end",)),
     Metric("lifelong_lag_records", "gauge", "Answers and labels that are not read yet"),
-    Metric("lifelong_late_labels", "gauge", "Late labels whose answers are looked for, or that wait for it"),
+    Metric("lifelong_late_labels", "gauge", "Late labels that wait until their answers are found"),
     Metric("lifelong_accuracy", "gauge", "Accuracy of the answers as given (prequential)", ("over",)),
     Metric("lifelong_holdout_accuracy", "gauge", "Accuracy of the published version on the holdout"),
     Metric("lifelong_forgetting", "gauge", "Accuracy that the published version has lost against its anchor"),
-    Metric("lifelong_drifts_total", "counter", "Drifts that were detected", ("signal",)),
+    Metric("lifelong_drifts_total", "counter", "Detected drifts", ("signal",)),
     Metric("lifelong_replay_samples", "gauge", "Samples in the replay memory"),
     Metric("lifelong_classes", "gauge", "Classes that have a row"),
-    Metric("lifelong_version", "gauge", "Version from which the learner goes on"),
-    Metric("lifelong_versions_published_total", "counter", "Versions that were published"),
+    Metric("lifelong_version", "gauge", "Version from which the learner continues"),
+    Metric("lifelong_versions_published_total", "counter", "Published versions"),
     Metric("lifelong_gate_refusals_total", "counter", "Candidates that the gate refused", ("reason",)),
     Metric("lifelong_gate_refusals_in_a_row", "gauge", "Candidates that the gate has refused since the last version"),
     Metric("lifelong_publish_seconds", "gauge", "Duration of each step of the last publication", ("step",)),
-    Metric("lifelong_learn_seconds_per_label", "gauge", "Time that learning a label takes"),
-    Metric("lifelong_rounds_total", "counter", "Slow rounds, by what became of them", ("end",)),
-    Metric("lifelong_rounds_begun_total", "counter", "Slow rounds that have begun, by how deep they train", ("tier",)),
-    Metric("lifelong_failures_total", "counter", "Steps that failed, and were tried again", ("step",)),
-    Metric("lifelong_alarms", "gauge", "Alarms that are on"),
+    Metric("lifelong_learn_seconds_per_label", "gauge", "Time to learn a label"),
+    Metric("lifelong_rounds_total", "counter", "Slow rounds, by outcome", ("end",)),
+    Metric("lifelong_rounds_begun_total", "counter", "Slow rounds that have begun, by training depth", ("tier",)),
+    Metric("lifelong_failures_total", "counter", "Steps that failed and were repeated", ("step",)),
+    Metric("lifelong_alarms", "gauge", "Current alarms of the learner"),
 )
-"""The metrics of the learner that leads."""
+"""The metrics of the leading learner."""
 
 ROLLOUT: Final = (
-    Metric("lifelong_arm_answers", "gauge", "Answers that an arm gave at its present share", ("arm",)),
+    Metric("lifelong_arm_answers", "gauge", "Answers of an arm at its current share", ("arm",)),
     Metric("lifelong_arm_labels", "gauge", "Labels that counted for these answers", ("arm",)),
-    Metric("lifelong_arm_accuracy", "gauge", "Share of the arm's last labels that it had answered", ("arm",)),
+    Metric("lifelong_arm_accuracy", "gauge", "Accuracy of an arm on its last labels", ("arm",)),
     Metric("lifelong_arm_accuracy_low", "gauge", "Lower bound of the arm's accuracy (confidence sequence)", ("arm",)),
     Metric("lifelong_arm_accuracy_high", "gauge", "Upper bound of the arm's accuracy", ("arm",)),
-    Metric("lifelong_label_to_live_seconds", "histogram", "Time from a label to the stable answer that has learnt it"),
-    Metric("lifelong_swap_skew_seconds", "gauge", "Longest of the last times between first and last replica to swap"),
-    Metric("lifelong_rollout_failures_total", "counter", "Steps that failed, and were tried again", ("step",)),
-    Metric("lifelong_rollout_alarms", "gauge", "Alarms of the rollout that are on"),
+    Metric("lifelong_label_to_live_seconds", "histogram", "Time from a label to the first stable answer that knows it"),
+    Metric("lifelong_swap_skew_seconds", "gauge", "Longest recent time between the first and the last replica's swap"),
+    Metric("lifelong_rollout_failures_total", "counter", "Steps that failed and were repeated", ("step",)),
+    Metric("lifelong_rollout_alarms", "gauge", "Current alarms of the rollout"),
 )
-"""The metrics of the controller that leads."""
+"""The metrics of the leading controller."""
 
 METRICS: Final = {metric.name: metric for metric in (*EVERY, *REPLICA, *LEARNER, *ROLLOUT)}
 
 
 class MetricValue(NamedTuple):
-    """A sample: the value of a metric. `labels` are the values of its labels, in their order."""
+    """A sample of a metric. `labels` are the values of the metric's labels, in order."""
 
     name: str
     value: float
@@ -174,30 +176,30 @@ class MetricValue(NamedTuple):
     task: str = DEFAULT
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Returns the labels by their names, with that of a task besides the default one."""
+        """Returns the labels by name, and the label `task` for a named task."""
         tags = dict(zip(names, self.labels, strict=True))
         return {**tags, TASK: self.task} if self.task else tags
 
 
-def samples_of(report: AnyReport) -> Iterator[MetricValue]:
-    """Yields what a report says. Histograms are left to the exporter."""
+def report_samples(report: AnyReport) -> Iterator[MetricValue]:
+    """Yields the samples of a report, except its histograms, which the exporter makes."""
     yield MetricValue("lifelong_report_time_seconds", 1e-3 * report.time_ms)
     for kind in LOSSES:
         yield MetricValue("lifelong_log_losses_total", report.counts.get(kind, 0), (kind,))
     match report:
         case ReplicaReport():
-            yield from _of_replica(report)
+            yield from _replica_samples(report)
         case LearnerReport():
-            yield from _of_learner(report)
+            yield from _learner_samples(report)
         case ControllerReport():
-            yield from _of_controller(report)
+            yield from _controller_samples(report)
 
 
-def _of_replica(report: ReplicaReport) -> Iterator[MetricValue]:
+def _replica_samples(report: ReplicaReport) -> Iterator[MetricValue]:
     counts = report.counts
     for name, value in counts.items():
-        arm, _, precision = name.removeprefix("answers_by_").rpartition("_")
         if name.startswith("answers_by_"):
+            arm, _, precision = name.removeprefix("answers_by_").rpartition("_")
             yield MetricValue("lifelong_answers_total", value, (arm, precision))
     yield MetricValue("lifelong_batches_total", counts.get("batches", 0))
     yield from _prefixed("lifelong_refusals_total", counts, "http_")
@@ -217,7 +219,7 @@ def _of_replica(report: ReplicaReport) -> Iterator[MetricValue]:
     yield MetricValue("lifelong_replica_alarms", len(report.alarms))
 
 
-def _of_learner(report: LearnerReport) -> Iterator[MetricValue]:
+def _learner_samples(report: LearnerReport) -> Iterator[MetricValue]:
     counts = report.counts
     for end in LABEL_ENDS:
         yield MetricValue("lifelong_labels_total", counts.get(end, 0), (end,))
@@ -251,7 +253,7 @@ def _of_learner(report: LearnerReport) -> Iterator[MetricValue]:
     yield MetricValue("lifelong_alarms", len(report.alarms))
 
 
-def _of_controller(report: ControllerReport) -> Iterator[MetricValue]:
+def _controller_samples(report: ControllerReport) -> Iterator[MetricValue]:
     for rate in report.label_rates:
         yield MetricValue("lifelong_arm_answers", rate.answers, (rate.arm,))
         yield MetricValue("lifelong_arm_labels", rate.labels, (rate.arm,))
@@ -266,7 +268,7 @@ def _of_controller(report: ControllerReport) -> Iterator[MetricValue]:
 
 
 def _prefixed(name: str, counts: Mapping[str, int], prefix: str) -> Iterator[MetricValue]:
-    """Yields the counts whose name begins with `prefix`, each under the rest of its name."""
+    """Yields the counts whose names begin with `prefix`. The rest of the name becomes the label."""
     for count, value in counts.items():
         if count.startswith(prefix):
             yield MetricValue(name, value, (count.removeprefix(prefix),))
@@ -281,21 +283,22 @@ class _Exporter(Collector):
         self.address = ""
 
     def take(self, report: AnyReport, task: str) -> None:
-        """Takes the report of a task, which is told from now on."""
+        """Replaces the exported report of a task."""
+        # A new mapping, so that a concurrent scrape reads a consistent one without a lock.
         self._reports = {**self._reports, task: report}
 
     def note(self, seconds: float, traceparent: str) -> None:
-        """Takes the latency of a traced answer, which is the exemplar of its bucket from now on."""
+        """Makes a traced answer the exemplar of its latency's bucket."""
         _, trace_id, *_ = traceparent.split("-")
         bucket = bisect_left(LATENCY_BOUNDS_MS, 1e3 * seconds)
         self._exemplars[bucket] = Exemplar({"trace_id": trace_id}, seconds, time.time())
 
     def samples(self) -> dict[Metric, list[MetricValue]]:
-        """Returns what the reports say, by metric; without the histograms."""
+        """Returns the current samples by metric, without the histograms."""
         return _by_metric(self._reports)
 
     def collect(self) -> Iterator[Family]:
-        """Is called by Prometheus's client for each scrape."""
+        """Yields all metrics. Prometheus's client calls it for each scrape."""
         reports = self._reports
         for metric, samples in _by_metric(reports).items():
             family = _family(metric)
@@ -314,7 +317,7 @@ class _Exporter(Collector):
 def _by_metric(reports: Mapping[str, AnyReport]) -> dict[Metric, list[MetricValue]]:
     found: dict[Metric, list[MetricValue]] = {}
     for task, report in reports.items():
-        for sample in samples_of(report):
+        for sample in report_samples(report):
             found.setdefault(METRICS[sample.name], []).append(sample._replace(task=task))
     return found
 
@@ -332,15 +335,16 @@ def _histogram(
     sum_ms: float,
     exemplars: Mapping[int, Exemplar] = MappingProxyType({}),
 ) -> HistogramMetricFamily:
-    """Returns times in classes, as Prometheus counts them: each bucket has what is in those below it, too.
+    """Converts counts to a histogram of Prometheus, whose buckets are cumulative.
 
-    `exemplars` has that of a bucket by its index. A bucket without a count has none: its answer is not reported yet.
+    `exemplars` maps the index of a bucket to its exemplar.
     """
     total = 0
     buckets: list[tuple[str, float] | tuple[str, float, Exemplar]] = []
     bounds = [*(f"{1e-3 * bound_ms:g}" for bound_ms in bounds_ms), "+Inf"]
     for index, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
         total += count
+        # A bucket may have an exemplar whose answer is not in the report yet.
         exemplar = exemplars.get(index) if count else None
         buckets.append((bound, total, exemplar) if exemplar else (bound, total))
     family = HistogramMetricFamily(name, METRICS[name].help, labels=(TASK,) if task else ())
@@ -352,30 +356,30 @@ _exporter = _Exporter()
 
 
 def take(report: AnyReport, task: str = DEFAULT) -> None:
-    """Takes the newest report of this process about a task, which is told from now on. Any thread may call it."""
+    """Makes `report` the exported report of a task. Any thread may call it."""
     _exporter.take(report, task)
 
 
 def note_latency(seconds: float, traceparent: str) -> None:
-    """Takes the latency of a traced answer, as an exemplar of the histogram. Any thread may call it."""
+    """Makes a traced answer an exemplar of the histogram of latencies. Any thread may call it."""
     _exporter.note(seconds, traceparent)
 
 
 def latest() -> dict[Metric, list[MetricValue]]:
-    """Returns what is told now, by metric; without the histograms."""
+    """Returns the current samples by metric, without the histograms."""
     return _exporter.samples()
 
 
 def address() -> str:
-    """Returns the host and port of this process's /metrics for other machines ("" if it serves none)."""
+    """Returns the host and port of this process's /metrics, as other machines reach it; "" if it is off."""
     return _exporter.address
 
 
 @contextmanager
 def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
-    """Serves /metrics while the block runs, and yields the port (0: none was wanted). Raises OSError: none is free.
+    """Serves /metrics while the block runs, and yields the port (0: it is off). Raises OSError if no port is free.
 
-    `targets` returns the addresses that /targets lists; without it there is no /targets.
+    `targets` returns the addresses that /targets lists; without it, there is no /targets.
     """
     if not config.port:
         yield 0
@@ -398,7 +402,7 @@ def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None
 
 
 def _with_targets(metrics_app: WSGIApplication, targets: Callable[[], Iterable[str]]) -> WSGIApplication:
-    """Returns an application that answers /targets, and hands every other request to `metrics_app`."""
+    """Returns an application that answers /targets, and passes all other requests to `metrics_app`."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ.get("PATH_INFO") != TARGETS_PATH:
@@ -406,7 +410,7 @@ def _with_targets(metrics_app: WSGIApplication, targets: Callable[[], Iterable[s
         try:
             body = msgspec.json.encode([{"targets": sorted(targets())}])
         except WireError as error:
-            # Prometheus keeps the targets that it knows if the list cannot be read.
+            # If the list cannot be read, Prometheus keeps the targets that it knows.
             start_response("503 Service Unavailable", [("content-type", "text/plain")])
             return [str(error).encode()]
         start_response("200 OK", [("content-type", "application/json")])
@@ -416,7 +420,7 @@ def _with_targets(metrics_app: WSGIApplication, targets: Callable[[], Iterable[s
 
 
 def _host_for_others(host: str) -> str:
-    """Returns the address at which other machines reach a listener on `host`: this machine's, if it is a wildcard.
+    """Returns the address at which other machines reach a listener on `host`. For a wildcard, it is this machine's.
 
     >>> _host_for_others("127.0.0.1")
     '127.0.0.1'

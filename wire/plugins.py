@@ -1,18 +1,20 @@
-"""The implementations of one door, by name: the only way by which the core comes to them.
+"""The registry of plug-ins: the core finds the implementations of a door only by their names.
 
     register(plugin), in this process ------------------------------------+
     lifelong.plugins.BUILT_IN[door]: name -> module:attribute             +--> Registry.get(name) --> the plug-in
     entry points of the group `lifelong.<door>`, of any distribution      |
-    an import path, module:attribute, in the place of a name -------------+
+    an import path, module:attribute, instead of a name ------------------+
 
-A plug-in is looked up in this order, and imported once, when it is first asked for. Only names travel between
-processes: each of them imports what it needs. A plug-in that cannot be used, because it lacks a member or has the name
-of another one, is one PluginError, when it is first asked for.
+A plug-in is looked up in this order, and imported when it is first requested. Processes exchange only names, and each
+process imports the plug-ins that it needs. If a plug-in cannot be used, because it lacks a member or has another
+plug-in's name, the first request raises PluginError.
 
-The built-in plug-ins stand in a table of `lifelong.plugins`, which is imported by its name, so that the core imports no
-implementation. They are no entry points: those are read from the metadata of an installation, which in a checkout is as
-old as the last `pip install -e .`, and a service would not find its own plug-ins. Reading them takes 0.1 s, too, which
-every command and every client would wait for.
+The built-in plug-ins are listed in a table of `lifelong.plugins`, which is imported by its name, so that the core
+imports no implementation. They are not entry points, for two reasons:
+
+- Entry points are read from the metadata of an installation. In a checkout they are as old as the last
+  `pip install -e .`, so a service might not find its own plug-ins.
+- Reading them takes 0.1 s, and every command and client would wait for it.
 """
 
 import ast
@@ -25,15 +27,15 @@ from threading import RLock
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 BUILT_IN: Final = "lifelong.plugins"
-"""The module whose table BUILT_IN has the import paths of the built-in plug-ins, by door and name."""
+"""The module with the table BUILT_IN: the import paths of the built-in plug-ins, by door and name."""
 
 
 class PluginError(ValueError):
-    """A plug-in cannot be found or used; the message says what mends that."""
+    """A plug-in cannot be found or used. The message has the fix."""
 
 
 class Named(Protocol):
-    """What every plug-in has."""
+    """The attribute that every plug-in has."""
 
     @property
     def name(self) -> str: ...
@@ -43,7 +45,7 @@ P = TypeVar("P", bound=Named)
 
 
 class Registry(Generic[P]):
-    """The plug-ins of a `door` that were asked for so far, each of which has the members of `protocol`."""
+    """The plug-ins of one `door` that have been requested so far. Each has all members of `protocol`."""
 
     def __init__(self, door: str, protocol: type) -> None:
         self.door = door
@@ -53,54 +55,58 @@ class Registry(Generic[P]):
         self._lock = RLock()
 
     def register(self, plugin: P) -> P:
-        """Adds a plug-in of this process, and returns it. Raises PluginError if it lacks a member, or if another one
-        has its name, or if it cannot stand beside the others."""
-        shown = _shown(plugin)
+        """Adds a plug-in to this process, and returns it.
+
+        Raises PluginError if it lacks a member, has another plug-in's name, or has a `registration_problem`.
+        """
+        shown = _qualified_name(plugin)
         check_members(plugin, self._members, f"{shown}, a plug-in of lifelong.{self.door},")
         with self._lock:
             other = self._plugins.get(plugin.name)
             if other is plugin:
                 return plugin
             if other is not None:
-                raise PluginError(f"{shown} and {_shown(other)} are both called {plugin.name!r}: rename one of them")
-            if problem := self.problem_beside(plugin, self._plugins.values()):
+                names = f"{shown} and {_qualified_name(other)}"
+                raise PluginError(f"{names} are both called {plugin.name!r}: rename one of them")
+            if problem := self.registration_problem(plugin, self._plugins.values()):
                 raise PluginError(f"{shown}: {problem}")
             self._plugins[plugin.name] = plugin
         return plugin
 
     def get(self, name: str) -> P:
-        """Returns the plug-in that `name`, or an import path in its place, means. Raises PluginError."""
+        """Returns the plug-in with this name or import path, and imports it if needed. Raises PluginError."""
         found = self._plugins.get(name) or self._by_path.get(name)
         if found is not None:
             return found
-        return self._load(name, self._path_of(name))
+        return self._load(name, self._import_path(name))
 
     def all(self) -> tuple[P, ...]:
-        """Returns the built-in plug-ins, and those that were asked for, by name. Raises PluginError."""
+        """Returns the built-in plug-ins and all plug-ins requested so far, sorted by name. Raises PluginError."""
         for name in built_in(self.door):
             self.get(name)
         return tuple(self._plugins[name] for name in sorted(self._plugins))
 
     def load_installed(self) -> None:
-        """Asks for each plug-in that an installed package lists. Raises PluginError."""
+        """Imports all plug-ins of this door that installed packages have as entry points. Raises PluginError."""
         for name, entry in _entry_points(self.door).items():
             if name not in self._plugins:
                 self._load(name, entry.value)
 
-    def problem_beside(self, plugin: P, others: Iterable[P]) -> str:
-        """Returns why a plug-in cannot stand beside the others; "" if it can."""
+    def registration_problem(self, plugin: P, others: Iterable[P]) -> str:
+        """Returns why a plug-in cannot be registered next to the others; "" if it can. Doors may override it."""
         return ""
 
     def _load(self, name: str, path: str) -> P:
         with self._lock:
             plugin = self.register(imported(path))
+            # The key may also be an import path, under which the plug-in is found again.
             self._by_path[name] = plugin
         if name != path and plugin.name != name:
-            raise PluginError(f"{path} is called {plugin.name!r}, and {name!r} where it is listed: call it the same")
+            raise PluginError(f"{path} is called {plugin.name!r}, but it is listed as {name!r}: use the same name")
         return plugin
 
-    def _path_of(self, name: str) -> str:
-        """Returns the import path of a plug-in. Raises PluginError if there is none."""
+    def _import_path(self, name: str) -> str:
+        """Returns the import path of a plug-in. Raises PluginError if there is no such plug-in."""
         paths = built_in(self.door)
         if name in paths:
             return paths[name]
@@ -111,12 +117,12 @@ class Registry(Generic[P]):
             return entries[name].value
         known = sorted({*self._plugins, *paths, *entries})
         near = get_close_matches(name, known, n=1)
-        meant = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, and module:attribute"
-        raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {meant}")
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, and module:attribute"
+        raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {hint}")
 
 
 class Claiming(Named, Protocol):
-    """What a plug-in of a door has whose settings may mean something of it, and not the plug-in itself."""
+    """A plug-in that recognises settings which do not name it, such as the name of an encoder of its family."""
 
     def claims(self, setting: str) -> bool: ...
 
@@ -125,24 +131,23 @@ C = TypeVar("C", bound=Claiming)
 
 
 class Families(Registry[C]):
-    """The plug-ins of a door, of which one claims what a setting says."""
+    """The plug-ins of a door whose setting either names a plug-in or is claimed by one."""
 
     def __init__(self, door: str, protocol: type) -> None:
         super().__init__(door, protocol)
         self._claimed: dict[str, C] = {}
 
     def register(self, plugin: C) -> C:
+        # The new plug-in may claim a setting that another one has claimed before.
         self._claimed = {}
         return super().register(plugin)
 
     def claiming(self, setting: str) -> C:
-        """Returns the plug-in that claims a setting, or that the setting names. Raises PluginError.
-
-        Those of others are asked before the built-in ones.
-        """
+        """Returns the plug-in that claims a setting, or else the plug-in that it names. Raises PluginError."""
         if setting not in self._claimed:
             own = built_in(self.door)
             listed = {*own, *_entry_points(self.door), *self._plugins}
+            # Users' plug-ins take precedence over the built-in ones.
             plugins = [self.get(name) for name in sorted(listed, key=lambda name: (name in own, name))]
             claiming = next((plugin for plugin in plugins if _claims(plugin, setting)), None)
             found = claiming if claiming is not None else self.get(setting)
@@ -150,14 +155,17 @@ class Families(Registry[C]):
         return self._claimed[setting]
 
     def of_record(self, name: str) -> C:
-        """Returns the plug-in that a record names. Raises PluginError for a path: no record makes a process import."""
+        """Returns the plug-in that a record names. Raises PluginError.
+
+        An import path is refused, so that no record can make a process import a module.
+        """
         if ":" in name:
             raise PluginError(f"{name!r} is no name of a plug-in of lifelong.{self.door}")
         return self.get(name)
 
 
 class Symbols(Named, Protocol):
-    """A plug-in of two halves: this one loads no torch, and `tensors` is the import path of the other one."""
+    """The half of a plug-in that does not load torch. `tensors` is the import path of the other half."""
 
     @property
     def tensors(self) -> str: ...
@@ -168,11 +176,12 @@ T = TypeVar("T")
 
 
 class Halves(Generic[S, T]):
-    """The tensors of the plug-ins of one door.
+    """The torch halves ("tensors") of the plug-ins of one door.
 
     - `door`: the name of the door in error messages.
-    - `broken_laws` yields the problems of tensors with the examples of their symbols. It may raise anything.
-    - `error`: the class of the errors that are raised.
+    - `broken_laws`: yields the laws of the protocol that the tensors break on the examples of their symbols. It calls
+      the plug-in, so it may raise any exception.
+    - `error`: the exception that is raised for tensors that cannot be used.
     """
 
     def __init__(self, door: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
@@ -182,11 +191,9 @@ class Halves(Generic[S, T]):
         self._found: dict[str, T] = {}
 
     def of(self, symbols: S) -> T:
-        """Returns the tensors of a plug-in, which are imported and tried once. Raises the error of this door."""
-        path = symbols.tensors
-        if path not in self._found:
-            self._found[path] = self._imported(symbols)
-        return self._found[path]
+        """Returns the tensors of a plug-in. The first call imports and checks them. Raises the error of this door."""
+        tensors = self._found.get(symbols.tensors)
+        return tensors if tensors is not None else self._found.setdefault(symbols.tensors, self._imported(symbols))
 
     def _imported(self, symbols: S) -> T:
         shown = f"{symbols.tensors}, the tensors of {self._door} {symbols.name},"
@@ -194,7 +201,7 @@ class Halves(Generic[S, T]):
             tensors: T = imported(symbols.tensors)
             problem = next(self._broken_laws(tensors, symbols), "")
         except Exception as error:
-            # Code of a user may raise anything: the message must name the plug-in.
+            # A user's module may raise any exception. The message names the plug-in.
             raise self._error(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
         if problem:
             raise self._error(f"{shown} cannot be used: {problem}")
@@ -202,7 +209,7 @@ class Halves(Generic[S, T]):
 
 
 def imported(path: str) -> Any:
-    """Returns what an import path, `module:attribute`, names. Raises PluginError.
+    """Imports the attribute that an import path, `module:attribute`, names. Raises PluginError.
 
     >>> imported("math:tau") > 6
     True
@@ -211,16 +218,17 @@ def imported(path: str) -> Any:
     try:
         return getattr(import_module(module), attribute)
     except Exception as error:
-        # The module is another's: whatever its import raises has to name it.
+        # A user's module may raise any exception. The message names the module.
         raise PluginError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 _CALL: Final = re.compile(r"(?P<path>[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:\((?P<arguments>.*)\))?")
-"""An import path with arguments. After a dot, the name begins with a capital: `er.ace`, a misspelt name, is no path."""
+"""An import path with arguments. A class after a dot has a capital letter, so that the misspelt name `er.ace` is not
+taken for an import path."""
 
 
 def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
-    """Splits a name into an import path and the arguments in brackets, Python literals. Raises PluginError.
+    """Splits a name into its import path and its keyword arguments, which are Python literals. Raises PluginError.
 
     >>> parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
@@ -229,12 +237,14 @@ def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, 
     if match is None:
         raise PluginError(f"{name!r} is no import path: say package.module:Class(argument=value)")
     try:
+        # Python parses the arguments, and `literal_eval` runs no code.
         call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             raise ValueError("an argument without a name")
-        return match["path"], {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise PluginError(f"{name!r}: arguments are Python literals with their names, as in (alpha=0.5)") from error
+    return match["path"], arguments
 
 
 def built_in(door: str) -> Mapping[str, str]:
@@ -249,27 +259,31 @@ def members_of(protocol: type) -> tuple[str, ...]:
     >>> members_of(Named)
     ('name',)
     """
-    names = {name: None for each in reversed(protocol.__mro__) for name in (*_annotations_of(each), *vars(each))}
     inherited = {*vars(Protocol), *vars(Generic), *vars(object)}
+    # A dict keeps the order of the definitions.
+    names: dict[str, None] = {}
+    for base in reversed(protocol.__mro__):
+        annotations: Mapping[str, Any] = getattr(base, "__annotations__", {})
+        names |= dict.fromkeys((*annotations, *vars(base)))
     return tuple(name for name in names if not name.startswith("_") and name not in inherited)
 
 
 def check_members(plugin: object, members: Iterable[str], shown: str) -> None:
-    """Raises PluginError, which names the plug-in as it is `shown`, if it lacks one of these members."""
+    """Raises PluginError if a plug-in, which the message calls `shown`, lacks one of these members."""
     if missing := [name for name in members if not hasattr(plugin, name)]:
         raise PluginError(f"{shown} lacks {', '.join(missing)}")
 
 
-def problem_of_examples(plugin: Any, shown: str, broken_laws: Callable[[Any, Any], Iterator[str]]) -> str:
-    """Returns the first problem of a plug-in with one of its `examples`, which the text calls a `shown`; "" if none."""
+def check_examples(plugin: Any, noun: str, broken_laws: Callable[[Any, Any], Iterator[str]]) -> str:
+    """Returns the first law that a plug-in breaks on one of its `examples`, which are called `noun`; "" if none."""
     for value in plugin.examples:
         try:
             problem = next(broken_laws(plugin, value), "")
+        # A user's plug-in may raise any exception.
         except Exception as error:  # noqa: BLE001
-            # Code of a user may raise anything: the message must name the plug-in.
             problem = f"it raises {type(error).__name__}: {error}"
         if problem:
-            return f"of the {shown} {value!r}, {problem}"
+            return f"for the {noun} {value!r}, {problem}"
     return ""
 
 
@@ -277,16 +291,11 @@ def _claims(plugin: Claiming, setting: str) -> bool:
     try:
         return plugin.claims(setting)
     except Exception as error:
-        raise PluginError(f"{_shown(plugin)} fails on {setting!r}: {type(error).__name__}: {error}") from error
-
-
-def _annotations_of(each: type) -> Iterable[str]:
-    found: Mapping[str, Any] = getattr(each, "__annotations__", {})
-    return found
+        raise PluginError(f"{_qualified_name(plugin)} fails on {setting!r}: {type(error).__name__}: {error}") from error
 
 
 def _entry_points(door: str) -> dict[str, EntryPoint]:
-    """Returns the entry points of a door by name. Raises PluginError if two distributions have one of the same name."""
+    """Returns the entry points of a door by name. Raises PluginError if two packages use the same name."""
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"lifelong.{door}"):
         other = found.setdefault(entry.name, entry)
@@ -298,6 +307,6 @@ def _entry_points(door: str) -> dict[str, EntryPoint]:
     return found
 
 
-def _shown(plugin: object) -> str:
-    kind = plugin if isinstance(plugin, type) else type(plugin)
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _qualified_name(plugin: object) -> str:
+    cls = plugin if isinstance(plugin, type) else type(plugin)
+    return f"{cls.__module__}.{cls.__qualname__}"

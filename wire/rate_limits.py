@@ -2,18 +2,20 @@
 
     TokenBuckets.take(key, num, now) --> 0, or the time until there are enough tokens
     label --Rates.take--> over_rate                      a token bucket for each source
-          --Shares.take-> over_share                     a cap on its share of what is learnt
+          --Shares.add--> over_share                     a cap on the source's share of the learnt labels
 
-A bucket holds at most `burst` tokens, and is refilled at `rate` tokens in a unit of the time that its caller passes.
-For a source of labels that is the time of the newest answer that it has labelled. We set those times, so a source
-cannot fill its bucket by claiming other times, and labels that arrive together, hours later, count like prompt ones.
+**Token buckets.** A bucket holds at most `burst` tokens, and gets `rate` new tokens in each unit of the caller's time.
+For a source of labels, this is the time of the newest answer that it has labelled. The service sets these times, so a
+source cannot fill its bucket by claiming another time, and labels that arrive together hours later count like labels
+that arrived at once.
 
-A source is flooding when it sends more than `share` of the recent labels, and more than TOLERANCE times as many as the
-other sources on average. While it floods it gets at most `share` of what is learnt, and the other sources lose nothing.
-So a single source is never capped, and neither are a few sources of about equal size.
+**Shares.** A source is flooding if it sends more than `share` of the recent labels, and more than TOLERANCE times as
+many as the other sources on average. While it is flooding, its labels are at most `share` of the accepted ones, and the
+other sources lose nothing. So a single source is never capped, nor are a few sources of about equal size.
 
-The buckets are bounded in number (LRU), the shares by the window of recent labels. Both identify a source by the name
-in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each source).
+The number of buckets is bounded (LRU), and shares are counted over a window of recent labels. Both identify a source by
+the name in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each
+source).
 """
 
 from collections import Counter, OrderedDict, deque
@@ -24,13 +26,14 @@ import msgspec
 
 TOLERANCE: Final = 2
 MAX_NAME_CHARS: Final = 100
-"""Longest name of a source; a longer one is cut here."""
+"""Longest name of a source. A longer name is truncated."""
 
 
 class TokenBuckets:
     """Allows each key `burst` tokens at once and `rate` in a unit of time. Keeps `max_keys` buckets, evicted by LRU.
 
-    `buckets` holds the tokens of each key and when they were counted, least recently used first, as `export` returns.
+    `buckets` restores a state that `export` returned: for each key its tokens and the time at which they were counted,
+    least recently used first.
     """
 
     def __init__(
@@ -44,13 +47,15 @@ class TokenBuckets:
     def take(self, key: str, num: int, *, now: float) -> float:
         """Takes `num` tokens and returns 0, or takes none and returns the time until there are enough.
 
-        More than `burst` at once counts as `burst`, or they could never be taken. Time that goes back refills nothing.
+        If `num` is more than `burst`, `burst` tokens are taken, since there are never more. If `now` goes back, no
+        tokens are added.
 
         >>> buckets = TokenBuckets(rate=2, burst=2, max_keys=9)
         >>> [buckets.take("a", 1, now=0.0) for _ in range(3)]
         [0.0, 0.0, 0.5]
         """
         needed = min(float(num), self._burst)
+        # Removing the bucket and adding it again makes it the most recently used one.
         tokens, before = self._buckets.pop(key, (self._burst, now))
         now = max(before, now)
         tokens = min(tokens + self._rate * (now - before), self._burst)
@@ -66,9 +71,10 @@ class TokenBuckets:
 
 
 class SourcesState(msgspec.Struct, frozen=True, kw_only=True):
-    """`buckets` holds tokens and clock of each source, least recently used first.
+    """The state of `Rates` and `Shares` in a checkpoint.
 
-    `recent` holds the source of each recent label, and whether it was accepted.
+    - `buckets`: the tokens and the time of each source, least recently used first.
+    - `recent`: for each recent label, its source and whether it was accepted.
     """
 
     buckets: dict[str, tuple[float, int]]
@@ -85,7 +91,7 @@ class Rates:
         self._buckets = TokenBuckets(rate=1e-3 * per_s, burst=burst, max_keys=max_sources, buckets=buckets)
 
     def take(self, source: str, time_ms: int) -> bool:
-        """Takes a token for one more label of `source` at `time_ms` of its clock; False where its bucket is empty."""
+        """Takes a token for one more label of `source` at `time_ms` of its clock; False if its bucket is empty."""
         return not self._is_limited or self._buckets.take(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
 
     def export(self) -> dict[str, tuple[float, int]]:
@@ -93,7 +99,7 @@ class Rates:
 
 
 class Shares:
-    """The last `window` labels by source. A flooding source gets at most `share` of the accepted ones (1: no cap)."""
+    """Counts the last `window` labels by source. A flooding source gets at most `share` of them (1: no cap)."""
 
     def __init__(self, *, share: float, window: int, recent: list[tuple[str, bool]] | None = None) -> None:
         self._share = share
@@ -103,7 +109,7 @@ class Shares:
         self._accepted = Counter(name for name, is_accepted in self._recent if is_accepted)
 
     def add(self, source: str) -> bool:
-        """Counts one more label of `source`; False where it may not be learnt."""
+        """Counts one more label of `source`, and returns whether it may be learnt."""
         if self._share >= 1.0:
             return True
         name = source[:MAX_NAME_CHARS]
@@ -121,6 +127,7 @@ class Shares:
     def _is_flooding(self, name: str) -> bool:
         own = self._sent[name]
         others = self._sent.total() - own
+        # The second condition compares with the mean of the other sources, without a division by 0.
         num_others = len(self._sent) - 1
         return own > self._share * (own + others) and own * num_others > TOLERANCE * others
 

@@ -1,33 +1,36 @@
-"""Receipts: message authentication codes that prove that a label is about an answer of this service. Pure functions.
+"""Receipts: message authentication codes by which a label proves that it is about an answer of this service. Pure.
 
     Answer   <-- of(event id, time, entity, verdicts)  serving, for every answer
     Feedback --> refusal: "", missing, forged, expired    learner and rollout, before a label has any effect
-    receipt  --> verdicts_of                           the judge, once the receipt is known to be ours
+    receipt  --> parse_verdicts                           the judge, once the receipt is known to be ours
     Feedback <-- approved (by an operator)             for a quarantined label that is right
     Feedback <-- with_answer  learner, for a late label whose answer it has found again;  has_answer: whether it did
     TextVector <-- vector                              serving; --> is_code_of_vector    learner
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
     verdicts = <arm>:<version that answered>:<version>-<fingerprint of what it says>:...    numbers hexadecimal
-               a fingerprint (`wire.kinds`) is one word of 32 bits, or `+` and several: of a class its hash, of a set
-               those of all that are named, of a score its place in the range
+               a fingerprint (`wire.kinds`) is a 32-bit word, or `+` and several words: the hash of a class, the hashes
+               of the labels of a set, or the place of a score in its range
 
-The verdicts are what every version would have answered that was at hand when the event was. Whoever gets the label
-hashes it too, and so sees which of them were right, however late it is and without the answer.
+**Verdicts** are the predictions of all versions that were loaded when the event was answered. A reader of the label
+hashes the label, too, and compares. So it knows which versions were right without the answer, however late the label
+is.
 
-A receipt holds the time of its answer, so it is checked without that answer. Whether a label is refused therefore does
-not depend on which of the two topics is read faster, and a replay of the topics refuses the same labels. `wire.events`
-checks that the receipt belongs to the answer with which the label is joined. An event that was answered twice (a
-redelivery) has two valid receipts. The digest is truncated to half its length (RFC 2104, section 5). The keys are
-derived from a secret by HKDF-Expand (RFC 5869, section 2.3), one for each purpose. There may be several secrets: the
-first one makes, all are accepted. None of them signs weights or plans, so replicas may hold them (`wire/keyring.py`).
-The codes of a task with a name are over that name, too: a receipt of one task proves nothing to another.
+**Independence of the answer.** A receipt contains the time of its answer, so it is checked without the answer. Whether
+a label is refused therefore does not depend on which topic is read faster, and a replay of the topics refuses the same
+labels. `wire.events` checks that the receipt belongs to the answer with which the label is joined. An event that was
+answered twice (a redelivery) has two valid receipts.
 
-The age is the time of the label minus that in the receipt. Who sends a label may claim an early time for it, and gains
-only that a late label counts.
+**Keys.** A key for each purpose is derived from a secret by HKDF-Expand (RFC 5869, section 2.3). There may be several
+secrets: receipts are made with the first, and accepted from all. They cannot sign weights or plans, so replicas may
+have them (`wire/keyring.py`). The code is truncated to half its length (RFC 2104, section 5). The code of a named task
+covers the name, so a receipt of one task proves nothing to another task.
 
-Rejected: unguessable event ids (clients choose ids, and topics show them), and Ed25519 (makers and checkers of receipts
-belong to the same installation; HMAC takes 2 us, and every answer has one).
+**Age.** The age of a receipt is the time of the label minus the time of the answer. A sender may claim an earlier time,
+and gains no more than that a late label counts.
+
+Rejected: unguessable event ids (clients choose ids, and topics show them), and Ed25519 (the same installation makes and
+checks receipts, an HMAC takes 2 us, and every answer has one).
 """
 
 import hmac
@@ -37,17 +40,17 @@ from typing import Final
 
 import msgspec
 
-from wire.inputs import content_of, fields_of
+from wire.inputs import encode_content, fields_of
 from wire.keyring import Key, KeyRing, derived
 from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
 
 MAC_BYTES: Final = 16
 MAX_VERDICTS: Final = 8
-"""Most versions whose verdicts a receipt holds."""
+"""Highest number of versions whose predictions a receipt contains."""
 
 MAX_CHARS: Final = 1_000
-"""Longer than any receipt, with 107 characters for each of the most verdicts; a longer text is not parsed."""
+"""A longer text is not parsed as a receipt. Each of the MAX_VERDICTS verdicts has at most 107 characters."""
 
 FORGED = "forged"
 EXPIRED = "expired"
@@ -56,10 +59,10 @@ MISSING = "missing"
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What the versions name that were resident when `version` answered in `arm`, and share its encoder.
+    """The predictions of the loaded versions for an event that `version` answered in `arm`.
 
-    `names` has pairs of a version and what it names, by ascending version, the version that answered included. There
-    are at most MAX_VERDICTS.
+    `names` has pairs (version, fingerprint of its prediction) by ascending version, at most MAX_VERDICTS. They are the
+    version that answered and the other loaded versions with the same encoder.
     """
 
     arm: ArmName
@@ -79,9 +82,9 @@ class _Keys:
 
 
 class Receipts:
-    """Makes receipts and approvals with the first secret, and accepts those of all.
+    """Makes receipts and approvals with the first secret, and accepts the receipts and approvals of all secrets.
 
-    Raises ValueError without a secret, and for an empty one, which everybody knows.
+    Raises ValueError if there is no secret, or one is empty.
     """
 
     def __init__(self, *secrets: bytes) -> None:
@@ -89,56 +92,68 @@ class Receipts:
             raise ValueError("receipts need a secret that is not empty")
         self._derived = tuple(map(_Keys, secrets))
         self._ring: KeyRing | None = None
-        self._derived_of: tuple[Key, ...] = ()
+        self._derived_from: tuple[Key, ...] = ()
 
     @classmethod
     def following(cls, ring: KeyRing) -> "Receipts":
-        """Returns those of the secrets of a ring, whatever they change to."""
+        """Returns receipts whose secrets are the ring's, and follow its changes."""
         receipts = cls(*ring.receipts)
         receipts._ring = ring
         return receipts
 
     @property
     def _keys(self) -> tuple[_Keys, ...]:
-        if self._ring is not None and (keys := self._ring.keys) is not self._derived_of:
+        """The derived keys, which are derived again after the ring has changed."""
+        if self._ring is not None and (keys := self._ring.keys) is not self._derived_from:
             self._derived = tuple(map(_Keys, self._ring.receipts))
-            self._derived_of = keys
+            self._derived_from = keys
         return self._derived
 
     def of(self, event_id: str, *, time_ms: int, entity: str, verdicts: Verdicts, task: str = "") -> str:
-        """Returns the receipt of a task's answer at `time_ms` to the event of `entity` (its key; its id without one).
+        """Returns the receipt of the answer that `task` gave at `time_ms` to the event `event_id`.
 
-        Raises ValueError where there are more than MAX_VERDICTS names.
+        `entity` is the event's key, or its id if it has no key. Raises ValueError for more than MAX_VERDICTS verdicts.
         """
         if len(verdicts.names) > MAX_VERDICTS:
-            raise ValueError(f"{len(verdicts.names)} verdicts; a receipt holds {MAX_VERDICTS}")
-        return _receipt(self._keys[0], task, event_id, time_ms, entity, _encoded(verdicts))
+            raise ValueError(f"a receipt holds at most {MAX_VERDICTS} verdicts, not {len(verdicts.names)}")
+        return _receipt(self._keys[0], task, event_id, time_ms, entity, _encode(verdicts))
 
     def approved(self, feedback: Feedback) -> Feedback:
-        """Returns the label with an operator's approval: it needs no receipt, and no limit and no alarm holds it."""
-        return msgspec.structs.replace(feedback, approval=_approval_of(self._keys[0], feedback))
+        """Returns the label with an operator's approval. It then needs no receipt, and no limit or alarm holds it."""
+        return msgspec.structs.replace(feedback, approval=_approval_code(self._keys[0], feedback))
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
-        """Returns the label with the text of its answer, the label that was answered, and a proof of both."""
-        said = msgspec.structs.replace(feedback, **fields_of(answer), answered=answer.named)
-        found = msgspec.structs.replace(said, key=answer.key, event_source=answer.source, task=answer.task)
-        return msgspec.structs.replace(found, proof=_answer_proof_of(self._keys[0], found))
+        """Returns the label with the content of its answer, the label that was answered, and a proof of both."""
+        found = msgspec.structs.replace(
+            feedback,
+            **fields_of(answer),
+            answered=answer.named,
+            key=answer.key,
+            event_source=answer.source,
+            task=answer.task,
+        )
+        return msgspec.structs.replace(found, proof=_answer_proof(self._keys[0], found))
 
     def has_answer(self, feedback: Feedback) -> bool:
-        """Whether the text of the label is that of its answer, as `with_answer` has proved."""
+        """Whether `with_answer` has added the content of an answer to the label, and it was not changed since."""
         proof = feedback.proof
-        return bool(proof) and any(_is_same(proof, _answer_proof_of(keys, feedback)) for keys in self._keys)
+        return bool(proof) and any(_is_same(proof, _answer_proof(keys, feedback)) for keys in self._keys)
 
     def refusal(self, feedback: Feedback, *, is_required: bool, max_age_ms: float) -> str:
-        """Returns why the label is refused, one of FORGED, EXPIRED and MISSING; "" where it is accepted."""
+        """Returns why the label is refused: FORGED, EXPIRED or MISSING; "" if it is accepted.
+
+        `is_required` says whether a label needs a receipt, and `max_age_ms` bounds the receipt's age.
+        """
+        # An approval replaces the receipt, which is then not checked.
         if feedback.approval:
-            approved = any(_is_same(feedback.approval, _approval_of(keys, feedback)) for keys in self._keys)
-            return "" if approved else FORGED
+            is_approved = any(_is_same(feedback.approval, _approval_code(keys, feedback)) for keys in self._keys)
+            return "" if is_approved else FORGED
         if not feedback.receipt:
             return MISSING if is_required else ""
-        time_ms = time_of(feedback.receipt)
+        time_ms = receipt_time_ms(feedback.receipt)
         if time_ms < 0:
             return FORGED
+        # The code covers the encoded verdicts, so they are not parsed here.
         verdicts = feedback.receipt.partition(".")[2].rpartition(".")[0]
         answer = (feedback.task, feedback.event_id, time_ms, feedback.answered_entity)
         if not any(_is_same(feedback.receipt, _receipt(keys, *answer, verdicts)) for keys in self._keys):
@@ -147,15 +162,15 @@ class Receipts:
 
     @property
     def draws(self) -> bytes:
-        """The secret of the draws of events (`wire.draws`)."""
+        """The secret from which random samples of events are drawn (`wire.draws`)."""
         return self._keys[0].draws
 
     def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
-        """Returns the vector `z` of what an event says (`wire.inputs`) with its code."""
+        """Returns the vector `z` of the `content` of an event (`wire.inputs`), with its code."""
         return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
     def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
-        """Whether we made `vector`, of `content`."""
+        """Whether this service computed `vector` from `content`."""
         made = (content, vector.encoding, vector.z)
         return any(_is_same(vector.code, _mac(keys.vector, *made)) for keys in self._keys)
 
@@ -166,61 +181,66 @@ def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, v
     return f"{time_ms:x}.{verdicts}.{code}"
 
 
-def _approval_of(keys: _Keys, feedback: Feedback) -> str:
-    """Returns the code over the label's fields, and over the event's source and text where the label has them.
-
-    Approvals without them are those of programs that did not have the fields yet.
-    """
+def _approval_code(keys: _Keys, feedback: Feedback) -> str:
+    """Returns the code over the label's fields, and over the event's source and content if the label has them."""
     event = _event(feedback.task, feedback.event_id)
     fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
+    # A missing field is left out of the code: older programs made approvals before these fields existed.
     event_source = () if feedback.event_source is None else (feedback.event_source,)
-    content = content_of(feedback.text, feedback.features, feedback.parts)
+    content = encode_content(feedback.text, feedback.features, feedback.parts)
     text = ("text", content) if content else ()
     return _mac(keys.approval, *fields, *event_source, *text)
 
 
-def _answer_proof_of(keys: _Keys, feedback: Feedback) -> str:
+def _answer_proof(keys: _Keys, feedback: Feedback) -> str:
+    """Returns the code over the answer's event, receipt, content and label."""
     event = (_event(feedback.task, feedback.event_id), feedback.event_source or "", feedback.key, feedback.receipt)
     answered = () if feedback.answered is None else (feedback.answered,)
-    return _mac(keys.answer, *event, content_of(feedback.text, feedback.features, feedback.parts), *answered)
+    return _mac(keys.answer, *event, encode_content(feedback.text, feedback.features, feedback.parts), *answered)
 
 
 def _event(task: str, event_id: str) -> str | tuple[str, str]:
+    """Returns what a code covers of an event. The default task is left out, as older programs know no tasks."""
     return (task, event_id) if task else event_id
 
 
-def time_of(receipt: str) -> int:
-    """Returns the time of the answer, in ms, that a receipt claims; -1 where the text is no receipt."""
+def receipt_time_ms(receipt: str) -> int:
+    """Returns the time of the answer, in ms, that a receipt claims; -1 if the text is not a receipt."""
     try:
         return int(receipt.partition(".")[0], 16) if len(receipt) <= MAX_CHARS else -1
     except ValueError:
         return -1
 
 
-def verdicts_of(receipt: str) -> Verdicts | None:
-    """Returns the verdicts that a receipt claims; None if the text is no receipt."""
+def parse_verdicts(receipt: str) -> Verdicts | None:
+    """Parses the verdicts that a receipt claims; None if the text is not a receipt."""
     if len(receipt) > MAX_CHARS or receipt.count(".") != 2:
         return None
     arm, *numbers = receipt.split(".")[1].split(":")
+    names: list[tuple[int, Fingerprint]] = []
     try:
         version, *pairs = numbers
-        names = [pair.split("-") for pair in pairs[:MAX_VERDICTS]]
-        return Verdicts(arm, int(version, 16), tuple((int(number, 16), _decoded(name)) for number, name in names))
+        for pair in pairs[:MAX_VERDICTS]:
+            number, fingerprint = pair.split("-")
+            names.append((int(number, 16), _decode_fingerprint(fingerprint)))
+        return Verdicts(arm, int(version, 16), tuple(names))
     except ValueError:
         return None
 
 
-def _encoded(verdicts: Verdicts) -> str:
-    names = (f"{version:x}-{_encoded_name(named)}" for version, named in verdicts.names)
+def _encode(verdicts: Verdicts) -> str:
+    names = (f"{version:x}-{_encode_fingerprint(fingerprint)}" for version, fingerprint in verdicts.names)
     return ":".join((verdicts.arm, f"{verdicts.version:x}", *names))
 
 
-def _encoded_name(named: Fingerprint) -> str:
-    return f"{named:08x}" if isinstance(named, int) else "+" + "".join(f"{name:08x}" for name in named)
+def _encode_fingerprint(fingerprint: Fingerprint) -> str:
+    if isinstance(fingerprint, int):
+        return f"{fingerprint:08x}"
+    return "+" + "".join(f"{word:08x}" for word in fingerprint)
 
 
-def _decoded(encoded: str) -> Fingerprint:
-    """Returns what a version names. Raises ValueError where the text says nothing."""
+def _decode_fingerprint(encoded: str) -> Fingerprint:
+    """Parses the fingerprint of a prediction. Raises ValueError if the text is not one."""
     if not encoded.startswith("+"):
         return int(encoded, 16)
     digits = encoded[1 : 1 + 8 * MAX_WORDS]

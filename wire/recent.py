@@ -1,4 +1,4 @@
-"""Remembers which names occurred recently, as hashes."""
+"""A bounded set of recent names, kept as hashes."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ import mmh3
 
 
 class RecentHashes:
-    """Holds the last `capacity` names as 64-bit hashes, which `seed` keys; the oldest is dropped first."""
+    """The last `capacity` different names, as 64-bit hashes under `seed`. The oldest is dropped first (FIFO)."""
 
     def __init__(self, capacity: int, hashes: Iterable[int] = (), *, seed: int = 0) -> None:
         self._capacity = capacity
@@ -16,7 +16,7 @@ class RecentHashes:
         self._hashes = set(self._order)
 
     def add(self, name: bytes) -> None:
-        hash_value = hash_of(name, self._seed)
+        hash_value = name_hash64(name, self._seed)
         if hash_value in self._hashes:
             return
         self._hashes.add(hash_value)
@@ -25,19 +25,19 @@ class RecentHashes:
             self._hashes.remove(self._order.popleft())
 
     def discard(self, names: Iterable[bytes]) -> None:
-        """Forgets these names, as far as they are here."""
-        gone = self._hashes.intersection(hash_of(name, self._seed) for name in names)
+        """Removes these names, if they are in the set."""
+        gone = self._hashes.intersection(name_hash64(name, self._seed) for name in names)
         if gone:
             self._hashes -= gone
             self._order = deque(each for each in self._order if each not in gone)
 
     def __contains__(self, name: bytes) -> bool:
-        return hash_of(name, self._seed) in self._hashes
+        return name_hash64(name, self._seed) in self._hashes
 
     def export(self) -> list[int]:
         return list(self._order)
 
 
-def hash_of(name: bytes, seed: int = 0) -> int:
-    """Returns the signed 64-bit hash under which a name is remembered."""
+def name_hash64(name: bytes, seed: int = 0) -> int:
+    """Returns the signed 64-bit hash of a name (MurmurHash3)."""
     return mmh3.hash64(name, seed)[0]

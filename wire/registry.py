@@ -1,18 +1,21 @@
-"""Messages whose schema lies in a registry (Confluent's wire format): Avro, and JSON with a JSON Schema, as objects.
+"""Decodes messages whose schema is in a schema registry (Confluent's wire format): Avro, and JSON with a JSON Schema.
 
     0x00, id of the schema (4 bytes), payload --RegistryDecoder--> fastavro, or JSON --> the object that maps read
-    id --Schemas.of: kept?--> Schema
-                  --GET /schemas/ids/ID--> schema, its type, references --GET /subjects/...--> Schema, which is kept
+    id --Schemas.get: cached?--> Schema
+                  --GET /schemas/ids/ID--> schema, its type, references --GET /subjects/...--> Schema, which is cached
 
-A schema never changes under its id. While the registry does not answer, a schema that is not kept is asked for again
-for PATIENCE_S, since its messages are good; then they are refused, and so are all others of its kind for REFUSED_S, so
-that a reader is never away from its broker for long. What is refused is a dead letter, which `lifelong deadletters
-replay` sends again. Answers are sent as JSON, as ever.
+The schema of an id never changes, so schemas are cached. If the registry does not answer, the request for a schema is
+repeated for PATIENCE_S, since its messages may be valid. Then its messages are refused for REFUSED_S, and during that
+time the request for any other schema is not repeated, so that a reader is never away from its broker for long. Refused
+messages are dead letters, which `lifelong deadletters replay` sends again. Answers are sent as plain JSON.
 
-Rejected: confluent-kafka[schemaregistry] (a second client of Kafka in C, and six further libraries, for two requests),
-validation by JSON Schema (whoever sent the message did it; a field that is missing is told by its map), Protobuf (its
-messages are of generated classes), and waiting for the registry as long as it takes (a reader that does not poll loses
-its partitions, and known schemas wait, too).
+Rejected:
+
+- confluent-kafka[schemaregistry]: a second Kafka client in C and six more libraries, for two requests.
+- Validation by JSON Schema: the sender has done it, and a map reports missing fields.
+- Protobuf: its messages need generated classes.
+- Waiting for the registry without a limit: a reader that does not poll loses its partitions, and messages with known
+  schemas would wait, too.
 """
 
 import ssl
@@ -41,13 +44,18 @@ from wire.message import check_size
 from wire.sections import SECTION, OrNone, require
 
 MAX_KEPT: Final = 1_000
-"""Most schemas that are kept, and most ids of which is known that there is none; then the oldest goes."""
+"""Size of the cache of schemas, and of the cache of refused ids. The oldest entry is evicted."""
 
 MAX_REFERENCES: Final = 32
 MAX_BYTES: Final = 1 << 20
 TIMEOUT_S: Final = 5.0
+
 PATIENCE_S: Final = 15.0
+"""How long a request is repeated while the registry does not answer."""
+
 REFUSED_S: Final = 30.0
+"""How long a schema that could not be fetched is refused without another request."""
+
 BACKOFF: Final = Backoff(first_s=0.1, longest_s=2.0, jitter=0.5)
 
 log = structlog.get_logger("registry")
@@ -55,7 +63,7 @@ log = structlog.get_logger("registry")
 HEAD: Final = struct.Struct(">bI")
 
 ReadPayload: TypeAlias = Callable[[bytes], Any]
-"""Returns what a payload says; raises an error of UNREADABLE where it is not of its schema."""
+"""Decodes a payload. Raises an error of UNREADABLE if the payload does not match its schema."""
 
 UNREADABLE: Final = (
     AttributeError,
@@ -69,29 +77,30 @@ UNREADABLE: Final = (
     msgspec.MsgspecError,
     struct.error,
 )
-"""What fastavro raises for bytes that are not of a schema."""
+"""The exceptions that fastavro raises for bytes that do not match a schema."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RegistryConfig:
-    """Where the schemas of messages lie that were written with a schema registry."""
+    """The schema registry of messages in Avro, or in JSON with a JSON Schema."""
 
     __pydantic_config__ = SECTION
 
     url: str = ""
     """Address of the registry, such as `https://registry:8081`. Empty: messages are plain JSON."""
     username: str = ""
-    """User name, or API key, for the registry (HTTP Basic)."""
+    """User name or API key for the registry (HTTP Basic)."""
     password: OrNone[SecretStr] = None
-    """Password, or API secret, of `username`; without a user name it is a bearer token."""
+    """Password or API secret of `username`. Without a user name, it is a bearer token."""
     cafile: OrNone[Path] = None
-    """Certificate authorities (PEM) for the registry's certificate. Default: those that this machine trusts."""
+    """Certificate authorities (PEM) for the registry's certificate. Default: the authorities that this machine
+    trusts."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         is_address = not self.url or (parts.scheme in ("http", "https") and bool(parts.hostname))
         require(
-            (is_address, "bus.registry.url is no address such as https://registry:8081"),
+            (is_address, "bus.registry.url must be an address such as https://registry:8081"),
             (parts.username is None, "bus.registry.url holds a user name: give it as bus.registry.username"),
             (not self.username or self.password is not None, "bus.registry.username needs bus.registry.password"),
             (
@@ -102,7 +111,7 @@ class RegistryConfig:
 
 
 class SchemaReference(msgspec.Struct, frozen=True):
-    """A schema that another one names."""
+    """A reference from one schema to another."""
 
     name: str
     subject: str
@@ -110,7 +119,7 @@ class SchemaReference(msgspec.Struct, frozen=True):
 
 
 class Schema(msgspec.Struct, frozen=True, rename="camel"):
-    """A schema as the registry has it. One without a type is of Avro."""
+    """A schema as the registry returns it. The default type is Avro."""
 
     schema: str
     schema_type: str = "AVRO"
@@ -118,11 +127,11 @@ class Schema(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Unreachable(Exception):
-    """The registry does not answer, or not now."""
+    """The registry does not answer, or cannot answer now."""
 
 
 class Schemas:
-    """The schemas of one registry by id. Any thread may ask; one asks the registry at a time."""
+    """The schemas of one registry by id, cached. Thread-safe; there is one request at a time."""
 
     def __init__(self, config: RegistryConfig, *, patience_s: float = PATIENCE_S, refused_s: float = REFUSED_S) -> None:
         self._url = config.url.rstrip("/")
@@ -132,48 +141,56 @@ class Schemas:
         self._refused_s = refused_s
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, tuple[Schema, ...]] = OrderedDict()
-        self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()  # until when, and why
+        # By id, until when it is refused, and why.
+        self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()
         self._away_until_s = 0.0
 
-    def of(self, number: int) -> tuple[Schema, ...]:
-        """Returns the schemas that the one with this id names, each behind those it names itself, and it as the last.
+    def get(self, number: int) -> tuple[Schema, ...]:
+        """Returns the schema with this id as the last item, after all schemas that it references.
 
-        Raises BadMessage where there is none, or the registry has not answered for long.
+        Each schema comes after the schemas that it references itself. Raises BadMessage if there is no such schema, or
+        the registry has not answered for PATIENCE_S.
         """
         with self._lock:
             if (kept := self._kept.get(number)) is not None:
                 return kept
-            until_s, why = self._refused.get(number, (0.0, ""))
+            until_s, reason = self._refused.get(number, (0.0, ""))
             if time.monotonic() < until_s:
-                raise BadMessage("undecodable", why)
+                raise BadMessage("undecodable", reason)
             try:
-                found = self._asked(number)
+                found = self._fetch(number)
             except BadMessage as error:
                 _keep(self._refused, number, (time.monotonic() + self._refused_s, error.detail))
                 raise
             _keep(self._kept, number, found)
             return found
 
-    def _asked(self, number: int) -> tuple[Schema, ...]:
-        schema = self._patiently(f"/schemas/ids/{number}")
+    def _fetch(self, number: int) -> tuple[Schema, ...]:
+        schema = self._get_with_retries(f"/schemas/ids/{number}")
         found: dict[str, Schema] = {}
         self._add_references(schema, found)
         return (*found.values(), schema)
 
     def _add_references(self, schema: Schema, found: dict[str, Schema]) -> None:
+        """Adds the schemas that `schema` references to `found`, in topological order (depth first)."""
         for each in schema.references:
             if each.name in found:
                 continue
             if len(found) >= MAX_REFERENCES:
-                raise BadMessage("undecodable", f"a schema names more than {MAX_REFERENCES} others")
+                raise BadMessage("undecodable", f"a schema references more than {MAX_REFERENCES} others")
             path = f"/subjects/{quote(each.subject, safe='')}/versions/{each.version}"
-            named = self._patiently(path)
-            found[each.name] = named  # here already, so that schemas in a circle end
-            self._add_references(named, found)
-            found[each.name] = found.pop(each.name)  # behind those that it names
+            referenced = self._get_with_retries(path)
+            # It is added before its references, so that the recursion ends if references form a cycle.
+            found[each.name] = referenced
+            self._add_references(referenced, found)
+            # Then it is moved behind its references.
+            found[each.name] = found.pop(each.name)
 
-    def _patiently(self, path: str) -> Schema:
-        """Asks until there is an answer, for as long as the registry may be away; once where it was away just now."""
+    def _get_with_retries(self, path: str) -> Schema:
+        """Repeats the request for PATIENCE_S while the registry does not answer.
+
+        If the registry did not answer shortly before, there is only one request. Raises BadMessage.
+        """
         now_s = time.monotonic()
         until_s = now_s + self._patience_s if now_s >= self._away_until_s else now_s
         failures = 0
@@ -190,7 +207,7 @@ class Schemas:
                 time.sleep(pause_s)
 
     def _get(self, path: str) -> Schema:
-        """Returns what the registry has at a path. Raises Unreachable, and BadMessage where it has nothing."""
+        """Returns the schema at a path of the registry. Raises Unreachable, or BadMessage if there is no schema."""
         request = urllib.request.Request(self._url + path, headers=self._headers)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._tls) as response:
@@ -208,7 +225,7 @@ class Schemas:
         except OSError as error:
             raise Unreachable(str(error)) from error
         except msgspec.MsgspecError as error:
-            raise BadMessage("undecodable", f"{path} in the registry is no schema: {error}") from error
+            raise BadMessage("undecodable", f"{path} in the registry is not a schema: {error}") from error
 
 
 def _authorization(config: RegistryConfig) -> dict[str, str]:
@@ -227,45 +244,43 @@ def _keep(kept: OrderedDict[int, Any], number: int, value: Any) -> None:
 
 
 class RegistryDecoder:
-    """Reads messages by the schemas of one registry; what was made of a schema is kept as long as the schema is."""
+    """Decodes messages by the schemas of one registry. It caches a decoder for each schema."""
 
     def __init__(self, config: RegistryConfig) -> None:
         self._schemas = Schemas(config)
         self._decoders: OrderedDict[int, ReadPayload] = OrderedDict()
 
     def __call__(self, value: bytes) -> dict[str, Any]:
-        """Returns the object of a value that begins with REGISTRY_MAGIC. Raises BadMessage."""
+        """Decodes a value that begins with REGISTRY_MAGIC. Raises BadMessage."""
         check_size(value)
         if len(value) < HEAD.size:
             raise BadMessage("undecodable", f"{len(value)} bytes are too few for the id of a schema")
-        number = HEAD.unpack_from(value)[1]
+        _, number = HEAD.unpack_from(value)
         decode = self._decoders.get(number)
         if decode is None:
-            decode = self._decoders[number] = decoder_of(self._schemas.of(number))
-            if len(self._decoders) > MAX_KEPT:
-                self._decoders.popitem(last=False)
+            decode = payload_decoder(self._schemas.get(number))
+            _keep(self._decoders, number, decode)
         try:
             body = decode(value[HEAD.size :])
         except UNREADABLE as error:
-            raise BadMessage(
-                "undecodable", f"it is not of its schema {number}: {error or type(error).__name__}"
-            ) from error
+            reason = str(error) or type(error).__name__
+            raise BadMessage("undecodable", f"it does not match its schema {number}: {reason}") from error
         if not isinstance(body, Mapping):
             raise BadMessage("wrong_schema", f"schema {number} is of a {type(body).__name__}, expected a record")
         return dict(body)
 
 
-def decoder_of(schemas: Sequence[Schema]) -> ReadPayload:
-    """Returns what reads payloads of the last of the schemas; the others are those that it names."""
-    kind = schemas[-1].schema_type
-    if kind == "JSON":
+def payload_decoder(schemas: Sequence[Schema]) -> ReadPayload:
+    """Returns the decoder of the last of these schemas; it references the others. Raises BadMessage."""
+    schema_type = schemas[-1].schema_type
+    if schema_type == "JSON":
         return msgspec.json.decode
-    if kind != "AVRO":
-        raise BadMessage("undecodable", f"a schema of {kind}: send Avro, JSON with a schema, or plain JSON")
-    return _avro(schemas)
+    if schema_type != "AVRO":
+        raise BadMessage("undecodable", f"a schema of {schema_type}: send Avro, JSON with a schema, or plain JSON")
+    return _avro_decoder(schemas)
 
 
-def _avro(schemas: Sequence[Schema]) -> ReadPayload:
+def _avro_decoder(schemas: Sequence[Schema]) -> ReadPayload:
     try:
         from fastavro import parse_schema, schemaless_reader
         from fastavro.schema import SchemaParseException
@@ -276,13 +291,14 @@ def _avro(schemas: Sequence[Schema]) -> ReadPayload:
         for each in schemas:
             parsed = parse_schema(msgspec.json.decode(each.schema), named_schemas=named)
     except (SchemaParseException, *UNREADABLE) as error:
-        raise BadMessage("undecodable", f"its schema is none of Avro: {error}") from error
+        raise BadMessage("undecodable", f"its schema is not an Avro schema: {error}") from error
 
     def read(payload: bytes) -> Any:
         file = BytesIO(payload)
         body = schemaless_reader(file, parsed, None)
         if file.tell() != len(payload):
             raise ValueError(f"{len(payload) - file.tell()} bytes are left")
-        return msgspec.to_builtins(body)  # times, decimals and bytes become text, as JSON has them
+        # Times, decimals and bytes become texts, as in JSON.
+        return msgspec.to_builtins(body)
 
     return read

@@ -1,7 +1,7 @@
-"""What every section of the settings is made with: how it is read, its optional values, and rules between its fields.
+"""Helpers for all sections of the settings: how a section is parsed, optional values, and rules between fields.
 
-A field that is marked INTERNAL is a constant: it has a type, a range and a default as any other, and a test may make a
-section with another value, but it is no setting.
+A field that is marked INTERNAL is a constant. It has a type, a range and a default like any other field, and a test may
+create a section with another value, but users cannot set it.
 """
 
 import json
@@ -16,26 +16,26 @@ SECTION = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 """How pydantic reads a section: unknown names are refused, and the docstring of a field is its description."""
 
 INTERNAL_VARIABLE: Final = "LIFELONG_INTERNAL"
-"""The variable of constants that a test or a benchmark needs otherwise: `{"learner.slow_batch": 8}`."""
+"""The environment variable by which a test or a benchmark changes constants: `{"learner.slow_batch": 8}`."""
 
 
 class Internal:
-    """Marks a field as a constant: no file, variable or flag sets it, and the schema of the settings leaves it out."""
+    """Marks a field as a constant: no file, variable or flag sets it, and the schema of the settings omits it."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> Never:
         raise PydanticOmit
 
 
 INTERNAL: Final = Internal()
-"""As in `Annotated[int, Ge(1), INTERNAL]`."""
+"""The mark, as in `Annotated[int, Ge(1), INTERNAL]`."""
 
 Value = TypeVar("Value")
 OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None if value == "" else value)]
-"""A setting that may have no value, written as an empty text in the environment."""
+"""An optional setting. In the environment, an empty text means that it has no value."""
 
 
 def decoded(value: Any) -> Any:
-    """Returns a list or a table; in a variable of the environment it is JSON, or the only value of a list.
+    """Parses a list or a table from an environment variable: JSON, or the single item of a list.
 
     >>> decoded('["refund", "urgent"]'), decoded('{"fraud": 100}'), decoded("refund"), decoded("")
     (['refund', 'urgent'], {'fraud': 100}, ['refund'], [])
@@ -49,9 +49,9 @@ def decoded(value: Any) -> Any:
 
 
 def constants(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the constants of sections, and of the sections below them, by dotted name. Other values are passed over.
+    """Returns the constants of sections and of their subsections, by dotted name.
 
-    `sections` has values by name; those that are dataclasses are the sections.
+    `sections` maps names to values. Values that are not dataclasses are ignored.
     """
     found: dict[str, Any] = {}
     for section, record in sections.items():
@@ -59,44 +59,48 @@ def constants(sections: Mapping[str, Any]) -> dict[str, Any]:
             continue
         hints = get_type_hints(type(record), include_extras=True)
         values = {each.name: getattr(record, each.name) for each in fields(record)}
-        below = constants(values)
+        own = constants(values)
         for name, value in values.items():
             if INTERNAL in getattr(hints[name], "__metadata__", ()):
-                below[name] = value
-        found |= {f"{section}.{name}": value for name, value in below.items()}
+                own[name] = value
+        found |= {f"{section}.{name}": value for name, value in own.items()}
     return found
 
 
 def refused_constant(name: str, value: Any) -> str:
-    """Returns what is said to somebody who sets a constant of this value."""
+    """Returns the error message for a user who sets the constant `name`, whose value is `value`."""
     return f"{name} is a constant now: {value}. Remove it"
 
 
 def require(*rules: tuple[bool, str]) -> None:
-    """Raises ValueError with the sentence of every rule, a condition between settings, that does not hold."""
+    """Raises ValueError with the sentences of all broken rules. A rule is (whether it holds, its sentence)."""
     broken = [sentence for holds, sentence in rules if not holds]
     if broken:
         raise ValueError("; ".join(broken))
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values with dotted names as a tree. A value in the place of a section hides what the section has.
+    """Returns values with dotted names as a tree. If a value has the name of a section, it replaces the section.
 
     >>> nested({"bus": {}, "bus.partitions": 8, "seed": 1})
     {'bus': {'partitions': 8}, 'seed': 1}
     """
     tree: dict[str, Any] = {}
+    # Empty sections come first, so that they replace nothing. Then the deepest names come first, so that a value
+    # replaces the section of its name.
     for name in sorted(values, key=lambda name: (values[name] == {}, name.count(".")), reverse=True):
         *sections, leaf = name.split(".")
         branch = tree
         for section in sections:
             branch = branch.setdefault(section, {})
-        branch[leaf] = values[name]
+        # A section of the caller must not be filled in place.
+        value = values[name]
+        branch[leaf] = dict(value) if isinstance(value, Mapping) else value
     return tree
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of a tree by dotted name. An empty section is a value, so that its name can be checked.
+    """Returns the values of a tree by dotted name. An empty section counts as a value, so that its name is checked.
 
     >>> flat({"seed": 1, "bus": {"partitions": 8}, "store": {}})
     {'seed': 1, 'bus.partitions': 8, 'store': {}}

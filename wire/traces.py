@@ -1,25 +1,31 @@
-"""The trace of an event: its answer, its label, and the first version that has learnt it (OpenTelemetry).
+"""Traces (OpenTelemetry): a trace follows an event to its answer, its label, and the first version that has learnt it.
 
     traceparent of the event --record--> span of the answer --its traceparent, in the answer's message--> span of the
     label, and of the version that is published with it (learner); of the first answer that knows it (rollout)
 
     record(kind, parent, start, end) --finished span--> [queue of the SDK] --a thread of the SDK--> traces.endpoint
-    Answer with a traceparent that is sampled --add--> TracedAnswers --take: the event of a label--> that traceparent
+    Answer with a sampled traceparent --add--> TracedAnswers --take: the event of a label--> that traceparent
 
-If no endpoint is set, nothing here does anything, and the SDK is not loaded. Only this module imports it. SPANS lists
-every span: its name, and its attributes. A name that was released stays; `tests/wire/spans.txt` freezes them. No
-attribute holds a text, a label, a key or the id of an event: a trace leaves the service, and nobody is erased there.
+**Spans.** SPANS lists all spans with their names and attributes. A released name never changes; `tests/wire/spans.txt`
+has all of them. No attribute has a text, a label, a key or the id of an event, because traces leave the service, and
+subjects cannot be erased there.
 
-A span is recorded when it is over, so a kill leaves none open. Its parent is the text of a `traceparent` (W3C Trace
-Context): only one that is sampled has children, and if there is no parent, `traces.share` decides. No more than
-`max_per_s` spans a second are made, whatever others have sampled. A full queue, as while the collector is away,
-drops spans. What the SDK reads from the environment besides (`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`)
-counts. TracedAnswers is bounded, and in memory alone: a trace is a diagnosis, and no restart has to go on with it.
+**Recording.** A span is recorded after its end, so a kill leaves no open span. Its parent is a `traceparent` (W3C Trace
+Context). A span has children only if it is sampled, and a span without a parent is sampled with the rate
+`traces.share`. A process makes at most `max_per_s` spans a second, even if senders have sampled more. If the queue is
+full, as while the collector is away, spans are dropped.
 
-Rejected: spans that are opened and closed around the work (each would need a context that is passed on through every
-queue and thread), the global provider of the SDK (Ray may have one in the same process), ids from Python's global
-generator (a strategy of Avalanche seeds it), and a field of the label (its senders know no trace of ours). There is one
-exporter in a process, as there is one of metrics: passing it on would pass through every constructor.
+**SDK.** Only this module imports it, and only if an endpoint is set; otherwise all functions here do nothing. The SDK
+also reads `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_RESOURCE_ATTRIBUTES` from the environment. There is one exporter in a
+process; otherwise it would be a parameter of every constructor. TracedAnswers is bounded and only in memory, because
+traces need not survive a restart.
+
+Rejected:
+
+- Spans that are opened and closed around the work: the context would have to pass through every queue and thread.
+- The global provider of the SDK: Ray may have one in the same process.
+- Ids from Python's global random generator: a strategy of Avalanche seeds it.
+- A field of the label: senders of labels do not know our traces.
 """
 
 import math
@@ -39,7 +45,7 @@ import structlog
 from wire.config import TracesConfig
 from wire.errors import TracesUnavailable
 from wire.rate_limits import TokenBuckets
-from wire.recent import hash_of
+from wire.recent import name_hash64
 from wire.records import Answer
 
 Program: TypeAlias = Literal["replica", "learner", "rollout"]
@@ -54,26 +60,26 @@ IN_HOLDOUT: Final = "lifelong.in_holdout"
 MAX_QUEUED: Final = 1_024
 MAX_BATCH: Final = 512
 INTERVAL_MS: Final = 1_000
-"""Longest time that a span waits for others, to be sent with them."""
+"""Longest time that a span waits for others in its batch."""
 
 EXPORT_TIMEOUT_S: Final = 3.0
-"""Longest time that one batch takes, with its repetitions. A process that ends waits for MAX_QUEUED / MAX_BATCH."""
+"""Longest time to send one batch, with retries. A process that ends waits for MAX_QUEUED / MAX_BATCH batches."""
 
 TRACEPARENT: Final = "traceparent"
 TRACES_PATH: Final = "/v1/traces"
 
 SAMPLED: Final = tuple("13579bdf")
-"""The last digit of a traceparent that is sampled; the others need not be read."""
+"""The possible last digits of a sampled traceparent: the lowest bit of its flags is set."""
 
 log = structlog.get_logger("traces")
 
 MAX_ANSWERS: Final = 10_000
-"""Traced answers whose label has not come; the oldest are forgotten first."""
+"""Highest number of traced answers that wait for a label. The oldest is forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpanKind:
-    """A kind of span: its name, which process makes it, what it lasts from and to, and its attributes."""
+    """A kind of span: its name, the process that makes it, its beginning and end (`help`), and its attributes."""
 
     name: str
     made_by: Program
@@ -82,14 +88,14 @@ class SpanKind:
 
 
 ANSWER: Final = SpanKind(
-    "lifelong.answer", "replica", "An event from the queue to its answer", (VERSION_NUMBER, ARM, PRECISION, QUEUE_MS)
+    "lifelong.answer", "replica", "An event, from the queue to its answer", (VERSION_NUMBER, ARM, PRECISION, QUEUE_MS)
 )
-LABEL: Final = SpanKind("lifelong.label", "learner", "A label from its poll until it is learnt", (IN_HOLDOUT,))
+LABEL: Final = SpanKind("lifelong.label", "learner", "A label, from its poll until it is learnt", (IN_HOLDOUT,))
 VERSION: Final = SpanKind(
-    "lifelong.version", "learner", "A learnt label until the first version with it is published", (VERSION_NUMBER,)
+    "lifelong.version", "learner", "A learnt label, until a version that knows it is published", (VERSION_NUMBER,)
 )
 LIVE: Final = SpanKind(
-    "lifelong.live", "rollout", "A label until the stable version has learnt it, by its first answer", (VERSION_NUMBER,)
+    "lifelong.live", "rollout", "A label, until the first answer of a stable version that knows it", (VERSION_NUMBER,)
 )
 
 SPANS: Final = (ANSWER, LABEL, VERSION, LIVE)
@@ -113,21 +119,22 @@ class _Recorder:
         self._buckets = TokenBuckets(rate=config.max_per_s, burst=math.ceil(config.max_per_s), max_keys=1)
 
     def record(self, kind: SpanKind, parent: str, start_ms: float, end_ms: float, attributes: Mapping[str, Any]) -> str:
-        """Returns the traceparent of a span that is over; "" where none is made."""
-        is_wanted = parent.endswith(SAMPLED) if parent else secrets.randbelow(1 << 32) < self._share * 2.0**32
-        if not (is_wanted and self._take()):
+        """Makes a finished span, and returns its traceparent; "" if it is not sampled or there are too many."""
+        is_sampled = parent.endswith(SAMPLED) if parent else secrets.randbelow(1 << 32) < self._share * 2.0**32
+        if not (is_sampled and self._take()):
             return ""
         context = self._propagator.extract({TRACEPARENT: parent}, self._no_context)
         span = self._tracer.start_span(
             kind.name, context, start_time=round(1e6 * start_ms), attributes=dict(attributes)
         )
+        # The clocks of two machines may differ, and a span must not have a negative duration.
         span.end(round(1e6 * max(start_ms, end_ms)))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, self._in_context(span, self._no_context))
         return carrier[TRACEPARENT]
 
     def close(self) -> None:
-        """Sends what waits, and ends the thread."""
+        """Sends the queued spans, and ends the SDK's thread."""
         self._provider.shutdown()
 
     def _take(self) -> bool:
@@ -136,7 +143,7 @@ class _Recorder:
 
 
 class _Process:
-    """Holds the recorder of this process, where its traces are exported."""
+    """Holds the recorder of this process; None while traces are off."""
 
     def __init__(self) -> None:
         self.recorder: _Recorder | None = None
@@ -151,10 +158,10 @@ def is_on() -> bool:
 
 
 def record(kind: SpanKind, parent: str, *, start_ms: float, end_ms: float, attributes: Mapping[str, Any]) -> str:
-    """Makes a span that is over, below `parent` ("": a trace may begin here), and returns its traceparent.
+    """Makes a finished span with this parent ("": a trace may begin here), and returns its traceparent.
 
-    Returns "" where none is made: traces are off, the parent is not sampled, or there are too many. Times are those of
-    the Unix clock. Any thread may call it.
+    Returns "" if no span is made: traces are off, the span is not sampled, or there are too many. Times are Unix times
+    in milliseconds. Any thread may call it.
     """
     recorder = _process.recorder
     return recorder.record(kind, parent, start_ms, end_ms, attributes) if recorder else ""
@@ -162,7 +169,7 @@ def record(kind: SpanKind, parent: str, *, start_ms: float, end_ms: float, attri
 
 @contextmanager
 def exported(config: TracesConfig, program: Program) -> Iterator[None]:
-    """Exports the traces of this process while the block runs, where an endpoint is set. Raises TracesUnavailable."""
+    """Exports the traces of this process while the block runs, if an endpoint is set. Raises TracesUnavailable."""
     require(config)
     if not config.endpoint:
         yield
@@ -178,7 +185,7 @@ def exported(config: TracesConfig, program: Program) -> Iterator[None]:
 
 
 def require(config: TracesConfig) -> None:
-    """Raises TracesUnavailable, which says how to install it, where an endpoint is set and the exporter is missing."""
+    """Raises TracesUnavailable, with the command to install it, if an endpoint is set and the exporter is missing."""
     if config.endpoint and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
         raise TracesUnavailable("traces.endpoint needs: pip install 'lifelong[traces]' (in this folder: '.[traces]')")
 
@@ -192,7 +199,7 @@ def _provider(config: TracesConfig, program: Program) -> Any:
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
     class SecureIds(IdGenerator):
-        """Draws ids from the system."""
+        """Draws ids from the system's random generator."""
 
         def generate_span_id(self) -> int:
             return secrets.randbelow((1 << 64) - 1) + 1
@@ -200,13 +207,14 @@ def _provider(config: TracesConfig, program: Program) -> Any:
         def generate_trace_id(self) -> int:
             return secrets.randbelow((1 << 128) - 1) + 1
 
+    # `_Recorder.record` has already decided which spans are sampled.
     provider = TracerProvider(
-        sampler=ALWAYS_ON,  # what is not sampled is not recorded
+        sampler=ALWAYS_ON,
         resource=Resource.create({"service.name": f"lifelong-{program}"}),
         id_generator=SecureIds(),
         shutdown_on_exit=False,
     )
-    exporter = OTLPSpanExporter(endpoint=_url_of(config.endpoint), timeout=EXPORT_TIMEOUT_S)
+    exporter = OTLPSpanExporter(endpoint=_traces_url(config.endpoint), timeout=EXPORT_TIMEOUT_S)
     provider.add_span_processor(
         BatchSpanProcessor(
             exporter, max_queue_size=MAX_QUEUED, schedule_delay_millis=INTERVAL_MS, max_export_batch_size=MAX_BATCH
@@ -215,44 +223,47 @@ def _provider(config: TracesConfig, program: Program) -> Any:
     return provider
 
 
-def _url_of(endpoint: str) -> str:
-    """Returns the address that traces are posted to; one without a path is that of a collector.
+def _traces_url(endpoint: str) -> str:
+    """Returns the address to which traces are posted. An address without a path gets the path of OTLP.
 
-    >>> _url_of("http://127.0.0.1:4318"), _url_of("https://traces.example/otlp/v1/traces")
+    >>> _traces_url("http://127.0.0.1:4318"), _traces_url("https://traces.example/otlp/v1/traces")
     ('http://127.0.0.1:4318/v1/traces', 'https://traces.example/otlp/v1/traces')
     """
     return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}{TRACES_PATH}"
 
 
 def traceparent_of(headers: Iterable[tuple[str, str]]) -> str:
-    """Returns the traceparent among the headers of a record, "" where there is none."""
+    """Returns the traceparent in the headers of a record; "" if there is none."""
     return next((text for name, text in headers if name == TRACEPARENT), "")
 
 
 class TracedAnswers:
-    """Verbs: add, take. Of answers to events of one id, the last counts. Ids are kept as hashes."""
+    """The traces of answers that wait for their labels, by a hash of the event's id. Verbs: add, take.
+
+    If events of several sources have the same id, the last one replaces the others.
+    """
 
     def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
         self._max_answers = max_answers
         self._found: OrderedDict[int, tuple[str, str]] = OrderedDict()
 
     def add(self, answer: Answer) -> None:
-        """Remembers an answer, where its trace is sampled."""
+        """Adds the trace of an answer, if it is sampled."""
         parent = traceparent_of(answer.headers)
         if not parent.endswith(SAMPLED):
             return
-        name = hash_of(answer.event_id.encode())
+        name = name_hash64(answer.event_id.encode())
         self._found[name] = (answer.source, parent)
         self._found.move_to_end(name)
         if len(self._found) > self._max_answers:
             self._found.popitem(last=False)
 
     def take(self, event_id: str, source: str | None) -> str:
-        """Returns the traceparent of the answer to an event, and forgets it; "" where none is known.
+        """Removes and returns the traceparent of the answer to an event; "" if there is none.
 
-        `source` is None where the label does not say it.
+        `source` is None if the label does not name it.
         """
-        name = hash_of(event_id.encode())
+        name = name_hash64(event_id.encode())
         answered, parent = self._found.get(name, ("", ""))
         if not parent or source not in (None, answered):
             return ""

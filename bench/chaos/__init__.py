@@ -1,22 +1,29 @@
-"""Makes everything fail that can fail, under load, while a judge of its own counts what is lost.
+"""Injects every fault that the service must survive, under load, and counts lost and duplicated records.
 
     seed --draw--> faults --> a scene (`lifelong up`, or the three programs behind Toxiproxy)
     load (events by Kafka and HTTP, labels some seconds later) --> the scene --> topics, reports, checkpoint
     ledger, topics, learner's counters --judge--> verdict --> rows
 
-The judge trusts no component: every event and every label has a number, and when all is over the topics are read from
-their beginning. Each event must be answered, or be in a dead letter; each label must be in exactly one of the learner's
-counters; and the weights must equal, bit for bit, those of a learner that was not disturbed (recomputed.py).
+The judge trusts no component. Every event and every label has a number, and at the end the topics are read from their
+beginning. It checks that
 
-    play.py       one scene from start to verdict; rows.py plays all, as programs (__main__.py), and makes the rows
-    up.py, apart.py    the scenes (protocol, and API keys: scene.py) with programs.py, sandbox.py, toxiproxy.py
-    faults.py     what goes wrong     injection.py    draws it, one fault after the other     size.py    how much of it
-    power.py      the power of a scene's machine; synced.c, synced.py    what a cut leaves, and what it takes
-    maintenance.py, attacker.py    what an operator does amid it; a client with one API key that tries what it may not
-    running.py    the load (evals/load) beside the scene, with the heartbeats in the store; ledger.py records it
-    judge.py      what is wrong with what the topics hold
-    recomputed.py    whether the version that an answer names gives it, and whether weights are those of a learner that
-                     was not disturbed
+- each event has an answer or a dead-letter record,
+- each label is in exactly one of the learner's counters, and
+- the weights equal, bit for bit, the weights of an undisturbed learner (recomputed.py).
 
-`bench.chaos.rows` is the door; tests of other rooms also use toxiproxy.py, faults.py, programs.py and sandbox.py.
+    play.py       plays one scene from start to verdict
+    rows.py       plays all scenes as programs (__main__.py), and makes the rows
+    scene.py      the protocol of a scene, and its API keys; up.py and apart.py are the two scenes
+    programs.py, sandbox.py, toxiproxy.py    the processes, disk, clocks and connections of a scene
+    faults.py     the kinds of faults; injection.py draws and injects them; size.py sets their number
+    power.py      cuts the power of a scene's machine; synced.c and synced.py compute what the disk would keep
+    maintenance.py    faults that an operator causes by commands
+    attacker.py   a client with one API key that attempts forbidden requests
+    running.py    runs the load (evals/load) against the scene and watches heartbeats in the store
+    ledger.py     records what the load sends and receives
+    judge.py      finds lost and duplicated events and labels from the contents of the topics
+    recomputed.py    recomputes sampled answers from the versions that they name, and the weights of an undisturbed
+                     learner
+
+Other code uses `bench.chaos.rows`; tests of other rooms also use toxiproxy.py, faults.py, programs.py and sandbox.py.
 """

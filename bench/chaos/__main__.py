@@ -1,6 +1,7 @@
-"""`python -m bench.chaos SCENE SIZE`: plays one scene of that size (JSON); its outcome is the last line, as JSON.
+"""`python -m bench.chaos SCENE SIZE`: plays one scene. SIZE is JSON; the last line of output is the outcome, as JSON.
 
-It is a process of its own because it may have a mount namespace, and because it is the parent of all that is killed.
+A scene is a process of its own because it may need a mount namespace, and because it is the parent of all processes
+that it kills.
 """
 
 import shutil
@@ -29,16 +30,18 @@ SCENES: dict[str, Callable[[Path, SceneSize, Say], Scene]] = {"up": Up, "apart":
 
 
 def main(scene: str, size: SceneSize) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the processes are ended, and the logs saved
-    folder = Path(tempfile.mkdtemp(prefix="chaos-"))  # short: a socket lies in it
+    # After SIGTERM, too, the processes are stopped and the logs are saved.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # The folder holds a Unix socket, whose path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     try:
         playing = SCENES[scene](folder, size, _say)
         try:
             print(msgspec.json.encode(play(playing, labelled_items(), size, _say)).decode())
         finally:
             playing.close()
-    except Skip as why:
-        print(why)
+    except Skip as reason:
+        print(reason)
         return SKIPPED
     finally:
         _save_logs(folder, scene)
@@ -53,7 +56,8 @@ def _say(text: str) -> None:
 def _save_logs(folder: Path, scene: str) -> None:
     saved = LOGS / scene
     shutil.rmtree(saved, ignore_errors=True)
-    if (folder / "logs").exists():  # not where the scene was skipped
+    # A skipped scene has no logs.
+    if (folder / "logs").exists():
         shutil.copytree(folder / "logs", saved, ignore_dangling_symlinks=True)
 
 

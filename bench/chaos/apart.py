@@ -2,11 +2,10 @@
 
     serve, learn, rollout --one proxy each--> Redis, Apache Kafka <--directly-- the load
 
-One task is broken all the time: the replicas are to answer it, too, and no program gives it weights. The others' events
-must not wait for it.
+The settings also have a task for which no program publishes weights. Events of the other task must not wait for it.
 
-The broker has a listener for each program, which tells that program the address of its proxy. The load bypasses the
-proxies: faults must hit the service, not the judge.
+The broker has a listener for each program, which advertises the address of the program's proxy. The load bypasses the
+proxies, because faults must hit the service, not the judge.
 """
 
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from bench.chaos import programs
 from bench.chaos.faults import FaultKind, network_kinds
-from bench.chaos.maintenance import Maintainer, with_keys_in
+from bench.chaos.maintenance import Maintainer, with_signing_key_file
 from bench.chaos.power import ALL, PARTS
 from bench.chaos.programs import (
     DIRECT,
@@ -36,17 +35,17 @@ from bench.chaos.scene import (
     STOP_S,
     Machine,
     Missing,
-    chosen,
-    kill_of,
-    pause_of,
-    power_cut_of,
+    kill_kind,
+    pause_kind,
+    power_cut_kind,
     scene_settings,
+    select_kinds,
     store_kinds,
-    wrong_clock_of,
+    wrong_clock_kind,
 )
 from bench.chaos.size import SceneSize
 from bench.chaos.toxiproxy import Proxy, Toxiproxy
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services.local import children
 from services.local.children import guarded
 from services.local.redis import mend
@@ -62,7 +61,7 @@ KAFKA = "Kafka"
 REDIS = "Redis"
 
 COMMANDS = {"serve": ("serve",), "learn": ("learn",), "rollout": ("rollout", "run")}
-ROLE_OF = {"learn": programs.LEARNER, "rollout": programs.CONTROLLER}
+ROLES_BY_COMMAND = {"learn": programs.LEARNER, "rollout": programs.CONTROLLER}
 
 KILLED = (
     programs.REPLICA,
@@ -72,8 +71,8 @@ KILLED = (
     programs.REDIS,
     programs.BROKER,
 )
-"""The roles that are killed. `serve` and Ray are not among them: their end takes both replicas with it, which the scene
-`up` tests."""
+"""The roles that are killed. `serve` and Ray are not among them, because both replicas end with them. The scene `up`
+tests this case."""
 
 PAUSED = (programs.LEARNER, programs.CONTROLLER, programs.REDIS, programs.BROKER)
 
@@ -81,7 +80,7 @@ CLOCKS = (programs.REDIS, programs.LEARNER, programs.CONTROLLER)
 
 
 class Apart(Machine):
-    """Owns every program. Raises Skip where there is no Toxiproxy or no Apache Kafka."""
+    """Owns all programs and servers. Raises Skip if there is no Toxiproxy or no Apache Kafka."""
 
     name = "apart"
 
@@ -99,12 +98,12 @@ class Apart(Machine):
         self._clocks = {role: wrong for role, wrong in clocks.items() if wrong}
         self._settings = self._direct()
         self._maintainer = Maintainer(
-            self._power.elsewhere, self.settings, self._power.environment(), self._stop_programs, self._start_programs
+            self._power.safe_folder, self.settings, self._power.environment(), self._stop_programs, self._start_programs
         )
 
     @property
-    def num_ended(self) -> int:
-        return self._programs.num_ended
+    def num_unexpected_ends(self) -> int:
+        return self._programs.num_unexpected_ends
 
     def start(self) -> None:
         logs = [self._log(name) for name in COMMANDS]
@@ -122,20 +121,21 @@ class Apart(Machine):
 
     def kinds(self) -> list[FaultKind]:
         size = self._size
-        kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
-        kinds += [pause_of(role, partial(self._pids, role), size) for role in PAUSED]
+        kinds = [kill_kind(role, partial(self._pids, role)) for role in KILLED]
+        kinds += [pause_kind(role, partial(self._pids, role), size) for role in PAUSED]
         kinds += network_kinds(self._connections(), size)
-        kinds += [wrong_clock_of(role, wrong, size) for role, wrong in self._clocks.items()]
+        kinds += [wrong_clock_kind(role, wrong, size) for role, wrong in self._clocks.items()]
         kinds += store_kinds(self.settings, partial(self._pids, programs.REPLICA))
         kinds += [*self._maintainer.kinds(size), self.api_keys.kind(self._settings, size)]
         for role in (*PARTS, ALL) if self._power.can_lose_power else ():
             back = programs.REPLICA if role == ALL else role
-            kinds += [power_cut_of(role, partial(self._cut, role), partial(self._pids, back))]
-        return chosen(kinds, size.only)
+            kinds += [power_cut_kind(role, partial(self._cut, role), partial(self._pids, back))]
+        return select_kinds(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
-        why = f"wrong clock and power cuts: {NO_COMPILER}"
-        return {} if self._clocks else {"compiler": why}
+        if self._clocks:
+            return {}
+        return {"compiler": f"wrong clock and power cuts: {NO_COMPILER}"}
 
     def restart(self) -> None:
         self._programs.close(STOP_S)
@@ -148,7 +148,7 @@ class Apart(Machine):
         self._power.close()
 
     def _cut(self, role: str) -> str:
-        """Cuts the power of one role, or of all programs. Whoever starts programs at boot starts them again."""
+        """Cuts the power of one role or of all programs. `Programs` restarts them, like a service manager at boot."""
         if role != ALL:
             return self._power.cut(role, self._pids(role))
         pids: list[int] = []
@@ -161,7 +161,10 @@ class Apart(Machine):
         self._proxies[program, server] = self._toxiproxy.proxy(name, f"127.0.0.1:{port}")
 
     def _connections(self) -> dict[str, list[Proxy]]:
-        """Returns the chosen connections that fail together: of one program to one server, and all of a server."""
+        """Returns the connections that fail together, by name, if the name contains the option `connection`.
+
+        These are the connection of one program to one server, and all connections of a server.
+        """
         connections = {f"{program} and {server}": [proxy] for (program, server), proxy in self._proxies.items()}
         for server in (KAFKA, REDIS):
             connections[f"all and {server}"] = [proxy for (_, each), proxy in self._proxies.items() if each == server]
@@ -174,7 +177,7 @@ class Apart(Machine):
         is_durable = self._size.arm == "durable"
         redis = redis_argv(redis_folder, self._redis_port, appendfsync="always" if is_durable else "everysec")
         env = self._environment(programs.REDIS)
-        # Without this, Redis does not start with a file whose last pages are zeros.
+        # Redis does not start if the last pages of its file are zeros, so the file is repaired first.
         self._programs.start(ChaosProgram("Redis", redis, env, self._log("redis"), prepare=partial(mend, redis_folder)))
         if not kafka_folder.exists():
             advertised = {name.upper(): self._proxies[name, KAFKA].listen for name in COMMANDS}
@@ -190,8 +193,8 @@ class Apart(Machine):
 
     def _start_programs(self, tree: Path = ROOT) -> None:
         for name, words in COMMANDS.items():
-            argv = lifelong(*words)
-            env = as_environment(self._behind_proxies(name)) | self._environment(ROLE_OF.get(name, ""))
+            argv = lifelong_command(*words)
+            env = as_environment(self._behind_proxies(name)) | self._environment(ROLES_BY_COMMAND.get(name, ""))
             env |= {"PYTHONPATH": str(tree)}
             self._programs.start(ChaosProgram(name, guarded(argv) if name == "serve" else argv, env, self._log(name)))
 
@@ -206,7 +209,7 @@ class Apart(Machine):
             store__url=f"redis://127.0.0.1:{self._redis_port}/0",
             bus__bootstrap_servers=f"127.0.0.1:{self._ports[DIRECT]}",
         )
-        return with_keys_in(self._folder / "logs" / "signing.key", settings)
+        return with_signing_key_file(self._folder / "logs" / "signing.key", settings)
 
     def _behind_proxies(self, program: str) -> Settings:
         changes = {
@@ -231,18 +234,21 @@ class Apart(Machine):
             return REDIS
 
     def _pids(self, role: str) -> list[int]:
-        """Returns the processes of a role among our descendants. A replica counts only where it answers."""
+        """Returns the processes of a role among our descendants. A replica counts only if it answers."""
         tree = programs.ProcessTree(os.getpid())
         if role == programs.REPLICA:
             return tree.answering(self._settings.serving.http_port)
         return tree.pids(role)
 
     def _environment(self, role: str) -> dict[str, str]:
-        """Returns the variables that a role's program has of its machine, and of its clock, if it has one."""
-        clock_of = self._clocks[role].environment() if role in self._clocks else {}
-        machine = self._power.environment()
-        preloaded = ":".join(env["LD_PRELOAD"] for env in (clock_of, machine) if env)
-        return clock_of | machine | ({"LD_PRELOAD": preloaded} if preloaded else {})
+        """Returns the environment variables for a role's wrong clock, if it has one, and for its machine."""
+        clock_env = self._clocks[role].environment() if role in self._clocks else {}
+        machine_env = self._power.environment()
+        preloaded = ":".join(env["LD_PRELOAD"] for env in (clock_env, machine_env) if env)
+        merged = clock_env | machine_env
+        if preloaded:
+            merged["LD_PRELOAD"] = preloaded
+        return merged
 
     def _log(self, name: str) -> Path:
         return self._folder / "logs" / f"{name}.log"

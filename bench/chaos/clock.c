@@ -1,7 +1,8 @@
-/* The wall clock of one program: the true one, and as many seconds more as the file says that CHAOS_CLOCK names.
+/* Shifts the wall clock of one program by an offset in seconds, which is read from the file that CHAOS_CLOCK names.
 
-   The file holds one 64-bit integer, is mapped once, and is read at each call, so a jump is seen at once. Monotonic
-   clocks stay as they are. Nothing here allocates or locks: allocators ask for the time before they can be used. */
+   The file holds one 64-bit integer. It is mapped once and read at each call, so the program sees a jump at once.
+   Monotonic clocks are not shifted. This code neither allocates nor locks, because allocators ask for the time before
+   they can be used. */
 
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-"""Defines what goes wrong: a fault begins, lasts for a while, and ends; a kind of fault draws its parameters.
+"""Defines faults: a fault begins, lasts for a while, and ends; a kind of fault draws its parameters.
 
     FaultKind.make(rng) --> Fault: inject --lasts_s--> heal --> is_over
 
@@ -6,7 +6,7 @@
     power_cut                  a machine                      full_disk, wrong_clock   its disk, the clock of a program
     flushall, damaged_blob     data in Redis                  maintenance, attack      an operator, a client with a key
 
-A kill is over at once; the process must be started again by its supervisor.
+A kill ends at once; the supervisor of the process must restart it.
 """
 
 import os
@@ -30,33 +30,33 @@ from wire.errors import WireError
 from wire.records import key_name
 
 Family: TypeAlias = Literal["kill", "cut", "other"]
-"""What is counted: faults that kill a process, power cuts, and all others."""
+"""The group in which a fault is counted: kills of a process, power cuts, and all other faults."""
 
 Pids: TypeAlias = Callable[[], list[int]]
-"""Returns the processes that have a role now."""
+"""Returns the processes that currently have a role."""
 
 POWER_CUT = "power cut"
-"""What the name of a power cut begins with."""
+"""The prefix of the names of power cuts."""
 
 
-def nothing() -> None:
-    """The end of a fault that ends by itself."""
+def do_nothing() -> None:
+    """Ends a fault that needs no action to end."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """A fault that was drawn. `begin` returns what it did, in words."""
+    """A fault that was drawn. `begin` injects it and returns a description."""
 
     name: str
     begin: Callable[[], str] = field(compare=False)
-    end: Callable[[], object] = field(default=nothing, compare=False)
+    end: Callable[[], object] = field(default=do_nothing, compare=False)
     lasts_s: float = 0.0
     awaits: Pids | None = field(default=None, compare=False)
-    """The processes of which a new one must run until it is over."""
+    """Returns the processes of a role. The fault is over when the role has a new process."""
     killed: list[int] = field(default_factory=list, compare=False)
-    """The processes that it has killed; none before it began."""
+    """The processes that the fault has killed; none before it began."""
     parts: Sequence["Fault"] = ()
-    """The faults that it is made of, which are over when it is."""
+    """The faults that this fault combines. It is over when all of them are over."""
     _before: list[int] = field(default_factory=list, compare=False)
 
     @property
@@ -68,7 +68,7 @@ class Fault:
         return self.name.startswith(POWER_CUT)
 
     def inject(self) -> str:
-        """Begins the fault; returns what it did, in words."""
+        """Begins the fault; returns a description of its effect."""
         if self.awaits is not None:
             self._before = self.awaits()
         return self.begin()
@@ -78,7 +78,7 @@ class Fault:
         self.end()
 
     def is_over(self) -> bool:
-        """Whether what it took away is there again."""
+        """Returns whether the processes that the fault killed are back."""
         if self.awaits is not None and not set(self.awaits()) - set(self._before):
             return False
         return all(part.is_over() for part in self.parts)
@@ -93,8 +93,8 @@ class FaultKind:
     family: Family = "other"
 
 
-def together(faults: Sequence[Fault]) -> Fault:
-    """Makes one fault of several that begin at once."""
+def combine(faults: Sequence[Fault]) -> Fault:
+    """Combines several faults into one. They begin and end together."""
 
     def begin() -> str:
         return ", ".join(fault.inject() for fault in faults)
@@ -107,50 +107,53 @@ def together(faults: Sequence[Fault]) -> Fault:
     return Fault(name, begin, end, max(fault.lasts_s for fault in faults), parts=faults)
 
 
-def lasting(rng: random.Random, size: SceneSize) -> float:
-    """Draws how long a fault lasts, in seconds."""
+def draw_duration_s(rng: random.Random, size: SceneSize) -> float:
+    """Draws the duration of a fault, in seconds."""
     return round(rng.uniform(size.shortest_s, size.longest_s), 1)
 
 
-def kill(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> Fault:
-    """Sends SIGKILL to the first process of a role. `restart` starts again what has no supervisor."""
+def kill(role: str, pids: Pids, restart: Callable[[], None] = do_nothing) -> Fault:
+    """Sends SIGKILL to the first process of a role. `restart` restarts a program that has no supervisor."""
     killed: list[int] = []
 
     def begin() -> str:
-        reached = _send(signal.SIGKILL, pids()[:1])
-        killed.extend(reached)
-        return _described(reached)
+        signalled = _send(signal.SIGKILL, pids()[:1])
+        killed.extend(signalled)
+        return _describe(signalled)
 
     return Fault(f"kill {role}", begin, restart, awaits=pids, killed=killed)
 
 
 def pause(role: str, pids: Pids, lasts_s: float) -> Fault:
-    """Sends SIGSTOP, and SIGCONT after a while, as when a machine sleeps or its disk hangs."""
+    """Sends SIGSTOP, and SIGCONT after a while. It simulates a machine that sleeps or whose disk hangs."""
     stopped: list[int] = []
 
     def begin() -> str:
         stopped.extend(_send(signal.SIGSTOP, pids()[:1]))
-        return _described(stopped)
+        return _describe(stopped)
 
     return Fault(f"pause {role}", begin, lambda: _send(signal.SIGCONT, stopped), lasts_s)
 
 
 def _send(number: signal.Signals, pids: Sequence[int]) -> list[int]:
-    """Sends a signal; returns the processes that were there to get it."""
-    reached = []
+    """Sends a signal; returns the processes that still existed and received it."""
+    signalled = []
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-            reached.append(pid)
-    return reached
+            signalled.append(pid)
+    return signalled
 
 
-def _described(pids: Sequence[int]) -> str:
-    return ", ".join(f"process {pid}" for pid in pids) or "nobody is there"
+def _describe(pids: Sequence[int]) -> str:
+    return ", ".join(f"process {pid}" for pid in pids) or "no process found"
 
 
 def power_cut(role: str, cut: Callable[[], str], pids: Pids) -> Fault:
-    """Kills and rolls back. `pids` are the processes whose return ends it."""
+    """Cuts the power of a role. `cut` kills its processes and rolls back its files.
+
+    The fault is over when `pids` returns a new process.
+    """
     return Fault(f"{POWER_CUT} {role}", cut, awaits=pids)
 
 
@@ -162,13 +165,16 @@ TOXICS: dict[str, tuple[str, dict[str, int]]] = {
     "reset": ("reset_peer", {"timeout": 0}),
     "cut in mid-message": ("limit_data", {"bytes": 4_096}),
 }
-"""The toxics by our name, with Toxiproxy's name and the severity: milliseconds, KB/s, bytes and microseconds, bytes."""
+"""Our name of a toxic -> Toxiproxy's name and its attributes: milliseconds, KB/s, bytes and microseconds, bytes."""
 
 CUT = "cut"
 
 
 def network_fault(what: str, connection: str, proxies: Sequence[Proxy], lasts_s: float) -> Fault:
-    """Cuts the connections between a program and a server, and refuses new ones; or applies one of TOXICS to them."""
+    """Makes a fault of the connections behind `proxies`. `what` is CUT or one of TOXICS.
+
+    CUT closes the connections and refuses new ones.
+    """
 
     def enable(enabled: bool) -> str:
         for proxy in proxies:
@@ -192,12 +198,12 @@ def network_fault(what: str, connection: str, proxies: Sequence[Proxy], lasts_s:
 
 
 def network_kinds(connections: dict[str, list[Proxy]], size: SceneSize) -> list[FaultKind]:
-    """Makes a kind for each thing that can happen to a connection. The connection is drawn."""
+    """Makes a kind for CUT and for each toxic. The connection is drawn."""
 
     def kind(what: str) -> FaultKind:
         def make(rng: random.Random) -> Fault:
             name = rng.choice(sorted(connections))
-            return network_fault(what, name, connections[name], lasting(rng, size))
+            return network_fault(what, name, connections[name], draw_duration_s(rng, size))
 
         return FaultKind(what, make)
 
@@ -205,34 +211,34 @@ def network_kinds(connections: dict[str, list[Proxy]], size: SceneSize) -> list[
 
 
 def flushall(settings: Callable[[], Settings]) -> Fault:
-    """Makes Redis forget everything."""
+    """Deletes all data in Redis."""
     return Fault("FLUSHALL", lambda: _execute(settings(), lambda client: client.flushall()))
 
 
 def damaged_blob(settings: Callable[[], Settings], killing: Fault, place: float) -> Fault:
-    """Flips a bit of the current weights in Redis, and kills a replica, which has to read them when it starts.
+    """Flips a bit of the current weights in Redis, and kills a replica, which must read the weights when it restarts.
 
-    `place` selects the blob, in [0, 1).
+    `place` in [0, 1) selects the blob.
     """
 
     def begin() -> str:
-        now = settings()
+        current = settings()
         try:
-            with closing(open_store(now)) as store:
+            with closing(open_store(current)) as store:
                 plan = store.plans.read()
                 tensors = store.versions.manifest(plan.stable if plan else 0).tensors
         except WireError as error:
             return f"none: {error}"
         tensor = tensors[int(place * len(tensors))]
-        key = key_name(now.store.prefix, "blob", tensor.digest)
-        reply = _execute(now, lambda client: client.hset(key, 0, _with_flipped_bit(client.hget(key, 0))))
+        key = key_name(current.store.prefix, "blob", tensor.digest)
+        reply = _execute(current, lambda client: client.hset(key, 0, _with_flipped_bit(client.hget(key, 0))))
         return f"{tensor.name} {reply}, killed {killing.inject()}"
 
     return Fault("damaged blob", begin, killing.heal, parts=(killing,))
 
 
 def _execute(settings: Settings, command: Callable[[Any], object]) -> str:
-    """Executes a command on Redis; returns its reply, or why it was refused, in words."""
+    """Executes a command on Redis; returns the reply or the error as text."""
     try:
         with redis.Redis.from_url(settings.store.url, protocol=2, socket_timeout=2.0) as client:
             return str(command(client))
@@ -246,7 +252,7 @@ def _with_flipped_bit(chunk: bytes) -> bytes:
 
 
 def full_disk(disk: Disk, lasts_s: float) -> Fault:
-    """Leaves not a byte on the disk of the state folder."""
+    """Fills the disk of the state folder to the last byte."""
 
     def begin() -> str:
         disk.fill()
@@ -256,7 +262,7 @@ def full_disk(disk: Disk, lasts_s: float) -> Fault:
 
 
 def wrong_clock(role: str, clock: Clock, offset_s: int, lasts_s: float) -> Fault:
-    """Makes the wall clock of one program jump, and jump back."""
+    """Sets the wall clock of one program wrong by `offset_s` seconds, and later right again."""
 
     def begin() -> str:
         clock.set(offset_s)
@@ -266,12 +272,12 @@ def wrong_clock(role: str, clock: Clock, offset_s: int, lasts_s: float) -> Fault
 
 
 def maintenance(name: str, begin: Callable[[], str], end: Callable[[], None], size: SceneSize) -> FaultKind:
-    """Makes a kind of an operation with two steps. Each returns when it is done."""
-    return FaultKind(name, lambda rng: Fault(name, begin, end, lasting(rng, size)))
+    """Makes a kind of fault from a maintenance operation with two steps. Each step returns when it is done."""
+    return FaultKind(name, lambda rng: Fault(name, begin, end, draw_duration_s(rng, size)))
 
 
 def attack(attacker: Attacker, note: Callable[[list[str]], None], lasts_s: float) -> Fault:
-    """Attacks until it is healed. `note` gets what the service took that nobody may have taken."""
+    """Attacks until the fault is healed. Then `note` gets the forbidden requests that the service accepted."""
     over = threading.Event()
 
     def run() -> None:

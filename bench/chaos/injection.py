@@ -1,9 +1,9 @@
 """Draws the faults from a seed, injects them one after the other, and waits for the recovery from each.
 
     seed --draw_faults--> fault, heal, recovered, fault, ...
-    not recovered: everything is started anew, as an operator would, and counted
+    not recovered: everything is restarted, as an operator would, and counted as stuck
 
-They are spread evenly over the events. Every kind comes once before one comes again.
+The faults are spread evenly over the events. Every kind is drawn once before any kind is drawn again.
 """
 
 import math
@@ -13,28 +13,28 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from bench.chaos.faults import Family, Fault, FaultKind, together
+from bench.chaos.faults import Family, Fault, FaultKind, combine
 from bench.chaos.judge import Interruption
 from bench.chaos.running import POLL_INTERVAL_S, Running
 from bench.chaos.size import SceneSize
 
 TOGETHER = 0.1
-"""The share of the kills that come with a second one."""
+"""The fraction of kills that come together with a second kill."""
 
 
 def draw_faults(kinds: Sequence[FaultKind], *, kills: int, cuts: int, others: int, seed: int) -> list[Fault]:
-    """Draws as many faults as were asked for, in a random order. The same seed draws the same faults."""
+    """Draws the given numbers of faults, in random order. The same seed draws the same faults."""
     rng = random.Random(f"chaos/{seed}")
-    faults = _draw_kills(_cycle(_of(kinds, "kill"), rng), kills, rng)
+    faults = _draw_kills(_cycle(_in_family(kinds, "kill"), rng), kills, rng)
     families: tuple[tuple[Family, int], ...] = (("cut", cuts), ("other", others))
     for family, num in families:
-        for kind in islice(_cycle(_of(kinds, family), rng), num):
+        for kind in islice(_cycle(_in_family(kinds, family), rng), num):
             faults.append(kind.make(rng))
     rng.shuffle(faults)
     return faults
 
 
-def _of(kinds: Sequence[FaultKind], family: Family) -> list[FaultKind]:
+def _in_family(kinds: Sequence[FaultKind], family: Family) -> list[FaultKind]:
     return [kind for kind in kinds if kind.family == family]
 
 
@@ -47,14 +47,14 @@ def _draw_kills(kinds: Iterator[FaultKind], num_kills: int, rng: random.Random) 
         if left > 0 and rng.random() < TOGETHER:
             second = next(kinds)
             if second.name != kind.name:
-                fault = together((fault, second.make(rng)))
+                fault = combine((fault, second.make(rng)))
                 left -= 1
         faults.append(fault)
     return faults
 
 
 def _cycle(kinds: Sequence[FaultKind], rng: random.Random) -> Iterator[FaultKind]:
-    """Yields the kinds again and again, shuffled each time; nothing where there are none."""
+    """Yields all kinds repeatedly, shuffled each time. Yields nothing if there are no kinds."""
     while kinds:
         yield from rng.sample(kinds, len(kinds))
 
@@ -64,7 +64,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class FaultLog:
-    """The faults that were injected, and the seconds of the recovery from each; those of power cuts stand apart."""
+    """The injected faults, their recovery times, and separately the recovery times of power cuts."""
 
     spans: list[Interruption] = field(default_factory=list)
     recoveries_s: list[float] = field(default_factory=list)
@@ -73,7 +73,7 @@ class FaultLog:
 
 
 class Injector:
-    """Injects faults into a running scene. `log` has what came of them."""
+    """Injects faults into a running scene. `log` records the faults and the recoveries."""
 
     def __init__(self, running: Running, size: SceneSize, say: Say) -> None:
         self._running = running
@@ -82,7 +82,7 @@ class Injector:
         self.log = FaultLog()
 
     def inject_all(self, faults: Sequence[Fault]) -> None:
-        """Injects all faults; ends early where even a new start does not bring everything back."""
+        """Injects all faults. Ends early if the scene does not recover even after a restart."""
         begun_s = time.monotonic()
         every_s = self._size.events / self._size.rate / max(len(faults), 1)
         for place, fault in enumerate(faults):
@@ -91,13 +91,16 @@ class Injector:
             if self._recovers(fault):
                 continue
             self.log.stuck += 1
-            self._say("everything is started anew")
+            self._say("restarting everything")
             self._running.scene.restart()
             if not self._recovers(fault):
                 break
 
     def _recovers(self, fault: Fault) -> bool:
-        """Waits for recovery; returns whether what was killed came back in time, and then every track beat."""
+        """Waits until the killed processes are back, and then until every track has a heartbeat.
+
+        Returns False if either takes longer than `stuck_s`.
+        """
         ledger = self._running.ledger
         ended_s = self.log.spans[-1].ended_s
         recoveries_s = self.log.cut_recoveries_s if fault.is_power_cut else self.log.recoveries_s
@@ -110,7 +113,7 @@ class Injector:
                 self._say(f"recovered after {recovery_s:.1f} s, {ledger.last_recovered(back_s)} last")
                 return True
         recoveries_s.append(math.inf)
-        silent = ", ".join(ledger.silent(ended_s)) or "what was killed"
+        silent = ", ".join(ledger.silent(ended_s)) or "the killed processes"
         self._say(f"NOT RECOVERED after {self._size.stuck_s:g} s: silent: {silent}")
         return False
 
@@ -120,7 +123,7 @@ class Injector:
         if fault.is_power_cut:
             lost = self._running.scene.lost
             self._running.ledger.record_lost(lost.numbers)
-            # What was answered since the last sync may be answered again.
+            # Events that were answered after the last sync may be answered again, so the fault begins at that sync.
             begun_s -= max(time.time() - (time.monotonic() - begun_s) - lost.synced_s, 0.0)
         else:
             self._running.wait_until(begun_s + fault.lasts_s)

@@ -1,15 +1,22 @@
-"""Decides what became of every event and label, and how long each part was silent. Pure.
+"""Finds lost and duplicated events and labels, and measures recovery and silence. Pure functions.
 
     Sent (by number) + TopicCounts (read back from the topics) + the learner's counters --judge--> Verdict
-    heartbeats on a few tracks, faults --recovery_s, gone_back, longest_silence_s--> seconds
+    heartbeats on a few tracks, faults --recovery_s, revision_regressions, longest_silence_s--> seconds
 
-An event is lost if neither an answer nor a dead letter names it; one that was asked for over HTTP also if its client
-never got a reply. A label is unaccounted for if it was acknowledged and is not in its topic, if the learner did not
-count a copy that is there, or if the learner counted it under no end or under two.
+An event is lost if
 
-Power cuts take tails: what lay in one is lost with the tail, and is no fault by itself. Everything else is.
+- neither an answer nor a dead-letter record names it, or
+- it was sent over HTTP and its client never got a reply.
 
-A heartbeat is a piece of work that was begun and done: an event that was sent and answered, a label count that grew
+A label is unaccounted for if
+
+- the broker acknowledged it, but it is not in its topic,
+- the learner did not count a copy that is in the topic, or
+- the learner counted it under no outcome, or under two.
+
+A power cut takes the unsynced tails of files. A record in such a tail may be lost; any other loss is an error.
+
+A heartbeat is a piece of work that was begun and done: an event that was sent and answered, or a label count that grew
 between two polls. Times are seconds on one monotonic clock.
 """
 
@@ -25,7 +32,7 @@ from bench.chaos.synced import LostTails
 
 
 class Heartbeat(NamedTuple):
-    """Work that was begun and done."""
+    """A piece of work: when it was begun, and when it was done."""
 
     begun_s: float
     done_s: float
@@ -43,9 +50,9 @@ class Interruption:
 
 
 def recovered_s(heartbeats: Sequence[Heartbeat], ended_s: float) -> float:
-    """Returns the seconds from the end of a fault to the first work done that was begun after it; infinity without.
+    """Returns the seconds from the end of a fault to the first heartbeat whose work was begun after that end.
 
-    `heartbeats` are in the order of `done_s`.
+    Returns infinity if there is no such heartbeat. `heartbeats` are in the order of `done_s`.
 
     >>> recovered_s([Heartbeat(2.0, 3.5), Heartbeat(3.0, 4.0), Heartbeat(0.5, 9.0)], 1.0)
     2.5
@@ -59,32 +66,37 @@ def recovery_s(tracks: Mapping[str, Sequence[Heartbeat]], ended_s: float) -> flo
     return max(recovered_s(heartbeats, ended_s) for heartbeats in tracks.values())
 
 
-def gone_back(replies: Iterable[tuple[Heartbeat, int]], losses_s: Sequence[float]) -> list[float]:
-    """Returns when replies were begun whose number is below that of a reply that was there before.
+def revision_regressions(replies: Iterable[tuple[Heartbeat, int]], losses_s: Sequence[float]) -> list[float]:
+    """Returns when requests were begun whose reply names an older plan than a reply that had come before.
 
-    After each of `losses_s` numbers may begin anew once: the replica gives the old ones until it reads the new ones.
+    `replies` pairs each reply with its plan's revision. After each moment of `losses_s`, at which the store lost plans,
+    revisions may restart once. A replica gives old revisions until it reads the new ones.
 
-    >>> gone_back([(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6)], [])
+    >>> revision_regressions([(Heartbeat(0.0, 1.0), 7), (Heartbeat(0.5, 1.5), 6), (Heartbeat(2.0, 3.0), 6)], [])
     [2.0]
     """
-    unused_s = sorted(losses_s, reverse=True)
-    anew_s = -math.inf
+    unused_losses_s = sorted(losses_s, reverse=True)
+    restarted_s = -math.inf
+    # The highest revision so far, by the time at which its reply came.
     seen: list[tuple[float, int]] = []
-    back: list[float] = []
-    for beat, number in sorted(replies, key=lambda each: each[0].done_s):
-        if beat.begun_s < anew_s:  # it may have either numbering
+    regressions_s: list[float] = []
+    for beat, revision in sorted(replies, key=lambda each: each[0].done_s):
+        # The reply to a request from before the restart may have an old or a new revision.
+        if beat.begun_s < restarted_s:
             continue
         place = bisect_left(seen, beat.begun_s, key=lambda each: each[0]) - 1
-        if place >= 0 and number < seen[place][1]:
-            past_s = [loss_s for loss_s in unused_s if loss_s <= beat.done_s]
-            if past_s:
-                del unused_s[-len(past_s) :]
-                anew_s, seen = beat.done_s, []
+        if place >= 0 and revision < seen[place][1]:
+            past_losses_s = [loss_s for loss_s in unused_losses_s if loss_s <= beat.done_s]
+            if past_losses_s:
+                # The earliest losses stand at the end of the list.
+                del unused_losses_s[-len(past_losses_s) :]
+                restarted_s = beat.done_s
+                seen = []
             else:
-                back.append(beat.begun_s)
-        if not seen or number >= seen[-1][1]:
-            seen.append((beat.done_s, number))
-    return back
+                regressions_s.append(beat.begun_s)
+        if not seen or revision >= seen[-1][1]:
+            seen.append((beat.done_s, revision))
+    return regressions_s
 
 
 def longest_silence_s(heartbeats: Iterable[Heartbeat], begin_s: float, end_s: float) -> float:
@@ -98,37 +110,38 @@ def longest_silence_s(heartbeats: Iterable[Heartbeat], begin_s: float, end_s: fl
     return max(after - before for before, after in pairwise(moments))
 
 
-ENDS = ("matched", "late", "duplicate", "orphan", "parked")
-"""The learner's counters of labels that are not refused. Each label is in one of these or in one of the next."""
+OUTCOMES = ("matched", "late", "duplicate", "orphan", "parked")
+"""The learner's counters of labels that are not refused. Each label is in exactly one of these, or in one of REFUSALS.
+"""
 
 REFUSALS = ("refused_", "quarantined_")
 """The prefixes of the learner's counters of labels that are refused."""
 
 LEARNT = ("learnt", "holdout")
-"""The counters of a matched label where nothing went wrong: it is in the sums, or in the holdout."""
+"""The counters of matched labels that were used: a label is in the sums, or in the holdout."""
 
 COMMIT_S = 1.0
 """The longest time from an answer in its topic to the commit of its event's offset: a quarter of a second, a round
-trip, and what a loaded machine adds."""
+trip, and a margin for a loaded machine."""
 
 REBALANCE_S = 2.0
-"""The longest time until a group has shared out its partitions among replicas of which one is new: its members notice
-at their next heartbeat, half a second later at most, and what a loaded machine adds."""
+"""The longest time until a consumer group with a new member has assigned its partitions: the members notice at their
+next heartbeat, at most half a second later, and there is a margin for a loaded machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """What the load knows, by the number of the event. A time is NaN where nothing came."""
+    """The load's records, by the number of the event. A time is NaN if there was no answer or reply."""
 
     sent_s: Sequence[float]
     answered_s: Sequence[float]
-    """When its first answer was seen in the answers topic."""
+    """When the event's first answer was seen in the answers topic."""
     replied_s: Sequence[float]
-    """When its HTTP reply came."""
+    """When the event's HTTP reply came."""
     labelled: Sequence[int]
-    """The copies of its label that the broker has acknowledged."""
+    """The number of copies of the event's label that the broker has acknowledged."""
     unlabelled: frozenset[int]
-    """Events whose HTTP reply said that they cannot be labelled: their answers are published nowhere."""
+    """Events whose HTTP reply said that they cannot be labelled, because their answers are not published."""
     is_http: Callable[[int], bool]
 
     @property
@@ -139,13 +152,13 @@ class Sent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicCounts:
-    """What the topics hold in the end, by the number of the event."""
+    """The number of records in the topics at the end, by the number of the event."""
 
     answers: Counter[int]
     dead_letters: Counter[int]
     labels: Counter[int]
     num_other_labels: int = 0
-    """Those that others have sent."""
+    """The number of labels that other clients have sent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,17 +167,16 @@ class Verdict:
 
     lost: tuple[int, ...]
     num_lost_with_tails: int
-    """Events that are not among them, since their record or that of their answer lay in a tail."""
+    """The number of events that are not in `lost` because their own record or their answer's record was in a tail."""
     unpublished: tuple[int, ...]
-    """Events that got an HTTP reply as if they could be labelled, but whose answer is in no topic: a label would find
-    no match."""
+    """Events whose HTTP reply allowed a label, but whose answer is not in the topic, so that a label finds no match."""
     twice: tuple[int, ...]
     """Events with more than one answer."""
     twice_elsewhere: tuple[int, ...]
-    """Those of them that were not in flight from any fault to the recovery from it."""
+    """The events of `twice` that were not in flight between any fault and its recovery."""
     num_in_flight: int
     unaccounted: dict[str, int]
-    """The number of labels that are unaccounted for, by the reason."""
+    """Reason -> the number of labels that are unaccounted for."""
     learnt_share: float
 
     @property
@@ -179,7 +191,7 @@ def judge(
     spans: Iterable[Interruption],
     tails: LostTails,
 ) -> Verdict:
-    """Judges a run whose learner ended with `counts`, under the faults of `spans`, of which some took `tails`."""
+    """Judges a run. `counts` are the learner's last counters, `spans` the faults, and `tails` the lost tails."""
     numbers = range(len(sent.sent_s))
     named = topics.answers.keys() | topics.dead_letters.keys()
     unreplied = {number for number in numbers if sent.is_http(number) and math.isnan(sent.replied_s[number])}
@@ -203,35 +215,40 @@ def judge(
 
 
 def in_flight(sent: Sent, spans: Iterable[Interruption]) -> set[int]:
-    """Returns the events that a fault may have caused to be answered twice.
+    """Returns the events that may have two answers because of a fault. Both conditions hold for such an event:
 
-    Such an event was sent before all had recovered from the fault and the group had its partitions again, since each
-    rebalance delivers again what is being computed; and it was not answered so long before the fault that its offset
-    must have been committed.
+    - It was sent before all tracks had recovered from the fault and the group had its partitions again. Each rebalance
+      delivers events again that are being computed.
+    - It was not answered so long before the fault that its offset must have been committed.
     """
-    known = list(spans)
+    faults = list(spans)
     numbers: set[int] = set()
     for number, (sent_s, answered_s) in enumerate(zip(sent.sent_s, sent.answered_s, strict=True)):
-        if any(sent_s <= span.recovered_s + REBALANCE_S and not answered_s < span.begun_s - COMMIT_S for span in known):
-            numbers.add(number)
+        for fault in faults:
+            is_sent_early = sent_s <= fault.recovered_s + REBALANCE_S
+            # An event without an answer has the time NaN, and is in flight, too.
+            is_committed = answered_s < fault.begun_s - COMMIT_S
+            if is_sent_early and not is_committed:
+                numbers.add(number)
+                break
     return numbers
 
 
-def ends_of(counts: Mapping[str, int]) -> int:
-    """Counts the labels that have met one of the ends."""
+def count_outcomes(counts: Mapping[str, int]) -> int:
+    """Counts the labels that the learner has counted under an outcome."""
     refused = sum(num for name, num in counts.items() if name.startswith(REFUSALS))
-    return refused + sum(counts.get(name, 0) for name in ENDS)
+    return refused + sum(counts.get(name, 0) for name in OUTCOMES)
 
 
 def _learnt_share(sent: Sent, counts: Mapping[str, int], tails: LostTails) -> float:
-    """Returns the share of the labels that were learnt; one whose record or answer lay in a tail need not be."""
+    """Returns the fraction of labels that were learnt. A label counts as learnt if a tail took it or its answer."""
     num_excused = sum(1 for number in tails.numbers if sent.labelled[number])
     num_missing = sent.num_labels - sum(counts.get(name, 0) for name in LEARNT)
     return 1.0 - max(num_missing - num_excused, 0) / max(sent.num_labels, 1)
 
 
 def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], tails: LostTails) -> dict[str, int]:
-    """A label in a lost tail may have been counted, and need not have been."""
+    """Counts the unaccounted labels by reason. The learner may or may not have counted a label in a lost tail."""
     num_copies = topics.labels.total() + topics.num_other_labels
     num_counted = counts.get("labels", 0)
     there = topics.labels.keys() | tails.labels.keys()
@@ -240,7 +257,7 @@ def _unaccounted(sent: Sent, topics: TopicCounts, counts: Mapping[str, int], tai
         "acknowledged, not in the topic": num_missing,
         "in the topic, not counted": max(num_copies - num_counted, 0),
         "counted, not in the topic": max(num_counted - num_copies - tails.labels.total(), 0),
-        "counted to no end, or to two": abs(num_counted - ends_of(counts)),
+        "counted to no end, or to two": abs(num_counted - count_outcomes(counts)),
         "learnt twice": max(counts.get("matched", 0) - len(there) - topics.num_other_labels, 0),
         "could not be quarantined": counts.get("letters_lost", 0),
     }

@@ -1,4 +1,4 @@
-"""Records what the load has seen, by the number of the event, in columns of plain numbers, which stay small.
+"""Records the events, answers and labels of the load, by the number of the event, in compact arrays of numbers.
 
     pacer: record_sent --> asker: record_reply | reader: record_answer --> labeller: record_label --> judge: as_sent
 
@@ -19,14 +19,15 @@ KAFKA = "kafka"
 LEARNER = "learner"
 ROLLOUT = "rollout"
 TRACKS = (HTTP, KAFKA, LEARNER, ROLLOUT)
-"""What must make progress: answers over HTTP and Kafka, the learner's count of labels, and the plan's revision."""
+"""The kinds of work that must make progress: answers over HTTP and over Kafka, the learner's count of labels, and the
+plan's revision."""
 
 
 IDS = EventIds(PREFIX.removesuffix("-"))
 
 
 class ChaosLedger:
-    """Owns what was seen. Any thread may call; every time comes from `clock_s`."""
+    """Owns the records of the load. Any thread may call it; every time comes from `clock_s`."""
 
     def __init__(self, *, http_every: int, clock_s: Callable[[], float]) -> None:
         self._http_every = http_every
@@ -44,7 +45,7 @@ class ChaosLedger:
         self._answered_again_s: dict[int, float] = {}
         self._heartbeats: dict[str, list[Heartbeat]] = {track: [] for track in TRACKS}
         self.http_failures: list[tuple[float, str]] = []
-        """When a request failed although it was repeated once, and why."""
+        """The time and the reason of each request that failed although it was repeated once."""
 
     def is_http(self, number: int) -> bool:
         return number % self._http_every == 0
@@ -59,7 +60,7 @@ class ChaosLedger:
             return len(self._sent_s) - 1
 
     def record_answer(self, number: int) -> bool:
-        """Records an answer in the topic; returns whether its event's label is due now."""
+        """Records an answer from the topic; returns whether the label of its event is due now."""
         with self._lock:
             if not math.isnan(self._answered_s[number]):
                 self._answered_again_s.setdefault(number, self._clock_s())
@@ -73,16 +74,16 @@ class ChaosLedger:
             return True
 
     def record_lost(self, numbers: Iterable[int]) -> None:
-        """Records that a power cut has taken events, or their answers: those without an answer are not waited for."""
+        """Records that a power cut has taken events or their answers. Events without an answer are not waited for."""
         with self._lock:
             for number in numbers:
                 if not self.is_http(number) and math.isnan(self._answered_s[number]):
                     self._excused.add(number)
 
     def record_reply(self, number: int, begun_s: float, *, revision: int = 0, can_be_labelled: bool = True) -> None:
-        """Records the HTTP reply, under a plan's revision, to a request begun at `begun_s`.
+        """Records the HTTP reply to a request that was begun at `begun_s`. `revision` is the revision of its plan.
 
-        Its event's label, if it can have one, is due now.
+        If the event can be labelled, its label is due now.
         """
         with self._lock:
             self._replied_s[number] = self._clock_s()
@@ -93,23 +94,23 @@ class ChaosLedger:
             else:
                 self._unlabelled.add(number)
 
-    def record_http_failure(self, why: str) -> None:
+    def record_http_failure(self, reason: str) -> None:
         with self._lock:
-            self.http_failures.append((self._clock_s(), why))
+            self.http_failures.append((self._clock_s(), reason))
 
     def record_label(self, number: int) -> None:
-        """Records that the broker has a copy of the label of an event."""
+        """Records that the broker has acknowledged a copy of an event's label."""
         with self._lock:
             self._num_labelled += not self._labelled[number]
             self._labelled[number] += 1
 
     def record_heartbeat(self, track: str, begun_s: float) -> None:
-        """Records that work on `track`, which was begun after `begun_s`, is done."""
+        """Records that work on `track` is done that was begun after `begun_s`."""
         with self._lock:
             self._heartbeats[track].append(Heartbeat(begun_s, self._clock_s()))
 
     def answered_again_s(self, number: int) -> float:
-        """Returns when the second answer to an event was seen in the topic; NaN if it was not."""
+        """Returns when the second answer to an event was seen in the topic; NaN if there was none."""
         with self._lock:
             return self._answered_again_s.get(number, math.nan)
 
@@ -125,12 +126,12 @@ class ChaosLedger:
 
     @property
     def num_excused(self) -> int:
-        """The number of events without an answer that lay in a tail, or their answers did."""
+        """The number of events without an answer that are excused: a lost tail had the event or its answer."""
         with self._lock:
             return len(self._excused)
 
     def answered_since_s(self) -> float:
-        """Returns the seconds since the last answer over Kafka; infinity while there is none."""
+        """Returns the seconds since the last answer over Kafka; infinity before the first answer."""
         with self._lock:
             answers = self._heartbeats[KAFKA]
             return self._clock_s() - answers[-1].done_s if answers else math.inf
@@ -152,7 +153,7 @@ class ChaosLedger:
             return list(zip(self._heartbeats[HTTP], self._revisions, strict=True))
 
     def recovery_s(self, ended_s: float) -> float:
-        """Returns the seconds from `ended_s` until every track has a heartbeat again; infinity while one has none."""
+        """Returns the seconds from `ended_s` until every track has a heartbeat again; infinity if a track has none."""
         with self._lock:
             return recovery_s(self._heartbeats, ended_s)
 

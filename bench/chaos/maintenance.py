@@ -1,8 +1,8 @@
-"""Does by commands what an operator does: a backup and its restore, a rotation of keys, a change of code and back.
+"""Runs an operator's maintenance: a backup and its restore, a rotation of keys, a change of code and back.
 
-restore        backup, ... -> all programs end -> restore --force -> they start
+restore        backup, ... -> stop programs -> restore --force -> start programs
 rotation       signing-keys new, ... -> rotate
-change of code programs end, and start from the tree of OTHER, ... -> end, and start from this tree
+change of code stop programs, start them from the tree of OTHER, ... -> stop programs, start them from this tree
 """
 
 import os
@@ -17,26 +17,27 @@ from pydantic import SecretStr
 
 from bench.chaos.faults import FaultKind, maintenance
 from bench.chaos.size import SceneSize
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services import keys
 from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
 from wire.keyring import Kind
 
 OTHER = "5c32af65aada8716b7ac271fe2e4ff91cb77746c"
-"""A commit whose state has the form of ours: to be raised with each change of the form."""
+"""A commit with the same format of the state. It must be updated with each change of the format."""
 
-PATIENCE_S = 60.0
-"""How long a command is repeated that waits for reports of ended programs to expire, or for programs to read a file."""
+COMMAND_LIMIT_S = 60.0
+"""How long a failing command is repeated: reports of stopped programs have to expire, and programs to read a file."""
 
 PAUSE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Maintainer:
-    """What an operator needs. `stop` ends serve, learner and rollout; `start` starts them from a tree.
+    """An operator. `stop` stops serve, learner and rollout; `start` starts them from a source tree.
 
-    `folder` is on another machine, whose power is never cut; `environment` is that of commands on this one.
+    `folder` stands for another machine, whose power is never cut. `environment` is the environment of commands on the
+    scene's machine.
     """
 
     folder: Path
@@ -46,7 +47,7 @@ class Maintainer:
     start: Callable[[Path], None]
 
     def kinds(self, size: SceneSize) -> list[FaultKind]:
-        """Returns the operations that are possible: the change of code only where the other commit is there."""
+        """Returns the possible operations. A change of code is possible only if this checkout has the other commit."""
         self.folder.mkdir(parents=True, exist_ok=True)
         backup = self.folder / "backup"
         kinds = [
@@ -69,7 +70,7 @@ class Maintainer:
 
     def _make_key(self) -> str:
         self._run("signing-keys", "new")
-        return "a key is handed out"
+        return "a new key is in the key file"
 
     def _change_code(self, tree: Path) -> str:
         self.stop()
@@ -81,26 +82,28 @@ class Maintainer:
         self.start(ROOT)
 
     def _run(self, *words: str) -> None:
-        """Runs a command, again while it says that a program is not ready for it. Raises RuntimeError."""
+        """Runs a command, and repeats it while it fails. Raises RuntimeError after COMMAND_LIMIT_S seconds."""
         env = os.environ | as_environment(self.settings()) | self.environment
-        deadline_s = time.monotonic() + PATIENCE_S
-        while (
-            done := subprocess.run(lifelong(*words), env=env, capture_output=True, text=True, check=False)
-        ).returncode:
+        deadline_s = time.monotonic() + COMMAND_LIMIT_S
+        while True:
+            done = subprocess.run(lifelong_command(*words), env=env, capture_output=True, text=True, check=False)
+            if not done.returncode:
+                return
             if time.monotonic() > deadline_s:
                 raise RuntimeError(f"lifelong {' '.join(words)}: {(done.stderr or done.stdout).strip()[-500:]}")
-            time.sleep(PAUSE_S)  # reports expire, and files are read, without a notice
+            # Nothing notifies us when reports expire and programs read files.
+            time.sleep(PAUSE_S)
 
 
-def with_keys_in(file: Path, settings: Settings) -> Settings:
-    """Returns settings whose keys lie in a new file, which every program follows."""
+def with_signing_key_file(file: Path, settings: Settings) -> Settings:
+    """Writes new keys to a file, and returns settings with which every program follows this file."""
     ring = keys.added(None, Kind.NEXT)
     keys.write_keys(file, ring)
     return replaced(settings, {"signing_key": SecretStr(file.read_text())}).with_key_file(file)
 
 
 def other_tree(folder: Path) -> Path | None:
-    """Returns the source of OTHER, with the kernels that it would build; None where this checkout has it not."""
+    """Exports the source tree of OTHER, with our built kernels; returns None if this checkout lacks the commit."""
     if folder.exists():
         return folder
     folder.mkdir(parents=True)
@@ -108,6 +111,7 @@ def other_tree(folder: Path) -> Path | None:
     if archive.returncode:
         return None
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
-    for built in (ROOT / "kernels/native").glob("*.so"):  # named by its sources: of use where they are the same
+    # The name of a built kernel has a digest of its sources, so the other tree uses it only if they are the same.
+    for built in (ROOT / "kernels/native").glob("*.so"):
         shutil.copy(built, folder / "kernels/native")
     return folder

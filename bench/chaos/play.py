@@ -1,6 +1,6 @@
 """Plays one scene from its start to its verdict.
 
-start -> load -> faults (injection.py) -> no more events -> settle -> read back -> stop -> judge
+start -> load -> faults (injection.py) -> stop sending events -> settle -> read topics back -> stop the scene -> judge
 """
 
 import math
@@ -11,11 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
-from bench.chaos.judge import Interruption, TopicCounts, Verdict, gone_back, judge, longest_silence_s
+from bench.chaos.judge import Interruption, TopicCounts, Verdict, judge, longest_silence_s, revision_regressions
 from bench.chaos.ledger import HTTP, IDS, KAFKA
 from bench.chaos.recomputed import differing_tensors
 from bench.chaos.running import Running, running
-from bench.chaos.scene import SOURCE, Missing, Scene, chosen, late_labels_of
+from bench.chaos.scene import SOURCE, Missing, Scene, late_labels_kind, select_kinds
 from bench.chaos.size import Arm, SceneSize
 from evals.load.readback import TopicContents, read_back
 from evals.streams.stream import StreamItem
@@ -25,12 +25,12 @@ from wire.errors import WireError
 from wire.records import Answer, DeadLetter, Event, Feedback, WeightManifest
 
 SETTLE_S = 240.0
-"""The limit for the last answers and labels, after the last fault."""
+"""The time limit for the last answers and labels after the last fault, in seconds."""
 
 QUIET_S = 20.0
-"""When nothing was answered for so long, what lay in a tail is not answered any more."""
+"""After this long without an answer, an event in a lost tail is not expected to be answered any more."""
 
-DARK = ("power cut all", "restore of a backup", "change of code")
+OUTAGES = ("power cut all", "restore of a backup", "change of code")
 """The faults during which no replica runs."""
 
 STORE_LOSSES = ("power cut Redis", "power cut all", "FLUSHALL", "restore of a backup")
@@ -51,49 +51,52 @@ class SceneOutcome:
     faults: tuple[str, ...]
     """The names of the faults that were injected, in their order."""
     left_out: dict[Missing, str]
-    """The faults that are not possible here, and why, by what is missing."""
+    """Missing facility -> the faults that are therefore not possible on this machine."""
     verdict: Verdict
     lost_tails: dict[str, int]
-    """The events, answers and labels in the tails that power cuts took, and their bytes."""
+    """The number of events, answers and labels in the tails that power cuts took, and the number of bytes."""
     recoveries_s: tuple[float, ...]
-    """The recoveries from all other faults."""
+    """The recovery times of all faults except power cuts."""
     cut_recoveries_s: tuple[float, ...]
-    """The recoveries from power cuts."""
+    """The recovery times of power cuts."""
     silence_s: dict[str, float] = field(default_factory=dict)
-    """The longest time without an answer, by track: `http` and `kafka`."""
+    """Track (`http`, `kafka`) -> the longest time without an answer."""
     http_failures: dict[str, int]
-    """The requests that failed although they were repeated once, by the reason."""
+    """Reason -> the number of requests that failed although they were repeated once."""
     ended_by_itself: int
     """How often the service had to be restarted from outside although it was not killed."""
     stuck: int
-    """How often the service did not recover, and was started anew."""
+    """How often the service did not recover, and had to be restarted as a whole."""
     attributed: int
-    """The sampled answers that the version which they name gives, too, to the bit."""
+    """The number of sampled answers that equal, bit for bit, the answer of the version that they name."""
     misattributed: tuple[str, ...]
-    """The sampled answers that it does not give."""
+    """The sampled answers that differ from the answer of the version that they name."""
     breaches: tuple[str, ...]
-    """What the service took from the attacker that nobody may have taken."""
+    """The forbidden requests of the attacker that the service accepted."""
     revisions_back: int = 0
-    """How often a client saw an older plan than before, though the store had lost nothing in between."""
+    """How often a client saw an older plan than before, although the store had lost nothing in between."""
     are_weights_comparable: bool
-    """Whether the topics still have all that the learner has read."""
+    """Whether the topics still have every record that the learner has read."""
     not_the_same: tuple[str, ...] = ()
-    """The tensors of the last version that differ from those of an undisturbed learner, or why there are none."""
+    """The tensors of the last version that differ from an undisturbed learner's, or why they cannot be compared."""
 
 
 def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> SceneOutcome:
-    """Plays a scene, which is started here and closed at the end; the caller closes it where this fails."""
+    """Starts a scene, plays it, and closes it. If this raises, the caller closes the scene."""
     start_s = time.monotonic()
 
     def log(text: str) -> None:
         say(f"[{time.monotonic() - start_s:7.1f} s] {scene.name}, {size.arm}: {text}")
 
-    for what in scene.missing().values():
-        log(f"left out: {what}")
+    for reason in scene.missing().values():
+        log(f"left out: {reason}")
     scene.start()
-    log("it answers")
+    log("the service answers")
     with running(scene, items, size) as load:
-        kinds = [*scene.kinds(), *chosen([late_labels_of(load.labeller.hold, load.labeller.release)], size.only)]
+        kinds = [
+            *scene.kinds(),
+            *select_kinds([late_labels_kind(load.labeller.hold, load.labeller.release)], size.only),
+        ]
         faults = draw_faults(kinds, kills=size.kills, cuts=size.cuts, others=size.others, seed=size.seed)
         begun_s = time.monotonic()
         load.wait(lambda: load.ledger.recovery_s(begun_s) < math.inf, SETTLE_S)
@@ -102,13 +105,13 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
         ended_s = time.monotonic()
         load.wait(lambda: load.ledger.num_sent >= size.events, math.inf)
         load.pacer.stop()
-        log(f"{load.ledger.num_sent} events are sent, and nothing goes wrong any more")
-        back, published = _settle(load, log)
+        log(f"all {load.ledger.num_sent} events are sent, and all faults are over")
+        contents, published = _settle(load, log)
     scene.close()
-    log(f"the learner counts {load.watch.counts}")
-    back_s = gone_back(load.ledger.replies(), _store_losses_s(injector.log.spans))
-    log(f"older plans were seen at {[round(at_s - start_s, 1) for at_s in back_s]}")
-    outcome = replace(_outcome(scene, load, injector.log, back), revisions_back=len(back_s))
+    log(f"the learner's counters: {load.watch.counts}")
+    regressions_s = revision_regressions(load.ledger.replies(), _store_losses_s(injector.log.spans))
+    log(f"older plans were seen at {[round(at_s - start_s, 1) for at_s in regressions_s]}")
+    outcome = replace(_outcome(scene, load, injector.log, contents), revisions_back=len(regressions_s))
     sent = load.ledger.as_sent()
     for number in outcome.verdict.twice_elsewhere:
         moments_s = (sent.sent_s[number], sent.answered_s[number], load.ledger.answered_again_s(number))
@@ -120,19 +123,19 @@ def play(scene: Scene, items: list[StreamItem], size: SceneSize, say: Say) -> Sc
     if outcome.are_weights_comparable:
         differing = ["no version was published"]
         if published:
-            differing = differing_tensors(scene.settings(), back.topics, published)
+            differing = differing_tensors(scene.settings(), contents.topics, published)
     return replace(outcome, kills=kills, silence_s=silence_s, not_the_same=tuple(differing))
 
 
-def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicContents) -> SceneOutcome:
+def _outcome(scene: Scene, load: Running, fault_log: FaultLog, contents: TopicContents) -> SceneOutcome:
     sent = load.ledger.as_sent()
     lost = scene.lost
     spans = fault_log.spans
     topics = TopicCounts(
-        answers=back.answers,
-        dead_letters=back.refused,
-        labels=back.labels,
-        num_other_labels=back.num_other_labels,
+        answers=contents.answers,
+        dead_letters=contents.refused,
+        labels=contents.labels,
+        num_other_labels=contents.num_other_labels,
     )
     return SceneOutcome(
         scene=scene.name,
@@ -146,7 +149,7 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
         recoveries_s=tuple(fault_log.recoveries_s),
         cut_recoveries_s=tuple(fault_log.cut_recoveries_s),
         http_failures=_failures(load.ledger.http_failures, spans),
-        ended_by_itself=scene.num_ended,
+        ended_by_itself=scene.num_unexpected_ends,
         stuck=fault_log.stuck,
         attributed=load.attribution.num_same,
         misattributed=tuple(load.attribution.differing),
@@ -156,12 +159,12 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, back: TopicConten
 
 
 def _failures(failures: Sequence[tuple[float, str]], spans: Sequence[Interruption]) -> dict[str, int]:
-    """Counts the failed requests by their reason, without those while no replica ran."""
-    dark = [(span.begun_s, span.recovered_s) for span in spans if span.name in DARK]
+    """Counts the failed requests by reason, except requests during a fault in which no replica runs."""
+    outages = [(span.begun_s, span.recovered_s) for span in spans if span.name in OUTAGES]
     counts: Counter[str] = Counter()
-    for at_s, why in failures:
-        if not any(begun_s <= at_s <= ended_s for begun_s, ended_s in dark):
-            counts[why] += 1
+    for at_s, reason in failures:
+        if not any(begun_s <= at_s <= ended_s for begun_s, ended_s in outages):
+            counts[reason] += 1
     return dict(counts)
 
 
@@ -170,7 +173,10 @@ def _store_losses_s(spans: Sequence[Interruption]) -> list[float]:
 
 
 def _settle(load: Running, log: Say) -> tuple[TopicContents, WeightManifest | None]:
-    """Waits until all is answered, sent and counted, or the limit is over; returns what the topics hold then."""
+    """Waits until every event is answered and every label is sent and counted, or until the time limit.
+
+    Returns the contents of the topics, and the current version if there is one.
+    """
     ledger = load.ledger
     lost = load.scene.lost
 
@@ -180,28 +186,29 @@ def _settle(load: Running, log: Say) -> tuple[TopicContents, WeightManifest | No
         return is_quiet and not num_open
 
     if not load.wait(is_sent, SETTLE_S):
-        log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels not acknowledged")
+        log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels are not acknowledged")
     with closing(Bus(load.scene.settings().bus, "chaos-readback")) as bus:
-        contents = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
-        back = read_back(bus, contents, (Event, Answer, Feedback, DeadLetter))
-    num_answers = back.num_records[Answer.TOPIC]
-    num_labels = back.num_records[Feedback.TOPIC]
+        empty = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
+        contents = read_back(bus, empty, (Event, Answer, Feedback, DeadLetter))
+    num_answers = contents.num_records[Answer.TOPIC]
+    num_labels = contents.num_records[Feedback.TOPIC]
 
     def is_counted() -> bool:
-        """What lay in a lost tail may have been counted before."""
+        """Returns whether the learner has counted every record. It may also have counted records of a lost tail."""
         counts = load.watch.counts
-        answers, labels = counts.get("answers", 0), counts.get("labels", 0)
+        answers = counts.get("answers", 0)
+        labels = counts.get("labels", 0)
         if lost.numbers and load.size.arm == "shipped":
             return answers >= num_answers and labels >= num_labels
         return (answers, labels) == (num_answers, num_labels)
 
     if not load.wait(is_counted, SETTLE_S):
-        log(f"{num_answers} answers and {num_labels} labels lie in the topics, and the learner counts others")
-    return back, _last_published(load)
+        log(f"the topics hold {num_answers} answers and {num_labels} labels, but the learner counts other numbers")
+    return contents, _last_published(load)
 
 
 def _last_published(load: Running) -> WeightManifest | None:
-    """The current version, once it has been current for a while."""
+    """Waits until the current version no longer changes, and returns its manifest; None if the store has none."""
     settings = load.scene.settings()
     quiet_s = max(5.0, 5 * settings.learner.publish_interval_s)
     current = 0

@@ -1,7 +1,8 @@
-"""The machine of a scene's servers and learner, whose power can be cut: for one of them, as for a machine of its own,
-or for all.
+"""Cuts the power of one server, of the learner, or of all programs of a scene.
 
-cut: SIGKILL -> all have ended -> their folders are rolled back -> LostTails
+cut: SIGKILL -> all processes have ended -> roll back their folders -> LostTails
+
+A role that loses its power alone behaves like a program on a machine of its own.
 """
 
 import os
@@ -23,8 +24,8 @@ PARTS = {programs.BROKER: "kafka", programs.REDIS: "redis", programs.LEARNER: "l
 
 ALL = "all"
 
-OURS = ("logs", "filler", "toxiproxy")
-"""The beginnings of the names of what the scene itself keeps in the folder."""
+SCENE_FILES = ("logs", "filler", "toxiproxy")
+"""The prefixes of the names of the scene's own files in the folder, which are not rolled back."""
 
 END_S = 30.0
 
@@ -34,34 +35,35 @@ class PowerSupply:
 
     def __init__(self, folder: Path, *, is_used: bool = True) -> None:
         self._folder = folder
-        self._image = tempfile.TemporaryDirectory(prefix="chaos-image-")  # elsewhere: the folder's disk may be full
+        # The image is outside the folder, whose disk may be full.
+        self._image = tempfile.TemporaryDirectory(prefix="chaos-image-")
         self._disk = synced_folder(folder, Path(self._image.name)) if is_used else None
         self._written_back_s = time.monotonic()
         self._rng = random.Random("chaos/power")
         self.lost = LostTails()
 
     @property
-    def elsewhere(self) -> Path:
-        """The folder of what lies on another machine, whose power is never cut, such as backups."""
+    def safe_folder(self) -> Path:
+        """A folder that stands for another machine, whose power is never cut. It holds backups."""
         return Path(self._image.name) / "elsewhere"
 
     @property
     def can_lose_power(self) -> bool:
-        """Whether power cuts are possible: they are asked for, and there is a C compiler."""
+        """Whether power cuts are possible: the size asks for them, and there is a C compiler."""
         return self._disk is not None
 
     def environment(self) -> dict[str, str]:
-        """Returns the environment variables of the programs of this machine."""
+        """Returns the environment variables with which the programs of this machine must run."""
         return self._disk.environment() if self._disk else {}
 
     def check(self) -> None:
-        """Writes old bytes back, when it is time."""
+        """Writes unsynced bytes back every WRITE_BACK_S seconds."""
         if self._disk and time.monotonic() - self._written_back_s > WRITE_BACK_S:
             self._written_back_s = time.monotonic()
             self._disk.write_back()
 
     def cut(self, role: str, pids: Sequence[int]) -> str:
-        """Cuts the power of a role, or of ALL; returns in words what was lost. `pids` are all of its processes."""
+        """Cuts the power of a role, or of ALL, whose processes are `pids`. Returns a description of the loss."""
         disk = self._disk
         if disk is None:
             return "no image"
@@ -81,19 +83,23 @@ class PowerSupply:
     def _parts(self, role: str) -> list[str]:
         if role != ALL:
             return [PARTS[role]]
-        return sorted(path.name for path in self._folder.iterdir() if not path.name.startswith(OURS))
+        return sorted(path.name for path in self._folder.iterdir() if not path.name.startswith(SCENE_FILES))
 
 
 def kill_all(pids: Sequence[int]) -> None:
-    """Kills processes, which may be those of another parent, and returns when they have ended."""
+    """Kills processes, which need not be our children, and returns when they have ended.
+
+    Raises RuntimeError if that takes longer than END_S.
+    """
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     deadline_s = time.monotonic() + END_S
     while any(map(_runs, pids)):
         if time.monotonic() > deadline_s:
-            raise RuntimeError(f"processes do not end within {END_S:g} s of SIGKILL: {pids}")
-        time.sleep(0.02)  # they are not ours: nothing tells of their end
+            raise RuntimeError(f"processes did not end within {END_S:g} s after SIGKILL: {pids}")
+        # Nothing notifies us of the end of processes that are not our children.
+        time.sleep(0.02)
 
 
 def _runs(pid: int) -> bool:

@@ -1,8 +1,9 @@
 """Keeps the programs and the servers of a scene running, and finds their processes.
 
-Programs       what ends is started again after a second, as a service manager does
-kafka_argv     a broker with a listener for each program, as proxies need one     redis_argv    a Redis on a fixed port
-ProcessTree    the processes of a role among the descendants of one process, by their command lines as `ps` shows them
+Programs       restarts a program a second after it ended, as a service manager does
+kafka_argv     the command of a broker that has a listener for each program, so that each has a proxy
+redis_argv     the command of a Redis on a fixed port
+ProcessTree    finds the processes of a role among the descendants of one process, by their command lines
 """
 
 import os
@@ -33,7 +34,7 @@ class ChaosProgram:
     env: Mapping[str, str]
     log: Path
     prepare: Callable[[], object] = lambda: None
-    """Runs before each start, as a service manager lets it."""
+    """Runs before each start, like ExecStartPre of a service manager."""
     process: "subprocess.Popen[bytes] | None" = None
     due_s: float = 0.0
 
@@ -52,8 +53,8 @@ class Programs:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self._programs: dict[str, ChaosProgram] = {}
-        self.num_ended = 0
-        """How often a program ended that was not killed and did not ask for a restart by its exit code (75)."""
+        self.num_unexpected_ends = 0
+        """How often a program ended that was not killed and whose exit code did not ask for a restart (75)."""
 
     def start(self, program: ChaosProgram) -> None:
         self._programs[program.name] = program
@@ -70,20 +71,20 @@ class Programs:
             if program.process is not None and (code := program.process.poll()) is not None:
                 program.process = None
                 program.due_s = now_s + RESTART_S
-                self.num_ended += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
+                self.num_unexpected_ends += code not in (-signal.SIGKILL, os.EX_TEMPFAIL)
                 if code >= 0:
-                    self._say(f"{program.name} has ended by itself with {code}: {last_line(program.log)}")
+                    self._say(f"{program.name} ended unexpectedly with exit code {code}: {last_line(program.log)}")
             if program.process is None and now_s >= program.due_s:
                 program.start()
 
     def stop(self, name: str, grace_s: float) -> None:
-        """Ends a program until it is started again by `start`."""
+        """Stops a program until `start` starts it again."""
         program = self._programs.pop(name, None)
         if program is not None and program.process is not None:
             children.stop(program.process, grace_s=grace_s)
 
     def close(self, grace_s: float) -> None:
-        """Ends the programs, the last one first."""
+        """Stops the programs, the last one first."""
         for program in reversed(self._programs.values()):
             if program.process is not None:
                 children.stop(program.process, grace_s=grace_s)
@@ -113,16 +114,16 @@ log.dirs={logs}
 )
 
 DURABLE = "log.flush.interval.messages=1\n"
-"""The property of a broker that syncs each batch before it acknowledges it."""
+"""The property with which a broker syncs each batch before it acknowledges the batch."""
 
 
 def format_node(
     home: Path, folder: Path, ports: dict[str, int], advertised: dict[str, str], *, properties: str = ""
 ) -> None:
-    """Makes a node with a listener on each of `ports`, which tells its clients the address in `advertised`, or its own.
-    It has further `properties`.
+    """Formats the storage of a broker with a listener on each of `ports`.
 
-    The name of a listener is in upper case.
+    A listener advertises its address in `advertised`, or its own address. Listener names are in upper case.
+    `properties` are appended to the broker's properties file.
     """
     own = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
     folder.mkdir(parents=True)
@@ -150,10 +151,10 @@ def kafka_environment(folder: Path) -> dict[str, str]:
 
 
 def redis_argv(folder: Path, port: int, *, appendfsync: str) -> list[str]:
-    """Returns the command that runs a Redis which syncs as `appendfsync` says: `everysec` as a shared one, or `always`.
+    """Returns the command that runs Redis. `appendfsync` is `everysec`, as shipped, or `always`.
 
-    What its clients try during a long pause must fit into its backlog: Toxiproxy connects one client after another and
-    without a time limit, so a full one would keep all of them away for up to a minute after the pause.
+    The backlog must have room for all connection attempts during a long pause. Toxiproxy connects one client after the
+    other and without a time limit, so a full backlog would block all clients for up to a minute after the pause.
     """
     options = {
         "port": str(port),
@@ -207,7 +208,7 @@ MATCHERS: dict[str, Callable[[list[str]], bool]] = {
 
 
 def descendants(root: int) -> list[int]:
-    """Returns a process and all that it has started, as far as they live."""
+    """Returns a process and its living descendants."""
     pids = [root]
     with suppress(psutil.NoSuchProcess):
         pids += [process.pid for process in psutil.Process(root).children(recursive=True)]
@@ -221,7 +222,7 @@ class ProcessTree:
     root: int
 
     def pids(self, role: str) -> list[int]:
-        """Returns the processes of a role; none while it is being started again."""
+        """Returns the processes of a role; none while the role is being restarted."""
         pids = []
         with suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.root).children(recursive=True):
@@ -232,7 +233,7 @@ class ProcessTree:
         return pids
 
     def answering(self, port: int) -> list[int]:
-        """Returns the replicas that listen on `port`, which are those that have their weights."""
+        """Returns the replicas that listen on `port`. A replica listens once it has its weights."""
         pids = []
         for pid in self.pids(REPLICA):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

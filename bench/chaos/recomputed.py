@@ -1,13 +1,14 @@
-"""Computes again what the service has computed, and compares to the bit: sampled answers, and the published weights.
+"""Recomputes sampled answers and the published weights, and compares them with the service's, bit for bit.
 
-    answers.v1 --one in SAMPLE_EVERY--> queue --manifest, blobs of the named version, by the store--> the same answer?
+    answers.v1 --one in SAMPLE_EVERY--> queue --manifest and blobs of the named version, from the store--> same answer?
     topics, lineage of the last version --rebuild--> a candidate in this process --differences--> names of tensors
 
-A version that is no longer stored says nothing of its answers: it was dropped, or lay in the tail that Redis lost.
+Answers of a version that is no longer stored are not compared. The version was dropped, or it was in a tail that Redis
+lost.
 
-The weights are those of a learner that read the same topics and was not disturbed. All of a version is compared: the
-head, and the blocks that slow rounds have trained. The rounds begin at the offsets that the version names. Its windows
-are as large as the topics, since it reads one partition after the other.
+The weights are rebuilt by an undisturbed learner that reads the same topics. All tensors of a version are compared: the
+head, and the blocks that slow rounds have trained. The rounds begin at the offsets that the version names. The
+learner's windows are as large as the topics, because it reads one partition after the other.
 """
 
 import queue
@@ -25,7 +26,7 @@ from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
 from model.bert import load_encoder
 from model.encoders import open_inputs
 from model.packed import Inputs
-from services.keys import ring_of
+from services.keys import key_ring
 from services.programs import open_store
 from services.settings import Settings
 from serving.errors import VersionRefused
@@ -38,7 +39,7 @@ from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, Feedback, RolloutPlan, WeightManifest
 
 SAMPLE_EVERY = 100
-"""One answer in so many is computed again."""
+"""One answer in this many is recomputed."""
 
 MAX_WAITING = 16
 POLL_S = 0.2
@@ -47,7 +48,7 @@ UNUSED = Receipts(b"attribution compares no receipts")
 
 
 class Attribution:
-    """Owns what was compared. The reader of the answers offers; a thread of its own compares."""
+    """Compares sampled answers with recomputed ones. The reader thread calls `offer`; a thread of its own compares."""
 
     def __init__(self, settings: Callable[[], Settings]) -> None:
         self._settings = settings
@@ -55,10 +56,10 @@ class Attribution:
         self._closed = threading.Event()
         self.num_same = 0
         self.differing: list[str] = []
-        """The answers that the version which they name does not give."""
+        """The sampled answers that differ from the recomputed answer of the version that they name."""
 
     def offer(self, number: int, answer: Answer) -> None:
-        """Takes the answer to an event of a number, if it is one of the sample and there is room."""
+        """Takes the answer to event `number` if the event is in the sample and the queue has room."""
         if number % SAMPLE_EVERY == 0 and not self._waiting.full():
             self._waiting.put_nowait(answer)
 
@@ -92,20 +93,20 @@ class Attribution:
 
     def _compare(self, answer: Answer, loader: Loader, inputs: Inputs, top_scores: int) -> None:
         try:
-            again = answered_again(answer, loader, inputs, top_scores)
+            again = recompute_answer(answer, loader, inputs, top_scores)
         except (VersionRefused, WireError):
             return
         if (again.label, again.scores) == (answer.label, answer.scores):
             self.num_same += 1
         else:
-            was = f"{answer.event_id} by version {answer.weights_version}: {answer.scores[:1]}"
-            self.differing.append(f"{was}, and not {again.scores[:1]}")
+            answered = f"{answer.event_id} by version {answer.weights_version}: {answer.scores[:1]}"
+            self.differing.append(f"{answered}, recomputed {again.scores[:1]}")
 
 
-def answered_again(answer: Answer, loader: Loader, inputs: Inputs, top_scores: int) -> Answer:
-    """Returns the answer that the version gives which is stored now under the number that `answer` names.
+def recompute_answer(answer: Answer, loader: Loader, inputs: Inputs, top_scores: int) -> Answer:
+    """Returns the answer of the stored version whose number `answer` names.
 
-    Raises VersionRefused where there is none, StoreUnavailable.
+    Raises VersionRefused if the version is not stored, and StoreUnavailable.
     """
     number = answer.weights_version
     version = loader.load(number)
@@ -125,10 +126,13 @@ Partition = Sequence[tuple[int, Answer | Feedback]]
 
 
 def differing_tensors(settings: Settings, topics: Mapping[str, Partition], published: WeightManifest) -> list[str]:
-    """Returns the tensors of `published` that the undisturbed learner does not reproduce, or why it has no weights."""
+    """Returns the names of the tensors of `published` that the undisturbed learner does not reproduce.
+
+    If it cannot rebuild the version, returns the reason instead.
+    """
     torch.set_num_threads(1)
-    config = _wide(settings.learner, sum(len(records) for records in topics.values()))
-    ring = ring_of(settings)
+    config = _with_unbounded_windows(settings.learner, sum(len(records) for records in topics.values()))
+    ring = key_ring(settings)
     learner = Learner(
         config,
         *load_encoder(settings.encoder, max_tokens=settings.serving.max_tokens),
@@ -143,12 +147,12 @@ def differing_tensors(settings: Settings, topics: Mapping[str, Partition], publi
     return differences(published, candidate)
 
 
-def _wide(config: LearnerConfig, num_records: int) -> LearnerConfig:
+def _with_unbounded_windows(config: LearnerConfig, num_records: int) -> LearnerConfig:
     return replace(config, pending_bytes=1 << 40, parked_bytes=1 << 40, remembered_ids=num_records)
 
 
 def _reader(topics: Mapping[str, Partition]) -> ReadTo:
-    """Returns a function that yields the records of each partition up to given offsets, answers first."""
+    """Returns a function that yields the new records of each partition up to given offsets, answers first."""
     read = dict.fromkeys(topics, 0)
 
     def read_to(offsets: Mapping[str, int]) -> Iterator[Sequence[Answer | Feedback]]:

@@ -2,7 +2,7 @@
 
     SceneSize --python -m bench.chaos SCENE, in a namespace--> SceneOutcome --> rows
 
-Each scene is a process of its own, which may have a mount namespace, and whose descendants are all that is killed.
+Each scene is a process of its own, which may have a mount namespace. It kills only its own descendants.
 """
 
 import subprocess
@@ -24,10 +24,10 @@ from evals.load.score import finite, nearest_rank
 from evals.results.row import Row, Skip
 from services.versions import ROOT
 
-SCENES_OF: dict[Arm, tuple[str, ...]] = {"shipped": ("up", "apart"), "durable": ("apart",)}
-"""The scenes of each arm: `lifelong up` has servers of its own, whose settings are those that are shipped."""
+SCENES_BY_ARM: dict[Arm, tuple[str, ...]] = {"shipped": ("up", "apart"), "durable": ("apart",)}
+"""Arm -> its scenes. `lifelong up` always starts its servers with the shipped settings, so it is not in `durable`."""
 
-NONE = "<= 0"
+NOT_ONE = "<= 0"
 
 SKIPPED = 3
 """The exit code of a scene that cannot be played here. The reason is the last line that it prints."""
@@ -37,19 +37,25 @@ def measure(run: Run) -> Iterator[Row]:
     size = run.sized(FULL, quick=SHORT)
     arms: Sequence[Arm] = ("shipped", "durable") if size.arm == "both" else (size.arm,)
     for arm in arms:
-        of_arm = replace(size, arm=arm)
-        scenes = SCENES_OF[arm]
-        outcomes = [run_scene(scene, of_arm if len(scenes) == 2 else twice(of_arm)) for scene in scenes]
+        scenes = SCENES_BY_ARM[arm]
+        scene_size = replace(size, arm=arm)
+        # Both arms have the same number of events and faults: the only scene of an arm is twice as large.
+        if len(scenes) == 1:
+            scene_size = doubled(scene_size)
+        outcomes = [run_scene(scene, scene_size) for scene in scenes]
         yield from rows(outcomes, kills=2 * size.kills, cuts=2 * size.cuts)
 
 
-def twice(size: SceneSize) -> SceneSize:
-    """Returns the size of one scene that stands for two."""
+def doubled(size: SceneSize) -> SceneSize:
+    """Returns a size with twice as many events and faults."""
     return replace(size, events=2 * size.events, kills=2 * size.kills, cuts=2 * size.cuts, others=2 * size.others)
 
 
 def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
-    """Plays a scene in a process of its own, which logs to the error stream. Raises Skip, PeerFailed."""
+    """Plays a scene in a process of its own, which logs to the error stream.
+
+    Raises Skip if the scene cannot be played on this machine, and PeerFailed if its process fails.
+    """
     argv = [sys.executable, "-m", "bench.chaos", scene, msgspec.json.encode(size).decode()]
     done = subprocess.run(in_namespace(argv), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     last = (done.stdout.strip().splitlines() or [""])[-1]
@@ -61,60 +67,63 @@ def run_scene(scene: str, size: SceneSize) -> SceneOutcome:
 
 
 def rows(outcomes: Sequence[SceneOutcome], *, kills: int, cuts: int) -> Iterator[Row]:
-    """Yields the rows of one arm. The silence is of the scene with one replica, the failed requests of the other."""
+    """Yields the rows of one arm.
+
+    The silence is measured in the scene with one replica, failed requests in the scene with two.
+    """
     row = partial(_row, outcomes[0].arm)
     verdicts = [outcome.verdict for outcome in outcomes]
     yield row("kills", sum(outcome.kills for outcome in outcomes), "kills", f">= {kills}")
     yield row("cuts", sum(outcome.cuts for outcome in outcomes), "power cuts", f">= {cuts}")
     events = sum(outcome.events for outcome in outcomes)
     yield row("faults", sum(len(outcome.faults) for outcome in outcomes), "faults", note=f"in {events} events")
-    yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NONE)
-    yield from _of_tails(outcomes)
-    yield row("unpublished", sum(len(verdict.unpublished) for verdict in verdicts), "answers over HTTP", NONE)
+    yield row("lost", sum(len(verdict.lost) for verdict in verdicts), "events outside of tails", NOT_ONE)
+    yield from _tail_rows(outcomes)
+    yield row("unpublished", sum(len(verdict.unpublished) for verdict in verdicts), "answers over HTTP", NOT_ONE)
     in_flight = sum(verdict.num_in_flight for verdict in verdicts)
     note = f"of {in_flight} in flight at a fault"
     yield row("answered_twice", sum(len(verdict.twice) for verdict in verdicts), "events", note=note)
     elsewhere = sum(len(verdict.twice_elsewhere) for verdict in verdicts)
-    yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NONE)
-    yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NONE)
+    yield row("answered_twice_elsewhere", elsewhere, "events that were not in flight", NOT_ONE)
+    yield row("labels_unaccounted", sum(verdict.num_unaccounted for verdict in verdicts), "labels", NOT_ONE)
     learnt = min(verdict.learnt_share for verdict in verdicts)
     yield row("learnt_share", round(100 * learnt, 3), "% of the labels", ">= 99.9")
     for outcome in outcomes:
-        yield from _of_scene(outcome)
+        yield from _scene_rows(outcome)
     differing = sum(len(outcome.misattributed) for outcome in outcomes)
     num_sampled = differing + sum(outcome.attributed for outcome in outcomes)
-    yield row("attribution", differing, "answers that their version does not give", NONE, note=f"of {num_sampled}")
-    yield row("breaches", sum(len(outcome.breaches) for outcome in outcomes), "requests of an attacker", NONE)
-    yield from _of_recoveries(outcomes)
-    yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NONE)
-    yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NONE)
+    yield row("attribution", differing, "answers that their version does not give", NOT_ONE, note=f"of {num_sampled}")
+    yield row("breaches", sum(len(outcome.breaches) for outcome in outcomes), "requests of an attacker", NOT_ONE)
+    yield from _recovery_rows(outcomes)
+    yield row("stuck", sum(outcome.stuck for outcome in outcomes), "times", NOT_ONE)
+    yield row("ended_by_itself", sum(outcome.ended_by_itself for outcome in outcomes), "times", NOT_ONE)
     if all(outcome.are_weights_comparable for outcome in outcomes):
-        yield row("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors", NONE)
+        yield row("weights_differ", sum(len(outcome.not_the_same) for outcome in outcomes), "tensors", NOT_ONE)
 
 
-def _of_tails(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
+def _tail_rows(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
     arm = outcomes[0].arm
     taken: Counter[str] = Counter()
     for outcome in outcomes:
         taken.update(outcome.lost_tails)
     note = "of " + ", ".join(f"{num} {what}" for what, num in taken.items()) + " in tails"
     lost = sum(outcome.verdict.num_lost_with_tails for outcome in outcomes)
-    yield _row(arm, "lost_with_tails", lost, "events", NONE if arm == "durable" else None, note=note)
+    yield _row(arm, "lost_with_tails", lost, "events", NOT_ONE if arm == "durable" else None, note=note)
 
 
-def _of_scene(outcome: SceneOutcome) -> Iterator[Row]:
+def _scene_rows(outcome: SceneOutcome) -> Iterator[Row]:
     row = partial(_row, outcome.arm)
     if outcome.scene == "up":
         for track, silence_s in outcome.silence_s.items():
             goal = "<= 30" if track == "http" else None
             yield row(f"longest_silence_s.{track}", round(silence_s, 1), "s", goal)
-        yield row("revisions_back", outcome.revisions_back, "replies, one replica", NONE)
+        yield row("revisions_back", outcome.revisions_back, "replies, one replica", NOT_ONE)
     else:
-        note = "; ".join(f"{num} {why}" for why, num in outcome.http_failures.items())
-        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NONE, note=note)
+        note = "; ".join(f"{num} {reason}" for reason, num in outcome.http_failures.items())
+        yield row("http_failed", sum(outcome.http_failures.values()), "requests, two replicas", NOT_ONE, note=note)
 
 
-def _of_recoveries(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
+def _recovery_rows(outcomes: Sequence[SceneOutcome]) -> Iterator[Row]:
     row = partial(_row, outcomes[0].arm)
     recoveries_s = list(chain.from_iterable(outcome.recoveries_s for outcome in outcomes))
     yield row("recovery_s.p50", finite(nearest_rank(recoveries_s, 50), 1), "s")

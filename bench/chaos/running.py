@@ -1,13 +1,13 @@
-"""Runs all parts of the load beside a scene, and waits, which keeps both going.
+"""Runs all parts of the load against a scene. Waiting also checks the scene and the load, and restarts ended programs.
 
     Pacer --events--> Sender --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Sender
           --numbers--> Askers (HTTP) -----------------reply--------------------^
     running(scene) -> Running: ledger, sender, labeller, pacer, watch, attribution --wait--> a condition holds
 
-It is an open loop: the next event does not wait for an answer. The watch polls the store for heartbeats of the learner
-and of the rollout.
+The load is an open loop: the next event does not wait for an answer. The watch polls the store for heartbeats of the
+learner and of the rollout.
 
-Rejected: a closed loop, whose load falls as soon as the service is slow, which is when faults do most.
+Rejected: a closed loop. Its load falls as soon as the service is slow, which is when faults do the most harm.
 """
 
 import math
@@ -54,7 +54,7 @@ class Texts:
         return Event(id=IDS.of(number), text=self.item(number).text, key=key, source=SOURCE, time_ms=now_ms())
 
     def body(self, number: int) -> dict[str, str]:
-        """Returns the event as it is asked for over HTTP."""
+        """Returns the event in the form of an HTTP request."""
         return {"id": IDS.of(number), "text": self.item(number).text, "key": self.key(number)}
 
     def item(self, number: int) -> StreamItem:
@@ -65,7 +65,7 @@ class Texts:
 
 
 class Pacer:
-    """Sends each event at its time."""
+    """Sends each event when it is due."""
 
     def __init__(
         self, ledger: ChaosLedger, texts: Texts, sender: Sender, numbers: "queue.Queue[int]", *, rate: float
@@ -79,7 +79,7 @@ class Pacer:
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Sends.
+        """Sends events.
 
         consumes: the clock; produces: events; waits for: the time of the next; unblocked by: it, `stop`, `close`
         """
@@ -102,7 +102,7 @@ class Pacer:
 
 
 class LearnerWatch:
-    """Holds the last report of the learner; `current` is the version that it goes on from."""
+    """Polls the store. `report` is the learner's last report, and `current` the number of the current version."""
 
     def __init__(self, settings: Callable[[], Settings], ledger: ChaosLedger) -> None:
         self._settings = settings
@@ -114,7 +114,7 @@ class LearnerWatch:
         self._polled_s = time.monotonic()
 
     def run(self) -> None:
-        """Polls again and again.
+        """Polls until it is closed.
 
         consumes: report, plan; produces: heartbeats; waits for: a third of a second; unblocked by: it, `close`
         """
@@ -132,7 +132,7 @@ class LearnerWatch:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The learner's counters in its last report; none before the first report."""
+        """The counters in the learner's last report; empty before the first report."""
         return self.report.counts if self.report else {}
 
     def close(self) -> None:
@@ -149,19 +149,19 @@ class LearnerWatch:
             self._record(ROLLOUT, plan.revision)
 
     def _record(self, track: str, seen: object) -> None:
-        """Records a heartbeat where `seen` has changed since the last poll."""
+        """Records a heartbeat if `seen` has changed since the last poll."""
         if self._seen.get(track) not in (None, seen):
             self._ledger.record_heartbeat(track, self._polled_s)
         self._seen[track] = seen
 
 
 POLL_INTERVAL_S = 0.25
-"""The time between two checks for recovery. At each check the scene also restarts what has ended."""
+"""The time between two checks for recovery. Each check also restarts programs of the scene that have ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A scene, and the parts of the load that it is played with."""
+    """A scene, and the parts of the load that runs against it."""
 
     scene: Scene
     ledger: ChaosLedger
@@ -173,25 +173,29 @@ class Running:
     size: SceneSize
     loops: Loops
 
-    def wait(self, holds: Callable[[], bool], limit_s: float) -> bool:
-        """Waits until the condition holds; returns whether it did in time. Meanwhile scene and load are checked."""
+    def wait(self, condition: Callable[[], bool], limit_s: float) -> bool:
+        """Waits until the condition holds, and checks scene and load meanwhile.
+
+        Returns False if the condition does not hold within `limit_s` seconds.
+        """
         deadline_s = time.monotonic() + limit_s
-        while not holds():
+        while not condition():
             if time.monotonic() > deadline_s:
                 return False
             self.scene.check()
             self.loops.check()
-            time.sleep(POLL_INTERVAL_S)  # heartbeats come from several threads: polling is simpler than their notices
+            # Heartbeats come from several threads: polling is simpler than notifications.
+            time.sleep(POLL_INTERVAL_S)
         return True
 
     def wait_until(self, moment_s: float) -> None:
-        """Waits until a moment of the monotonic clock."""
+        """Waits until the monotonic time `moment_s`."""
         self.wait(lambda: time.monotonic() >= moment_s, math.inf)
 
 
 @contextmanager
 def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[Running]:
-    """Runs all parts of the load, and ends them when left."""
+    """Runs all parts of the load, and stops them on exit."""
     texts = Texts(items)
     numbers = queue.Queue[int]()
     ledger = ChaosLedger(http_every=size.http_every, clock_s=time.monotonic)
@@ -207,31 +211,34 @@ def running(scene: Scene, items: list[StreamItem], size: SceneSize) -> Iterator[
     replies = ChaosReplies(ledger, labeller, attribution)
     reader = Reader(lambda: scene.settings().bus, (Answer,), replies.read)
     watch = LearnerWatch(scene.settings, ledger)
-    asker = partial(Asker, numbers, texts.body, replies, address=lambda: address_of(scene), api_key=scene.api_keys.load)
+    asker = partial(
+        Asker, numbers, texts.body, replies, address=lambda: http_address(scene), api_key=scene.api_keys.load
+    )
     askers = [asker() for _ in range(NUM_ASKERS)]
     pacer = Pacer(ledger, texts, sender, numbers, rate=size.rate)
     with Loops(sender, labeller, reader, watch, attribution, *askers, pacer) as loops:
         yield Running(scene, ledger, sender, labeller, pacer, watch, attribution, size, loops)
 
 
-def address_of(scene: Scene) -> str:
+def http_address(scene: Scene) -> str:
     serving = scene.settings().serving
     return f"{serving.http_host}:{serving.http_port}"
 
 
 @dataclass(frozen=True, slots=True)
 class ChaosReplies:
-    """Records what comes back, from the topic and over HTTP, and lets it be labelled."""
+    """Records answers from the topic and HTTP replies, and schedules their labels."""
 
     ledger: ChaosLedger
     labeller: Labeller
     attribution: Attribution
 
     def read(self, received: Received[Answer]) -> None:
-        """Records an answer in the topic."""
+        """Records an answer from the topic."""
         answer = received.record
         number = IDS.number_of(answer.event_id)
-        if number is None:
+        # The attacker sends events under the ids of others.
+        if number is None or answer.source != SOURCE:
             return
         self.attribution.offer(number, answer)
         if self.ledger.record_answer(number):
@@ -248,7 +255,8 @@ class ChaosReplies:
 
 
 def labelled_items() -> list[StreamItem]:
-    """Returns labelled texts: those of CLINC150, else the carried ones."""
+    """Returns labelled texts of CLINC150, or of the stream in the package. Neighbours have different classes."""
     items = any_stream().train_items
-    step = 7919  # a prime: neighbours are of different classes
+    # A large prime step: neighbours have different classes, and every item comes once.
+    step = 7919
     return [items[place * step % len(items)] for place in range(len(items))]

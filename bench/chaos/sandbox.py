@@ -1,10 +1,10 @@
-"""Provides a small disk that can be filled, and a clock that can be set wrong for one program.
+"""Provides a small disk that can be filled up, and a clock that can be set wrong for one program.
 
 in_namespace(argv) -> unshare -m argv -> Disk: a tmpfs that no other process sees, filled and emptied
 Clock -> LD_PRELOAD of clock.c, which reads its offset from a file -> one program is an hour ahead
 
-Rejected: libfaketime (it allocates at the first call, and jemalloc, which Redis is built with, makes that call before
-it can allocate: Redis never starts), and a time namespace (Linux has none for the wall clock).
+Rejected: libfaketime, which allocates at the first call. Redis's jemalloc makes that call before it can allocate, so
+Redis never starts. Rejected: a time namespace, which Linux does not have for the wall clock.
 """
 
 import errno
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "CHAOS_NAMESPACE"
-"""The variable that is set for a process with a mount namespace of its own."""
+"""The environment variable of a process that has a mount namespace of its own."""
 
 BLOCK = b"\0" * (1 << 20)
 
@@ -28,7 +28,7 @@ _SECONDS = struct.Struct("=q")
 
 
 def in_namespace(argv: list[str]) -> list[str]:
-    """Returns the command that runs `argv` in a mount namespace of its own, or `argv` where none may be made."""
+    """Returns the command that runs `argv` in a mount namespace of its own, or `argv` if the machine allows none."""
     for options in (["-m"], ["-r", "-m"]):
         unshare = ["unshare", *options, "--propagation", "private"]
         if shutil.which("unshare") and _succeeds([*unshare, "true"]):
@@ -38,7 +38,7 @@ def in_namespace(argv: list[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A folder on a tmpfs of its own."""
+    """A folder with a tmpfs of its own."""
 
     folder: Path
 
@@ -58,12 +58,12 @@ class Disk:
                         raise
 
     def empty(self) -> None:
-        """Frees what `fill` took. It is idempotent."""
+        """Frees the space that `fill` took. Idempotent."""
         self._filler.unlink(missing_ok=True)
 
 
 def disk(folder: Path, megabytes: int) -> Disk | None:
-    """Mounts a disk on `folder`, which is gone with the namespace; returns None without a namespace of our own."""
+    """Mounts a disk on `folder`; returns None without a mount namespace. The disk disappears with the namespace."""
     if MARK not in os.environ:
         return None
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "chaos", str(folder)], check=True)
@@ -72,13 +72,13 @@ def disk(folder: Path, megabytes: int) -> Disk | None:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The wall clock of one program. Monotonic clocks stay right, as they do when an administrator sets the time."""
+    """The wall clock of one program. Monotonic clocks stay right, as after an administrator sets the time."""
 
     library: Path
     file: Path
 
     def set(self, offset_s: int) -> None:
-        """Sets the seconds ahead of the true time, or behind it; the program sees them at once."""
+        """Sets the clock `offset_s` seconds ahead of the true time, or behind it. The program sees this at once."""
         with self.file.open("r+b") as file:
             file.write(_SECONDS.pack(offset_s))
 
@@ -88,7 +88,10 @@ class Clock:
 
 
 def clock(folder: Path, name: str) -> Clock | None:
-    """Makes a clock that is right until it is set, with its files in `folder`; returns None without a C compiler."""
+    """Makes a clock that shows the true time until it is set; returns None without a C compiler.
+
+    Its files are in `folder`.
+    """
     library = shared_library(SOURCE, folder)
     if library is None:
         return None
@@ -98,7 +101,7 @@ def clock(folder: Path, name: str) -> Clock | None:
 
 
 def shared_library(source: Path, folder: Path) -> Path | None:
-    """Compiles a C file to be preloaded into `folder`, once; returns None without a C compiler."""
+    """Compiles a C file to a shared library in `folder`, once; returns None without a C compiler."""
     library = folder / f"{source.stem}.so"
     if not library.exists():
         compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "gcc", "clang", "cc"))), None)

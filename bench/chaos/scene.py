@@ -1,6 +1,6 @@
-"""Defines a scene: a running service whose processes can be found, and what can go wrong with them.
+"""Defines a scene: a running service whose processes can be found, and the faults that can be injected into it.
 
-Its API keys are two: that of the load, and that of the client that attacks.
+A scene has two API keys: one for the load and one for the client that attacks.
 """
 
 import os
@@ -21,10 +21,10 @@ from bench.chaos.faults import (
     Pids,
     attack,
     damaged_blob,
+    do_nothing,
+    draw_duration_s,
     flushall,
     kill,
-    lasting,
-    nothing,
     pause,
     power_cut,
     wrong_clock,
@@ -34,25 +34,25 @@ from bench.chaos.sandbox import Clock
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from bench.harness.service import apache_kafka
-from bench.harness.settings import loaded
+from bench.harness.settings import load_settings
 from services.settings import Settings
 from serving.http.access import Role, create_key
 from wire.timestamps import now_ms
 
 SOURCE = "chaos"
-"""That of the labels of the load, and of its events over Kafka; it is the name of its API key, too."""
+"""The source of the load's labels and of its events over Kafka, and the name of its API key."""
 
 READY_S = 600.0
 STOP_S = 30.0
 POLL_INTERVAL_S = 0.1
 
 Missing: TypeAlias = Literal["namespaces", "compiler"]
-"""What a fault needs and a machine may not have."""
+"""A facility that some faults need and a machine may lack."""
 
 JUMPS_S = (3_600, -3_600, 86_400, -86_400)
 
 HELD_S = 60.0
-"""How long all labels are held back, to come at once: twice as long as answers wait for them at the usual rate."""
+"""How long all labels are held back before they come at once: twice as long as answers wait at the usual rate."""
 
 SMALL: dict[str, Any] = {
     "seed": 0,
@@ -73,52 +73,52 @@ SMALL: dict[str, Any] = {
     "rollout.min_labels": 20,
     "rollout.margin": 0.5,
 }
-"""The settings of both scenes. The model and its rounds are small. The gate, the rollout and the alarm are set to hold
-back no labels: their decisions depend on when they are made, and the undisturbed learner makes them at other times."""
+"""The settings of both scenes. The model and its rounds are small. The gate, the rollout and the alarm hold back no
+version and no label, because their decisions depend on the time, which differs for the undisturbed learner."""
 
 
 class Scene(Protocol):
-    """A service under test. `check` is called all the time, from the thread that calls `start`."""
+    """A service under test. The thread that calls `start` also calls `check`, several times a second."""
 
     name: str
 
     @property
     def api_keys(self) -> "ApiKeys":
-        """The keys that HTTP asks for."""
+        """The API keys that the service accepts."""
 
     @property
     def lost(self) -> LostTails:
-        """What power cuts have taken so far."""
+        """The records that power cuts have taken so far."""
 
     @property
-    def num_ended(self) -> int:
-        """How often the service ended by itself, and had to be restarted from outside."""
+    def num_unexpected_ends(self) -> int:
+        """How often the service ended without being killed, and had to be restarted from outside."""
 
     def start(self) -> None:
         """Starts the service; returns when it can answer."""
 
     def check(self) -> None:
-        """Restarts what has ended and has no supervisor."""
+        """Restarts programs that have ended and have no supervisor."""
 
     def settings(self) -> Settings:
-        """Returns the settings by which the load reaches the service, addresses included. Any thread may call."""
+        """Returns the settings with which the load reaches the service, addresses included. Any thread may call."""
 
     def kinds(self) -> list[FaultKind]:
-        """Returns the kinds of faults that are possible here."""
+        """Returns the kinds of faults that are possible on this machine."""
 
     def missing(self) -> dict[Missing, str]:
-        """Returns the faults that are not possible here, and why, by what is missing."""
+        """Returns a dictionary: missing facility -> the faults that are therefore not possible, and why."""
 
     def restart(self) -> None:
-        """Ends the service and starts it again, as an operator would who does not know what else to do."""
+        """Stops the service and starts it again, as an operator would in the last resort."""
 
     def close(self) -> None: ...
 
 
 class Machine:
-    """What both scenes have: a folder on a machine whose power can be cut, and API keys.
+    """The base of both scenes: a folder on a machine whose power can be cut, and API keys.
 
-    Raises Skip where there is no Apache Kafka.
+    Raises Skip if there is no Apache Kafka.
     """
 
     def __init__(self, folder: Path, size: SceneSize, say: Callable[[str], None]) -> None:
@@ -137,40 +137,41 @@ class Machine:
         self._power.check()
 
     def await_ready(self, is_ready: Callable[[], bool], what: str, logs: Sequence[Path]) -> None:
-        """Returns when it is. Raises RuntimeError, with the last lines of the logs, after READY_S."""
+        """Waits until `is_ready`. Raises RuntimeError, with the last lines of the logs, after READY_S seconds."""
         deadline_s = time.monotonic() + READY_S
         while not is_ready():
             self.check()
             if time.monotonic() > deadline_s:
-                told = ", ".join(programs.last_line(log) for log in logs)
-                raise RuntimeError(f"{what} is not ready after {READY_S:g} s: {told}")
-            time.sleep(POLL_INTERVAL_S)  # neither the store nor a file sends a notice of it
+                last_lines = ", ".join(programs.last_line(log) for log in logs)
+                raise RuntimeError(f"{what} is not ready after {READY_S:g} s: {last_lines}")
+            # Neither the store nor a file can notify us.
+            time.sleep(POLL_INTERVAL_S)
 
 
 def scene_settings(**changes: object) -> Settings:
-    """Makes the settings of a scene, checked as those of a command line are. `store__url` is `store.url`."""
-    named = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
-    return loaded(named, file=Path(os.devnull), environ={}).settings
+    """Returns the validated settings of a scene: SMALL with `changes`, where `store__url` stands for `store.url`."""
+    values = SMALL | {name.replace("__", "."): value for name, value in changes.items()}
+    return load_settings(values, file=Path(os.devnull), environ={}).settings
 
 
-def kill_of(role: str, pids: Pids, restart: Callable[[], None] = nothing) -> FaultKind:
+def kill_kind(role: str, pids: Pids, restart: Callable[[], None] = do_nothing) -> FaultKind:
     return FaultKind(f"kill {role}", lambda _: kill(role, pids, restart), family="kill")
 
 
-def pause_of(role: str, pids: Pids, size: SceneSize) -> FaultKind:
-    return FaultKind(f"pause {role}", lambda rng: pause(role, pids, lasting(rng, size)))
+def pause_kind(role: str, pids: Pids, size: SceneSize) -> FaultKind:
+    return FaultKind(f"pause {role}", lambda rng: pause(role, pids, draw_duration_s(rng, size)))
 
 
-def power_cut_of(role: str, cut: Callable[[], str], pids: Pids) -> FaultKind:
+def power_cut_kind(role: str, cut: Callable[[], str], pids: Pids) -> FaultKind:
     return FaultKind(f"{POWER_CUT} {role}", lambda _: power_cut(role, cut, pids), family="cut")
 
 
-def late_labels_of(hold: Callable[[], str], release: Callable[[], None]) -> FaultKind:
+def late_labels_kind(hold: Callable[[], str], release: Callable[[], None]) -> FaultKind:
     return FaultKind("late labels", lambda _: Fault("late labels", hold, release, HELD_S))
 
 
 def store_kinds(settings: Callable[[], Settings], replicas: Pids) -> list[FaultKind]:
-    """Makes what can go wrong with the data in Redis."""
+    """Returns the kinds of faults that damage the data in Redis."""
 
     def damaged(rng: random.Random) -> Fault:
         return damaged_blob(settings, kill(programs.REPLICA, replicas), rng.random())
@@ -178,15 +179,15 @@ def store_kinds(settings: Callable[[], Settings], replicas: Pids) -> list[FaultK
     return [FaultKind("damaged blob", damaged), FaultKind("FLUSHALL", lambda _: flushall(settings))]
 
 
-def wrong_clock_of(role: str, clock: Clock, size: SceneSize) -> FaultKind:
+def wrong_clock_kind(role: str, clock: Clock, size: SceneSize) -> FaultKind:
     def make(rng: random.Random) -> Fault:
-        return wrong_clock(role, clock, rng.choice(JUMPS_S), lasting(rng, size))
+        return wrong_clock(role, clock, rng.choice(JUMPS_S), draw_duration_s(rng, size))
 
     return FaultKind(f"wrong clock {role}", make)
 
 
-def chosen(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
-    """Returns the kinds whose name contains one of the words of `only`, split at commas; all where it is empty."""
+def select_kinds(kinds: Sequence[FaultKind], only: str) -> list[FaultKind]:
+    """Returns the kinds whose name contains one of the words in `only`, split at commas; all kinds if it is empty."""
     words = re.compile("|".join(map(re.escape, only.split(","))))
     return [kind for kind in kinds if words.search(kind.name)]
 
@@ -196,7 +197,7 @@ ROLES = (Role.PREDICT, Role.FEEDBACK)
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The keys, and the file that has their digests. `breaches` are what the service took from the attacker wrongly."""
+    """The keys, and the file with their digests. `breaches` lists the attacker's accepted requests."""
 
     file: Path
     load: str
@@ -209,13 +210,13 @@ class ApiKeys:
 
         def make(rng: random.Random) -> Fault:
             attacker = Attacker(url, self.attacker, rng.randrange(1 << 30))
-            return attack(attacker, self.breaches.extend, lasting(rng, size))
+            return attack(attacker, self.breaches.extend, draw_duration_s(rng, size))
 
         return FaultKind("attack", make)
 
 
 def api_keys(folder: Path) -> ApiKeys:
-    """Makes the keys in a new file. The source of an event over HTTP is the name of its key."""
+    """Creates the keys in a new file. The source of an event over HTTP is the name of its key."""
     file = folder / "api-keys.json"
     folder.mkdir(parents=True, exist_ok=True)
     _, load = create_key(file, SOURCE, ROLES, now_ms=now_ms())

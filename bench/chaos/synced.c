@@ -1,22 +1,23 @@
-/* Keeps what a power cut would leave of a folder: the bytes of each file as of its last fsync, and the names.
+/* Keeps an image of the state that a power cut would leave of a folder: the bytes of each file as of its last fsync,
+   and the durable names.
 
-   A program that runs with this library writes into its folder as ever. At each fsync and fdatasync of a file below
-   CHAOS_FOLDER the bytes that are new since the last one are copied into the folder CHAOS_IMAGE:
+   A program that runs with this library writes into its folder as usual. At each fsync and fdatasync of a file below
+   CHAOS_FOLDER the bytes that changed since the last sync are copied into the folder CHAOS_IMAGE:
 
-       data/INODE    the file as it was when it was last synced
+       data/INODE    the bytes of the file at its last sync
        names         a line for each file: kind, mode, inode, path, target of a link, split by tabs
-       marks         for each synced file whose bytes were overwritten or cut off since: the first such byte
-       lock          held while any of these is changed, by every process, and while the folder is rolled back
+       marks         for each synced file that was overwritten or truncated since: the offset of the first such byte
+       lock          held by every process that changes one of these, and while the folder is rolled back
 
-   Names are durable as in ext4 and XFS: each sync of a file that is new, or after a change of a name, writes all changes
-   of names before it, and so does each sync of a folder. A file whose name is durable and that was never synced is empty.
+   Names are durable as in ext4 and XFS. All earlier changes of names become durable with each sync of a folder, of a
+   new file, or of any file after a change of a name. A file is empty if its name is durable and it was never synced.
 
-   New bytes at the end need no trace: a file is longer than its image then. So what is seen here is only what changes
-   bytes that were synced: writes before the end, truncation, and the removal of a file, whose inode may come again. Not
-   seen are such changes through stdio, a mapping (Apache Kafka's indexes, which it makes again), or a duplicate of a
-   descriptor, and syncs by sync(2), msync(2) and O_SYNC.
+   Bytes that are appended need no mark, because the file is then longer than its image. Only changes of synced bytes
+   are intercepted: writes before the end, truncation, and the removal of a file, whose inode may be reused. Changes
+   through stdio, a memory mapping (Apache Kafka's indexes, which it rebuilds) or a duplicated descriptor are not
+   intercepted, nor are syncs by sync(2), msync(2) and O_SYNC.
 
-   System calls are made directly, since allocators call us before symbols can be looked up. */
+   System calls are made directly, because allocators call this code before symbols can be looked up. */
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -121,7 +122,7 @@ static int is_ours(const char *path)
     return !strncmp(path, folder, folder_length) && (path[folder_length] == '/' || !path[folder_length]);
 }
 
-/* Whether a descriptor is of a file or folder below ours. */
+/* Returns whether a descriptor refers to a file or folder below CHAOS_FOLDER. */
 static int lies_in_folder(int file)
 {
     char link[64], path[PATH_MAX];
@@ -133,7 +134,7 @@ static int lies_in_folder(int file)
     return is_ours(path);
 }
 
-/* Notes that bytes of a file differ from its image, from `from` on. It has no effect on a file without one. */
+/* Marks that a file may differ from its image from offset `from` on. Does nothing for a file without an image. */
 static void mark(uint64_t inode, uint64_t from)
 {
     char path[PATH_MAX];
@@ -159,13 +160,13 @@ static void mark(uint64_t inode, uint64_t from)
     unlock(held);
 }
 
-static void note_names(void)
+static void mark_names_changed(void)
 {
     if (folder_length)
         marks->are_names_changed = 1;
 }
 
-/* What a write is about to change: the file, and its first byte before the old end, or -1. */
+/* The effect of a write: the file, and the offset of the first overwritten byte, or -1 if it only appends. */
 struct change {
     uint64_t inode;
     off_t from;
@@ -188,7 +189,7 @@ static struct change before_write(int file, off_t at)
     return change;
 }
 
-/* It is noted afterwards, so that a sync that copies the old bytes meanwhile does not drop the note. */
+/* The mark is set after the write. Otherwise a concurrent sync could copy the old bytes and clear the mark. */
 static ssize_t after_write(struct change change, ssize_t result)
 {
     const int error = errno;
@@ -253,8 +254,8 @@ int truncate(const char *path, off_t length)
     return truncate64(path, length);
 }
 
-/* Remembers a descriptor that was just opened. */
-static int opened(int file, int flags)
+/* Records the inode of a descriptor that was just opened for writing. */
+static int record_opened(int file, int flags)
 {
     const int error = errno;
     struct stat status;
@@ -266,7 +267,7 @@ static int opened(int file, int flags)
             if (flags & O_TRUNC)
                 mark(status.st_ino, 0);
             if (flags & O_CREAT)
-                note_names();
+                mark_names_changed();
         }
     }
     errno = error;
@@ -285,25 +286,25 @@ static int opened(int file, int flags)
 int openat(int parent, const char *path, int flags, ...)
 {
     MODE_OF(flags)
-    return opened((int)syscall(SYS_openat, parent, path, flags, mode), flags);
+    return record_opened((int)syscall(SYS_openat, parent, path, flags, mode), flags);
 }
 
 int openat64(int parent, const char *path, int flags, ...)
 {
     MODE_OF(flags)
-    return opened((int)syscall(SYS_openat, parent, path, flags | O_LARGEFILE, mode), flags);
+    return record_opened((int)syscall(SYS_openat, parent, path, flags | O_LARGEFILE, mode), flags);
 }
 
 int open(const char *path, int flags, ...)
 {
     MODE_OF(flags)
-    return opened((int)syscall(SYS_openat, AT_FDCWD, path, flags, mode), flags);
+    return record_opened((int)syscall(SYS_openat, AT_FDCWD, path, flags, mode), flags);
 }
 
 int open64(const char *path, int flags, ...)
 {
     MODE_OF(flags)
-    return opened((int)syscall(SYS_openat, AT_FDCWD, path, flags | O_LARGEFILE, mode), flags);
+    return record_opened((int)syscall(SYS_openat, AT_FDCWD, path, flags | O_LARGEFILE, mode), flags);
 }
 
 int creat(const char *path, mode_t mode)
@@ -316,20 +317,20 @@ int creat64(const char *path, mode_t mode)
     return open(path, O_WRONLY | O_CREAT | O_TRUNC, mode);
 }
 
-/* Notes that a name goes: the inode may come again for another file, of which no byte is that of the image. */
-static void note_removal(int parent, const char *path)
+/* Marks a file whose name is removed: its inode may be reused by a file that shares no byte with the image. */
+static void mark_removal(int parent, const char *path)
 {
     const int error = errno;
     struct stat status;
     if (folder_length && !fstatat(parent, path, &status, AT_SYMLINK_NOFOLLOW) && S_ISREG(status.st_mode))
         mark(status.st_ino, 0);
-    note_names();
+    mark_names_changed();
     errno = error;
 }
 
 int unlinkat(int parent, const char *path, int flags)
 {
-    note_removal(parent, path);
+    mark_removal(parent, path);
     return (int)syscall(SYS_unlinkat, parent, path, flags);
 }
 
@@ -351,9 +352,9 @@ int remove(const char *path)
 
 int renameat2(int old_parent, const char *old, int parent, const char *path, unsigned flags)
 {
-    note_removal(parent, path);
+    mark_removal(parent, path);
     const int result = (int)syscall(SYS_renameat2, old_parent, old, parent, path, flags);
-    note_names();
+    mark_names_changed();
     return result;
 }
 
@@ -392,7 +393,7 @@ static void write_names_below(FILE *names, const char *below)
     DIR *entries = opendir(below);
     const struct dirent *entry;
     if (!entries)
-        return; /* it was removed meanwhile */
+        return; /* the folder was removed meanwhile */
     while ((entry = readdir(entries))) {
         char path[PATH_MAX], target[PATH_MAX] = "";
         struct stat status;
@@ -406,7 +407,7 @@ static void write_names_below(FILE *names, const char *below)
                           : S_ISLNK(status.st_mode) ? 'l'
                                                     : 0;
         if (!kind)
-            continue; /* sockets and pipes are nothing without their process */
+            continue; /* sockets and pipes do not outlive their process */
         if (kind == 'l' && readlink(path, target, sizeof target - 1) < 0)
             continue;
         fprintf(names, "%c\t%o\t%llu\t%s\t%s\n", kind, status.st_mode & 07777, (unsigned long long)status.st_ino,
@@ -419,7 +420,7 @@ static void write_names_below(FILE *names, const char *below)
     closedir(entries);
 }
 
-/* Removes the images of files that no durable name leads to. */
+/* Removes the images of files that have no durable name. */
 static void drop_dead_images(void)
 {
     char path[PATH_MAX];
@@ -442,7 +443,7 @@ static void drop_dead_images(void)
     closedir(entries);
 }
 
-/* Makes all names durable. The lock is held. A kill leaves the old names or the new ones. */
+/* Makes all names durable. The caller holds the lock. A kill leaves either the old names or the new ones. */
 static void write_names(void)
 {
     char path[PATH_MAX], draft[PATH_MAX];
@@ -465,7 +466,7 @@ static void copy(int from, int to, off_t at, off_t end)
     while (at < end) {
         const ssize_t num = pread(from, block, sizeof block, at);
         if (num <= 0)
-            return; /* it was cut off meanwhile */
+            return; /* the file was truncated meanwhile */
         for (ssize_t done = 0; done < num;) {
             const ssize_t written = syscall(SYS_pwrite64, to, block + done, num - done, at + done);
             if (written < 0)
@@ -476,7 +477,7 @@ static void copy(int from, int to, off_t at, off_t end)
     }
 }
 
-/* Copies what is new of a file into its image. The note of a change goes last: a kill only has it copied again. */
+/* Copies the changed bytes of a file into its image. The mark is cleared last, so a kill only repeats the copy. */
 static void sync_file(int file)
 {
     char path[PATH_MAX], link[64];
@@ -510,7 +511,7 @@ static void sync_file(int file)
     unlock(held);
 }
 
-static void synced(int file)
+static void record_sync(int file)
 {
     const int error = errno;
     struct stat status;
@@ -530,7 +531,7 @@ int fsync(int file)
 {
     const int result = (int)syscall(SYS_fsync, file);
     if (!result)
-        synced(file);
+        record_sync(file);
     return result;
 }
 
@@ -538,6 +539,6 @@ int fdatasync(int file)
 {
     const int result = (int)syscall(SYS_fdatasync, file);
     if (!result)
-        synced(file);
+        record_sync(file);
     return result;
 }

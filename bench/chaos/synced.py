@@ -1,15 +1,17 @@
-"""Rolls a folder back to what its disk would hold after a power cut, and finds what was in the tails that the cut took.
+"""Rolls a folder back to the state that its disk would have after a power cut, and lists the lost records.
 
-    programs with synced.c preloaded --fsync--> image --roll_back, after they were killed--> folder, Tails
-    Tails of a cut --whole batches that are left--> what is lost --ids in it--> LostTails, by the number of the event
+    programs with synced.c preloaded --fsync--> image --roll_back, after the programs were killed--> folder, Tails
+    Tails of a cut --without whole batches that survive--> lost bytes --ids in them--> LostTails, by event number
 
-Exact is what a sync made durable: the bytes of each file as of its last fsync, and names in the order of a journal
-(synced.c). A model is the rest: every WRITE_BACK_S the kernel writes back what no program has synced, all at once
-(`write_back`; Linux: vm.dirty_expire_centisecs), and of a file's unsynced end nothing survives, or a part, or a part
-and zeros, as the seed draws. Memory-mapped files are gone: Apache Kafka makes its indexes again.
+**Exact.** Synced data survives: the bytes of each file as of its last fsync, and names in the order of a journal
+(synced.c).
 
-Rejected: LazyFS (FUSE: it needs a device that containers do not have, and slows each read), device-mapper (root), and
-a copy of the folder at a moment (it holds what was never synced).
+**Modelled.** Every WRITE_BACK_S the kernel writes back all unsynced bytes at once (`write_back`; in Linux:
+vm.dirty_expire_centisecs). The unsynced end of a file is lost, or survives in part, or survives in part with zeros
+after it; the seed decides. Memory-mapped files are lost: Apache Kafka rebuilds its indexes.
+
+Rejected: LazyFS (FUSE: it needs a device that containers do not have, and slows each read), device-mapper (needs root),
+and a copy of the folder (it also contains bytes that were never synced).
 """
 
 import fcntl
@@ -31,10 +33,10 @@ from wire.records import Answer, Event, Feedback
 SOURCE = Path(__file__).with_name("synced.c")
 
 WRITE_BACK_S = 30.0
-"""The age at which Linux writes bytes back that nobody has synced."""
+"""The age in seconds at which Linux writes unsynced bytes back."""
 
 MAPPED = (".index", ".timeindex")
-"""The ends of the names of files that are changed by a mapping, which synced.c does not see."""
+"""The suffixes of files that are changed through a memory mapping, which synced.c does not see."""
 
 BEFORE = ".before-the-cut"
 PAGE = 4096
@@ -42,14 +44,14 @@ PAGE = 4096
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The bytes that a file has lost: `written` from `kept` on."""
+    """The end of a file that a power cut took: the bytes of `written` after the first `kept` bytes."""
 
     path: str
-    """The file, from the folder."""
+    """The path of the file, relative to the folder."""
     kept: int
     written: bytes
     synced_s: float
-    """When the file was synced last, by the wall clock; 0 where it never was."""
+    """The wall-clock time of the file's last sync; 0 if it was never synced."""
 
     @property
     def lost(self) -> bytes:
@@ -58,7 +60,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A durable name."""
+    """A durable name of a file, folder or link."""
 
     kind: str
     mode: int
@@ -80,7 +82,7 @@ class Name:
 
 
 class SyncedFolder:
-    """A folder, and the image of what was synced of it, which lies elsewhere."""
+    """A folder, and an image of its synced state in another folder."""
 
     def __init__(self, folder: Path, image: Path, library: Path) -> None:
         self._folder = folder.resolve()
@@ -89,7 +91,7 @@ class SyncedFolder:
         (self._image / "data").mkdir()
 
     def environment(self) -> dict[str, str]:
-        """Returns the environment variables of a program whose syncs in the folder count."""
+        """Returns the environment variables with which the syncs of a program in the folder are recorded."""
         return {
             "LD_PRELOAD": str(self._library),
             "CHAOS_FOLDER": str(self._folder),
@@ -97,7 +99,7 @@ class SyncedFolder:
         }
 
     def write_back(self) -> None:
-        """Syncs everything, as a kernel does with old bytes. What is removed meanwhile is passed over."""
+        """Syncs all files, as a kernel does with old bytes. Files that are removed meanwhile are skipped."""
         argv = ["find", str(self._folder), "-type", "f"]
         for suffix in MAPPED:
             argv += ["!", "-name", f"*{suffix}"]
@@ -105,7 +107,7 @@ class SyncedFolder:
         subprocess.run(argv, env=os.environ | self.environment(), capture_output=True, check=False)
 
     def roll_back(self, part: str, rng: random.Random) -> list[Tail]:
-        """Rolls the file or folder `part` back, none of whose processes lives; returns what was lost."""
+        """Rolls the file or folder `part` back; returns the lost tails. Its processes must have ended."""
         with self._locked():
             names = self._names()
             before = self._folder / f"{part}{BEFORE}"
@@ -121,7 +123,7 @@ class SyncedFolder:
                     tails.append(tail)
                 inode = (self._folder / name.path).lstat().st_ino
                 rebuilt.append(Name(name.kind, name.mode, inode, name.path, name.target))
-            tails += _nameless(before, part, {name.path for name in durable})
+            tails += _unnamed_files(before, part, {name.path for name in durable})
             _remove(before)
             self._replace_images([name for name in names if name.is_below(part)], rebuilt)
             others = [name for name in names if not name.is_below(part)]
@@ -130,7 +132,7 @@ class SyncedFolder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Keeps the programs that still run from syncing: their walk must not see a folder that is half there."""
+        """Blocks the syncs of running programs, which must not list the names of a folder that is half rolled back."""
         with (self._image / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -147,7 +149,10 @@ class SyncedFolder:
         return self._image / "data" / str(inode)
 
     def _rebuild(self, name: Name, earlier: Path, rng: random.Random) -> Tail:
-        """Makes what a name stands for; returns what its file has lost."""
+        """Creates the file, folder or link of a durable name; returns the tail that the file has lost.
+
+        `earlier` is the file with this name before the cut.
+        """
         path = self._folder / name.path
         if name.kind == "d":
             path.mkdir()
@@ -159,17 +164,19 @@ class SyncedFolder:
         image = self._data(name.inode)
         synced = image.read_bytes() if image.exists() else b""
         synced_s = image.stat().st_mtime if image.exists() else 0.0
-        # Another file of the name may have come since, whose bytes are no end of this one.
+        # Another file may have got this name since the last sync. Its bytes do not continue the synced ones.
         written = earlier.read_bytes() if earlier.exists() and earlier.stat().st_ino == name.inode else b""
-        is_longer = written.startswith(synced)  # else synced bytes were overwritten, or cut off: nothing tears
-        surviving, zeros = _torn(written[len(synced) :], rng) if is_longer else (b"", b"")
-        content = synced + surviving + zeros
+        content = synced
+        # If synced bytes were overwritten or truncated, the file falls back to its synced state.
+        if written.startswith(synced):
+            surviving, zeros = _draw_surviving(written[len(synced) :], rng)
+            content = synced + surviving + zeros
         path.write_bytes(content)
         path.chmod(name.mode)
-        return Tail(name.path, _common(content, written), written, synced_s)
+        return Tail(name.path, _common_length(content, written), written, synced_s)
 
     def _replace_images(self, old: list[Name], new: list[Name]) -> None:
-        """What lies in the folder now is on the disk, under other inodes."""
+        """Replaces the images of the old files by the rebuilt files, which have new inodes and count as synced."""
         for name in old:
             self._data(name.inode).unlink(missing_ok=True)
         for name in new:
@@ -183,10 +190,11 @@ def synced_folder(folder: Path, image: Path) -> SyncedFolder | None:
     return SyncedFolder(folder, image, library) if library else None
 
 
-def _torn(tail: bytes, rng: random.Random) -> tuple[bytes, bytes]:
-    """Draws what survives of an unsynced end, and the zeros in the place of what does not.
+def _draw_surviving(tail: bytes, rng: random.Random) -> tuple[bytes, bytes]:
+    """Draws which bytes of an unsynced tail survive, and how many zeros follow them.
 
-    Half of the ends are lost whole. The others are cut off anywhere, or have their size on the disk, but not all pages.
+    Half of the tails are lost as a whole, and a quarter is cut off at any byte. The last quarter keeps its length, but
+    not all of its pages: the lost pages are zeros.
     """
     place = rng.random()
     cut = rng.randrange(len(tail) + 1)
@@ -198,9 +206,10 @@ def _torn(tail: bytes, rng: random.Random) -> tuple[bytes, bytes]:
     return tail[:whole_pages], b"\0" * (len(tail) - whole_pages)
 
 
-def _common(one: bytes, other: bytes) -> int:
-    """Returns the number of bytes that both begin with."""
-    begin, end = 0, min(len(one), len(other))
+def _common_length(one: bytes, other: bytes) -> int:
+    """Returns the length of the common prefix, by binary search."""
+    begin = 0
+    end = min(len(one), len(other))
     while begin < end:
         middle = (begin + end + 1) // 2
         if one[begin:middle] == other[begin:middle]:
@@ -210,8 +219,8 @@ def _common(one: bytes, other: bytes) -> int:
     return begin
 
 
-def _nameless(before: Path, part: str, durable: set[str]) -> list[Tail]:
-    """Returns the files whose very names are lost."""
+def _unnamed_files(before: Path, part: str, durable: set[str]) -> list[Tail]:
+    """Returns the tails of files whose names are lost, too."""
     files = [path for path in before.rglob("*") if path.is_file() and not path.is_symlink()]
     tails: list[Tail] = []
     for path in files:
@@ -232,35 +241,38 @@ LOG = re.compile(r"kafka/logs/(?P<topic>.+)-\d+/\d+\.log")
 """A segment of a partition."""
 
 OFFSETS = "__consumer_offsets"
-"""The topic of what is committed: where its tail is lost, events are answered again."""
+"""The topic of committed offsets. If its tail is lost, events are answered again."""
 
 PREFIX = "chaos-"
-"""What the id of an event of ours begins with."""
+"""The prefix of the ids of the load's events."""
 
 BATCH_START = struct.Struct(">qi")
-"""The base offset of a batch, and its bytes after these two."""
+"""The start of a batch: its base offset, and its length in bytes after these two fields."""
 
 FIELD = re.compile(rb'"event_id":"chaos-(\d+)"')
-"""What names the event in an answer and in a label."""
+"""The field of an answer or a label that names its event."""
 
 HEADER = re.compile(rb"ce_id(.)chaos-(\d+)", re.DOTALL)
-"""The header of an event that names it: before the id comes twice its length, and digits may follow it."""
+"""The header with the id of an event. A byte before the id has twice the id's length; digits may follow the id."""
 
 
 @dataclass(slots=True)
 class LostTails:
-    """What all power cuts so far have taken, by the number of the event; an answer in a spool counts as an answer."""
+    """The records that all power cuts so far have taken, by event number. An answer in a spool counts as an answer."""
 
     events: Counter[int] = field(default_factory=Counter)
     answers: Counter[int] = field(default_factory=Counter)
     labels: Counter[int] = field(default_factory=Counter)
     num_bytes: int = 0
     synced_s: float = 0.0
-    """The wall clock when what the last cut has taken of the broker was synced last; the time of the cut for others."""
+    """A wall-clock time: the last sync of the broker's files that lost a tail in the last cut.
+
+    If the broker lost no tail, it is the time of the cut.
+    """
 
     @property
     def numbers(self) -> set[int]:
-        """The events of which something was lost."""
+        """The events that lost a record: their own, an answer, or a label."""
         return self.events.keys() | self.answers.keys() | self.labels.keys()
 
     @property
@@ -274,24 +286,25 @@ class LostTails:
         }
 
     def add(self, tails: Iterable[Tail], *, cut_s: float) -> None:
-        """Adds what a cut at `cut_s`, by the wall clock, has taken."""
-        kept = {Event.TOPIC: self.events, Answer.TOPIC: self.answers, Feedback.TOPIC: self.labels}
+        """Adds the tails of a cut. `cut_s` is the wall-clock time of the cut."""
+        counters = {Event.TOPIC: self.events, Answer.TOPIC: self.answers, Feedback.TOPIC: self.labels}
         self.synced_s = cut_s
         for tail in tails:
             self.num_bytes += len(tail.lost)
             match = LOG.fullmatch(tail.path)
             topic = match["topic"] if match else ""
-            if topic in kept:
-                data = tail.written[end_of_batches(tail) :]
-                kept[topic].update(events_in(data) if topic == Event.TOPIC else named_in(data))
+            if topic in counters:
+                lost = tail.written[end_of_whole_batches(tail) :]
+                numbers = numbers_in_headers(lost) if topic == Event.TOPIC else numbers_in_payloads(lost)
+                counters[topic].update(numbers)
             elif tail.path.endswith(".spool"):
-                self.answers.update(named_in(tail.lost))
-            if topic in kept or topic == OFFSETS:
+                self.answers.update(numbers_in_payloads(tail.lost))
+            if topic in counters or topic == OFFSETS:
                 self.synced_s = min(self.synced_s, tail.synced_s)
 
 
-def end_of_batches(tail: Tail) -> int:
-    """Returns the end of the last batch that a segment has kept whole: the broker cuts it off there."""
+def end_of_whole_batches(tail: Tail) -> int:
+    """Returns the end of the last whole batch in the kept part of a segment. The broker truncates the segment there."""
     end = 0
     while end + BATCH_START.size <= tail.kept:
         _, num_bytes = BATCH_START.unpack_from(tail.written, end)
@@ -301,15 +314,15 @@ def end_of_batches(tail: Tail) -> int:
     return end
 
 
-def named_in(data: bytes) -> list[int]:
-    """Returns the number of the event that each answer or label names."""
+def numbers_in_payloads(data: bytes) -> list[int]:
+    """Returns the event number of each answer or label in the bytes of a log."""
     return [int(digits) for digits in FIELD.findall(data)]
 
 
-def events_in(data: bytes) -> list[int]:
-    """Returns the number of each event.
+def numbers_in_headers(data: bytes) -> list[int]:
+    """Returns the number of each event in the bytes of a log.
 
-    >>> events_in(b"ce_id" + bytes([2 * len("chaos-17")]) + b"chaos-1788")
+    >>> numbers_in_headers(b"ce_id" + bytes([2 * len("chaos-17")]) + b"chaos-1788")
     [17]
     """
     return [int(digits[: length[0] // 2 - len(PREFIX)]) for length, digits in HEADER.findall(data)]

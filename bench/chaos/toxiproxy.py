@@ -1,6 +1,6 @@
-"""Controls Toxiproxy between two programs: a connection that is cut, slow, narrow, in pieces, or a black hole.
+"""Controls Toxiproxy between two programs: it cuts connections, delays, throttles, splits or drops their data.
 
-ToxiproxyServer -> proxy(name, upstream) -> Proxy.listen is given to the client; toxics come and go
+Toxiproxy -> proxy(name, upstream) -> the client connects to Proxy.listen; `poison` adds a toxic, `cure` removes it
 """
 
 import json
@@ -24,9 +24,9 @@ POLL_INTERVAL_S = 0.05
 
 
 def program() -> str:
-    """Returns the toxiproxy-server on PATH, or in the test bed. Raises Skip."""
-    beside = [str(ROOT / "build" / "testbed" / "bin"), str(Path(os.environ.get("KAFKA_HOME", "")).parent / "bin")]
-    binary = shutil.which("toxiproxy-server", path=os.pathsep.join([os.environ.get("PATH", ""), *beside]))
+    """Returns the toxiproxy-server on PATH, or in the test bed. Raises Skip if there is none."""
+    testbed = [str(ROOT / "build" / "testbed" / "bin"), str(Path(os.environ.get("KAFKA_HOME", "")).parent / "bin")]
+    binary = shutil.which("toxiproxy-server", path=os.pathsep.join([os.environ.get("PATH", ""), *testbed]))
     if binary is None:
         raise Skip("no toxiproxy-server on PATH or in build/testbed/bin (github.com/Shopify/toxiproxy)")
     return binary
@@ -56,21 +56,22 @@ class Proxy:
 
 
 class Toxiproxy:
-    """A Toxiproxy server, with its HTTP interface. It ends with this process."""
+    """A Toxiproxy server with its HTTP API. It ends with this process."""
 
     def __init__(self, folder: Path) -> None:
-        """Starts the server. Raises Skip where there is none."""
+        """Starts the server, with its log in `folder`. Raises Skip if it is not installed."""
         self._port = children.free_port()
         argv = [program(), "-host", "127.0.0.1", "-port", str(self._port)]
         self._process: subprocess.Popen[bytes] = children.start(argv, log=RotatingLog(folder / "toxiproxy.log"))
         deadline_s = time.monotonic() + START_S
         while not self._answers():
             if time.monotonic() > deadline_s:
-                raise RuntimeError(f"toxiproxy-server did not start within {START_S:g} s: see {folder}")
-            time.sleep(POLL_INTERVAL_S)  # nothing tells when a port is opened
+                raise RuntimeError(f"toxiproxy-server did not start within {START_S:g} s; see its log in {folder}")
+            # Nothing notifies us when a port is opened.
+            time.sleep(POLL_INTERVAL_S)
 
     def proxy(self, name: str, upstream: str) -> Proxy:
-        """Makes a new proxy to `upstream`, free of toxics."""
+        """Makes a new proxy to `upstream`, without toxics."""
         listen = f"127.0.0.1:{children.free_port()}"
         self.ask("POST", "/proxies", {"name": name, "listen": listen, "upstream": upstream, "enabled": True})
         return Proxy(self, name, listen)
@@ -79,7 +80,7 @@ class Toxiproxy:
         children.stop(self._process)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Sends a request to the HTTP interface. Raises RuntimeError where it is refused."""
+        """Sends a request to the HTTP API and returns the decoded reply. Raises RuntimeError if it is refused."""
         status, content = send_request(f"127.0.0.1:{self._port}", path, body, method=method, timeout_s=START_S)
         if status >= HTTPStatus.BAD_REQUEST:
             raise RuntimeError(f"toxiproxy: {method} {path}: {status} {content.decode()}")
@@ -90,6 +91,7 @@ class Toxiproxy:
             self.ask("GET", "/version")
         except OSError:
             return False
-        except ValueError:  # the version is no JSON in some releases
+        except ValueError:
+            # In some releases the version is not JSON.
             return True
         return True

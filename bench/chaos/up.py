@@ -1,4 +1,4 @@
-"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on a small disk of its own."""
+"""The scene `lifelong up`: one command, with its own Apache Kafka and its own Redis, on its own small disk."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from bench.chaos import programs
-from bench.chaos.faults import FaultKind, full_disk, lasting
+from bench.chaos.faults import FaultKind, draw_duration_s, full_disk
 from bench.chaos.power import ALL, PARTS
 from bench.chaos.programs import descendants, last_line
 from bench.chaos.sandbox import NO_COMPILER, Disk, disk
@@ -19,25 +19,25 @@ from bench.chaos.scene import (
     STOP_S,
     Machine,
     Missing,
-    chosen,
-    kill_of,
-    pause_of,
-    power_cut_of,
+    kill_kind,
+    pause_kind,
+    power_cut_kind,
     scene_settings,
+    select_kinds,
     store_kinds,
 )
 from bench.chaos.size import SceneSize
-from bench.harness.process import lifelong
+from bench.harness.process import lifelong_command
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.running import NotRunning, attach, read
 from services.settings import Settings, as_environment
 
 DISK_MB = 768
-"""The size of the disk. Kafka's log of a full run takes 100 MB, the checkpoints 50, the file of Redis up to 200."""
+"""The size of the disk. A full run needs 100 MB for Kafka's log, 50 for checkpoints, and up to 200 for Redis's file."""
 
 SUPERVISOR = "supervisor"
-NONE: Final[Mapping[str, Any]] = MappingProxyType({})
+NO_CHANGES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 KILLED = (
     programs.REPLICA,
@@ -53,12 +53,12 @@ KILLED = (
 
 
 class Up(Machine):
-    """Owns the process `lifelong up`, with some settings changed. Raises Skip where there is no Apache Kafka."""
+    """Owns the process `lifelong up`, with some settings changed. Raises Skip if there is no Apache Kafka."""
 
     name = "up"
 
     def __init__(
-        self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NONE
+        self, folder: Path, size: SceneSize, say: Callable[[str], None], changes: Mapping[str, Any] = NO_CHANGES
     ) -> None:
         # The disk is mounted on the folder before anything is written into it.
         self._disk: Disk | None = disk(folder, DISK_MB)
@@ -72,11 +72,11 @@ class Up(Machine):
         self._log = folder / "logs" / "up.log"
         self._attached = self._settings
         self._process: subprocess.Popen[bytes] | None = None
-        self.num_ended = 0
+        self.num_unexpected_ends = 0
 
     @property
     def pid(self) -> int:
-        """The process; 0 while there is none."""
+        """The process id; 0 while there is no process."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
@@ -88,7 +88,8 @@ class Up(Machine):
         self._restart_ended()
         super().check()
         if self._is_ready():
-            with suppress(NotRunning):  # it has ended between the two
+            # The process may end between the two calls.
+            with suppress(NotRunning):
                 self._attached = attach(self._settings)
 
     def settings(self) -> Settings:
@@ -96,24 +97,24 @@ class Up(Machine):
 
     def kinds(self) -> list[FaultKind]:
         size = self._size
-        kinds = [kill_of(role, partial(self._pids, role)) for role in KILLED]
-        kinds += [kill_of(SUPERVISOR, self._own_pid, self._restart_killed)]
-        kinds += [pause_of(role, partial(self._pids, role), size) for role in KILLED]
-        kinds += [pause_of(SUPERVISOR, self._own_pid, size)]
+        kinds = [kill_kind(role, partial(self._pids, role)) for role in KILLED]
+        kinds += [kill_kind(SUPERVISOR, self._own_pid, self._restart_killed)]
+        kinds += [pause_kind(role, partial(self._pids, role), size) for role in KILLED]
+        kinds += [pause_kind(SUPERVISOR, self._own_pid, size)]
         kinds += reversed(store_kinds(self.settings, partial(self._pids, programs.REPLICA)))
         kinds += [self.api_keys.kind(self._settings, size)]
         if self._power.can_lose_power:
             for role in PARTS:
-                kinds += [power_cut_of(role, partial(self._cut_one, role), partial(self._pids, role))]
-            kinds += [power_cut_of(ALL, self._cut_all, self._own_pid)]
+                kinds += [power_cut_kind(role, partial(self._cut_one, role), partial(self._pids, role))]
+            kinds += [power_cut_kind(ALL, self._cut_all, self._own_pid)]
         if (small := self._disk) is not None:
-            kinds += [FaultKind("full disk", lambda rng: full_disk(small, lasting(rng, size)))]
-        return chosen(kinds, size.only)
+            kinds += [FaultKind("full disk", lambda rng: full_disk(small, draw_duration_s(rng, size)))]
+        return select_kinds(kinds, size.only)
 
     def missing(self) -> dict[Missing, str]:
         missing: dict[Missing, str] = {}
         if not self._disk:
-            missing["namespaces"] = "full disk: no mount namespace may be made here (unshare -m)"
+            missing["namespaces"] = "full disk: this machine allows no mount namespace (unshare -m)"
         if not self._power.can_lose_power:
             missing["compiler"] = f"power cuts: {NO_COMPILER}"
         return missing
@@ -136,20 +137,22 @@ class Up(Machine):
         return self._process is not None and self._process.poll() is not None
 
     def _restart_ended(self) -> None:
-        """Restarts the process after it ended by itself, which counts, also before it was ready once."""
+        """Restarts the process if it ended without being killed, and counts this, even before it was first ready."""
         if self._process is not None and self._has_ended:
-            self.num_ended += 1
-            self._say(f"lifelong up has ended by itself with {self._process.returncode}: {last_line(self._log)}")
+            self.num_unexpected_ends += 1
+            self._say(
+                f"lifelong up ended unexpectedly with exit code {self._process.returncode}: {last_line(self._log)}"
+            )
             self._launch()
 
     def _restart_killed(self) -> None:
-        """Restarts the process after it was killed, as whatever starts services at boot would."""
+        """Restarts the process after it was killed, as a service manager does at boot."""
         if self._process is not None:
             self._process.wait()
         self._launch()
 
     def _cut_one(self, role: str) -> str:
-        """Cuts the power of one role. The supervisor sleeps meanwhile, as it starts what has ended again."""
+        """Cuts the power of one role. The supervisor is stopped meanwhile, because it would restart the processes."""
         supervisor = self._own_pid()
         for pid in supervisor:
             os.kill(pid, signal.SIGSTOP)
@@ -160,23 +163,23 @@ class Up(Machine):
                 os.kill(pid, signal.SIGCONT)
 
     def _cut_all(self) -> str:
-        """Cuts the power of all, and starts the machine again."""
+        """Cuts the power of all processes, and starts the service again."""
         if self._process is None:
-            return "nobody is there"
+            return "no process found"
         lost = self._power.cut(ALL, descendants(self._process.pid))
         self._restart_killed()
         return lost
 
     def _launch(self) -> None:
         env = as_environment(self._settings) | self._power.environment()
-        self._process = children.start(lifelong("up"), log=RotatingLog(self._log), env=env)
+        self._process = children.start(lifelong_command("up"), log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
         running = read(self._settings.state_dir)
         return running is not None and self._process is not None and running["pid"] == self._process.pid
 
     def _pids(self, role: str) -> list[int]:
-        """Returns the processes of a role among the descendants. The replica counts only where it answers."""
+        """Returns the processes of a role among the descendants. The replica counts only if it answers."""
         if self._process is None:
             return []
         tree = programs.ProcessTree(self._process.pid)

@@ -1,10 +1,10 @@
-"""Calls a case, shows each of its rows when it is measured, and keeps what a seed of the ledger has measured.
+"""Measures a case once, shows each row as it is measured, and keeps the rows of a seed of the ledger.
 
-    Case --call--> rows, added to those of the earlier calls (RowsByCall)
+    Case --measure_once--> rows, added to those of the earlier calls (RowsByCall)
     a case of the ledger:  rows of a seed that ended --KeptCalls.write--> COMMIT/CASE-SEED.json --read--> the same rows
 
-A run of the ledger that was stopped goes on with the seeds that are missing. What was measured belongs to a commit
-without changes and to a machine. What ended without a result is not kept: it is tried again.
+A run of the ledger that was stopped continues with the missing seeds. Kept rows are used only at the same commit,
+without changes in the tree, and on the same machine. A call without a result is not kept, so it is tried again.
 """
 
 import time
@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bench.harness.case import Case, Run
-from bench.harness.machine import PACKAGES, machine, servers_given, versions
+from bench.harness.machine import PACKAGES, external_servers, machine, versions
 from evals.results.conditions import Conditions, ConditionsWatch
 from evals.results.row import NoResult, Row, Skip
 from evals.results.rows import RowsByCall, Surroundings, line
@@ -28,7 +28,7 @@ INTERRUPTED = "an error or Control-C has ended the call"
 
 
 class KeptCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a call measured, and what else ran on the machine."""
+    """The rows of a call, and the load of other processes on the machine during the call."""
 
     machine: str
     rows: tuple[Row, ...]
@@ -36,7 +36,10 @@ class KeptCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KeptCalls:
-    """What was measured at one commit. Without a folder, or with changes in the tree, nothing is kept."""
+    """Stores the calls of the ledger's seeds at one commit.
+
+    It stores nothing without a folder, or if the tree has changes.
+    """
 
     def __init__(self, folder: Path | None, surroundings: Surroundings) -> None:
         has_changes = surroundings.commit.endswith("+")
@@ -44,69 +47,73 @@ class KeptCalls:
         self._machine = surroundings.machine
 
     def read(self, case: Case, seed: int) -> KeptCall | None:
-        """Returns what a seed measured; None if it was not measured here."""
+        """Returns the kept call of a seed; None if the seed was not measured at this commit on this machine."""
         if self._folder is None or case.technique is None:
             return None
         try:
-            kept = msgspec.json.decode((self._folder / _file_of(case, seed)).read_bytes(), type=KeptCall)
+            kept = msgspec.json.decode((self._folder / _file_name(case, seed)).read_bytes(), type=KeptCall)
         except (FileNotFoundError, msgspec.DecodeError):
             return None
         return kept if kept.machine == self._machine else None
 
     def write(self, case: Case, seed: int, rows: Sequence[Row], conditions: Conditions | None) -> None:
-        """Keeps what a seed of the ledger has measured that has ended."""
+        """Keeps the rows of a seed of the ledger after its call has ended with a result."""
         if self._folder is None or case.technique is None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self._folder / _file_of(case, seed)) as file:
+        with atomic_write(self._folder / _file_name(case, seed)) as file:
             file.write(msgspec.json.encode(KeptCall(self._machine, tuple(rows), conditions)))
 
 
-def _file_of(case: Case, seed: int) -> str:
+def _file_name(case: Case, seed: int) -> str:
     return f"{case.name}-{seed}.json"
 
 
-def surroundings_of(cases: Sequence[Case], command: str) -> dict[str, Surroundings]:
-    """Returns where and with what each case runs, by its name."""
-    found = versions(set(chain.from_iterable(case.uses for case in cases)))
-    given = servers_given()
-    here = Surroundings(machine=machine(), versions=found, command=command, commit=commit())
+def surroundings_by_case(cases: Sequence[Case], command: str) -> dict[str, Surroundings]:
+    """Returns the machine, commit, command and versions that each case runs with, by the case's name."""
+    installed = versions(set(chain.from_iterable(case.uses for case in cases)))
+    external = external_servers()
+    common = Surroundings(machine=machine(), versions=installed, command=command, commit=commit())
     surroundings: dict[str, Surroundings] = {}
     for case in cases:
-        known = found if case.has_own_servers else found | given
+        known = installed if case.has_own_servers else installed | external
         used = {name: known[name] for name in ("python", *PACKAGES, *case.uses)}
-        surroundings[case.name] = replace(here, versions=used)
+        surroundings[case.name] = replace(common, versions=used)
     return surroundings
 
 
 @contextmanager
-def recorded(surroundings: dict[str, Surroundings], path: Path | None) -> Iterator[dict[str, RowsByCall]]:
-    """Yields the rows of each case, by its name. What is still in there when it is left is recorded then.
+def recording(surroundings: dict[str, Surroundings], path: Path | None) -> Iterator[dict[str, RowsByCall]]:
+    """Yields an empty collection of rows for each case, by the case's name.
 
-    Nothing is recorded without a path.
+    On exit the collections that are still in the dictionary are recorded in `path`. Without a path nothing is recorded.
     """
-    rows = {name: RowsByCall(name, here) for name, here in surroundings.items()}
+    rows = {name: RowsByCall(name, described) for name, described in surroundings.items()}
     try:
         yield rows
     finally:
-        for left in rows.values():
+        for unrecorded in rows.values():
             if path is not None:
-                left.record(path)
+                unrecorded.record(path)
 
 
-def call(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
-    """Measures a case once, unless it was measured with this seed before, and shows each row when it is there."""
+def measure_once(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
+    """Measures a case once and shows each row as it is measured.
+
+    If the rows of this seed were kept, they are shown instead.
+    """
     case = run.case
-    known = kept.read(case, run.seed)
-    if known is not None:
-        for row in known.rows:
+    earlier = kept.read(case, run.seed)
+    if earlier is not None:
+        for row in earlier.rows:
             run.say(line(rows.add(row)))
-        rows.end_call(conditions=known.conditions)
+        rows.end_call(conditions=earlier.conditions)
         return
     start_s = time.monotonic()
     if not case.is_on_service:
         run.stop_service()
     measured: list[Row] = []
+    # Control-C and unexpected errors leave this value; every other way out replaces it.
     failure = INTERRUPTED
     watch = ConditionsWatch()
     try:
@@ -116,13 +123,13 @@ def call(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
                 run.say(line(rows.add(row)))
         failure = ""
         kept.write(case, run.seed, measured, watch.conditions)
-    except Skip as why:
+    except Skip as reason:
         failure = ""
-        run.say(f"{case.name}: skipped: {why}")
-    except NoResult as why:
-        failure = str(why)
+        run.say(f"{case.name}: skipped: {reason}")
+    except NoResult as reason:
+        failure = str(reason)
     finally:
-        without = rows.end_call(failure, conditions=watch.conditions)
-    for row in without:
+        rows_without_value = rows.end_call(failure, conditions=watch.conditions)
+    for row in rows_without_value:
         run.say(line(row))
     run.say(f"{case.name} took {time.monotonic() - start_s:.0f} s")

@@ -1,9 +1,9 @@
-"""Defines a case, which yields rows when it is measured, and what it is given: a run of it.
+"""Defines a case, which measures rows, and a run, which is one call of a case.
 
     Case.measure(Run) --> Row, Row, ...
-    a case of the ledger is a technique with bars:  Run.row("loss", 0.4) --> the row of that bar, held against its goal
+    a case of the ledger is a technique with bars:  Run.row("loss", 0.4) --> the row of that bar, compared with its goal
 
-It loads no service: programs that measure in a process of their own import it.
+This module does not import the service, because programs that measure in a process of their own import it.
 """
 
 import math
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from bench.harness.service import Service
 
 SEEDS: Final = 3
-"""How many calls a case of the ledger has, each with a seed. A quick one has one."""
+"""The number of calls of a case of the ledger. Each call has a seed of its own."""
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What one number of a technique is held against. Goals are in words (`Goal.parse`)."""
+    """One number of a technique: its unit, goal and baseline. Goals are texts that `Goal.parse` reads."""
 
     name: str
     unit: str
     goal: str | None = None
-    """None for a number that is shown beside the others."""
+    """None for a number without a goal, which the ledger only shows."""
     _: KW_ONLY
     quick: str | None = None
-    """What a quick run must reach, which is too short for the goal: the direction, or a property that always holds."""
+    """The goal of a quick run, which is too short for `goal`: the direction, or a property that always holds."""
     baseline: str
-    """What the number is compared with, and how."""
+    """The measurement that the number is compared with, and how."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,53 +47,56 @@ class Technique:
 
     title: str
     claim: str
-    """What the article says, in a sentence."""
+    """The claim of the article, in a sentence."""
     how: str
-    """What is measured, on what, and for how long; in sentences."""
+    """The measurement, its data and its duration, in sentences."""
     bars: tuple[Bar, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A name for `--only`, and the function that measures, which raises Skip if it cannot run, and NoResult."""
+    """A benchmark: its name for `--only`, and the function that measures it.
+
+    The function raises Skip if the case cannot run on this machine, and NoResult if it measures no value.
+    """
 
     name: str
     measure: Callable[["Run"], Iterator[Row]]
     _: KW_ONLY
     uses: tuple[str, ...] = ()
-    """The libraries and servers, besides those of every case, whose versions its rows have."""
+    """The libraries and servers whose versions are recorded, besides the packages that every case records."""
     has_own_servers: bool = False
-    """Whether it starts servers of its own even if the settings give the address of another."""
+    """Whether the case starts servers of its own even if the settings give the address of another."""
     is_on_service: bool = False
-    """Whether it is measured on the service that cases share; for any other case that service is ended first."""
+    """Whether the case uses the service that cases share. Before any other case the shared service is stopped."""
     is_long: bool = False
-    """Whether it runs only if `--only` names it: it takes long, or serves those who change a kernel."""
+    """Whether the case runs only if `--only` names it: it takes long, or matters only to authors of kernels."""
     has_quick: bool = False
-    """Whether a quick run of it is a smaller one."""
+    """Whether the case has a smaller, quick run."""
     technique: Technique | None = None
-    """What the ledger says of it. Its calls have a seed each, and what a seed measured is kept for its commit."""
+    """The section of the ledger. Each call of such a case has a seed, and the rows of a seed are kept for a commit."""
 
     @classmethod
-    def of_ledger(cls, name: str, measure: Callable[["Run"], Iterator[Row]], technique: Technique) -> "Case":
-        """Makes a case of the ledger, all of which take long, and have a quick run."""
+    def for_ledger(cls, name: str, measure: Callable[["Run"], Iterator[Row]], technique: Technique) -> "Case":
+        """Makes a case of the ledger. Every such case is long and has a quick run."""
         return cls(name, measure, is_long=True, has_quick=True, technique=technique)
 
     @property
     def num_calls(self) -> int:
-        """How often it is measured if nothing else is asked for."""
+        """The number of calls without `--calls`."""
         return SEEDS if self.technique else 1
 
     @property
     def bars(self) -> tuple[Bar, ...]:
         return self.technique.bars if self.technique else ()
 
-    def name_of(self, bar: Bar) -> str:
+    def row_name(self, bar: Bar) -> str:
         """Returns the name of the row of a bar, for example `E1.mqar`."""
         return f"{self.name}.{bar.name}"
 
 
 class Fixtures:
-    """Owns the service that several cases share, from its first use on. `close` ends it."""
+    """Owns the service that several cases share. The first use starts it; `close` stops it."""
 
     def __init__(self) -> None:
         self._running = ExitStack()
@@ -103,7 +106,7 @@ class Fixtures:
         if self._service is None:
             from bench.harness.service import running_service
 
-            say("a service is started and learns its classes ...")
+            say("starting a service, which learns its classes ...")
             self._service = self._running.enter_context(running_service())
         return self._service
 
@@ -119,15 +122,15 @@ class Run:
 
     case: Case
     say: Callable[[str], None]
-    """Shows the one who waits what is under way."""
+    """Prints the progress."""
     seed: int = 0
-    """The number of the call, from 0 on. It seeds what a case of the ledger draws."""
+    """The number of the call, counted from 0. It seeds the random numbers of a case of the ledger."""
     is_quick: bool = False
-    """Whether it may take seconds only: the mechanism and the direction on a smaller case."""
+    """Whether the run may take only seconds, and so checks only mechanism and direction on a smaller case."""
     is_bounded: bool = False
-    """Whether all cases run, in half an hour."""
+    """Whether the run belongs to a run of all cases, which takes half an hour."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What `--set` has asked for."""
+    """The options that `--set` sets."""
     fixtures: Fixtures = field(default_factory=Fixtures)
 
     def sized(self, full: S, quick: S | None = None) -> S:
@@ -138,30 +141,34 @@ class Run:
         return with_options(size, self.options)
 
     def amount(self, quick: int, full: int) -> int:
-        """Returns the number of steps, samples or tokens that this run is to have."""
+        """Returns the number of steps, samples or tokens of this run: `quick` for a quick run, else `full`."""
         return quick if self.is_quick else full
 
     def row(self, bar: str, value: float | None, *, peers: Sequence[Peer] = (), note: str = "") -> Row:
-        """Returns the row of the bar of that name. Raises StopIteration for a bar that the case does not have."""
-        found = next(each for each in self.case.bars if each.name == bar)
-        goal = found.quick if self.is_quick else found.goal
-        return Row.of(self.case.name_of(found), value, found.unit, goal=goal, peers=tuple(peers), note=note)
+        """Returns the row of the bar with that name. Raises StopIteration if the case has no such bar."""
+        definition = next(each for each in self.case.bars if each.name == bar)
+        goal = definition.quick if self.is_quick else definition.goal
+        name = self.case.row_name(definition)
+        return Row.of(name, value, definition.unit, goal=goal, peers=tuple(peers), note=note)
 
     def deadline_s(self, seconds: float) -> float:
-        """Returns the monotonic time in so many seconds; a case that was named alone has no deadline."""
+        """Returns the monotonic time `seconds` from now, or infinity if `--only` named the cases to run."""
         return time.monotonic() + seconds if self.is_bounded else math.inf
 
     def service(self) -> "Service":
-        """Returns a service that answers and has nothing to learn. Raises Skip without data, and NoResult."""
+        """Returns a service that answers and has nothing left to learn.
+
+        Raises Skip without data, and NoResult if the service does not become idle.
+        """
         return self.fixtures.service(self.say)
 
     def stop_service(self) -> None:
-        """Ends the service, so that what follows has the machine to itself."""
+        """Stops the shared service, so that the next measurement has the machine to itself."""
         self.fixtures.close()
 
 
 class BadOption(ValueError):
-    """An option that no size has, or whose value it cannot have."""
+    """An option does not exist, or its value does not fit its type."""
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, str]:
@@ -184,7 +191,7 @@ def with_options(size: S, options: Mapping[str, str]) -> S:
     known: dict[str, Any] = {each.name: each.type for each in fields(size)}  # type: ignore[arg-type]
     unknown = sorted(options.keys() - known.keys())
     if unknown:
-        raise BadOption(f"{unknown[0]!r}: there is no such option; there are {', '.join(sorted(known))}")
+        raise BadOption(f"unknown option {unknown[0]!r}; the options are {', '.join(sorted(known))}")
     try:
         values = {name: msgspec.convert(value, known[name], strict=False) for name, value in options.items()}
     except msgspec.ValidationError as error:

@@ -1,4 +1,4 @@
-"""Lists the cases, in an order in which nothing is started twice."""
+"""Lists the cases. Cases that share the service stand together, so that it is started once."""
 
 from bench import (
     backlog,
@@ -73,12 +73,12 @@ CASES = (
     Case("overload", overload.measure, uses=SERVERS, is_long=True, has_quick=True),
     Case("soak", soak.measure, uses=SERVERS, has_own_servers=True, is_long=True, has_quick=True),
     Case("chaos", chaos.measure, uses=SERVERS, has_own_servers=True, is_long=True, has_quick=True),
-    Case.of_ledger("E1", spans.measure, spans.TECHNIQUE),
-    Case.of_ledger("E2", sharing.measure, sharing.TECHNIQUE),
-    Case.of_ledger("E4", layered_tuning.measure, layered_tuning.TECHNIQUE),
-    Case.of_ledger("E6", batching.measure, batching.TECHNIQUE),
-    Case.of_ledger("E7", quantization.measure, quantization.TECHNIQUE),
-    Case.of_ledger("E11", profiles.measure, profiles.TECHNIQUE),
-    Case.of_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
-    Case.of_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),
+    Case.for_ledger("E1", spans.measure, spans.TECHNIQUE),
+    Case.for_ledger("E2", sharing.measure, sharing.TECHNIQUE),
+    Case.for_ledger("E4", layered_tuning.measure, layered_tuning.TECHNIQUE),
+    Case.for_ledger("E6", batching.measure, batching.TECHNIQUE),
+    Case.for_ledger("E7", quantization.measure, quantization.TECHNIQUE),
+    Case.for_ledger("E11", profiles.measure, profiles.TECHNIQUE),
+    Case.for_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
+    Case.for_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),
 )

@@ -1,8 +1,8 @@
-"""Writes the ledger: `ledger.jsonl`, a line for each bar that was measured, and `ledger.md`, which shows them.
+"""Writes the ledger: `ledger.jsonl`, with a line for each measured bar, and `ledger.md`, which shows the lines.
 
 lines of a run --taken_over--> ledger.jsonl --markdown--> ledger.md
 
-The document is made of the register and the lines alone, so what was not run stands in it, too.
+The document is generated from the register and the lines, so it also lists bars that were not run.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,22 +27,22 @@ the highest. The baseline is measured in the same run. A short run has fewer see
 
 
 def read_lines(folder: Path) -> dict[str, ResultLine]:
-    """Returns the stored lines by the name of their row. Raises msgspec.ValidationError for another format."""
+    """Returns the stored lines by the name of their row. Raises msgspec.ValidationError if a line cannot be decoded."""
     path = folder / LINES
     lines = map(decode, path.read_text().splitlines()) if path.exists() else ()
     return {line.name: line for line in lines}
 
 
-def taken_over(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
-    """Puts lines in the place of the stored ones of the same rows; what is no row of the ledger is left out."""
+def merge_lines(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
+    """Replaces the stored lines of the same rows by `lines`. Lines whose row is not in the ledger are dropped."""
     known = read_lines(folder) | {line.name: line for line in lines}
-    names = [case.name_of(bar) for case in cases for bar in case.bars]
+    names = [case.row_name(bar) for case in cases for bar in case.bars]
     kept = [known[name] for name in names if name in known]
     (folder / LINES).write_bytes(b"".join(map(encode, kept)))
 
 
 def markdown(cases: Sequence[Case], lines: Mapping[str, ResultLine]) -> str:
-    """Returns the document. Raises MixedTable where the rows of a case are of several commits or machines."""
+    """Returns the document. Raises MixedTable if the rows of a case come from several commits or machines."""
     machines = list(dict.fromkeys(line.machine for line in lines.values()))
     parts = [HEAD]
     for case in cases:
@@ -55,7 +55,7 @@ def markdown(cases: Sequence[Case], lines: Mapping[str, ResultLine]) -> str:
 
 
 def _section(case: Case, technique: Technique, lines: Mapping[str, ResultLine], machines: Sequence[str]) -> str:
-    names = [case.name_of(bar) for bar in case.bars]
+    names = [case.row_name(bar) for bar in case.bars]
     check_source(lines[name] for name in names if name in lines)
     rows = [_row(bar, lines.get(name), machines) for bar, name in zip(case.bars, names, strict=True)]
     head = [

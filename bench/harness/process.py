@@ -1,6 +1,6 @@
 """Runs one benchmark at a time, and one side of a comparison in a process of its own.
 
-Thread pools of two libraries in one process spoil both. Rows are recorded in RESULTS.
+The thread pools of two libraries in one process would slow down each other. Rows are recorded in RESULTS.
 """
 
 import fcntl
@@ -22,28 +22,28 @@ RESULTS = BUILD / "bench" / "results.jsonl"
 
 @contextmanager
 def exclusive(say: Callable[[str], None]) -> Iterator[None]:
-    """Holds a file lock while a benchmark runs: two at a time would measure each other. Waits for the lock."""
+    """Holds a file lock while a benchmark runs, after waiting for it: two benchmarks would slow down each other."""
     BUILD.mkdir(exist_ok=True)
     with (BUILD / "bench.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Another benchmark runs in this checkout; waiting for its end.")
+            say("Another benchmark runs in this checkout. Waiting until it ends ...")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def lifelong(*words: str) -> list[str]:
-    """Returns the command line of `lifelong WORDS`, whose settings are those of the environment alone."""
+def lifelong_command(*words: str) -> list[str]:
+    """Returns the command line of `lifelong WORDS`, which reads its settings from the environment alone."""
     return [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
 
 
-def await_that(holds: Callable[[], object], why_not: str, *, within_s: float, every_s: float = 0.5) -> None:
-    """Returns when something holds that nothing gives notice of. Raises NoResult if that takes longer."""
+def poll_until(condition: Callable[[], object], failure: str, *, within_s: float, every_s: float = 0.5) -> None:
+    """Polls a condition until it holds. Raises NoResult, which begins with `failure`, after `within_s` seconds."""
     deadline_s = time.monotonic() + within_s
-    while not holds():
+    while not condition():
         if time.monotonic() > deadline_s:
-            raise NoResult(f"{why_not} within {within_s:g} s")
+            raise NoResult(f"{failure} within {within_s:g} s")
         time.sleep(every_s)
 
 
@@ -56,7 +56,7 @@ S = TypeVar("S", bound=Server)
 
 @contextmanager
 def stopping(server: S) -> Iterator[S]:
-    """Ends a server of our own when left."""
+    """Stops a server on exit."""
     try:
         yield server
     finally:
@@ -67,16 +67,19 @@ LIMIT_S = 600.0
 
 
 class PeerFailed(NoResult):
-    """A process of a benchmark ended without its result."""
+    """A process of a benchmark ended without a result."""
 
 
 def run_module(module: str, *arguments: str, limit_s: float = LIMIT_S) -> Any:
-    """Runs `python -m module`; returns its last line, parsed as JSON. Raises PeerFailed."""
-    return json.loads(output_of(module, *arguments, limit_s=limit_s)[-1])
+    """Runs `python -m module` and returns its last line of output, parsed as JSON. Raises PeerFailed."""
+    return json.loads(module_output(module, *arguments, limit_s=limit_s)[-1])
 
 
-def output_of(module: str, *arguments: str, limit_s: float = LIMIT_S) -> list[str]:
-    """Runs `python -m module`; returns the lines that it prints, at least one. Raises PeerFailed."""
+def module_output(module: str, *arguments: str, limit_s: float = LIMIT_S) -> list[str]:
+    """Runs `python -m module` and returns the lines that it prints, at least one.
+
+    Raises PeerFailed if it ends with an error, without output, or not within `limit_s` seconds.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],

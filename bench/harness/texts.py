@@ -1,4 +1,4 @@
-"""Provides the texts that are measured on: CLINC150 where it is at hand, else the carried stream."""
+"""Provides the texts that benchmarks measure on: CLINC150 if it is installed, else the stream in the package."""
 
 import math
 import os
@@ -14,13 +14,13 @@ from learner.errors import DataError
 
 
 def data_folder() -> Path | None:
-    """Returns $LIFELONG_DATA, where it is set."""
-    named = os.environ.get("LIFELONG_DATA")
-    return Path(named) if named else None
+    """Returns $LIFELONG_DATA; None if it is not set."""
+    value = os.environ.get("LIFELONG_DATA")
+    return Path(value) if value else None
 
 
 def clinc150(seed: int = 0) -> Stream:
-    """Loads CLINC150, shuffled within its stages by `seed`. Raises Skip, which says how to get it."""
+    """Loads CLINC150, shuffled within its stages by `seed`. Raises Skip, which says how to get the data."""
     try:
         return load(CLINC150, data_folder(), seed=seed)
     except DataError as error:
@@ -28,7 +28,7 @@ def clinc150(seed: int = 0) -> Stream:
 
 
 def any_stream() -> Stream:
-    """Loads CLINC150, or the carried stream where it is not at hand."""
+    """Loads CLINC150, or the stream in the package if CLINC150 is not installed."""
     try:
         return clinc150()
     except Skip:
@@ -36,18 +36,18 @@ def any_stream() -> Stream:
 
 
 def some_texts(number: int) -> list[str]:
-    """Returns distinct texts of natural length, the same at every call."""
+    """Returns distinct texts of natural length, the same ones at every call."""
     return spread_texts(any_stream().test_items, number)
 
 
 def spread_texts(items: Sequence[StreamItem], number: int) -> list[str]:
-    """Returns the texts of some items, all different, from the first to the last of them."""
+    """Returns at most `number` distinct texts, spread evenly over the items."""
     texts = list(dict.fromkeys(item.text for item in items))
     return texts[:: max(1, len(texts) // number)][:number]
 
 
-def few_of_each(stream: Stream, number: int) -> TextStage:
-    """Makes one stage of the first `number` training items of every label, so that the head has all its classes."""
+def first_items_per_class(stream: Stream, number: int) -> TextStage:
+    """Makes one stage of the first `number` training items of every class, so that the head knows all classes."""
     train: list[StreamItem] = []
     for stage in stream.stages:
         counts: dict[str, int] = {}
@@ -59,9 +59,10 @@ def few_of_each(stream: Stream, number: int) -> TextStage:
 
 
 def joined_pairs(stream: Stream, num_classes: int, *, per_class: int, seed: int = 0) -> list[StreamItem]:
-    """Returns texts of pairs of classes, each a class of its own: a text of the one joined with one of the other.
+    """Returns items of synthetic classes: each pair of classes is a class, whose texts join a text of either.
 
-    There are at most `per_class` texts of each pair, all different, and as many pairs as the stream has at most.
+    There are at most `per_class` distinct texts of each pair, and at most `num_classes` pairs; fewer if the stream has
+    fewer pairs.
     """
     by_label: dict[str, list[str]] = {}
     for item in stream.train_items:

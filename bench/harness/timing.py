@@ -1,31 +1,31 @@
-"""Times work: once, or again and again for a while, by the clock that suits what is compared."""
+"""Times a function: once, or repeatedly for a while, in wall-clock or processor time."""
 
 import time
 from collections.abc import Callable
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Returns how long one call takes, in wall-clock seconds."""
+def elapsed_s(work: Callable[[], object]) -> float:
+    """Returns the wall-clock time of one call, in seconds."""
     start_s = time.perf_counter()
     work()
     return time.perf_counter() - start_s
 
 
 def thread_times_s(call: Callable[[], object], seconds: float) -> list[float]:
-    """Returns the processor times of calls, for about so many seconds; the first call is not counted."""
+    """Returns the processor times of repeated calls that take about `seconds` together; the first call is a warm-up."""
     call()
-    found: list[float] = []
-    while not found or sum(found) < seconds:
+    times_s: list[float] = []
+    while not times_s or sum(times_s) < seconds:
         start_s = time.thread_time()
         call()
-        found.append(time.thread_time() - start_s)
-    return found
+        times_s.append(time.thread_time() - start_s)
+    return times_s
 
 
-def shortest_s(call: Callable[[], object], budget_s: float, *, calls: int = 1) -> float:
-    """Returns the processor time of the shortest call, of those that fit into so many seconds.
+def fastest_call_s(call: Callable[[], object], budget_s: float, *, calls: int = 1) -> float:
+    """Returns the processor time of the fastest call among the calls that fit into `budget_s` seconds.
 
-    Short calls are timed several at a time. Wall-clock time would count what other programs do on the core.
+    `calls` short calls are timed together. Wall-clock time would also count other programs on the core.
     """
     call()
     shortest = float("inf")

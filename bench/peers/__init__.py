@@ -1,10 +1,10 @@
-"""The sides of a comparison, each a program in a process of its own: what others would do, and ours beside it.
+"""The sides of a comparison, each in a process of its own: encoders, servers and loops of others, and our encoder.
 
-engines.py    the encoders by name; serves one of them over pipes
-field.py      starts and prepares the encoders of a race; race.py times them in turns, and shows the table
-workloads.py  the batches; rectangles.py tries how a padded encoder takes them fastest, and remembers it
-exported.py   stores their model (lifelong.compress.plain) as exported, and has the texts of static quantization
+engines.py    lists the encoders by name, and serves one of them over pipes
+field.py      starts and prepares the encoders of a race; race.py times them in turns, and prints the table
+workloads.py  the batches; rectangles.py finds the fastest settings of a padded encoder for a batch, and stores them
+exported.py   stores exported models (lifelong.compress.plain), and provides calibration texts
 torch_peers.py, onnx_peers.py, openvino_peers.py, ours.py    the encoders
-http_servers.py, http_apps.py    servers of others for the same model, each in an environment of its own
-kafka_loop.py    a program that prints one JSON line
+http_servers.py, http_apps.py    other servers with the same model, each in an environment of its own
+kafka_loop.py    a hand-written loop over Kafka
 """

@@ -2,10 +2,10 @@
 
     python -m bench.peers.engines NAME THREADS
 
-Its library is imported in that process and no sooner. Each line of stdin is a JSON object: {"work": "8x16"} prepares a
-workload, {"work": "8x16", "seconds": 0.2} runs it. Each line of stdout is one, too: first {"ready": true}, {"missing":
-why} or {"left_out": why}; then, for each question, how the workload was prepared and how near full precision it comes,
-or its times. What a library prints goes to stderr.
+Only that process imports the encoder's library. Each line of stdin is a JSON object: {"work": "8x16"} prepares a
+workload, {"work": "8x16", "seconds": 0.2} runs it. Each line of stdout is a JSON object, too. The first is
+{"ready": true}, {"missing": reason} or {"left_out": reason}. Each further line answers a question: the settings and the
+cosines to full precision of a prepared workload, or its times. Output of libraries goes to stderr.
 """
 
 import functools
@@ -57,18 +57,19 @@ PEERS: Mapping[str, Callable[[Strata], Sequence[Variant]]] = {
     "OpenVINO dynamic g64": openvino_peers.dynamic_64,
     "OpenVINO dynamic g64 bf16": openvino_peers.in_bf16(openvino_peers.dynamic_64),
 }
-"""The makers of the peers. ORT is ONNX Runtime; those of OpenVINO are INT8 but for the first. Each raises ImportError
-where its library is missing, and Skip where the processor would only emulate its precision. The precisions of a library
-are peers of their own, since a goal of equal accuracy needs the accurate ones even where others are faster."""
+"""Name -> the function that makes the peer. ORT is ONNX Runtime. All peers of OpenVINO except the first are INT8. A
+function raises ImportError if its library is missing, and Skip if the processor would only emulate its precision. Each
+precision of a library is a peer of its own, because the goal at equal accuracy needs accurate peers even if others are
+faster."""
 
 
 class PeerEngine(Protocol):
     def prepare(self, token_ids: TokenIds) -> Prepared:
-        """Prepares for batches like this one."""
+        """Prepares the encoder for batches with the lengths of this one."""
 
 
 def build_engine(name: str, strata: Strata, tokenizer: TextTokenizer, num_threads: int) -> PeerEngine:
-    """Makes the encoder of that name. Raises Skip or ImportError."""
+    """Makes the encoder of that name. Raises ImportError if its library is missing, and Skip like PEERS."""
     if name == PEAK:
         return PeakEngine(num_threads)
     if name == READ:
@@ -90,15 +91,16 @@ def main(name: str, num_threads: int) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     torch.set_num_threads(num_threads)
-    keep_freed_memory()  # for every encoder: returning memory to the kernel would cost each of them alike
+    # Every encoder keeps freed memory: returning it to the kernel would cost each of them the same.
+    keep_freed_memory()
     strata, tokenizer = load_encoder(ENCODER)
     try:
         engine = build_engine(name, strata, tokenizer, num_threads)
-    except ImportError as why:
-        print(json.dumps({"missing": f"{why}; {INSTALL}"}), file=out)
+    except ImportError as error:
+        print(json.dumps({"missing": f"{error}; {INSTALL}"}), file=out)
         return
-    except Skip as why:
-        print(json.dumps({"left_out": str(why)}), file=out)
+    except Skip as reason:
+        print(json.dumps({"left_out": str(reason)}), file=out)
         return
     print(json.dumps({"ready": True}), file=out)
     prepared: dict[str, Encode] = {}
@@ -119,15 +121,18 @@ def main(name: str, num_threads: int) -> None:
 
 @torch.no_grad()
 def cosines(encode: Encode, strata: Strata, token_ids: list[list[int]]) -> dict[str, float]:
-    """Computes the mean and the lowest cosine to the vectors of full precision."""
+    """Returns the mean and the lowest cosine to the vectors of full precision."""
     reference_BD = encode_many(strata, token_ids, batch_size=REFERENCE_BATCH).numpy()
-    found_BD = encode(token_ids)
-    cosine_B = (found_BD * reference_BD).sum(1) / np.linalg.norm(found_BD, axis=1)
+    z_BD = encode(token_ids)
+    cosine_B = (z_BD * reference_BD).sum(1) / np.linalg.norm(z_BD, axis=1)
     return {"cosine": float(cosine_B.mean()), "worst": float(cosine_B.min())}
 
 
 def times(call: Callable[[], object], seconds: float) -> dict[str, Any]:
-    """Times calls in milliseconds: median, best, and median processor time. Short calls are warmed up first."""
+    """Returns the times of repeated calls in milliseconds: median, best, and median processor time.
+
+    If there are several short calls, the first one is a warm-up.
+    """
     wall_s: list[float] = []
     busy_s: list[float] = []
     end_s = time.perf_counter() + seconds

@@ -1,7 +1,7 @@
-"""Stores exported models under build/bench, and provides the texts that they are calibrated on.
+"""Stores exported models under build/bench, and provides the texts that calibrate them.
 
-There is one model for each version of its library and of the weights. On the texts static quantization measures the
-range of every activation; none of them is timed.
+There is one model for each version of its library and of the weights. Static quantization measures the range of every
+activation on the calibration texts, none of which is timed.
 """
 
 import fcntl
@@ -26,7 +26,10 @@ def folder(name: str) -> Path:
 
 
 def model_folder(library: str, strata: Strata) -> Path:
-    """Returns the folder of `strata` as exported for the installed version of `library`. Raises ImportError without."""
+    """Returns the folder of `strata` exported for the installed version of `library`.
+
+    Raises ImportError if the library is not installed.
+    """
     digest = hashlib.sha256()
     for tensor in strata.state_dict().values():
         digest.update(tensor.numpy())
@@ -34,13 +37,14 @@ def model_folder(library: str, strata: Strata) -> Path:
 
 
 def cached(path: Path, make: Callable[[Path], None]) -> Path:
-    """Returns `path`; calls `make` first if it is not there. Two processes that ask at the same time make it once."""
+    """Returns `path`; calls `make` first if it does not exist. A lock keeps two processes from making it twice."""
     with (path.parent / "lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             unfinished = path.with_name(f"unfinished-{path.name}")
             make(unfinished)
-            for part in path.parent.glob(f"{unfinished.stem}.*"):  # a model may have a second file with its weights
+            # A model may have a second file with its weights.
+            for part in path.parent.glob(f"{unfinished.stem}.*"):
                 os.replace(part, part.with_name(part.name.removeprefix("unfinished-")))
     return path
 
@@ -48,13 +52,13 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
 ENCODER = "minilm-l6"
 NUM_NATURAL = 270
 LONG = (64, 128, 128, 256, 512) * 6
-"""The lengths of the long texts in the set. Without these the cosine at 512 tokens is 0.986 instead of 0.996."""
+"""The lengths of the long calibration texts. Without long texts the cosine at 512 tokens is 0.986 instead of 0.996."""
 
 NUM_BATCHES = NUM_NATURAL + len(LONG)
 
 
 def calibration_batches() -> Iterator[tuple[Ids, Ids]]:
-    """Yields ids_BT and mask_BT of one text at a time: NUM_NATURAL texts as they are, and one of each long length."""
+    """Yields ids_BT and mask_BT of one text at a time: NUM_NATURAL texts of natural length, and one of each of LONG."""
     token_ids = TextTokenizer.from_encoder(ENCODER).encode_many(calibration_texts(NUM_NATURAL))
     yield from (pad([ids]) for ids in token_ids)
     sources = cycle(token_ids)

@@ -1,9 +1,10 @@
-"""Starts the encoders of a race, each in a process of its own, prepares them, and tells of those that cannot take part.
+"""Starts the encoders of a race, each in a process of its own, prepares them, and reports those that cannot take part.
 
-    names --started--> Field --prepared, by a deadline--> Contestants        Runner: the other end of one encoder
+    names --running_encoders--> Field --prepare_all, by a deadline--> Contestants
+    Runner controls one encoder in its process
 
-A peer that is missing, breaks, or is not ready by the deadline is named: it is no reason to end the race, and the rows
-are not judged without it. No answer is waited for without a limit.
+The race continues without a peer that is missing, breaks, or is not ready by the deadline. Such a peer is named, and
+the goals of the rows are not judged. Every wait for an answer has a time limit.
 """
 
 import json
@@ -30,17 +31,18 @@ from services.versions import ROOT
 
 TURN_S = 0.12
 START_S = 300.0
-"""How long an encoder may take to be ready. The first time it exports, calibrates and compiles, beside all others."""
+"""The time limit for the start of an encoder. In its first start it exports, calibrates and compiles its model, at the
+same time as all others."""
 
 PREPARE_S = 300.0
-"""How long it may take to prepare a batch: a search (rectangles.py), and what is compiled for that shape."""
+"""The time limit for preparing a batch: a search (rectangles.py), and compilation for the batch's shape."""
 
 ANSWER_S = 60.0
-"""How long it may take for a turn."""
+"""The time limit for a turn."""
 
 
 class Runner:
-    """An encoder in its own process. Every method raises PeerFailed where the process ended, or took too long."""
+    """An encoder in its own process. Every method raises PeerFailed if the process ended or exceeded its time limit."""
 
     def __init__(self, name: str, num_threads: int) -> None:
         self.name = name
@@ -59,13 +61,16 @@ class Runner:
             )
 
     def wait(self, deadline_s: float = math.inf) -> None:
-        """Waits until the encoder is ready. Raises Skip where it is left out here, PeerFailed where it is missing."""
+        """Waits until the encoder is ready.
+
+        Raises Skip if the encoder is left out on this machine, and PeerFailed if its library is missing.
+        """
         limit_s = min(START_S, deadline_s - self._started_s)
         answer = self._answer("ready", self._started_s + limit_s - time.monotonic(), limit_s)
-        if why := answer.get("left_out"):
-            raise Skip(why)
-        if why := answer.get("missing"):
-            raise PeerFailed(why)
+        if reason := answer.get("left_out"):
+            raise Skip(reason)
+        if reason := answer.get("missing"):
+            raise PeerFailed(reason)
 
     def prepare(self, workload: Workload, deadline_s: float = math.inf) -> Contestant:
         """Prepares the encoder for a workload."""
@@ -89,7 +94,8 @@ class Runner:
             self._process.stdin.write(json.dumps({"work": workload.name} | question) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it is gone; `_answer` says why
+            # The process has ended. `_answer` raises the reason.
+            pass
         return self._answer(f"done with {workload.name}", limit_s, limit_s)
 
     def _answer(self, what: str, left_s: float, limit_s: float) -> Any:
@@ -106,18 +112,18 @@ class Runner:
 NO_TIME = "no time is left for peers in this call"
 
 Say: TypeAlias = Callable[[str], None]
-"""Takes a line for the one who waits."""
+"""Prints a line of progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """The encoders of a race: those that run, and why others do not."""
+    """The encoders of a race: the running encoders, and the reasons why others do not run."""
 
     runners: dict[str, Runner]
     missing: dict[str, str]
-    """Why a peer that should run does not, by name."""
+    """Peer -> the reason why it could not start."""
     left_out: dict[str, str]
-    """Why a peer is no contender on this machine, by name."""
+    """Peer -> the reason why it does not take part on this machine."""
     deadline_s: float = math.inf
     """The monotonic time until which peers may be prepared."""
 
@@ -128,40 +134,41 @@ class Field:
 
     @property
     def note(self) -> str:
-        """What a row says of the peers that were left out."""
-        return "; ".join(f"left out: {name} ({why})" for name, why in self.left_out.items())
+        """The note of a row about peers that were left out."""
+        return "; ".join(f"left out: {name} ({reason})" for name, reason in self.left_out.items())
 
 
 @contextmanager
-def started(names: Sequence[str], num_threads: int, say: Say, deadline_s: float = math.inf) -> Iterator[Field]:
-    """Starts the encoders, and ends them when left. Raises PeerFailed where one of ours cannot run."""
+def running_encoders(names: Sequence[str], num_threads: int, say: Say, deadline_s: float = math.inf) -> Iterator[Field]:
+    """Starts the encoders, and stops them on exit. Raises PeerFailed if one of our own encoders cannot run."""
     field = Field({}, {}, {}, deadline_s)
     if field.is_over:
         say(f"encoder: {NO_TIME}")
         field.missing.update((name, NO_TIME) for name in names if name in PEERS)
         names = [name for name in names if name not in PEERS]
-    say(f"encoder: {len(names)} encoders of {num_threads} threads are started; models are made the first time ...")
+    say(f"encoder: starting {len(names)} encoders with {num_threads} threads; the first start exports the models ...")
     with ExitStack() as stack:
         runners = {name: stack.enter_context(closing(Runner(name, num_threads))) for name in names}
         for name, runner in runners.items():
             try:
                 runner.wait(deadline_s if name in PEERS else math.inf)
                 field.runners[name] = runner
-            except Skip as why:
-                say(f"encoder: {name}: left out: {why}")
-                field.left_out[name] = str(why)
-            except PeerFailed as why:
+            except Skip as reason:
+                say(f"encoder: {name}: left out: {reason}")
+                field.left_out[name] = str(reason)
+            except PeerFailed as error:
                 if name not in PEERS:
                     raise
-                say(f"encoder: {name}: missing: {why}")
-                field.missing[name] = str(why)
+                say(f"encoder: {name}: missing: {error}")
+                field.missing[name] = str(error)
         yield field
 
 
-def prepared(field: Field, work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
-    """Returns ours and the peers', and the names of those that broke, or for which no time was left.
+def prepare_all(field: Field, work: Workload, say: Say) -> tuple[dict[str, Contestant], list[str]]:
+    """Prepares our encoder and the peers for a workload.
 
-    Where each has one thread, as many are prepared at a time as there are cores.
+    Returns the prepared encoders by name, and the names of the peers that broke or had no time left. Single-threaded
+    encoders are prepared in parallel, one on each core.
     """
     broken: list[str] = []
 
@@ -173,14 +180,14 @@ def prepared(field: Field, work: Workload, say: Say) -> tuple[dict[str, Contesta
             return None
         try:
             return runner.prepare(work, field.deadline_s)
-        except PeerFailed as why:
-            say(f"encoder: {runner.name}: no {work.name}: {why}")
+        except PeerFailed as error:
+            say(f"encoder: {runner.name}: no {work.name}: {error}")
             broken.append(runner.name)
             return None
 
-    chosen = [runner for name, runner in field.runners.items() if name in (OURS, *PEERS)]
-    with ThreadPoolExecutor(max(1, num_cores() // chosen[0].num_threads)) as threads:
-        entries = {entry.name: entry for entry in threads.map(prepare, chosen) if entry}
+    runners = [runner for name, runner in field.runners.items() if name in (OURS, *PEERS)]
+    with ThreadPoolExecutor(max(1, num_cores() // runners[0].num_threads)) as threads:
+        entries = {entry.name: entry for entry in threads.map(prepare, runners) if entry}
     if field.is_over:
         say(f"encoder: {work.name}: {NO_TIME}")
     return entries, broken

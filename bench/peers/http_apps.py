@@ -1,17 +1,17 @@
-"""Servers of others for the same model, each a program: `python http_apps.py APP PORT FOLDER`.
+"""Other servers with the same model, each run as a program: `python http_apps.py APP PORT FOLDER`.
 
-    fastapi     FastAPI, as most would write it: a function for each request, in a pool of threads
+    fastapi     FastAPI in its usual form: a function for each request, in a pool of threads
     ray         Ray Serve with its own batching and its own proxy
     litserve    LitServe with its batching
     bentoml     BentoML with its adaptive batching
     mlserver    MLServer with its adaptive batching, over the Open Inference Protocol
 
-All call ONNX Runtime in INT8; FOLDER has model and tokenizer. The first two run in our environment, each of the others
-in one of its own (`bench/peers/http_servers.py`), which needs only what it serves with: nothing of ours is imported.
-What a framework can do for speed is turned on: batching with no more waiting than pays, one worker for the model, all
-cores for its session.
+All call ONNX Runtime in INT8; FOLDER has the model and the tokenizer. The first two run in our environment, each of the
+others in an environment of its own (`bench/peers/http_servers.py`), which has only the packages of that server, so this
+file imports none of our code. Each framework has its fastest settings: batching with the waiting time that pays, one
+worker for the model, and all cores for its session.
 
-Frameworks import this file again in processes of their own, with other arguments: variables say which app it is.
+Frameworks import this file again in processes of their own with other arguments, so environment variables tell the app.
 """
 
 import os
@@ -39,7 +39,7 @@ Answer = dict[str, object]
 
 
 class Classifier:
-    """Has a tokenizer, an encoder and a head of random weights, which costs what a trained one does."""
+    """A tokenizer, an encoder and a head. The head has random weights, which take the same time as trained weights."""
 
     def __init__(self) -> None:
         self._tokenizer = Tokenizer.from_file(str(Path(FOLDER, "tokenizer.json")))

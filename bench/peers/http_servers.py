@@ -1,9 +1,9 @@
-"""The peers of `bench/http.py`: which there are, in which environment each runs, and how it is started and ended.
+"""Lists the peers of `bench/http.py`, makes their environments, and starts and stops them.
 
-    HttpPeer --environment--> python with its packages --started--> a port that answers
+    HttpPeer --environment--> python with its packages --running_peer--> a port that answers
 
-An environment is made once, below build/bench/peers/venvs, by pip. A peer whose packages pip cannot get, or that does
-not answer, is missing: it is named, and no goal is judged without it.
+An environment is made once by pip, below build/bench/peers/venvs. A peer is missing if pip cannot install its packages
+or if it does not answer. A missing peer is named, and goals are not judged without it.
 """
 
 import os
@@ -34,10 +34,10 @@ STOP_S = 20.0
 T = TypeVar("T")
 
 
-def batches_of(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Returns the items, so many at a time, less those that do not fill a batch.
+def split_batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Splits items into batches of `size`. Items that do not fill the last batch are dropped.
 
-    >>> batches_of("abcde", 2)
+    >>> split_batches("abcde", 2)
     ['ab', 'cd']
     """
     return [items[begin : begin + size] for begin in range(0, len(items) - size + 1, size)]
@@ -54,9 +54,9 @@ def tensor_body(texts: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class HttpPeer:
-    """A server of others: an app of `bench/peers/http_apps.py`, or of another file.
+    """Another server: an app of `bench/peers/http_apps.py` or of another file.
 
-    `packages` are those of its environment, none where it runs in ours.
+    `packages` are the packages of its environment. Without packages it runs in our environment.
     """
 
     name: str
@@ -68,7 +68,7 @@ class HttpPeer:
 
     def requests(self, port: int, texts: Sequence[str], batch: int) -> list[bytes]:
         """Returns requests of `batch` texts each."""
-        return [post(self.path, self.body(each), port=port) for each in batches_of(texts, batch)]
+        return [post(self.path, self.body(each), port=port) for each in split_batches(texts, batch)]
 
 
 PEERS = (
@@ -81,7 +81,10 @@ PEERS = (
 
 
 def environment(packages: Sequence[str]) -> Path:
-    """Returns the Python of an environment with these packages, made where there is none. Raises PeerFailed."""
+    """Returns the Python of an environment with these packages, and makes the environment if necessary.
+
+    Raises PeerFailed if the packages cannot be installed.
+    """
     if not packages:
         return Path(sys.executable)
     home = folder("venvs") / packages[0].partition(">")[0]
@@ -104,8 +107,11 @@ def environment(packages: Sequence[str]) -> Path:
 
 
 @contextmanager
-def started(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
-    """Starts a peer with the model in a folder, yields its port once it answers, and ends it. Raises PeerFailed."""
+def running_peer(peer: HttpPeer, model: Path, texts: Sequence[str]) -> Iterator[int]:
+    """Starts a peer with the model in a folder, yields its port once it answers, and stops it on exit.
+
+    Raises PeerFailed if it does not answer within START_S.
+    """
     python = environment(peer.packages)
     port = free_port()
     log = folder("logs") / f"{peer.app}.log"
@@ -133,20 +139,20 @@ def _await_answer(process: "subprocess.Popen[bytes]", requests: Sequence[bytes],
             raise PeerFailed(f"it ended with {process.returncode}: {log.read_text(errors='replace')[-500:]}")
         try:
             over_http(port, requests, num_clients=1, seconds=0.2)
-        except NoResult as why:
+        except NoResult as error:
             if time.monotonic() > end_s:
-                raise PeerFailed(f"it did not answer within {START_S:g} s: {why}") from None
+                raise PeerFailed(f"it did not answer within {START_S:g} s: {error}") from None
             time.sleep(0.5)
         else:
             return
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends the program and those that it has started."""
-    for number, patience_s in ((signal.SIGTERM, STOP_S), (signal.SIGKILL, STOP_S)):
+    """Stops the program and all its child processes, with SIGKILL if SIGTERM does not end it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-            process.wait(patience_s)
+            process.wait(STOP_S)
         except ProcessLookupError:
             return
         except subprocess.TimeoutExpired:

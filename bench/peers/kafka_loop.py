@@ -1,11 +1,11 @@
-"""Runs the service that one would write in an afternoon: consume, encode with a library, produce, commit.
+"""Runs a hand-written loop: consume, encode with a library, produce, commit.
 
     python -m bench.peers.kafka_loop ENCODER BOOTSTRAP NUM_EVENTS THREADS
 
-Reads `peer.events.v1` from its beginning ROUNDS times, writes `peer.answers.v1`, and prints, as JSON, the median of the
-events a second from the first batch of a round to its last acknowledged answer, and how the encoder ran; or why it is
-missing or left out. A loop gets the help that it can: batches as large as they come, the settings with which its
-encoder is fastest on such a batch, all cores, and nothing to do but a label.
+Reads `peer.events.v1` from its beginning ROUNDS times and writes `peer.answers.v1`. Prints, as JSON, the median rate in
+events a second, from the first batch of a round to its last acknowledged answer, and the settings of the encoder; or
+the reason why the encoder is missing or left out. A loop has every advantage: batches as large as they come, the
+fastest settings of its encoder for such a batch, all cores, and no work except a label.
 """
 
 import json
@@ -29,14 +29,14 @@ from model.strata import Strata
 from model.tokenizer import TextTokenizer
 
 UNPADDED = "torch fp32 unpadded"
-"""An encoder beside those of bench/peers/engines.py: torch in full precision, on the tokens of a batch end to end."""
+"""An encoder that bench/peers/engines.py does not have: torch in full precision, on a batch without padding."""
 
 MAX_BATCH = NATURAL.num_texts
 NUM_CLASSES = 150
 ROUNDS = 3
-PATIENCE_MS = 30_000
+POLL_LIMIT_MS = 30_000
 MEASURE_S = 8.0
-"""A round ends after this long, or when all events are answered."""
+"""A round ends after this many seconds, or when all events are answered."""
 
 
 @torch.no_grad()
@@ -45,11 +45,11 @@ def main(name: str, bootstrap: str, num_events: int, threads: int) -> None:
     strata, tokenizer = load_encoder("minilm-l6")
     try:
         prepared = _encoder(name, strata, tokenizer, threads)
-    except ImportError as why:
-        print(json.dumps({"missing": str(why)}))
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}))
         return
-    except Skip as why:
-        print(json.dumps({"left_out": str(why)}))
+    except Skip as reason:
+        print(json.dumps({"left_out": str(reason)}))
         return
     head_DC = np.random.default_rng(0).standard_normal((strata.config.d_model, NUM_CLASSES), dtype=np.float32)
     loop = KafkaLoop(bootstrap, tokenizer, prepared.encode, head_DC)
@@ -58,7 +58,7 @@ def main(name: str, bootstrap: str, num_events: int, threads: int) -> None:
 
 
 def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) -> Prepared:
-    """Makes the encoder and prepares it for a batch. Raises Skip or ImportError."""
+    """Makes the encoder and prepares it for a batch. Raises Skip or ImportError like `build_engine`."""
     token_ids = NATURAL.batch(tokenizer)
     if name != UNPADDED:
         return build_engine(name, strata, tokenizer, threads).prepare(token_ids)
@@ -72,7 +72,7 @@ def _encoder(name: str, strata: Strata, tokenizer: TextTokenizer, threads: int) 
 
 
 class KafkaLoop:
-    """One consumer after the other on the same topic, and a producer."""
+    """A loop with one producer. Each run has a new consumer, which reads the topic from its beginning."""
 
     def __init__(
         self, bootstrap: str, tokenizer: TextTokenizer, encode: Encode, head_DC: npt.NDArray[np.float32]
@@ -84,7 +84,7 @@ class KafkaLoop:
         self._producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=0)
 
     def run(self, group: str, num_events: int) -> float:
-        """Answers the events of the topic; returns how many a second."""
+        """Answers the events of the topic; returns the rate in events a second."""
         consumer = KafkaConsumer(
             "peer.events.v1",
             bootstrap_servers=self._bootstrap,
@@ -99,9 +99,9 @@ class KafkaLoop:
         start_s = 0.0
         done = 0
         while done < num_events and (not start_s or time.perf_counter() - start_s < MEASURE_S):
-            records = list(chain.from_iterable(consumer.poll(PATIENCE_MS).values()))
+            records = list(chain.from_iterable(consumer.poll(POLL_LIMIT_MS).values()))
             if not records:
-                raise SystemExit(f"nothing came for {PATIENCE_MS} ms; {done} of {num_events} were answered")
+                raise SystemExit(f"no event came for {POLL_LIMIT_MS} ms; {done} of {num_events} were answered")
             start_s = start_s or time.perf_counter()
             texts = [json.loads(record.value)["text"] for record in records]
             for record, label in zip(records, self._labels(texts), strict=True):

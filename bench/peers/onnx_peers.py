@@ -1,9 +1,10 @@
-"""Exports the encoder for ONNX Runtime, with INT8 weights, and activations quantized at run time or by calibration.
+"""Exports the encoder for ONNX Runtime, with INT8 weights, and activations quantized at run time or with calibration.
 
-    Strata -> Padded -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
+    Strata -> PaddedEncoder -> plain.onnx --transformer optimizer--> fused.onnx;  each --quantize_dynamic--> *-int8.onnx
                         plain.onnx --quantize_static, calibrated (exported.py)--> plain-qdq.onnx
 
-Weights have a scale for each channel: as fast as one scale a matrix, and a cosine of 0.994 instead of 0.96.
+Weights have a scale for each channel, which is as fast as one scale for a matrix and has a cosine of 0.994 instead of
+0.96.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch
 
 from bench.peers.exported import cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Variant
-from lifelong.compress.plain import Padded
+from lifelong.compress.plain import PaddedEncoder
 from model.strata import Strata
 
 
@@ -26,7 +27,7 @@ def fused(strata: Strata) -> Sequence[Variant]:
 
 
 def fused_int8(strata: Strata) -> Path:
-    """Returns the file of the model whose attention is fused, in INT8."""
+    """Returns the file of the INT8 model with fused attention."""
     heads = strata.config.n_heads
     width = strata.config.d_model
 
@@ -43,9 +44,9 @@ def fused_int8(strata: Strata) -> Path:
 
 
 def static(strata: Strata) -> Sequence[Variant]:
-    """Quantizes the products with weights between QuantizeLinear and DequantizeLinear (QDQ), ranges calibrated.
+    """Quantizes the products with weights between QuantizeLinear and DequantizeLinear (QDQ), with calibrated ranges.
 
-    The ranges are minima and maxima, as they come with the library: the cosine is 0.92.
+    The ranges are minima and maxima, the library's default. The cosine is 0.92.
     """
 
     def quantize(path: Path) -> None:
@@ -79,14 +80,14 @@ def _plain(strata: Strata) -> Path:
     def export(path: Path) -> None:
         ids_BT = torch.ones(2, 8, dtype=torch.int64)
         torch.onnx.export(
-            Padded(strata, fused=False),
+            PaddedEncoder(strata, fused=False),
             (ids_BT, ids_BT),
             str(path),
             input_names=["ids", "mask"],
             output_names=["z"],
             dynamic_axes={"ids": {0: "b", 1: "t"}, "mask": {0: "b", 1: "t"}, "z": {0: "b"}},
             opset_version=17,
-            dynamo=False,  # the optimizer below recognises attention in this exporter's words
+            dynamo=False,  # the optimizer recognises attention only in the graph of this exporter
         )
 
     return cached(model_folder("onnxruntime", strata) / "plain.onnx", export)

@@ -1,11 +1,11 @@
 """Exports the encoder for OpenVINO: bfloat16, calibrated INT8, INT8 weights with dynamic quantization of activations.
 
-    Strata -> Padded -> fp32.xml --NNCF, calibrated (exported.py)--> static.xml, mixed.xml
+    Strata -> PaddedEncoder -> fp32.xml --NNCF, calibrated (exported.py)--> static.xml, mixed.xml
                                  --NNCF, weights alone--> weights.xml, activations in groups of 64 or 128 inputs
 
-What is not INT8 is float32, or bfloat16 where the processor has it: two peers, since the faster one may be less
-accurate. Where all texts have one length, each is also tried with that shape fixed at compile time. All have the
-latency hint.
+Everything that is not INT8 is float32, or bfloat16 if the processor has it. These are two peers, because the faster one
+may be less accurate. If all texts have the same length, each peer is also tried with the shape fixed at compile time.
+All peers have the latency hint.
 """
 
 import functools
@@ -16,14 +16,14 @@ from typing import Any
 from bench.harness.machine import require_bfloat16
 from bench.peers.exported import NUM_BATCHES, cached, calibration_batches, model_folder
 from bench.peers.rectangles import Ids, Run, Shape, Variant
-from lifelong.compress.plain import Padded
+from lifelong.compress.plain import PaddedEncoder
 from model.strata import Strata
 
 DOWN = (r".*\.down/.*MatMul",)
 
 
 def in_bf16(make: Callable[[Strata, str], Sequence[Variant]]) -> Callable[[Strata], Sequence[Variant]]:
-    """Returns `make` with bfloat16 for what is not INT8."""
+    """Returns `make` with bfloat16 for everything that is not INT8."""
 
     def make_bf16(strata: Strata) -> Sequence[Variant]:
         require_bfloat16()
@@ -37,12 +37,15 @@ def unquantized(strata: Strata, precision: str) -> Sequence[Variant]:
 
 
 def static(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
-    """Makes the fastest one: the range of every activation is known, so quantizing costs nothing at run time."""
+    """Makes the fastest variant: the range of every activation is known, so no range is computed at run time."""
     return (_variant(_calibrated(strata, "static.xml"), precision),)
 
 
 def mixed(strata: Strata, precision: str = "f32") -> Sequence[Variant]:
-    """Quantizes all but the second matrix of each feed-forward part, whose input has outliers: a cosine of 0.999."""
+    """Quantizes all matrices except the second one of each feed-forward part, whose input has outliers.
+
+    The cosine is 0.999.
+    """
     return (_variant(_calibrated(strata, "mixed.xml", *DOWN), precision),)
 
 
@@ -73,7 +76,7 @@ def _exported(strata: Strata) -> Path:
         import torch
 
         ids_BT = torch.ones(2, 8, dtype=torch.int64)
-        model = openvino.convert_model(Padded(strata), example_input=(ids_BT, ids_BT))
+        model = openvino.convert_model(PaddedEncoder(strata), example_input=(ids_BT, ids_BT))
         openvino.save_model(model, path, compress_to_fp16=False)
 
     return cached(model_folder("openvino", strata) / "fp32.xml", export)

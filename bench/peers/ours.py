@@ -1,12 +1,15 @@
-"""Our own encoder as a learner first publishes it, the background cost of a swap to it, and its rate.
+"""Provides our own encoder as a learner first publishes it, and measures the background cost of a swap and the rate.
 
     python -m bench.peers.ours swap             python -m bench.peers.ours rate TOKENS
 
-No padded token is computed, so there is one way to take a batch. `swap` makes a model that is ready to answer from all
-weights as stored. It prints, as JSON, the median milliseconds, and the bytes of the block matrices in INT8 and in INT4.
-The first time is not counted: it chooses kernels, once a process. The swap itself is one assignment; its stall is
-measured by `swap_stall`. `rate` prints the operations a second, two for each weight of the layers and token, on texts
-of one length. Both have one thread.
+The encoder computes no padding, so there is only one setting for a batch.
+
+`swap` packs a model that is ready to answer from all stored weights. It prints, as JSON, the median milliseconds, and
+the bytes of the block matrices in INT8 and in INT4. The first time is not counted, because it chooses kernels, once in
+a process. The swap itself is one assignment; `swap_stall` measures its stall.
+
+`rate` prints the operations a second on texts of TOKENS tokens: two for each token and weight of the layers. Both run
+on one thread.
 """
 
 import json
@@ -58,7 +61,7 @@ NUM_TEXTS = 64
 
 
 def swap() -> dict[str, float]:
-    """Returns what packing a whole version takes."""
+    """Returns the time in ms to pack a whole version, and the bytes of its matrices."""
     strata, _ = load_encoder("minilm-l6")
     config = strata.config
     generator = torch.Generator().manual_seed(0)
@@ -77,7 +80,7 @@ def swap() -> dict[str, float]:
 
 
 def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
-    """Returns the bytes of the matrices that have both precisions: as INT8 alone, and as INT4 alone."""
+    """Returns the bytes of the matrices that have both precisions: for INT8 alone, and for INT4 alone."""
     nested = [tensor.parts for tensor in tensors.values() if tensor.scheme == N8G64]
     int4_bytes = sum(parts["hi"].nbytes + parts["m"].nbytes + parts["scale"].nbytes for parts in nested)
     int8_bytes = sum(2 * parts["hi"].numel() + parts["scale"].nbytes for parts in nested)
@@ -85,7 +88,7 @@ def matrix_bytes(tensors: Mapping[str, QTensor]) -> dict[str, int]:
 
 
 def rate(num_tokens: int, *, seconds: float = 3.0) -> float:
-    """Returns the operations a second on texts of so many tokens, by the processor time of this thread."""
+    """Returns the operations a second of processor time on texts of `num_tokens` tokens, on one thread."""
     strata, _ = load_encoder("minilm-l6")
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     token_ids = torch.randint(1_000, strata.config.vocab, (NUM_TEXTS, num_tokens)).tolist()

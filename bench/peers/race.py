@@ -1,7 +1,8 @@
-"""Times encoders on the same workload, in turns, and summarizes races for people.
+"""Times encoders on the same workload, in turns, and prints a summary of races.
 
-A race has two parts. The heats, in which all take turns, find the two fastest and the two fastest of equal accuracy.
-The final times those against ours, alternating: ours, peer, ours, peer ... A figure is the median of its turns.
+A race has two parts. In the heats all encoders take turns, which finds the two fastest peers and the two fastest peers
+of equal accuracy. The final times these against ours, alternating: ours, peer, ours, peer ... A figure is the median of
+its turns.
 
 On one thread the time is processor time, which other processes do not affect; on more threads it is wall-clock time.
 """
@@ -21,12 +22,13 @@ HEATS = 1
 ROUNDS = 5
 FINALISTS = 2
 EQUAL_COSINE = 0.999
-"""The mean cosine to full precision from which on a peer counts as accurate; ours, where ours is lower."""
+"""A peer counts as accurate if its mean cosine to full precision is at least this, or at least ours if ours is lower.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The milliseconds a call: the median, the best, and the median processor time."""
+    """The milliseconds of a call: the median, the best, and the median processor time."""
 
     ms: float
     best_ms: float
@@ -39,19 +41,19 @@ class Contestant:
 
     name: str
     operations: int
-    """The operations with weights, for the whole batch."""
+    """The number of operations with weights for the whole batch."""
     how: str
-    """The settings that were fastest, in words."""
+    """The fastest settings, as text."""
     is_whole: bool
-    """Whether all its settings were tried."""
+    """Whether all settings were tried."""
     cosine: float
     """The mean cosine to full precision."""
     worst: float
     """The lowest cosine to full precision."""
     time_turn: Callable[[], Turn]
-    """Times it once more."""
+    """Times the encoder for one turn."""
     is_single_threaded: bool
-    """Whether it has one thread, so that its processor time is what counts."""
+    """Whether the encoder has one thread, so that its processor time counts instead of wall-clock time."""
     turns: list[Turn] = field(default_factory=list)
 
     def run(self) -> None:
@@ -68,13 +70,13 @@ class Contestant:
 
 @dataclass(slots=True)
 class Race:
-    """Ours and the peers that run, on one workload."""
+    """Our encoder and the running peers on one workload."""
 
     workload: Workload
     ours: Contestant
     peers: tuple[Contestant, ...]
     broken: dict[str, str] = field(default_factory=dict)
-    """Why a peer broke in its turn, by name. It is none of the peers any more."""
+    """Peer -> the reason why it broke in its turn. A broken peer is removed from `peers`."""
 
     def run(self) -> None:
         """Runs the heats, then the final. The encoders must be prepared."""
@@ -83,9 +85,9 @@ class Race:
             for peer in self.peers:
                 self._run(peer)
         finalists = {peer.name for peer in (*self.fastest[:FINALISTS], *self.accurate[:FINALISTS])}
-        chosen = [peer for peer in self.peers if peer.name in finalists]
+        final = [peer for peer in self.peers if peer.name in finalists]
         for _ in range(ROUNDS):
-            for peer in chosen:
+            for peer in final:
                 if peer.name not in self.broken:
                     self.ours.run()
                     self._run(peer)
@@ -93,13 +95,13 @@ class Race:
     def _run(self, peer: Contestant) -> None:
         try:
             peer.run()
-        except PeerFailed as why:
-            self.broken[peer.name] = str(why)
+        except PeerFailed as error:
+            self.broken[peer.name] = str(error)
             self.peers = tuple(entry for entry in self.peers if entry is not peer)
 
     @property
     def unfinished(self) -> tuple[str, ...]:
-        """The names of the peers whose best settings are not known, since not all were tried."""
+        """The names of the peers whose best settings are not known, because not all settings were tried."""
         return tuple(peer.name for peer in self.peers if not peer.is_whole)
 
     @property
@@ -115,23 +117,23 @@ class Race:
 
 
 def disturbance(races: Sequence[Race]) -> float:
-    """Returns wall-clock time over processor time, for ours on one thread: near 1 where nothing else was running."""
+    """Returns wall-clock time over processor time of our encoder on one thread, which is near 1 on a quiet machine."""
     turns = chain.from_iterable(race.ours.turns for race in races)
     return statistics.median(turn.ms / turn.busy_ms for turn in turns)
 
 
 def summary(races: Sequence[Race]) -> Group:
-    """Makes a table of milliseconds a batch and mean cosines to full precision, and one of the settings used."""
-    shown = Table(title="ms a batch, and mean cosine to full precision", title_justify="left")
-    shown.add_column("encoder", no_wrap=True)
+    """Makes a table of milliseconds a batch and mean cosines to full precision, and a table of the settings used."""
+    times = Table(title="ms a batch, and mean cosine to full precision", title_justify="left")
+    times.add_column("encoder", no_wrap=True)
     for race in races:
-        shown.add_column(race.workload.name, justify="right")
+        times.add_column(race.workload.name, justify="right")
     names: dict[str, None] = {}
     for race in races:
         names |= dict.fromkeys(entry.name for entry in (race.ours, *race.peers))
     for name in names:
-        shown.add_row(name, *(_cell(_entry(race, name)) for race in races))
-    settings = Table(title="how each was fastest", title_justify="left", show_header=False)
+        times.add_row(name, *(_cell(_entry(race, name)) for race in races))
+    settings = Table(title="fastest settings", title_justify="left", show_header=False)
     settings.add_column(no_wrap=True)
     settings.add_column()
     for name in names:
@@ -139,8 +141,8 @@ def summary(races: Sequence[Race]) -> Group:
         for race in races:
             if entry := _entry(race, name):
                 workloads.setdefault(entry.how, []).append(race.workload.name)
-        settings.add_row(name, "; ".join(f"{how} ({', '.join(names)})" for how, names in workloads.items()))
-    return Group(shown, settings)
+        settings.add_row(name, "; ".join(f"{how} ({', '.join(works)})" for how, works in workloads.items()))
+    return Group(times, settings)
 
 
 def _entry(race: Race, name: str) -> Contestant | None:

@@ -1,13 +1,16 @@
-"""Finds how a padded encoder runs a batch fastest: whole, or sorted by length in rectangles; on one lane or several.
+"""Finds the fastest way to run a batch on a padded encoder: as a whole, or in rectangles of texts of similar length, on
+one lane or several.
 
     token_ids --sorted, cut every `size` texts--> rectangles --lanes--> z_BD in the caller's order
     machine, libraries, shape of the batch --> seconds by settings, in build/bench/peers/choices/<peer>-<threads>.json
 
-A peer gets its best settings: every variant, size and number of lanes is tried, and the fastest one is timed. A search
-ends after SEARCH_S, and says so; what it tried is remembered (`Choices`), and the search of the next call goes on from
-there, and so does one of a peer that has a new variant. The settings that are fastest are timed in every race like
-everything else; only the search for them is spared. A lane is an instance of the engine with its share of the threads;
-two lanes of one thread often beat one of two.
+A peer gets its best settings: every variant, size and number of lanes is tried, and the race times the fastest ones. A
+search ends after SEARCH_S, and the row says so. The tried settings are stored (`Choices`), and the search of the next
+call tries only the other settings, including the settings of new variants. Stored settings are timed again in every
+race; only the search is saved.
+
+A lane is an instance of the engine with its part of the threads. Two lanes of one thread are often faster than one lane
+of two threads.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -30,7 +33,10 @@ from wire.files import atomic_write
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """How a peer runs a batch: a variant by its name, on so many lanes, so many texts at once (0: all of them)."""
+    """The settings of a peer for a batch: the variant's name, the number of lanes, and the texts in a rectangle.
+
+    A `size` of 0 means all texts in one rectangle.
+    """
 
     variant: str
     lanes: int = 1
@@ -46,20 +52,20 @@ class EncodeSettings:
 
 
 class Choices:
-    """What was tried of one peer, in a file that no other process writes. Verbs: tried, store."""
+    """Stores the tried settings of one peer in a file that no other process writes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        found = versions(PEERS)
-        libraries = " ".join(f"{name} {found[name]}" for name in ("torch", *PEERS))
+        installed = versions(PEERS)
+        libraries = " ".join(f"{name} {installed[name]}" for name in ("torch", *PEERS))
         self._where = f"{machine()}; {libraries}"
 
     def tried(self, token_ids: Sequence[Sequence[int]]) -> dict[str, float]:
-        """Returns the seconds, by settings in words, for batches like this one, here and with these libraries."""
+        """Returns settings (as text) -> seconds, for batches with these lengths, this machine and these libraries."""
         return self._entries().get(self._key(token_ids), {})
 
     def store(self, token_ids: Sequence[Sequence[int]], tried: Mapping[str, float]) -> None:
-        """Stores what `tried` returns from now on."""
+        """Stores the settings that `tried` returns from now on."""
         entries = self._entries() | {self._key(token_ids): dict(tried)}
         with atomic_write(self._path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(entries)))
@@ -71,7 +77,8 @@ class Choices:
     def _entries(self) -> dict[str, dict[str, float]]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, float]])
-        except (OSError, msgspec.DecodeError):  # none yet, or of another release
+        except (OSError, msgspec.DecodeError):
+            # There is no file yet, or a release with another format has written it.
             return {}
 
 
@@ -91,38 +98,38 @@ class Prepared(NamedTuple):
     """An encoder that is ready for batches of one shape."""
 
     how: str
-    """The settings, in words."""
+    """The settings, as text."""
     encode: Encode
     is_whole: bool = True
-    """Whether all its settings were tried."""
+    """Whether all settings were tried."""
 
 
 SIZES = (16, 8, 4)
-"""The numbers of texts in a rectangle that are tried, besides the whole batch."""
+"""The numbers of texts in a rectangle that are tried, in addition to the whole batch."""
 
 TRIES = 3
 SEARCH_S = 10.0
-"""How long the settings for one batch are searched for. The first that was begun within this time is the last."""
+"""The time limit of a search. No settings are tried after it, but settings whose measurement has begun are finished."""
 
-HOPELESS = 1.2
-"""What is slower than the best so far by this factor at its first try gets no other."""
+GIVE_UP_FACTOR = 1.2
+"""Settings that are slower than the best by this factor get no further try."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One setting of an engine. `load(threads, lanes)` returns `lanes` runs that may be called at the same time."""
+    """A variant of an engine. `load(threads, lanes)` returns `lanes` functions that may be called at the same time."""
 
     name: str
     load: Callable[..., list[Run]]
     max_lanes: int = 8
-    """The most lanes. It is 1 where the engine uses the threads of the process, which two calls would share."""
+    """The largest number of lanes: 1 if the engine uses the thread pool of the process, which calls would share."""
     fixes_shape: bool = False
-    """Whether `load` accepts a `shape` that all calls will have, to compile for it."""
+    """Whether `load` accepts a third argument `shape`, and compiles for calls with this shape only."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodePlan:
-    """The lanes of a variant, and how many texts each runs at once (0: all of them)."""
+    """The lanes of a variant, and the number of texts in a rectangle (0: all texts)."""
 
     runs: tuple[Run, ...]
     size: int
@@ -134,7 +141,7 @@ class EncodePlan:
         z_BD: list[Any] = [None] * len(token_ids)
 
         def drive(lane: int) -> None:
-            # lanes take rectangles in turn, so that long and short texts are shared out evenly
+            # Lanes take rectangles in turn, so that long and short texts are distributed evenly.
             for rows in rectangles[lane :: len(self.runs)]:
                 rectangle_BD = self.runs[lane](*pad([token_ids[row] for row in rows]))
                 for row, z_D in zip(rows, np.array(rectangle_BD), strict=True):
@@ -148,7 +155,7 @@ class EncodePlan:
 
 
 class PaddedEngine:
-    """Runs a batch with the fastest settings for its shape, of those that this call and earlier ones tried."""
+    """Runs a batch with the fastest settings for its shape, among the settings tried in this call and earlier ones."""
 
     def __init__(self, variants: Sequence[Variant], num_threads: int, choices: Choices) -> None:
         self._variants = {variant.name: variant for variant in variants}
@@ -158,26 +165,28 @@ class PaddedEngine:
         self._threads = ThreadPoolExecutor(num_threads)
 
     def prepare(self, token_ids: TokenIds) -> Prepared:
-        """Returns the fastest settings for batches like this one."""
+        """Finds the fastest settings for batches with these lengths; returns the encoder with these settings."""
         tried = self._choices.tried(token_ids)
         settings, is_whole = self._search(token_ids, tried)
         self._choices.store(token_ids, tried)
         encode = functools.partial(self._plan(settings, token_ids).encode, threads=self._threads)
-        encode(token_ids)  # warms up: the first call is not timed
+        # The first call is a warm-up, which is not timed.
+        encode(token_ids)
         how = f"{settings}" if is_whole else f"{settings}, search ended after {SEARCH_S:g} s"
         return Prepared(how, encode, is_whole)
 
     def _search(self, token_ids: TokenIds, tried: dict[str, float]) -> tuple[EncodeSettings, bool]:
-        """Returns the fastest settings, and whether all were tried; adds to `tried` what it tries."""
+        """Returns the fastest settings, and whether all were tried. Adds the times of new settings to `tried`."""
         deadline_s = time.monotonic() + SEARCH_S
-        chosen, is_whole = self._fastest(list(self._candidates(len(token_ids))), token_ids, tried, deadline_s)
-        is_even = len(token_ids) % (chosen.size or 1) == 0 and len(set(map(len, token_ids))) == 1
-        if is_whole and is_even and self._variants[chosen.variant].fixes_shape:
-            return self._fastest([chosen, replace(chosen, is_shape_fixed=True)], token_ids, tried, deadline_s)
-        return chosen, is_whole
+        best, is_whole = self._fastest(list(self._candidates(len(token_ids))), token_ids, tried, deadline_s)
+        # A fixed shape is possible only if all rectangles have the same number of texts, all of one length.
+        is_even = len(token_ids) % (best.size or 1) == 0 and len(set(map(len, token_ids))) == 1
+        if is_whole and is_even and self._variants[best.variant].fixes_shape:
+            return self._fastest([best, replace(best, is_shape_fixed=True)], token_ids, tried, deadline_s)
+        return best, is_whole
 
     def _candidates(self, num_texts: int) -> Iterator[EncodeSettings]:
-        """Yields what is tried: rectangles first, which are mostly faster, since a search may end early."""
+        """Yields the settings to try. Rectangles come first: they are mostly faster, and a search may end early."""
         for name, variant in self._variants.items():
             for lanes in dict.fromkeys((1, min(self._num_threads, variant.max_lanes))):
                 for size in SIZES:
@@ -189,7 +198,7 @@ class PaddedEngine:
     def _fastest(
         self, candidates: Sequence[EncodeSettings], token_ids: TokenIds, tried: dict[str, float], deadline_s: float
     ) -> tuple[EncodeSettings, bool]:
-        """Returns the fastest candidate, and whether all were tried before the deadline, or in an earlier call."""
+        """Returns the fastest candidate, and whether all were tried, now or in an earlier call."""
         seconds = {settings: tried[f"{settings}"] for settings in candidates if f"{settings}" in tried}
         clock = clock_for(self._num_threads)
         for settings in candidates:
@@ -217,7 +226,7 @@ class PaddedEngine:
 
 
 def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:
-    """Returns ids_BT and mask_BT, as wide as the longest text.
+    """Returns ids_BT and mask_BT, padded to the longest text.
 
     >>> [part.tolist() for part in pad([[5], [6, 7]])]
     [[[5, 0], [6, 7]], [[1, 0], [1, 1]]]
@@ -229,13 +238,14 @@ def pad(token_ids: TokenIds) -> tuple[Ids, Ids]:
 
 
 def clock_for(num_threads: int) -> Callable[[], float]:
-    """Returns the clock: processor time for one thread, which other processes do not affect, else wall-clock time."""
+    """Returns processor time for one thread, because other processes do not affect it, else wall-clock time."""
     return time.process_time if num_threads == 1 else time.perf_counter
 
 
 def best_s(call: Callable[[], object], clock: Callable[[], float], *, rival_s: float = float("inf")) -> float:
-    """Times a few calls after one that warms up; returns the shortest. Stops early where it is hopeless against
-    `rival_s`.
+    """Times TRIES calls after a warm-up call; returns the shortest time.
+
+    Stops early if the calls are slower than `rival_s` by GIVE_UP_FACTOR.
     """
     call()
     best = float("inf")
@@ -243,6 +253,6 @@ def best_s(call: Callable[[], object], clock: Callable[[], float], *, rival_s: f
         start_s = clock()
         call()
         best = min(best, clock() - start_s)
-        if best > HOPELESS * rival_s:
+        if best > GIVE_UP_FACTOR * rival_s:
             break
     return best

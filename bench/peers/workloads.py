@@ -1,10 +1,10 @@
-"""Defines what the encoders are timed on: token ids of real texts, in batches of one length or as they come.
+"""Defines the workloads of the encoders: token ids of real texts, in batches of one length or of natural lengths.
 
     Workload("8x16") --batch--> 8 texts of 16 tokens        Workload("64_texts") --batch--> 64 texts of natural length
     Workload("zipf") --batch--> 64 texts of 8 to 512 tokens
-                     --sample--> what the accuracy at that length is measured on
+                     --sample--> the texts on which the accuracy at that length is measured
 
-Texts of a given length are real ones laid end to end. The batches are the same in every process.
+Texts of a given length are real texts that are concatenated and cut. The batches are the same in every process.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,18 @@ from bench.harness.texts import any_stream, some_texts, spread_texts
 from model.tokenizer import TextTokenizer
 
 NUM_SOURCES = 1024
-"""How many texts the texts of a given length are made of."""
+"""The number of source texts for texts of a given length."""
 
 SAMPLES = {None: 256, 16: 64, 128: 8, 512: 2}
-"""The number of texts in the sample, by length."""
+"""Length -> the number of texts in the sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A batch of `num_texts` texts of `length` tokens each; None: of their natural length, or of these `lengths`."""
+    """A batch of `num_texts` texts of `length` tokens each.
+
+    If `length` is None, the texts have `lengths`, or their natural lengths if `lengths` is empty.
+    """
 
     name: str
     num_texts: int
@@ -31,15 +34,15 @@ class Workload:
     lengths: tuple[int, ...] = ()
 
     def texts_per_s(self, ms: float) -> float:
-        """Converts the milliseconds of the whole batch."""
+        """Converts the time of the whole batch in ms to texts a second."""
         return 1e3 * self.num_texts / ms
 
     def batch(self, tokenizer: TextTokenizer) -> list[list[int]]:
-        """Returns the token ids that are timed."""
+        """Returns the token ids of the timed batch."""
         return self._texts(tokenizer, self.num_texts)
 
     def sample(self, tokenizer: TextTokenizer) -> list[list[int]]:
-        """Returns the token ids that the cosine to full precision is measured on: a batch of one text is too few."""
+        """Returns the token ids on which the cosine to full precision is measured: more than a batch of one text."""
         return self._texts(tokenizer, max(self.num_texts, SAMPLES.get(self.length, 1)))
 
     def _texts(self, tokenizer: TextTokenizer, number: int) -> list[list[int]]:
@@ -61,7 +64,9 @@ def fixed(num_texts: int, length: int) -> Workload:
 
 
 def zipf(num_texts: int, shortest: int, longest: int) -> Workload:
-    """Returns texts whose lengths follow Zipf's law: one is as likely as its inverse. These are the quantiles.
+    """Returns a workload whose lengths follow Zipf's law: the probability of a length is proportional to its inverse.
+
+    The lengths are the quantiles of that distribution.
 
     >>> zipf(3, 10, 80).lengths
     (14, 28, 57)
@@ -88,7 +93,9 @@ def calibration_texts(number: int) -> list[str]:
 
 
 def fill_to_length(sources: Sequence[Sequence[int]], number: int, length: int) -> list[list[int]]:
-    """Makes `number` texts of exactly `length` tokens: the insides of the sources in turn, framed by their end tokens.
+    """Makes `number` texts of exactly `length` tokens from the sources in turn.
+
+    Each text begins and ends with the first and the last token of a source, and joins the inner tokens of sources.
 
     >>> fill_to_length([[1, 7, 8, 2], [1, 9, 2]], 2, 5)
     [[1, 7, 8, 9, 2], [1, 7, 8, 9, 2]]

@@ -3,8 +3,10 @@
 sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
 quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13
 
-tasks.py           the texts of the rows, and what is made of an encoder for each task
-virtual_time.py    arrivals at the queue, in virtual time (E12)
-lone_server.py     an encoder alone in a process (E6)       replica_engine.py    a replica's engine (E1, E6)
-recall.py          toy encoders that recall values by keys (E1)       long_texts.py    whole contracts (E1)
+tasks.py           the texts of the experiments, and encoders that are tuned, quantized and tested for a task
+virtual_time.py    plays arrivals at the queue in virtual time (E12)
+lone_server.py     runs one encoder alone in a process (E6)
+replica_engine.py  runs the engine of a replica (E1, E6)
+recall.py          trains toy encoders that recall values by keys (E1)
+long_texts.py      compares whole contracts with their first 512 tokens (E1)
 """

@@ -1,8 +1,8 @@
-"""Measures row E12: the precision chosen for each batch, beside fixed ones and the rule of the article.
+"""Measures row E12: the precision chosen for each batch, compared with fixed precisions and the article's rule.
 
-    texts, calm and crowded in turns --virtual_time--> batches --policy--> a precision --encoder, head--> labels
+    texts at a low and a high rate in turns --virtual_time--> batches --policy--> a precision --encoder, head--> labels
 
-Ours is the service's own choice (`serving.models`), with the latencies and accuracies that a replica has.
+Our policy is the service's own choice (`serving.models`), with measured latencies and accuracies as in a replica.
 
 Shape suffixes: B texts, D width.
 """
@@ -18,7 +18,7 @@ import torch
 
 from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import data_folder
-from bench.techniques.tasks import contracts, served_model, tasks_of
+from bench.techniques.tasks import contracts, load_tasks, served_model
 from bench.techniques.virtual_time import Arrivals, Text, play, poisson
 from evals.results.row import Peer, Row
 from evals.streams.stream import StreamItem
@@ -38,23 +38,24 @@ FLOAT = "float32"
 RULE = "the article's rule"
 OURS = "ours"
 POSITIONS = 512
-"""Tokens of the longest text: those of a document."""
+"""The number of tokens of the longest text, which is a document."""
 DOCUMENTS = 0.02
-"""Share of the arrivals that are documents."""
+"""The fraction of arrivals that are documents."""
 RULE_ABOVE = 256
-"""Tokens above which the article's rule takes 16 bits for 8: half of its 512, as no text is longer than that here."""
+"""The length in tokens above which the article's rule uses 16 bits instead of 8. The article says 512, but no text is
+longer than 512 tokens here, so it is half of that."""
 
 PERIOD_S = 2.0
 RATES = (0.6, 1.4)
-"""Arrivals a second in the halves of a period, as shares of what INT8 can answer."""
+"""The arrival rates in the two halves of a period, as fractions of INT8's throughput."""
 ROUNDS = 3
-"""Times that each policy meets the arrivals, in turns: the processor is not as fast at all times."""
+"""How often each policy plays the arrivals. The policies take turns, because the processor's speed varies."""
 
 MAX_LOSS = 0.003
-"""What a precision may have lost to INT8 and still answer: the bar of the row."""
+"""The largest loss of accuracy against INT8 with which a precision may still answer: the bar of the row."""
 
 Policy = Callable[[Sequence[Text], float], str]
-"""Chooses for a batch by its texts, and by how full the queue is."""
+"""Chooses the precision of a batch from its texts and the load of the queue, in [0, 1]."""
 
 
 class Adaptive:
@@ -80,7 +81,7 @@ def by_length(texts: Sequence[Text], load: float) -> str:
 
 
 class Answers:
-    """Answers batches in the precision that a policy chooses, and keeps what it said."""
+    """Answers batches in the precision that a policy chooses, and keeps the labels and the precisions."""
 
     def __init__(self, strata: Strata, model: QuantizedModel, policy: Policy) -> None:
         self._strata = strata
@@ -100,14 +101,15 @@ class Answers:
 
 @torch.no_grad()
 def measure(run: Run) -> Iterator[Row]:
-    """Yields goodput and accuracy. Raises Skip."""
+    """Yields goodput and accuracy. Raises Skip without data."""
     torch.set_num_threads(1)
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
     train, test = _items(run)
     model = served_model(strata, tokenizer, train)
     texts = _texts(tokenizer, test)
+    # Every fifth text evaluates the precisions; the other texts arrive.
     version = _version(strata, model, texts[::5])
-    del texts[::5]  # by these the precisions were judged
+    del texts[::5]
     arrivals = _arrivals(texts, version, run)
     policies: dict[str, Policy] = {name: partial(_fixed, name) for name in (*PRECISIONS, FLOAT)}
     policies |= {RULE: by_length, OURS: Adaptive(version)}
@@ -133,8 +135,8 @@ def _fixed(name: str, texts: Sequence[Text], load: float) -> str:
 
 
 def _items(run: Run) -> tuple[list[StreamItem], list[StreamItem]]:
-    """Returns texts to learn, and others to answer: in full also documents."""
-    (task,) = tasks_of(run, ("clinc150",), train=3_000, test=4_500)
+    """Returns training texts and test texts. A full run includes documents in both."""
+    (task,) = load_tasks(run, ("clinc150",), train=3_000, test=4_500)
     if run.is_quick:
         return list(task.train), list(task.test)
     documents = contracts(data_folder())
@@ -148,13 +150,13 @@ def _texts(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[Text]:
     return [Text(token_ids=ids, label=item.label) for ids, item in zip(token_ids, items, strict=True)]
 
 
-def _version(strata: Strata, model: QuantizedModel, held: Sequence[Text]) -> Version:
-    """Returns the version as a replica would have it: with the accuracy and the latency of each precision."""
+def _version(strata: Strata, model: QuantizedModel, holdout: Sequence[Text]) -> Version:
+    """Returns the version as a replica would load it, with the accuracy and the latency of each precision."""
     latency = in_use.measure(model.encoder.encode, PRECISIONS, vocab=strata.config.vocab, clock=time.thread_time)
     evaluated: list[PrecisionEvaluation] = []
     for name in PRECISIONS:
         answers = Answers(strata, model, partial(_fixed, name))
-        for text in held:
+        for text in holdout:
             answers([text], 0.0)
         accuracy = mean(label == text.label for text, label in answers.given)
         evaluated.append(PrecisionEvaluation(name=name, accuracy=accuracy))
@@ -164,15 +166,15 @@ def _version(strata: Strata, model: QuantizedModel, held: Sequence[Text]) -> Ver
 def _arrivals(texts: Sequence[Text], version: Version, run: Run) -> Arrivals:
     short = [text for text in texts if text.num_tokens < POSITIONS]
     documents = [text for text in texts if text.num_tokens >= POSITIONS] or short
-    num_tokens = DOCUMENTS * _mean_tokens(documents) + (1 - DOCUMENTS) * _mean_tokens(short)
-    size = version.latency.num_tokens[-1]
-    per_s = 1e3 * size / version.latency.ms_of(INT8, size) / num_tokens
+    mean_tokens = DOCUMENTS * _mean_tokens(documents) + (1 - DOCUMENTS) * _mean_tokens(short)
+    batch_tokens = version.latency.num_tokens[-1]
+    texts_per_s = 1e3 * batch_tokens / version.latency.batch_ms(INT8, batch_tokens) / mean_tokens
 
-    def drawn(rng: random.Random) -> Text:
+    def draw_text(rng: random.Random) -> Text:
         return rng.choice(documents if rng.random() < DOCUMENTS else short)
 
-    rates = [share * per_s for share in RATES]
-    return list(poisson(drawn, rates=rates, period_s=PERIOD_S, end_s=run.amount(1, 6) * PERIOD_S, seed=run.seed))
+    rates = [share * texts_per_s for share in RATES]
+    return list(poisson(draw_text, rates=rates, period_s=PERIOD_S, end_s=run.amount(1, 6) * PERIOD_S, seed=run.seed))
 
 
 def _mean_tokens(texts: Sequence[Text]) -> float:
@@ -186,7 +188,7 @@ def _relative_times(version: Version) -> str:
 
 
 def _points_lost(answers: Answers, int8: Answers) -> float:
-    """Returns how many points of accuracy the answers lose to those of INT8 to the same texts."""
+    """Returns the loss of accuracy against INT8's answers to the same texts, in points."""
     texts = list({id(text): text for text, _ in answers.given}.values())
     for text in texts:
         int8([text], 0.0)

@@ -1,8 +1,8 @@
-"""Measures row E6: ragged batches on fused kernels beside a plain server.
+"""Measures row E6: ragged batches on fused kernels, compared with a plain server.
 
-at 512 and 1,024 tokens    ours and the plain one, each alone in a process, in turns        lone_server.py
-saturated                  the share of the time in which a replica's engine computes       replica_engine.py
-lengths by Zipf            ours and the peers that are installed, each with its best padding       bench/peers
+at 512 and 1,024 tokens    our server and the plain one, each alone in a process, in turns    lone_server.py
+saturated                  the fraction of time in which a replica's engine computes          replica_engine.py
+lengths by Zipf            our encoder and the installed peers, each with its best padding    bench/peers
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from bench.harness.case import Bar, Run, Technique
 from bench.harness.process import run_module
 from bench.peers.engines import OURS as OUR_INT8
 from bench.peers.engines import PEERS
-from bench.peers.field import prepared, started
+from bench.peers.field import prepare_all, running_encoders
 from bench.peers.race import Race
 from bench.peers.workloads import ZIPF
 from bench.techniques.lone_server import NAMES, OURS, PLAIN
 from bench.techniques.replica_engine import busy_share
-from bench.techniques.tasks import served_model, tasks_of
+from bench.techniques.tasks import load_tasks, served_model
 from evals.results.row import Peer, Row
 from model.bert import load_encoder
 
@@ -26,28 +26,28 @@ ROUNDS = 3
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields the figures of each length, then how busy the engine is, and in full the race with the peers."""
+    """Yields the figures of each length, and the utilization of the engine. A full run also races the peers."""
     for length in LENGTHS:
-        yield from _beside_the_plain_one(run, run.amount(length // 8, length), length)
+        yield from _against_plain_server(run, run.amount(length // 8, length), length)
     yield _busy(run)
     if not run.is_quick:
         yield _zipf(run)
 
 
-def _beside_the_plain_one(run: Run, num_tokens: int, length: int) -> Iterator[Row]:
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
+def _against_plain_server(run: Run, num_tokens: int, length: int) -> Iterator[Row]:
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in NAMES}
     seconds = "0.1" if run.is_quick else "3.0"
     for _ in range(run.amount(1, ROUNDS)):
         for name in NAMES:
-            found[name].append(run_module("bench.techniques.lone_server", name, str(num_tokens), seconds))
+            measured[name].append(run_module("bench.techniques.lone_server", name, str(num_tokens), seconds))
     for figure in ("memory", "p50", "rate"):
-        ours = median(each[figure] for each in found[OURS])
-        plain = median(each[figure] for each in found[PLAIN])
+        ours = median(each[figure] for each in measured[OURS])
+        plain = median(each[figure] for each in measured[PLAIN])
         yield run.row(f"{figure}_{length}", round(ours, 2), peers=(Peer(PLAIN, round(plain, 2)),))
 
 
 def _busy(run: Run) -> Row:
-    (task,) = tasks_of(run, ("clinc150",), train=1_500, test=4_500)
+    (task,) = load_tasks(run, ("clinc150",), train=1_500, test=4_500)
     strata, tokenizer = load_encoder("minilm-l6")
     model = served_model(strata, tokenizer, task.train)
     texts = [item.text for item in task.test]
@@ -55,9 +55,9 @@ def _busy(run: Run) -> Row:
 
 
 def _zipf(run: Run) -> Row:
-    """Races ours and the peers on one thread."""
-    with started((OUR_INT8, *PEERS), 1, run.say) as field:
-        entries, broken = prepared(field, ZIPF, run.say)
+    """Races our encoder and its peers on one thread."""
+    with running_encoders((OUR_INT8, *PEERS), 1, run.say) as field:
+        entries, broken = prepare_all(field, ZIPF, run.say)
         race = Race(ZIPF, entries[OUR_INT8], tuple(entries[name] for name in PEERS if name in entries))
         race.run()
     missing = ", ".join((*field.missing, *broken, *race.broken))

@@ -1,10 +1,10 @@
 """Measures row E13: attention heads removed by importance.
 
-MiniLM --importance over tasks--> heads that stay --prune--> smaller encoder --closed-form heads--> accuracy by task
-                                                      --distil, without labels--> the same, nearer to MiniLM
+MiniLM --importance over tasks--> kept heads --prune--> smaller encoder --closed-form heads--> accuracy by task
+                                                  --distil, without labels--> closer to MiniLM --> accuracy by task
 
-The heads on top are made anew, as the learner makes them after a change of the encoder. Training texts say which heads
-matter, distil and make the heads on top; test texts say what it costs.
+The classification heads are trained again on each encoder, as the learner does after a change of the encoder. Training
+texts rank the attention heads, distil the encoder and train the classification heads. Test texts measure the loss.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from statistics import mean
 import torch
 
 from bench.harness.case import Bar, Run, Technique
-from bench.techniques.tasks import distilled, labelled, served_by, task_accuracy, tasks_of, token_ids_of
+from bench.techniques.tasks import distill, labelled, load_tasks, served_encoder, task_accuracy, tokenize
 from evals.results.row import Row
 from evals.streams.text_sets import TextSet
 from lifelong.compress.cost import parameters
@@ -33,10 +33,10 @@ RATE = 2e-4
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields the loss, and how far soft mask and physical removal differ. Raises Skip."""
+    """Yields the loss of accuracy, and the difference between masked and removed heads. Raises Skip without data."""
     strata, tokenizer = load_encoder("minilm-l6")
     strata.requires_grad_(False)
-    sets = tasks_of(run, ("clinc150", "sst2", "trec6"), train=6_000, test=4_500)
+    sets = load_tasks(run, ("clinc150", "sst2", "trec6"), train=6_000, test=4_500)
     samples = [labelled(each, tokenizer, run.amount(40, 600)) for each in sets]
     run.say(f"importance of the heads, over {sum(len(each.token_ids) for each in samples)} texts")
     kept = select(strata, head_importance(strata, samples), SHARE)
@@ -48,9 +48,9 @@ def measure(run: Run) -> Iterator[Row]:
     saved = 1 - parameters(pruned.config).total / parameters(strata.config).total
     before = [_accuracy(run, task, strata, tokenizer) for task in sets]
     untrained = [_accuracy(run, task, pruned, tokenizer) for task in sets]
-    token_ids = list(chain.from_iterable(token_ids_of(tokenizer, task.train) for task in sets))
+    token_ids = list(chain.from_iterable(tokenize(tokenizer, task.train) for task in sets))
     options = DistillOptions(steps=STEPS, batch=BATCH, rate=RATE, seed=run.seed)
-    distilled(pruned.requires_grad_(True), strata, token_ids, options, say=run.say)
+    distill(pruned.requires_grad_(True), strata, token_ids, options, say=run.say)
     after = [_accuracy(run, task, pruned, tokenizer) for task in sets]
     losses = [old - new for old, new in zip(before, after, strict=True)]
     by_task = ", ".join(f"{each.name} {loss:+.2f}" for each, loss in zip(sets, losses, strict=True))
@@ -62,17 +62,17 @@ def measure(run: Run) -> Iterator[Row]:
 
 
 def _accuracy(run: Run, task: TextSet, strata: Strata, tokenizer: TextTokenizer) -> float:
-    """Returns the accuracy of a task, served in INT8."""
-    accuracy = task_accuracy(served_by(strata, tokenizer), task)
+    """Returns the accuracy of a task, in percent, served in INT8."""
+    accuracy = task_accuracy(served_encoder(strata, tokenizer), task)
     run.say(f"{task.name}: {accuracy:.2f} %")
     return accuracy
 
 
 def _difference(one: Strata, other: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet]) -> float:
-    """Returns the largest difference of a value of the vectors, over some test texts of every task."""
+    """Returns the largest absolute difference between the vectors of two encoders, over test texts of every task."""
     largest = 0.0
     for task in sets:
-        token_ids = token_ids_of(tokenizer, task.test[:64])
+        token_ids = tokenize(tokenizer, task.test[:64])
         with torch.no_grad():
             differences = [encode_many(each, token_ids, batch_size=BATCH) for each in (one, other)]
         largest = max(largest, float((differences[0] - differences[1]).abs().max()))

@@ -1,14 +1,19 @@
-"""Runs one encoder alone in a process, ours or the plain one, and says what it takes.
+"""Runs one encoder alone in a process, ours or the plain one, and measures its memory and speed.
 
     python -m bench.techniques.lone_server NAME LENGTH SECONDS
 
-The plain one is float32 in eager torch. Every text has LENGTH tokens, so a padded batch holds no padding; up to 512 it
-has MiniLM's learned positions and full attention, beyond them it rotates queries and keys. Ours is the same encoder in
-INT8, and beyond 512 tokens its heads see a window, sinks and routed blocks, as in row E1. Weights are random: neither
-time nor memory depends on them.
+The plain encoder is float32 in eager torch. Every text has LENGTH tokens, so batches need no padding. Up to 512 tokens
+the encoder has MiniLM's learned positions and full attention; for longer texts it has rotary positions. Our encoder is
+the same in INT8, except that for longer texts its heads see a window, sinks and routed blocks, as in row E1. Weights
+are random, because neither time nor memory depends on them.
 
-Prints JSON: `memory`, the most MiB beyond the process without a model, while it answers; `p50`, ms for a text; `rate`,
-texts/s in batches. Times are processor times on one thread.
+Prints JSON:
+
+- `memory`: the peak memory while it answers, in MiB, minus the memory of the process without a model
+- `p50`: the median time of one text, in ms
+- `rate`: texts a second, in batches
+
+Times are processor times on one thread.
 """
 
 import ctypes
@@ -38,31 +43,33 @@ BATCH = 8
 
 
 def main(name: str, length: int, seconds: float) -> Mapping[str, float]:
-    """Measures the encoder of that name."""
+    """Measures the encoder of that name, on texts of `length` tokens, for `seconds` in each measurement."""
     torch.set_num_threads(1)
     with torch.no_grad():
-        nn.Linear(8, 8)(torch.zeros(1, 8))  # loads what every encoder needs
+        # The first layer loads torch's libraries, which every encoder needs.
+        nn.Linear(8, 8)(torch.zeros(1, 8))
         before = _resident("VmRSS")
-        encode = encoder_of(name, length)
+        encode = make_encoder(name, length)
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts again
+        # Linux resets the peak VmHWM to the current memory.
+        Path("/proc/self/clear_refs").write_text("5")
         one_s, many_s = (thread_times_s(partial(encode, _batch(num, length)), seconds) for num in (1, BATCH))
     memory = (_resident("VmHWM") - before) / 1024
     return {"memory": memory, "p50": 1e3 * median(one_s), "rate": BATCH / median(many_s)}
 
 
-def encoder_of(name: str, length: int) -> Callable[[RaggedBatch], Tensor]:
-    """Returns the encoder; in full precision it has full attention."""
-    strata = Strata(config_of(length, is_routed=False)).eval().requires_grad_(False)
+def make_encoder(name: str, length: int) -> Callable[[RaggedBatch], Tensor]:
+    """Returns the encoder of that name. The plain encoder has full attention at every length."""
+    strata = Strata(shape_for(length, is_routed=False)).eval().requires_grad_(False)
     if name == PLAIN:
         return strata
-    config = config_of(length, is_routed=True)
+    config = shape_for(length, is_routed=True)
     return partial(QuantizedEncoder.from_tensors(config, encoder_tensors(strata)).encode, precision=INT8)
 
 
-def config_of(length: int, *, is_routed: bool) -> StrataConfig:
-    """Returns MiniLM's shape for texts of that length."""
+def shape_for(length: int, *, is_routed: bool) -> StrataConfig:
+    """Returns MiniLM's shape for texts of `length` tokens."""
     if length <= LEARNED_POSITIONS:
         return MINILM_L6
     config = replace(MINILM_L6, positions="rope", max_pos=length)
@@ -75,7 +82,7 @@ def _batch(num_texts: int, length: int) -> RaggedBatch:
 
 
 def _resident(field: str) -> int:
-    """Returns the resident memory of this process, now or at most, in KiB."""
+    """Returns the resident memory of this process in KiB: now (`VmRSS`) or at its peak (`VmHWM`)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 

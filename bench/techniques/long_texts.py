@@ -1,10 +1,10 @@
-"""Compares what is known of contracts by their first 512 tokens and by 8,192: row E1.
+"""Compares classifiers that read the first 512 tokens of contracts with classifiers that read 8,192: row E1.
 
-    MiniLM, and MiniLM with repeated positions --as a learner serves them--> vectors of every contract
+    MiniLM, and MiniLM with repeated positions --quantized by the learner--> vectors of every contract
     four fifths --the learner's head--> a model --a replica's engine--> the type of each contract of the last fifth
     four fifths --closed form--> scores of the kinds of clauses in the last fifth
 
-The type of a contract stands in its first lines; which kinds of clauses it has is written anywhere in it.
+The type of a contract stands in its first lines, while its clauses may stand anywhere.
 
 Shape suffixes: B contracts, D width, C labels.
 """
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from bench.harness.case import Run
 from bench.harness.texts import data_folder
-from bench.techniques.replica_engine import named
-from bench.techniques.tasks import clauses, contracts, model_with, served_by
+from bench.techniques.replica_engine import answer_labels
+from bench.techniques.tasks import clauses, contracts, quantized_model, served_encoder
 from evals.results.row import Peer, Row
 from evals.streams.stream import StreamItem
 from learner.config import LearnerConfig
@@ -38,7 +38,7 @@ PENALTY = 1.0
 
 
 class Encoded(NamedTuple):
-    """Contracts under an encoder for texts of one length."""
+    """The vectors of all contracts by an encoder for one maximum length."""
 
     served: ServedEncoder
     tokenizer: TextTokenizer
@@ -46,79 +46,79 @@ class Encoded(NamedTuple):
 
 
 def cuad_gain(run: Run) -> Iterator[Row]:
-    """Yields the points that the rest of a text is worth: of accuracy by type, and of precision by kind of clause.
+    """Yields the points gained by reading whole texts: in accuracy of types, and in average precision of clauses.
 
-    The folds are drawn by the seed. Raises Skip.
+    The run's seed draws the folds. Raises Skip without data.
     """
     items = contracts(data_folder())
     has_BC = torch.tensor([list(each.values()) for each in clauses(data_folder())], dtype=torch.float32)
-    rightly: dict[int, float] = {}
+    accuracy: dict[int, float] = {}
     precision: dict[int, float] = {}
     for num_tokens in (SHORT, LONG):
         run.say(f"encoding {len(items)} contracts of at most {num_tokens} tokens")
         encoded = _encoded(data_folder(), num_tokens)
-        run.say("naming them by a replica's engine")
-        rightly[num_tokens] = accuracy_of_types(encoded, items, seed=run.seed)
+        run.say("classifying them by a replica's engine")
+        accuracy[num_tokens] = type_accuracy(encoded, items, seed=run.seed)
         scores_BC = held_out_scores(encoded.z_BD, has_BC, seed=run.seed)
         precision[num_tokens] = 100 * mean_average_precision(scores_BC, has_BC)
-    for bar, found in (("cuad_gain", rightly), ("clause_gain", precision)):
-        note = f"{found[SHORT]:.1f} % at {SHORT} tokens, {found[LONG]:.1f} % at {LONG}"
-        gain = round(found[LONG] - found[SHORT], 2)
+    for bar, percent in (("cuad_gain", accuracy), ("clause_gain", precision)):
+        note = f"{percent[SHORT]:.1f} % at {SHORT} tokens, {percent[LONG]:.1f} % at {LONG}"
+        gain = round(percent[LONG] - percent[SHORT], 2)
         yield run.row(bar, gain, peers=(Peer(f"{SHORT} tokens", 0.0),), note=note)
 
 
 @cache
 def _encoded(data: Path | None, num_tokens: int) -> Encoded:
-    """Encodes all contracts; minutes for long ones, and the same for every seed."""
+    """Encodes all contracts. It takes minutes for long texts, and does not depend on the seed, so it is cached."""
     strata, _ = load_encoder("minilm-l6", max_tokens=SHORT)
     if num_tokens > SHORT:
         strata = repeat_positions(strata, num_tokens)
     tokenizer_json = (encoder_folder("minilm-l6") / "tokenizer.json").read_bytes()
     tokenizer = TextTokenizer(tokenizer_json, max_tokens=num_tokens)
-    served = served_by(strata, tokenizer)
+    served = served_encoder(strata, tokenizer)
     return Encoded(served, tokenizer, served.z_many([item.text for item in contracts(data)]))
 
 
-def accuracy_of_types(encoded: Encoded, items: Sequence[StreamItem], *, seed: int) -> float:
-    """Returns the percentage of contracts that a replica's engine names rightly, each by a head not shown it."""
+def type_accuracy(encoded: Encoded, items: Sequence[StreamItem], *, seed: int) -> float:
+    """Returns the accuracy of a replica's engine on the types of held-out contracts, in percent (cross-validation)."""
     served, tokenizer, z_BD = encoded
     labels = sorted({item.label for item in items})
     num_right = 0
-    for is_held_B in folds(len(items), seed=seed):
-        shown = [Labelled(item.text, item.label) for item, is_held in zip(items, is_held_B, strict=True) if not is_held]
-        held = [item for item, is_held in zip(items, is_held_B, strict=True) if is_held]
+    for is_test_B in folds(len(items), seed=seed):
+        train = [Labelled(item.text, item.label) for item, is_test in zip(items, is_test_B, strict=True) if not is_test]
+        test = [item for item, is_test in zip(items, is_test_B, strict=True) if is_test]
         head = FastHead(served, penalty=LearnerConfig().ridge)
         head.admit_all(labels)
-        shown_BD = z_BD[~is_held_B]
-        head.learn_encoded(shown_BD, served.features(shown_BD), shown)
-        names = named(model_with(served, head), tokenizer, [item.text for item in held])
-        num_right += sum(name == item.label for name, item in zip(names, held, strict=True))
+        train_BD = z_BD[~is_test_B]
+        head.learn_encoded(train_BD, served.features(train_BD), train)
+        predicted = answer_labels(quantized_model(served, head), tokenizer, [item.text for item in test])
+        num_right += sum(label == item.label for label, item in zip(predicted, test, strict=True))
     return 100 * num_right / len(items)
 
 
 def folds(num_texts: int, *, seed: int) -> Iterator[Tensor]:
-    """Yields which texts are held out, as booleans, for each fold; every text is held out once."""
+    """Yields is_test_B, whether each text is held out, for each fold. Every text is held out in one fold."""
     order = torch.randperm(num_texts, generator=torch.Generator().manual_seed(seed))
     for fold in range(FOLDS):
-        is_held_B = torch.zeros(num_texts, dtype=torch.bool)
-        is_held_B[order[fold::FOLDS]] = True
-        yield is_held_B
+        is_test_B = torch.zeros(num_texts, dtype=torch.bool)
+        is_test_B[order[fold::FOLDS]] = True
+        yield is_test_B
 
 
 def held_out_scores(z_BD: Tensor, targets_BC: Tensor, *, seed: int) -> Tensor:
-    """Returns the scores_BC of ridge regressions, each row by one that was not shown it."""
+    """Returns scores_BC by ridge regression, each text by the regression that was not trained on it."""
     inputs_BD = torch.cat([z_BD, torch.ones(len(z_BD), 1)], dim=1)
     scores_BC = torch.empty_like(targets_BC)
-    for is_held_B in folds(len(z_BD), seed=seed):
-        shown_BD = inputs_BD[~is_held_B]
-        gram_DD = shown_BD.T @ shown_BD + PENALTY * torch.eye(shown_BD.shape[1])
-        weights_DC = torch.linalg.solve(gram_DD, shown_BD.T @ targets_BC[~is_held_B])
-        scores_BC[is_held_B] = inputs_BD[is_held_B] @ weights_DC
+    for is_test_B in folds(len(z_BD), seed=seed):
+        train_BD = inputs_BD[~is_test_B]
+        gram_DD = train_BD.T @ train_BD + PENALTY * torch.eye(train_BD.shape[1])
+        weights_DC = torch.linalg.solve(gram_DD, train_BD.T @ targets_BC[~is_test_B])
+        scores_BC[is_test_B] = inputs_BD[is_test_B] @ weights_DC
     return scores_BC
 
 
 def mean_average_precision(scores_BC: Tensor, has_BC: Tensor) -> float:
-    """Returns the mean over labels of the mean precision at each of its texts, in the order of the scores."""
+    """Returns the mean over labels of the average precision of the label's texts, ranked by score. In [0, 1]."""
     values = [_average_precision(*columns) for columns in zip(scores_BC.T, has_BC.T, strict=True)]
     return sum(values) / len(values)
 

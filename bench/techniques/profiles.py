@@ -1,9 +1,9 @@
-"""Measures row E11: what the profiles promise, at the scale of the demo.
+"""Measures row E11: the promises of the profiles, at the scale of the demo.
 
-nano's encoder    accuracy beside that of the dense one, bytes, one text after another
-base              the same head answers in INT4; the demo with base alone: p99 and precisions
-                  the demo with base, which changes to nano: lost, mixed
-pro               its shape with random weights: time does not depend on them
+nano    accuracy relative to the dense encoder, stored bytes, and texts a second one after another
+base    accuracy of the same head in INT4; a demo with base alone: p99 and precisions;
+        a demo that changes from base to nano: lost and mixed events
+pro     the speed of its shape with random weights, which do not change the speed
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from bench.demo import run_demo
 from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import data_folder
 from bench.harness.timing import thread_times_s
-from bench.techniques.tasks import served_by, task_accuracy, tasks_of
+from bench.techniques.tasks import load_tasks, served_encoder, task_accuracy
 from evals.results.row import NoResult, Peer, Row
 from model.bert import load_encoder
 from model.config import StrataConfig
@@ -33,33 +33,33 @@ NANO_SHAPE = NANO.config
 PRO_SHAPE = PRO.config
 
 LOAD_PER_S = 72.0
-"""Events a second of the demo whose latency counts."""
+"""The load of the demo whose latency is measured, in events a second."""
 
 
 def nano_encoder(data: Path | None, say: Callable[[str], None], *, seed: int) -> str:
-    """Returns the folder of nano's encoder, distilled in the order of `seed`. Making it takes minutes."""
+    """Returns the folder of nano's encoder, distilled with `seed`. Making the encoder takes minutes."""
     return encoder_of(NANO, data=data, say=say, seed=seed)
 
 
-class Loaded(NamedTuple):
-    """How a service answered at a steady load."""
+class LoadFigures(NamedTuple):
+    """The latency and the precisions of a service at a steady load."""
 
     p99_ms: float
     precisions: Mapping[str, int]
-    """Answers by their precision."""
+    """Precision -> the number of answers."""
 
 
-def base_under_load(seed: int) -> Loaded:
-    """Plays the demo with base alone. Raises NoResult."""
+def base_under_load(seed: int) -> LoadFigures:
+    """Plays the demo with base alone. Raises NoResult if the demo fails."""
     figures = run_demo("--profile", BASE.name, "--rate", f"{LOAD_PER_S:g}", "--seed", str(seed)).figures
-    return Loaded(figures["latency_ms"]["p99"], figures["precisions"])
+    return LoadFigures(figures["latency_ms"]["p99"], figures["precisions"])
 
 
 def change_under_load(seed: int) -> int:
-    """Plays the demo with base, and changes to nano in its middle.
+    """Plays the demo with base, and changes to nano in the middle.
 
-    Returns how many events were lost, answered twice, or answered by a mixture of two versions. Raises NoResult, also
-    if the change was refused.
+    Returns the number of events that were lost, answered twice, answered by a mixture of two versions, or answered by
+    a version that is gone. Raises NoResult if the demo fails or the change is refused.
     """
     arguments = ("--profile", BASE.name, "--change-to", NANO.name, "--seed", str(seed))
     figures = run_demo(*arguments).figures
@@ -71,15 +71,18 @@ def change_under_load(seed: int) -> int:
 
 
 DOCUMENT = 512
-"""Tokens of a document."""
+"""The number of tokens of a document."""
 REQUEST = 16
-"""Tokens of a request: those of a text of CLINC150."""
+"""The number of tokens of a request: the length of a text of CLINC150."""
 BATCH = 8
 
 
 @torch.no_grad()
 def measure(run: Run) -> Iterator[Row]:
-    """Yields what is measured of pro, nano and base; a quick run takes random weights. Raises Skip, and NoResult."""
+    """Yields the rows of pro, nano and base. A quick run uses random weights.
+
+    Raises Skip without data, and NoResult if a demo fails.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
     documents = 60.0 * _texts_per_s(_untrained(PRO_SHAPE), BATCH, run.amount(DOCUMENT // 8, DOCUMENT), run)
@@ -87,25 +90,26 @@ def measure(run: Run) -> Iterator[Row]:
     if run.is_quick:
         yield from speed_and_size(_untrained(NANO_SHAPE), run)
         return
-    (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
-    with torch.enable_grad():  # where nobody has made it before, it is trained
+    (task,) = load_tasks(run, ("clinc150",), train=15_000, test=4_500)
+    # If the folder of nano's encoder does not exist yet, the encoder is trained now.
+    with torch.enable_grad():
         strata, tokenizer = load_encoder(nano_encoder(data_folder(), run.say, seed=run.seed))
     yield from speed_and_size(strata, run)
-    dense = served_by(*load_encoder("minilm-l6"))
+    dense = served_encoder(*load_encoder("minilm-l6"))
     int8, int4 = (task_accuracy(dense, task, precision) for precision in (INT8, INT4))
     yield run.row("base_accuracy", round(int4, 2), peers=(Peer(INT8, round(int8, 2)),))
-    kept = 100 * task_accuracy(served_by(strata, tokenizer), task) / int8
+    kept = 100 * task_accuracy(served_encoder(strata, tokenizer), task) / int8
     yield run.row("nano_retained", round(kept, 2), peers=(Peer("minilm-l6", 100.0),))
-    loaded = base_under_load(run.seed)
-    counts = ", ".join(f"{num} answers in {name}" for name, num in sorted(loaded.precisions.items()))
-    is_one = set(loaded.precisions) == {INT4}
+    base = base_under_load(run.seed)
+    counts = ", ".join(f"{num} answers in {name}" for name, num in sorted(base.precisions.items()))
+    is_all_int4 = set(base.precisions) == {INT4}
     note = f"at {LOAD_PER_S:g} events/s; {counts}"
-    yield run.row("base_p99", loaded.p99_ms if is_one else None, note=note)
+    yield run.row("base_p99", base.p99_ms if is_all_int4 else None, note=note)
     yield run.row("change_lost", change_under_load(run.seed))
 
 
 def speed_and_size(nano: Strata, run: Run) -> Iterator[Row]:
-    """Yields the requests that one thread answers a second, and the megabytes that are stored."""
+    """Yields the rate of one thread in requests a second, and the stored weights in megabytes."""
     yield run.row("nano_rate", round(_texts_per_s(nano, 1, REQUEST, run), 1))
     num_bytes = sum(len(tensor.to_blob()) for tensor in encoder_tensors(nano).values())
     yield run.row("nano_bytes", round(num_bytes / 1e6, 2))
@@ -116,7 +120,7 @@ def _untrained(config: StrataConfig) -> Strata:
 
 
 def _texts_per_s(strata: Strata, num_texts: int, num_tokens: int, run: Run) -> float:
-    """Returns the rate in INT8 by the processor time of one thread, in batches of `num_texts` of so many tokens."""
+    """Returns texts a second of processor time in INT8 on one thread, in batches of `num_texts` x `num_tokens`."""
     encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     batch = RaggedBatch.of(torch.randint(1_000, strata.config.vocab, (num_texts, num_tokens)).tolist())
     return num_texts / median(thread_times_s(partial(encoder.encode, batch, INT8), run.amount(1, 50) / 10))
@@ -133,7 +137,7 @@ TECHNIQUE = Technique(
     ),
     bars=(
         Bar("base_p99", "ms, INT4, at the demo's load", "<= 150", baseline="the promise"),
-        Bar("base_accuracy", "% on CLINC150, INT4", ">= 88", baseline="the promise; INT8 beside it"),
+        Bar("base_accuracy", "% on CLINC150, INT4", ">= 88", baseline="the promise; also shown: INT8"),
         Bar("pro_rate", "documents of 512 tokens a minute", ">= 500", quick=">= 500", baseline="the promise"),
         Bar("nano_rate", "requests/s on one core", ">= 30", quick=">= 30", baseline="the promise"),
         Bar(

@@ -1,23 +1,24 @@
-"""Measures row E7: progressive quantization-aware training to INT4, beside rounding and torchao's training.
+"""Measures row E7: progressive quantization-aware training to INT4, compared with rounding and torchao's training.
 
 MiniLM --round, or GPTQ--> INT4                        each: vectors --closed-form head of all labels--> accuracy
        --grids of INT8--> distil --GPTQ to INT4--> distil (progressive)
-       --GPTQ to INT4--> distil for as many steps (direct)      --torchao's fake quantization--> distil likewise
+       --GPTQ to INT4--> distil for the same number of steps (direct)
+       --torchao's fake quantization--> distil for the same number of steps
 
-The teacher is MiniLM in full precision, and the texts are the training texts without their labels. Every encoder gets
-a head of its own, as the learner makes one after a change of the encoder. What is ours runs on the served kernels.
+The teacher is MiniLM in full precision. Distillation uses the training texts without their labels. Every encoder gets
+a head of its own, as the learner makes one after a change of the encoder. Our encoders run on the served kernels.
 
-torchao's INT4 has weights of 4 bits in groups of 64, and inputs of 8 bits for each token: the granularity of ours.
-Token embeddings are rounded once, by the same quantizer, and not trained, as ours are. Its conversion keeps these
-numerics, so what is measured here is what it would serve.
+torchao's INT4 has 4-bit weights in groups of 64 and 8-bit inputs with one scale for each token, the same granularity
+as ours. As in our encoders, the token embeddings are rounded once by the same quantizer and are not trained. torchao's
+conversion keeps these numerics, so the fake-quantized encoder has the accuracy that torchao would serve.
 
-A delta is what a round of the learner changes in the tensors that it publishes:
+A delta is the difference that a round of the learner makes to the tensors that it publishes:
 
     labelled texts --Training: steps on the top blocks--> tensors before and after --exclusive or, zlib--> bytes
 
-It is counted twice: on the grids that the learner trains on, whose multipliers stay and whose scales move slowly, and
-with every matrix rounded anew to the range of its largest values. A delta is not how versions are sent today, which is
-by whole tensors; it says how much of them a round has changed.
+The delta is measured twice: on the grids that the learner trains on, whose multipliers stay and whose scales move
+slowly, and with every matrix rounded again to the range of its largest values. Versions are sent as whole tensors, not
+as deltas; the size of a delta shows how much a round changes.
 """
 
 import copy
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.harness.case import Bar, Run, Technique
-from bench.techniques.tasks import distilled, head_accuracy, ridge_head, tasks_of, token_ids_of
+from bench.techniques.tasks import distill, head_accuracy, load_tasks, ridge_head, tokenize
 from evals.results.row import Peer, Row, Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
@@ -58,8 +59,8 @@ from model.weights import encoder_tensors
 
 
 @torch.no_grad()
-def prepared(strata: Strata) -> Strata:
-    """Returns a copy with torchao's fake quantization. Raises Skip where torchao is not installed."""
+def fake_quantized(strata: Strata) -> Strata:
+    """Returns a copy with torchao's fake quantization. Raises Skip if torchao is not installed."""
     try:
         from torchao.quantization import quantize_
         from torchao.quantization.qat import FakeQuantizedEmbedding, IntxFakeQuantizeConfig, QATConfig
@@ -78,7 +79,7 @@ def prepared(strata: Strata) -> Strata:
 
 
 def delta_bytes(before: Mapping[str, StoredTensor], after: Mapping[str, StoredTensor]) -> int:
-    """Returns the bytes of the compressed differences of all tensors of `after`."""
+    """Returns the number of bytes of the compressed differences between `before` and `after`, over all tensors."""
     total = 0
     for name, stored in after.items():
         old, new = (np.frombuffer(each.tensor.to_blob(), dtype=np.uint8) for each in (before[name], stored))
@@ -86,12 +87,12 @@ def delta_bytes(before: Mapping[str, StoredTensor], after: Mapping[str, StoredTe
     return total
 
 
-def deltas_of_a_round(
+def round_delta_bytes(
     strata: Strata, tokenizer: TextTokenizer, items: Sequence[StreamItem], config: LearnerConfig
 ) -> tuple[int, int]:
-    """Returns the bytes of the delta on grids, and without them. A step takes `config.slow_batch` of the items."""
+    """Returns the bytes of the delta with grids and without grids. A step trains on `config.slow_batch` items."""
     known = Learner(config, copy.deepcopy(strata), tokenizer).knowledge
-    assert isinstance(known.strata, Strata), "it was opened as one"
+    assert isinstance(known.strata, Strata), "the learner was given a Strata encoder"
     first_layer = strata.config.n_layers - config.trainable_layers
     plain = with_own_top(known.strata, first_layer)
     for module in plain.layers[first_layer:].modules():
@@ -118,17 +119,17 @@ def _delta(strata: Strata, fast_head: FastHead, plan: RoundPlan, config: Learner
 
 
 INT8_SHARE = 0.3
-"""Share of the steps of progressive training that are taken in INT8."""
+"""The fraction of the steps of progressive training that are taken in INT8."""
 
 STEPS = 300
 
 BATCH = 32
 
 RATE = 6e-4
-"""The one with the highest cosine after 60 steps, of 1e-4, 6e-4 and 1.5e-3."""
+"""The learning rate. Among 1e-4, 6e-4 and 1.5e-3 it had the highest cosine after 60 steps."""
 
 SMALL_RATE = 1e-4
-"""The rate in INT8 and under torchao's rounding: there a first step at RATE costs the cosine 0.1 to 0.3."""
+"""The learning rate in INT8 and with torchao's rounding, where a first step at RATE lowers the cosine by 0.1 to 0.3."""
 
 ENCODE_BATCH = 64
 
@@ -137,7 +138,7 @@ Encode = Callable[[RaggedBatch], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What all encoders of a run have in common."""
+    """The teacher, the texts and the options that all encoders of a run share."""
 
     teacher: Strata
     tokenizer: TextTokenizer
@@ -145,36 +146,34 @@ class Case:
     options: DistillOptions
     say: Callable[[str], None]
 
-    def distilled(self, student: Strata, options: DistillOptions) -> Strata:
+    def distill(self, student: Strata, options: DistillOptions) -> Strata:
         """Trains the student, in place, and returns it."""
-        token_ids = token_ids_of(self.tokenizer, self.task.train)
-        return distilled(student, self.teacher, token_ids, options, say=self.say)
+        token_ids = tokenize(self.tokenizer, self.task.train)
+        return distill(student, self.teacher, token_ids, options, say=self.say)
 
     def int4(self, strata: Strata) -> Strata:
         """Returns the encoder in INT4, rounded by GPTQ."""
         return to_int4(strata, grams(strata, self.tokenizer))
 
     def progressive(self) -> Strata:
-        """Returns the encoder that was trained in INT8 for a share of the steps, and then in INT4."""
+        """Returns the encoder that was trained in INT8 for INT8_SHARE of the steps, and then in INT4."""
         num_int8 = round(INT8_SHARE * self.options.steps)
-        int8 = self.distilled(
-            _trainable(to_nested(self.teacher)), replace(self.options, steps=num_int8, rate=SMALL_RATE)
-        )
+        int8 = self.distill(_trainable(to_nested(self.teacher)), replace(self.options, steps=num_int8, rate=SMALL_RATE))
         rest = replace(self.options, steps=self.options.steps - num_int8, seed=self.options.seed + 1)
-        return self.distilled(_trainable(self.int4(int8)), rest)
+        return self.distill(_trainable(self.int4(int8)), rest)
 
     def vectors(self, encode: Encode) -> tuple[Tensor, Tensor]:
-        """Returns the random features of the training texts and of the test texts."""
+        """Returns the random features of the training texts, train_NR, and of the test texts, test_NR."""
         proj_RD = projection(self.teacher.config, seed=self.options.seed)
         train, test = (
-            encode_many(encode, token_ids_of(self.tokenizer, items), batch_size=ENCODE_BATCH)
+            encode_many(encode, tokenize(self.tokenizer, items), batch_size=ENCODE_BATCH)
             for items in (self.task.train, self.task.test)
         )
         return features(train, proj_RD), features(test, proj_RD)
 
 
 class AccuracyLosses:
-    """The points of accuracy that encoders lose to full precision."""
+    """Measures the points of accuracy that encoders lose against full precision."""
 
     def __init__(self, case: Case) -> None:
         self._case = case
@@ -182,11 +181,11 @@ class AccuracyLosses:
         self._head = ridge_head(train_NR, case.task.train)
         self._accuracy = head_accuracy(self._head, test_NR, case.task.test)
         self.under_old_head: dict[str, float] = {}
-        """The same without a new head, by the name of the encoder."""
+        """Name of an encoder -> the points lost with the head of the full-precision encoder."""
         case.say(f"full precision: {self._accuracy:.2f} %")
 
-    def of(self, name: str, encode: Encode) -> Peer:
-        """Returns the loss of an encoder with a head of its own."""
+    def measure(self, name: str, encode: Encode) -> Peer:
+        """Measures the loss of an encoder with a head of its own; returns it under the encoder's name."""
         train_NR, test_NR = self._case.vectors(encode)
         task = self._case.task
         accuracy = head_accuracy(ridge_head(train_NR, task.train), test_NR, task.test)
@@ -199,20 +198,20 @@ class AccuracyLosses:
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields size, losses, and what training in INT8 first gains. Raises Skip."""
+    """Yields the size, the losses, the gain of progressive training, and the delta. Raises Skip without data."""
     strata, tokenizer = load_encoder("minilm-l6")
-    (task,) = tasks_of(run, ("clinc150",), train=15_000, test=4_500)
+    (task,) = load_tasks(run, ("clinc150",), train=15_000, test=4_500)
     options = DistillOptions(
         steps=run.amount(6, STEPS), batch=run.amount(8, BATCH), rate=RATE, decay=0.0, rounded=True, seed=run.seed
     )
     case = Case(teacher=strata.requires_grad_(False), tokenizer=tokenizer, task=task, options=options, say=run.say)
     losses = AccuracyLosses(case)
-    rounded = [losses.of(name, served(each)) for name, each in _rounded(strata)]
-    gptq = losses.of("GPTQ", served(case.int4(strata)))
+    rounded = [losses.measure(name, served(each)) for name, each in _rounded(strata)]
+    gptq = losses.measure("GPTQ", served(case.int4(strata)))
     torchao = list(_torchao(case, losses))
-    direct = losses.of("direct", served(case.distilled(_trainable(case.int4(strata)), options)))
+    direct = losses.measure("direct", served(case.distill(_trainable(case.int4(strata)), options)))
     ours = case.progressive()
-    progressive = losses.of("progressive", served(ours))
+    progressive = losses.measure("progressive", served(ours))
     stored = encoder_tensors(ours)
     num_bytes = sum(len(tensor.to_blob()) for tensor in stored.values())
     full_bytes = 4 * sum(parameter.numel() for parameter in strata.parameters())
@@ -227,25 +226,25 @@ def measure(run: Run) -> Iterator[Row]:
     yield run.row("progressive", round(direct.value - progressive.value, 2))
     config = LearnerConfig(slow_strategy="naive", seed=run.seed)
     items = task.train[: run.amount(2, 100) * config.slow_batch]
-    on_grids, without = deltas_of_a_round(strata, tokenizer, items, config)
+    on_grids, without = round_delta_bytes(strata, tokenizer, items, config)
     note = f"{len(items)} labels in steps of {config.slow_batch}; of two blocks"
     yield run.row("delta", round(on_grids / 1e6, 2), peers=(Peer("rounded anew", without / 1e6),), note=note)
 
 
 def served(strata: Strata) -> Encode:
-    """Returns the encoder as replicas run it, in its most accurate precision."""
+    """Returns the encode function of the encoder as replicas run it, in its most accurate precision."""
     return QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata)).encode
 
 
 def _rounded(strata: Strata) -> Iterator[tuple[str, Strata]]:
-    """Yields the encoders that are rounded to the nearest INT4 without any texts, the plainest first."""
+    """Yields encoders that are rounded to the nearest INT4 without calibration texts, the coarsest first."""
     yield "one scale for each matrix", _with_one_range(strata, by_row=False)
     yield "one scale for each row", _with_one_range(strata, by_row=True)
     yield "smallest error of each group", to_int4(strata)
 
 
 def _with_one_range(strata: Strata, *, by_row: bool) -> Strata:
-    """Returns the encoder in INT4 in the range of the largest value, of each row or of the whole matrix."""
+    """Returns the encoder in INT4, scaled to the largest value of each row (`by_row`) or of the whole matrix."""
     int4 = copy.deepcopy(strata)
     for module in int4_modules(int4).values():
         _, scale_N = round_rows(module.weight, MAX_Q4)
@@ -256,15 +255,15 @@ def _with_one_range(strata: Strata, *, by_row: bool) -> Strata:
 
 def _torchao(case: Case, losses: AccuracyLosses) -> Iterator[Peer]:
     try:
-        yield losses.of("torchao's rounding", prepared(case.teacher))
+        yield losses.measure("torchao's rounding", fake_quantized(case.teacher))
         options = replace(case.options, rounded=False, rate=SMALL_RATE)
-        yield losses.of("torchao's training", case.distilled(_trainable(prepared(case.teacher)), options))
-    except Skip as why:
-        case.say(str(why))
+        yield losses.measure("torchao's training", case.distill(_trainable(fake_quantized(case.teacher)), options))
+    except Skip as reason:
+        case.say(str(reason))
 
 
 def _trainable(strata: Strata) -> Strata:
-    """Lets everything but the token embeddings be trained."""
+    """Makes all parameters trainable except the token embeddings."""
     strata.requires_grad_()
     strata.embed.word.requires_grad_(False)
     return strata
@@ -290,13 +289,13 @@ TECHNIQUE = Technique(
             "loss",
             "points of accuracy",
             "<= 1.2",
-            baseline="the encoder in full precision; rounding, GPTQ, torchao and direct training beside it",
+            baseline="the encoder in full precision; also shown: rounding, GPTQ, torchao and direct training",
         ),
         Bar(
             "loss_of_rounding",
             "points of accuracy, rounded to the nearest INT4 with one scale for each row",
             ">= 3.7",
-            baseline="the encoder in full precision; finer scales beside it",
+            baseline="the encoder in full precision; also shown: finer scales",
         ),
         Bar(
             "loss_of_coarse_rounding",
@@ -313,7 +312,7 @@ TECHNIQUE = Technique(
         Bar(
             "delta",
             "MB of changes after a round of the learner, compressed",
-            baseline="the same round, with every matrix rounded anew to the range of its largest values",
+            baseline="the same round, with every matrix rounded again to the range of its largest values",
         ),
     ),
 )

@@ -1,16 +1,21 @@
 """Trains toy encoders to recall: multi-query associative recall (MQAR, Arora et al., arXiv 2312.04927, section 4.1).
 
-    k1 v1 k2 v2 ... noise k2 noise k1 ...    at each key that comes again, name the value that followed it at first
+    k1 v1 k2 v2 ... noise k2 noise k1 ...    at each repeated key, predict the value that followed its first occurrence
 
-The pairs stand at the start of a text of a thousand tokens, the keys come again anywhere behind them, and what stands
-between is drawn from a vocabulary of its own. So local attention alone cannot answer, and a router must find the few
-blocks with the pairs. Training begins on short texts, which all spans see whole, with few pairs.
+The pairs stand at the start of a text of a thousand tokens. The keys are repeated anywhere after the pairs, between
+noise tokens from a vocabulary of their own. So local attention alone cannot answer, and a router must find the few
+blocks with the pairs. Training begins with few pairs on short texts, which all spans see as a whole.
 
-Recall takes two hops: a key learns what follows it, then its later places find that one. Encoders of this size guess
-among the values of the text for thousands of steps before both are there. So in training each key also has to name its
-value where the value follows it, which is the first hop; queries and keys begin alike, so that a token finds itself;
-their biases begin at random, so that heads prefer distances; and values are named by their embeddings. All of it is the
-same for every kind of attention. Recall is measured at the later places alone.
+Recall needs two hops: first a key attends to the value after it, then the repeated key attends to the first one.
+Encoders of this size guess among the values of the text for thousands of steps until they have learnt both hops. Four
+measures speed this up, for every kind of attention:
+
+- In training, each key of a pair also has to predict its value, which trains the first hop.
+- Queries and keys have equal initial weights, so that a token attends to equal tokens.
+- The biases of queries and keys are random, so that heads prefer certain distances.
+- The output layer starts from the embeddings of the values.
+
+Recall is measured at the repeated keys only.
 
 Shape suffixes: B texts, S tokens of a text, T tokens of all texts.
 """
@@ -31,7 +36,7 @@ NUM_KEYS = 64
 NUM_VALUES = 64
 NUM_NOISE = 64
 NOT_ASKED = -100
-"""The target of a token that is no query: cross-entropy leaves it out."""
+"""The target of a token that is not a query. Cross-entropy ignores it."""
 
 DENSE_BELOW = 512
 NEAR = Span(kind="local", window=64, sinks=4, dense_below=DENSE_BELOW)
@@ -49,13 +54,13 @@ FULL = StrataConfig(
 SPARSE = replace(
     FULL, spans=(NEAR, ROUTED), layers=tuple(LayerSpec(spans=((4, index % 2),)) for index in range(FULL.n_layers))
 )
-"""Layers take turns: a window, then a window and routed blocks."""
+"""Layers alternate between a window, and a window with routed blocks."""
 LOCAL = FULL.with_span(NEAR)
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A number of steps on texts of one length."""
+    """A stage of the training: a number of steps on texts of one length."""
 
     length: int
     num_pairs: int
@@ -65,7 +70,7 @@ class Lesson:
 
 
 class RecallNet(nn.Module):
-    """An encoder with a linear layer that names a value at every token."""
+    """An encoder with a linear layer that predicts a value at every token."""
 
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
@@ -74,10 +79,10 @@ class RecallNet(nn.Module):
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-        self._begin()
+        self._init_weights()
 
     @torch.no_grad()
-    def _begin(self) -> None:
+    def _init_weights(self) -> None:
         width = self.encoder.config.d_model
         self.values.weight.copy_(self.encoder.embed.word.weight[NUM_KEYS : NUM_KEYS + NUM_VALUES])
         for block in self.encoder.layers:
@@ -86,21 +91,24 @@ class RecallNet(nn.Module):
             nn.init.normal_(block.qkv.bias[: 2 * width])
 
     def forward(self, ids_BS: Tensor) -> Tensor:
-        """Returns logits [T, values]."""
+        """Returns the logits of the values at every token, [T, NUM_VALUES]."""
         num_texts, length = ids_BS.shape
         batch = RaggedBatch(ids_BS.flatten(), RaggedLayout.of([length] * num_texts))
         logits: Tensor = self.values(self.encoder.encode_prefix(batch, self.encoder.config.n_layers))
         return logits
 
-    def seen_by(self, config: StrataConfig) -> "RecallNet":
-        """Returns a copy whose heads see the keys that `config` says."""
+    def with_spans(self, config: StrataConfig) -> "RecallNet":
+        """Returns a copy with the same weights and the attention spans of `config`."""
         net = RecallNet(config)
         net.load_state_dict(self.state_dict())
         return net
 
 
 def draw(lesson: Lesson, rng: np.random.Generator, *, asks_pairs: bool = False) -> tuple[Tensor, Tensor]:
-    """Returns ids_BS and the value that each query asks for, targets_BS; with `asks_pairs` pairs ask as well."""
+    """Returns ids_BS and targets_BS, the value that each query asks for.
+
+    With `asks_pairs` the keys of the pairs are queries, too.
+    """
     pairs = 2 * lesson.num_pairs
     ids_BS = rng.integers(NUM_KEYS + NUM_VALUES, FULL.vocab, (lesson.batch, lesson.length))
     targets_BS = np.full_like(ids_BS, NOT_ASKED)
@@ -119,7 +127,7 @@ def draw(lesson: Lesson, rng: np.random.Generator, *, asks_pairs: bool = False) 
 
 
 def train(net: RecallNet, lessons: Sequence[Lesson], *, rate: float, seed: int) -> list[float]:
-    """Trains in place, lesson after lesson; returns the loss of every step."""
+    """Trains `net` in place, one lesson after the other; returns the loss of every step."""
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.0, foreach=False)
     num_steps = sum(lesson.steps for lesson in lessons)
@@ -142,7 +150,7 @@ def train(net: RecallNet, lessons: Sequence[Lesson], *, rate: float, seed: int) 
 
 @torch.no_grad()
 def recall(net: RecallNet, lesson: Lesson, *, seed: int) -> float:
-    """Returns the share of the queries whose value is named rightly, in percent, on new texts."""
+    """Returns the percentage of queries whose value is predicted correctly, on new texts."""
     rng = np.random.default_rng([seed, 1])
     num_right = 0
     num_asked = 0

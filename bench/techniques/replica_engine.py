@@ -1,7 +1,7 @@
 """Runs a replica's engine in this process: its queue, batches, precision and head, without Kafka and HTTP.
 
-texts --tokenizer--> BatchQueue --Engine--> answers                  `answers`: the name that each text gets
-the same queue, never empty                                          `busy_share`: time within predict / all time
+texts --tokenizer--> BatchQueue --Engine--> answers         `answer_labels`: the label of each text
+the same with a queue that is never empty                   `busy_share`: time within predict / all time
 """
 
 import time
@@ -17,29 +17,29 @@ from serving.encodings import EncodingCache
 from serving.engine import Engine
 from serving.models import ActiveVersions, Version
 from serving.observers import Counts
-from serving.pipeline import NOTHING_NOTED, encoding, items_of, queue_of
+from serving.pipeline import NOTHING_NOTED, encoding, make_items, make_queue
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Item, Outcome
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, PrecisionEvaluation, RolloutPlan
 
 CHUNK = 256
-"""Texts that come at once: four batches of the default size."""
+"""The number of texts that are submitted at once: four batches of the default size."""
 
 DRAIN_S = 600.0
 
 
 class RunningEngine:
-    """An engine with one version. `submit` returns how many texts the queue took; each becomes an answer in time."""
+    """An engine with one version. It answers every text that the queue accepts."""
 
     def __init__(self, model: QuantizedModel, tokenizer: TextTokenizer) -> None:
         config = ServingConfig()
         self.busy_s = 0.0
-        """Time within predict."""
+        """The time within predict, in seconds."""
         self.answers: dict[str, Answer] = {}
-        """Every answer, by the id of its event."""
+        """Event id -> answer."""
         counts = Counts()
-        self.queue: BatchQueue[Item] = queue_of(config, counts)
+        self.queue: BatchQueue[Item] = make_queue(config, counts)
         self.max_items = config.max_queue_items
         self._predict_many = partial(
             predict_many, top_scores=config.top_scores, receipts=Receipts(b"a key"), now_ms=lambda: 1
@@ -50,16 +50,16 @@ class RunningEngine:
         self._max_tokens = tokenizer.max_tokens
 
     def submit(self, first: int, texts: Sequence[str]) -> int:
-        """Submits texts as events with the ids `first`, `first + 1`, ..."""
+        """Submits texts as events with the ids `first`, `first + 1`, ... Returns the number that the queue accepted."""
         events = [Event(id=str(first + place), text=text, key=str(place)) for place, text in enumerate(texts)]
         dones = [partial(self._done, event.id) for event in events]
-        return self.queue.submit_many(items_of(events, dones, self._encode, DEFAULT, self._max_tokens))
+        return self.queue.submit_many(make_items(events, dones, self._encode, DEFAULT, self._max_tokens))
 
     def start(self) -> None:
         self._engine.start()
 
     def close(self) -> None:
-        """Answers what waits, and ends the engine's thread."""
+        """Answers all waiting texts, and ends the engine's thread."""
         self.queue.close()
         self._engine.join(DRAIN_S)
 
@@ -83,7 +83,7 @@ class RunningEngine:
 
 @contextmanager
 def running(model: QuantizedModel, tokenizer: TextTokenizer) -> Iterator[RunningEngine]:
-    """Yields an engine that is not started yet; when the block ends, every text has its answer."""
+    """Yields an engine that is not started yet. On exit every text has an answer."""
     engine = RunningEngine(model, tokenizer)
     try:
         yield engine
@@ -91,8 +91,8 @@ def running(model: QuantizedModel, tokenizer: TextTokenizer) -> Iterator[Running
         engine.close()
 
 
-def named(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Any]:
-    """Returns the name that each text gets from an engine with this model."""
+def answer_labels(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[str]) -> list[Any]:
+    """Returns the label that an engine with this model gives to each text."""
     num_sent = 0
     with running(model, tokenizer) as engine:
         engine.start()
@@ -102,21 +102,21 @@ def named(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[str])
 
 
 def busy_share(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[str], *, seconds: float) -> float:
-    """Returns the share of the time in which the engine computes while texts always wait, in [0, 1]."""
+    """Returns the fraction of time in which the engine computes while the queue is never empty, in [0, 1]."""
 
-    def more() -> int:
-        chosen = [texts[(num_sent + place) % len(texts)] for place in range(CHUNK)]
-        return engine.submit(num_sent, chosen)
+    def submit_chunk() -> int:
+        chunk = [texts[(num_sent + place) % len(texts)] for place in range(CHUNK)]
+        return engine.submit(num_sent, chunk)
 
     num_sent = 0
     with running(model, tokenizer) as engine:
         while num_sent < 4 * CHUNK:
-            num_sent += more()
+            num_sent += submit_chunk()
         engine.start()
         start_s = time.perf_counter()
         while time.perf_counter() - start_s < seconds:
             if len(engine.queue) <= engine.max_items - CHUNK:
-                num_sent += more()
+                num_sent += submit_chunk()
             else:
                 time.sleep(0.001)
         share = engine.busy_s / (time.perf_counter() - start_s)

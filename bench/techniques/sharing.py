@@ -1,11 +1,11 @@
 """Measures row E2: parameters shared between tasks, head groups and layers.
 
-    separate   MiniLM, all of it tuned for each task                            T models
-    trunk      keys in groups, distilled on the tasks' texts; the upper layers tuned for each task, the lower shared
-    tied       a narrow embedding and banks of layers, distilled the same way; all of it tuned for each task
+    separate   MiniLM, with all weights tuned for each task: one model for each task
+    trunk      grouped keys and values, distilled on the tasks' texts; lower layers shared, upper layers tuned per task
+    tied       a narrow embedding and layers that share matrices, distilled the same way; all weights tuned per task
 
-All three are tuned by the same loop with equal passes, and measured as they would be served, in INT8 with closed-form
-heads. Distillation sees the training texts of all tasks, and no labels.
+All three are tuned by the same loop with the same number of passes, and measured as they would be served, in INT8 with
+closed-form heads. Distillation uses the training texts of all tasks without their labels.
 """
 
 import time
@@ -20,20 +20,20 @@ from torch.nn import functional
 from bench.harness.case import Bar, Run, Technique
 from bench.techniques.tasks import (
     TuningRecipe,
-    distilled,
-    fine_tuned,
+    distill,
+    fine_tune,
     labelled,
-    served_by,
+    load_tasks,
+    served_encoder,
     task_accuracy,
-    tasks_of,
-    token_ids_of,
+    tokenize,
 )
 from evals.results.row import Row
 from evals.streams.text_sets import TextSet
 from lifelong.compress.cost import parameters, tasks
 from lifelong.compress.distillation import DistillOptions
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
-from lifelong.compress.share import share, ties_of
+from lifelong.compress.share import parse_ties, share
 from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -51,14 +51,14 @@ RANK = 8
 PASSES = 2
 RATE = 5e-4
 REPEATS = 5
-"""How often a forward pass is timed; the median counts."""
+"""How often a forward pass is timed. The median counts."""
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields what is stored and computed, then what is retained. Raises Skip."""
+    """Yields the stored parameters and the cost of a task, then the retained accuracy. Raises Skip without data."""
     dense, tokenizer = load_encoder("minilm-l6", max_tokens=64)
     dense.requires_grad_(False)
-    sets = tasks_of(run, TASKS, train=3_000, test=2_000)
+    sets = load_tasks(run, TASKS, train=3_000, test=2_000)
     token_ids = _texts(sets, tokenizer)
     trunk = pool_kv_heads(dense, KV_HEADS)
     counted = tasks(trunk.config, len(TASKS), depth=TRUNK_DEPTH, separate=dense.config)
@@ -66,65 +66,70 @@ def measure(run: Run) -> Iterator[Row]:
     tied = tied_encoder(dense, token_ids, ties=TIES, embed_dim=EMBED_DIM, kv_heads=KV_HEADS, rank=RANK)
     whole = parameters(dense.config).total
     yield run.row("stored_tied", round(100 * parameters(tied.config).total / whole, 1))
-    cost = cost_of_a_task(trunk, token_ids[:64], depth=TRUNK_DEPTH)
+    cost = further_task_cost(trunk, token_ids[:64], depth=TRUNK_DEPTH)
     yield run.row("cost_of_a_task", round(cost, 3), note=f"counted: {(counted.compute - 1) / 3:.3f}")
     before = _cosine(tied, dense, token_ids[:64])
     options = partial(DistillOptions, rate=RATE, seed=run.seed)
-    distilled(tied.requires_grad_(True), dense, token_ids, options(steps=run.amount(6, 800)), say=run.say)
+    distill(tied.requires_grad_(True), dense, token_ids, options(steps=run.amount(6, 800)), say=run.say)
     yield run.row("distilled", round(_cosine(tied, dense, token_ids[:64]) - before, 4))
     if run.is_quick:
         return
-    distilled(trunk.requires_grad_(True), dense, token_ids, options(steps=400), say=run.say)
+    distill(trunk.requires_grad_(True), dense, token_ids, options(steps=400), say=run.say)
     separate = _accuracies(run, dense, tokenizer, sets, first_layer=None)
     on_trunk = _accuracies(run, trunk, tokenizer, sets, first_layer=TRUNK_DEPTH)
     by_tied = _accuracies(run, tied, tokenizer, sets, first_layer=None)
-    for name, found in (("trunk", on_trunk), ("tied", by_tied)):
+    for name, accuracies in (("trunk", on_trunk), ("tied", by_tied)):
         note = ", ".join(
-            f"{task.name} {ours:.1f} of {theirs:.1f}" for task, ours, theirs in zip(sets, found, separate, strict=True)
+            f"{task.name} {ours:.1f} of {theirs:.1f}"
+            for task, ours, theirs in zip(sets, accuracies, separate, strict=True)
         )
-        kept = [100 * ours / theirs for ours, theirs in zip(found, separate, strict=True)]
+        kept = [100 * ours / theirs for ours, theirs in zip(accuracies, separate, strict=True)]
         yield run.row(f"retained_{name}", round(min(kept), 2), note=note)
-        yield run.row(f"retained_{name}_mean", round(100 * mean(found) / mean(separate), 2))
+        yield run.row(f"retained_{name}_mean", round(100 * mean(accuracies) / mean(separate), 2))
 
 
 @torch.no_grad()
 def _cosine(student: Strata, teacher: Strata, token_ids: Sequence[list[int]]) -> float:
-    """Returns the mean cosine of both encoders' vectors of some texts."""
+    """Returns the mean cosine between the vectors of both encoders for the same texts."""
     batch = RaggedBatch.of(token_ids)
     return float(functional.cosine_similarity(student(batch), teacher(batch)).mean())
 
 
 def _texts(sets: Sequence[TextSet], tokenizer: TextTokenizer) -> list[list[int]]:
     """Returns the token ids of all training texts, without their labels."""
-    return list(chain.from_iterable(token_ids_of(tokenizer, task.train) for task in sets))
+    return list(chain.from_iterable(tokenize(tokenizer, task.train) for task in sets))
 
 
 def tied_encoder(
     dense: Strata, token_ids: Sequence[list[int]], *, ties: str, embed_dim: int, kv_heads: int, rank: int
 ) -> Strata:
-    """Returns the encoder with a narrow embedding, grouped keys, and layers that share all matrices by `ties`."""
+    """Returns the encoder with a narrow embedding, grouped keys and values, and shared matrices.
+
+    `ties` has a letter for each layer, for example "aabbcc". Layers with the same letter share all matrices, apart
+    from additions of rank `rank`.
+    """
     counts_V = torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=dense.config.vocab)
     narrow = pool_kv_heads(factorise_embedding(dense, embed_dim, counts_V=counts_V), kv_heads)
-    banks = ties_of(ties, dense.config.n_layers)
+    banks = parse_ties(ties, dense.config.n_layers)
     return share(narrow, banks, banks, rank=rank)
 
 
 def _accuracies(
     run: Run, strata: Strata, tokenizer: TextTokenizer, sets: Sequence[TextSet], *, first_layer: int | None
 ) -> list[float]:
-    """Returns the accuracy of each task by a copy of `strata` that is tuned for it, from `first_layer` on."""
-    found: list[float] = []
+    """Returns the accuracy of each task with a copy of `strata` whose layers from `first_layer` on are tuned for it."""
+    accuracies: list[float] = []
     for task in sets:
         run.say(f"tuning for {task.name}")
         recipe = TuningRecipe(first_layer=first_layer, num_passes=PASSES, seed=run.seed)
-        tuned = fine_tuned(strata, labelled(task, tokenizer, len(task.train)), recipe)
-        found.append(task_accuracy(served_by(tuned, tokenizer), task))
-    return found
+        tuned = fine_tune(strata, labelled(task, tokenizer, len(task.train)), recipe)
+        accuracies.append(task_accuracy(served_encoder(tuned, tokenizer), task))
+    return accuracies
 
 
 @torch.no_grad()
-def cost_of_a_task(trunk: Strata, token_ids: Sequence[list[int]], *, depth: int) -> float:
-    """Returns the time of the layers from `depth` on as a share of the time of all: what each further task takes."""
+def further_task_cost(trunk: Strata, token_ids: Sequence[list[int]], *, depth: int) -> float:
+    """Returns the cost of each further task: the time of the layers from `depth` on as a fraction of the total time."""
     batch = RaggedBatch.of(token_ids)
     lower_s: list[float] = []
     upper_s: list[float] = []

@@ -1,14 +1,14 @@
-"""Measures row E1: attention by spans, local and routed, beside full attention.
+"""Measures row E1: attention with local and routed spans, compared with full attention.
 
-    counted      attention and routing of the toy encoder at 1,024 tokens            lifelong/compress/cost.py
-    recalled     toy encoders that begin alike and go on with full, routed or local attention      recall.py
-    timed        the kernel, beside torch's fused attention                          bench/sparse_attention.py
-    post hoc     MiniLM as it is, whose heads see some of the keys, each as few as leave it most of its attention
+    counted      operations of attention and routing in the toy encoder at 1,024 tokens    lifelong/compress/cost.py
+    recalled     toy encoders with equal initial weights and full, routed or local attention    recall.py
+    timed        the kernel, compared with torch's fused attention                         bench/sparse_attention.py
+    post hoc     MiniLM without training; each head gets the narrowest span that keeps most of its attention
                  (lifelong/compress/spans.py): texts of 512 tokens from CUAD
-    long texts   what is known of whole contracts, and of their first 512 tokens              long_texts.py
+    long texts   classifiers of whole contracts, and of their first 512 tokens             long_texts.py
 
-The three toy encoders have the same weights until the texts become longer than what all spans see whole; then each has
-as many further steps of its own.
+The three toy encoders share their weights while texts are so short that all spans see them as a whole. Then each is
+trained for the same number of further steps.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,7 @@ from bench.techniques.recall import FULL, LOCAL, SPARSE, Lesson, RecallNet, reca
 from bench.techniques.tasks import contracts
 from evals.results.row import Peer, Row
 from lifelong.compress.cost import flops
-from lifelong.compress.spans import allocate
-from lifelong.compress.spans import measure_heads as measure_use
+from lifelong.compress.spans import allocate, measure_heads
 from model.bert import load_encoder
 from model.config import Span, StrataConfig
 from model.ragged import RaggedBatch
@@ -47,35 +46,35 @@ SPANS = (
     *(Span(kind="topk", window=64, sinks=4, block=32, topk=topk) for topk in (2, 4, 6, 8, 10)),
 )
 ENOUGH = 0.9
-"""The share of its attention that its span leaves to each head."""
+"""The fraction of its attention that each head keeps in its span."""
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields what is counted; in full also what is measured post hoc, recalled and timed."""
+    """Yields the counted operations. A full run also yields the post-hoc, long-text, recalled and timed rows."""
     torch.set_num_threads(1)
-    yield run.row("attention_flops", _share(SPARSE, LENGTH))
+    yield run.row("attention_flops", _percent_of_full(SPARSE, LENGTH))
     if not run.is_quick:
-        yield _post_hoc(run)
+        yield _post_hoc_row(run)
         yield from cuad_gain(run)
-        yield _recalled(run)
-        yield from _timed(run)
+        yield _recall_row(run)
+        yield from _time_rows(run)
 
 
-def _share(config: StrataConfig, num_tokens: int) -> float:
-    """Returns the operations of attention and of its routing, in percent of those of full attention."""
+def _percent_of_full(config: StrataConfig, num_tokens: int) -> float:
+    """Returns the operations of attention and routing, in percent of the operations of full attention."""
     plain = replace(config, layers=(), spans=())
-    chosen = flops(config, num_tokens)
-    return 100 * (chosen.attention + chosen.routing) / flops(plain, num_tokens).attention
+    sparse = flops(config, num_tokens)
+    return 100 * (sparse.attention + sparse.routing) / flops(plain, num_tokens).attention
 
 
-def _recalled(run: Run) -> Row:
+def _recall_row(run: Run) -> Row:
     torch.manual_seed(run.seed)
     net = RecallNet(FULL)
     losses = train(net, SHORT, rate=RATE, seed=run.seed)
     run.say(f"short texts end at a loss of {losses[-1]:.3f}")
     right: dict[str, float] = {}
     for name, config in (("full", FULL), ("routed", SPARSE), ("local", LOCAL)):
-        branch = net.seen_by(config)
+        branch = net.with_spans(config)
         train(branch, [LONG], rate=RATE / 3, seed=run.seed + 1_000)
         right[name] = recall(branch, replace(LONG, steps=16), seed=run.seed)
         run.say(f"{name} attention recalls {right[name]:.2f} %")
@@ -86,8 +85,8 @@ def _recalled(run: Run) -> Row:
     )
 
 
-def _timed(run: Run) -> Iterator[Row]:
-    """Yields the slope, and the rates beside torch's."""
+def _time_rows(run: Run) -> Iterator[Row]:
+    """Yields the slope of our time over the length, and our rates compared with torch's."""
     ms = {length: times_ms(length) for length in LENGTHS}
     yield run.row("time_slope", slope({length: each[OURS] for length, each in ms.items()}))
     for bar, length in (("speed_4k", 4_096), ("speed_8k", 8_192)):
@@ -95,16 +94,18 @@ def _timed(run: Run) -> Iterator[Row]:
 
 
 @torch.no_grad()
-def _post_hoc(run: Run) -> Row:
-    """Returns the mean cosine of texts of as many tokens as MiniLM has positions, between full and chosen keys."""
+def _post_hoc_row(run: Run) -> Row:
+    """Returns the mean cosine between full and sparse attention, on texts of POSITIONS tokens."""
     strata, tokenizer = load_encoder("minilm-l6", max_tokens=POSITIONS)
     texts = [item.text for item in contracts(data_folder())[run.seed :: 17][:20]]
     token_ids = [ids for ids in tokenizer.encode_many(texts) if len(ids) == POSITIONS]
-    token_ids, looked_at = token_ids[:-8], token_ids[-8:]
-    chosen = allocate(strata, measure_use(strata, looked_at, SPANS), SPANS, enough=ENOUGH).eval()
+    # The last eight texts choose the spans; the other texts measure the cosine.
+    calibration = token_ids[-8:]
+    token_ids = token_ids[:-8]
+    sparse = allocate(strata, measure_heads(strata, calibration, SPANS), SPANS, enough=ENOUGH).eval()
     batches = [RaggedBatch.of([ids]) for ids in token_ids]
-    cosines = [float((strata(batch) * chosen(batch)).sum()) for batch in batches]
-    share = _share(chosen.config, POSITIONS)
+    cosines = [float((strata(batch) * sparse(batch)).sum()) for batch in batches]
+    share = _percent_of_full(sparse.config, POSITIONS)
     return run.row(
         "posthoc_cosine",
         sum(cosines) / len(cosines),

@@ -1,9 +1,10 @@
-"""The texts that the experiments are measured on, and what is made of an encoder for each task.
+"""Provides the texts of the experiments, and tunes, quantizes and tests encoders for a task.
 
-tasks_of(run) -> TextSets, cut by the seed      Strata --served_by--> INT8 --task_accuracy--> % of the test texts
-Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that suits one task
+load_tasks(run) -> TextSets, cut by the seed
+Strata --served_encoder--> INT8 --task_accuracy--> % of the test texts
+Strata --FineTuning: cosine classifier, cross-entropy, AdamW--> a copy that is tuned for one task
 Strata, labelled texts --served_model--> a model as a learner publishes it and a replica runs it
-contracts, clauses      the long texts: the contracts of CUAD (Hendrycks et al., arXiv 2103.06268)
+contracts, clauses: long texts, the contracts of CUAD (Hendrycks et al., arXiv 2103.06268)
 
 Shape suffixes: T tokens, B texts, D width, C classes.
 """
@@ -50,38 +51,39 @@ QUICK_TRAIN = 200
 QUICK_TEST = 100
 
 SAY_EVERY = 50
-"""Steps of a distillation between two lines of progress."""
+"""The number of distillation steps between two lines of progress."""
 
 Inputs = Callable[[Strata, Sequence[int]], tuple[Tensor, RaggedLayout]]
-"""Returns the activations x_TD below the trained layers, and their layout, of the texts at some places."""
+"""Maps the indices of a batch's texts to x_TD, the input activations of the first trained layer, and their layout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TuningRecipe:
-    """What is trained, and how long. The layers from `first_layer` on are; None: all, and the embedding."""
+    """The trained layers, and the options of training."""
 
     first_layer: int | None
+    """The first trained layer. All layers above are trained, too. None trains all layers and the embedding."""
     num_passes: int
     seed: int
     frozen: tuple[str, ...] = ()
-    """Modules of these layers that stay as they are."""
+    """Modules of the trained layers that are not trained."""
     is_rounded: bool = False
-    """Whether it is trained through the rounding of the served kernels."""
+    """Whether training goes through the rounding of the served kernels."""
     rate: float = 2e-4
     decay: float = 0.01
     batch: int = 32
 
     def unfreeze(self, strata: Strata) -> list[nn.Parameter]:
-        """Returns the parameters that are trained; no other one has a gradient from now on."""
+        """Enables gradients for the trained parameters only, and returns these."""
         strata.requires_grad_(False)
-        chosen = strata if self.first_layer is None else strata.layers[self.first_layer :]
-        chosen.requires_grad_(True)
+        trained = strata if self.first_layer is None else strata.layers[self.first_layer :]
+        trained.requires_grad_(True)
         for name in self.frozen:
             strata.get_submodule(name).requires_grad_(False)
-        return [each for each in chosen.parameters() if each.requires_grad]
+        return [each for each in trained.parameters() if each.requires_grad]
 
     def steps(self, num_texts: int) -> list[list[int]]:
-        """Returns the places of the texts of each step, in an order drawn for every pass."""
+        """Returns the indices of the texts of each step, in a random order for every pass."""
         rng = random.Random(self.seed)
         steps: list[list[int]] = []
         for _ in range(self.num_passes):
@@ -90,8 +92,11 @@ class TuningRecipe:
         return steps
 
 
-def tasks_of(run: Run, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
-    """Returns the tasks, each with at most so many texts; a quick run has the carried set alone. Raises Skip."""
+def load_tasks(run: Run, names: Sequence[str], *, train: int, test: int) -> list[TextSet]:
+    """Returns the tasks, each with at most `train` and `test` texts. A quick run has only the set in the package.
+
+    Raises Skip if a data set is missing.
+    """
     if run.is_quick:
         return [text_set(SUPPORT, None).cut(train=QUICK_TRAIN, test=QUICK_TEST, seed=run.seed)]
     try:
@@ -100,21 +105,22 @@ def tasks_of(run: Run, names: Sequence[str], *, train: int, test: int) -> list[T
         raise Skip(str(error)) from error
 
 
-def token_ids_of(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[list[int]]:
+def tokenize(tokenizer: TextTokenizer, items: Sequence[StreamItem]) -> list[list[int]]:
     return tokenizer.encode_many([item.text for item in items])
 
 
 def labelled(task: TextSet, tokenizer: TextTokenizer, num_texts: int) -> LabelledTexts:
-    """Returns the first training texts of a task. A class has the row of its name among all names in order."""
+    """Returns the first `num_texts` training texts of a task. A class's row is its index in `task.labels`."""
     rows = {label: row for row, label in enumerate(task.labels)}
     items = task.train[:num_texts]
-    return LabelledTexts(token_ids_of(tokenizer, items), torch.tensor([rows[item.label] for item in items]))
+    return LabelledTexts(tokenize(tokenizer, items), torch.tensor([rows[item.label] for item in items]))
 
 
 class FineTuning:
-    """Trains `strata`, a copy, with a classifier on top, which starts from the class means and is dropped.
+    """Trains a copy of `strata` with a cosine classifier on top, which starts from the class means.
 
-    The steps are those of `steps`, each of which is to be taken once. `inputs` gives what the trained layers read.
+    The caller takes each step of `steps` once. `self.strata` is the trained copy; the classifier is not kept. `inputs`
+    computes the input of the trained layers, by default from the texts.
     """
 
     def __init__(
@@ -136,7 +142,7 @@ class FineTuning:
         self._optimizer = AdamW(groups, num_steps=len(self.steps))
 
     def step(self, places: Sequence[int]) -> None:
-        """Takes one step on the texts at these places."""
+        """Takes one step on the texts with these indices."""
         x_TD, layout = self._inputs(self.strata, places)
         z_BD = self.strata.forward_from(self._first_layer, x_TD, layout, linear=self._linear)
         loss = functional.cross_entropy(cosine_logits(z_BD, self._head_CD), self._texts.labels_B[places])
@@ -147,19 +153,20 @@ class FineTuning:
 
     def _encoded(self, strata: Strata, places: Sequence[int]) -> tuple[Tensor, RaggedLayout]:
         batch = RaggedBatch.of([self._texts.token_ids[place] for place in places])
-        with torch.set_grad_enabled(self._trains_all):  # a trained matrix may be one that a layer below uses too
+        # Layers may share matrices: without this, a trained matrix would also get gradients from a lower layer.
+        with torch.set_grad_enabled(self._trains_all):
             return strata.encode_prefix(batch, self._first_layer), batch.layout
 
 
-def fine_tuned(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> Strata:
-    """Returns a copy after all steps."""
+def fine_tune(strata: Strata, texts: LabelledTexts, recipe: TuningRecipe) -> Strata:
+    """Returns a tuned copy of `strata`."""
     tuning = FineTuning(strata, texts, recipe)
     for places in tuning.steps:
         tuning.step(places)
     return tuning.strata.requires_grad_(False)
 
 
-def distilled(
+def distill(
     student: Strata,
     teacher: Strata,
     token_ids: Sequence[list[int]],
@@ -167,7 +174,10 @@ def distilled(
     *,
     say: Callable[[str], None],
 ) -> Strata:
-    """Trains what `student` has with gradients, in place, to give the vectors of `teacher`; returns it without them."""
+    """Trains `student` in place to reproduce the vectors of `teacher`; returns it with gradients disabled.
+
+    Only parameters that require gradients are trained.
+    """
     distiller = Distiller(student, teacher, token_ids, options)
     while not distiller.is_done:
         losses = distiller.step()
@@ -176,13 +186,13 @@ def distilled(
     return student.requires_grad_(False)
 
 
-def served_by(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
-    """Returns the encoder as the learner would publish it, in INT8."""
+def served_encoder(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
+    """Returns the encoder in INT8, as the learner would publish it."""
     return Learner(LearnerConfig(trainable_layers=0), strata, tokenizer).knowledge.fast_head.served
 
 
 def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequence[StreamItem]) -> FastHead:
-    """Returns the learner's head of all of `items`, whose classes have rows in the order of `labels`."""
+    """Returns the learner's head, trained on all `items`. Its classes have rows in the order of `labels`."""
     head = FastHead(served, penalty=LearnerConfig().ridge)
     head.admit_all(labels)
     head.relearn([Labelled(item.text, item.label) for item in items])
@@ -190,9 +200,10 @@ def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequen
 
 
 def task_accuracy(served: ServedEncoder, task: TextSet, precision: str | None = None) -> float:
-    """Returns the share of the test texts that a closed-form head of all training texts names rightly, in percent.
+    """Returns the accuracy on the test texts, in percent, of a closed-form head of all training texts.
 
-    The tests are answered in `precision`, by default in that of the head's vectors, which is the most accurate one.
+    Test texts are encoded in `precision`. The default is the most accurate precision, which also encodes the training
+    texts.
     """
     head = closed_form_head(served, task.labels, task.train)
     z_BD = served.z_many([item.text for item in task.test], precision)
@@ -203,7 +214,7 @@ def task_accuracy(served: ServedEncoder, task: TextSet, precision: str | None = 
 
 
 def ridge_head(phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
-    """Returns the closed-form head of these texts, whose random features are given."""
+    """Returns the closed-form head of labelled items whose random features are phi_NR."""
     labels = [item.label for item in items]
     classes = list(dict.fromkeys(labels))
     head = RidgeHead(phi_NR.shape[1], len(classes), penalty=LearnerConfig().ridge)
@@ -214,21 +225,21 @@ def ridge_head(phi_NR: Tensor, items: Sequence[StreamItem]) -> RidgeHead:
 
 
 def head_accuracy(head: RidgeHead, phi_NR: Tensor, items: Sequence[StreamItem]) -> float:
-    """Returns the share of the texts that the head names rightly, in percent."""
+    """Returns the accuracy of the head on items whose random features are phi_NR, in percent."""
     rows_N = head.predict_many(phi_NR).argmax(dim=1)
-    named: list[str] = [head.classes[row] for row in rows_N.tolist()]
-    num_right = sum(name == item.label for name, item in zip(named, items, strict=True))
+    predicted: list[str] = [head.classes[row] for row in rows_N.tolist()]
+    num_right = sum(label == item.label for label, item in zip(predicted, items, strict=True))
     return 100 * num_right / len(items)
 
 
 def served_model(strata: Strata, tokenizer: TextTokenizer, train: Sequence[StreamItem]) -> QuantizedModel:
-    """Returns the encoder as it is, and a closed-form head of all texts, quantized."""
-    served = served_by(strata, tokenizer)
-    return model_with(served, closed_form_head(served, sorted({item.label for item in train}), train))
+    """Returns the quantized model of an encoder and a closed-form head that is trained on all texts."""
+    served = served_encoder(strata, tokenizer)
+    return quantized_model(served, closed_form_head(served, sorted({item.label for item in train}), train))
 
 
-def model_with(served: ServedEncoder, head: FastHead) -> QuantizedModel:
-    """Returns the encoder and a head of the learner, quantized."""
+def quantized_model(served: ServedEncoder, head: FastHead) -> QuantizedModel:
+    """Returns the quantized model of an encoder and a head of the learner."""
     tensors = {name: stored.tensor for name, stored in served.tensors.items()}
     out = export_head(served.config, head.solve(), temperature=1.0)
     encoder = QuantizedEncoder.from_tensors(built_in(served.config), tensors)
@@ -236,12 +247,12 @@ def model_with(served: ServedEncoder, head: FastHead) -> QuantizedModel:
 
 
 def contracts(data: Path | None) -> list[StreamItem]:
-    """Returns the contracts, thousands of words each, in the order of the file. Raises Skip without them."""
+    """Returns the contracts, thousands of words each, in the order of the file. Raises Skip without the file."""
     return [StreamItem(row["text"], row["type"]) for row in _rows(data)]
 
 
 def clauses(data: Path | None) -> list[dict[str, bool]]:
-    """Returns which kinds of clauses each contract has, in the same order. Raises Skip."""
+    """Returns for each contract, in the same order, which kinds of clauses it has. Raises Skip without the file."""
     return [{kind: bool(there) for kind, there in row["clauses_present"].items()} for row in _rows(data)]
 
 

@@ -1,8 +1,8 @@
-"""Plays arrivals through the service's queue in virtual time, which passes by the processor time of each batch.
+"""Plays arrivals through the service's queue in virtual time, which advances by the processor time of each batch.
 
-    (time, Text), ... --BatchQueue--> batches --answer, timed--> how many texts were answered in time
+    (time, Text), ... --BatchQueue--> batches --answer, timed--> number of texts that were answered in time
 
-So all contenders meet the same arrivals, and what else runs on the machine counts little.
+So all policies get the same arrivals, and other processes on the machine have little influence.
 """
 
 import random
@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from serving.config import ServingConfig
-from serving.queue import DEFAULT, BatchQueue, Terms
+from serving.queue import DEFAULT, BatchQueue, ItemOptions
 
 DEADLINE_S = 0.15
 QUEUE_ITEMS = 64
-"""Texts that may wait; more are refused."""
+"""The number of texts that may wait. Further texts are refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Text:
-    """A text that may arrive, many times."""
+    """A text. It may arrive several times."""
 
     token_ids: list[int]
     label: str
-    terms: Terms = DEFAULT
+    terms: ItemOptions = DEFAULT
 
     @property
     def num_tokens(self) -> int:
@@ -40,19 +40,22 @@ Arrivals = Sequence[tuple[float, Text]]
 
 
 def poisson(
-    drawn: Callable[[random.Random], Text], *, rates: Sequence[float], period_s: float, end_s: float, seed: int
+    draw_text: Callable[[random.Random], Text], *, rates: Sequence[float], period_s: float, end_s: float, seed: int
 ) -> Iterator[tuple[float, Text]]:
-    """Yields a Poisson process whose rate takes turns, each for its part of a period, until `end_s`."""
+    """Yields the arrivals of a Poisson process until `end_s`. Each of `rates` holds for an equal part of a period."""
     rng = random.Random(seed)
     at_s = 0.0
     while at_s < end_s:
-        turn = int(at_s % period_s / period_s * len(rates))
-        at_s += rng.expovariate(rates[turn])
-        yield at_s, drawn(rng)
+        part = int(at_s % period_s / period_s * len(rates))
+        at_s += rng.expovariate(rates[part])
+        yield at_s, draw_text(rng)
 
 
 def play(arrivals: Arrivals, answer: Callable[[Sequence[Text], float], object]) -> int:
-    """Returns how many texts were answered in time. `answer` gets a batch, and how full the queue is behind it."""
+    """Returns the number of texts that were answered within DEADLINE_S.
+
+    `answer` gets a batch, and the load of the queue in [0, 1] after the batch was taken.
+    """
     config = ServingConfig()
     now_s = 0.0
     queue: BatchQueue[Text] = BatchQueue(
@@ -71,7 +74,8 @@ def play(arrivals: Arrivals, answer: Callable[[Sequence[Text], float], object]) 
             free_s = max(free_s, arrivals[place][0])
         while place < len(arrivals) and arrivals[place][0] <= free_s:
             now_s = arrivals[place][0]
-            queue.submit_many([arrivals[place][1]])  # refused where the queue is full
+            # A full queue refuses the text.
+            queue.submit_many([arrivals[place][1]])
             place += 1
         now_s = free_s
         batch = queue.take()

@@ -1,10 +1,10 @@
-"""Runs any strategy or plugin of Avalanche, given by import path, on our stages through Avalanche's own loop.
+"""Runs any strategy or plugin of Avalanche, given by import path, on our stages in Avalanche's own training loop.
 
 stage --> experience --> strategy.train             test items --> strategy.model
 
-`learner.rounds.avalanche` imports the class and makes the strategy. Where a recipe asks for a number of sample
-gradients, `GradientBudget` ends the training of a stage once there are as many; Avalanche's own epochs would end at
-another number for each strategy.
+`learner.rounds.avalanche` imports the class and creates the strategy. If a recipe asks for a number of sample
+gradients, `GradientBudget` ends the training of a stage at that number, so that all strategies have equal budgets.
+Avalanche's epochs would end at a different number for each strategy.
 """
 
 import math
@@ -21,13 +21,13 @@ from learner.rounds.avalanche import ImportedClass, experiences, has_memory, mak
 
 
 class GradientBudget:
-    """The plugin that ends the training of a stage when `end` samples have passed, but not before an epoch is over."""
+    """The plugin that ends the training of a stage after `end` sample gradients, but not within the first epoch."""
 
     def __init__(self, passes: Passes) -> None:
         self._passes = passes
         self.end = math.inf
         self.num_steps_left = 0
-        """How many steps the first epoch of the stage still has."""
+        """The number of steps until the end of the stage's first epoch."""
 
     def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
         self.num_steps_left -= 1
@@ -36,9 +36,9 @@ class GradientBudget:
 
 
 class Avalanche(Contender[Tensor]):
-    """The contender. `capacity` is its `mem_size`. Raises DataError where arguments are missing or wrong.
+    """A contender that trains `net` with an Avalanche strategy. Raises DataError for missing or wrong arguments.
 
-    It takes the rate, the batches and the passes of `recipe`; the strategy is Avalanche's.
+    It takes the learning rate, the batches and the passes from `recipe`. `capacity` is Avalanche's `mem_size`.
     """
 
     traits = Traits(precision="fp32")
@@ -73,7 +73,7 @@ class Avalanche(Contender[Tensor]):
             self._budget.end = self._passes.gradients + self._recipe.passes * len(part)
             self._budget.num_steps_left = math.ceil(len(part) / self._recipe.batch)
         with quiet(), torch.random.fork_rng(), counting(self._strategy.model, self._passes):
-            # Avalanche shuffles and samples its memory by torch's global generator
+            # Avalanche shuffles and samples its memory with torch's global generator.
             torch.manual_seed(1_000 * self._seed + stages)
             self._strategy.train(experiences(self._learnt)[-1])
 
@@ -84,7 +84,7 @@ class Avalanche(Contender[Tensor]):
 
     @property
     def usage(self) -> Usage:
-        """Counts as many rows as the strategy may hold, in the type that it gets; its other state is not counted."""
+        """Counts as many rows as the strategy may store, in the type in which it gets them. Other state is left out."""
         num_rows = 0
         num_bytes = 0
         if self._learnt and self._has_memory:

@@ -1,8 +1,8 @@
-"""Defines a learner that is measured, and the means that it has: what it trains, stores and computes.
+"""Defines a contender (a learner that is measured) and its budget: what it trains, stores and computes.
 
-Two accuracies can be compared if these are equal, so the table of results shows them beside each other.
+The accuracies of two contenders are comparable if their budgets are equal, so the table of results shows both.
 
-What it computes is counted by a hook, alike for our training loop and for Avalanche's:
+Computation is counted by a hook, in the same way for our training loop and for Avalanche's:
 
     net --forward hook--> the size of each batch, by whether torch records it for a backward pass
 """
@@ -22,28 +22,28 @@ EncoderUse: TypeAlias = Literal["trained", "frozen", "none"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Traits:
-    """What holds of a contender whatever it learns."""
+    """The properties of a contender that do not depend on the data."""
 
     precision: str
     """The precision in which its encoder and head answer: `int8`, `fp32` and so on."""
     encoder: EncoderUse = "none"
-    """Whether the pretrained encoder below its head is trained; `none` where there is no such encoder."""
+    """Whether the pretrained encoder below its head is trained. `none` means that there is no encoder."""
     uses_names: bool = False
     """Whether it learns the name of a class as a text of that class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """What a contender stores now, and what it has computed to learn. Predictions are not counted."""
+    """The current memory of a contender, and its computation for learning so far. Predictions are not counted."""
 
     samples: int = 0
-    """Number of samples in its replay memory."""
+    """The number of samples in its replay memory."""
     num_bytes: int = 0
-    """Bytes of these samples."""
+    """The size of these samples in bytes."""
     gradients: int = 0
-    """Sample gradients: the sizes of all batches that had a backward pass, together."""
+    """The number of sample gradients: the sum of the sizes of all batches with a backward pass."""
     forwards: int = 0
-    """Samples that were encoded, or passed through a net that has no encoder, without a backward pass."""
+    """The number of samples that passed through the encoder, or the net, without a backward pass."""
 
 
 class Contender(Protocol[X]):
@@ -53,22 +53,22 @@ class Contender(Protocol[X]):
 
     @property
     def usage(self) -> Usage:
-        """What it stores and has computed so far."""
+        """The current memory and the computation so far."""
 
     def learn_many(self, part: Part[X]) -> None:
-        """Learns the items in their order. Each is seen for the first and last time; more calls follow."""
+        """Learns the items in order. It may be called several times, but each item comes only once."""
 
     def predict_many(self, inputs: X) -> Tensor:
-        """Returns the class ids, int64 [N], as predicted after what was learnt so far."""
+        """Returns the predicted class ids, int64 [N]."""
 
     def idle(self) -> bool:
-        """Does what it does while no label comes, after the last item. Returns False where that is nothing."""
+        """Does the work for idle times, after the last item. Returns whether there was any."""
         return False
 
 
 @dataclass(slots=True)
 class Passes:
-    """The samples that have passed so far."""
+    """The numbers of samples that have passed through a net, with and without a backward pass."""
 
     gradients: int = 0
     forwards: int = 0
@@ -76,9 +76,10 @@ class Passes:
 
 @contextmanager
 def counting(net: nn.Module, passes: Passes) -> Iterator[None]:
-    """Counts the samples that pass through `net`, or a copy that is made meanwhile, inside the `with` block."""
+    """Counts the samples that pass through `net` within the context, and through copies of it that are made there."""
 
-    def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:  # a copy of the net shares a function
+    # A function and not a method: copies of the net then share it, and with it the counts.
+    def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:
         if torch.is_grad_enabled():
             passes.gradients += len(outputs)
         else:

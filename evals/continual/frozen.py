@@ -1,8 +1,8 @@
-"""Adapts contenders for rows of numbers to texts by the encoder as it comes, which is not trained.
+"""Adapts contenders for rows of numbers to texts: they get the vectors of the pretrained encoder, which is not trained.
 
-    text --served encoder--> z_D --> the contender: a head in closed form, or by gradient
+    text --served encoder--> z_D --> the contender: a head in closed form, or trained by gradient
 
-Heads see the vectors that the served precision produces, so what differs between two rows of a table is the head.
+The vectors are computed in the served precision, so two such contenders differ only in their heads.
 
 Shape suffixes: N texts, D width.
 """
@@ -26,22 +26,22 @@ from model.strata import Strata
 
 
 class FrozenEncoder:
-    """The pretrained encoder in INT8. It caches the vectors of test texts, which are tested again and again."""
+    """The pretrained encoder in INT8. It caches the vectors of test texts, which are encoded in every test."""
 
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
         known = Learner(config, *load_encoder(encoder)).knowledge
         self.served: ServedEncoder = known.fast_head.served
-        assert isinstance(known.strata, Strata), "it was loaded as one"
+        assert isinstance(known.strata, Strata), "load_encoder has returned one"
         self.strata = known.strata
-        """The same encoder in full precision; its inputs are scaled as `served` has them."""
+        """The same encoder in full precision, with the input scales of `served`."""
         self._tested: dict[str, Tensor] = {}
 
     def vectors(self, texts: Texts) -> Tensor:
-        """Encodes texts that come once; returns z_ND."""
+        """Returns z_ND of texts that come once."""
         return self.served.z_many(texts)
 
     def tested(self, texts: Texts) -> Tensor:
-        """Encodes test texts, of which there are few, through the cache; returns z_ND."""
+        """Returns z_ND of test texts, from the cache if they were encoded before."""
         new = [text for text in dict.fromkeys(texts) if text not in self._tested]
         self._tested |= zip(new, self.served.z_many(new), strict=True)
         return torch.stack([self._tested[text] for text in texts])
@@ -49,12 +49,12 @@ class FrozenEncoder:
 
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
-    """Makes the encoder, which takes seconds. The seed of these settings draws the random features."""
+    """Returns the encoder, which takes seconds to make. The random features depend on the seed in `config`."""
     return FrozenEncoder(config, encoder)
 
 
-class OnVectors(Contender[Texts]):
-    """Gives the vectors of the texts to a contender for rows of numbers."""
+class VectorAdapter(Contender[Texts]):
+    """A contender for texts that passes their vectors to a contender for rows of numbers."""
 
     traits = Traits(precision=INT8, encoder="frozen")
 
@@ -72,12 +72,12 @@ class OnVectors(Contender[Texts]):
 
     @property
     def usage(self) -> Usage:
-        """Counts the gradients of the head, and the passes through the encoder, which are what takes the time."""
+        """Counts the gradients of the head, and the passes through the encoder, which take most of the time."""
         return replace(self._inner.usage, forwards=self._num_encoded)
 
 
-class HeadAlone(Contender[Tensor]):
-    """A head in closed form on top of `features`. It stores sums and no samples."""
+class HeadContender(Contender[Tensor]):
+    """A closed-form head on `features` of the vectors. It stores sums and no samples."""
 
     traits = Traits(precision=INT8)
     usage = Usage()

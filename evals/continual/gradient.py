@@ -1,12 +1,12 @@
-"""Trains a net on rows of numbers by gradient, under a strategy: a step for each batch.
+"""Trains a net on rows of numbers by gradient with a continual-learning strategy, one step for each batch.
 
     batch ---.--> net --outputs--> strategy --gradient--> SGD
     draws ---'          '--rows--> RowMemory
 
-The memory is offered each batch after its step, with the outputs that the batch had in the step, as Buzzega et al. do.
-`Replay` decides which rows stay; the rows lie in one tensor. One epoch is one pass over the stream. If a recipe asks
-for more sample gradients, further epochs follow, in another order and without the memory being offered the same rows
-again. `ElasticWeights` is online EWC, which stores no samples; all other strategies are the learner's.
+After its step, each batch is offered to the memory with its outputs in the step, as Buzzega et al. do. `Replay` decides
+which rows are stored; all rows are in one tensor. One epoch is one pass over the stream. If a recipe asks for more
+sample gradients, more epochs follow in another order, without offering the same rows to the memory again.
+`ElasticWeights` is online EWC, which stores no samples. All other strategies are the learner's.
 
 Shape suffixes: B rows of a batch, N rows, C classes.
 """
@@ -29,11 +29,11 @@ from learner.memory import Replay, draw
 from learner.rounds.strategies import Outputs, Strategy, class_loss
 
 NO_BOUND = 1 << 62
-"""The bound in bytes is off: all rows have one size, so their number bounds them."""
+"""No limit in bytes: all rows have the same size, so their number limits the memory."""
 
 
 class RowSample(NamedTuple):
-    """A sample, given by its index in the tensors."""
+    """A sample. `place` is its index in the tensors of the memory."""
 
     place: int
     label: int
@@ -43,7 +43,7 @@ class RowSample(NamedTuple):
 
 
 class RowBatch(NamedTuple):
-    """Samples x [B, ...] with labels_B and the outputs logits_BC that they had when they were stored."""
+    """Samples x [B, ...] with their labels and the logits that they had when they were stored."""
 
     x: Tensor
     labels_B: Tensor
@@ -51,20 +51,22 @@ class RowBatch(NamedTuple):
 
 
 class RowMemory:
-    """Stores at most `capacity` rows. The tensors are allocated when the first rows come, in their shape."""
+    """A replay memory of at most `capacity` rows. The tensors are allocated for the shape of the first rows."""
 
     def __init__(self, capacity: int, *, seed: int, policy: ReplayPolicy) -> None:
         self._rng = np.random.default_rng(seed)
         self._replay = Replay[RowSample](
             capacity, NO_BOUND, key_of=lambda row: float(self._rng.random()), policy=policy
         )
-        self._free = list(range(capacity + 1))  # one more than fit: a row gets its place before another is evicted
+        # One more than the capacity: a row gets its place before another row is evicted.
+        self._free = list(range(capacity + 1))
         self._rows: RowBatch | None = None
 
     def add(self, rows: RowBatch, *, experience: int) -> None:
         """Offers rows, all of one experience."""
         num_bytes = sum(part[0].nbytes for part in rows)
-        sources: dict[int, int] = {}  # place -> the last row of the batch that got it
+        # By place, the last row of the batch that got it: a row may be evicted by a later row of the same batch.
+        sources: dict[int, int] = {}
         for source, label in enumerate(rows.labels_B.tolist()):
             place = self._free.pop()
             evicted = [row.place for row in self._replay.add([RowSample(place, label, experience, num_bytes)])]
@@ -75,7 +77,7 @@ class RowMemory:
             self._write(list(sources), rows, list(sources.values()))
 
     def draw(self, num_rows: int) -> RowBatch | None:
-        """Draws rows with replacement, each group of the policy equally likely; None while there are none."""
+        """Draws rows with replacement, each group of the policy equally likely. Returns None if there are no rows."""
         places = torch.tensor([row.place for row in draw(self._replay.groups(is_ordered=False), num_rows, self._rng)])
         if self._rows is None or not len(places):
             return None
@@ -97,42 +99,43 @@ class RowMemory:
 
 
 NUM_FISHER = 1_000
-"""How many samples of a stage EWC computes gradients of, one by one."""
+"""The number of samples of a stage from which EWC estimates the Fisher information, one by one."""
 
 PREDICT_BATCH = 10_000
 
 
 def sgd(net: nn.Module, rate: float) -> Optimizer:
-    """Makes the optimizer of small nets."""
+    """Returns the optimizer of small nets."""
     return torch.optim.SGD(net.parameters(), lr=rate)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a net is trained."""
+    """The hyperparameters for training a net."""
 
     strategy: Callable[[], Strategy]
     rate: float
+    """The learning rate."""
     batch: int
-    """Fresh rows of a step."""
+    """The number of fresh rows in a step."""
     replayed: int = 0
-    """Rows of each draw from the memory."""
+    """The number of rows in each draw from the memory."""
     policy: ReplayPolicy = "reservoir"
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
-    """Changes the rows of a draw."""
+    """Augments the rows of a draw."""
     decay: float = 0.0
     """The decay of the running mean of the weights, which predicts: w <- decay w + (1 - decay) weights after each step,
-    as the stable model of Arani et al. 2022 (arXiv:2201.12604). Where it is 0 the weights themselves predict."""
+    as the stable model of Arani et al. 2022 (arXiv:2201.12604). At 0 the weights themselves predict."""
     optimizer: Callable[[nn.Module, float], Optimizer] = sgd
-    """Makes the optimizer of a net from its rate."""
+    """Returns the optimizer for a net and a learning rate."""
     passes: float = 0.0
-    """Sample gradients for each row: epochs go on until there are as many. One epoch is the least."""
+    """The number of sample gradients for each row. Epochs are added until it is reached; there is at least one."""
 
     def paced(self, passes: float) -> "Recipe":
-        """Returns the recipe for `passes` sample gradients for each row; 0 leaves it as it is.
+        """Returns the recipe for `passes` sample gradients for each row. 0 leaves the recipe as it is.
 
-        There is an epoch for every two of them, so that about half of a step is replayed. The draws get the size with
-        which whole epochs come to `passes`. A strategy without draws needs an epoch for each of them.
+        There is one epoch for every two sample gradients, so about half of a step is replayed. The size of the draws is
+        chosen so that whole epochs add up to `passes`. A strategy without draws needs one epoch for each of them.
 
         >>> from learner.rounds.strategies import ExperienceReplay
         >>> recipe = Recipe(strategy=ExperienceReplay, rate=0.1, batch=10)
@@ -148,14 +151,17 @@ class Recipe:
 
 
 class Pixels(nn.Module):
-    """Maps bytes to floats in [0, 1]; the first layer of a net for images."""
+    """Maps bytes to floats in [0, 1]. It is the first layer of a net for images."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.float() / 255
 
 
 def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
-    """Makes linear layers of these widths, inputs first, with ReLU between: Glorot's weights, biases of zero."""
+    """Returns linear layers of these widths, from inputs to outputs, with ReLU between them.
+
+    The weights have Glorot's initialisation, and the biases are zero.
+    """
     rng = torch.Generator().manual_seed(seed)
     layers = list[nn.Module]()
     for num_inputs, num_outputs in pairwise(widths):
@@ -167,7 +173,7 @@ def mlp(widths: tuple[int, ...], seed: int) -> nn.Sequential:
 
 
 class GradientLearner(Contender[Tensor]):
-    """The contender. `capacity` bounds the rows of its memory, if its strategy draws from one."""
+    """A contender that trains `net`. Its memory has at most `capacity` rows, if its strategy uses a memory."""
 
     traits = Traits(precision="fp32")
 
@@ -212,14 +218,14 @@ class GradientLearner(Contender[Tensor]):
         )
 
     def _repeat(self, part: Part[Tensor], num_gradients: float) -> None:
-        """Learns an epoch in another order, or the part of it after which there are `num_gradients`."""
+        """Learns another epoch in a new order. It ends early if `num_gradients` is reached."""
         again = joined([part], torch.randperm(len(part), generator=self._rng))
         for batch in again.batches(self._recipe.batch):
             if self._passes.gradients < num_gradients:
                 self._step(batch)
 
     def _step(self, batch: Part[Tensor]) -> Tensor:
-        """Takes one step; returns the logits of the fresh rows, detached."""
+        """Takes one step and returns the logits of the fresh rows, detached."""
         x = batch.inputs
         size = self._recipe.replayed
         strategy = self._strategy
@@ -240,7 +246,7 @@ class GradientLearner(Contender[Tensor]):
         return fresh_BC.detach()
 
     def _store(self, batch: Part[Tensor], logits_BC: Tensor) -> None:
-        """Offers a batch to the memory, with its logits where the strategy wants them."""
+        """Offers a batch to the memory, with its logits if the strategy uses them."""
         if self._strategy.num_draws:
             stored_BC = logits_BC if self._strategy.wants_before else logits_BC[:, :0]
             self._memory.add(RowBatch(batch.inputs, batch.labels_N, stored_BC), experience=self._num_stages)
@@ -260,7 +266,7 @@ class GradientLearner(Contender[Tensor]):
 
     @torch.no_grad()
     def _logits_before(self, x: Tensor) -> Tensor | None:
-        """Computes the logits by the weights at the end of the last stage, for a strategy without memory that asks."""
+        """Returns the logits under the weights at the end of the last stage, for distillation without a memory."""
         if not self._before or not self._strategy.wants_before or self._strategy.num_draws:
             return None
         logits_BC: Tensor = functional_call(self._net, self._before, (x,))
@@ -276,7 +282,7 @@ class ElasticWeights(Strategy):
 
         L = L_ce + strength / 2 * sum_i F_i (theta_i - theta*_i)^2        F <- decay F + mean of squared gradients
 
-    Kirkpatrick et al. 2017 (arXiv:1612.00796) keep an F for each stage; one sum takes no more memory as stages come.
+    Kirkpatrick et al. 2017 (arXiv:1612.00796) store an F for each stage. A running sum takes constant memory.
     """
 
     def __init__(self, *, strength: float, decay: float, loss_q: float = 0.0) -> None:

@@ -1,22 +1,22 @@
-"""Implements our learner of tables that drift: ridge heads of different memory, weighed by their recent losses.
+"""Implements our learner for tables with drift: ridge heads that forget at different rates, weighted by recent losses.
 
     row --standardise--> z --random features--> phi --W of each memory--> scores  --Hedge--> class
                                                 last label (no change) ---------'
 
-The fast head of the text model (random features, ridge in closed form), with memories of different length instead of
-one that forgets nothing. Hedge (Freund and Schapire 1997) with discounted losses gives most of the weight to the
-experts that did best in the last hundred rows or so: after a change to the short memories, later back to the long ones.
+It is the fast head of the text model (random features, closed-form ridge) with several memories of different lengths.
+Hedge (Freund and Schapire 1997) with discounted losses gives most of the weight to the experts that were best in about
+the last hundred rows: to the short memories after a change, and later to the long memories again.
 
-Each memory is ridge regression with exponential forgetting (`ForgettingRidge`), about 1 / (1 - f) rows long:
+Each memory is a ridge regression with exponential forgetting (`ForgettingRidge`), about 1 / (1 - f) rows long:
 
     G <- f G + x x' + (1 - f) r I      C <- f C + y x'      W = C G^-1          f: forgetting factor, r: ridge penalty
 
-Recursive least squares (Haykin, Adaptive Filter Theory, chapter 10) stores W and P = G^-1 instead of the sums, so that
-every row counts for the next one at M^2 operations. It also forgets the penalty: if a column is constant for long, P
-grows without bound. So each row restores the penalty of one coordinate, in turn: what was forgotten since the
-coordinate's last turn (Gay 1996, dynamically regularized RLS). Both are updates of rank one, written as u u', which
-keeps P symmetric bit for bit. Otherwise 1 / f amplifies the rounding difference between the halves of P until nothing
-else is left.
+Recursive least squares (RLS; Haykin, Adaptive Filter Theory, chapter 10) stores W and P = G^-1 instead of the sums, so
+an update after each row costs M^2 operations. Plain RLS also forgets the penalty: if a column is constant for a long
+time, P grows without bound. So each row restores the penalty of one coordinate, in turn, by the amount that was
+forgotten since the coordinate's last turn (Gay 1996, dynamically regularized RLS). Both updates have rank one and are
+written as u u', which keeps P symmetric bit for bit. Otherwise the factor 1 / f would amplify the rounding difference
+between the two halves of P until it dominated.
 
 All settings were chosen on the first fifth of Elec2.
 
@@ -35,20 +35,21 @@ from evals.streams.benchmark import Part
 
 NUM_RANDOM: Final = 256
 FACTORS: Final = (1.0, 0.999, 0.99)
-"""The forgetting factors: a memory of everything, of about 1,000 rows, of about 100."""
+"""The forgetting factors: for a memory of all rows, of about 1,000 rows, and of about 100 rows."""
 RIDGE: Final = 0.1
+"""The ridge penalty."""
 RATE: Final = 1e-3
-"""The weight of a new row in the running mean and variance, once there were 1,000 rows: three weeks of Elec2."""
+"""The weight of a new row in the running mean and variance after 1,000 rows, which are three weeks of Elec2."""
 CLIP: Final = 4.0
-"""The largest standardised value: a column that was constant may jump by any number of deviations."""
+"""Standardised values are clipped to [-CLIP, CLIP]: a column that was constant may jump by many deviations."""
 DISCOUNT: Final = 0.99
-"""The discount factor of past losses, for each row."""
+"""The factor by which past losses are discounted after each row."""
 ETA: Final = 2.0
 """Hedge's learning rate."""
 
 
 class HedgedRidge(Contender[Tensor]):
-    """A contender for rows of numbers. It stores no rows."""
+    """A contender for tables: an ensemble of ridge heads and the last label. It stores no rows."""
 
     traits = Traits(precision="fp64")
     usage = Usage()
@@ -65,13 +66,13 @@ class HedgedRidge(Contender[Tensor]):
         self._losses_E = torch.zeros(len(FACTORS) + 1, dtype=torch.float64)
 
     def predict_many(self, inputs_NF: Tensor) -> Tensor:
-        """Returns the class ids, int64 [N], each row predicted as if it were the next one."""
+        """Returns the predicted class ids, int64 [N]. Every row is predicted as the next row after the learnt ones."""
         weights_E = torch.softmax(-ETA * self._losses_E, dim=0)
         scores = [weights_E @ self._expert_scores(self._features(row_F)) for row_F in inputs_NF]
         return torch.stack(scores).argmax(dim=1)
 
     def learn_many(self, part: Part[Tensor]) -> None:
-        """Learns row after row: first each expert's loss on the row is added, then the memories learn the row."""
+        """Learns row after row: updates the losses of the experts with their predictions, then learns the row."""
         for row_F, label in zip(part.inputs, part.labels_N.tolist(), strict=True):
             phi_M = self._features(row_F)
             target_C = self._one_hot_CC[label]
@@ -82,7 +83,7 @@ class HedgedRidge(Contender[Tensor]):
             self._last_C = target_C
 
     def _expert_scores(self, phi_M: Tensor) -> Tensor:
-        """Returns scores_EC in [0, 1] of each memory, and of the last label."""
+        """Returns scores_EC in [0, 1] of the memories, followed by the last label."""
         return torch.cat([self._ridge.predict_one(phi_M).clamp(0, 1), self._last_C[None]])
 
     def _features(self, row_F: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class HedgedRidge(Contender[Tensor]):
 
 
 class StandardScaler:
-    """Standardises inputs by a running mean and variance, which follow the stream."""
+    """Standardises inputs by their running mean and variance."""
 
     def __init__(self, num_inputs: int) -> None:
         self._mean_F = torch.zeros(num_inputs, dtype=torch.float64)
@@ -111,7 +112,7 @@ class StandardScaler:
 
 
 class ForgettingRidge:
-    """Fits E ridge regressions to the same rows, all in float64."""
+    """E ridge regressions with different forgetting factors on the same rows, in float64."""
 
     def __init__(self, num_features: int, num_classes: int, *, factors: Sequence[float], ridge: float) -> None:
         self._factors_E = torch.tensor(factors, dtype=torch.float64)
@@ -125,10 +126,11 @@ class ForgettingRidge:
         return self._weights_ECM @ x_M
 
     def learn(self, x_M: Tensor, target_C: Tensor) -> None:
-        """Forgets a little, and learns one row."""
+        """Applies the forgetting factors, and learns one row."""
         self._inverse_EMM /= self._factors_E[:, None, None]
         g_EM = self._inverse_EMM @ x_M
         self._absorb(g_EM, g_EM @ x_M, target_C - self.predict_one(x_M), torch.ones_like(self._factors_E))
+        # Restore the penalty of the coordinate whose turn it is: a row with a single 1, and the target 0.
         turn = self._turn
         self._turn = (turn + 1) % len(x_M)
         g_EM = self._inverse_EMM[:, :, turn].clone()

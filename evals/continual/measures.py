@@ -1,4 +1,4 @@
-"""Computes measures of a matrix of accuracies. Row r is measured after stage r and has the stages 0..r, in percent."""
+"""Computes measures of a matrix of accuracies in percent. Row r has the accuracies on stages 0..r after stage r."""
 
 from collections.abc import Sequence
 
@@ -15,9 +15,9 @@ def final_accuracy(matrix: Sequence[Row]) -> float:
 
 
 def forgetting(matrix: Sequence[Row]) -> float:
-    """Computes the points lost on the earlier stages: best accuracy ever minus the last, averaged; never negative.
+    """Computes the mean loss on earlier stages: the best accuracy minus the last one. It is never negative.
 
-    Chaudhry et al. 2018 (arXiv:1801.10112), equation 3, with the last row among the best.
+    Chaudhry et al. 2018 (arXiv:1801.10112), equation 3, but the best accuracy may also be in the last row.
 
     >>> forgetting([(100.0,), (75.0, 100.0)])
     25.0
@@ -33,7 +33,7 @@ def forgetting(matrix: Sequence[Row]) -> float:
 
 
 def backward_transfer(matrix: Sequence[Row]) -> float:
-    """Computes what later stages did to earlier ones: the last accuracy minus that when they were learnt, averaged.
+    """Computes the mean change on earlier stages: the last accuracy minus the accuracy right after the stage.
 
     Lopez-Paz and Ranzato 2017 (arXiv:1706.08840), equation 3.
 

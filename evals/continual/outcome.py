@@ -1,4 +1,4 @@
-"""Defines one line of the results: the measures of a strategy with one seed."""
+"""Defines the recorded result of one run: the measures of a strategy with one seed."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from evals.continual.runner import Run
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The measures of one run. Accuracies, forgetting and transfer are in percent; the matrix has a row a stage.
+    """The measures of one run. Accuracies, forgetting and transfer are in percent. The matrix has a row for each stage.
 
-    What ends in `before_idle` was measured when the last item had been learnt. Gradients and forward passes are those
-    for each training item (`evals.continual.contender.Usage`).
+    The fields that end in `before_idle` were measured right after the last item, before the work for idle times.
+    Gradients and forward passes are counted for each training item (`evals.continual.contender.Usage`).
     """
 
     data: str
@@ -38,7 +38,7 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def outcome(run: Run, traits: Traits, *, data: str, split: str, strategy: str, seed: int, commit: str) -> RunOutcome:
-    """Makes the result record of a run."""
+    """Returns the result of a run as it is recorded."""
     before_idle = (*run.matrix[:-1], run.row_before_idle)
     return RunOutcome(
         data=data,
@@ -64,7 +64,7 @@ def outcome(run: Run, traits: Traits, *, data: str, split: str, strategy: str, s
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Computes the mean and the standard deviation (n - 1); the latter is 0 for one value.
+    """Computes the mean and the sample standard deviation (n - 1), which is 0 for one value.
 
     >>> spread([1.0, 3.0])
     (2.0, 1.4142135623730951)

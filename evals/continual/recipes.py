@@ -1,19 +1,22 @@
-"""Lists the contenders for rows of numbers by name, each with its best arguments for a data set and a memory size.
+"""Lists the contenders for rows of numbers by name, with the best hyperparameters for each data set and memory size.
 
-    naive, joint        the floor, and the same learner on all stages at once
+    naive, joint        the lower bound, and the same learner on all stages at once
     lwf, ewc            without a memory
     a-gem, er, er-ace   with a memory
-    der++               with the arguments, the batches and the net of its authors, 784-100-100-10
+    der++               with the hyperparameters, the batches and the net of its authors, 784-100-100-10
     der-ace             ours: DER++ with ER-ACE's loss of the fresh samples, a class-balanced memory, replayed images
-                        moved by a pixel at random, and predictions by the running mean of the weights
+                        that are shifted by a pixel at random, and predictions by the running mean of the weights
 
-The arguments of DER++ for images are those that Buzzega et al. published for memories of 200, 500 and 5120. All others
-on split-mnist were chosen on a holdout of 5,000 training digits, and those of linear heads on CLINC150's validation
-texts. On permuted-mnist all have the batches and about the rate of DER++. A memory of another size takes the arguments
-of the next smaller one.
+Where the hyperparameters come from:
 
-The blocks of the encoder (`TOKEN_RECIPES`) get the optimizer and the rates of the learner's slow rounds. These were
-chosen for the learner, not for the others. The other arguments are those of the linear heads.
+- DER++ on images: Buzzega et al. published them for memories of 200, 500 and 5120.
+- Other strategies on split-mnist: chosen on a holdout of 5,000 training digits.
+- Permuted-mnist: all strategies have the batches and about the learning rate of DER++.
+- Linear heads on texts: chosen on CLINC150's validation texts.
+- Blocks of the encoder (`TOKEN_RECIPES`): the optimizer and the rates of the learner's slow rounds, which were chosen
+  for the learner and not for the other contenders. The others are the same as for linear heads.
+
+A memory of another size takes the hyperparameters of the next smaller size.
 """
 
 from collections.abc import Callable
@@ -40,7 +43,7 @@ from learner.rounds.trainer import torch_adamw
 HIDDEN = 100
 BLOCKS_RATE = LearnerConfig().slow_rate
 BLOCKS_DECAY = LearnerConfig().slow_weight_decay
-"""Rate and weight decay of the blocks: the defaults of the learner's rounds."""
+"""The learning rate and the weight decay of the blocks: the defaults of the learner's rounds."""
 BLOCKS_BATCH = 16
 
 BySize: TypeAlias = dict[int, Recipe]
@@ -48,7 +51,7 @@ Recipes: TypeAlias = dict[str, BySize]
 
 
 def shifted(x_BP: Tensor, rng: torch.Generator) -> Tensor:
-    """Shifts images of 28 x 28 at random, by at most one pixel in each direction; the border is filled with black."""
+    """Shifts images of 28 x 28 pixels at random, by at most one pixel in each direction, with a black border."""
     x_BHW = x_BP.view(-1, 28, 28)
     windows_B33HW = functional.pad(x_BHW, (1, 1, 1, 1)).unfold(1, 28, 1).unfold(2, 28, 1)
     down_B, right_B = torch.randint(3, (2, len(x_BP)), generator=rng)
@@ -133,45 +136,45 @@ def _of_blocks(by_size: BySize) -> BySize:
 TOKEN_RECIPES: Recipes = {name: _of_blocks(by_size) for name, by_size in VECTOR_RECIPES.items()}
 
 VECTOR_SCALE = 20.0
-"""The factor of unit vectors, so that the logits of a linear head come far enough apart."""
+"""The factor by which unit vectors are scaled, so that the logits of a linear head can differ enough."""
 
 
 def recipe_for(by_size: BySize, capacity: int) -> Recipe:
-    """Returns the arguments for a memory of this size."""
+    """Returns the hyperparameters for a memory of this size."""
     return by_size[max((size for size in by_size if size <= capacity), default=min(by_size))]
 
 
 def image_net(num_classes: int, seed: int) -> nn.Module:
-    """Makes the net of the published figures, for rows of bytes."""
+    """Returns the net of the published results, for images as rows of bytes."""
     return nn.Sequential(Pixels(), *mlp((NUM_PIXELS, HIDDEN, HIDDEN, num_classes), seed))
 
 
 class Scaled(nn.Module):
-    """Scales unit vectors; the first layer of a head on them."""
+    """Scales unit vectors. It is the first layer of a head on vectors."""
 
     def forward(self, z_BD: Tensor) -> Tensor:
         return VECTOR_SCALE * z_BD
 
 
 def vector_net(num_inputs: int, num_classes: int, seed: int) -> nn.Module:
-    """Makes a linear head on unit vectors."""
+    """Returns a linear head on unit vectors."""
     return nn.Sequential(Scaled(), *mlp((num_inputs, num_classes), seed))
 
 
 def gradient_learner(by_size: BySize, net: nn.Module, choice: RunChoice) -> GradientLearner:
-    """Makes the contender that trains `net`."""
+    """Returns the contender that trains `net`."""
     recipe = recipe_for(by_size, choice.buffer).paced(choice.passes)
     return GradientLearner(net, recipe, capacity=choice.buffer, seed=choice.seed)
 
 
 def avalanches(imported: ImportedClass, recipes: Recipes, net: nn.Module, choice: RunChoice) -> Avalanche:
-    """Makes Avalanche's contender, which trains `net` in the same batches and at the same rate as our replay (`er`)."""
+    """Returns Avalanche's contender, which trains `net` with the batches and the learning rate of our replay (`er`)."""
     recipe = recipe_for(recipes["er"], choice.buffer).paced(choice.passes)
     return Avalanche(imported, net, recipe, capacity=choice.buffer, seed=choice.seed)
 
 
 def for_images(recipes: Recipes) -> dict[str, Method[Tensor]]:
-    """Returns the methods by name, `joint` among them."""
+    """Returns the methods by name, including `joint`."""
 
     def maker(name: str) -> Callable[[Benchmark[Tensor], RunChoice], GradientLearner]:
         return lambda benchmark, choice: gradient_learner(recipes[name], _net(benchmark, choice), choice)
@@ -180,7 +183,7 @@ def for_images(recipes: Recipes) -> dict[str, Method[Tensor]]:
 
 
 def for_images_by_path(recipes: Recipes, name: str) -> Method[Tensor]:
-    """Returns one of Avalanche's methods. Raises DataError for a name that is none."""
+    """Returns the method of an Avalanche strategy. Raises DataError for an unknown name."""
     imported = find(name)
     return Method(lambda benchmark, choice: avalanches(imported, recipes, _net(benchmark, choice), choice))
 

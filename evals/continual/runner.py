@@ -1,12 +1,13 @@
-"""Runs one contender over a benchmark, by one of two protocols.
+"""Runs one contender over a benchmark, by one of two evaluation protocols.
 
     by stages       for each stage: learn its items in one pass -> test all stages so far -> a row of the matrix
-                    the stream is over: what the contender does when idle -> the last row once more
+                    after the last stage: the contender's work for idle times -> the last row again
     prequential     for each row in the order of time: predict_many(row) -> right or wrong -> learn_many(row)
 
-Joint training is the first with all stages as one: the ceiling, if the contender has the same means. Prequential
-evaluation is test-then-train (Dawid 1984): a stream's stages are spans of time, each is its own test, and the matrix of
-the run has one row, with the accuracy in each span. If spans are equally long, their mean is the prequential accuracy.
+Joint training is the first protocol with all stages as one. It is the upper bound for a contender of the same budget.
+Prequential evaluation is test-then-train (Dawid 1984). The stages of such a stream are spans of time, each item is
+tested before it is learnt, and the matrix has one row with the accuracy in each span. If the spans are equally long,
+their mean is the prequential accuracy.
 """
 
 import time
@@ -23,7 +24,7 @@ from evals.streams.stream import Stage
 from learner.config import LearnerConfig
 
 Say: TypeAlias = Callable[[str, Row], None]
-"""Gets the name of the stage that was learnt, and the row measured after it."""
+"""Is called with the name of a stage that was learnt, and with the row of accuracies after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,12 +33,14 @@ class RunChoice:
 
     seed: int
     buffer: int
-    """How many samples a contender may store."""
+    """The most samples that a contender may store."""
     passes: float
-    """Sample gradients for each training item that contenders by gradient compute; 0: one epoch of their recipe."""
+    """The number of sample gradients for each training item, for contenders that are trained by gradient. 0 means one
+    epoch of their recipe."""
     learner: LearnerConfig
-    """The settings of the service, which text strategies use; so is `encoder`."""
+    """The settings of the service's learner, which contenders for texts use."""
     encoder: str
+    """The pretrained encoder, which contenders for texts use."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,16 +49,16 @@ class Run:
 
     matrix: tuple[Row, ...]
     row_before_idle: Row
-    """The last row as it was when the last item had been learnt, before the contender did what it does when idle."""
+    """The last row before the contender did its work for idle times."""
     num_items: int
     """The number of training items."""
     seconds: float
-    """How long it took to learn them; predictions are left out."""
+    """The time to learn them, without predictions."""
     usage: Usage
 
 
 def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
-    """Learns stage after stage; after each, tests all that were learnt."""
+    """Learns stage after stage, and tests all stages so far after each of them."""
     matrix = list[Row]()
     seconds = 0.0
     for number, stage in enumerate(benchmark.stages, start=1):
@@ -66,7 +69,7 @@ def by_stage(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice
 
 
 def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunChoice, say: Say) -> Run:
-    """Learns all stages as one, shuffled; the matrix has one row, of the end."""
+    """Learns all stages as one, shuffled. The matrix has one row."""
     whole = joined([stage.train for stage in benchmark.stages], _order(benchmark.num_items, choice.seed))
     seconds = seconds_to_learn(contender, whole)
     row = _row(contender, benchmark.stages)
@@ -76,7 +79,7 @@ def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunCho
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[X]):
-    """How a contender is made for a benchmark, and how it is measured."""
+    """A factory of contenders, and the protocol by which they are measured."""
 
     make: Callable[[Benchmark[X], RunChoice], Contender[X]]
     measure: Callable[[Benchmark[X], Contender[X], RunChoice, Say], Run] = by_stage
@@ -89,7 +92,7 @@ def accuracy(contender: Contender[X], part: Part[X]) -> float:
 
 
 def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
-    """Shuffles the training items inside each stage; the order depends on `seed` and the stage's number alone.
+    """Shuffles the training items within each stage. The order depends only on `seed` and the stage's number.
 
     A benchmark in the order of time is returned as it is.
     """
@@ -103,7 +106,7 @@ def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
 
 
 def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
-    """Replaces a `share` of the training labels by another class of the benchmark, each equally likely."""
+    """Replaces a random `share` of the training labels by another class. All other classes are equally likely."""
     rng = torch.Generator().manual_seed(seed)
     num_classes = len(benchmark.classes)
     stages = []
@@ -117,14 +120,14 @@ def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
 
 
 def seconds_to_learn(contender: Contender[X], part: Part[X]) -> float:
-    """Lets the contender learn; returns how long that took."""
+    """Lets the contender learn, and returns the seconds that it took."""
     start_s = time.perf_counter()
     contender.learn_many(part)
     return time.perf_counter() - start_s
 
 
 def _finished(benchmark: Benchmark[X], contender: Contender[X], matrix: Sequence[Row], seconds: float, say: Say) -> Run:
-    """Lets the contender be idle, and tests it once more where it did something."""
+    """Lets the contender do its work for idle times, and tests it again if there was any."""
     *earlier, last = matrix
     start_s = time.perf_counter()
     did_something = contender.idle()

@@ -1,13 +1,13 @@
-"""Lists the contenders for tables in the order of time. All are measured row by row, and get the same inputs.
+"""Lists the contenders for tables in the order of time. All are measured row by row and get the same inputs.
 
     lifelong        the service's learner: rows are the features of events (`TableLearner`)
-    hedged-ridge    ridge heads of several memories, made for such tables
-    arf             river's adaptive random forest (Gomes et al. 2017), ten trees, ADWIN in each
-    no-change       the label of the row before: what any learner of such a stream has to beat
+    hedged-ridge    ridge heads with different forgetting factors, designed for such tables
+    arf             river's adaptive random forest (Gomes et al. 2017), ten trees with ADWIN in each
+    no-change       the label of the previous row: the baseline for all learners of such a stream
 
-The service's learner publishes a version after each label, as the service does if labels come seldom: it takes a tenth
-of a second, and the rows of such tables are minutes or hours apart. So a row is predicted by what was known until then,
-as by the other contenders.
+The service's learner publishes a version after each label, as the service does if labels are rare: this takes a tenth
+of a second, and the rows of such tables are minutes or hours apart. So, like the other contenders, it predicts a row
+after it has learnt all earlier labels.
 """
 
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ from evals.streams.benchmark import Benchmark, Part
 from evals.streams.tabular import LAGS, past_labels
 from learner.config import LearnerConfig
 from learner.errors import DataError
-from wire.inputs import Features, content_of
+from wire.inputs import Features, encode_content
 
 if TYPE_CHECKING:
     from river.forest import ARFClassifier
 
 
 ENCODER: Final = "minilm-l6"
-"""The encoder of the service, which no event without a text passes."""
+"""The encoder of the service. It is not used, since the events have no text."""
 
 
 class TableLearner(Contender[Tensor]):
-    """The service's learner, on rows of numbers. `categories` are groups of columns of which one is 1, or none."""
+    """The service's learner, on rows of numbers. `categories` are groups of one-hot columns, which may be all 0."""
 
     def __init__(self, classes: tuple[str, ...], *, categories: Sequence[Sequence[int]], config: LearnerConfig) -> None:
         self._learner = WholeLearner(config, ENCODER, classes, in_fast_lane=True)
@@ -45,19 +45,21 @@ class TableLearner(Contender[Tensor]):
         self._hidden = frozenset[int]().union(*categories)
 
     def learn_many(self, part: Part[Tensor]) -> None:
-        self._learner.learn_many(Part(self._contents_of(part.inputs), part.labels_N))
+        self._learner.learn_many(Part(self._to_contents(part.inputs), part.labels_N))
 
     def predict_many(self, inputs: Tensor) -> Tensor:
-        return self._learner.predict_many(self._contents_of(inputs)).clamp(min=0)
+        # -1 means that the learner knows no class yet.
+        return self._learner.predict_many(self._to_contents(inputs)).clamp(min=0)
 
     @property
     def usage(self) -> Usage:
         return self._learner.usage
 
-    def _contents_of(self, inputs_NF: Tensor) -> list[str]:
-        return [content_of("", self._features_of(row)) for row in inputs_NF.tolist()]
+    def _to_contents(self, inputs_NF: Tensor) -> list[str]:
+        return [encode_content("", self._to_features(row)) for row in inputs_NF.tolist()]
 
-    def _features_of(self, row: list[float]) -> Features:
+    def _to_features(self, row: list[float]) -> Features:
+        """Returns the features of an event: a number for each column, and a category for each group of columns."""
         features: Features = {f"x{place}": value for place, value in enumerate(row) if place not in self._hidden}
         for number, columns in enumerate(self._categories):
             chosen = [column for column in columns if row[column]]
@@ -67,7 +69,7 @@ class TableLearner(Contender[Tensor]):
 
 
 class NoChange(Contender[Tensor]):
-    """Predicts the last label that it learnt."""
+    """Predicts the last label."""
 
     traits = Traits(precision="int64")
     usage = Usage()
@@ -83,7 +85,7 @@ class NoChange(Contender[Tensor]):
 
 
 class Forest(Contender[Tensor]):
-    """Wraps a classifier of river, which takes one row at a time, as numbers by name."""
+    """Wraps a classifier of river, which takes one row at a time as a dict."""
 
     traits = Traits(precision="fp64")
     usage = Usage()
@@ -101,7 +103,7 @@ class Forest(Contender[Tensor]):
 
 
 def by_path(path: str) -> Method[Tensor]:
-    """Raises DataError: Avalanche has no contender for these."""
+    """Raises DataError: Avalanche has no strategies that learn row by row."""
     raise DataError(f"{path}: Avalanche learns in stages, not row by row; here there are {', '.join(STRATEGIES)}")
 
 

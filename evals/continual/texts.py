@@ -1,13 +1,14 @@
-"""Lists the contenders for texts. Those on one encoder get the same memory and as many gradients as `lifelong`.
+"""Lists the contenders for texts. Contenders with the same encoder get the same memory and gradients as `lifelong`.
 
-lifelong        the learner as it runs in the service, predicting through the INT8 version that it would publish
-lifelong-joint  the same on all stages at once, with a memory of all texts: the ceiling
-naive, er, ...  the same blocks and a linear head by gradient, under one of the strategies; joint: `naive` on all
-                stages at once
+lifelong        the learner as it runs in the service; predicts through the INT8 version that it would publish
+lifelong-joint  the same on all stages at once, with a memory of all texts: the upper bound
+naive, er, ...  the same blocks and a linear head, trained by gradient with one of the strategies
+joint           `naive` on all stages at once
 avalanche-...   the same blocks and head, trained by Avalanche
 
-ridge           its fast head alone, on the encoder as it comes; ncm, lda, klda: other heads in closed form
-frozen-...      a linear head by gradient on the encoder as it comes, under a strategy of ours or of Avalanche
+ridge           the learner's fast head only, on the frozen pretrained encoder
+ncm, lda, klda  other closed-form heads on the frozen encoder
+frozen-...      a linear head on the frozen encoder, trained by gradient with a strategy of ours or of Avalanche
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from itertools import chain
 from torch import Tensor, nn
 
 from evals.continual.contender import Contender
-from evals.continual.frozen import FrozenEncoder, HeadAlone, OnVectors, frozen
+from evals.continual.frozen import FrozenEncoder, HeadContender, VectorAdapter, frozen
 from evals.continual.heads import KernelLda, NearestMean, StreamingLda
 from evals.continual.recipes import (
     TOKEN_RECIPES,
@@ -28,7 +29,7 @@ from evals.continual.recipes import (
     vector_net,
 )
 from evals.continual.runner import Method, RunChoice, all_at_once
-from evals.continual.top_blocks import OnTokens, TopBlocks
+from evals.continual.top_blocks import TokenAdapter, TopBlocks
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
 from learner.config import LearnerConfig
@@ -38,17 +39,17 @@ from learner.memory import num_trainable
 from learner.rounds.avalanche import find
 
 HOLDOUT_PART = 0.2
-"""The part of a buffer that may be the holdout."""
+"""The fraction of the buffer that may be used as the holdout."""
 
 LIFELONG = "lifelong"
 FROZEN = "frozen-"
 
 Inner = Callable[[Recipes, nn.Module, RunChoice], Contender[Tensor]]
-"""Makes a contender for rows of numbers, which trains the net by the recipes."""
+"""Returns a contender for rows of numbers, which trains the net according to the recipes."""
 
 
 def by_path(name: str) -> Method[Texts]:
-    """Returns one of Avalanche's methods. Raises DataError for a name that is none."""
+    """Returns the method of an Avalanche strategy. Raises DataError for an unknown name."""
     imported = find(name.removeprefix(FROZEN))
 
     def inner(recipes: Recipes, net: nn.Module, choice: RunChoice) -> Contender[Tensor]:
@@ -64,21 +65,21 @@ def _by_name(name: str) -> Inner:
 def _on_vectors(inner: Inner) -> Method[Texts]:
     """Returns the method that trains a linear head on the frozen encoder."""
 
-    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> VectorAdapter:
         encoder = frozen(choice.learner, choice.encoder)
-        return OnVectors(encoder, inner(VECTOR_RECIPES, _linear(encoder, benchmark, choice), choice))
+        return VectorAdapter(encoder, inner(VECTOR_RECIPES, _linear(encoder, benchmark, choice), choice))
 
     return Method(contender)
 
 
 def _on_tokens(inner: Inner) -> Method[Texts]:
-    """Returns the method that trains the blocks that `lifelong` trains, and a linear head."""
+    """Returns the method that trains the same blocks as `lifelong`, and a linear head."""
 
-    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnTokens:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> TokenAdapter:
         encoder = frozen(choice.learner, choice.encoder)
         head = _linear(encoder, benchmark, choice)
         net = TopBlocks(encoder, head, num_blocks=choice.learner.trainable_layers)
-        return OnTokens(encoder.served.tokenizer, inner(TOKEN_RECIPES, net, choice), _texts_of(benchmark))
+        return TokenAdapter(encoder.served.tokenizer, inner(TOKEN_RECIPES, net, choice), _all_texts(benchmark))
 
     return Method(contender)
 
@@ -87,7 +88,7 @@ def _linear(encoder: FrozenEncoder, benchmark: Benchmark[Texts], choice: RunChoi
     return vector_net(encoder.served.config.d_model, len(benchmark.classes), choice.seed)
 
 
-def _texts_of(benchmark: Benchmark[Texts]) -> Iterator[str]:
+def _all_texts(benchmark: Benchmark[Texts]) -> Iterator[str]:
     for stage in benchmark.stages:
         yield from chain(stage.train.inputs, stage.test.inputs)
 
@@ -99,10 +100,10 @@ def _whole(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
 
 
 def within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: int) -> LearnerConfig:
-    """Returns the settings with which replay memory and holdout together have at most `buffer` of the samples.
+    """Returns settings with which the replay memory and the holdout together have at most `buffer` samples.
 
-    The holdout says whether an encoder is adopted. So there is none where too little is left for the encoder to be
-    trained on, and the encoder is frozen then.
+    If the rest of the buffer is too small to train the encoder, the encoder is frozen. Then there is no holdout either,
+    since its purpose is to decide whether a trained encoder is adopted.
     """
     num_holdout = min(config.holdout_samples, int(HOLDOUT_PART * buffer))
     if not num_trainable(buffer - num_holdout, num_items, num_classes):
@@ -118,26 +119,26 @@ def within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: i
 
 
 def _whole_with_all(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
-    """Makes the learner with a memory of all texts and of the names of the classes, whatever the buffer is."""
+    """Returns the learner with a memory of all texts and of the names of all classes, for any buffer."""
     num_samples = benchmark.num_items + len(benchmark.classes)
     return _whole(benchmark, replace(choice, buffer=num_samples + choice.learner.holdout_samples))
 
 
 def _head(make: Callable[[int, int], OnlineClassifier]) -> Method[Texts]:
-    """Returns the method of a head on the vectors. `make` gets their width and the number of classes."""
+    """Returns the method of a head on the vectors. `make` gets the width of the vectors and the number of classes."""
 
-    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
+    def contender(benchmark: Benchmark[Texts], choice: RunChoice) -> VectorAdapter:
         encoder = frozen(choice.learner, choice.encoder)
         head = make(encoder.served.config.d_model, len(benchmark.classes))
-        return OnVectors(encoder, HeadAlone(head, lambda z_ND: z_ND))
+        return VectorAdapter(encoder, HeadContender(head, lambda z_ND: z_ND))
 
     return Method(contender)
 
 
-def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> OnVectors:
+def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> VectorAdapter:
     encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
     head = RidgeHead(choice.learner.num_features, len(benchmark.classes), penalty=choice.learner.ridge)
-    return OnVectors(encoder, HeadAlone(head, encoder.served.features))
+    return VectorAdapter(encoder, HeadContender(head, encoder.served.features))
 
 
 STRATEGIES: dict[str, Method[Texts]] = {

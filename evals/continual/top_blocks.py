@@ -1,10 +1,10 @@
-"""Adapts contenders by gradient to texts: they train the blocks that the learner trains, and a linear head on them.
+"""Adapts contenders that are trained by gradient to texts: they train the top blocks of the encoder and a linear head.
 
     text --tokenizer--> a padded row of token ids --served lower blocks--> x_TD --top blocks, rounded--> z_BD --> logits
 
-A text is a row of numbers here, so every contender for rows can train on texts and store them, Avalanche's own too. The
-lower blocks run as they are served, and the top ones through the served rounding (fake quantization), as in the slow
-rounds of the learner (`learner.rounds.trainer`).
+These are the blocks that the learner trains, too. A text is a row of numbers here, so all contenders for rows,
+including Avalanche's, can train on texts and store them. The lower blocks run as they are served. The top blocks run
+with the served rounding (fake quantization), as in the slow rounds of the learner (`learner.rounds.trainer`).
 
 Shape suffixes: N texts, B texts of a batch, L longest text in tokens, T tokens of all texts, D width.
 """
@@ -27,11 +27,11 @@ from model.strata_family import built_in
 
 PADDING = -1
 PREDICT_BATCH = 64
-"""How many texts are encoded at once for a prediction."""
+"""The number of texts in a batch for prediction."""
 
 
 class TopBlocks(nn.Module):
-    """A net from rows of token ids to logits. Its parameters are those of the top blocks, copied, and of the head."""
+    """A net from rows of token ids to logits. Its parameters are a copy of the top blocks, and the head."""
 
     def __init__(self, encoder: FrozenEncoder, head: nn.Module, *, num_blocks: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class TopBlocks(nn.Module):
         tensors = {name: stored.tensor for name, stored in encoder.served.tensors.items()}
         bottom = QuantizedEncoder.from_tensors(config, tensors)
 
-        # A closure and not an attribute: `deepcopy` of this module then shares the frozen bottom and does not copy it.
+        # A closure and not an attribute: a `deepcopy` of this module then shares the frozen lower blocks.
         def encode_prefix(batch: RaggedBatch) -> Tensor:
             return bottom.encode_prefix(batch, first_layer)
 
@@ -58,10 +58,10 @@ class TopBlocks(nn.Module):
         return logits_BC
 
 
-class OnTokens(Contender[Texts]):
-    """Gives the token ids of the texts to a contender for rows, which trains `TopBlocks`.
+class TokenAdapter(Contender[Texts]):
+    """A contender for texts that passes their token ids to a contender for rows, which trains `TopBlocks`.
 
-    `texts` are all that will come: the longest is the width of the rows.
+    `texts` are all texts of the benchmark: the longest text sets the width of the rows.
     """
 
     traits = Traits(precision=INT8, encoder="trained")
@@ -83,7 +83,7 @@ class OnTokens(Contender[Texts]):
         return self._inner.usage
 
     def _rows(self, texts: Texts) -> Tensor:
-        """Returns ids_NL, int32, padded to the width."""
+        """Returns ids_NL, int32, padded to the width of the rows."""
         ids_NL = torch.full((len(texts), self._width), PADDING, dtype=torch.int32)
         for row_L, ids in zip(ids_NL, self._tokenizer.encode_many(texts), strict=True):
             row_L[: len(ids)] = torch.tensor(ids)

@@ -1,9 +1,9 @@
-"""Makes the learner of the service a contender: it gets answers and labels, and predicts as it would publish.
+"""Adapts the service's learner as a contender: it gets answers and labels, and predicts as it would in the service.
 
     text, label --> Answer, Feedback --Learner--> a unit of slow work at a time --> Candidate --INT8--> class ids
 
-Nothing waits for a clock: a slow round that is due runs to its end before the next labels come, and the rehearsal runs
-when the stream is over.
+Nothing depends on wall-clock time: a slow round that is due is finished before the next labels come, and the rehearsal
+runs after the stream.
 """
 
 import torch
@@ -19,21 +19,21 @@ from learner.stopwatch import Stopwatch
 from model.bert import load_encoder
 from model.quantized import INT8
 from rollout.publication_rule import verdict
-from wire.inputs import fields_in
+from wire.inputs import decode_content
 from wire.records import Answer, Feedback
 
 BATCH = 32
-"""How many labels the learner gets at once, as from one poll of the service."""
+"""The number of labels that the learner gets at once, as from one poll of the service."""
 
 NUM_SOURCES = 5
-"""Labels come from so many sources in turn: enough to believe that a class has changed."""
+"""The number of sources from which labels come in turn. It is enough for the learner to believe a concept change."""
 
 
 class WholeLearner(Contender[Texts]):
-    """The service's learner. Before the stream come answers to `unlabelled`, which never get a label.
+    """The service's learner. Before the stream it gets answers to the `unlabelled` texts, which never get a label.
 
-    It publishes after each part, by default a version whose temperature and precisions are measured; `in_fast_lane` as
-    the service does between two reviews, the head updated by what was learnt since the last version.
+    It publishes a version after each part. By default the temperature and the precisions of the version are measured.
+    If `in_fast_lane`, only the head is updated since the last version, as the service does between two full reviews.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class WholeLearner(Contender[Texts]):
         self._maker = CandidateMaker(config)
         self._classes = classes
         self._ids = {name: place for place, name in enumerate(classes)}
-        self._anew = not in_fast_lane
+        self._is_full_review = not in_fast_lane
         self._num_events = 0
         self._last_round = 0
         self._gradients = 0
@@ -72,7 +72,7 @@ class WholeLearner(Contender[Texts]):
         self._publish()
 
     def idle(self) -> bool:
-        """Rehearses, and learns from texts without a label, where the settings say so."""
+        """Rehearses, and learns from unlabelled texts if the settings say so. Returns whether there was a round."""
         last_round = self._last_round
         while not self._learner.is_rested:
             self._tick(is_idle=True)
@@ -90,7 +90,7 @@ class WholeLearner(Contender[Texts]):
 
     @property
     def usage(self) -> Usage:
-        """Counts the samples of replay memory and holdout, and the learner's work but for measuring on the holdout."""
+        """Counts the samples in the replay memory and in the holdout, and the learner's work except on the holdout."""
         replay = self._learner.replay
         holdout = self._learner.knowledge.holdout.samples
         return Usage(
@@ -102,13 +102,13 @@ class WholeLearner(Contender[Texts]):
 
     @property
     def num_concept_changes(self) -> int:
-        """How often a class was found to mean something else."""
+        """The number of concept changes that the learner has found."""
         return self._learner.counts["concept_changes"]
 
     def _tick(self, *, is_idle: bool) -> None:
-        """Does one unit of slow work. A round that begins is counted: its steps, and the encodings after them.
+        """Does one unit of slow work. When a round begins, its gradient steps and later encodings are counted.
 
-        Raises DataError where the slow strategy fails: without it, it is not what is measured.
+        Raises DataError if the slow strategy fails, because the run would then measure another strategy.
         """
         learner = self._learner
         learner.tick(is_idle=is_idle)
@@ -121,12 +121,13 @@ class WholeLearner(Contender[Texts]):
             self._gradients += sum(len(step.samples) for step in plan.steps)
             num_memory = len(learner.replay)
             num_encoded = num_memory
-            if learner.fast_head.ridge.num_samples > num_memory:  # then both encoders are asked
+            # If the memory has dropped samples, the old and the new encoder encode the memory and spliced texts.
+            if learner.fast_head.ridge.num_samples > num_memory:
                 num_encoded = 2 * (num_memory + num_spliced(num_memory, learner.fast_head.served.config.head_features))
             self._forwards += len(plan.unlabelled) + num_encoded
 
     def _publish(self) -> None:
-        self._live = self._maker.make(self._learner.knowledge, Stopwatch(), anew=self._anew)
+        self._live = self._maker.make(self._learner.knowledge, Stopwatch(), anew=self._is_full_review)
         self._maker.adopt(self._live, self._learner)
 
     def _records(self, batch: Part[Texts]) -> list[Answer | Feedback]:
@@ -143,7 +144,7 @@ class WholeLearner(Contender[Texts]):
 def _answer(event_id: str, content: str, *, time_ms: int = 0) -> Answer:
     return Answer(
         event_id=event_id,
-        **fields_in(content),
+        **decode_content(content),
         label=None,
         score=0.0,
         weights_version=0,

@@ -1,7 +1,8 @@
-"""Clients by HTTP: each asks for the answer to an event until a reply comes.
+"""HTTP clients that ask for the answer to an event until a reply comes.
 
-A request is repeated once at once if the connection was refused or lost: a prediction is idempotent, since its event
-has an id, and `wget` and every load balancer do so. What fails then is told, and tried again after a pause.
+If the connection is refused or lost, the request is repeated once immediately, as `wget` and load balancers do. A
+prediction is idempotent, because its event has an id. If the second attempt fails, the failure is reported and the
+request is tried again after a pause.
 """
 
 import http.client
@@ -19,7 +20,7 @@ TIMEOUT_S = 10.0
 
 
 class HttpReply(NamedTuple):
-    """A response: its status and its body."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -34,9 +35,9 @@ def send_request(
     method: str = "POST",
     timeout_s: float = TIMEOUT_S,
 ) -> HttpReply:
-    """Sends a request with a JSON body (None: without one) on a connection of its own; `address` is `host:port`.
+    """Sends a request on a new connection to `address` (`host:port`) and returns the response.
 
-    Raises OSError and http.client.HTTPException.
+    `body` is sent as JSON (None: no body). Raises OSError and http.client.HTTPException.
     """
     content = None if body is None else json.dumps(body).encode()
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
@@ -48,29 +49,30 @@ def send_request(
         connection.close()
 
 
-class Failed(Exception):
-    """The request got no answer, although it was repeated where that is allowed. The message says why."""
+class RequestFailed(Exception):
+    """The request got no answer, also after a retry if one was allowed. The message says why."""
 
 
 def predict(address: str, body: dict[str, str], api_key: str = "") -> Reply:
-    """Sends a request, and once more where the connection was refused or lost. Raises Failed."""
+    """Sends a request, and a second time if the connection was refused or lost. Raises RequestFailed."""
+    # BadStatusLine means that the server closed the connection without a reply.
     try:
         return _ask(address, body, api_key)
-    except (ConnectionError, http.client.BadStatusLine):  # BadStatusLine: closed without a reply
+    except (ConnectionError, http.client.BadStatusLine):
         pass
     try:
         return _ask(address, body, api_key)
     except (ConnectionError, http.client.BadStatusLine) as error:
-        raise Failed(type(error).__name__) from error
+        raise RequestFailed(type(error).__name__) from error
 
 
 def _ask(address: str, body: dict[str, str], api_key: str) -> Reply:
     try:
         status, content = send_request(address, "/v1/predict", body, {"x-api-key": api_key})
     except TimeoutError as error:
-        raise Failed(f"no reply within {TIMEOUT_S:g} s") from error
+        raise RequestFailed(f"no reply within {TIMEOUT_S:g} s") from error
     if status != http.client.OK:
-        raise Failed(f"{status} {content[:200].decode(errors='replace')}")
+        raise RequestFailed(f"{status} {content[:200].decode(errors='replace')}")
     answer: dict[str, Any] = json.loads(content)["answers"][0]
     return Reply(
         answer["event_id"],
@@ -83,7 +85,7 @@ def _ask(address: str, body: dict[str, str], api_key: str) -> Reply:
 
 
 class Replies(Protocol):
-    """Takes what came of the requests."""
+    """Receives the replies and the failures of requests. `begun_s` is when the request was sent."""
 
     def replied(self, number: int, begun_s: float, reply: Reply) -> None: ...
 
@@ -91,7 +93,7 @@ class Replies(Protocol):
 
 
 class Asker:
-    """Asks for the events of a queue. Several run side by side, each in a thread of its own."""
+    """Asks for the answers to the events in a queue. Several askers run in parallel, each in a thread of its own."""
 
     def __init__(
         self,
@@ -131,7 +133,7 @@ class Asker:
             begun_s = time.monotonic()
             try:
                 reply = predict(self._address(), body, self._api_key)
-            except Failed as error:
+            except RequestFailed as error:
                 self._replies.failed(str(error))
                 self._closed.wait(PAUSE_S)
             else:

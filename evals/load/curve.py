@@ -1,4 +1,4 @@
-"""Computes accuracy over time in a bounded number of points: buckets of a second, which widen when a run gets long."""
+"""Computes accuracy over time with a bounded number of points: buckets of one second, which widen in a long run."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ MAX_BUCKETS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The events of one bucket of time."""
+    """The answered events in one bucket of time."""
 
     second: float
     """The start of the bucket, in seconds from the start of the run."""
     width_s: float
     answered: int
-    """How many events of the bucket were answered."""
+    """The number of answered events."""
     right: int
-    """How many of those answers were right."""
+    """The number of right answers."""
 
     @property
     def accuracy(self) -> float:

@@ -2,7 +2,7 @@
 
     ledger, snapshot of the store, audit of the answers topic --> Figures --> report
 
-`FROZEN` in the tests holds the names: whoever reads the JSON may rely on them.
+The names of the figures in the JSON are stable: `FROZEN` in the tests holds them.
 """
 
 from collections.abc import Collection
@@ -29,15 +29,15 @@ from evals.load.watcher import ServiceSnapshot
 from wire.records import STABLE, ArmName
 
 FIRST_S = 5.0
-"""The seconds after the first event in which a service that is not warm yet is slow."""
+"""The first seconds of a run, in which a service is slower because it is not warm."""
 
 Mark: TypeAlias = tuple[float, str]
-"""A version's first answer: seconds from the first event, and the arm."""
+"""The first answer of a version: the seconds from the first event, and the arm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """The figures of a run. Accuracies and forgetting are in percent; None stands where nothing was measured."""
+    """The figures of a run. Accuracies and forgetting are in percent. None means that nothing was measured."""
 
     events: int
     """The number of events that were sent, test items included."""
@@ -49,40 +49,46 @@ class Figures:
     accuracy_first_seen: float
     """The accuracy of the answers to training items, which were given before their label came back."""
     prequential: PrequentialFigures | None
-    """The same accuracy beside that of an instant oracle; None where no oracle was asked."""
+    """The same accuracy compared with an instant oracle, or None without an oracle."""
     accuracy_final: float
     """The accuracy over all test items, after the last stage."""
     accuracy_by_kind: dict[str, float]
-    """The same for each kind of test items, such as those written one by one; empty if the stream names none."""
+    """The final accuracy for each kind of test items. It is empty if the stream has no kinds."""
     accuracy_by_stage: tuple[Row, ...]
-    """A row has the accuracies on the test items of stages 0..r, after stage r: only the last without pauses."""
+    """Row r has the accuracies on the test items of the stages 0..r, after stage r. A stream without pauses has only
+    the last row."""
     forgetting: float
     versions_published: int
     restarts: int
-    """How often a program of the service was started again meanwhile, or a replica in the place of another."""
+    """How often a program of the service was restarted or a replica was replaced during the run."""
     swaps: int
     """How often a replica swapped in new weights, summed over the replicas."""
     drifts: int
-    """How many drifts the learner detected, in errors or in distances."""
+    """The number of drifts that the learner detected, in errors or in distances."""
     swap_stall_ms: Percentiles
     label_to_live_s: Percentiles
-    """`p50` and `p95` count any arm, `stable_p50` and `stable_p95` the stable one alone."""
+    """`p50` and `p95` are over all arms, `stable_p50` and `stable_p95` over the stable arm only."""
     publish_ms: Percentiles
-    """The time from the learner's reading of the oldest label that came with a version to the first answer of a replica
-    by that version or a later one. A version that never answered is infinitely late."""
+    """The time from reading the oldest label of a version to the first answer by that version or a later one.
+
+    A version that never answered counts as infinitely late.
+    """
     durable_ms: Percentiles
-    """How long after it was served a version was known to be on the store's disk; None where the store cannot tell."""
+    """The time from serving a version until it is known to be on the store's disk. It is None if the store does not
+    report this."""
     latency_ms: Percentiles
-    """The time from a training event, sent at the chosen rate, to its answer read back from Kafka. `first_p99` is that
-    of the events of the first FIRST_S seconds."""
+    """The time from a training event, sent at the chosen rate, until its answer was read from Kafka. `first_p99` is
+    over the events of the first FIRST_S seconds."""
     events_per_s: float
     """Answers a second while the test items were sent as fast as they were answered."""
     arms: dict[ArmName, dict[str, float]]
-    """The version of each arm, how many training events it answered, and how many percent of them rightly."""
+    """For each arm: its version, the number of training events that it answered, and their accuracy in percent."""
     precisions: dict[str, int]
-    """How many events were answered in each precision."""
+    """The number of events that were answered in each precision."""
     parity: dict[str, float]
+    """The similarity of the served precision to full precision: `cosine` and `agreement`."""
     model_bytes: dict[str, int]
+    """The size of the weights as they are served, and in fp32."""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,7 +103,7 @@ def figures(
     restarts: int,
     prequential: PrequentialFigures | None,
 ) -> Figures:
-    """Computes the figures of a run that is over. `restarts` are those of the programs of the service."""
+    """Computes the figures of a finished run. `restarts` is how often programs of the service were restarted."""
     progress = ledger.progress()
     matrix = accuracy_by_stage(progress.hits)
     last_round = max(number for number, _ in progress.hits)
@@ -131,7 +137,7 @@ def figures(
 
 
 def _by_kind(progress: Progress, last_round: int) -> dict[str, float]:
-    """Returns the accuracies of the last test by kind, the lowest one first."""
+    """Returns the accuracies of the last test by kind, the lowest first."""
     found = {kind: round(hits.accuracy, 2) for (number, kind), hits in progress.kinds.items() if number == last_round}
     return dict(sorted(found.items(), key=lambda each: each[1]))
 
@@ -150,7 +156,7 @@ def _label_to_live(ledger: Ledger, progress: Progress, snapshot: ServiceSnapshot
 
 
 def _services(progress: Progress, snapshot: ServiceSnapshot, arms: Collection[ArmName]) -> list[VersionTimes]:
-    """Returns the versions that answered in any of the arms. One whose manifest was never seen covers nothing."""
+    """Returns the versions that answered in any of the arms, except versions whose manifest was never seen."""
     return [
         VersionTimes(snapshot.through[version], first_ms)
         for (arm, version), first_ms in progress.first_ms.items()

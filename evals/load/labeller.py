@@ -1,8 +1,8 @@
-"""Plays the part of those who know the right labels: sends the label of an event seconds after its answer.
+"""Plays the annotators: sends the true label of an event seconds after its answer.
 
     answer, or reply over HTTP --schedule--> due in 1-4 s, drawn per event, so out of order --> Sender --> feedback.v1
 
-One label in a hundred is sent twice, as real sources do; the second copy must change nothing.
+One label in a hundred is sent twice, as real annotators do. The second copy must not change anything.
 """
 
 import heapq
@@ -17,23 +17,24 @@ from evals.load.sender import Sender
 from wire.records import Answer, Feedback
 from wire.timestamps import now_ms
 
-REPEATED = 0.01
+DUPLICATE_FRACTION = 0.01
+"""The fraction of the labels that are sent twice."""
 
-LEAST_WAIT_S = 0.02
-"""How long it waits at least, and so how late a label may be: to wake up for each would take a tenth of a core."""
+MIN_WAIT_S = 0.02
+"""The shortest wait, and so the largest delay of a label. Waking up for every label would take a tenth of a core."""
 
 
 def delays(number: int, *, seed: int, between_s: tuple[float, float]) -> tuple[float, ...]:
     """Draws the seconds from the answer to each copy of an event's label. One event in a hundred has two copies."""
     rng = random.Random(f"{seed}/label/{number}")
     first = rng.uniform(*between_s)
-    if rng.random() < REPEATED:
+    if rng.random() < DUPLICATE_FRACTION:
         return (first, first + rng.uniform(*between_s))
     return (first,)
 
 
 def no_delays(_number: int) -> tuple[float, ...]:
-    """The delays of no copy at all: nothing is labelled."""
+    """Returns no delays: no label is sent."""
     return ()
 
 
@@ -46,9 +47,9 @@ class Reply:
     receipt: str
     source: str | None
     revision: int = 0
-    """That of the plan which the answer was given under."""
+    """The revision of the rollout plan under which the answer was given."""
     can_be_labelled: bool = True
-    """False where the answer could not be published, so that a label would not find it."""
+    """Whether the answer was published. The learner cannot join a label with an unpublished answer."""
 
     @classmethod
     def of(cls, answer: Answer) -> "Reply":
@@ -57,7 +58,7 @@ class Reply:
 
 @dataclass(order=True, slots=True)
 class DueLabel:
-    """A label that is to be sent at `due_s`."""
+    """A label that is sent at `due_s`, in seconds of the monotonic clock."""
 
     due_s: float
     number: int
@@ -65,9 +66,12 @@ class DueLabel:
 
 
 class Labeller:
-    """Owns the labels that were not sent yet. It runs in a thread of its own; any thread may schedule and close.
+    """Holds the labels that were not sent yet and sends them in a thread of its own. Other methods are thread-safe.
 
-    `label_of` returns the label of an event by its number, and `labelled` is told when the broker has a copy.
+    - `source`: the source of the labels
+    - `delays`: returns the seconds from the answer to each copy of the label, by the number of the event
+    - `label_of`: returns the label of an event, by its number
+    - `labelled`: is called with the number of the event when the broker has acknowledged a copy
     """
 
     def __init__(
@@ -90,17 +94,18 @@ class Labeller:
         self._closed = False
 
     def schedule(self, number: int, reply: Reply) -> None:
-        """Schedules the label of an answered event, or its two copies, after their delays."""
+        """Schedules the copies of an answered event's label after their delays."""
         now_s = time.monotonic()
         with self._changed:
             next_one = self._due[0] if self._due else None
             for delay_s in self._delays(number):
                 heapq.heappush(self._due, DueLabel(now_s + delay_s, number, reply))
+            # The thread waits for the earliest label.
             if self._due and self._due[0] is not next_one:
                 self._changed.notify()
 
     def hold(self) -> str:
-        """Keeps labels back until `release`, whenever they fall due."""
+        """Sends no labels until `release`, even if they are due."""
         with self._changed:
             self._is_held = True
         return ""
@@ -116,7 +121,7 @@ class Labeller:
             return len(self._due)
 
     def run(self) -> None:
-        """Sends labels as they fall due.
+        """Sends labels when they are due.
 
         consumes: answered events; produces: Feedback; waits for: the time; unblocked by: `schedule`, `close`
         """
@@ -129,7 +134,7 @@ class Labeller:
                     continue
                 wait_s = self._due[0].due_s - time.monotonic()
                 if wait_s > 0:
-                    self._changed.wait(max(wait_s, LEAST_WAIT_S))
+                    self._changed.wait(max(wait_s, MIN_WAIT_S))
                     continue
                 due = heapq.heappop(self._due)
             self._sender.send(self._feedback(due), partial(self._labelled, due.number))

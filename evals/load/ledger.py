@@ -1,10 +1,10 @@
-"""Records everything that a run has seen, by the number of the event.
+"""Records the events, answers and labels of a run, by the number of the event.
 
     player: record_event --> labeller: record_answer, record_label --> player: wait --> view: progress, figures: rest
 
-An event's id is `<run>-<number>`, which does not reveal the label. The memory is columns of plain numbers, 29 bytes an
-event and 20 bytes a label, so that a run of millions stays small. Labels and texts are interned: an event has their
-numbers, and each is kept once.
+An event's id is `<run>-<number>`, which does not reveal the label. The records are columns of numbers, 29 bytes for an
+event and 20 bytes for a label, so that a run of millions of events stays small. Labels and texts are interned: each
+distinct string is stored once, and an event has its index.
 """
 
 import math
@@ -30,7 +30,7 @@ MAX_MS = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class EventIds:
-    """The ids of the events of a run: its name and their number."""
+    """Converts between the number of an event and its id, which consists of the run's name and the number."""
 
     run: str
 
@@ -38,7 +38,7 @@ class EventIds:
         return f"{self.run}-{number}"
 
     def number_of(self, event_id: str) -> int | None:
-        """Returns the number of an event of the run; None for any other.
+        """Returns the number of an event of this run, or None for another id.
 
         >>> ids = EventIds("demo")
         >>> ids.number_of(ids.of(7)), ids.number_of("demo-x"), ids.number_of("other-7")
@@ -49,7 +49,7 @@ class EventIds:
 
 
 class Interned:
-    """A sequence of texts of which each distinct one is kept once."""
+    """A sequence of strings in which each distinct string is stored once."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -67,7 +67,7 @@ class Interned:
 
 
 class Events:
-    """The events by number, each with the verdict on its first answer: UNSEEN, WRONG or RIGHT."""
+    """The events by number. `verdict` is the verdict on the first answer: UNSEEN (no answer yet), WRONG or RIGHT."""
 
     def __init__(self) -> None:
         self._labels = Interned()
@@ -82,7 +82,7 @@ class Events:
         return len(self.time_ms)
 
     def add(self, item: StreamItem, *, stage: int, round: int, time_ms: int) -> int:
-        """Adds an event; returns its number."""
+        """Adds an event and returns its number."""
         self._labels.append(item.label)
         self._texts.append(item.text)
         self.stage.append(stage)
@@ -99,9 +99,9 @@ class Events:
         return self._texts[number]
 
     def judge(self, number: int, label: str | None, time_ms: int) -> bool:
-        """Records the first answer to an event, and returns whether it is right.
+        """Records the first answer to an event and returns whether it is right.
 
-        None, the answer of a service that knows no class yet, is wrong.
+        A service that knows no class yet answers None, which is wrong.
         """
         right = label == self.label(number)
         self.verdict[number] = RIGHT if right else WRONG
@@ -119,13 +119,13 @@ class Events:
 
 
 class Labels:
-    """The position of each label in the feedback topic. A label that was sent twice counts where it lies first."""
+    """The position of each label in the feedback topic. If a label was sent twice, only its first copy is stored."""
 
     def __init__(self) -> None:
         self.ends: dict[str, int] = {}
-        """The offset after the last label of each source, second copies included."""
+        """The offset after the last label in each `topic/partition`, second copies included."""
         self.first_ms: dict[int, int] = {}
-        """When the first label of each event was written, by the event's number."""
+        """The time at which the first label of each event was written, by the event's number."""
         self._sources: list[str] = []
         self._source = array("i")
         self._time_ms = array("q")
@@ -152,22 +152,24 @@ class Labels:
 
 TRAIN = -1
 FILLER = -2
-"""The round numbers of training events, and of fillers, which only keep the stream going. Round r >= 0 is the test
-after stage r."""
+"""The round numbers of training events and of fillers, which only keep the stream going.
+
+A round r >= 0 is the test after stage r.
+"""
 
 RECENT = 500
-"""How many of the last training answers the live latency is computed over."""
+"""The number of the last training answers over which the live latency is computed."""
 
 
 class LoadCounts(NamedTuple):
-    """How far the run is."""
+    """The progress of a run, as numbers of events and labels."""
 
     sent: int
     answered: int
     due: int
-    """The labels of answered training events."""
+    """The number of answered training events, whose labels are due."""
     labelled: int
-    """The labels that are in the feedback topic."""
+    """The number of labels in the feedback topic."""
 
     @property
     def outstanding(self) -> int:
@@ -183,22 +185,23 @@ class Progress:
     hits: Mapping[tuple[int, int], Hits]
     """The hits by (round, stage)."""
     kinds: Mapping[tuple[int, str], Hits]
-    """The hits of test events by (round, kind), of those that have one."""
+    """The hits by (round, kind), for test events that have a kind."""
     arms: Mapping[ArmName, Hits]
     """The hits of training events by arm."""
     first_ms: Mapping[tuple[ArmName, int], int]
-    """When the first answer of a version came in an arm, by (arm, version)."""
+    """The time of the first answer by a version in an arm, by (arm, version)."""
     recent_ms: tuple[int, ...]
+    """The latencies of the last training answers."""
     precisions: Mapping[str, int]
-    """How many events were answered in each precision."""
+    """The number of events that were answered in each precision."""
 
     def of_round(self, number: int) -> Hits:
-        """Sums the hits of a round over its stages."""
+        """Returns the sum of the hits of a round over its stages."""
         return sum((hits for (round, _), hits in self.hits.items() if round == number), Hits())
 
 
 class Ledger:
-    """Owns what was seen. Any thread may call; `wait` checks again after every answer and label."""
+    """The records of a run. Thread-safe. `wait` checks its condition again after every answer and label."""
 
     def __init__(self, run: str) -> None:
         self._ids = EventIds(run)
@@ -218,7 +221,7 @@ class Ledger:
         self._num_due = 0
 
     def record_event(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> str:
-        """Records an event that is about to be sent; returns its id."""
+        """Records an event that is about to be sent, and returns its id."""
         with self._changed:
             self._hits[round, stage] += Hits(sent=1)
             self._throughput.setdefault(round, Throughput(0, time_ms, time_ms))
@@ -229,14 +232,15 @@ class Ledger:
             return self._ids.of(number)
 
     def number_of(self, event_id: str) -> int | None:
-        """Returns the number of an event that this run has sent; None for any other."""
+        """Returns the number of an event that this run has sent, or None for another id."""
         number = self._ids.number_of(event_id)
         return number if number is not None and number < len(self._events) else None
 
     def record_answer(self, answer: Answer, *, read_ms: int) -> int | None:
-        """Records an answer that was read back at `read_ms`, which is when the client has it.
+        """Records an answer that was read from the topic at `read_ms`.
 
-        Returns the number of its event where its label is due now, that is, at the first answer to a training event.
+        For the first answer to a training event, returns the number of the event: its label is due now. Otherwise
+        returns None.
         """
         with self._changed:
             number = self.number_of(answer.event_id)
@@ -263,7 +267,7 @@ class Ledger:
             return self._events.label(number)
 
     def wait(self, done: Callable[[LoadCounts], bool], timeout_s: float) -> bool:
-        """Waits until `done` holds; returns whether it did within the time."""
+        """Waits until `done` returns true. Returns whether it did before the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._counts()), timeout_s)
 
@@ -280,7 +284,7 @@ class Ledger:
             )
 
     def label_ends(self) -> dict[str, int]:
-        """Returns, for each `topic/partition`, the offset after the last label of this run."""
+        """Returns the offset after the last label of this run, by `topic/partition`."""
         with self._changed:
             return dict(self._labels.ends)
 
@@ -289,7 +293,7 @@ class Ledger:
             return list(self._labels)
 
     def asked(self) -> list[AskedEvent]:
-        """Returns the training events, with what came of them by now."""
+        """Returns the training events with their answers and labels so far."""
         with self._changed:
             events = self._events
             numbers = [number for number, round in enumerate(events.round) if round == TRAIN]
@@ -306,7 +310,10 @@ class Ledger:
             ]
 
     def latencies_ms(self, *, until_s: float = math.inf) -> list[int]:
-        """Returns the milliseconds from event to the answer read back, for the training events of the first seconds."""
+        """Returns the milliseconds from a training event until its answer was read.
+
+        Only events of the first `until_s` seconds of the run count.
+        """
         with self._changed:
             return list(self._events.latencies(TRAIN, self.started_ms + 1000 * until_s))
 
@@ -334,7 +341,7 @@ class Ledger:
 
     @property
     def started_ms(self) -> int:
-        """When the first event was sent."""
+        """The time at which the first event was sent."""
         with self._changed:
             return self._events.time_ms[0] if len(self._events) else 0
 

@@ -1,10 +1,10 @@
-"""Looks for mixed answers: those whose scores are not the ones of the version that they name.
+"""Finds mixed answers: answers whose scores differ from the scores of the version that they name.
 
-    answers topic, versions in the store --compute each answer again, by its version and precision--> Recomputed
+    answers topic, versions in the store --recompute each answer by its version and precision--> Recomputed
 
-An answer is a function of its text, the version and the precision, whatever else was in its batch. So an answer that a
-replica made of two versions, while it went from one to the other, shows here. Versions that the store no longer has
-cannot be asked: a run that is to be looked at keeps all of them (`rollout.keep_versions`).
+An answer is a function of its text, the version and the precision, and does not depend on the rest of its batch. So an
+answer that a replica computed from two versions, during a swap, is found here. Versions that are no longer in the store
+cannot be checked: a run that will be checked must keep all versions (`rollout.keep_versions`).
 """
 
 from collections import defaultdict
@@ -24,14 +24,14 @@ from wire.records import Answer, TensorEntry, WeightManifest
 from wire.store import Store
 
 ROUNDING = 1e-5
-"""Scores that differ by less are the same: the processor that recomputes may round otherwise."""
+"""Scores that differ by less count as equal: the processor that recomputes them may round differently."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recomputed:
-    """How many answers were computed again, how many of them differ, and how many name a version that is gone.
+    """The numbers of answers that were recomputed, that are mixed, and whose version is no longer in the store.
 
-    `encoders` are the numbers of answers by the shape of their encoder, in the order in which these came.
+    `encoders` has the number of answers for each shape of encoder, in the order of the versions.
     """
 
     answers: int
@@ -41,7 +41,7 @@ class Recomputed:
 
 
 class _Versions:
-    """Loads versions; those that have an encoder in common share it."""
+    """Loads versions. Versions with the same encoder share it in memory."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -63,7 +63,7 @@ class _Versions:
 
 
 def recompute(answers: Iterable[Answer], store: Store, tokenizer: Inputs) -> Recomputed:
-    """Computes every answer again."""
+    """Recomputes every answer and counts the differences."""
     by_version: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_version[answer.weights_version].append(answer)
@@ -98,7 +98,7 @@ def _scores(model: QuantizedModel, answer: Answer, tokenizer: Inputs, max_tokens
 
 
 def _differs(answer: Answer, scores: dict[str, float]) -> bool:
-    """Whether an answer is not what its version gives."""
+    """Whether an answer differs from the scores of its version."""
     if answer.label is None:
         return bool(scores)
     return any(abs(scores.get(label, -1.0) - score) > ROUNDING for label, score in answer.scores)

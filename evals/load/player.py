@@ -1,18 +1,23 @@
-"""Plays the stream, one stage after the other.
+"""Plays a stream, one stage after the other.
 
     for each stage:  play (events at the rate) -> settle (labels learnt, and live) -> examine (all test items so far)
 
-Training events are an open loop: an event's time is when it should be sent, so a service that falls behind shows it in
-its latency. Test items are a closed loop: they are sent as fast as they are answered, a bounded number at a time.
+Training events are an open loop: the time of an event is the time at which it should be sent, so a service that falls
+behind has a higher latency. Test items are a closed loop: they are sent as fast as they are answered, with a bounded
+number of unanswered items.
 
-Settling waits until every label that was sent has its effect on what is served:
+Settling waits until every label that was sent affects the served answers:
 
     last label in its topic --> current version has learnt it --> stable version has --> every replica follows
 
-No more labels come now, so nothing may be left to judge the version that learnt the last of them. It keeps the share
-of the traffic that it has then, and that is said. Labels of the holdout and repeated labels make no new version. So if
-no version follows for a while, the current one has learnt all that there is. After the last stage the learner has time
-to rehearse; that is waited for too.
+Two cases end the wait early:
+
+- No label is left by which the controller could judge the newest version. The version keeps its share of the traffic,
+  and a line says so.
+- No version was published for a while. Labels in the holdout and repeated labels do not lead to a new version, so the
+  current version has learnt all labels.
+
+After the last stage, the player also waits for the learner's rehearsal.
 """
 
 import random
@@ -30,47 +35,47 @@ from wire.records import Event
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """How long the player waits, in seconds, before it says so and goes on."""
+    """The timeouts of the player, in seconds. After a timeout the player says so and continues."""
 
     answer_s: float = 60.0
-    """Limits the wait for the next answer."""
+    """The timeout for the next answer."""
     label_s: float = 60.0
-    """Limits the wait until the last label of a stage is in its topic."""
+    """The timeout until the last label of a stage is in its topic."""
     learn_s: float = 120.0
-    """Limits the wait until every replica serves, as stable, a version that has learnt all labels so far."""
+    """The timeout until a version that has learnt all labels is stable and served by every replica."""
     rest_s: float = 480.0
-    """Limits the wait for the learner's rehearsal after the last stage."""
+    """The timeout for the learner's rehearsal after the last stage."""
     judge_s: float = 1.0
-    """The time that the controller has to make the current version the stable one; after it the player goes on."""
+    """The time that the controller has to make the current version stable before the player continues."""
     quiet_s: float = 5.0
-    """A learner that has published nothing for so long has learnt all that there is."""
+    """A learner that has not published for this time has learnt all labels."""
     poll_interval_s: float = 0.5
-    """The longest time between two checks that everything still runs."""
+    """The longest time between two checks that all parts of the run are alive."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Callbacks:
-    """What the caller does for the player."""
+    """The functions that the caller provides."""
 
     began_ms: int
-    """When the process of the run was started."""
+    """The time at which the process of the run was started."""
     now_ms: Callable[[], int]
     say: Callable[[str], None]
-    """Takes a line for a human."""
+    """Is called with lines for a human."""
     check: Callable[[], None]
-    """Raises when a part of the run has ended."""
+    """Raises an exception if a part of the run has ended."""
 
 
 SOURCE = "demo"
 MAX_OUTSTANDING = 256
-"""The most test items that are unanswered at a time: some batches, so that the service is never without work."""
+"""The most unanswered test items at a time. These are several batches, so that the service always has work."""
 
 FILLER_RATE = 50.0
-"""The most fillers a second, which only keep the stream going: enough to see when a version gives its first answer."""
+"""The most filler events a second. Fillers keep the stream going, so that the first answer of a version is seen."""
 
 
 class Player:
-    """Sends every event of a run: all at once by `run`, or piece by piece by `play`, `send` and `await_answers`."""
+    """Sends the events of a run: a whole stream by `run`, or parts of it by `play`, `send` and `await_answers`."""
 
     def __init__(
         self,
@@ -92,7 +97,11 @@ class Player:
         self._has_answer = False
 
     def run(self, stream: Stream, *, rate: float) -> None:
-        """Plays the stream at `rate` events a second: all arrivals, or else stage after stage, each with its test."""
+        """Plays the stream at `rate` events a second.
+
+        A stream with arrivals is played without a pause and tested at its end. Other streams are played stage after
+        stage, with a test after each.
+        """
         last = len(stream.stages) - 1
         if stream.arrivals:
             self.play(stream.name, stream.arrivals, rate)
@@ -123,27 +132,27 @@ class Player:
             )
 
     def _sleep_until(self, moment_s: float) -> None:
-        """Sleeps until the time has come, and checks meanwhile that everything still runs."""
+        """Sleeps until `moment_s` of the monotonic clock. Meanwhile it checks that all parts of the run are alive."""
         while (left_s := moment_s - time.monotonic()) > 0:
             time.sleep(min(left_s, self._timeouts.poll_interval_s))
             if left_s > self._timeouts.poll_interval_s:
                 self._callbacks.check()
 
     def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
-        """Sends one event now. `time_ms` is the time that it carries."""
+        """Sends one event now. `time_ms` is the time in the event."""
         event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
         self._sender.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
 
     def _settle(self, name: str, arrivals: Sequence[Arrival], rate: float, *, rests: bool = False) -> None:
-        """Goes on sending these texts, unlabelled and not scored, until their labels are live.
+        """Sends these texts again as fillers, without labels or scores, until their labels are live.
 
-        Where it `rests`, it goes on until the learner is at rest.
+        If `rests`, it also waits until the learner is at rest.
         """
-        again = cycle(arrivals)
+        fillers = cycle(arrivals)
 
         def fill() -> None:
             if self._ledger.progress().counts.outstanding < MAX_OUTSTANDING:
-                item, stage = next(again)
+                item, stage = next(fillers)
                 self.send(item, stage=stage, time_ms=self._callbacks.now_ms(), round=FILLER)
 
         self.await_answers(at_most=0)
@@ -155,6 +164,7 @@ class Player:
         self.await_answers(at_most=0)
 
     def _examine(self, number: int, stages: Sequence[TextStage]) -> None:
+        """Sends the test items of these stages in random order, as test round `number`, and waits for the answers."""
         items: list[tuple[StreamItem, int]] = []
         for place, stage in enumerate(stages):
             items += [(item, place) for item in stage.test]
@@ -166,7 +176,10 @@ class Player:
         self.await_answers(at_most=0)
 
     def await_answers(self, *, at_most: int) -> None:
-        """Returns when `at_most` events are unanswered; gives up, and says so, when no answer comes for `answer_s`."""
+        """Waits until at most `at_most` events are unanswered.
+
+        If no answer comes for `answer_s`, all unanswered events are given up, and a line says so.
+        """
         last = -1
         since_s = time.monotonic()
 
@@ -187,7 +200,7 @@ class Player:
 
 @dataclass(frozen=True, slots=True)
 class _Current:
-    """The current version, and since when it has been current."""
+    """The current version, and the time at which it became current."""
 
     version: int
     since_s: float
@@ -195,7 +208,7 @@ class _Current:
 
 @dataclass(frozen=True, slots=True)
 class Settler:
-    """Waits for the service, and calls `meanwhile` every `every_s` seconds: a real stream does not pause."""
+    """Waits until the service has learnt, and calls `meanwhile` every `every_s` seconds: real streams do not pause."""
 
     ledger: Ledger
     watcher: Watcher
@@ -205,7 +218,7 @@ class Settler:
     every_s: float
 
     def settle(self, stage: str) -> None:
-        """Returns when all labels are live, or when a timeout ends; says what was not learnt."""
+        """Waits until all labels are live, or until a timeout. Says how many labels were not learnt."""
         if not self._await_labels():
             self.callbacks.say(f"{stage}: not all labels arrived within {self.timeouts.label_s:g} s")
         ends = self.ledger.label_ends()
@@ -216,7 +229,7 @@ class Settler:
             self.callbacks.say(f"{stage}: the last {num_missing} labels changed nothing ({why})")
 
     def rest(self) -> None:
-        """Returns when the learner has rehearsed after the last label, and the version that came of it is live.
+        """Waits until the learner has rehearsed after the last label, and the resulting version is live.
 
         consumes: snapshots; produces: what `meanwhile` does
         waits for: a learner at rest; unblocked by: it, or the timeout
@@ -225,12 +238,12 @@ class Settler:
         while not self.watcher.wait(lambda snapshot: snapshot.is_rested, self.every_s):
             self._pass_time()
             if time.monotonic() >= deadline_s:
-                self.callbacks.say(f"the learner is not done within {self.timeouts.rest_s:g} s")
+                self.callbacks.say(f"the learner did not finish within {self.timeouts.rest_s:g} s")
                 return
         self._await_live(lambda snapshot, version: False)
 
     def _await_labels(self) -> bool:
-        """Waits for the labels; returns whether every one of them is in its topic in time.
+        """Waits for the labels. Returns whether all labels were in their topic before the timeout.
 
         consumes: the ledger; produces: what `meanwhile` does; waits for: labels; unblocked by: them, or the timeout
         """
@@ -242,7 +255,7 @@ class Settler:
         return True
 
     def _await_live(self, covers: Callable[[ServiceSnapshot, int], bool]) -> bool:
-        """Waits for the weights; returns whether a version that `covers` all there is to learn is live in time.
+        """Waits for the weights. Returns whether a version that `covers` all labels was live before the timeout.
 
         consumes: snapshots; produces: what `meanwhile` does
         waits for: the stable version; unblocked by: it, or the timeout
@@ -265,16 +278,16 @@ class Settler:
                 return False
         return True
 
-    def _is_over(self, snapshot: ServiceSnapshot, current: _Current, is_all: bool, now_s: float) -> bool:
-        """Whether the current version has learnt all there is, and is served as far as the rollout lets it."""
+    def _is_over(self, snapshot: ServiceSnapshot, current: _Current, covers_all: bool, now_s: float) -> bool:
+        """Whether the current version has learnt all labels, and the rollout cannot give it more traffic."""
         age_s = now_s - current.since_s
-        if not is_all and age_s < self.timeouts.quiet_s:
+        if not covers_all and age_s < self.timeouts.quiet_s:
             return False
         if snapshot.stable == current.version:
             return snapshot.is_rolled_out
         if age_s < self.timeouts.judge_s:
             return False
-        self.callbacks.say(f"no label is left to judge version {current.version} by: it keeps the share it has")
+        self.callbacks.say(f"no label is left by which version {current.version} can be judged: it keeps its share")
         return True
 
     def _pass_time(self) -> None:

@@ -1,4 +1,4 @@
-"""Reads the topics from their beginning when all is over. What a run is judged by are these alone.
+"""Reads the topics from their beginning after a run. A run is judged by the contents of the topics only.
 
 events.v1, answers.v1, feedback.v1, deadletter.v1 --> TopicContents: counts by the number of the event
 """
@@ -15,38 +15,43 @@ from wire.records import Answer, DeadLetter, Event, Feedback, TopicRecord
 
 POLL_MS = 200
 QUIET_S = 30.0
-"""Reading is given up when no record comes for so long before the end of a topic."""
+"""Reading fails if no record comes for this time before the end of a topic."""
 
 
 @dataclass(slots=True)
 class TopicContents:
-    """The contents of the topics. `number_of` returns the number of an event by its id; None: it is not of the run."""
+    """The contents of the topics after a run.
+
+    `number_of` returns the number of an event by its id, or None if the event is not of the run.
+    """
 
     number_of: Callable[[str], int | None]
     source: str = ""
-    """That of the labels of the run."""
+    """The source of the run's events and labels; "" if nobody else sends any."""
     keeps: bool = False
-    """Whether answers and labels are kept, which takes a kilobyte for each."""
+    """Whether answers and labels are stored in `topics`, which takes a kilobyte for each."""
     answers: Counter[int] = field(default_factory=Counter)
+    """The number of answers to each event."""
     labels: Counter[int] = field(default_factory=Counter)
+    """The number of labels of each event."""
     num_other_labels: int = 0
-    """Labels that others have sent."""
+    """The number of labels from other sources."""
     dead_letters: list[DeadLetter] = field(default_factory=list)
     topics: defaultdict[str, list[tuple[int, Answer | Feedback]]] = field(default_factory=lambda: defaultdict(list))
     """Answers and labels by `topic/partition`, with their offsets, if they are kept."""
     places: dict[str, int] = field(default_factory=dict)
     """The number of the event at each `topic/partition/offset`."""
     num_records: Counter[str] = field(default_factory=Counter)
-    """The number of records of each kind, whosever they are, by the name of their topic."""
+    """The number of all records, also from other runs, by the name of their topic."""
 
     @property
     def refused(self) -> Counter[int]:
-        """The dead letters of each event."""
+        """The number of dead letters of each event."""
         numbers = [self.places.get(letter.message_id) for letter in self.dead_letters]
         return Counter(number for number in numbers if number is not None)
 
     def add(self, received: Received[Any]) -> None:
-        """Adds a record."""
+        """Counts a record, and stores it if `keeps`."""
         record = received.record
         position = received.position
         self.num_records[record.TOPIC] += 1
@@ -56,8 +61,8 @@ class TopicContents:
         partition = partition_name(position)
         if self.keeps and isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))
-        if isinstance(record, Feedback) and record.source != self.source:
-            self.num_other_labels += 1
+        if self.source and record.source != self.source:
+            self.num_other_labels += isinstance(record, Feedback)
             return
         number = self.number_of(record.id if isinstance(record, Event) else record.event_id)
         if number is None:
@@ -71,14 +76,17 @@ class TopicContents:
 
 
 def read_back(bus: Bus, contents: TopicContents, record_types: Sequence[type[TopicRecord]]) -> TopicContents:
-    """Adds everything to `contents` that is in these topics now; returns it."""
+    """Adds all records that are in these topics now to `contents`, and returns `contents`.
+
+    Raises RuntimeError if the topics cannot be read to their ends.
+    """
     for received in _everything(bus, record_types):
         contents.add(received)
     return contents
 
 
 def _everything(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Received[Any]]:
-    """Yields all records up to the present ends of the topics.
+    """Yields all records up to the current ends of the topics.
 
     consumes: the topics; produces: records; waits for: the broker; unblocked by: the ends, or long silence
     """

@@ -1,4 +1,4 @@
-"""Reads topics while a run goes on, and reads on behind what it has read when the broker was away, or has moved."""
+"""Reads topics during a run. After an outage of the broker, or a new address, it resumes after the last record."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,10 @@ POLL_MS = 100
 
 
 class Reader:
-    """Hands each record to `record`, from `offsets` on. It runs in a thread of its own; any thread may close it.
+    """Calls `record` with each record, from `offsets` on, in a thread of its own. Any thread may close it.
 
-    A patient reader reads a moment later, which leaves more of the machine to the service.
+    `config` returns the current settings of the broker. If `is_patient`, fetches wait longer, which leaves more
+    processor time to the service.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Reader:
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Reads.
+        """Reads until it is closed.
 
         consumes: records of the topics; produces: what `record` does; waits for: the broker
         unblocked by: a record, `close`, an address that has changed

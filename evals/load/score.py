@@ -1,10 +1,10 @@
-"""Defines the figures of the demo. Pure: numbers in, figures out. Accuracies are in percent, times as the names say.
+"""Computes the figures of the demo. Pure functions. Accuracies are in percent; the names of times have their units.
 
-- first seen: the accuracy of the answers given before the label came back (prequential). No answer counts as wrong.
+- first seen: the accuracy of the answers given before the label came back (prequential). A missing answer is wrong.
 - by stage: a row has the accuracies on the test items of stages 0..r after stage r. Test items are never labelled.
 - label to live: the time from a label's time stamp to the first answer under a version whose offsets cover the label. A
-  label that was never covered counts as infinitely late: it moves the percentiles instead of being left out of them.
-- publication: from the reading of a version's oldest label to the first answer by it, or by a later one.
+  label that was never covered counts as infinitely late, so it is not left out of the percentiles.
+- publication: the time from reading a version's oldest label to the first answer by that version or a later one.
 - lost, duplicates: the ids in the whole answers topic, compared with the ids that were sent.
 """
 
@@ -22,7 +22,7 @@ Percentiles = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """How many events of one kind were sent, answered, and answered with the right label."""
+    """The numbers of events that were sent, answered, and answered rightly."""
 
     sent: int = 0
     answered: int = 0
@@ -30,7 +30,7 @@ class Hits:
 
     @property
     def accuracy(self) -> float:
-        """Right answers in percent of what was sent; 0 where nothing was sent."""
+        """Right answers in percent of the sent events, or 0 if none were sent."""
         return 100.0 * self.right / self.sent if self.sent else 0.0
 
     def __add__(self, other: "Hits") -> "Hits":
@@ -55,13 +55,13 @@ class Throughput:
     ended_ms: int
 
     def until(self, time_ms: int) -> "Throughput":
-        """Returns the throughput with one answer more, which was given at `time_ms`."""
+        """Returns the throughput with one more answer, at `time_ms`."""
         return Throughput(self.answers + 1, self.began_ms, max(self.ended_ms, time_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class VersionTimes:
-    """The offsets that a version was trained through, and when it gave its first answer."""
+    """The offsets up to which a version was trained, by `topic/partition`, and the time of its first answer."""
 
     trained_through: Mapping[str, int]
     first_answer_ms: int
@@ -69,18 +69,18 @@ class VersionTimes:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the answers topic holds of the events that were sent."""
+    """The result of comparing the answers topic with the events that were sent."""
 
     found: int
-    """Events with an answer."""
+    """The number of events with an answer."""
     lost: int
-    """Events without an answer."""
+    """The number of events without an answer."""
     duplicates: int
-    """Answers beyond the first one of their event."""
+    """The number of answers beyond the first answer to their event."""
 
 
 def per_second(phases: Iterable[Throughput]) -> float:
-    """Computes the answers a second over several phases; the pauses between them do not count.
+    """Computes the answers a second over several phases, without the pauses between them.
 
     >>> per_second([Throughput(30, 1_000, 2_000), Throughput(10, 9_000, 10_000)])
     20.0
@@ -93,7 +93,7 @@ def per_second(phases: Iterable[Throughput]) -> float:
 def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits]) -> tuple[Row, ...]:
     """Computes the matrix of accuracies: a row for each round of tests, with the stages 0..r after stage r.
 
-    `hits` is keyed by (round, stage); the rounds below 0 are no tests.
+    `hits` is keyed by (round, stage). Rounds below 0 are not tests and are left out.
 
     >>> accuracy_by_stage({(0, 0): Hits(4, 4, 4), (1, 0): Hits(4, 4, 3), (1, 1): Hits(2, 2, 2)})
     ((100.0,), (75.0, 100.0))
@@ -105,7 +105,7 @@ def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits]) -> tuple[Row, ...]:
 
 
 def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
-    """Computes nearest-rank percentiles by name, rounded; None where there are no values or the value is infinite.
+    """Computes nearest-rank percentiles by name, rounded. A percentile is None if it is infinite or has no values.
 
     >>> percentiles([3.0, 1.0, 2.0, math.inf], 50, 99)
     {'p50': 2.0, 'p99': None}
@@ -115,7 +115,7 @@ def percentiles(values: Iterable[float], *ranks: int) -> Percentiles:
 
 
 def nearest_rank(values: Iterable[float], rank: int) -> float:
-    """Computes a nearest-rank percentile of values that may be infinite; infinity where there are no values.
+    """Computes a nearest-rank percentile of values that may be infinite. Without values it is infinite.
 
     >>> nearest_rank([1.0, math.inf, 2.0], 50)
     2.0
@@ -125,14 +125,14 @@ def nearest_rank(values: Iterable[float], rank: int) -> float:
 
 
 def finite(value: float, digits: int) -> float | None:
-    """Rounds a value; None where it is infinite."""
+    """Returns a value rounded to `digits`, or None if it is infinite."""
     return round(value, digits) if math.isfinite(value) else None
 
 
 def publications_ms(read_ms: Mapping[int, int], first_ms: Mapping[tuple[ArmName, int], int]) -> list[float]:
-    """Computes the time from the reading of each version's oldest label to the first answer by it or a later version.
+    """Computes the time from reading each version's oldest label to the first answer by it or a later version.
 
-    `first_ms` is keyed by (arm, version). Infinity without such an answer.
+    `read_ms` is keyed by version, and `first_ms` by (arm, version). The time is infinite without such an answer.
 
     >>> publications_ms({2: 1_000, 3: 1_300}, {("newest", 3): 1_450, ("stable", 1): 900})
     [450, 150]
@@ -145,9 +145,10 @@ def publications_ms(read_ms: Mapping[int, int], first_ms: Mapping[tuple[ArmName,
 
 
 def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> list[float]:
-    """Computes the seconds from each label to the first answer under a version that covers it; infinity without one.
+    """Computes the seconds from each label to the first answer by a version that covers it.
 
-    Versions need not come in order, and a later version may cover less (after a rollback the learner goes back).
+    They are infinite if no version covers the label. The versions may be in any order. A later version may cover less,
+    since the learner goes back after a rollback.
     """
     known = list(services)
     sources = set(chain.from_iterable(each.trained_through for each in known))
@@ -163,7 +164,7 @@ def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> 
 
 
 def audit(num_sent: int, copies: Mapping[int, int]) -> Audit:
-    """Compares the events 0..num_sent with the number of answers that each of them has in the topic.
+    """Compares the sent events, 0 to num_sent - 1, with the number of answers to each event in the topic.
 
     >>> audit(3, {0: 1, 2: 2})
     Audit(found=2, lost=1, duplicates=1)
@@ -173,20 +174,20 @@ def audit(num_sent: int, copies: Mapping[int, int]) -> Audit:
 
 
 def model_bytes(manifest: WeightManifest) -> dict[str, int]:
-    """Returns the bytes of the weights as they are served, and of the same weights in fp32."""
+    """Returns the size of the weights in bytes, as they are served and in fp32."""
     return {"fp32": sum(_fp32_bytes(tensor) for tensor in manifest.tensors), "served": manifest.num_bytes}
 
 
 def parity(manifest: WeightManifest) -> dict[str, float]:
-    """Returns how near the served precision is to full precision, as the learner measured before it published."""
+    """Returns the similarity of the served precision to full precision, as the learner measured it."""
     best = manifest.precisions[0]
     return {"cosine": best.cosine, "agreement": best.agreement}
 
 
 def _first_live(source: str, services: Sequence[VersionTimes]) -> Callable[[int], float]:
-    """Returns a function that says, for an offset of one partition, when the first version that covers it answered.
+    """Returns a function from an offset in `source` to the time of the first answer by a version that covers it.
 
-    It returns milliseconds since the epoch; infinity where no version covers the offset.
+    The time is in milliseconds since the epoch. It is infinite if no version covers the offset.
     """
     versions = sorted(
         (each.trained_through[source], each.first_answer_ms) for each in services if source in each.trained_through
@@ -195,17 +196,18 @@ def _first_live(source: str, services: Sequence[VersionTimes]) -> Callable[[int]
     latest_first = accumulate((first_ms for _, first_ms in reversed(versions)), min)
     first_ms = [*latest_first][::-1]
 
-    def after(offset: int) -> float:
-        place = bisect_right(ends, offset)  # an end is the next offset to read: it must be above
+    def first_live_ms(offset: int) -> float:
+        # An end is the next offset to read, so a version covers an offset if its end is above it.
+        place = bisect_right(ends, offset)
         return first_ms[place] if place < len(ends) else math.inf
 
-    return after
+    return first_live_ms
 
 
 def _fp32_bytes(tensor: TensorEntry) -> int:
-    """Returns the bytes of the fp32 equivalent, which has neither scales nor sums.
+    """Returns the bytes of the tensor in fp32, which needs no scales or sums.
 
-    A weight is a byte of `q`, or half a byte of `hi` and half a byte of `lo`.
+    The weights are in `q` (one byte each), or in `hi` and `lo` (half a byte each).
     """
     weights = (part for part in tensor.parts if tensor.scheme == "fp32" or part.name in ("q", "hi", "lo", "bias"))
     return 4 * sum(math.prod(part.shape) for part in weights)

@@ -1,8 +1,8 @@
-"""Sends records until the broker has acknowledged them, whatever happens to the broker, its address included.
+"""Sends records until the broker acknowledges them, through outages and changes of the broker's address.
 
     send -> waiting -> Publisher -> acknowledged, or waiting again
 
-A load that counts what is lost must lose nothing itself. A record whose acknowledgement is lost may be in its topic
+A load generator that counts lost records must not lose any. A record whose acknowledgement is lost may be in its topic
 twice.
 """
 
@@ -19,20 +19,20 @@ from wire.config import BusConfig
 from wire.errors import WireError
 from wire.records import Event, Feedback
 
-PATIENCE_MS = 120_000
-"""How long the Kafka client retries by itself. It is long, since a copy that is sent again here may be a duplicate."""
+DELIVERY_TIMEOUT_MS = 120_000
+"""The time for which the Kafka client retries. It is long, because sending a record again here may duplicate it."""
 
 PAUSE_S = 0.2
-"""The pause before a broker that is away is tried again, and between two checks of its address."""
+"""The pause before an unreachable broker is tried again, and between two checks of its address."""
 
 
 def nothing() -> None:
-    """What is done for a record that nobody waits for."""
+    """The callback for a record on which nobody waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingRecord:
-    """A record that is not acknowledged yet."""
+    """A record that is not acknowledged yet. `acknowledged` is called once it is."""
 
     number: int
     record: Event | Feedback
@@ -40,7 +40,10 @@ class PendingRecord:
 
 
 class Sender:
-    """A publisher that reconnects and sends again. Any thread may send; it runs in a thread of its own."""
+    """A publisher that reconnects and sends again. It runs in a thread of its own; any thread may send.
+
+    `config` returns the current settings of the broker.
+    """
 
     def __init__(self, config: Callable[[], BusConfig], *, client_id: str) -> None:
         self._config = config
@@ -51,10 +54,10 @@ class Sender:
         self._open: dict[int, PendingRecord] = {}
         self._closed = False
         self.connected = threading.Event()
-        """Set once there was a connection, so that the first record need not wait for one."""
+        """Is set after the first connection. Waiting for it keeps the connection out of the first record's latency."""
 
     def send(self, record: Event | Feedback, acknowledged: Callable[[], None] = nothing) -> None:
-        """Accepts a record. `acknowledged` is called once, when the broker has it."""
+        """Queues a record. `acknowledged` is called once, when the broker has acknowledged the record."""
         with self._changed:
             self._waiting.append(PendingRecord(next(self._numbers), record, acknowledged))
             self._changed.notify()
@@ -73,7 +76,7 @@ class Sender:
         """
         while not self._closed:
             config = self._config()
-            bus = Bus(config.with_client(delivery_timeout_ms=PATIENCE_MS), self._client_id)
+            bus = Bus(config.with_client(delivery_timeout_ms=DELIVERY_TIMEOUT_MS), self._client_id)
             try:
                 publisher = bus.publisher()
                 self.connected.set()
@@ -97,29 +100,30 @@ class Sender:
                 if not self._waiting:
                     self._changed.wait(PAUSE_S)
                     continue
-                sending = self._waiting.popleft()
-                self._open[sending.number] = sending
-            publisher.send(sending.record, partial(self._on_acknowledged, sending.number))
+                pending = self._waiting.popleft()
+                self._open[pending.number] = pending
+            publisher.send(pending.record, partial(self._on_acknowledged, pending.number))
 
     def _on_acknowledged(self, number: int, error: Exception | None) -> None:
         with self._changed:
-            sending = self._open.pop(number, None)
-            if sending is None:  # it was sent again meanwhile
+            pending = self._open.pop(number, None)
+            # The record was requeued meanwhile, and this is the acknowledgement of an earlier copy.
+            if pending is None:
                 return
             if error is not None:
-                self._waiting.append(sending)
+                self._waiting.append(pending)
                 return
-        sending.acknowledged()
+        pending.acknowledged()
 
     def _requeue(self) -> None:
-        """Moves what is not acknowledged back to the front of the queue."""
+        """Moves the records that are not acknowledged back to the front of the queue."""
         with self._changed:
             self._waiting.extendleft(reversed(self._open.values()))
             self._open.clear()
 
 
 def _abandon(bus: Bus) -> None:
-    """Closes a bus in a thread that nobody waits for, since its broker may be gone for good."""
+    """Closes a bus in a daemon thread, because closing may hang if the broker is gone."""
 
     def close() -> None:
         with suppress(WireError):

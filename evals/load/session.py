@@ -1,10 +1,11 @@
 """Plays one stream on a running service.
 
-    Player --> Sender --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Sender      beside them: Watcher
+    Player --> Sender --> events.v1 ... answers.v1 --> Reader --due--> Labeller --> Sender      in parallel: Watcher
     all stages done --> answers read back --> Figures
 
-Beside the figures of the service stands an instant oracle (`oracle.py`) under the service's own encoder before it
-learns (`frozen_reference`). When all is over, the answers topic is read from its beginning, and what is there counted.
+The figures of the service are compared with an instant oracle (`oracle.py`), which uses the service's encoder as it was
+before the run (`frozen_reference`). After the run, the answers topic is read from its beginning and its answers are
+counted.
 """
 
 import secrets
@@ -41,7 +42,7 @@ from wire.store import Store
 from wire.timestamps import now_ms
 
 CONNECT_S = 30.0
-"""How long the first event waits for a connection to the broker."""
+"""The longest time that the first event waits for a connection to the broker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,12 @@ class ReferenceEncoder:
 
 
 def frozen_reference(config: LearnerConfig, encoder: str) -> ReferenceEncoder:
-    """Returns the pretrained encoder in INT8, as replicas serve the first version. It takes seconds to make.
+    """Returns the pretrained encoder in INT8, as replicas serve the first version. This takes seconds.
 
-    The process computes with the learner's threads from then on: two threads that wait for each other at each of 30,000
-    small products take minutes where other work runs beside them.
+    It sets the number of torch threads of this process to the learner's.
     """
+    # With more threads than cores that are free, threads wait for each other at each of 30,000 small products, which
+    # takes minutes.
     torch.set_num_threads(config.threads)
     made = frozen(config, encoder)
     return ReferenceEncoder(lambda texts: made.vectors(list(texts)), made.served.key)
@@ -65,48 +67,50 @@ def frozen_reference(config: LearnerConfig, encoder: str) -> ReferenceEncoder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadProfile:
-    """How a stream is played."""
+    """The options for playing a stream."""
 
     rate: float
     """Events a second."""
     label_delay_s: tuple[float, float] = (1.0, 4.0)
-    """The bounds of the seconds from an answer to its label."""
+    """The shortest and the longest time from an answer to its label, in seconds."""
     seed: int = 0
     labels: bool = True
-    """Whether labels are sent. Without them nothing is learnt."""
+    """Whether labels are sent. Without labels nothing is learnt."""
     is_patient: bool = False
-    """Whether answers are read a moment late, which leaves more of the machine to the service."""
+    """Whether answers are read with a short delay, which leaves more processor time to the service."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemUnderTest:
-    """The running service that a stream is played on."""
+    """The running service on which a stream is played."""
 
     bus: BusConfig
     store: Store
     check: Callable[[], None]
-    """Raises when the service has ended."""
+    """Raises an exception if the service has ended."""
     num_restarts: Callable[[], int]
-    """Counts the programs of the service that were started again."""
+    """Returns how often programs of the service were restarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOutcome:
-    """The figures of a session, and the points of its picture."""
+    """The figures of a session, and the points of its plot."""
 
     figures: Figures
     curve: list[Point]
-    """Accuracy over time of the answers as given."""
+    """The accuracy over time of the answers as given."""
     beside: Mapping[str, list[Point]]
-    """Accuracy over time of what the answers are compared with, by name."""
+    """The accuracy over time of the baselines, by name."""
     tests: list[Point]
+    """The accuracy of each test."""
     marks: list[Mark]
+    """The first answers of the versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Participants:
-    """The participants of a session that a caller may use."""
+    """The participants of a session to which a caller has access."""
 
     ledger: Ledger
     watcher: Watcher
@@ -114,11 +118,11 @@ class Participants:
 
 
 Watching: TypeAlias = Callable[[Participants], AbstractContextManager[object]]
-"""Shows a session to somebody while it goes on, from entering to leaving."""
+"""Returns a context manager that shows a running session to somebody."""
 
 
 def unwatched(_participants: Participants) -> AbstractContextManager[object]:
-    """Observes nothing."""
+    """Shows nothing."""
     return nullcontext()
 
 
@@ -131,9 +135,9 @@ def play(
     watching: Watching = unwatched,
     reference: Callable[[], ReferenceEncoder] | None = None,
 ) -> SessionOutcome:
-    """Plays `stream` to its end. `say` takes lines for a human.
+    """Plays `stream` to its end and returns the figures. `say` is called with lines for a human.
 
-    `reference` makes the encoder of the instant oracle, when the stream is over; without it there is no oracle.
+    `reference` creates the encoder of the instant oracle after the stream has ended. Without it there is no oracle.
     """
     with session_participants(system, profile, say=say) as participants, watching(participants):
         participants.player.run(stream, rate=profile.rate)
@@ -165,7 +169,7 @@ def play(
 def session_participants(
     system: SystemUnderTest, profile: LoadProfile, *, say: Callable[[str], None]
 ) -> Iterator[Participants]:
-    """Runs all participants but the player, which waits for what to play."""
+    """Runs all participants within the context. The caller drives the player."""
     ledger = Ledger(_new_run())
     watcher = Watcher(system.store)
     sender = Sender(lambda: system.bus, client_id="load")
@@ -173,7 +177,7 @@ def session_participants(
     labeller = Labeller(sender, source=SOURCE, delays=drawn if profile.labels else no_delays, label_of=ledger.label_of)
 
     def record(received: Received[Any]) -> None:
-        """Records an answer, whose label is due some time later, or a label of ours, whose offset is known now."""
+        """Records an answer and schedules its label, or records the offset of a label that was sent."""
         found = received.record
         if isinstance(found, Feedback):
             ledger.record_label(found, partition_name(received.position), received.position.offset)
@@ -204,13 +208,15 @@ def _new_run() -> str:
 
 
 class Loop(Protocol):
+    """A participant with a thread of its own. `run` returns after `close` was called."""
+
     def run(self) -> None: ...
 
     def close(self) -> None: ...
 
 
 class Loops:
-    """Runs each loop from entering to leaving."""
+    """Runs each loop in a thread within its context."""
 
     def __init__(self, *loops: Loop) -> None:
         self._loops = loops
@@ -229,7 +235,7 @@ class Loops:
         self._threads.shutdown()
 
     def check(self) -> None:
-        """Raises the exception that ended a loop, or RuntimeError where one ended without."""
+        """Raises the exception that ended a loop, or RuntimeError if a loop ended without an exception."""
         for running in self._running:
             if running.done():
                 running.result()

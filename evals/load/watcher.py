@@ -2,7 +2,8 @@
 
     Store --(notice, or every quarter second)--> Watcher --> ServiceSnapshot --> player waits, view shows, figures count
 
-A report holds only the last few stalls, and old manifests are removed: so the watcher polls often and adds up.
+A report has only the last few stalls, and old manifests are removed from the store. So the watcher polls often and
+accumulates them.
 """
 
 import threading
@@ -16,11 +17,11 @@ from wire.store import Store
 
 POLL_INTERVAL_S = 0.25
 NUM_ENTRIES = 100
-"""The entries of the history that are read in one poll; more do not come between two."""
+"""The number of entries of the history that are read in one poll. Fewer entries are written between two polls."""
 MAX_STALLS = 10_000
 
 DURABLE = "durable"
-"""The step of a publication that comes after its version is served: the wait for the store's disk."""
+"""The last step of a publication, after the version is served: the wait until it is on the store's disk."""
 
 MAX_VERSIONS = 10_000
 
@@ -31,30 +32,30 @@ class ServiceSnapshot:
 
     plan: RolloutPlan | None = None
     current: int = 0
-    """The version that the learner goes on from."""
+    """The version from which the learner continues."""
     served: WeightManifest | None = None
     """The manifest of the stable version."""
     evaluation: Evaluation | None = None
     """The learner's evaluation of the current version."""
     through: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
-    """The offsets that each version was trained through."""
+    """The offsets up to which each version was trained, by version and `topic/partition`."""
     reports: tuple[ReplicaReport, ...] = ()
     replaced: int = 0
-    """How many replicas reported for the first time after the first ones did: each in the place of one that ended."""
+    """The number of replicas that appeared after the first ones. Each has replaced a replica that ended."""
     published: int = 0
-    """How many versions were published so far."""
+    """The number of versions that were published so far."""
     swaps: int = 0
     stalls_ms: tuple[float, ...] = ()
     pauses_ms: tuple[float, ...] = ()
     read_ms: Mapping[int, int] = field(default_factory=dict)
-    """When the oldest label that came with a version was read, of each version that a report was seen of."""
+    """The time at which the oldest label of a version was read, by version, for the versions in the seen reports."""
     durable_ms: tuple[float, ...] = ()
-    """How long after they were served versions were known to be on the store's disk, as reports were seen of it."""
+    """The times from serving a version until it was known to be on the store's disk, from the seen reports."""
     drifts: int = 0
     drift: Drift | None = None
     """The last drift that the learner detected."""
     is_rested: bool = True
-    """Whether the learner has nothing left to do, or there is none."""
+    """Whether the learner has no work left, or there is no learner."""
 
     @property
     def stable(self) -> int:
@@ -66,25 +67,25 @@ class ServiceSnapshot:
         return self.follows(self.plan.revision if self.plan else 0)
 
     def follows(self, revision: int) -> bool:
-        """Whether every replica follows the plan of `revision`, or a later one."""
+        """Whether every replica follows the plan of `revision` or a later plan."""
         return bool(self.reports) and all(report.revision >= revision for report in self.reports)
 
     def covers(self, version: int, ends: Mapping[str, int]) -> bool:
-        """Whether `version` was trained through these offsets."""
+        """Whether `version` was trained up to these offsets."""
         through = self.through.get(version, {})
         return version in self.through and all(through.get(source, 0) >= end for source, end in ends.items())
 
     def num_missing(self, ends: Mapping[str, int]) -> int:
-        """Counts the records below these offsets that the stable version was not trained through."""
+        """Counts the records below these offsets on which the stable version was not trained."""
         through = self.through.get(self.stable, {})
         return sum(max(0, end - through.get(source, 0)) for source, end in ends.items())
 
 
 class ServiceTotals:
-    """Adds up what reports, of which each holds the last few swaps or one publication, have said so far."""
+    """Accumulates the reports: a report has only the last few swaps of a replica, or one publication."""
 
     def __init__(self) -> None:
-        self._swaps_of: dict[str, int] = {}
+        self._swaps_by_replica: dict[str, int] = {}
         self._version = 0
         self.swaps = 0
         self.stalls_ms: deque[float] = deque(maxlen=MAX_STALLS)
@@ -94,16 +95,17 @@ class ServiceTotals:
 
     def add_replica(self, report: ReplicaReport) -> None:
         """Adds the swaps since the last report of this replica, with their stalls and pauses."""
-        before = self._swaps_of.get(report.replica, 0)
-        new = report.swaps - before if report.swaps >= before else report.swaps  # fewer: it has started again
-        self._swaps_of[report.replica] = report.swaps
+        before = self._swaps_by_replica.get(report.replica, 0)
+        # A replica that reports fewer swaps than before was restarted.
+        new = report.swaps - before if report.swaps >= before else report.swaps
+        self._swaps_by_replica[report.replica] = report.swaps
         self.swaps += new
         if new:
             self.stalls_ms.extend(report.swap_stalls_ms[-new:])
             self.pauses_ms.extend(report.swap_pauses_ms[-new:])
 
     def add_learner(self, report: LearnerReport) -> None:
-        """Adds the publication of a report's version, unless an earlier report was of it."""
+        """Adds the publication of the report's version, unless an earlier report has added it."""
         if report.version == self._version:
             return
         self._version = report.version
@@ -124,11 +126,11 @@ class Watcher:
         self._published: set[int] = set()
         self._replicas: set[str] = set()
         self._num_replicas = 0
-        """How many replicas there were in the first reports."""
+        """The number of replicas in the first poll that found any."""
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Polls again and again.
+        """Polls until it is closed.
 
         consumes: plan, manifests, history and reports in Redis
         produces: ServiceSnapshot
@@ -151,12 +153,12 @@ class Watcher:
             return self._snapshot
 
     def wait(self, done: Callable[[ServiceSnapshot], bool], timeout_s: float) -> bool:
-        """Waits until `done` holds; returns whether it did within the time."""
+        """Waits until `done` returns true. Returns whether it did before the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._snapshot), timeout_s)
 
     def poll(self) -> None:
-        """Polls once. Only one thread may call it at a time, since it adds up."""
+        """Polls once. Only one thread may call it at a time, because it accumulates reports."""
         plan = self._store.plans.read()
         current = self._store.versions.current()
         reports = tuple(self._store.reports.replicas())
@@ -202,7 +204,8 @@ class Watcher:
         for version in versions:
             try:
                 manifests[version] = self._store.versions.manifest(version)
-            except NotFound:  # withdrawn and removed between two commands of this poll
+            except NotFound:
+                # The version was withdrawn and removed between two commands of this poll.
                 continue
         return manifests
 

@@ -1,9 +1,10 @@
-"""Defines what is published: rows of numbers with their goals, baselines and surroundings.
+"""The published results: rows of numbers with goals, baselines, the machine, and its load.
 
-    row.py           a number of several calls, its goal, and its peers
-    rows.py          the rows of several calls: collected, shown, recorded as lines of JSON with machine and commit
-    conditions.py    what else ran on the machine before, during and after each call
-    tables.py        the tables of the documents, made of lines
+    row.py           one measured quantity over several calls, its goal, and its peers
+    rows.py          collects the rows of several calls, prints them, and records them as JSON lines
+    conditions.py    the load of other processes on the machine before, during and after each call
+    tables.py        the tables in the documents, made from JSON lines
 
-`bench/` measures the service, the kernels and the techniques, and publishes by these.
+`bench/` measures the service, the kernels and the techniques, and publishes the results with this package. A call is
+one run of a benchmark. A peer is a competing implementation that is measured in the same call.
 """

@@ -1,9 +1,9 @@
-"""Observes what others do on the machine while a benchmark runs: load, steal, and the processes that are not ours.
+"""Measures the load of other processes while a benchmark runs: load average, steal time, and processor time.
 
-PAUSE_S before --> the call, looked at every few seconds --> PAUSE_S after --> Conditions of that call
+PAUSE_S before --> the call, sampled every few seconds --> PAUSE_S after --> Conditions of that call
 
-Ours are this process and all that descend from it, also those that outlive their parents. Everything else counts as
-beside us, and what other guests of the host take shows as steal.
+Our own processes are this process and its descendants, also descendants that outlive their parents. All other processes
+count as others. Processor time that the host gives to other guests shows as steal.
 """
 
 import os
@@ -18,53 +18,53 @@ import psutil
 from wire.threads import BackgroundThread
 
 PAUSE_S = 1.0
-"""How long others are observed before a call and after it."""
+"""The time for which the load is measured before a call and after it."""
 
-LOOK_EVERY_S = 5.0
-"""A process that begins and ends between two looks is not seen."""
+SAMPLE_INTERVAL_S = 5.0
+"""The time between two samples. A process that begins and ends between two samples is not seen."""
 
 NUM_BUSIEST = 10
-WORTH_NAMING = 0.01
-"""Cores, on average: processes that take less are counted, and not named."""
+MIN_NAMED_CORES = 0.01
+"""Processes that take fewer cores on average are counted, but not named."""
 
-Key = tuple[int, float]
-"""A process by its number and the time of its start: numbers come again."""
+ProcessKey = tuple[int, float]
+"""A process id and the time at which the process was started, since ids are reused."""
 
 
-class Stretch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What others did for a while."""
+class Period(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The load of other processes in a period of time."""
 
     seconds: float
     load: float
-    """The load average of the last minute at the end, our own threads included."""
+    """The one-minute load average at the end, our own threads included."""
     steal: float
-    """Percent of the time of all processors that the host gave to others."""
+    """The percentage of the time of all processors that the host gave to other guests."""
     others: float
-    """Processors that the processes beside us took, on average."""
+    """The average number of processors that other processes took."""
     busiest: dict[str, float]
-    """The busiest of them by name, with the processors that those of this name took."""
+    """The average number of processors that the busiest other programs took, by name."""
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What others did before, during and after a call."""
+    """The load of other processes before, during and after a call."""
 
-    before: Stretch
-    during: Stretch
-    after: Stretch
+    before: Period
+    during: Period
+    after: Period
 
 
 class ConditionsWatch:
-    """Observes others before, during and after its block."""
+    """Measures the load of other processes before, during and after its context."""
 
     def __init__(self) -> None:
         self.conditions: Conditions | None = None
-        """What was observed; None until the block was left."""
-        self._ours: set[Key] = set()
+        """The result, which is None until the context has ended."""
+        self._ours: set[ProcessKey] = set()
 
     def __enter__(self) -> "ConditionsWatch":
         self._before = self._pause()
         self._during = _Observation(self._ours)
-        self._thread = BackgroundThread(self._look, name="bench-watch")
+        self._thread = BackgroundThread(self._sample, name="bench-watch")
         self._thread.start()
         return self
 
@@ -72,37 +72,41 @@ class ConditionsWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.close()
-        during = self._during.stretch()
+        during = self._during.end()
         self.conditions = Conditions(before=self._before, during=during, after=self._pause())
 
-    def _pause(self) -> Stretch:
+    def _pause(self) -> Period:
         observation = _Observation(self._ours)
         time.sleep(PAUSE_S)
-        return observation.stretch()
+        return observation.end()
 
-    def _look(self) -> None:
-        """Looks again and again.
+    def _sample(self) -> None:
+        """Samples until the context ends.
 
-        consumes: the process table; produces: seconds of others; waits for: LOOK_EVERY_S; unblocked by: the block's end
+        consumes: the process table; produces: seconds of others; waits for: SAMPLE_INTERVAL_S
+        unblocked by: the end of the context
         """
-        while not self._thread.closing.wait(LOOK_EVERY_S):
-            self._during.look()
+        while not self._thread.closing.wait(SAMPLE_INTERVAL_S):
+            self._during.sample()
 
 
 class _Observation:
-    """Counts the processor time of others from its making on. `ours` grows by our descendants at each look."""
+    """Counts the processor time of other processes from its creation on.
 
-    def __init__(self, ours: set[Key]) -> None:
+    `ours` are the keys of our own processes. Every sample adds our current descendants to this set.
+    """
+
+    def __init__(self, ours: set[ProcessKey]) -> None:
         self._ours = ours
         self._start_s = time.monotonic()
         self._ticks = _ticks()
-        self._seen: dict[Key, float] = {}
-        self._seconds: dict[Key, float] = defaultdict(float)
-        self._names: dict[Key, str] = {}
-        self.look(is_first=True)
+        self._seen: dict[ProcessKey, float] = {}
+        self._seconds: dict[ProcessKey, float] = defaultdict(float)
+        self._names: dict[ProcessKey, str] = {}
+        self.sample(is_first=True)
 
-    def look(self, *, is_first: bool = False) -> None:
-        """Adds the processor time that each process has taken since the last look."""
+    def sample(self, *, is_first: bool = False) -> None:
+        """Adds the processor time that each process has taken since the last sample."""
         self._ours |= _family()
         for process in psutil.process_iter():
             try:
@@ -112,13 +116,14 @@ class _Observation:
             except psutil.Error:
                 continue
             total_s = taken.user + taken.system
+            # A process that is new after the first sample has taken all of its time since then.
             self._seconds[key] += total_s - self._seen.get(key, total_s if is_first else 0.0)
             self._seen[key] = total_s
             self._names[key] = name
 
-    def stretch(self) -> Stretch:
-        """Looks a last time; returns what was counted."""
-        self.look()
+    def end(self) -> Period:
+        """Takes a last sample and returns the counts."""
+        self.sample()
         seconds = max(time.monotonic() - self._start_s, 1e-3)
         cores: dict[str, float] = defaultdict(float)
         for key, taken_s in self._seconds.items():
@@ -126,23 +131,23 @@ class _Observation:
                 cores[self._names[key]] += taken_s / seconds
         total, stolen = (now - then for now, then in zip(_ticks(), self._ticks, strict=True))
         busiest = sorted(cores.items(), key=lambda each: -each[1])[:NUM_BUSIEST]
-        return Stretch(
+        return Period(
             seconds=round(seconds, 1),
             load=round(os.getloadavg()[0], 2),
             steal=round(100 * stolen / max(total, 1), 2),
             others=round(sum(cores.values()), 2),
-            busiest={name: round(share, 2) for name, share in busiest if share >= WORTH_NAMING},
+            busiest={name: round(num_cores, 2) for name, num_cores in busiest if num_cores >= MIN_NAMED_CORES},
         )
 
 
-def _family() -> set[Key]:
-    """Returns this process and its descendants that run now."""
+def _family() -> set[ProcessKey]:
+    """Returns this process and its running descendants."""
     own = psutil.Process()
     return {(process.pid, process.create_time()) for process in (own, *own.children(recursive=True))}
 
 
 def _name(process: psutil.Process) -> str:
-    """Returns the name of a program; of Python with what it runs, without folders and other arguments."""
+    """Returns the name of a program. The name of a Python process includes its script or module, without folders."""
     name = process.name()
     if not name.startswith("python"):
         return name
@@ -158,7 +163,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _ticks() -> tuple[int, int]:
-    """Returns the ticks of all processors since the start of the machine, and those of them that were stolen."""
+    """Returns the total ticks and the stolen ticks of all processors since the machine was started."""
     words = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
     ticks = list(map(int, words[:8]))
     return sum(ticks), ticks[7]

@@ -1,6 +1,6 @@
-"""Defines one published number: what each call of a benchmark measured, its goal, and the peers of the same call.
+"""Defines one published quantity: its value in each call of a benchmark, its goal, and its peers in the same call.
 
-Rejected: the mean of the calls (one that fails is what a user may get, so it decides whether the goal is met).
+A goal is met if every call meets it. Rejected: the mean of the calls (a user may get the worst call).
 """
 
 from collections.abc import Collection, Iterable
@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound. In words "<= 60" is at most 60, and ">= 1.8x" at least 1.8 times the best peer's."""
+    """A bound. As text, "<= 60" means at most 60, and ">= 1.8x" means at least 1.8 times the best peer's value."""
 
     side: Literal["<=", ">="]
     value: float
@@ -19,7 +19,7 @@ class Goal:
 
     @classmethod
     def parse(cls, words: str) -> "Goal":
-        """Returns the goal of such words.
+        """Returns the goal that a text such as "<= 60" means.
 
         >>> Goal.parse(">= 1.8x")
         Goal(side='>=', value=1.8, of_peer=True)
@@ -37,14 +37,14 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The figure of a peer, in the unit of the row."""
+    """The value of a peer, in the unit of the row."""
 
     name: str
     value: float
 
 
 class Spread(NamedTuple):
-    """The lowest value of several calls, the one in the middle, and the highest."""
+    """The lowest value of several calls, the median, and the highest value."""
 
     min: float
     median: float
@@ -53,31 +53,31 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gaps:
-    """The names of the peers for lack of which a goal against peers cannot be judged."""
+    """The peers without a valid value. With any of these, a goal against peers cannot be judged."""
 
     missing: tuple[str, ...] = ()
-    """Those that should have run and did not."""
+    """The peers that should have run and did not."""
     unfinished: tuple[str, ...] = ()
-    """Those whose best settings were still searched for when the time for it was over."""
+    """The peers for which the search for the best settings did not finish in time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """What one call measured. `value` is None where there is no result."""
+    """The result of one call. `value` is None if there is no result."""
 
     value: float | None
     goal: Goal | None = None
-    """What the value is held against. It may follow from what else the call measured."""
+    """The goal of the value. It may depend on other measurements of the call."""
     peers: tuple[Peer, ...] = ()
     """The peers that ran, the best one first."""
     gaps: Gaps = Gaps()
-    """The peers that are not among those, or not at their best."""
+    """The peers that did not run, or not with their best settings."""
     note: str = ""
-    """What a reader must know of this call, such as why there is no value."""
+    """A remark for readers, such as the reason why there is no value."""
 
     @property
     def ratio(self) -> float | None:
-        """Our value divided by that of the best peer."""
+        """Our value divided by the best peer's value."""
         if self.value is None or not self.peers or not self.peers[0].value:
             return None
         return round(self.value / self.peers[0].value, 3)
@@ -86,7 +86,7 @@ class Call:
     def met(self) -> bool | None:
         """Whether the goal is met. A call without a value has failed, with a goal or without.
 
-        None where there is no goal, or where it is one against peers and not all of them ran at their best.
+        It is None if there is no goal, or if the goal is against peers and not all peers ran with their best settings.
         """
         if self.value is None:
             return False
@@ -101,7 +101,7 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A published number, with the values of all calls."""
+    """A published quantity with the results of all calls."""
 
     name: str
     unit: str
@@ -119,48 +119,47 @@ class Row:
         gaps: Gaps = Gaps(),
         note: str = "",
     ) -> "Row":
-        """Makes the row of a single call, which is what a case yields. The goal is in words (`Goal.parse`)."""
-        held_against = Goal.parse(goal) if goal else None
-        call = Call(value=value, goal=held_against, peers=peers, gaps=gaps, note=note)
+        """Returns the row of a single call, as benchmarks yield it. `goal` is a text for `Goal.parse`."""
+        call = Call(value=value, goal=Goal.parse(goal) if goal else None, peers=peers, gaps=gaps, note=note)
         return cls(name=name, unit=unit, calls=(call,))
 
     @property
     def goal(self) -> str | None:
-        """The goal of the calls, in words; where they differ, all of them in the order of the calls."""
+        """The goal of the calls as text. If the calls have different goals, all goals in the order of the calls."""
         return ", ".join(dict.fromkeys(str(call.goal) for call in self.calls if call.goal)) or None
 
     @property
     def values(self) -> Spread | None:
-        """The spread over the calls that have a value; None where no call has one."""
+        """The spread over the calls that have a value, or None if no call has one."""
         return spread(call.value for call in self.calls)
 
     @property
     def ratios(self) -> Spread | None:
-        """The spread of the ratios to the best peer of each call."""
+        """The spread of the calls' ratios to their best peers."""
         return spread(call.ratio for call in self.calls)
 
     @property
     def met(self) -> bool | None:
-        """Whether every call meets its goal; None where no call misses it, and one cannot be judged."""
+        """Whether every call meets its goal: see `all_met`."""
         return all_met([call.met for call in self.calls])
 
 
 def all_met(verdicts: Collection[bool | None]) -> bool | None:
-    """Whether every call meets its goal; None where no call misses it, and one cannot be judged."""
+    """Whether every call meets its goal. It is None if no call misses its goal and some call cannot be judged."""
     if False in verdicts:
         return False
     return None if None in verdicts else True
 
 
 class Skip(Exception):
-    """A benchmark that cannot run here; the message says why."""
+    """The benchmark cannot run here. The message says why."""
 
 
 class NoResult(Exception):
-    """A benchmark that has no result, although it could run; the message says why."""
+    """The benchmark ran but has no result. The message says why."""
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Returns the spread of the values that there are; None if there are none."""
+    """Returns the spread of the values that are not None, or None if there are none."""
     known = [value for value in values if value is not None]
     return Spread(min(known), median(known), max(known)) if known else None

@@ -1,10 +1,10 @@
-"""Collects the rows of several calls, shows each in a line for people, and appends them as lines of JSON.
+"""Collects the rows of several calls, prints each as a line for people, and appends them to a file of JSON lines.
 
     Row of one call --RowsByCall.add--> Row of all calls so far --line--> terminal
-    all its calls, Surroundings, Conditions --RowsByCall.record--> a file of lines: ResultLine, encode, decode
+    all calls, Surroundings, Conditions --RowsByCall.record--> a file of JSON lines: ResultLine, encode, decode
 
-A line of JSON says where and with what the calls ran, and what ran beside them. A call is a repetition: of a benchmark,
-or of an experiment of the ledger, which gives each call a seed.
+A JSON line also has the machine, the command, the commit and the load of other processes. A call is one repetition of a
+benchmark, or of an experiment of the ledger, which gives each call its own seed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from evals.results.row import Call, Row, Spread
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where and with what a benchmark runs."""
+    """The environment of a benchmark."""
 
     machine: str
     versions: dict[str, str]
@@ -29,7 +29,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResultCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A `Call`, with its goal in words and its ratio to the best peer."""
+    """A `Call` as it is recorded, with its goal as text and its ratio to the best peer."""
 
     value: float | None
     goal: str | None
@@ -53,7 +53,7 @@ class ResultCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A line: a `Row` with the spread of its values, its `Surroundings`, and the `Conditions` of each call."""
+    """A JSON line: a `Row` with the spread of its values, its `Surroundings`, and the `Conditions` of each call."""
 
     name: str
     unit: str
@@ -85,12 +85,12 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def encode(line: ResultLine) -> bytes:
-    """Returns the line as it is written."""
+    """Returns the JSON of a line, with a newline."""
     return msgspec.json.encode(line) + b"\n"
 
 
 def decode(text: str) -> ResultLine:
-    """Reads a line back. Raises msgspec.ValidationError for a line of another format."""
+    """Parses a JSON line. Raises msgspec.ValidationError for a line of another format."""
     return msgspec.json.decode(text, type=ResultLine)
 
 
@@ -98,7 +98,7 @@ ABSENT = "not measured in every call"
 
 
 class RowsByCall:
-    """The rows of one benchmark or experiment over its calls. Verbs: add, end_call, record."""
+    """Collects the rows of one benchmark or experiment over its calls."""
 
     def __init__(self, name: str, surroundings: Surroundings) -> None:
         self._name = name
@@ -111,16 +111,17 @@ class RowsByCall:
         return iter(self._rows.values())
 
     def add(self, row: Row) -> Row:
-        """Adds what the current call measured; returns the row with all calls so far."""
+        """Adds a row of the current call, and returns the row with all calls so far."""
         before = self._rows.get(row.name)
+        # Every row has all calls: a row that is new in a later call had no value in the earlier ones.
         earlier = before.calls if before else (Call(value=None, note=ABSENT),) * self._num_ended
         self._rows[row.name] = replace(row, calls=(*earlier, *row.calls))
         return self._rows[row.name]
 
     def end_call(self, failure: str = "", *, conditions: Conditions | None = None) -> list[Row]:
-        """Ends the current call, which ran under `conditions`; returns the rows to which it gave no value.
+        """Ends the current call, and returns the rows for which it has no value.
 
-        `failure` says why it ended early.
+        `failure` is the reason if the call ended early.
         """
         if conditions:
             self._conditions.append(conditions)
@@ -134,11 +135,11 @@ class RowsByCall:
         return without
 
     def lines(self) -> Iterator[ResultLine]:
-        """Yields the line of each row."""
+        """Yields a line for each row."""
         return (ResultLine.of(row, self._surroundings, self._conditions) for row in self)
 
     def record(self, path: Path) -> None:
-        """Appends a line of JSON for each row."""
+        """Appends a JSON line for each row to the file `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.writelines(map(encode, self.lines()))
@@ -148,31 +149,32 @@ HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
 
 
 def line(row: Row) -> str:
-    """Returns the row in one line, as wide as HEADER and what there is to say of peers and calls."""
+    """Returns the row as one line with the columns of HEADER, and remarks on peers and calls."""
     met = {True: "yes", False: "NOT MET", None: ""}[row.met]
     remarks = "; ".join(_remarks(row))
-    return f"{row.name:<36} {_shown(row.values):>24} {row.unit:<26} {row.goal or '':>8} {met:<7} {remarks}".rstrip()
+    value = _render_spread(row.values)
+    return f"{row.name:<36} {value:>24} {row.unit:<26} {row.goal or '':>8} {met:<7} {remarks}".rstrip()
 
 
 def _remarks(row: Row) -> Iterator[str]:
     if row.ratios:
         best = [call.peers[0] for call in row.calls if call.peers]
-        yield f"{_shown(row.ratios, 'x')} of {_joined(f'{peer.name}: {peer.value:g}' for peer in best)}"
-    if missing := _joined(chain.from_iterable(call.gaps.missing for call in row.calls)):
+        yield f"{_render_spread(row.ratios, 'x')} of {_join_distinct(f'{peer.name}: {peer.value:g}' for peer in best)}"
+    if missing := _join_distinct(chain.from_iterable(call.gaps.missing for call in row.calls)):
         yield f"incomplete: {missing} missing"
-    if unfinished := _joined(chain.from_iterable(call.gaps.unfinished for call in row.calls)):
+    if unfinished := _join_distinct(chain.from_iterable(call.gaps.unfinished for call in row.calls)):
         yield f"not all settings tried: {unfinished}"
-    if notes := _joined(call.note for call in row.calls if call.note):
+    if notes := _join_distinct(call.note for call in row.calls if call.note):
         yield notes
 
 
-def _shown(spread: Spread | None, suffix: str = "") -> str:
-    """Returns the median, and the range where it is one: `2.3x (2.2x to 2.4x)`."""
+def _render_spread(spread: Spread | None, suffix: str = "") -> str:
+    """Returns the median, and the range if the values differ: `2.3x (2.2x to 2.4x)`."""
     if spread is None:
         return "none"
     middle = f"{spread.median:g}{suffix}"
     return middle if spread.min == spread.max else f"{middle} ({spread.min:g}{suffix} to {spread.max:g}{suffix})"
 
 
-def _joined(words: Iterable[str]) -> str:
+def _join_distinct(words: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(words))

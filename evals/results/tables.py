@@ -1,9 +1,10 @@
-"""Makes the tables of the documents of the rows that were measured.
+"""Renders measured rows as the tables of the documents, in Markdown.
 
 ResultLine, ... --pooled--> a line for each row, with all its calls --table, missed_goals--> Markdown
 
-A table is of one commit and of one machine, which its last lines name, with the commands and with what ran beside them.
-No call is left out: where a row was measured by several commands of one size, it has the calls of all of them.
+All rows of a table are from one commit and one machine. The last lines of the table name them, with the commands and
+the load of other processes. No call is left out: if several commands of the same size measured a row, the row has the
+calls of all of them.
 """
 
 import shlex
@@ -23,41 +24,43 @@ MET = {True: "yes", False: "**no**", None: ""}
 MAX_NOTE = 200
 
 QUIET = 0.05
-"""Processors: others that take less on average are not named."""
+"""Other processes that take fewer processors on average are not named."""
 
 
 class MixedTable(ValueError):
-    """Rows of several commits or machines are in one table."""
+    """A table has rows from several commits or machines."""
 
 
-def size_of(line: ResultLine) -> str:
-    """Returns the options of a command that change the size of a benchmark: `--set rates=20 --set mixed=0`."""
+def size_options(line: ResultLine) -> str:
+    """Returns the options of the command that set the size of the benchmark: `--set rates=20 --set mixed=0`."""
     values = sorted(value for word, value in pairwise(shlex.split(line.command)) if word == "--set")
     return " ".join(f"--set {value}" for value in values)
 
 
 def pooled(lines: Iterable[ResultLine]) -> list[ResultLine]:
-    """Returns one line for all lines of a row that were measured at one commit, machine and size."""
+    """Returns one line for all lines of a row with the same commit, machine and size."""
     groups: dict[tuple[str, ...], list[ResultLine]] = {}
     for line in lines:
-        groups.setdefault((line.name, line.commit, line.machine, size_of(line)), []).append(line)
-    return [_joined(group) for group in groups.values()]
+        groups.setdefault((line.name, line.commit, line.machine, size_options(line)), []).append(line)
+    return [_merge(group) for group in groups.values()]
 
 
 def table(lines: Sequence[ResultLine], words: Mapping[str, str]) -> str:
-    """Returns the rows that match the patterns of `words`, in their order, and how they were measured.
+    """Returns a table of the rows that match the patterns in `words`, in their order, with the sources below it.
 
-    A pattern may have words for the reader, which stand in the place of the row's name. One that no row matches says
-    that it was not measured. Raises MixedTable.
+    The value of a pattern is the description of the row for readers ("": the row's name). A pattern without a matching
+    row becomes a row that says "not measured". Raises MixedTable.
     """
     found = list(chain.from_iterable(_matching(pattern, lines) for pattern in words))
     chosen = [line for _, line in found]
     check_source(chosen)
     rows = [_row(line, words[pattern] or f"`{line.name}`", is_alone=_is_alone(line, chosen)) for pattern, line in found]
-    known = {pattern for pattern, _ in found}
-    lacking = [f"| {said or f'`{each}`'} | not measured | | | |" for each, said in words.items() if each not in known]
+    matched = {pattern for pattern, _ in found}
+    for pattern, description in words.items():
+        if pattern not in matched:
+            rows.append(f"| {description or f'`{pattern}`'} | not measured | | | |")
     head = ["| row | value | goal | met | best peer of the same call |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows, *lacking, "", *_sources(chosen)]).strip() + "\n"
+    return "\n".join([*head, *rows, "", *_sources(chosen)]).strip() + "\n"
 
 
 def _matching(pattern: str, lines: Iterable[ResultLine]) -> list[tuple[str, ResultLine]]:
@@ -65,7 +68,7 @@ def _matching(pattern: str, lines: Iterable[ResultLine]) -> list[tuple[str, Resu
 
 
 def check_source(lines: Iterable[ResultLine]) -> None:
-    """Raises MixedTable unless all lines are of one commit and one machine."""
+    """Raises MixedTable unless all lines are from one commit and one machine."""
     sources = {(line.commit, line.machine) for line in lines}
     if len(sources) > 1:
         raise MixedTable(f"rows of several commits or machines in one table: {sorted(sources)}")
@@ -74,7 +77,7 @@ def check_source(lines: Iterable[ResultLine]) -> None:
 def missed_goals(lines: Iterable[ResultLine]) -> str:
     """Returns a table of the rows that do not meet their goal, each with its worst call."""
     rows = [
-        f"| `{line.name}` {size_of(line)}".rstrip()
+        f"| `{line.name}` {size_options(line)}".rstrip()
         + f" | {line.goal or ''} | {_median(line)} | {_worst(line)} | {line.unit} |"
         for line in lines
         if line.met is False
@@ -84,29 +87,31 @@ def missed_goals(lines: Iterable[ResultLine]) -> str:
 
 
 def num_goals(lines: Sequence[ResultLine]) -> tuple[int, int]:
-    """Returns how many rows miss their goal, and how many have one, or have failed."""
-    return sum(line.met is False for line in lines), sum(line.goal is not None or line.met is False for line in lines)
+    """Returns the number of rows that miss their goal, and the number of rows that have a goal or have failed."""
+    num_missed = sum(line.met is False for line in lines)
+    num_judged = sum(line.goal is not None or line.met is False for line in lines)
+    return num_missed, num_judged
 
 
 def beside(conditions: Sequence[Conditions]) -> str:
-    """Says what ran beside the calls, at most."""
+    """Returns a sentence about the load of other processes: the maximum over the calls."""
     if not conditions:
         return "what ran beside it was not recorded"
     during = [each.during for each in conditions]
     busiest: dict[str, float] = {}
-    for stretch in during:
-        for name, share in stretch.busiest.items():
-            busiest[name] = max(share, busiest.get(name, 0.0))
-    named = ", ".join(f"{name} {share:g}" for name, share in busiest.items() if share >= QUIET)
-    others = f"{max(stretch.others for stretch in during):g} processors" + (f" ({named})" if named else "")
-    steal = max(stretch.steal for stretch in during)
+    for period in during:
+        for name, num_cores in period.busiest.items():
+            busiest[name] = max(num_cores, busiest.get(name, 0.0))
+    named = ", ".join(f"{name} {num_cores:g}" for name, num_cores in busiest.items() if num_cores >= QUIET)
+    others = f"{max(period.others for period in during):g} processors" + (f" ({named})" if named else "")
+    steal = max(period.steal for period in during)
     before = _range([each.before.load for each in conditions])
     after = _range([each.after.load for each in conditions])
     return f"other processes took up to {others}, the host up to {steal:g} %; load before {before}, after {after}"
 
 
-def value_of(line: ResultLine) -> str:
-    """Returns the median, with the lowest and the highest value where they differ, or why there is no value."""
+def render_value(line: ResultLine) -> str:
+    """Returns the median, with the range if the values differ, or the reason why there is no value."""
     notes = "; ".join(dict.fromkeys(_cell(call.note) for call in line.calls if call.value is None and call.note))
     num_failed = sum(call.value is None for call in line.calls)
     if line.median is None or line.min is None or line.max is None:
@@ -117,7 +122,7 @@ def value_of(line: ResultLine) -> str:
 
 
 def number(value: float) -> str:
-    """Returns a number with four digits, or all of those before the point.
+    """Returns a number with four significant digits, and with all digits before the decimal point.
 
     >>> number(1252.6), number(0.96612)
     ('1,253', '0.9661')
@@ -125,7 +130,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _joined(lines: Sequence[ResultLine]) -> ResultLine:
+def _merge(lines: Sequence[ResultLine]) -> ResultLine:
+    """Returns a line with the calls of all lines."""
     calls = tuple(chain.from_iterable(line.calls for line in lines))
     values = spread(call.value for call in calls)
     verdicts = [line.met for line in lines]
@@ -142,18 +148,20 @@ def _joined(lines: Sequence[ResultLine]) -> ResultLine:
 
 
 def _is_alone(line: ResultLine, lines: Iterable[ResultLine]) -> bool:
-    """Whether no other line of the table has this row in another size."""
-    return not any(other.name == line.name and size_of(other) != size_of(line) for other in lines)
+    """Whether the table has this row in one size only."""
+    return not any(other.name == line.name and size_options(other) != size_options(line) for other in lines)
 
 
 def _row(line: ResultLine, words: str, *, is_alone: bool) -> str:
-    size = "" if is_alone else f" (`{size_of(line) or 'as it is'}`)"
-    value = f"{value_of(line)} {line.unit}".strip() if line.median is not None else value_of(line)
+    size = "" if is_alone else f" (`{size_options(line) or 'as it is'}`)"
+    value = render_value(line)
+    if line.median is not None:
+        value = f"{value} {line.unit}".strip()
     return f"| {words}{size} | {value} | {line.goal or ''} | {MET[line.met]} | {_peer(line)} |"
 
 
 def _peer(line: ResultLine) -> str:
-    """Returns the ratio to the best peer of each call, with the name and value of the one in the middle."""
+    """Returns the spread of the ratios to the best peers of the calls, with the name and value of the median peer."""
     ratios = spread(call.ratio for call in line.calls)
     best = [_best(call) for call in line.calls if call.peers]
     if not best:
@@ -170,12 +178,12 @@ def _ratios(ratios: Spread) -> str:
 
 
 def _best(call: ResultCall) -> tuple[str, float]:
-    """Returns the first peer: they are recorded with the best one first."""
+    """Returns the best peer of a call, which is recorded first."""
     return next(iter(call.peers.items()))
 
 
 def _sources(lines: Sequence[ResultLine]) -> Iterator[str]:
-    """Yields the commit and machine, and each command with what ran beside it."""
+    """Yields a line with the commit and the machine, and a line for each command with the load of other processes."""
     if not lines:
         return
     yield f"At {lines[0].commit}, on {lines[0].machine}:\n"
@@ -192,7 +200,7 @@ def _range(loads: Sequence[float]) -> str:
 
 
 def _cell(note: str) -> str:
-    """Returns a note as it fits into a cell: one line, and not a whole log."""
+    """Returns a note for a table cell: one line, shortened to MAX_NOTE characters."""
     return shorten(note.replace("|", "/"), MAX_NOTE)
 
 
@@ -205,7 +213,7 @@ def _median(line: ResultLine) -> str:
 
 
 def _worst(line: ResultLine) -> str:
-    """Returns the value of the call that misses the goal most; a call without a value is worse than any other."""
+    """Returns the value of the worst call. A call without a value is worse than all others."""
     failed = [call for call in line.calls if call.value is None]
     if failed:
         return f"no value: {_cell(failed[0].note)}"

@@ -1,10 +1,10 @@
-"""Orders the training items of a stream without pauses between its stages, as they would come to a service.
+"""Orders the training items of a stream as they would come to a service, without pauses between its stages.
 
-    Stream -> one_after_another | at_a_desk | mixed -> the same Stream with `arrivals`
+    Stream -> one_after_another | recurring | mixed -> the same Stream with `arrivals`
 
 one_after_another   stage after stage: old classes do not come back
-at_a_desk           classes arrive over time, and keep coming
-mixed               as at a desk, with frequent and rare classes; on the way one is renamed, and one is split into two
+recurring           new classes appear over time, and old classes keep coming
+mixed               like recurring, with frequent and rare classes; one class is renamed and one is split into two
 """
 
 import random
@@ -16,24 +16,24 @@ from typing import Final
 from evals.streams.stream import Arrival, Stream, StreamItem, TextStage
 
 LAST_ARRIVAL: Final = 0.8
-"""The part of the stream after which no class is new any more."""
+"""The fraction of the stream after which no new class appears."""
 
 CHANGED_AT: Final = 0.5
-"""The part of the stream after which one class has another name, and one is two."""
+"""The fraction of the stream after which one class is renamed and one is split."""
 
 RENAMED: Final = " (renamed)"
 
 
 def one_after_another(stream: Stream) -> Stream:
-    """Returns the stream with its stages played one after the other, without a pause."""
+    """Returns the stream with its stages one after the other, without a pause."""
     arrivals: list[Arrival] = []
     for number, stage in enumerate(stream.stages):
         arrivals += [Arrival(item, number) for item in stage.train]
     return replace(stream, arrivals=tuple(arrivals))
 
 
-def at_a_desk(stream: Stream, seed: int) -> Stream:
-    """Returns the stream with each item once, at a time that is uniform from the arrival of its stage to the end."""
+def recurring(stream: Stream, seed: int) -> Stream:
+    """Returns the stream with each item at a random time, uniform between the start of its stage and the end."""
     rng = random.Random(f"{seed}/desk")
     timed: list[tuple[float, Arrival]] = []
     for number, stage in enumerate(stream.stages):
@@ -44,25 +44,26 @@ def at_a_desk(stream: Stream, seed: int) -> Stream:
 
 
 def mixed(stream: Stream, seed: int, num_events: int) -> Stream:
-    """Returns a stream of `num_events` in which the classes come by Zipf's law, and the first stage changes its names.
+    """Returns a stream of `num_events` events in which class frequencies follow Zipf's law, and some names change.
 
-    A class of rank r comes 1 / r times as often as that of rank 1; the ranks are drawn. Its texts come again when all
-    have come once. Until CHANGED_AT of the stream, the second label of the first stage is called like the first one,
-    from which it is split then; the third one is renamed. Test items have the names of the end.
+    Ranks are drawn at random, and the class of rank r comes 1 / r times as often as the class of rank 1. When all texts
+    of a class have come once, they come again. At CHANGED_AT two names of the first stage change: the second label is
+    split off the first label, which it shared until then, and the third label is renamed. Test items have the names
+    from the end of the stream.
     """
     rng = random.Random(f"{seed}/mixed")
     texts, stage_of = _by_label(stream)
     labels = list(texts)
     weights = [1.0 / rank for rank in rng.sample(range(1, len(labels) + 1), len(labels))]
     first, second, third = labels[:3]
-    before = {second: first}
-    after = {third: third + RENAMED}
+    names_before = {second: first}
+    names_after = {third: third + RENAMED}
     arrivals: list[Arrival] = []
     num_known = 0
     cumulated: list[float] = []
     for number in range(num_events):
-        part = number / num_events
-        num_stages = 1 + min(len(stream.stages) - 1, int(part / LAST_ARRIVAL * len(stream.stages)))
+        position = number / num_events
+        num_stages = 1 + min(len(stream.stages) - 1, int(position / LAST_ARRIVAL * len(stream.stages)))
         if num_known != num_stages:
             num_known = num_stages
             known = [label for label in labels if stage_of[label] < num_stages]
@@ -70,14 +71,14 @@ def mixed(stream: Stream, seed: int, num_events: int) -> Stream:
         (label,) = rng.choices(known, cum_weights=cumulated)
         text = texts[label].pop(0)
         texts[label].append(text)
-        name = (before if part < CHANGED_AT else after).get(label, label)
-        arrivals.append(Arrival(StreamItem(text, name), stage_of[label]))
-    stages = tuple(_renamed(stage, after) for stage in stream.stages)
+        names = names_before if position < CHANGED_AT else names_after
+        arrivals.append(Arrival(StreamItem(text, names.get(label, label)), stage_of[label]))
+    stages = tuple(_renamed(stage, names_after) for stage in stream.stages)
     return replace(stream, stages=stages, arrivals=tuple(arrivals))
 
 
 def _by_label(stream: Stream) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Returns the training texts of each label, and the number of its stage; the labels by stage."""
+    """Returns the training texts and the stage number of each label, with the labels in the order of the stages."""
     texts: dict[str, list[str]] = {}
     stage_of: dict[str, int] = {}
     for number, stage in enumerate(stream.stages):

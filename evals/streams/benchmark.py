@@ -1,7 +1,7 @@
-"""Defines what a learner is measured on: stages, one after another, each with the test items of what it taught.
+"""Defines a benchmark for learners: stages of training items, each with test items of the same classes.
 
-The items of a `Part` are `Texts` or rows of numbers (Tensor [N, ...], floats or bytes). Their labels are
-class ids, which index `Benchmark.classes`. All stages together are one pass: no item comes twice.
+The inputs of a `Part` are `Texts` or rows of numbers (Tensor [N, ...], floats or bytes). The labels are class ids,
+which index `Benchmark.classes`. All stages together are one pass over the data: no item comes twice.
 
 Shape suffix: N items.
 """
@@ -22,7 +22,7 @@ X = TypeVar("X", Texts, Tensor)
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[X]):
-    """Holds items in the order in which they come, with their class ids labels_N (int64)."""
+    """Items in the order in which they come, with their class ids labels_N (int64)."""
 
     inputs: X
     labels_N: Tensor
@@ -48,9 +48,9 @@ class Benchmark(Generic[X]):
     classes: tuple[str, ...]
     stages: tuple[Stage[Part[X]], ...]
     is_ordered: bool = False
-    """Whether items come in the order of time, so that they must not be shuffled."""
+    """Whether the items are in the order of time and must not be shuffled."""
     unlabelled: X | None = None
-    """Items that come before all stages and never get a label. Contenders that are a head alone ignore them."""
+    """Items without labels, which come before all stages. Contenders that consist of a head only ignore them."""
 
     @property
     def num_items(self) -> int:

@@ -1,6 +1,6 @@
-"""Loads a stream: the carried data set, CLINC150, or a folder of lines.
+"""Loads a stream: the bundled data set, CLINC150, or a folder of JSON lines.
 
-load(name) -> lines, each with its stage and where it was read -> checked -> Stream
+load(name) -> lines, each with its stage and its origin -> checked -> Stream
 """
 
 import gzip
@@ -16,13 +16,13 @@ from wire.records import MAX_EVENT_BYTES
 
 SUPPORT = "support"
 CLINC150 = "clinc150"
-CARRIED = Path(__file__).parent / SUPPORT
+BUNDLED = Path(__file__).parent / SUPPORT
 
 SPLITS = ("test", "val")
-"""What a stream may be tested on. Settings are chosen on `val`, so figures of `test` say more about other data."""
+"""The splits on which a stream may be tested. Settings were chosen on `val`, so results on `test` generalise better."""
 
 MAX_STAGES = 10
-"""The most stages that a data set without named stages is cut into."""
+"""The most stages into which a data set without named stages is divided."""
 
 MAX_TEXT_BYTES = MAX_EVENT_BYTES // 2
 """The longest text, in bytes. The other half of an event is left for its other fields."""
@@ -40,7 +40,7 @@ FEWSHOT_HOWTO = (
 
 @dataclass(frozen=True, slots=True)
 class DataLine:
-    """An item, its stage where the line names one, and `origin`: the file and the line that it was read from."""
+    """An item, its stage if the line names one, and its `origin`: the file and the line number."""
 
     item: StreamItem
     stage: str | None
@@ -52,21 +52,18 @@ def load(
 ) -> Stream:
     """Loads the stream `name`: `support`, `clinc150` (in the folder `clinc150` of `data`), or the path of a folder.
 
-    Its test items are those of `split`. `num_events` bounds the training events, spread evenly over the stages; `seed`
-    shuffles inside each stage. Raises `DataError`.
+    The test items are from `split`. At most `num_events` training events are loaded, spread evenly over the stages, and
+    shuffled with `seed` within each stage. Raises DataError.
     """
     if split not in SPLITS:
         raise DataError(f"no split {split!r}: say {' or '.join(SPLITS)}")
-    folder = CARRIED if name == SUPPORT else Path(name)
+    folder = BUNDLED if name == SUPPORT else Path(name)
     stages = _clinc150(data, split) if name == CLINC150 else _folder(folder, split)
     return Stream(name, stages).shuffled(seed).limited(num_events)
 
 
 def fewshot(shots: int, data: Path | None) -> list[StreamItem]:
-    """Loads the sample of `shots` texts for each class of CLINC150 that few-shot studies share (Zhang et al. 2021).
-
-    Raises `DataError`.
-    """
+    """Loads the few-shot sample of CLINC150 with `shots` texts for each class (Zhang et al. 2021). Raises DataError."""
     path = _in_clinc150(data) / f"fewshot_{shots}.tsv"
     file = _plain_or_gz(path)
     if file is None:
@@ -80,13 +77,13 @@ def fewshot(shots: int, data: Path | None) -> list[StreamItem]:
     return items
 
 
-def stages_of_labels(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[str, str]:
-    """Assigns a stage to each label: equally many labels a stage, in the order in which the labels appear.
+def assign_stages(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[str, str]:
+    """Assigns a stage to each label. All stages have equally many labels, in the order in which the labels appear.
 
-    The number of stages is the largest one up to `max_stages` that divides the number of labels and leaves at least two
-    labels in each stage, else one.
+    The number of stages is the largest number up to `max_stages` that divides the number of labels and leaves at least
+    two labels in each stage. If there is no such number, there is one stage.
 
-    >>> stages_of_labels(["b", "a", "b", "c", "d"])
+    >>> assign_stages(["b", "a", "b", "c", "d"])
     {'b': 'stage 1', 'a': 'stage 1', 'c': 'stage 2', 'd': 'stage 2'}
     """
     distinct = list(dict.fromkeys(labels))
@@ -139,7 +136,7 @@ def _folder(folder: Path, split: str) -> tuple[TextStage, ...]:
     train = _lines(folder / "train.jsonl")
     test = _lines(folder / f"{split}.jsonl")
     if train[0].stage is None:
-        stage_of = stages_of_labels([line.item.label for line in train])
+        stage_of = assign_stages([line.item.label for line in train])
         train = _with_stages(train, stage_of)
         test = _with_stages(test, stage_of)
     return _stages(tuple(dict.fromkeys(str(line.stage) for line in train)), train, test)
@@ -150,7 +147,7 @@ def _with_stages(lines: Sequence[DataLine], stage_of: dict[str, str]) -> list[Da
 
 
 def _lines(path: Path) -> list[DataLine]:
-    """Reads the lines of `path` (or `path`.gz). Either all of them have a stage or none has."""
+    """Reads the lines of `path` or `path`.gz. Either all lines have a stage or none has. Raises DataError."""
     file = _plain_or_gz(path)
     if file is None:
         raise DataError(f'{path} is missing (or {path.name}.gz), with lines {{"text": ..., "label": ...}}')
@@ -192,7 +189,8 @@ def _parse(text: str, origin: str) -> DataLine:
 def _sendable(text: str, origin: str) -> str:
     try:
         num_bytes = len(text.encode())
-    except UnicodeEncodeError as error:  # "\\ud800" is JSON, but no text
+    except UnicodeEncodeError as error:
+        # JSON may hold half of a surrogate pair, "\\ud800", which cannot be encoded.
         raise DataError(f"{origin}: {error}") from error
     if num_bytes > MAX_TEXT_BYTES:
         raise DataError(f"{origin}: {num_bytes} bytes of text; an event takes {MAX_TEXT_BYTES}")
@@ -221,12 +219,12 @@ def _items(lines: Sequence[DataLine], stage: str) -> tuple[StreamItem, ...]:
 
 
 def _plain_or_gz(path: Path) -> Path | None:
-    """Returns `path` or `path`.gz, whichever is a file; None where neither is."""
+    """Returns `path` or `path`.gz, whichever is a file, or None if neither is."""
     return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
 
 
 def _text(path: Path) -> str:
-    """Reads the text of a file, and unpacks it where its name ends in .gz."""
+    """Reads the text of a file, decompressed if its name ends in .gz. Raises DataError."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":

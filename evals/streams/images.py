@@ -1,10 +1,10 @@
 """MNIST as two continual benchmarks, after Buzzega et al. 2020 (arXiv:2004.07211, section 5.1).
 
-    split-mnist      5 stages of 2 digits; a contender is not told the stage of an image (class-incremental)
+    split-mnist      5 stages of 2 digits; contenders do not know the stage of an image (class-incremental)
     permuted-mnist   20 stages of all digits, each with its own permutation of the pixels (domain-incremental)
 
-Images are rows of 784 bytes: the 20 stages take 1.1 GB, and a replay memory a quarter of what float32 takes. The four
-gzipped idx files are those that LeCun, Cortes and Burges published.
+Images are rows of 784 bytes, so the 20 stages take 1.1 GB, and a replay memory takes a quarter of its size in float32.
+The data are the four gzipped idx files that LeCun, Cortes and Burges published.
 
 Shape suffixes: N images, P pixels.
 """
@@ -28,7 +28,7 @@ DIGITS = tuple("0123456789")
 NUM_PIXELS = 784
 NUM_PERMUTED = 20
 PERMUTATIONS_SEED = 2004_07211
-"""The seed of the permutations: all runs learn the same ones in the same order."""
+"""The seed of the permutations: all runs learn the same permutations in the same order."""
 
 HOWTO = (
     "put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
@@ -37,7 +37,10 @@ HOWTO = (
 
 
 def split_mnist(data: Path | None) -> Benchmark[Tensor]:
-    """Loads digits 0 and 1, then 2 and 3, and so on. `data` is the folder of data sets. Raises DataError."""
+    """Loads MNIST in stages of two digits: 0 and 1, 2 and 3, and so on. Raises DataError.
+
+    `data` is the folder of data sets.
+    """
     train, test = _mnist(data)
     pairs = range(len(DIGITS) // 2)
     stages = (Stage(f"{2 * pair} and {2 * pair + 1}", _pair(train, pair), _pair(test, pair)) for pair in pairs)
@@ -45,7 +48,7 @@ def split_mnist(data: Path | None) -> Benchmark[Tensor]:
 
 
 def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benchmark[Tensor]:
-    """Loads all digits again and again, with another permutation of the pixels each time. Raises DataError."""
+    """Loads MNIST in stages of all digits, with another permutation of the pixels in each stage. Raises DataError."""
     train, test = _mnist(data)
     rng = torch.Generator().manual_seed(PERMUTATIONS_SEED)
     orders = [torch.randperm(NUM_PIXELS, generator=rng) for _ in range(num_stages)]
@@ -57,7 +60,7 @@ def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benc
 
 
 def _mnist(data: Path | None) -> tuple[Part[Tensor], Part[Tensor]]:
-    """Loads the images for training and those for testing."""
+    """Loads the training images and the test images."""
     if data is None:
         raise DataError(f"mnist: LIFELONG_DATA names no folder of data sets; {HOWTO}")
     return _part(data / "mnist", "train"), _part(data / "mnist", "t10k")

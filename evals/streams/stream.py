@@ -1,10 +1,11 @@
-"""Defines a stage, and what the demo plays: stages of training items, each with the test items of the same classes.
+"""Defines a stage, and the stream that the demo plays: stages of training items with test items of the same classes.
 
-    Stream -> shuffled (inside each stage) -> limited (to N training events, evenly)
+    Stream -> shuffled (within each stage) -> limited (to N training events, evenly)
 
-It loads no torch.
+This module loads no torch.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,11 +34,11 @@ MIN_RATE = 10.0
 
 SHORT_STAGE_S = 5.0
 STRETCHED_S = 15.0
-"""A largest stage that would last less than `SHORT_STAGE_S` at the full rate is stretched to `STRETCHED_S`, so that its
-own labels come back while it is played."""
+"""If the largest stage would last less than `SHORT_STAGE_S` at the full rate, it is stretched to `STRETCHED_S`, so that
+its labels come back while it is played."""
 
-DESK_S = 80.0
-"""The seconds over which the arrivals of a stream without pauses are spread."""
+ARRIVALS_S = 80.0
+"""The time over which a stream without pauses is spread, in seconds."""
 
 DECISIONS_PER_STAGE = 4
 MIN_LABELS = 8
@@ -48,14 +49,14 @@ class StreamItem:
     text: str
     label: str
     kind: str = ""
-    """How the text came to be, where that matters: accuracies are shown for each kind."""
+    """How the text was created, such as "written one by one". Accuracies are shown for each kind."""
 
 
 TextStage: TypeAlias = Stage[tuple[StreamItem, ...]]
 
 
 class Arrival(NamedTuple):
-    """A training item in the order in which it comes, and the number of its stage."""
+    """A training item and the number of its stage."""
 
     item: StreamItem
     stage: int
@@ -65,8 +66,8 @@ class Arrival(NamedTuple):
 class Stream:
     """A named data set as stages, in the order in which they are played.
 
-    Where there are `arrivals` (`evals/streams/arrivals.py`), they come in their order without a pause, and the test
-    items are those of the end. Otherwise each stage is played by itself, and tested when it is learnt.
+    If there are `arrivals` (`evals/streams/arrivals.py`), they are played in order without a pause, and all stages are
+    tested at the end. Otherwise the stages are played one after another, and tested after each.
     """
 
     name: str
@@ -92,12 +93,12 @@ class Stream:
 
     @property
     def default_rate(self) -> float:
-        """Events a second: 200, or less where the largest stage would be over before its labels come back.
+        """The default rate in events a second: 200, or less if a stage would end before its labels come back.
 
-        Arrivals last `DESK_S` where they are few enough.
+        Arrivals are spread over `ARRIVALS_S` if the full rate allows it.
         """
         if self.arrivals:
-            return min(FULL_RATE, max(MIN_RATE, round(self.num_events / DESK_S, 1)))
+            return min(FULL_RATE, max(MIN_RATE, round(self.num_events / ARRIVALS_S, 1)))
         if self.max_train >= SHORT_STAGE_S * FULL_RATE:
             return FULL_RATE
         return max(MIN_RATE, round(self.max_train / STRETCHED_S, 1))
@@ -108,14 +109,14 @@ class Stream:
         return max(len(stage.train) for stage in self.stages)
 
     def labels_to_decide(self, share: float) -> int:
-        """How many labels a decision about the candidate may need so that every stage has enough for some decisions.
+        """Returns how many labels a decision about the candidate may need, so that a stage allows several decisions.
 
-        `share` is the candidate arm's share of the events.
+        `share` is the share of the events that the candidate's arm gets.
         """
         return max(MIN_LABELS, round(share * self.max_train / DECISIONS_PER_STAGE))
 
     def shuffled(self, seed: int) -> "Stream":
-        """Shuffles the training items inside each stage. The order depends on `seed` and the stage's number alone."""
+        """Shuffles the training items within each stage. The order depends only on `seed` and the stage's number."""
         stages = []
         for number, stage in enumerate(self.stages):
             train = list(stage.train)
@@ -124,9 +125,9 @@ class Stream:
         return replace(self, stages=tuple(stages))
 
     def limited(self, num_events: int | None) -> "Stream":
-        """Truncates each stage so that at most `num_events` training items are left. The test items stay as they are.
+        """Truncates the stages so that at most `num_events` training items are left. The test items stay as they are.
 
-        Raises `DataError` where that is less than one item a stage.
+        Raises DataError if there would be less than one item for each stage.
         """
         if num_events is None or num_events >= self.num_events:
             return self
@@ -138,14 +139,16 @@ class Stream:
 
 
 def even_shares(total: int, sizes: Sequence[int]) -> list[int]:
-    """Divides `total` into shares as equal as the `sizes` allow; what a small one leaves over goes to the others.
+    """Divides `total` into shares of at most `sizes`, as equal as possible. Large shares get the rest of small ones.
 
     >>> even_shares(10, [9, 2, 9])
     [4, 2, 4]
     """
     shares = [0] * len(sizes)
-    left = min(total, sum(sizes))
-    for done, place in enumerate(sorted(range(len(sizes)), key=lambda place: sizes[place])):
-        shares[place] = min(sizes[place], -(-left // (len(sizes) - done)))
-        left -= shares[place]
+    remaining = min(total, sum(sizes))
+    smallest_first = sorted(range(len(sizes)), key=lambda index: sizes[index])
+    for num_done, index in enumerate(smallest_first):
+        equal_share = math.ceil(remaining / (len(sizes) - num_done))
+        shares[index] = min(sizes[index], equal_share)
+        remaining -= shares[index]
     return shares

@@ -1,14 +1,14 @@
-"""Makes a benchmark of a table in the order of time: ten spans of time, each row with its past.
+"""Turns a table in the order of time into a benchmark: ten spans of time, with lag features in each row.
 
     elec2      electricity prices in New South Wales, every half hour from May 1996 to December 1998 (Harries 1999):
-               does the price go up or down against its mean of the last 24 hours?
-    weather    the weather at an air base in Nebraska, every day from 1949 to 1999 (Elwell and Polikar 2011): is there
-               rain or none?
+               does the price go up or down, compared with its mean over the last 24 hours?
+    weather    the weather at an air base in Nebraska, every day from 1949 to 1999 (Elwell and Polikar 2011): does it
+               rain?
 
-The label of a row is known before the next row is predicted, so labels of the past are inputs like any other. The
-inputs of row t are its own columns, and for each lag k the columns and the label of row t - k. They hold nothing of a
-later row, not the row's own label, and nothing computed for this data set; above all no mean of prices over a day,
-which is how the label is defined. A learner without the past hardly beats "the same label as last time".
+The label of a row is known before the next row is predicted, so past labels are allowed as inputs. The inputs of row t
+are its own columns, and for each lag k the columns and the label of row t - k. They contain nothing of later rows, not
+the row's own label, and no feature that was designed for the data set, in particular no mean of prices over a day,
+which defines the label. A learner without past rows hardly beats "the same label as last time".
 
 Shape suffixes: N rows, D columns, C classes, F inputs.
 """
@@ -32,7 +32,10 @@ from learner.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A table in the order of time: its file in the folder `name`, and its classes by the number in its last column."""
+    """A table in the order of time.
+
+    `file` is in the folder `name`. The last column is an index into `classes`.
+    """
 
     name: str
     file: str
@@ -47,7 +50,7 @@ class Table:
 
     @property
     def howto(self) -> str:
-        """What to do where the file is not as it should be."""
+        """The fix if the file is missing or invalid, for error messages."""
         return f"put {self.file} in a folder {self.name}, and let LIFELONG_DATA name the folder around it"
 
 
@@ -68,13 +71,13 @@ WEATHER: Final = Table(
 TABLES: Final = {table.name: table for table in (ELEC2, WEATHER)}
 
 LAGS: Final = (1, 2)
-"""The lags in rows: the last hour. They were chosen on the first fifth of Elec2. With two more lags our learner
-gains half a point there, and the forest, which gets the same inputs, loses one and a half."""
+"""The lags in rows. They were chosen on the first fifth of Elec2, where they are the last hour. With two more lags our
+learner gains half a point there, and the forest, which gets the same inputs, loses one and a half points."""
 NUM_SPANS: Final = 10
 
 
 def series(table: Table, data: Path | None) -> Benchmark[Tensor]:
-    """Loads the stream of a table. `data` is the folder of data sets. Raises DataError."""
+    """Loads a table as a benchmark. `data` is the folder of data sets. Raises DataError."""
     columns_ND, labels_N = read_table(table, data)
     inputs_NF = with_past(columns_ND, labels_N, LAGS, num_classes=len(table.classes))
     spans = zip(inputs_NF.tensor_split(NUM_SPANS), labels_N.tensor_split(NUM_SPANS), strict=True)
@@ -84,9 +87,9 @@ def series(table: Table, data: Path | None) -> Benchmark[Tensor]:
 
 
 def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_classes: int) -> Tensor:
-    """Returns inputs_NF: the columns of each row, then for each lag the columns and the one-hot label of that row.
+    """Returns inputs_NF: the columns of each row, then for each lag the columns and the one-hot label of the past row.
 
-    Rows without such a past have zeros there.
+    The lag features are 0 if there is no such row.
     """
     known = torch.cat([columns_ND, torch.nn.functional.one_hot(labels_N, num_classes).to(columns_ND)], dim=1)
     past = [torch.cat([torch.zeros_like(known[:lag]), known])[: len(known)] for lag in lags]
@@ -94,7 +97,9 @@ def with_past(columns_ND: Tensor, labels_N: Tensor, lags: Sequence[int], *, num_
 
 
 def past_labels(num_inputs: int, lags: Sequence[int], *, num_classes: int) -> list[list[int]]:
-    """Returns, for each lag, the inputs that are the one-hot label of that row; none where rows have no past.
+    """Returns, for each lag, the columns of inputs_NF with the one-hot label of the past row.
+
+    Returns [] if the inputs are too few to contain lag features.
 
     >>> past_labels(22, (1, 2), num_classes=2), past_labels(1, (1, 2), num_classes=2)
     ([[12, 13], [20, 21]], [])

@@ -1,8 +1,8 @@
-"""Labelled texts for tasks side by side: CLINC150, SNIPS, TREC-6, SST-2, the carried set, or a folder of lines.
+"""Labelled texts for several tasks: CLINC150, SNIPS, TREC-6, SST-2, the bundled data set, or a folder of JSON lines.
 
-    text_set(name) -> TextSet: training and test items --cut--> fewer of them, drawn by a seed
+    text_set(name) -> TextSet: training and test items --cut--> a random sample of them
 
-What is a file of lines with tabs in it (text, label, perhaps more) is read here; the other sets are streams
+Sets in tab-separated files (text, label, maybe more columns) are read here. The other sets are streams
 (`evals/streams/data.py`), whose stages are joined.
 """
 
@@ -17,7 +17,7 @@ from evals.streams.stream import StreamItem
 from learner.errors import DataError
 
 TABLES = ("snips", "trec6", "sst2")
-"""The sets that are train.tsv.gz and test.tsv.gz in a folder of their name."""
+"""The sets in tab-separated files: train.tsv.gz and test.tsv.gz in a folder of the set's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TextSet:
         return sorted({item.label for item in self.train})
 
     def cut(self, *, train: int, test: int, seed: int) -> "TextSet":
-        """Returns at most so many items of each. Training items are drawn class by class, so that none is left out."""
+        """Returns a random sample of at most `train` and `test` items. The training sample is balanced over classes."""
         rng = random.Random(seed)
         return replace(self, train=_balanced(self.train, train, rng), test=_drawn(self.test, test, rng))
 
@@ -61,7 +61,7 @@ def _table(path: Path) -> tuple[StreamItem, ...]:
 
 
 def _balanced(items: Sequence[StreamItem], count: int, rng: random.Random) -> list[StreamItem]:
-    """Returns `count` items in random order: the first of every class, the second of every class, and so on."""
+    """Returns `count` items in random order, balanced: one of every class, then a second of every class, and so on."""
     by_rank: list[tuple[int, float, StreamItem]] = []
     ranks: dict[str, int] = {}
     for item in _drawn(items, len(items), rng):

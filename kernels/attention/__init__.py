@@ -1,8 +1,8 @@
 """Self-attention of ragged sequences in float32: the sequences are laid end to end, without padding.
 
-`reference.py` defines it, and `library.py` builds it from torch's own operations. In `spans.py` heads see some of the
-keys; `rotary.py` rotates queries and keys before. The native encoder runs `kernels.attention_i8` instead, in 8-bit
-integers. Callers use `attention`, and `group_equal` for its argument `groups`.
+`reference.py` defines it, and `library.py` builds it from torch's operations. `spans.py` restricts heads to some of the
+keys, and `rotary.py` rotates queries and keys before the attention. The native encoder uses `kernels.attention_i8`
+instead, in 8-bit integers. Callers use `attention`, and `group_equal` for its argument `groups`.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,12 @@ def attention(
     num_kv_heads: int | None = None,
     spans: Sequence[tuple[int, KeySpan]] = (),
 ) -> Tensor:
-    """Returns out_TX float32 for rows of q, k and v side by side, grouped by `group_equal`.
+    """Returns out_TX float32, X = num_heads * width of a head. Every sequence attends only to its own tokens.
 
-    q is num_heads x width of a head; k and v are num_kv_heads x that, by default as many (see `library.repeat_kv`).
-    `spans` are those of all heads in order; without any, every head sees all keys. Every sequence attends to its own
-    tokens only. Raises ValueError if width or groups do not fit the rows.
+    A row of `qkv_TW`, float32, holds q of `num_heads` heads, then k and v of `num_kv_heads` heads each (by default
+    `num_heads`; see `library.repeat_kv`). `groups` are the result of `group_equal`. `spans` are pairs of a number of
+    heads and the keys that these heads attend to, for all heads in order; without spans, every head attends to all
+    keys. Raises ValueError if width or groups do not fit the rows.
     """
     num_kv_heads = num_kv_heads or num_heads
     multiple = num_heads + 2 * num_kv_heads

@@ -1,18 +1,18 @@
 """Ragged attention by groups of equal length: each group is a dense batch, so no token is padded.
 
 In a batch sorted by length, sequences of equal length are neighbours, so a group is a view of the rows. Long sequences
-go to torch's fused attention. Short sequences, which are most of real traffic, do not: the softmax of the fused
-attention goes row by row, is not vectorised when a row is shorter than 16, and takes two thirds of the time. For them
-the softmax is written out over all rows of the group at once.
+use torch's fused attention. Short sequences, which are most of real traffic, do not: the fused attention computes the
+softmax row by row, does not vectorise it for rows shorter than 16, and spends two thirds of its time there. For short
+sequences, the softmax is written out over all rows of the group at once.
 
-A text gets the same bits in every batch and on any number of threads. Therefore the sum runs along the row and the
-exponential is `torch.exp`: torch's softmax and its sum over a column round differently at the end of a vector.
+A text gets the same bits in every batch and on any number of threads. Therefore the sum runs along the row, and the
+exponential is `torch.exp`: torch's softmax, and its sum over a column, round differently at the end of a vector.
 
 Both paths are differentiable; the learner trains through them.
 
-Rejected: one attention over all tokens with a block-diagonal mask (it computes the masked scores too, 7 times slower
-on 64 short texts), padding to a common length (the same waste on a smaller scale), and a softmax that does not subtract
-the maximum (the range of the scores would have to be checked).
+Rejected: one attention over all tokens with a block-diagonal mask (it computes the masked scores, too, and is 7 times
+slower on 64 short texts), padding to a common length (the same waste on a smaller scale), and a softmax that does not
+subtract the maximum (the range of the scores would have to be checked).
 
 Shape suffixes: T tokens of all sequences, R tokens of a group, B its sequences, S their length, H heads, D width of a
 head, G = B * H, W = 3 * H * D.
@@ -31,7 +31,7 @@ SHORT = 48
 
 @dataclass(frozen=True, slots=True)
 class EqualLengths:
-    """A run of neighbouring sequences of one length: `count` times `length` rows from row `start` on."""
+    """A run of neighbouring sequences of the same length: `count` sequences of `length` rows, from row `start` on."""
 
     start: int
     count: int
@@ -43,7 +43,7 @@ class EqualLengths:
 
 
 def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
-    """Returns the groups of neighbouring sequences of equal length; offsets are cumulative and start with 0."""
+    """Returns the groups of neighbouring sequences of equal length. Sequence i is rows offsets[i]:offsets[i + 1]."""
     lengths = [end - start for start, end in pairwise(offsets)]
     groups: list[EqualLengths] = []
     start = 0
@@ -53,8 +53,8 @@ def group_equal(offsets: Sequence[int]) -> tuple[EqualLengths, ...]:
     return tuple(groups)
 
 
-def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
-    """Returns the cumulative lengths: the inverse of `group_equal`."""
+def group_offsets(groups: Sequence[EqualLengths]) -> list[int]:
+    """Returns the offsets of the sequences of `groups`: the inverse of `group_equal`."""
     offsets: list[int] = []
     for group in groups:
         offsets += range(group.start, group.start + group.num_rows, group.length)
@@ -62,10 +62,10 @@ def offsets_of(groups: Sequence[EqualLengths]) -> list[int]:
 
 
 def repeat_kv(qkv_TX: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
-    """Returns qkv_TW, in which every query head has keys and values of its own.
+    """Returns qkv_TW, in which every query head has its own copy of its keys and values.
 
-    Query head h gets those of kv head h / (num_heads / num_kv_heads), as in grouped-query attention (Ainslie et al.,
-    arXiv:2305.13245).
+    Query head h gets the keys and values of kv head h / (num_heads / num_kv_heads): grouped-query attention (Ainslie et
+    al., arXiv:2305.13245).
     """
     if num_kv_heads == num_heads:
         return qkv_TX
@@ -77,7 +77,7 @@ def repeat_kv(qkv_TX: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
 
 
 def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
-    """Returns out_TX with X = H * D, for groups that cover all rows in order."""
+    """Returns out_TX float32 with X = H * D, for groups that cover all rows of qkv_TW in order."""
     pieces: list[Tensor] = []
     for group in groups:
         qkv_RW = qkv_TW[group.start : group.start + group.num_rows]
@@ -87,6 +87,7 @@ def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) ->
 
 
 def _long(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+    """Returns the attention of a group by torch's fused operation [R, H * D]."""
     num_rows, width = qkv_RW.shape
     split = qkv_RW.view(-1, length, 3, num_heads, width // (3 * num_heads))
     q_BHSD, k_BHSD, v_BHSD = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -95,6 +96,7 @@ def _long(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
 
 
 def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+    """Returns the attention of a group with the softmax written out [R, H * D]."""
     num_rows, width = qkv_RW.shape
     head = width // (3 * num_heads)
     split = qkv_RW.view(-1, length, 3, num_heads, head)

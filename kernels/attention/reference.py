@@ -14,7 +14,7 @@ from torch import Tensor
 def attention(qkv_TW: Tensor, offsets: list[int], num_heads: int) -> Tensor:
     """Returns out_TX with X = H * D.
 
-    Rows offsets[i]:offsets[i + 1] are sequence i; a row holds q, k and v, each heads x width.
+    Rows offsets[i]:offsets[i + 1] are sequence i. A row holds q, k and v, each of H heads of width D.
     """
     pieces = [_attend(qkv_TW[start:end], num_heads) for start, end in itertools.pairwise(offsets)]
     return torch.cat(pieces)

@@ -1,18 +1,21 @@
-"""Attention in which every head sees some of the keys: by an additive mask of 0 and -inf, in float32.
+"""Sparse attention in float32: every head attends to some of the keys, by an additive mask of 0 and -inf.
 
     span of a head: full | local | topk --visible--> is_seen [.., S queries, S keys] --0 or -inf--> softmax
 
-**Local.** A query sees the keys that are at most `window` tokens away, its own among them, and the first `sinks` keys
-(Xiao et al., arXiv 2309.17453).
+A query "sees" a key if it attends to the key.
 
-**Top-k.** These too. Queries go in tiles of TILE, keys in blocks of `block`. A tile sees the `topk` blocks with the
-highest sum of bounds over its queries, of all heads that share the keys. Blocks that window or sinks show to the whole
-tile do not count. The bound of a block is sum_c max(q_c min_c, q_c max_c), by the minimum and maximum of each channel
-over the keys of the block: Quest (Tang et al., arXiv 2406.10774, algorithm 1). Nothing of it is trained. Of equal sums
-the earlier block wins. `kernels.attention_i8.spans` defines the same in integers.
+**Local.** A query sees the keys that are at most `window` tokens away, its own key included, and the first `sinks` keys
+(attention sinks: Xiao et al., arXiv 2309.17453).
 
-A key that is not seen weighs exactly 0. A query that would see no key has the result 0. Gradients flow through the
-attention, not through the choice of the blocks.
+**Top-k.** A query sees the keys of the local span, and the keys of `topk` blocks. Queries are divided into tiles of
+TILE, and keys into blocks of `block`. A tile sees the `topk` blocks with the highest sum of bounds over its queries, in
+all heads that share the keys. Blocks that the whole tile sees anyway, by window or sinks, do not count. The bound of a
+block is sum_c max(q_c min_c, q_c max_c), with the minimum and maximum of each channel over the keys of the block: Quest
+(Tang et al., arXiv 2406.10774, algorithm 1). The choice has no trained parameters. Of blocks with equal sums, the
+earlier wins. `kernels.attention_i8.spans` defines the same in integers.
+
+A key that a query does not see has exactly the weight 0. A query that sees no key has the result 0. Gradients flow
+through the attention, but not through the choice of the blocks.
 
 Shape suffixes: T tokens of all sequences, B sequences of a group, S their length, H heads, J kv heads, D width of a
 head, G = H / J heads that share their keys, Q queries of a chunk, I tiles of queries, N blocks of keys.
@@ -38,7 +41,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class KeySpan(Protocol):
-    """The keys that a head sees: see `model.config.Span`."""
+    """The keys that a head attends to. `model.config.Span` documents the fields."""
 
     @property
     def kind(self) -> str: ...
@@ -57,10 +60,10 @@ class KeySpan(Protocol):
 def attention(
     qkv_TW: Tensor, groups: Sequence[EqualLengths], spans: Sequence[tuple[int, KeySpan]], *, num_kv_heads: int
 ) -> Tensor:
-    """Returns out_TX with X = H * D, for groups that cover all rows in order. `spans` are those of all heads.
+    """Returns out_TX float32 with X = H * D, for groups that cover all rows of qkv_TW in order.
 
-    A row holds q of H heads, then k and v of `num_kv_heads`, which divides H; spans change between groups of heads that
-    share their keys.
+    A row holds q of H heads, then k and v of `num_kv_heads` heads each, which divides H. `spans` are pairs of a number
+    of heads and their span, for all heads in order. All heads that share their keys have the same span.
     """
     num_heads = sum(heads for heads, _ in spans)
     num_shared = num_heads // num_kv_heads
@@ -81,7 +84,10 @@ def attention(
 
 
 def visible(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, *, first: int = 0) -> Tensor:
-    """Returns whether queries see keys, in a shape that broadcasts to [B, J, Q, S]. Query 0 is at position `first`."""
+    """Returns whether queries see keys, bool, in a shape that broadcasts to [B, J, Q, S].
+
+    The first query is at position `first`.
+    """
     num_queries = q_BHQD.shape[2]
     length = k_BJSD.shape[2]
     if span.kind == "full" or length < span.dense_below:
@@ -94,7 +100,7 @@ def visible(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, *, first: int = 0) ->
 
 
 def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, first: int) -> Tensor:
-    """Returns whether the block of a key is one of the router's for the tile of a query [B, J, Q, S]."""
+    """Returns whether the router has chosen the block of a key for the tile of a query, bool [B, J, Q, S]."""
     num_queries = q_BHQD.shape[2]
     length = k_BJSD.shape[2]
     lowest_BJND = _by_block(k_BJSD, span.block, torch.inf).amin(dim=3)
@@ -113,7 +119,10 @@ def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, first: int) -> Ten
 
 
 def is_seen_anyway(first_I1: Tensor, last_I1: Tensor, length: int, span: KeySpan) -> Tensor:
-    """Whether the window alone, or the sinks alone, show all of a block to all queries from first to last [I, N]."""
+    """Returns whether all queries of a tile see all keys of a block by the window, or by the sinks, bool [I, N].
+
+    Tile i has the queries first_I1[i] to last_I1[i], inclusive.
+    """
     start_N = torch.arange(0, length, span.block)
     end_N = (start_N + span.block).clamp(max=length)
     is_near_IN = (start_N >= last_I1 - span.window) & (end_N - 1 <= first_I1 + span.window)
@@ -121,14 +130,14 @@ def is_seen_anyway(first_I1: Tensor, last_I1: Tensor, length: int, span: KeySpan
 
 
 def _by_block(x_BJSD: Tensor, block: int, padding: float) -> Tensor:
-    """Returns the rows in blocks of so many, the last filled up with `padding` [B, J, blocks, block, D]."""
+    """Returns the rows in blocks [B, J, blocks, block, D]. The last block is filled up with `padding`."""
     num_batch, num_heads, length, width = x_BJSD.shape
     padded_BJSD = functional.pad(x_BJSD, (0, 0, 0, -length % block), value=padding)
     return padded_BJSD.view(num_batch, num_heads, -1, block, width)
 
 
 def _attend(q_BHSD: Tensor, k_BJSD: Tensor, v_BJSD: Tensor, span: KeySpan) -> Tensor:
-    """Returns out_BHSD of heads of one span, `CHUNK` queries at a time, so that the scores stay small."""
+    """Returns out_BHSD of heads with the same span. CHUNK queries at a time bound the memory of the scores."""
     outs: list[Tensor] = []
     for first in range(0, q_BHSD.shape[2], CHUNK):
         q_BHQD = q_BHSD[:, :, first : first + CHUNK]
@@ -142,7 +151,8 @@ def _masked(q_BHQD: Tensor, k_BJSD: Tensor, v_BJSD: Tensor, is_seen_BJQS: Tensor
     q_BJGQD = q_BHQD.reshape(*k_BJSD.shape[:2], -1, *q_BHQD.shape[2:])
     scores_BJGQS = q_BJGQD @ k_BJSD[:, :, None].mT * q_BHQD.shape[3] ** -0.5
     scores_BJGQS = scores_BJGQS.masked_fill(~is_seen_BJQS[:, :, None], -torch.inf)
-    highest_BJGQ1 = scores_BJGQS.detach().amax(dim=4, keepdim=True).clamp(min=LOWEST)  # of a row without keys: -inf
+    # A query that sees no key has the maximum -inf; the clamp prevents -inf - -inf, which is NaN.
+    highest_BJGQ1 = scores_BJGQS.detach().amax(dim=4, keepdim=True).clamp(min=LOWEST)
     p_BJGQS = (scores_BJGQS - highest_BJGQ1).exp()
     mean_BJGQD = p_BJGQS @ v_BJSD[:, :, None] / p_BJGQS.sum(dim=4, keepdim=True).clamp(min=TINY)
     out_BHQD: Tensor = mean_BJGQD.reshape(q_BHQD.shape)

@@ -1,4 +1,4 @@
-"""Attention in 8-bit integers in our own C: up to 32 queries at a time, and a head stays in the cache throughout."""
+"""Attention in 8-bit integers in our own C: up to 32 queries at a time, while all data of a head stay in the cache."""
 
 from collections.abc import Sequence
 
@@ -6,26 +6,28 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention.library import EqualLengths, offsets_of
+from kernels.attention.library import EqualLengths, group_offsets
 from kernels.attention.spans import KeySpan
 from kernels.attention_i8.spans import LANES, native_spans
 from kernels.native import address
 from kernels.native.binding import HeadShape, NativeSpan
 
 PANEL = 64
+"""Columns in a panel of qkv, as the encoder stores it."""
+
 MAX_HEAD = 256
-"""The width of a head is a multiple of LANES, at most MAX_HEAD."""
+"""The largest width of a head, which must be a multiple of LANES."""
 
 
 def why_not_head(head: int) -> list[str]:
-    """Returns the reasons against heads of this width."""
+    """Returns the reasons why the kernel cannot run heads of the width `head`; [] if it can."""
     if 0 < head <= MAX_HEAD and head % LANES == 0:
         return []
     return [f"a head is {head} wide; expected a multiple of {LANES} up to {MAX_HEAD}"]
 
 
 def head_shape(num_heads: int, num_kv_heads: int, head_width: int, spans: Sequence[tuple[int, KeySpan]]) -> HeadShape:
-    """Returns the record of the kernels, which keeps its spans alive."""
+    """Returns the record of the kernels. It keeps the records of its spans alive."""
     records = (NativeSpan * len(spans))(*native_spans(spans))
     return HeadShape(num_heads, num_kv_heads, head_width, len(records), records)
 
@@ -39,12 +41,12 @@ def attention(
     spans: Sequence[tuple[int, KeySpan]] = (),
     isa: str | None = None,
 ) -> Tensor:
-    """Returns the result of the reference, to the bit. `why_not_head` and `why_not_spans` must be empty.
+    """Returns the same bits as `reference.attention`. `why_not_head` and `why_not_spans` must be empty.
 
-    `qkv` is qkv_TW or, as the encoder stores it, its panels of 64 columns [W / 64, T, 64], which a head of a long
-    sequence reads without touching the memory of all others.
+    `qkv`, float32, is qkv_TW or panels of 64 columns [W / 64, T, 64]. The encoder stores panels, because a head of a
+    long sequence can read its panels without touching the memory of other heads. `isa` forces an instruction set.
     """
-    offsets_B = torch.tensor(offsets_of(groups), dtype=torch.int32)
+    offsets_B = torch.tensor(group_offsets(groups), dtype=torch.int32)
     qkv = qkv.contiguous()
     num_rows, columns = qkv.shape[-2:]
     width = qkv.numel() // num_rows

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kernels.attention.library import EqualLengths, offsets_of, repeat_kv
+from kernels.attention.library import EqualLengths, group_offsets, repeat_kv
 from kernels.attention.spans import TILE, KeySpan
 from kernels.attention_i8.spans import QUAD, UNSEEN, is_dense, listed_keys, seen_keys
 from kernels.linear_i8.reference import EPSILON
@@ -75,7 +75,8 @@ class QuantizedHeads(NamedTuple):
     scale_H1D: Tensor
     center_H1D: Tensor
 
-    def of(self, heads: slice) -> "QuantizedHeads":
+    def select(self, heads: slice) -> "QuantizedHeads":
+        """Returns some of the heads."""
         return QuantizedHeads(*(each[heads] for each in self))
 
 
@@ -87,16 +88,17 @@ def attention(
     num_kv_heads: int | None = None,
     spans: Sequence[tuple[int, KeySpan]] = (),
 ) -> Tensor:
-    """Returns out_TX float32 with X = H * D, for groups that cover all rows in order.
+    """Returns out_TX float32 with X = H * D, for groups that cover all rows of qkv_TW, float32, in order.
 
-    A row holds q (H x D), k and v (each `num_kv_heads` x D, by default H x D). Query head h reads the keys and values
-    of kv head h / (H / num_kv_heads). `spans` are those of all heads in order; without any, every head sees all keys.
-    Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS tokens.
+    A row holds q (H x D), then k and v (each `num_kv_heads` x D, by default H x D). Query head h reads the keys and
+    values of kv head h / (H / num_kv_heads). `spans` are pairs of a number of heads and their span, for all heads in
+    order; without spans, every head sees all keys. Values must be finite. Sequences have at most MAX_SEQUENCE_TOKENS
+    tokens.
     """
     num_kv_heads = num_kv_heads or num_heads
     qkv_TW = repeat_kv(qkv_TW, num_heads, num_kv_heads)
     pieces: list[Tensor] = []
-    for start, end in pairwise(offsets_of(groups)):
+    for start, end in pairwise(group_offsets(groups)):
         heads = _quantized(qkv_TW[start:end], num_heads)
         out_HSD = _attend(heads, num_heads // num_kv_heads, spans) if spans else _mix(heads, None)
         pieces.append(out_HSD.transpose(0, 1).flatten(1))
@@ -104,6 +106,7 @@ def attention(
 
 
 def _quantized(qkv_SW: Tensor, num_heads: int) -> QuantizedHeads:
+    """Quantizes the heads of one sequence, in which every query head has its own keys and values."""
     length, width = qkv_SW.shape
     head = width // (3 * num_heads)
     q_HSD, k_HSD, v_HSD = qkv_SW.view(length, 3, num_heads, head).permute(1, 2, 0, 3).unbind(0)
@@ -134,19 +137,20 @@ def _mix(heads: QuantizedHeads, is_seen_QS: Tensor | None) -> Tensor:
 
 
 def _attend(heads: QuantizedHeads, num_shared: int, spans: Sequence[tuple[int, KeySpan]]) -> Tensor:
-    """Returns out_HSD. `num_shared` heads share their keys, and so the blocks that the router chooses."""
+    """Returns out_HSD of heads with spans. `num_shared` heads share their keys, so the router chooses once for them."""
     length = heads.q_HSD.shape[1]
     outs: list[Tensor] = []
     first = 0
     for num_heads, span in spans:
         for start in range(first, first + num_heads, num_shared):
-            part = heads.of(slice(start, start + num_shared))
+            part = heads.select(slice(start, start + num_shared))
             outs.append(_mix(part, None) if is_dense(span, length) else _mix_tiles(part, span))
         first += num_heads
     return torch.cat(outs)
 
 
 def _mix_tiles(heads: QuantizedHeads, span: KeySpan) -> Tensor:
+    """Returns out_HSD of heads that share their keys, tile by tile: a tile reads only the keys that it sees."""
     _, rate_H11 = _shift_and_rate(heads.exponent_H11, heads.q_HSD.shape[2])
     tiles: list[Tensor] = []
     for first in range(0, heads.q_HSD.shape[1], TILE):

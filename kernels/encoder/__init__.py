@@ -3,15 +3,15 @@
     ids -> embed -> blocks -> mean of each sequence, or its first row -> length 1
     a block: qkv -> attention -> out + residual -> norm -> up, gelu -> down + residual -> norm
 
-Between two products a row gets its epilogue, is normalised and is quantized for the next product while it lies in the
-cache. A piece, a run of whole sequences of about 400 tokens together, goes through all layers at once; threads take
-pieces from one atomic counter. Weights are packed once, and an encoder is immutable from then on. A swap therefore
-exchanges one reference, and a running batch keeps the old encoder alive.
+Between two products, a row gets its epilogue, is normalised, and is quantized for the next product while it is in the
+cache. A piece is a run of whole sequences with about 400 tokens in total. It goes through all layers at once; threads
+take pieces from one atomic counter. Weights are packed once, and an encoder is immutable from then on. To swap encoders
+therefore means to exchange one reference, and a running batch keeps the old encoder alive.
 
-This package has no reference of its own. Its definition is those of its operations, one after the other, which
-`model.forward.library` puts together for the real weights (LIFELONG_KERNELS=reference);
-tests/model/forward/test_native.py compares the two layer by layer. A second copy of that chain here would be a second
-definition. Callers use `why_not` and `EncoderKernel`, and make its weights from the records of `weights`.
+This package has no reference implementation. Its definition is the chain of the references of its operations, which
+`model.forward.library` builds for real weights (LIFELONG_KERNELS=reference), and tests/model/forward/test_native.py
+compares the two layer by layer. A copy of the chain here would be a second definition. Callers use `why_not` and
+`EncoderKernel`, and build its weights from the records of `weights`.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
@@ -34,7 +34,7 @@ from kernels.encoder.weights import (
     MatrixWeights,
     NormWeights,
     RotaryWeights,
-    contiguous,
+    copy_contiguously,
 )
 from kernels.native import address, binding
 
@@ -53,21 +53,24 @@ MAX_THREADS = 64
 
 
 def why_not(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list[str]:
-    """Returns the reasons against encoders of this shape on this machine."""
+    """Returns the reasons why encoders of this shape cannot run on this machine; [] if they can.
+
+    `width` is the width D of a token, and `positions` the number of tokens of the longest sequence.
+    """
     reasons = native.why_not()
     if width % LANES:
-        reasons.append(f"{width} is no multiple of {LANES}")
+        reasons.append(f"a token is {width} wide; expected a multiple of {LANES}")
     if positions > MAX_SEQUENCE_TOKENS:
         reasons.append(f"sequences have up to {positions} tokens; expected at most {MAX_SEQUENCE_TOKENS}")
     for block in blocks:
         reasons += why_not_head(block.head_width)
         if block.inner % LANES:
-            reasons.append(f"{block.inner} is no multiple of {LANES}")
+            reasons.append(f"the feed-forward part is {block.inner} wide; expected a multiple of {LANES}")
     return list(dict.fromkeys(reasons))
 
 
 class EncoderKernel:
-    """An encoder with packed weights. It is immutable, and any number of threads may call it at once."""
+    """An encoder with packed weights. It is immutable, and any number of threads may call it at the same time."""
 
     def __init__(
         self,
@@ -76,23 +79,25 @@ class EncoderKernel:
         *,
         pools_first: bool = False,
         unit: bool = True,
-        placed: Sequence[Tensor] = (),
+        shared: Sequence[Tensor] = (),
     ) -> None:
-        """Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty.
+        """Copies the matrices into one allocation.
 
-        The vector of a sequence is the mean of its rows or, with `pools_first`, the first; `unit` makes its length 1.
-        `placed` are packed matrices among those of `blocks` that another encoder has in its `blocks`: they are shared.
+        The vector of a sequence is the mean of its rows or, with `pools_first`, its first row; `unit` scales it to
+        length 1. `shared` lists those packed matrices of `blocks` that belong to another encoder: they are not copied.
+        Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty.
         """
         self._num_words = len(embedding.word_VE)
         self._width = embedding.width
         self._num_positions = embedding.num_positions
         for block in blocks:
             block.check_matrices(self._width)
-        self.blocks = contiguous(blocks, placed)
+        self.blocks = copy_contiguously(blocks, shared)
         records = [block.native(self._width) for block in self.blocks]
         rotary = embedding.rotary
         rotations = rotary.native(block.shape.head_width for block in self.blocks) if rotary else binding.Rotations()
-        self._embedding = embedding  # as `blocks`, keeps alive the tensors whose addresses the records hold
+        # The records hold addresses: `_embedding` and `blocks` keep the tensors at these addresses alive.
+        self._embedding = embedding
         self._record = binding.NativeEncoder(
             self._width,
             len(records),
@@ -112,18 +117,23 @@ class EncoderKernel:
         threads: int = 1,
         isa: str | None = None,
     ) -> Tensor:
-        """Returns z_BD float32. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
+        """Returns z_BD float32, one vector for each sequence. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
 
-        Its vector is row rows[i], or row i without `rows`. Raises ValueError for offsets that do not rise from 0 to T,
-        a sequence longer than there are positions, an id outside the vocabulary, `rows` that are no permutation, or
-        another dtype.
+        The vector of sequence i is row rows[i], or row i without `rows`. `isa` forces an instruction set. Raises
+        ValueError for
+
+        - offsets that do not rise from 0 to T,
+        - a sequence with more tokens than there are positions,
+        - an id outside the vocabulary,
+        - `rows` that are no permutation, or
+        - another dtype.
         """
         return self._run(ids_T, offsets, self._record.layers, _checked_rows(rows, offsets), threads, isa)
 
     def tokens(
         self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, isa: str | None = None
     ) -> Tensor:
-        """Returns x_TD float32: every token's row after the first `layers` blocks. Raises like `encode`."""
+        """Returns x_TD float32: the row of every token after the first `layers` blocks. Raises like `encode`."""
         self._check_layer("layers", layers)
         return self._run(ids_T, offsets, layers, None, threads, isa)
 
@@ -137,8 +147,10 @@ class EncoderKernel:
         threads: int = 1,
         isa: str | None = None,
     ) -> Tensor:
-        """Returns what `encode` does, to the bit, from x_TD, which `tokens` made with `layers=layer`: it or that of an
-        encoder which has the same embedding and blocks below `layer`. Raises like `encode`.
+        """Returns the same bits as `encode`, from the x_TD that `tokens` returned for `layers=layer`.
+
+        x_TD may come from another encoder that has the same embedding and the same first `layer` blocks. Raises like
+        `encode`.
         """
         self._check_layer("layer", layer)
         self._check_lengths(len(x_TD), offsets)
@@ -170,7 +182,7 @@ class EncoderKernel:
         threads: int,
         isa: str | None,
     ) -> Tensor:
-        # The kernels check the values of the ids: an operation of torch would take longer than all other checks.
+        # The kernels check the values of the ids, because one torch operation takes longer than all other checks.
         if ids_T.dim() != 1 or ids_T.dtype != torch.int64 or not len(ids_T):
             raise ValueError(f"ids_T is {ids_T.dtype} {tuple(ids_T.shape)}; expected int64 [T], T > 0")
         self._check_lengths(len(ids_T), offsets)
@@ -209,7 +221,7 @@ class EncoderKernel:
 
 
 def _checked_rows(rows: Sequence[int] | None, offsets: Sequence[int]) -> Sequence[int]:
-    """Returns the row of each sequence, which is its own without `rows`."""
+    """Returns `rows`, or 0, 1, 2, ... for None. Raises ValueError unless they are a permutation."""
     every_row = range(len(offsets) - 1)
     if rows is None:
         return every_row

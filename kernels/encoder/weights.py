@@ -1,10 +1,10 @@
-"""The records of which an `EncoderKernel` is made, embedding and blocks, and how the kernels get them.
+"""The weights of an `EncoderKernel`, embedding and blocks, and their conversion to the records of the kernels.
 
-    EmbeddingWeights --checked, addresses--> binding.NativeEmbedding
-    BlockWeights --contiguous--> BlockWeights in one allocation --checked, addresses--> binding.NativeBlock
+    EmbeddingWeights --check, take addresses--> binding.NativeEmbedding
+    BlockWeights --copy_contiguously--> BlockWeights in one allocation --check, take addresses--> binding.NativeBlock
 
-All matrices are copied into one allocation, in the order in which they are read, so that a kernel prefetches the matrix
-that comes next. A matrix that several blocks share is held once, and one that another encoder has placed stays there.
+All matrices are copied into one allocation, in the order in which they are read, so that a kernel can prefetch the next
+matrix. A matrix that several blocks share is stored once, and a matrix that belongs to another encoder is not copied.
 The kernels check nothing, so every tensor is checked here.
 
 Shape suffixes: T tokens, V vocabulary, E width of a word, G its groups, P positions, D width, C half the width of a
@@ -28,14 +28,14 @@ from kernels.native import address, binding
 
 
 def check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the tensor is dense and has this dtype and shape."""
+    """Raises ValueError, naming the tensor, unless it is dense and has this dtype and shape."""
     if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected dense {dtype} {list(shape)}")
 
 
 def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Sequence[int] = (8, 4)) -> None:
-    """Raises ValueError unless the header of the packed weight says this shape, and one of these numbers of bits."""
-    header = header_of(packed)
+    """Raises ValueError unless the header of a packed weight has this shape [N, K] and one of these `bits`."""
+    header = read_header(packed)
     if header not in [[each, *shape] for each in bits]:
         raise ValueError(
             f"{name} is packed as {header}; "
@@ -43,22 +43,22 @@ def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Seq
         )
 
 
-def header_of(packed: Tensor) -> list[int]:
-    """Returns bits, outputs and inputs of a packed weight; nothing of what is none."""
+def read_header(packed: Tensor) -> list[int]:
+    """Returns bits, outputs and inputs of a packed weight; [] if the tensor is no packed weight."""
     is_packed = packed.dtype == torch.uint8 and len(packed) >= 12
     return packed[:12].view(torch.int32).tolist() if is_packed else []
 
 
 PANEL = 64
-"""The outputs of a panel of a packed weight (source/weight.h)."""
+"""Outputs in a panel of a packed weight (source/weight.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NormWeights:
     """Layer normalisation over D: float32 gain_D and bias_D.
 
-    The normalised row is multiplied by `in_scale_D`, if given, before it is rounded for the next matrix. The residual
-    sum gets the row without that factor.
+    If `in_scale_D` is given, the normalised row is multiplied by it before the row is rounded for the next matrix. The
+    residual sum gets the row without this factor.
     """
 
     gain_D: Tensor
@@ -67,7 +67,7 @@ class NormWeights:
     in_scale_D: Tensor | None = None
 
     def native(self, name: str, width: int) -> binding.Norm:
-        """Returns the addresses. Raises ValueError, naming the weight, for a dtype or shape that does not fit."""
+        """Returns the record of the kernels. Raises ValueError, naming the weight, for another dtype or shape."""
         check(f"{name}.gain_D", self.gain_D, torch.float32, (width,))
         check(f"{name}.bias_D", self.bias_D, torch.float32, (width,))
         if self.in_scale_D is not None:
@@ -80,9 +80,10 @@ class NormWeights:
 class MatrixWeights:
     """A matrix [N, K] as one block uses it: y = packed(x) + bias + b(a(x)).
 
-    `packed` is from `linear_i8.native` or `linear_i4.native`. `bias_N`, float32, replaces the bias that was packed, for
-    blocks that share a matrix and have biases of their own. `lora`, INT8, is a pair a [R, K] and b [N, R] (LoRA, Hu et
-    al., arXiv:2106.09685): a reads the rounded rows that the matrix reads, and b rounds the rows that it gets from a.
+    `packed` is the result of `pack_weight` of `linear_i8.native` or `linear_i4.native`. `bias_N`, float32, replaces the
+    bias that was packed with the matrix: blocks that share a matrix have their own biases. `lora`, INT8, is a pair a
+    [R, K] and b [N, R] (LoRA, Hu et al., arXiv:2106.09685): a reads the same rounded rows as the matrix, and the
+    results of a are rounded for b.
     """
 
     packed: Tensor
@@ -91,46 +92,48 @@ class MatrixWeights:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """What is packed, in the order in which the kernels read it."""
+        """The packed tensors, in the order in which the kernels read them."""
         return (*(self.lora or ()), self.packed)
 
     @property
     def rank(self) -> int:
-        return header_of(self.lora[0])[1] if self.lora else 0
+        """The rank R of the low-rank pair; 0 without one."""
+        return read_header(self.lora[0])[1] if self.lora else 0
 
     def check(self, name: str, num_out: int, num_in: int) -> None:
-        """Raises ValueError, naming the matrix, unless it is packed and has this shape."""
+        """Raises ValueError, naming the matrix, unless it is packed and has the shape [num_out, num_in]."""
         check_packed(name, self.packed, (num_out, num_in))
         if self.lora:
             a, b = self.lora
-            rank = header_of(a)[1] if header_of(a) else 0
+            rank = read_header(a)[1] if read_header(a) else 0
             check_packed(f"{name}.a", a, (rank, num_in), bits=(8,))
             check_packed(f"{name}.b", b, (num_out, rank), bits=(8,))
         if self.bias_N is not None:
             check(f"{name}.bias_N", self.bias_N, torch.float32, (num_out,))
 
-    def placed(self, views: Mapping[int, Tensor]) -> "MatrixWeights":
-        """Returns the matrix with its tensors in the places that `views` has for their addresses.
-
-        The bias becomes a whole number of panels long, as the kernels read it.
-        """
+    def relocate(self, views: Mapping[int, Tensor]) -> "MatrixWeights":
+        """Returns the matrix with each packed tensor replaced by the copy that `views` has under its old address."""
         bias_N = self.bias_N
         if bias_N is not None:
+            # The kernels read whole panels of the bias.
             bias_N = functional.pad(bias_N, (0, -len(bias_N) % PANEL))
         *lora, packed = (views[tensor.data_ptr()] for tensor in self.tensors)
         return MatrixWeights(packed, bias_N, (lora[0], lora[1]) if lora else None)
 
     def native(self) -> binding.NativeLinear:
-        """Returns the addresses."""
+        """Returns the record of the kernels."""
         a, b = map(address, self.lora) if self.lora else (None, None)
-        return binding.NativeLinear(address(self.packed), a, b, None if self.bias_N is None else address(self.bias_N))
+        bias = None if self.bias_N is None else address(self.bias_N)
+        return binding.NativeLinear(address(self.packed), a, b, bias)
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShape:
     """The sizes of a block. Query head h reads the keys and values of kv head h / (heads / kv_heads).
 
-    `spans` are numbers of heads, and which keys those see: of all heads, in order. Without any, every head sees all.
+    `inner` is the width inside the feed-forward part. `spans` are pairs of a number of heads and the keys that these
+    heads attend to, for all heads in order. Without spans, every head attends to all keys. Raises ValueError for heads
+    or spans that do not fit together.
     """
 
     heads: int
@@ -140,7 +143,6 @@ class BlockShape:
     spans: tuple[tuple[int, KeySpan], ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises ValueError for heads or spans that do not fit together."""
         if self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv heads evenly")
         if reasons := why_not_spans(self.spans, num_heads=self.heads, num_kv_heads=self.kv_heads):
@@ -169,7 +171,7 @@ class BlockWeights:
         return (self.qkv, self.out, self.up, self.down)
 
     def check_matrices(self, width: int) -> None:
-        """Raises ValueError, naming the matrix, unless each is packed and has its shape."""
+        """Raises ValueError, naming the matrix, unless every matrix is packed and has the shape of its place."""
         mixed = self.shape.heads * self.shape.head_width
         self.qkv.check("qkv", mixed + 2 * self.shape.kv_heads * self.shape.head_width, width)
         self.out.check("out", width, mixed)
@@ -177,7 +179,7 @@ class BlockWeights:
         self.down.check("down", width, self.shape.inner)
 
     def native(self, width: int) -> binding.NativeBlock:
-        """Returns the addresses. Raises like `NormWeights.native`."""
+        """Returns the record of the kernels. Raises like `NormWeights.native`."""
         return binding.NativeBlock(
             head_shape(self.shape.heads, self.shape.kv_heads, self.shape.head_width, self.shape.spans),
             self.shape.inner,
@@ -188,12 +190,12 @@ class BlockWeights:
         )
 
 
-def contiguous(blocks: Sequence[BlockWeights], placed: Sequence[Tensor] = ()) -> list[BlockWeights]:
-    """Returns the blocks with their matrices in one allocation, in order; a tensor that occurs twice is there once.
+def copy_contiguously(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] = ()) -> list[BlockWeights]:
+    """Returns the blocks with their matrices copied into one allocation, in the order in which they are read.
 
-    Those of `placed` stay where they are.
+    A tensor that occurs twice is copied once. The tensors of `shared` are not copied.
     """
-    views = {tensor.data_ptr(): tensor for tensor in placed}
+    views = {tensor.data_ptr(): tensor for tensor in shared}
     distinct: dict[int, Tensor] = {}
     for matrix in itertools.chain.from_iterable(block.matrices for block in blocks):
         distinct |= {each.data_ptr(): each for each in matrix.tensors if each.data_ptr() not in views}
@@ -203,23 +205,23 @@ def contiguous(blocks: Sequence[BlockWeights], placed: Sequence[Tensor] = ()) ->
         views |= zip(distinct, torch.split(memory, lengths), strict=True)
     copied: list[BlockWeights] = []
     for block in blocks:
-        qkv, out, up, down = (matrix.placed(views) for matrix in block.matrices)
+        qkv, out, up, down = (matrix.relocate(views) for matrix in block.matrices)
         copied.append(replace(block, qkv=qkv, out=out, up=up, down=down))
     return copied
 
 
 @dataclass(frozen=True, slots=True)
 class RotaryWeights:
-    """The cosines and sines by which queries and keys are rotated: float32, C half the width of a head.
+    """The cosines and sines by which queries and keys are rotated: float32 [P, C], C half the width of a head.
 
-    See `kernels.attention.rotary`.
+    `kernels.attention.rotary.rotations` computes them.
     """
 
     cos_PC: Tensor
     sin_PC: Tensor
 
     def native(self, head_widths: Iterable[int]) -> binding.Rotations:
-        """Returns the addresses. Raises ValueError for a dtype or shape that does not fit heads of these widths."""
+        """Returns the record of the kernels. Raises ValueError for a dtype or shape that does not fit these heads."""
         for width in head_widths:
             check("cos_PC", self.cos_PC, torch.float32, (len(self.cos_PC), width // 2))
             check("sin_PC", self.sin_PC, torch.float32, (len(self.cos_PC), width // 2))
@@ -228,11 +230,12 @@ class RotaryWeights:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingWeights:
-    """int8 word_VE with a float32 scale_V for each row; float32 position_PD, which includes the segment's embedding.
+    """The embedding: int8 word_VE with a float32 scale_V for each row, float32 position_PD, and a norm.
 
-    With `multiplier_VG`, uint8 for groups of 64 columns, word_VE is INT4: nibbles, uint8 [V, E / 2], as in
-    `kernels.linear_i4`. `expand` is a packed matrix [D, E] that widens the words; without one E is D. With `rotary`,
-    position_PD has the one row that all positions have.
+    - position_PD includes the segment's embedding. With `rotary`, it has one row, which all positions share.
+    - With `multiplier_VG`, uint8 for groups of 64 columns, word_VE is INT4: nibbles, uint8 [V, E / 2], as in
+      `kernels.linear_i4`.
+    - `expand` is a packed matrix [D, E] that widens the words. Without it, E is D.
     """
 
     word_VE: Tensor
@@ -245,14 +248,16 @@ class EmbeddingWeights:
 
     @property
     def width(self) -> int:
+        """The width D of a token."""
         return self.position_PD.shape[1]
 
     @property
     def word_width(self) -> int:
+        """The width E of a word, before `expand`."""
         return self.word_VE.shape[1] * (1 if self.multiplier_VG is None else 2)
 
     def integers(self, ids_T: Tensor) -> Tensor:
-        """Returns the rows of these words without their scales, float32 [T, E]."""
+        """Returns the unscaled integers of the words `ids_T`, int64, as float32 [T, E]."""
         word_TE = self.word_VE.index_select(0, ids_T)
         if self.multiplier_VG is not None:
             word_TE = high_plane(word_TE, self.multiplier_VG.index_select(0, ids_T))
@@ -260,10 +265,11 @@ class EmbeddingWeights:
 
     @property
     def num_positions(self) -> int:
+        """The number of tokens of the longest sequence."""
         return len(self.rotary.cos_PC if self.rotary else self.position_PD)
 
     def native(self) -> binding.NativeEmbedding:
-        """Returns the addresses. Raises like `NormWeights.native`."""
+        """Returns the record of the kernels. Raises like `NormWeights.native`."""
         num_words = len(self.word_VE)
         word_width = self.word_width if self.expand is not None else self.width
         if self.multiplier_VG is None:

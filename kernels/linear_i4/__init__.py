@@ -1,12 +1,14 @@
 """The INT4 linear layer, y = x @ (m * hi * scale)^T + bias: the INT4 weight inside a nested INT8 weight.
 
-`reference.py` defines it, and `native.py` calls our own C. This file builds it from torch's operations, checks and
-chooses. INT4 is the precision of the weight only: x is quantized to 8-bit rows as for `linear_i8`. Every implementation
-gives the same bits. Callers use `pack` once for each weight, and `linear_i4`.
+`reference.py` defines it, and `native.py` calls our own C. This file builds it from torch's operations, checks the
+arguments, and chooses the implementation. INT4 is the precision of the weight only: x is quantized to 8-bit rows, as
+for `linear_i8`. All implementations give the same bits. Callers use `pack` once for each weight, and `linear_i4`.
 
-Torch has no product of nibbles and 8-bit rows, so `LIBRARY` is the INT8 layer on a weight that is unpacked at every
+Torch has no product of nibbles and 8-bit rows. So `LIBRARY` is the INT8 layer on a weight that is unpacked at every
 call, which is never faster than INT8. It exists so that INT4 can be measured and served on every machine, with the same
-bits as on those on which it is fast. Hence it stores only the nibbles and their multipliers.
+bits as on machines where it is fast. It keeps only the nibbles and their multipliers in memory.
+
+Shape suffixes: M tokens, K inputs, N outputs, J = K / 2 bytes, G = K / 64 groups.
 """
 
 import functools
@@ -48,7 +50,7 @@ IMPLS: tuple[Impl[Pack], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear4:
-    """A weight in the layout of the chosen implementation; only `linear_i4` reads it."""
+    """A weight in the layout of the chosen implementation. Only `linear_i4` reads it."""
 
     num_in: int
     num_out: int
@@ -59,7 +61,7 @@ class PackedLinear4:
 def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = None) -> PackedLinear4:
     """Prepares the weight `scale_N[:, None] * m * hi` and `bias_N` (float or None) for `linear_i4`.
 
-    hi_NJ is uint8: byte j holds input 2j in its low nibble and input 2j + 1 in its high one, in two's complement.
+    hi_NJ is uint8: byte j holds input 2j in its low nibble and input 2j + 1 in its high nibble, in two's complement.
     m_NG is uint8, from 1 to 16: the multiplier of each group of 64 inputs. Raises ValueError for another dtype, shape
     or multiplier.
     """
@@ -73,7 +75,7 @@ def pack(hi_NJ: Tensor, m_NG: Tensor, scale_N: Tensor, bias_N: Tensor | None = N
 def linear_i4(x_MK: Tensor, packed: PackedLinear4) -> Tensor:
     """Returns y_MN float32 for float32 rows x_MK, M >= 0. Raises ValueError for another dtype or width.
 
-    The values must be finite, which is not checked: it would cost a pass over them.
+    The values must be finite. This is not checked, because a check would read them once more.
     """
     if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
         raise ValueError(

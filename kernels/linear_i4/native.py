@@ -1,4 +1,4 @@
-"""The INT4 linear layer in our own C: nibbles are unpacked in registers, and a group's sum is multiplied by its m."""
+"""The INT4 linear layer in our own C: it unpacks nibbles in registers, and multiplies the sum of a group by its m."""
 
 import functools
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from kernels.native import address
 
 
 def pack_weight(weight: Int4Weight) -> Tensor:
-    """Returns the packed high plane, uint8: 0.53 times the bytes of INT8."""
+    """Returns the packed high plane, uint8: a header and panels, with 0.53 times the bytes of INT8."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
     as_int8 = weight.as_int8()

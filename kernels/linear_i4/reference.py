@@ -1,8 +1,8 @@
 """The definition of the INT4 linear layer in plain torch: the INT8 layer on the high plane of a nested weight.
 
 A nested weight is q8 = m * hi + lo: hi and lo are signed nibbles, and m is an integer from 1 to 16 for every row and
-group of 64 inputs. This layer multiplies by q4 = m * hi, which an INT8 matrix holds exactly. So the quantization of x
-and the order of the float operations are those of `linear_i8`, and `ksum` is the sum of q4 instead of q8:
+group of 64 inputs. This layer multiplies by q4 = m * hi, which an INT8 matrix can hold exactly. So the quantization of
+x and the order of the float operations are the same as in `linear_i8`, and `ksum` is the sum of q4 instead of q8:
 
     hi_NJ, m_NG --high_plane--> q4_NK --linear_i8's reference--> y_MN
 
@@ -24,7 +24,7 @@ MAX_MULTIPLIER = 16
 
 @dataclass(frozen=True, slots=True)
 class Int4Weight:
-    """The high plane of a nested weight, `scale_N * (m * hi)`, and the bias."""
+    """The weight scale_N * (m * hi), the high plane of a nested weight, and a bias; None is a bias of 0."""
 
     hi_NJ: Tensor
     m_NG: Tensor
@@ -32,17 +32,20 @@ class Int4Weight:
     bias_N: Tensor | None
 
     def as_int8(self) -> linear_i8.Int8Weight:
-        """Returns the same weight as an INT8 weight, without nibbles."""
+        """Returns the same weight as an INT8 weight."""
         return linear_i8.Int8Weight.of(high_plane(self.hi_NJ, self.m_NG), self.scale_N, self.bias_N)
 
 
 def pack_nibbles(q_NK: Tensor) -> Tensor:
-    """Packs two int8 values from -8 to 7 into one byte, uint8 [N, K / 2]: input 2j is the low nibble of byte j."""
+    """Packs q_NK, int8 from -8 to 7, into nibbles, uint8 [N, K / 2].
+
+    Input 2j is the low nibble of byte j, and input 2j + 1 its high nibble.
+    """
     return ((q_NK[:, 0::2] & 15) | (q_NK[:, 1::2] << 4)).view(torch.uint8)
 
 
 def unpack_nibbles(q_NJ: Tensor) -> Tensor:
-    """Returns int8 [N, K]: the inverse of `pack_nibbles`."""
+    """Returns the nibbles as int8 [N, K]: the inverse of `pack_nibbles`."""
     both_NJ = q_NJ.contiguous().view(torch.int8)
     return torch.stack((both_NJ << 4, both_NJ), dim=2).flatten(1) >> 4
 
@@ -54,5 +57,5 @@ def high_plane(hi_NJ: Tensor, m_NG: Tensor) -> Tensor:
 
 
 def linear(x_MK: Tensor, weight: Int4Weight) -> Tensor:
-    """Returns y_MN float32: the whole definition."""
+    """Returns y_MN float32 for float32 rows x_MK: the definition of the operation."""
     return linear_i8.linear(x_MK, weight.as_int8())

@@ -1,10 +1,12 @@
 """The INT8 linear layer, y = x @ (q * scale)^T + bias: a scale for each output, and dynamically quantized rows of x.
 
 `reference.py` defines it, `native.py` calls our own C, and `library.py` builds it from torch's operations. This file
-checks and chooses; the choice cannot change a result, because all give the same bits. Our C is faster at every shape,
-so it is chosen if it can run. Among torch's operations the fastest depends on the number of rows, so a packed weight
-holds the best one for each class of M, measured once per shape and process, within `BUDGET_S`. Callers use `pack` once
-for each weight, and `linear_i8`.
+checks the arguments and chooses the implementation. The choice cannot change a result, because all implementations give
+the same bits. Our C is the fastest at every shape, so it is chosen if it can run. Of torch's operations, the fastest
+depends on the number of rows M. So a packed weight holds the best one for each class of M, measured once per shape and
+process, within `BUDGET_S`. Callers use `pack` once for each weight, and `linear_i8`.
+
+Shape suffixes: M tokens, K inputs, N outputs.
 """
 
 import functools
@@ -29,20 +31,20 @@ IMPLS: tuple[Impl[Pack], ...] = (*NATIVE, *LIBRARY, REFERENCE)
 
 
 MAX_ROWS = (4, 32, 1 << 62)
-"""The upper bounds of the classes of M."""
+"""The largest M of each class."""
 
 MEASURED_ROWS = (1, 16, 256)
-"""The M that stands for each class when it is measured."""
+"""The M at which each class is measured."""
 
 BUDGET_S = 0.01
-"""The time for which one implementation is measured, per shape and class."""
+"""The time in which one implementation is measured, per shape and class, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackedLinear:
-    """A weight in the layouts of the chosen implementations; only `linear_i8` reads it.
+    """A weight in the layouts of the chosen implementations. Only `linear_i8` reads it.
 
-    `runs[i]` handles up to MAX_ROWS[i] rows; `names[i]` is the name of its implementation.
+    `runs[i]` is the implementation for up to MAX_ROWS[i] rows, and `names[i]` its name.
     """
 
     num_in: int
@@ -54,8 +56,8 @@ class PackedLinear:
 def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: bool = False) -> PackedLinear:
     """Prepares the weight `q_NK * scale_N[:, None]` (int8, float) and `bias_N` (float or None) for `linear_i8`.
 
-    `once` is for a weight that serves one call, in training: it is not repacked, which would take longer than that
-    call. Raises ValueError for another dtype or shape.
+    `once` is for a weight that is used for one call, in training: it chooses an implementation that does not repack the
+    weight, since this would take longer than the call. Raises ValueError for another dtype or shape.
     """
     _check_weight(q_NK, scale_N, bias_N)
     weight = Int8Weight.of(q_NK, scale_N, bias_N)
@@ -69,7 +71,7 @@ def pack(q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None = None, *, once: b
 def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
     """Returns y_MN float32 for float32 rows x_MK, M >= 0. Raises ValueError for another dtype or width.
 
-    The values must be finite, which is not checked: it would cost a pass over them.
+    The values must be finite. This is not checked, because a check would read them once more.
     """
     if x_MK.dim() != 2 or x_MK.shape[1] != packed.num_in or x_MK.dtype != torch.float32:
         raise ValueError(
@@ -88,7 +90,7 @@ def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
 
 @functools.cache
 def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
-    """The implementation for each class of M, for weights of this shape."""
+    """Returns the implementation for each class of M, for weights [num_out, num_in]."""
     first = choose("linear_i8", IMPLS, force=forced())
     candidates = [impl for impl in INT8 if not impl.why_not()]
     if forced() is None and first in INT8 and len(candidates) > 1:
@@ -98,10 +100,12 @@ def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
 
 @functools.cache
 def _plan_once() -> tuple[Impl[Pack], ...]:
+    """Returns the implementation for weights that are used once: `int_mm` takes the weight as it is."""
     return (choose("linear_i8", (INT_MM, *IMPLS), force=forced()),) * len(MAX_ROWS)
 
 
 def _fastest(candidates: list[Impl[Pack]], num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
+    """Measures all candidates, and returns the fastest one for each class of M."""
     generator = torch.Generator().manual_seed(0)
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=generator)
     weight = Int8Weight.of(q_NK, torch.ones(num_out), None)

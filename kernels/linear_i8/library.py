@@ -1,15 +1,18 @@
 """The INT8 linear layer built from torch's operations: one pass quantizes, one multiplies, two are the epilogue.
 
-Rows are quantized by torch's packer of embedding tables: one call finds minimum and maximum, rounds, and stores the
-scale and the minimum in eight bytes behind the row. The weight has zero columns at those eight bytes, so the packed row
+Rows are quantized by torch's packer for embedding tables: one call finds minimum and maximum, rounds, and stores the
+scale and the minimum in eight bytes behind the row. The weight has zero columns at these eight bytes, so the packed row
 is multiplied as it is, without a copy. There are three multipliers:
 
-- `onednn`: oneDNN's quantized linear; scale_N is applied before the sums leave the registers. Best from ~100 tokens.
-- `int_mm`: `torch._int_mm`, with less overhead. Best for a few tokens.
-- `float`: float32 products of at most 512 columns, in which every partial sum is an exact integer. It serves
-  processors where the other two are missing or wrong (without VNNI, pairs of products saturate at 16 bits on some).
+- `onednn`: oneDNN's quantized linear layer, which applies scale_N before the sums leave the registers. It is the best
+  from about 100 tokens on.
+- `int_mm`: `torch._int_mm`, which has less overhead. It is the best for a few tokens.
+- `float`: float32 products of at most 512 columns, in which every partial sum is an exact integer. It is for processors
+  on which the other two are missing or wrong (without VNNI, pairs of products saturate at 16 bits on some processors).
 
-Whether a multiplier is right on this processor is probed with extreme values, not looked up by the processor's name.
+A probe with extreme values decides whether a multiplier is right on this processor, not the processor's name.
+
+Shape suffixes: M tokens, K inputs, N outputs, P bytes of a packed row.
 """
 
 import functools
@@ -28,19 +31,20 @@ Pack: TypeAlias = Callable[[Int8Weight], RowFunction]
 Multiply: TypeAlias = Callable[[Tensor], Tensor]
 
 TAIL = 8
-"""The bytes behind every packed row: its scale and its minimum, float32 each."""
+"""The bytes behind every packed row: its scale and its minimum, each float32."""
 
 ALIGN = 4
 """Rows are padded to a multiple of this many columns, so that the tail can be read as floats."""
 
 EXACT_COLUMNS = 512
-"""A float32 sum of so many products is exact in any order, because 255 * 127 * 512 < 2**24."""
+"""A float32 sum of this many products is exact in any order, because 255 * 127 * 512 < 2**24."""
 
 
 def pack_rows(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns packed_MP uint8 (row, padding and tail), scale_M1 and min_M1: the same values as `quantize_rows`."""
     num_padding = -x_MK.shape[1] % ALIGN
-    if num_padding:  # pads with a value of the row, which leaves its range as it is
+    if num_padding:
+        # The padding is a value of the row, so it does not change the range of the row.
         x_MK = torch.cat((x_MK, x_MK[:, :1].expand(-1, num_padding)), dim=1)
     packed_MP = torch.ops.quantized.embedding_bag_byte_prepack(x_MK)
     floats = packed_MP.view(torch.float32)
@@ -98,7 +102,7 @@ def _packer(multiplier: Callable[[Tensor, Tensor], Multiply]) -> Pack:
 
 
 def _extreme_operands() -> tuple[Tensor, Tensor]:
-    """Returns rows and weights of which pairs of neighbouring products exceed 16 bits."""
+    """Returns rows u8 and weights s8 whose sums of two neighbouring products exceed 16 bits."""
     q_MK = torch.full((19, 4 * 17), 255, dtype=torch.uint8)
     w_NK = torch.full((21, 4 * 17), 127, dtype=torch.int8)
     w_NK[1::2] = -127
@@ -112,7 +116,8 @@ def _why_not(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Cal
         q_MK, w_NK = _extreme_operands()
         try:
             acc_MN = multiplier(w_NK, torch.ones(len(w_NK)))(q_MK)
-        except (RuntimeError, AttributeError) as error:  # an absent operation, or one compiled without this type
+        except (RuntimeError, AttributeError) as error:
+            # The operation is missing, or was compiled without this dtype.
             return (f"torch {torch.__version__} has no {name} here: {str(error).splitlines()[0]}",)
         exact = torch.equal(acc_MN, reference.accumulate(q_MK, w_NK).float())
         return () if exact else (f"{name} gives wrong sums for extreme values on this processor",)
@@ -125,10 +130,10 @@ def _impl(name: str, multiplier: Callable[[Tensor, Tensor], Multiply]) -> Impl[P
 
 
 INT_MM: Impl[Pack] = _impl("int_mm", _int_mm)
-"""Multiplies by a weight as it is; `onednn` repacks it first."""
+"""Multiplies by a weight as it is, while `onednn` repacks the weight first."""
 
 INT8: tuple[Impl[Pack], ...] = (_impl("onednn", _onednn), INT_MM)
-"""The candidates for measuring; the first is preferred if nothing is measured."""
+"""The candidates for measuring. The first is preferred if nothing is measured."""
 
 LIBRARY: tuple[Impl[Pack], ...] = (*INT8, _impl("float", _float))
-"""All implementations from torch's operations, in order of preference; the last is only more portable."""
+"""All implementations from torch's operations, in order of preference. The last is slower, but runs everywhere."""

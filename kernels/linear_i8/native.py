@@ -1,6 +1,6 @@
-"""The INT8 linear layer in our own C: a few rows at a time are quantized and multiplied, and stay in the cache.
+"""The INT8 linear layer in our own C: it quantizes and multiplies a few rows at a time, which stay in the cache.
 
-Int8Weight --pack_weight--> panels of 64 outputs (source/weight.h) --linear--> y_MN     the reference's bits
+Int8Weight --pack_weight--> panels of 64 outputs (source/weight.h) --linear--> y_MN, the same bits as the reference
 """
 
 import functools
@@ -15,11 +15,11 @@ from kernels.linear_i8.reference import Int8Weight
 from kernels.native import address
 
 PLAIN, GELU, ADD = range(3)
-"""The last operation of the epilogue: y is stored, gelu(y) is stored, or y is added to the stored values."""
+"""The last operation of the epilogue: store y, store gelu(y), or add y to the stored values."""
 
 
 def pack_weight(weight: Int8Weight) -> Tensor:
-    """Returns the packed weight, uint8: the same bytes for every instruction set."""
+    """Returns the packed weight, uint8: a header and panels. The bytes are the same for every instruction set."""
     library = native.library()
     assert library is not None, "asked for kernels that are not there"
     num_out, num_in = weight.q_NK.shape
@@ -30,7 +30,10 @@ def pack_weight(weight: Int8Weight) -> Tensor:
 
 
 def linear(x_MK: Tensor, packed: Tensor, num_out: int, *, isa: str | None = None, epilogue: int = PLAIN) -> Tensor:
-    """Returns y_MN = epilogue(x w^T + bias) for float32 rows and an INT8 or INT4 weight from `pack_weight`."""
+    """Returns y_MN float32 = epilogue(x w^T + bias) for float32 rows x_MK and an INT8 or INT4 weight.
+
+    `packed` is the result of `pack_weight`, here or in `kernels.linear_i4.native`. `isa` forces an instruction set.
+    """
     x_MK = x_MK.contiguous()
     y_MN = x_MK.new_empty(len(x_MK), num_out)
     run = native.kernels(isa).linear

@@ -3,16 +3,16 @@
     x_MK --quantize_rows--> q_MK u8, scale_M1, min_M1 --accumulate--> acc_MN i32 --epilogue--> y_MN
 
 Activations are quantized row by row to unsigned 8 bits: 256 evenly spaced values from the row's minimum to its maximum,
-x ~ min_M + scale_M * q. The weight is symmetric, with one scale an output: w ~ scale_N * q with q in [-127, 127].
+x ~ min_M + scale_M * q. The weight is symmetric, with one scale for each output: w ~ scale_N * q with q in [-127, 127].
 Hence
 
     y_MN = scale_M * scale_N * acc_MN + min_M * scale_N * sum_K(q_NK) + bias_N
 
-The sum over K is known beforehand: `ksum`, the correction that an asymmetric zero point needs. Rounding is half to
-even. The order of the float operations is part of the definition: every implementation gives the same bits.
+The sum over K is known beforehand: it is `ksum`, the correction for an asymmetric zero point. Rounding is half to even.
+The order of the float operations is part of the definition: every implementation gives the same bits.
 
-Rejected: symmetric rows with 127 levels a side (embeddings move 2.5 times as far) and an integer zero point (one clamp
-more, and half a quantization step more error at the edges).
+Rejected: symmetric rows with 127 levels on each side (the error of embeddings is 2.5 times as large) and an integer
+zero point (one more clamp, and half a quantization step more error at the edges).
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
@@ -23,14 +23,14 @@ import torch
 from torch import Tensor
 
 EPSILON = 1e-8
-"""Keeps the inverse scale of a constant row finite; the same value as in the library's row quantizer."""
+"""Keeps the inverse scale of a constant row finite. torch's row quantizer has the same value."""
 
 _LEVELS = torch.tensor(255.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Int8Weight:
-    """An INT8 weight and the operands of its epilogue, which are float32: `scaled_ksum_N` is scale_N * sum_K(q_NK)."""
+    """An INT8 weight and the float32 operands of its epilogue. `scaled_ksum_N` is scale_N * sum_K(q_NK)."""
 
     q_NK: Tensor
     scale_N: Tensor
@@ -39,6 +39,7 @@ class Int8Weight:
 
     @classmethod
     def of(cls, q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "Int8Weight":
+        """Returns the weight q_NK * scale_N[:, None], int8 and float, with a bias; None is a bias of 0."""
         scale_N = scale_N.float()
         bias_N = torch.zeros_like(scale_N) if bias_N is None else bias_N.float()
         ksum_N = q_NK.sum(dim=1, dtype=torch.int32)
@@ -49,18 +50,18 @@ def quantize_rows(x_MK: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Returns q_MK uint8, scale_M1 and min_M1 float32, such that |x - (min + scale * q)| <= scale / 2 (+ 1e-8)."""
     min_M1 = x_MK.amin(dim=1, keepdim=True)
     range_M1 = x_MK.amax(dim=1, keepdim=True) - min_M1
-    # torch.div, because 255 / t multiplies by a reciprocal, which rounds differently
+    # torch.div divides; the expression 255 / t multiplies by a reciprocal, which rounds differently.
     q_MK = torch.round((x_MK - min_M1) * torch.div(_LEVELS, range_M1 + EPSILON))
     return q_MK.to(torch.uint8), torch.div(range_M1, _LEVELS), min_M1
 
 
 def accumulate(q_MK: Tensor, w_NK: Tensor) -> Tensor:
-    """Returns acc_MN int32, exact: float64 holds every sum of products of eight bits up to K = 2**37."""
+    """Returns acc_MN int32, which is exact: float64 represents all sums of 8-bit products exactly up to K = 2**37."""
     return torch.mm(q_MK.double(), w_NK.double().t()).to(torch.int32)
 
 
 def epilogue(scaled_MN: Tensor, scale_M1: Tensor, min_M1: Tensor, weight: Int8Weight) -> Tensor:
-    """Returns y_MN, in the memory of `scaled_MN`, which is float(acc) * scale_N.
+    """Returns y_MN float32 from `scaled_MN`, which is float(acc) * scale_N and is overwritten.
 
     The order of operations is part of the definition.
     """
@@ -69,7 +70,7 @@ def epilogue(scaled_MN: Tensor, scale_M1: Tensor, min_M1: Tensor, weight: Int8We
 
 
 def linear(x_MK: Tensor, weight: Int8Weight) -> Tensor:
-    """Returns y_MN float32: the whole definition."""
+    """Returns y_MN float32 for float32 rows x_MK: the definition of the operation."""
     q_MK, scale_M1, min_M1 = quantize_rows(x_MK)
     acc_MN = accumulate(q_MK, weight.q_NK)
     return epilogue(acc_MN.float() * weight.scale_N, scale_M1, min_M1, weight)

@@ -3,15 +3,17 @@
     source/*.c --build--> one shared object --binding--> Kernels tables (amx, vnni, avx2, plain), fastest first
 
 `build` compiles the sources, `binding` declares the records and functions of the object, and this file loads it once
-per process. `kernels/<operation>/native.py` puts an operation on top: it checks its arguments, then calls. If no object
-can be built, every operation uses torch's (`library`), and one warning names the reason and the remedy.
+per process. `kernels/<operation>/native.py` is the Python function of an operation: it checks the arguments and calls
+the object. If no object can be built, every operation uses torch's operations (`library`), and one warning names the
+reason and the fix.
 
 The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
 encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
 weight.h.
 
-Rejected: C++ with torch's headers (an object for every version of torch, and a minute to build it), and intrinsics for
-the float parts (the compiler does as well on vectors, which it can also split in half for AVX2).
+Rejected: C++ with torch's headers (it needs an object for every version of torch, and a minute to build it), and
+intrinsics for the float parts (the compiler generates code of the same speed from GCC's vector types, and can split
+these vectors in half for AVX2).
 """
 
 import functools
@@ -29,19 +31,19 @@ ISAS = ("amx", "vnni", "avx2", "plain")
 
 
 class NativeKernelsMissing(UserWarning):
-    """Torch's slower operations answer instead of the native kernels."""
+    """The native kernels are missing, and torch's slower operations are used instead."""
 
 
 @functools.cache
 def library() -> Library | None:
-    """The shared object, built at the first call if it does not exist yet; None, after a warning, if it cannot be."""
+    """Returns the shared object, which is built if it does not exist yet; None, after a warning, if the build fails."""
     try:
         return Library(find_or_build())
     except (BuildFailed, OSError) as error:
         reason = str(error).splitlines()[0]
         warnings.warn(
-            f"no native kernels: {reason}; answers come from torch's, which take longer. "
-            f"A C compiler (apt-get install gcc) mends it; {VARIABLE}=library silences this",
+            f"no native kernels: {reason}; torch's operations are used instead, which are slower. "
+            f"Install a C compiler (apt-get install gcc), or set {VARIABLE}=library to silence this warning",
             NativeKernelsMissing,
             stacklevel=2,
         )
@@ -49,7 +51,7 @@ def library() -> Library | None:
 
 
 def why_not(isa: str | None = None) -> list[str]:
-    """Returns the reasons against the native kernels on this machine, or against those of one instruction set."""
+    """Returns the reasons why the native kernels, or the kernels of one instruction set, cannot run on this machine."""
     loaded = library()
     if loaded is None:
         return ["the native kernels could not be built"]
@@ -59,14 +61,14 @@ def why_not(isa: str | None = None) -> list[str]:
 
 
 def kernels(isa: str | None = None) -> Any:
-    """The table of one instruction set, by default of the fastest. `why_not(isa)` must have been empty."""
+    """Returns the table of one instruction set, by default of the fastest. `why_not(isa)` must be empty."""
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
     return loaded.kernels[isa] if isa else next(iter(loaded.kernels.values()))
 
 
 def fastest_isa() -> str:
-    """Returns the instruction set of the fastest table, one of ISAS. `why_not()` must have been empty."""
+    """Returns the name of the fastest instruction set, one of ISAS. `why_not()` must be empty."""
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
     return next(iter(loaded.kernels))
@@ -74,17 +76,20 @@ def fastest_isa() -> str:
 
 @functools.cache
 def identity() -> str:
-    """Names what decides how floats are rounded: sources and flags. All instruction sets compute the same bits."""
+    """Returns a digest of sources and flags, which decide how floats are rounded.
+
+    Equal digests give equal bits. All instruction sets compute the same bits.
+    """
     return digest()
 
 
 def address(tensor: Tensor) -> int:
-    """The address of a dense tensor on the CPU. The tensor must outlive the call."""
+    """Returns the address of a dense tensor on the CPU. The caller must keep the tensor alive."""
     assert tensor.is_contiguous() and tensor.is_cpu, "native kernels take dense tensors on the CPU"
     return tensor.data_ptr()
 
 
 def raise_for_status(status: int) -> None:
-    """Raises MemoryError if the call returned NO_MEMORY (-1); 0 is success."""
+    """Raises MemoryError if a kernel returned NO_MEMORY (-1). 0 is success."""
     if status:
         raise MemoryError("no memory for the native kernels' scratch")

@@ -1,6 +1,7 @@
-"""The ctypes binding of the shared object: the records of `source/api.h` and the types of its functions.
+"""The ctypes binding of the shared object: the records of `source/api.h`, and the types of its functions.
 
-Calls release the interpreter lock. Nothing is checked here: the operations check their arguments before they call.
+Calls release the interpreter lock (GIL). Nothing is checked here: the operations check their arguments before they
+call.
 """
 
 import ctypes
@@ -19,6 +20,8 @@ class Norm(Structure):
 
 
 class NativeEmbedding(Structure):
+    """The embedding: the numbers of rows and columns, the addresses of its tensors, and its norm."""
+
     _fields_ = [
         ("num_words", c_int64),
         *((name, c_void_p) for name in ("word", "multipliers", "word_scale", "position", "expand")),
@@ -28,14 +31,20 @@ class NativeEmbedding(Structure):
 
 
 class Rotations(Structure):
+    """The addresses of the cosines and sines (or None), each float32 [positions, head_width / 2]."""
+
     _fields_ = [(name, c_void_p) for name in ("cosine", "sine")]
 
 
 class NativeSpan(Structure):
+    """A number of heads, and the keys that these heads attend to."""
+
     _fields_ = [(name, c_int32) for name in ("heads", "window", "sinks", "block", "topk", "dense_below")]
 
 
 class HeadShape(Structure):
+    """The heads of an attention, and their spans."""
+
     _fields_ = [
         *((name, c_int32) for name in ("heads", "kv_heads", "head_width", "num_spans")),
         ("spans", POINTER(NativeSpan)),
@@ -43,13 +52,13 @@ class HeadShape(Structure):
 
 
 class NativeLinear(Structure):
-    """The addresses of a packed weight, of the two of its low-rank addition (or None), and of its bias (or None)."""
+    """The addresses of a packed weight, of its low-rank pair a and b (or None), and of its bias (or None)."""
 
     _fields_ = [(name, c_void_p) for name in ("weight", "a", "b", "bias")]
 
 
 class NativeBlock(Structure):
-    """The sizes, the four matrices, and the norms after each residual."""
+    """A block: its sizes, its four matrices, and the norm after each of the two residual sums."""
 
     _fields_ = [
         ("heads", HeadShape),
@@ -61,6 +70,8 @@ class NativeBlock(Structure):
 
 
 class NativeEncoder(Structure):
+    """A whole encoder. The caller keeps alive all tensors whose addresses it holds."""
+
     _fields_ = [
         *((name, c_int32) for name in ("width", "layers", "pools_first", "unit")),
         ("embedding", NativeEmbedding),
@@ -70,11 +81,13 @@ class NativeEncoder(Structure):
 
 
 class Shape(Structure):
+    """The shape of a dense matrix of floats."""
+
     _fields_ = [("rows", c_int64), ("width", c_int64)]
 
 
 class Kernels(Structure):
-    """The kernels of one instruction set: its name and its functions, whose arguments `source/api.h` documents."""
+    """The kernels of one instruction set: its name, and the functions that `source/api.h` documents."""
 
     _fields_ = [
         ("name", c_char_p),
@@ -109,11 +122,11 @@ RECORDS = (
     Shape,
     Kernels,
 )
-"""The records in the order of `lifelong_record_bytes`."""
+"""The records, in the order in which `lifelong_record_bytes` numbers them."""
 
 
 class Library:
-    """The loaded shared object. Raises OSError for a file that is no shared object, or not one of ours."""
+    """The loaded shared object. Raises OSError if the file is no shared object, or was built from other sources."""
 
     def __init__(self, path: Path) -> None:
         library: Any = ctypes.CDLL(str(path))
@@ -124,7 +137,7 @@ class Library:
         except AttributeError as error:
             raise OSError(f"{path}: {error}") from error
         if sizes != [ctypes.sizeof(record) for record in RECORDS]:
-            raise OSError(f"{path}: made from other sources: records of {sizes} bytes")
+            raise OSError(f"{path} was built from other sources: its records have {sizes} bytes")
         library.lifelong_pack_i8.argtypes = [*[c_void_p] * 4, c_int, c_int, c_void_p]
         library.lifelong_pack_i4.argtypes = [*[c_void_p] * 5, c_int, c_int, c_void_p]
         self.weight_bytes = library.lifelong_weight_bytes
@@ -134,7 +147,7 @@ class Library:
 
 
 def _all_kernels(library: Any) -> dict[str, Any]:
-    """Returns the tables that run on this processor, by the name of their instruction set, fastest first."""
+    """Returns the tables that can run on this processor, by the name of the instruction set, fastest first."""
     tables: dict[str, Any] = {}
     while table := library.lifelong_kernels(len(tables)):
         tables[table.contents.name.decode()] = table.contents

@@ -1,11 +1,11 @@
 """Compiles `source/` into one shared object: at install if there is a compiler, otherwise at first use.
 
-    sources + compiler -> <digest>.so, beside this file (at install) or in the user's cache (at first use)
+    sources + compiler -> <digest>.so, next to this file (at install) or in the user's cache (at first use)
 
-The name is a digest of the sources and the compiler's flags, so an object never runs with sources that it was not
-built from, and an outdated one is not found. An object is written under another name and renamed, which is atomic: two
-processes that build at once do not disturb each other. Only the standard library is imported, because the build of the
-wheel runs this file before anything is installed.
+The name is a digest of the sources and the compiler's flags, so an object from other sources is never loaded. An object
+is written under another name and then renamed, which is atomic: two processes that build at the same time do not
+disturb each other. This file imports only the standard library, because the build of the wheel runs it before anything
+is installed.
 """
 
 import hashlib
@@ -30,19 +30,19 @@ VNNI = (
     *("-mfma", "-mprefer-vector-width=512"),
 )
 X86 = {"amx": (*VNNI, "-mamx-tile", "-mamx-int8"), "vnni": VNNI, "avx2": ("-mavx2", "-mfma")}
-"""The instruction sets besides `plain`, fastest first, and their compiler flags. A compiler that is too old for one
-builds the others."""
+"""The instruction sets besides `plain`, fastest first, and their compiler flags. If a compiler is too old for one of
+them, the others are built."""
 
 TIMEOUT_S = 600
-"""The limit of one compilation, which takes seconds, or minutes under a sanitizer or on a busy machine."""
+"""The limit of one compilation. It takes seconds; with a sanitizer, or on a busy machine, it takes minutes."""
 
 
 class BuildFailed(RuntimeError):
-    """There is no compiler, or the compilation failed; the message says which."""
+    """There is no compiler, or the compilation failed. The message says which."""
 
 
 def digest() -> str:
-    """Hashes the sources, the flags (ours and those of CFLAGS) and the kind of machine."""
+    """Returns a hash of the sources, the flags (ours and CFLAGS), the machine type and the operating system."""
     content = hashlib.sha256(repr((_flags(), X86, platform.machine(), platform.system())).encode())
     for path in sorted(SOURCE.iterdir()):
         content.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -50,11 +50,12 @@ def digest() -> str:
 
 
 def cache_folder() -> Path:
+    """Returns the user's folder for objects that are built at first use."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lifelong" / "native"
 
 
 def find_or_build() -> Path:
-    """Returns the path of the object for these sources, built if there is none yet. Raises BuildFailed."""
+    """Returns the path of the object for these sources, and builds it if there is none yet. Raises BuildFailed."""
     name = f"{digest()}.so"
     for folder in (HERE, cache_folder()):
         if (folder / name).is_file():
@@ -63,7 +64,7 @@ def find_or_build() -> Path:
 
 
 def build(target: Path) -> Path:
-    """Compiles to `target` and returns it. CC and CFLAGS are honoured. Raises BuildFailed."""
+    """Compiles the sources to `target`, and returns `target`. CC and CFLAGS are respected. Raises BuildFailed."""
     compile_ = [*_compiler(), *_flags()]
     jobs = _jobs(compile_)
     try:
@@ -71,7 +72,8 @@ def build(target: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder, ThreadPoolExecutor() as threads:
             objects = {name: f"{folder}/{name}.o" for name in jobs}
             commands = [[*compile_, "-c", *job, "-o", objects[name]] for name, job in jobs.items()]
-            for _ in threads.map(_run, commands):  # raises the first error
+            # `map` raises the error of a command only when its result is read.
+            for _ in threads.map(_run, commands):
                 pass
             linked = f"{folder}/linked.so"
             _run([*compile_, "-shared", *objects.values(), "-lm", "-o", linked])
@@ -97,6 +99,7 @@ def _flags() -> list[str]:
 
 
 def _compiler() -> list[str]:
+    """Returns the command of the compiler: CC, or the first of gcc, clang and cc. Raises BuildFailed."""
     named = os.environ.get("CC", "").split()
     for candidate in [named] if named else [["gcc"], ["clang"], ["cc"]]:
         if shutil.which(candidate[0]):
@@ -105,6 +108,7 @@ def _compiler() -> list[str]:
 
 
 def _accepts(compile_: Sequence[str], flags: Sequence[str]) -> bool:
+    """Whether the compiler knows these flags."""
     try:
         _run([*compile_, *flags, "-fsyntax-only", "-x", "c", os.devnull])
     except BuildFailed:

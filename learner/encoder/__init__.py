@@ -1,7 +1,6 @@
-"""The encoder: the form in which it is served, and the blocks of it that slow rounds train.
+"""The encoder in its served (quantized) form, and the base encoder under the blocks that slow rounds train.
 
-served      quantizes trained weights, and runs them; knows the vectors and activations that need not be made again
-base        the encoder that trained blocks stand on: that of the settings, or one that was adopted; these blocks: a
-            copy of their own, their weights, and what lies below them
-rounded     the cache of the rounded base encoder
+served      quantizes trained weights and runs them as replicas do; caches vectors and activations
+base        the base encoder under the trained blocks, from the settings or adopted; copying and loading these blocks
+rounded     the cache of the quantized base encoder
 """

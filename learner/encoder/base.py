@@ -1,21 +1,22 @@
-"""Base encoders, which trained blocks stand on: that of the settings, and each that an operator has put in its place.
+"""The base encoder under the trained blocks: from the settings, or an encoder that an operator offered and that was
+adopted.
 
-    settings --load, round--> weights, never changed --> served tensors --> + the top blocks of a checkpoint --> served
-    EncoderOffer, blobs --take: checked, kept in a file beside the checkpoints--> BaseEncoder, Adopted in checkpoints
+    settings --load, quantize--> frozen served tensors --> + the top blocks of a checkpoint --> served encoder
+    EncoderOffer, blobs --take: check, write to a file next to the checkpoints--> BaseEncoder, Adopted in checkpoints
     Adopted of a checkpoint --of--> the file --> BaseEncoder
-    Origin in the checkpoint, Origin of the settings --compare--> nothing | the sums are made anew | StateRefused
+    Origin of the checkpoint, Origin of the settings --compare--> equal | the sums are rebuilt | StateRefused
 
-Rounds train the top blocks: a copy of their own (`with_own_top`), whose weights (`top_state`, `load_top`) stand on what
-lies below them (`lower_digests`). A checkpoint holds the top blocks that were ever trained, which may be more than
-are trained now, and the digest of the blocks below them.
+**Trained blocks.** Rounds train a copy of the top blocks (`with_own_top`). Their weights (`top_state`, `load_top`) fit
+the frozen blocks below them (`lower_digests`). A checkpoint holds all top blocks that were ever trained, which may be
+more than are trained now, and the digest of the blocks below them.
 
-The origin of a state is the encoder and the settings that it belongs to. The sums are sums of features, so another
-encoder, seed or number of features makes them worthless. The memory holds texts, which mean the same under all of
-these. So the sums are made anew from the memory, as after a slow round. What the memory has dropped is lost, and the
-log says how much. More rows cost nothing, and fewer rows are refused only if the classes do not fit.
+**Origin.** The origin of a state is its encoder and settings. The sums are sums of features, so another encoder, seed
+or number of features invalidates them. The replay buffer holds texts, which stay valid. So the sums are rebuilt from
+the replay buffer, as after a slow round. Samples that the buffer has dropped are lost, and the log says how many. More
+rows need no rebuild; fewer rows are refused only if the classes do not fit.
 
-An encoder that was adopted holds until the operator changes what it took the place of: after a change of the settings
-`encoder`, `learner.num_features` or `learner.label_capacity`, these hold again.
+**Adopted encoders.** An adopted encoder replaces the encoder of the settings until the operator changes one of the
+settings `encoder`, `learner.num_features` or `learner.label_capacity`. Then the settings apply again.
 """
 
 import copy
@@ -39,13 +40,17 @@ from model.errors import ModelError, WrongConfig
 from model.grid import attach_grids, set_grids
 from model.head import PROJ
 from model.packed import EncoderConfig, Inputs, WholeEncoder
-from model.plan import layer_of, names_from
+from model.plan import layer_of, names_at_or_above
 from model.qtensor import FP32, NUMBERS, QTensor
 from wire.records import EncoderOffer
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """`encoder` is the digest of all weights below the trained blocks. 0 and "": an older program did not write it."""
+    """The encoder and the settings to which a state belongs.
+
+    `encoder` is the digest of all weights below the trained blocks. 0 and "" mean that an older release did not write
+    the field.
+    """
 
     encoder: str
     seed: int
@@ -57,11 +62,13 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Adopted(msgspec.Struct, frozen=True, kw_only=True):
-    """An encoder that an operator has put in place of that of the settings, by the offer `offer`, as `name`.
+    """An encoder that an operator offered, and that replaces the encoder of the settings.
 
-    `key` is the digest of its `config` and weights, which are in a file of that name. The head has `num_features` and
-    `label_capacity`. `max_loss` is what the operator was ready to lose of the accuracy. `instead_of` identifies what
-    the settings were then (`BaseEncoder.identity`).
+    - `offer`, `name`: the id and the name of the offer.
+    - `key`: the digest of its `config` and weights; the weights are in a file that is named by it.
+    - `num_features`, `label_capacity`: the shape of the head.
+    - `max_loss`: the loss of accuracy that the operator accepted.
+    - `instead_of`: the identity of the replaced encoder of the settings (`BaseEncoder.identity`).
     """
 
     offer: str
@@ -87,7 +94,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OriginDiff:
-    """What is different: the old and the new value, by setting. `is_rebuilt`: the sums are made anew."""
+    """The differences between two origins: "old -> new" by setting. `is_rebuilt`: the sums have to be rebuilt."""
 
     settings: dict[str, str] = field(default_factory=dict)
     is_same_encoder: bool = True
@@ -98,16 +105,16 @@ class OriginDiff:
 
 
 def compare_origins(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginDiff:
-    """Returns what is different for a state of `old` that knows `num_classes` under the settings of `new`.
+    """Compares the origin of a state with `num_classes` classes with the origin of the current settings.
 
-    Trained blocks are kept, whether or not they are trained further. So `trainable_layers` of `new` is not less than
-    that of `old` where the encoder is the same. Raises StateRefused where there are fewer rows than classes.
+    Trained blocks are kept, whether or not they are trained further. So if the encoder is the same, `trainable_layers`
+    of `new` is at least `trainable_layers` of `old`. Raises StateRefused if there are fewer rows than classes.
     """
     if num_classes > new.label_capacity:
         raise StateRefused(
             f"learner.label_capacity is {new.label_capacity}, but {num_classes} classes are known (it was "
             f"{old.label_capacity or 'more'}): set it to {num_classes} or more, or move the files of learner.state_dir "
-            "elsewhere to begin from nothing"
+            "elsewhere to start with an empty state"
         )
     values = {name: (getattr(old, name), getattr(new, name)) for name in SETTINGS}
     differing = {name for name, (before, after) in values.items() if before and before != after}
@@ -126,10 +133,11 @@ def compare_origins(old: Origin, new: Origin, *, is_same_encoder: bool, num_clas
 
 
 class BaseEncoder:
-    """Owns `strata`, whose config gets the head of `config`. Raises WrongConfig where these do not fit it.
+    """A frozen encoder in full precision (`strata`) and as served (`served`), with the head's shape from `config`.
 
-    `cache_dir` is the folder in which the rounded weights are cached from one start to the next. An encoder that was
-    `adopted` is rounded already, to the weights `stored`.
+    It owns `strata`, and resizes its head. `cache_dir` is the folder in which the quantized weights are cached between
+    starts. An `adopted` encoder is already quantized, to the weights `stored`. Raises WrongConfig if the encoder has
+    fewer blocks than `config` trains.
     """
 
     def __init__(
@@ -151,7 +159,8 @@ class BaseEncoder:
         self.adopted = adopted
         self._tokenizer = tokenizer
         self._lower_digests = lower_digests(strata)
-        self._num_kept = config.deepest_layers  # top blocks that may have been trained
+        # The number of top blocks that may have been trained.
+        self._num_kept = config.deepest_layers
         first_layer = shape.n_layers - config.deepest_layers
         if stored is None:
             digest = self._lower_digests[-1]
@@ -165,17 +174,17 @@ class BaseEncoder:
 
     @property
     def key(self) -> str:
-        """The key of the encoder as it is served where nothing was trained; it is equal for equal bases alone."""
+        """The key of the served encoder without trained blocks: equal if and only if the base encoders are equal."""
         return self.served.key
 
     @property
     def identity(self) -> str:
-        """The digest of the settings that it is of, and of its weights before they are rounded."""
+        """A digest of the weights before quantization, the tokenizer and the settings of the head."""
         facts = (self._lower_digests[-1], self.config.num_features, self.config.label_capacity, self._tokenizer.digest)
         return sha256(" ".join(map(str, facts)).encode()).hexdigest()
 
     def spec_of(self, num_rows: int) -> str:
-        """Returns the `model_spec` of a version whose head has so many rows."""
+        """Returns the `model_spec` of a version whose head has `num_rows` rows."""
         return replace(self.strata.config, label_capacity=num_rows).spec_hash(self._tokenizer.digest)
 
     @property
@@ -184,7 +193,7 @@ class BaseEncoder:
         return self._origin(self._num_kept)
 
     def changed_from(self, old: Origin, *, num_classes: int) -> OriginDiff:
-        """Returns what is different for a state of `old`, which knows `num_classes`. Raises StateRefused."""
+        """Compares the origin of a state with `num_classes` classes with the current one. Raises StateRefused."""
         is_same = self._is_same(old)
         new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
         return compare_origins(old, new, is_same_encoder=is_same, num_classes=num_classes)
@@ -192,19 +201,22 @@ class BaseEncoder:
     def with_blocks(
         self, old: Origin, top: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]], *, like: ServedEncoder
     ) -> tuple[WholeEncoder, ServedEncoder]:
-        """Returns the encoder of a state of `old`, as trained and as served. It takes no block of another encoder.
+        """Returns the encoder of a state with the origin `old`: in full precision, and as served.
 
-        `top` are the weights of the trained blocks of that state, and `states` the parts of its tensors of inputs.
-        `like` is served on if its weights are the same.
+        `top` are the state's weights of the trained blocks; they are ignored if the state belongs to another encoder.
+        `states` are the parts of the state's tensors of inputs. If the served encoder would have the same weights as
+        `like`, `like` is returned instead.
         """
         is_same = self._is_same(old)
         if is_same:
+            # Blocks that were trained under deeper settings stay.
             self._num_kept = max(self._num_kept, old.trainable_layers)
         strata = with_own_top(self.strata, self._first_kept)
         if is_same:
             load_top(strata, top)
         stored = export_encoder(strata, first_layer=self._first_kept)
-        attach_grids(strata, {name: each.tensor for name, each in stored.items()})  # an older checkpoint has none
+        # Checkpoints of older releases have no grids.
+        attach_grids(strata, {name: each.tensor for name, each in stored.items()})
         for name, parts in states.items():
             scheme = FP32 if parts.keys() == {"value"} else NUMBERS
             stored[name] = export_tensor(QTensor(name, scheme, parts))
@@ -238,19 +250,22 @@ class BaseEncoder:
 
 
 def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
-    """Returns stored weights as tensors of a version; the blocks of `strata` from `first_layer` on get their grids."""
-    attach_grids(strata, {name: stored[name] for name in names_from(stored, first_layer)})
+    """Exports stored weights as tensors of a version, and attaches their grids to the trained blocks of `strata`."""
+    attach_grids(strata, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}
 
 
 ENCODER_SUFFIX: Final = ".encoder"
 
 MAX_FILES: Final = 8
-"""The adopted encoders that are kept, the newest of all: a version older than these can no longer be learnt on from."""
+"""The number of the newest adopted encoders that are kept. The learner cannot go on from versions of older ones."""
 
 
 class Bases:
-    """Belongs to a learner. `folder` is that of its checkpoints; without one, no adopted encoder survives a restart."""
+    """The base encoders of a learner: `of_settings`, and adopted encoders in files.
+
+    `folder` is the folder of the checkpoints; without one, no adopted encoder survives a restart.
+    """
 
     def __init__(
         self, config: LearnerConfig, strata: WholeEncoder, tokenizer: Inputs, *, folder: Path | None = None
@@ -261,7 +276,10 @@ class Bases:
         self._folder = folder
 
     def of(self, adopted: Adopted | None, current: BaseEncoder) -> BaseEncoder:
-        """Returns the base of a checkpoint; `current` is at hand. Raises StateRefused where its weights are gone."""
+        """Returns the base encoder of a checkpoint; `current` if it is the same.
+
+        Raises StateRefused if the file of its weights is missing.
+        """
         if adopted is None or adopted.instead_of != self.of_settings.identity:
             return self.of_settings
         if current.adopted is not None and current.adopted.key == adopted.key:
@@ -269,13 +287,13 @@ class Bases:
         path = self._path_of(adopted)
         stored = read_tensors(path, bytes.fromhex(adopted.key)) if path else None
         if stored is None:
-            raise StateRefused(f"encoder {adopted.name}, which was adopted, is not in {path}: put the file there again")
+            raise StateRefused(f"the adopted encoder {adopted.name} is not in {path}: put the file there again")
         return self._made(adopted, stored)
 
     def take(self, offer: EncoderOffer, tensors: Mapping[str, QTensor], current: BaseEncoder) -> BaseEncoder:
-        """Returns the offered encoder as a base, and keeps a copy. `current` has what the offer leaves as it is.
+        """Returns the offered encoder as a base encoder, and writes its weights to a file.
 
-        Raises OfferRefused.
+        The head keeps the shape of `current` in each respect that the offer leaves open. Raises OfferRefused.
         """
         try:
             shape = config_from_json(offer.config)
@@ -301,7 +319,7 @@ class Bases:
         return base
 
     def why_not(self, offer: EncoderOffer, current: BaseEncoder) -> str:
-        """Returns why the learner cannot go on with this encoder; "" where nothing is known against it."""
+        """Returns why the learner cannot use the offered encoder; "" if there is no known reason."""
         return why_not(offer, current.config, self._tokenizer)
 
     def _made(self, adopted: Adopted, stored: Mapping[str, QTensor]) -> BaseEncoder:
@@ -321,34 +339,34 @@ class Bases:
 
 
 def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
-    """Returns what is wrong with an offer for a learner of these settings, with the fix; "" for nothing."""
+    """Returns the problem of an offer for a learner with these settings, and its fix; "" if there is none."""
     try:
         shape = config_from_json(offer.config)
     except ModelError as error:
         return str(error)
     if offer.tokenizer != tokenizer.digest:
         return (
-            "it has another tokenizer than the service, or another prefix: make it of an encoder that has the same, or "
-            "set `encoder` to it and restart the service"
+            "it has another tokenizer or another prefix than the service: make it from an encoder with the same ones, "
+            "or set `encoder` to it and restart the service"
         )
     if tokenizer.vocab_size > shape.vocab:
         return f"it knows {shape.vocab} tokens, but the tokenizer has {tokenizer.vocab_size}"
     if tokenizer.max_tokens > shape.max_sequence:
         return (
             f"it has {shape.max_sequence} positions, but the service cuts texts at {tokenizer.max_tokens} tokens: set "
-            "serving.max_tokens lower and restart the service, or offer one with more positions"
+            "serving.max_tokens lower and restart the service, or offer an encoder with more positions"
         )
     if config.deepest_layers > shape.n_layers:
         return f"it has {shape.n_layers} blocks, but {config.deepest_setting}: set that lower and restart the service"
     if offer.label_capacity and offer.label_capacity < config.label_capacity:
-        return f"{offer.label_capacity} rows of the head; expected {config.label_capacity} or more, for it has so many"
+        return f"{offer.label_capacity} rows of the head; expected {config.label_capacity} or more, as it has now"
     if offer.num_features and not MIN_FEATURES <= offer.num_features <= MAX_FEATURES:
         return f"{offer.num_features} features; expected {MIN_FEATURES} to {MAX_FEATURES}"
     return ""
 
 
 def _key_of(shape: EncoderConfig, tensors: Mapping[str, QTensor]) -> str:
-    """Returns the digest of the shape and of all weights."""
+    """Returns a digest of the shape and all weights."""
     digest = sha256(shape.canonical_json().encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} ".encode())
@@ -360,9 +378,10 @@ AnyEncoder = TypeVar("AnyEncoder", bound=WholeEncoder)
 
 
 def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
-    """Returns a second encoder with its own copy of the blocks from `first_layer` on; the rest is shared."""
+    """Returns an encoder with its own copy of the blocks from `first_layer` on; all lower weights are shared."""
     lower = (strata.embed, *list(strata.layers)[:first_layer])
-    shared = chain.from_iterable(each.modules() for each in lower)  # the top may use their matrices
+    # The copied blocks may use matrices of the shared ones.
+    shared = chain.from_iterable(each.modules() for each in lower)
     copied: AnyEncoder = copy.deepcopy(strata, {id(each): each for each in shared})
     copied.eval()
     return copied
@@ -371,20 +390,20 @@ def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
 def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
     """Returns the weights of the blocks from `first_layer` on, by name."""
     state = strata.state_dict()
-    return {name: state[name] for name in names_from(state, first_layer)}
+    return {name: state[name] for name in names_at_or_above(state, first_layer)}
 
 
 def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:
-    """Writes back the weights that `top_state` returned, and the grids to which they are rounded."""
+    """Loads weights from `top_state`, and sets the grids to which they are rounded."""
     set_grids(strata, state)
     strata.load_state_dict(dict(state), strict=False)
 
 
 def lower_digests(strata: WholeEncoder) -> list[str]:
-    """Returns the digests of the weights below each block, and last that of all weights.
+    """Returns the digest of the weights below each block, then the digest of all weights.
 
-    The first `first_layer` blocks are frozen, so entry `first_layer` identifies what training leaves unchanged. Weights
-    that are pooled otherwise are another encoder.
+    If the first `first_layer` blocks are frozen, entry `first_layer` identifies the frozen weights. The digests include
+    the settings of the encoder that are no weights, such as its pooling.
 
     >>> from model.config import StrataConfig
     >>> from model.strata import Strata
@@ -395,6 +414,7 @@ def lower_digests(strata: WholeEncoder) -> list[str]:
     digests = list[str]()
     state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
+        # Layer -1 is the embedding.
         if layer >= 0:
             digests.append(digest.hexdigest())
         for name, value in weights:

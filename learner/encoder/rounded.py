@@ -1,11 +1,10 @@
-"""Rounds the encoder of the settings to the form that is served, and keeps weights in files beside the checkpoints.
+"""Quantizes the encoder of the settings, and caches quantized weights in files next to the checkpoints.
 
     Strata --calibrate, round (`model.calibration`)--> tensors --> encoder.cache --next start--> the same tensors
     tensors --write_tensors--> key, SHA-256 of the rest, safetensors --read_tensors, the same key--> tensors
 
-Rounding the blocks that are never trained takes a third of the learner's start. It depends on the weights, the
-tokenizer and the program alone, and the cache key is a digest of these. A file under another key, or with a byte that
-is not what was written, is a cache miss.
+Quantizing the frozen blocks takes a third of the learner's start. The result depends only on the weights, the tokenizer
+and the code, and the cache key is a digest of these. A file with another key or a corrupt byte is a cache miss.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,11 +31,11 @@ log = structlog.get_logger("learner")
 def rounded_encoder(
     strata: WholeEncoder, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, StoredTensor]:
-    """Rounds all weights of `strata` as its family does; returns the tensors by name. Raises NonFinite.
+    """Quantizes all weights of `strata` as its family does; returns the tensors by name. Raises NonFinite.
 
-    The blocks from `first_layer` on are rounded as they are in training, the others need not be. `cache_dir` is the
-    folder of the cache; without one, nothing is cached. `weights_digest` is that of all weights of `strata`, the last
-    of `lower_digests`.
+    - `first_layer`: the blocks from here on are quantized exactly as in training; the others are calibrated.
+    - `weights_digest`: the digest of all weights of `strata`, the last of `lower_digests`.
+    - `cache_dir`: the folder of the cache; None for no cache.
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
@@ -53,10 +52,11 @@ def rounded_encoder(
 
 
 def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
-    """Returns the cache key: the digest of the weights, the tokenizer, the settings, and the program itself."""
+    """Returns the cache key: a digest of the weights, the tokenizer, the settings and the source code."""
     digest = sha256()
     for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
+    # A new release may quantize differently, so its code is part of the key.
     for room in (model, kernels):
         for source in sorted(Path(room.__path__[0]).rglob("*.py")):
             digest.update(source.read_bytes())
@@ -64,7 +64,7 @@ def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_lay
 
 
 def _write(path: Path, key: bytes, tensors: Tensors) -> None:
-    """Writes the cache. A disk that fails costs the next start its time, and nothing else."""
+    """Writes the cache. If the disk fails, the next start quantizes again."""
     try:
         write_tensors(path, key, tensors)
     except OSError as error:
@@ -72,11 +72,11 @@ def _write(path: Path, key: bytes, tensors: Tensors) -> None:
 
 
 KEY_BYTES = sha256().digest_size
-"""The length of a key."""
+"""The length of a key in bytes."""
 
 
 def write_tensors(path: Path, key: bytes, tensors: Mapping[str, QTensor]) -> None:
-    """Writes the file, synced. Raises OSError."""
+    """Writes the tensors to a file, synced to disk, under `key`. Raises OSError."""
     parts: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         for part_name, part in tensor.parts.items():
@@ -88,7 +88,7 @@ def write_tensors(path: Path, key: bytes, tensors: Mapping[str, QTensor]) -> Non
 
 
 def read_tensors(path: Path, key: bytes) -> dict[str, QTensor] | None:
-    """Returns what was written under `key`; None where there is no such file, or a byte is not what was written."""
+    """Returns the tensors that were written under `key`; None if the file is missing, corrupt, or has another key."""
     try:
         data = path.read_bytes()
     except OSError:

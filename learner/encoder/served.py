@@ -1,28 +1,27 @@
-"""Exports trained weights as served ones: each tensor is quantized, and read back from the bytes to be sent.
+"""The served form of the encoder: quantizes trained weights, reads them back from the bytes to be sent, and runs them.
 
     Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> StoredTensor -> ServedEncoder, QuantizedHead
     texts --ServedEncoder--> z_BD, or x_TD below the trained blocks
-              '--KnownVectors, KnownActivations: what need not be encoded again
+              '--KnownVectors, KnownActivations: caches
 
-The blocks that are never trained are rounded for the inputs they see (`model.calibration`). The trained blocks are
-rounded as they were in training (fake quantization), so that what was trained is what is served. Everything that the
-learner measures after this (features, accuracy, parity, probes) is measured through these tensors.
+**Quantization.** The frozen blocks are quantized by calibration on their inputs (`model.calibration`). The trained
+blocks are quantized as in training (fake quantization), so the trained function is the served function. The learner
+measures everything (features, accuracy, parity, probes) through these tensors.
 
-Vectors that came with answers are known, as a replica has just encoded their texts. Equal names of encodings give equal
-vectors, to the last bit (`QuantizedEncoder.encoding`): what is learnt is the same with and without them, and so is what
-is unlearnt later.
+**Cached vectors.** Answers may carry the vector of their text, which a replica has just computed. Encodings with the
+same name give the same vectors, to the last bit (`QuantizedEncoder.encoding`). So the cache changes neither learning
+nor unlearning.
 
-Activations below the trained blocks are known, so that a round need not encode the frozen bottom again. They are
-rounded to float16 whether they are kept or not, so what a round learns is the same with and without them. The key holds
-the boundary and the weights below it, so another bottom finds nothing of this one, and rounds of every tier
-(`learner.drift.tier_of`) keep their own. All boundaries share one bound: what a boundary that is not used any more has
-kept is the oldest. Measured with 32 texts of CLINC150 and two trained blocks, on one thread of a Zen 4: a step takes
-0.113 s with them and 0.146 s without; a step on the whole encoder takes 0.53 s. Neither is in a checkpoint.
+**Cached activations.** A round need not encode texts through the frozen blocks again. The activations are rounded to
+float16 even if they are not cached, so the cache does not change what a round learns. The key contains the boundary and
+the weights below it, so other weights never match, and rounds of each tier (`learner.drift.tier_of`) have their own
+entries. All boundaries share one bound, and the oldest entries are dropped first. Measured with 32 texts of CLINC150
+and two trained blocks, on one thread of a Zen 4: a step takes 0.113 s with the cache and 0.146 s without; a step
+through the whole encoder takes 0.53 s. Checkpoints contain neither cache.
 
-Rejected: measuring in full precision (a replica would answer otherwise than what was measured), activations in float32
-(half as many texts; the rounding of INT8 is far coarser than that of float16) or INT8 (a scale for each token, and
-another rounding to train through), and encoding from a lower boundary that is kept up to a higher one (the bits would
-depend on what was kept).
+Rejected: measuring in full precision (replicas would answer differently), activations in float32 (half as many texts,
+although INT8 rounds far more coarsely than float16) or in INT8 (a scale for each token, and another rounding in
+training), and encoding from the cached activations of a lower boundary (the bits would depend on the cache).
 
 Shape suffixes: B texts, T tokens of a text, D width, C classes, R features.
 """
@@ -52,16 +51,16 @@ from model.ragged import RaggedBatch, RaggedLayout, runs
 from model.strata import MAX_BATCH_TOKENS, encode_many
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, said_in
+from wire.inputs import INPUTS, parse_content
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, TensorEntry, TensorPart, TextVector
 
 VECTOR_BYTES: Final = 8 << 20
-"""Bytes of the vectors that are held, and of their texts: those of the answers of 20 s at 200 a second, at D = 384."""
+"""The most bytes of cached vectors and their texts: the answers of 20 s at 200 a second, at D = 384."""
 
 
 class KnownVectors:
-    """Holds the last vectors by `encoding`, by text. The learner's thread adds and clears; any may look them up."""
+    """A cache of the last vectors of one `encoding`, by text. Only the learner's thread changes it; any may read it."""
 
     def __init__(self, encoding: str, width: int) -> None:
         self.encoding = encoding
@@ -70,7 +69,7 @@ class KnownVectors:
         self._held_bytes = 0
 
     def add(self, text: str, vector: TextVector) -> None:
-        """Adds the vector of `text`, if it was made as ours are."""
+        """Adds the vector of `text`, if it is of our encoding and width."""
         is_ours = bool(self.encoding) and vector.encoding == self.encoding
         if not is_ours or len(vector.z) != self._num_bytes or text in self._z_by_text:
             return
@@ -82,7 +81,7 @@ class KnownVectors:
             self._held_bytes -= self._size_of(oldest)
 
     def of(self, texts: Sequence[str]) -> dict[int, Tensor]:
-        """Returns the vectors z_D that are known, by the place of their text."""
+        """Returns the cached vectors z_D by the place of their text in `texts`."""
         found = [self._z_by_text.get(text) for text in texts]
         return {
             place: torch.from_numpy(np.frombuffer(z, "<f4").astype(np.float32))
@@ -91,7 +90,7 @@ class KnownVectors:
         }
 
     def clear(self) -> None:
-        """Forgets all texts: somebody was erased."""
+        """Forgets all texts, because of an erasure."""
         self._z_by_text = {}
         self._held_bytes = 0
 
@@ -100,7 +99,7 @@ class KnownVectors:
 
 
 def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, receipts: Receipts | None) -> None:
-    """Adds the vectors of the answers among `records` whose code is ours; without `receipts` none is believed."""
+    """Caches the vectors of answers whose authentication code is valid; without `receipts`, none is trusted."""
     for record in records:
         if receipts is None or not isinstance(record, Answer) or record.vector is None:
             continue
@@ -109,13 +108,13 @@ def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, rece
 
 
 ACTIVATION_BYTES: Final = 32 << 20
-"""Bytes of the activations that are kept: those of 3,600 texts of 12 tokens at D = 384."""
+"""The most bytes of cached activations: 3,600 texts of 12 tokens at D = 384."""
 
 
 class KnownActivations:
-    """Keeps activations by the digest of the weights that made them, and by text: `num_bytes` of them.
+    """A cache of activations, by a digest of the weights that made them and by text. `num_bytes` are in use.
 
-    Slow work adds them; the learner's thread clears them, and not while a unit is under way.
+    The worker thread adds activations; the learner's thread clears them while no unit is running.
     """
 
     def __init__(self, *, max_bytes: int = ACTIVATION_BYTES) -> None:
@@ -127,23 +126,24 @@ class KnownActivations:
         return len(self._x_by_text)
 
     def add(self, below: str, text: str, x_TD: Tensor) -> Tensor:
-        """Keeps the activations of a text, and drops the oldest beyond the bound; returns them rounded."""
+        """Caches the activations of a text, drops the oldest entries beyond the bound, and returns them in float16."""
         rounded_TD = x_TD.half()
         key = (below, text)
         self._drop(key)
-        self._x_by_text[key] = rounded_TD.clone()  # and not a view of those of all texts
+        # A clone, since a view would keep the activations of the whole batch alive.
+        self._x_by_text[key] = rounded_TD.clone()
         self.num_bytes += rounded_TD.nbytes
         while self.num_bytes > self._max_bytes:
             self._drop(next(iter(self._x_by_text)))
         return rounded_TD
 
     def of(self, below: str, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the activations x_TD that are kept, float16, by text."""
+        """Returns the cached activations x_TD, float16, by text."""
         found = ((text, self._x_by_text.get((below, text))) for text in texts)
         return {text: x_TD for text, x_TD in found if x_TD is not None}
 
     def clear(self) -> None:
-        """Forgets all texts: somebody was erased."""
+        """Forgets all texts, because of an erasure."""
         self._x_by_text = {}
         self.num_bytes = 0
 
@@ -153,23 +153,22 @@ class KnownActivations:
 
 
 ENCODE_BATCH = 64
-"""Number of texts that are encoded in one batch."""
-
+"""The number of texts in one batch."""
 
 FIRST_ROWS: Final = 256
-"""The number of rows of a table that has few classes."""
+"""The number of rows of a table for few classes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """Holds a tensor's entry in the manifest, and the tensor as a replica reads it. `tensor.to_blob()`: its bytes."""
+    """A tensor's entry in the manifest, and the tensor as a replica reads it. `tensor.to_blob()` returns its bytes."""
 
     entry: TensorEntry
     tensor: QTensor
 
 
 def export_tensor(tensor: QTensor) -> StoredTensor:
-    """Writes the tensor and reads it back. Raises NonFinite."""
+    """Serializes a tensor and reads it back from the bytes. Raises NonFinite."""
     blob = tensor.to_blob()
     parts = tuple(TensorPart(name=part.name, dtype=part.dtype, shape=part.shape) for part in tensor.specs)
     entry = TensorEntry(
@@ -185,7 +184,7 @@ def export_tensor(tensor: QTensor) -> StoredTensor:
 def export_encoder(
     strata: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, StoredTensor]:
-    """Returns all weights of the encoder, or those of the blocks from `first_layer` on. `grams`: see `EncoderFamily`.
+    """Quantizes all weights of the encoder, or only the blocks from `first_layer` on. `grams`: see `EncoderFamily`.
 
     Raises NonFinite.
     """
@@ -194,7 +193,7 @@ def export_encoder(
 
 
 def export_projection(config: EncoderConfig, *, seed: int) -> StoredTensor:
-    """Returns the weights of the random features."""
+    """Returns the projection of the random features."""
     return export_tensor(proj_weight(config, seed=seed))
 
 
@@ -206,9 +205,10 @@ def export_head(
     threshold: float = 0.0,
     bias_C: Tensor | None = None,
 ) -> StoredTensor:
-    """Returns the ridge weights, divided by the temperature, behind the threshold or a bias. Raises NonFinite.
+    """Quantizes the ridge weights, divided by the temperature. Raises NonFinite.
 
-    They have the rows of the tables of so many classes, up to the label capacity of `config`.
+    The bias of the head is `bias_C`, or else the threshold, negative and divided by the temperature. The head has
+    `rows_for` rows, up to the label capacity of `config`.
     """
     shape = replace(config, label_capacity=rows_for(len(weights_CR), config.label_capacity))
     if bias_C is None:
@@ -217,21 +217,24 @@ def export_head(
 
 
 def rows_for(num_classes: int, capacity: int) -> int:
-    """Returns how many rows the tables of so many classes have: a quarter more at most, so that they seldom grow.
+    """Returns the number of rows of a table for `num_classes`: at most a quarter more, so that tables seldom grow.
 
     >>> rows_for(3, 16_384), rows_for(257, 16_384), rows_for(10_000, 16_384), rows_for(3, 8)
     (256, 320, 10240, 8)
     """
     num_rows = max(num_classes, FIRST_ROWS)
+    # A quarter of the largest power of two below the number of rows.
     step = 1 << max((num_rows - 1).bit_length() - 3, 0)
     return min(-(-num_rows // step) * step, capacity)
 
 
 class ServedEncoder:
-    """Runs the encoder and the random features as replicas run them. An equal `key` means equal weights and shape, an
-    equal `text_key` that at most the `states` of inputs differ, such as scales of numbers.
+    """Runs the encoder and the random features as replicas run them.
 
-    The texts of `known` are not encoded again, nor those of `activations` up to the blocks that are trained.
+    - `key`: equal for encoders with equal weights and shape.
+    - `text_key`: equal for encoders that differ at most in the `states` of inputs, such as scales of numbers.
+    - `known`: cached vectors of texts.
+    - `activations`: cached activations below the trained blocks.
     """
 
     def __init__(self, config: EncoderConfig, tokenizer: Inputs, tensors: Mapping[str, StoredTensor]) -> None:
@@ -249,13 +252,13 @@ class ServedEncoder:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Those that the weights have, the most accurate first."""
+        """The names of the precisions of the weights, the most accurate first."""
         return self._encoder.precisions
 
     def z_many(self, texts: Sequence[str], precision: str | None = None) -> Tensor:
-        """Returns z_BD, unit vectors, by default in the most accurate precision. `texts` are contents of events.
+        """Returns unit vectors z_BD, by default in the most accurate precision. `texts` are contents of events.
 
-        They do not depend on which texts are encoded together.
+        A vector does not depend on the other texts.
         """
         known = self.known.of(texts) if precision in (None, self.precisions[0]) else {}
         unknown = [place for place in range(len(texts)) if place not in known]
@@ -268,17 +271,17 @@ class ServedEncoder:
 
     @property
     def _num_together(self) -> int:
-        """How many texts are encoded together: each text must have one vector, whatever it is encoded with."""
+        """The number of texts in a batch: 1 if a vector of this encoder would depend on the rest of the batch."""
         return ENCODE_BATCH if self._encoder.is_batch_invariant else 1
 
     def tokens(self, contents: Sequence[str]) -> list[list[int]]:
-        """Returns what the encoder reads of events. Raises UnreadableInput."""
-        return tokens_of([said_in(content) for content in contents], self.tokenizer)
+        """Returns the tokens of events that the encoder reads. Raises UnreadableInput."""
+        return tokens_of([parse_content(content) for content in contents], self.tokenizer)
 
     def reads(self, content: str) -> bool:
-        """Whether an event of this content can be read."""
+        """Whether an event with this content can be encoded."""
         try:
-            said = said_in(content)
+            said = parse_content(content)
             if not said.values:
                 return self.tokenizer.reads(content)
             self.joined([content], lambda _: torch.zeros(1, self.config.d_model))
@@ -296,8 +299,8 @@ class ServedEncoder:
         return self.joined(contents, vectors)
 
     def joined(self, contents: Sequence[str], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
-        """Returns z_BD of events, of which `encode` makes the vectors of the encoder's tokens."""
-        said = [said_in(content) for content in contents]
+        """Returns z_BD of events: the vectors that `encode` makes of the encoder's tokens, joined with other inputs."""
+        said = [parse_content(content) for content in contents]
         rows = [row for row, each in enumerate(said) if each.is_encoded]
         z_BD = torch.zeros(len(said), self.config.d_model)
         if rows:
@@ -306,7 +309,7 @@ class ServedEncoder:
 
     @property
     def inputs(self) -> InputMap:
-        """What is added to the vectors of the encoder."""
+        """The map from the other inputs of events to vectors, which are added to the encoder's vectors."""
         return self._encoder.inputs
 
     @property
@@ -315,7 +318,7 @@ class ServedEncoder:
         return {name: tensor for name, tensor in self.tensors.items() if is_state(name)}
 
     def with_states(self, states: Mapping[str, StoredTensor]) -> "ServedEncoder":
-        """Returns a new encoder, this one with other tensors of inputs."""
+        """Returns a new encoder with the same weights and other tensors of inputs."""
         weights = {name: tensor for name, tensor in self.tensors.items() if not is_state(name)}
         return self._with(weights | dict(states))
 
@@ -326,11 +329,13 @@ class ServedEncoder:
     def prefix(
         self, texts: Sequence[str], layer: int, *, drop_tokens: Callable[[list[int]], list[int]] = list
     ) -> tuple[Tensor, RaggedLayout]:
-        """Returns x_TD at the input of block `layer`, in the order of the layout. `texts` are what the encoder reads of
-        events (`wire.inputs.encoded`). Those that it still has are not
-        encoded again. `drop_tokens` gets the places of a text's tokens, and returns those that stay.
+        """Returns the activations x_TD at the input of block `layer`, float32, and their layout.
 
-        Of an encoder that is one block, these are the numbers that it reads, all of them."""
+        - `texts`: the parts of events that the encoder reads (`wire.inputs.encoded`). Cached texts are not encoded.
+        - `drop_tokens`: gets the places of a text's tokens, and returns the places to keep.
+
+        If the encoder is a single block, the activations are its whole inputs.
+        """
         encoder = self._encoder
         if encoder.is_one_block:
             batch = RaggedBatch.of(self.tokens(texts))
@@ -340,6 +345,7 @@ class ServedEncoder:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         token_ids = dict(zip(new, self.tokens(new), strict=True))
         places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
+        # A text may occur in several rows, each with other dropped tokens.
         kept_pieces: dict[int, Tensor] = {}
         for text, x_LD in chain(known.items(), self._encoded(encoder, token_ids, below, layer)):
             kept_pieces |= {row: x_LD[places[row]] for row, each in enumerate(texts) if each == text}
@@ -349,7 +355,10 @@ class ServedEncoder:
     def _encoded(
         self, encoder: PackedEncoder, token_ids: Mapping[str, list[int]], below: str, layer: int
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yields texts and their activations at the input of block `layer`, and keeps them; few tokens at a time."""
+        """Yields texts with their activations at the input of block `layer`, and caches these.
+
+        A batch has at most MAX_BATCH_TOKENS tokens, or a single text.
+        """
         texts = list(token_ids)
         offsets = [0, *accumulate(map(len, token_ids.values()))]
         for first, end in runs(offsets, MAX_BATCH_TOKENS) if texts else ():
@@ -359,17 +368,17 @@ class ServedEncoder:
                 yield text, self.activations.add(below, text, piece_TD)
 
     def forget_texts(self) -> None:
-        """Forgets what is known of any text: somebody was erased."""
+        """Clears the caches of texts, because of an erasure."""
         self.known.clear()
         self.activations.clear()
 
     def head(self, out: StoredTensor) -> QuantizedHead:
-        """Returns the head that maps these features to logits by the weights `out`; its config has their rows."""
+        """Returns the head with the weights `out` on these features. The label capacity of its config is its rows."""
         shape = replace(self.config, label_capacity=out.tensor.shape[0])
         return QuantizedHead.from_tensors(shape, {OUT: out.tensor}, self._features)
 
     def with_top(self, top: Mapping[str, StoredTensor]) -> "ServedEncoder":
-        """Returns a new encoder: this one with the tensors of `top` in place of its own."""
+        """Returns a new encoder in which the tensors of `top` replace those of the same names."""
         return self._with(self.tensors | dict(top))
 
     def _with(self, tensors: Mapping[str, StoredTensor]) -> "ServedEncoder":
@@ -378,7 +387,7 @@ class ServedEncoder:
         return new
 
     def _digest_below(self, layer: int) -> str:
-        """Returns a digest of the weights on which the input of block `layer` depends, and of what a text becomes."""
+        """Returns a digest of everything on which the input of block `layer` depends, except the text."""
         below = {name: tensor.entry.digest for name, tensor in sorted(self.tensors.items()) if layer_of(name) < layer}
         return sha256(f"{below} {self.tokenizer.max_tokens} {layer}".encode()).hexdigest()
 

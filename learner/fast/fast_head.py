@@ -1,19 +1,19 @@
-"""The fast head: everything learnt under one encoder, in closed form. Another encoder needs another fast head.
+"""The fast head: everything that was learnt under one encoder, in closed form. Each encoder has its own fast head.
 
     samples --served encoder--> z --random features--> phi --> sums of the ridge head; sums of z per class
     sums --solve--> a solution --finish: blended with class means, by the counts--> weights
-    z --nearest--> class names by the means of all labels, and by those of the newest (`learner.drift`)
-    samples --RowLog: since somebody looked last--> rows, for a head that is updated by them (`learner.fast.solver`)
-    vectors of a changed class's old texts --named_since, heir_of--> the class that they belong to now, or none
+    z --nearest--> predictions by the means of all labels, and by the means of the newest labels (`learner.drift`)
+    samples --RowLog: those since the last call--> rows, for a head that is updated by them (`learner.fast.solver`)
+    vectors of a changed class's old texts --predict_since, successor_of--> the class that they belong to now, or none
 
-All sums are exact, so that they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
+All sums are exact, so they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
 
-Heirs. When names are swapped, a class is renamed, or two become one, the texts of before are worth as much as new
-labels: only their names are wrong. Without them, a class that has changed has a few labels among classes that have
-many, so that either these lose texts to it or it loses its own to them. On CLINC150's validation texts, with 20 labels
-of each of 45 changed classes and 68 of each other one, the others lose up to 0.4 points, and the changed ones are up to
-1.8 points below a learner with 20 labels of each class. An heir is a function of which labels were learnt, and not of
-their order, so a version that is rebuilt from the topics has the same heirs.
+Successor classes. If names are swapped, a class is renamed, or two classes are merged, the old texts are worth as much
+as new labels: only their names are wrong. Without the old texts, a changed class has few labels among classes with
+many, and one side loses texts to the other. On CLINC150's validation texts, with 20 labels of each of 45 changed
+classes and 68 of each other class, the others lose up to 0.4 points, and the changed ones are up to 1.8 points below a
+learner with 20 labels of each class. The successor class depends on which labels were learnt, but not on their order,
+so a version that is rebuilt from the topics finds the same one.
 
 Shapes: B samples, N texts, R features, C classes, D width.
 """
@@ -29,20 +29,20 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
-from learner.fast.recency import Fading
+from learner.fast.recency import RecencyBlend
 from learner.fast.ridge import RidgeHead, RidgeSums, in_order, on_grid, renamed_sums
-from learner.fast.rows import Directions, Nearest, blend, decoder_of, grown, nearest
+from learner.fast.rows import ClassMeans, Nearest, blend, decoder_of, grown, nearest
 from learner.samples import Labelled
 from model.head import PROJ
 from model.heads import RIDGE, Head, HeadSums
 from wire.kinds import kind_of, row_names
 
 MAX_ROWS: Final = 512
-"""The most rows that a head is updated by before its next base (`learner.fast.solver`)."""
+"""The most rows by which a head is updated before its next base (`learner.fast.solver`)."""
 
 
 class Rows(NamedTuple):
-    """Features, labels and contents of samples. `are_all`: whether the sums have taken in these and nothing else."""
+    """Features, labels and contents of samples. `are_all`: whether exactly these were added to the sums since then."""
 
     phi_BR: Tensor
     labels: list[str]
@@ -51,14 +51,14 @@ class Rows(NamedTuple):
 
 
 class RowLog:
-    """Holds the last samples, at most MAX_ROWS of them and of one more batch."""
+    """The last samples that were added to the sums, at most MAX_ROWS and one more batch."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Sequence[Labelled]]] = []
         self._are_all = True
 
     def add(self, phi_BR: Tensor, samples: Sequence[Labelled]) -> None:
-        """Adds samples that the sums took in, with their features."""
+        """Logs samples that were added to the sums, with their features."""
         self._batches.append((phi_BR[-MAX_ROWS:], samples[-MAX_ROWS:]))
         self._are_all = self._are_all and len(samples) <= MAX_ROWS
         while sum(len(batch) for _, batch in self._batches[1:]) > MAX_ROWS:
@@ -66,19 +66,19 @@ class RowLog:
             self._are_all = False
 
     def end(self) -> None:
-        """Takes note that the sums have changed in another way: the samples so far may be in them no longer."""
+        """Records that the sums have changed in another way: the logged samples may no longer be in them."""
         self._batches = []
         self._are_all = False
 
     def encoded_again(self, encode: Callable[[Sequence[Labelled]], Tensor]) -> "RowLog":
-        """Returns a log of the same samples, with the features that `encode` makes, for sums that were made anew."""
+        """Returns a log of the same samples with the features that `encode` makes, for sums that were learnt again."""
         log = RowLog()
         log._batches = [(encode(samples), samples) for _, samples in self._batches]
         log._are_all = False
         return log
 
     def take(self, num_features: int) -> Rows:
-        """Returns what was added since the last call."""
+        """Returns the rows since the last call."""
         batches, are_all = self._batches, self._are_all
         self._batches = []
         self._are_all = True
@@ -88,21 +88,21 @@ class RowLog:
 
 
 Z_GRID = 2.0**24
-"""The sums of z are multiples of 1 / Z_GRID: finer than float32 needs, and exact in float64 below 2^29 samples."""
+"""The sums of z are multiples of 1 / Z_GRID: finer than float32, and exact in float64 below 2^29 samples."""
 
 RELEARN_BATCH = 64
-"""Number of texts that are encoded at once while a fast head is rebuilt."""
+"""The number of texts that are encoded at once while a fast head is learnt again."""
 
 THRESHOLD = "threshold"
-"""Name of the exported threshold."""
+"""The name of the exported threshold."""
 
 
 class FastHead:
-    """Holds an encoder and the sums of everything learnt under it. `log` has what was learnt last.
+    """The sums of everything that was learnt under one encoder. `log` has the last samples.
 
-    `num_recent` labels of each class are held by themselves, too, the newest ones. `threshold` is what the output of a
-    class must be above for it to be named, where labels are sets of classes; else it is 0, and the highest is named.
-    `head` makes the weights of the sums.
+    - `num_recent`: the number of newest labels of each class that are also kept separately.
+    - `threshold`: if labels are sets, the score above which a class is predicted; otherwise 0, the highest score wins.
+    - `head` makes weights from the sums.
     """
 
     def __init__(self, served: ServedEncoder, *, penalty: float, num_recent: int = 0, head: Head = RIDGE) -> None:
@@ -114,12 +114,12 @@ class FastHead:
         self.threshold = 0.0
         self.log = RowLog()
         self.z_sums_CD = torch.zeros(0, config.d_model, dtype=torch.float64)
-        self.fading = Fading(config.d_model, num_recent, is_blended=head.is_updated)
-        self._means = Directions(config.d_model, self._mean_directions)
+        self.recency = RecencyBlend(config.d_model, num_recent, is_blended=head.is_updated)
+        self._means = ClassMeans(config.d_model, self._unit_means)
         self._grow()
 
     def learn_many(self, samples: Sequence[Labelled]) -> None:
-        """Learns samples whose labels were admitted."""
+        """Learns samples whose classes have rows."""
         if samples:
             self.learn_encoded(*self.encode(samples), samples)
 
@@ -142,43 +142,44 @@ class FastHead:
         self.log.add(phi_BR, samples)
         self.z_sums_CD.index_add_(0, entries.rows_E, on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.fading.add(z_ED, entries, times_E.tolist())
+        self.recency.add(z_ED, entries, times_E.tolist())
 
     def nearest(self, z_BD: Tensor) -> Nearest:
-        """Names texts by their nearest class means. There is a class."""
+        """Predicts the classes of texts by their nearest class means. There must be a class."""
         classes = self.ridge.classes
-        newest_CD = self.fading.recent.means(len(classes)) if self.fading.recent.num_held else None
+        newest_CD = self.recency.recent.means(len(classes)) if self.recency.recent.num_held else None
         return nearest(z_BD, classes, self._means.first(len(classes)), newest_CD)
 
     def relearn(self, samples: Sequence[Labelled], *, after_unit: Callable[[], None] = lambda: None) -> None:
-        """Learns many samples in batches, and calls `after_unit` after each batch, as this takes seconds."""
+        """Learns many samples in batches, which takes seconds; calls `after_unit` after each batch."""
         for first in range(0, len(samples), RELEARN_BATCH):
             self.learn_many(samples[first : first + RELEARN_BATCH])
             after_unit()
 
     def unlearn_many(self, samples: Sequence[Labelled]) -> None:
-        """Removes samples that were learnt here: afterwards the head is one that never saw them."""
+        """Unlearns samples: afterwards the head equals one that never saw them."""
         if samples:
             self.unlearn_encoded(*self.encode(samples), [sample.label for sample in samples])
 
     def unlearn_encoded(self, z_BD: Tensor, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Removes samples that were encoded; otherwise as `unlearn_many`."""
+        """Unlearns samples that were encoded; otherwise as `unlearn_many`."""
         entries = self.ridge.entries(labels)
         z_ED = entries.of(z_BD)
         self.ridge.unlearn_many(phi_BR, labels)
         self.log.end()
         self.z_sums_CD.index_add_(0, entries.rows_E, -on_grid(z_ED, Z_GRID))
         self._means.touch(entries.rows_E.tolist())
-        self.fading.remove(z_ED, entries.rows_E)
+        self.recency.remove(z_ED, entries.rows_E)
 
     def restart(self, label: str, since_ms: int, held: Sequence[Labelled]) -> None:
-        """Goes on with a class as it has been since `since_ms`. Of older samples, those at hand were taken out.
+        """Restarts a class at `since_ms`. The caller has unlearnt the older samples that it still had.
 
-        `held` are its samples that may be taken out later. Where its sums hold more than these, they become those of
-        `held` and of the newest labels; the texts of the others stay in the Gram matrix, which knows no classes.
+        `held` are the samples of the class that may be unlearnt later. If the sums of the class contain more samples,
+        they are replaced by the sums of `held` and of the newest labels; the other texts stay in the Gram matrix, which
+        is independent of classes.
         """
         (row,) = self.ridge.rows_of([label]).tolist()
-        newest_ND = self.fading.keep_since(row, since_ms)
+        newest_ND = self.recency.keep_since(row, since_ms)
         if self.ridge.num_of(label) == len(held):
             return
         held_ND, _ = self.encode(held)
@@ -197,22 +198,22 @@ class FastHead:
         self._means.touch(range(len(z_sums_CD)))
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Removes all of a class, which is `samples`, and gives its row to another class."""
+        """Unlearns a class, all of whose samples are `samples`, and gives its row to another class."""
         self.unlearn_many(samples)
-        self.fading.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
+        self.recency.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
         self.ridge.replace(old, new)
         self.log.end()
 
     def solve(self) -> Tensor:
-        """Returns weights_CR of what was learnt until now, by Cholesky: R^3/3 operations (0.1 s at R=2048)."""
+        """Returns weights_CR of everything learnt, by Cholesky: R^3/3 operations (0.1 s at R=2048)."""
         return self.solver()()
 
     def solver(self) -> Callable[[], Tensor]:
-        """Returns a function that returns weights_CR of what was learnt until now. Another thread may call it."""
+        """Returns a function that computes weights_CR of everything learnt until now. Another thread may call it."""
         return self.head.solver(self)
 
     def head_sums(self) -> HeadSums:
-        """Returns copies of the sums of the classes. The Gram matrix is a copy already."""
+        """Returns copies of the sums of the classes."""
         sums = self.ridge.sums
         num_classes = len(self.ridge.classes)
         return HeadSums(sums.gram_RR, sums.class_CR[:num_classes].clone(), sums.counts_C[:num_classes].clone())
@@ -247,33 +248,34 @@ class FastHead:
         empty = self._empty(served)
         empty.admit_all(self.ridge.classes)
         empty.threshold = self.threshold
-        empty.fading.goes_on_from(self.fading)
+        empty.recency.adopt_losses(self.recency)
         return empty
 
     def copy(self) -> "FastHead":
-        """Returns a fast head with copies of the sums; it shares the encoder, and logs nothing that was learnt here."""
+        """Returns a fast head with copies of the sums and an empty log; it shares the encoder."""
         copied = copy(self)
         copied.log = RowLog()
         copied.log.end()
         copied.ridge = self.ridge.copy()
         copied.z_sums_CD = self.z_sums_CD.clone()
-        copied.fading = self.fading.copy()
-        copied._means = Directions(self.served.config.d_model, copied._mean_directions)
+        copied.recency = self.recency.copy()
+        copied._means = ClassMeans(self.served.config.d_model, copied._unit_means)
         copied._means.touch(range(len(self.ridge.classes)))
         return copied
 
     def with_order(self, classes: Sequence[str]) -> "FastHead":
-        """Returns the same fast head with its rows in the order of `classes`, which are all of its own."""
+        """Returns the fast head with its rows in the order of `classes`, which must name all of its classes."""
         reordered = self._empty(self.served)
         reordered.restore(in_order(self.export(), self.ridge.rows_of(classes)), classes)
-        reordered.log = self.log  # names labels, no rows
+        # The log names labels, not rows.
+        reordered.log = self.log
         return reordered
 
     def with_names(self, name_of: Callable[[str], str]) -> "FastHead":
-        """Returns the fast head of a learner that knew the classes by other names from the start.
+        """Returns the fast head of a learner that knew the classes under these names from the start.
 
-        Classes of one name are one, at the first of their rows. A class that is named "" goes; its texts stay in the
-        Gram matrix, which knows no classes.
+        Classes that get one name are merged into the first of their rows. A class that is renamed to "" is dropped; its
+        texts stay in the Gram matrix, which is independent of classes.
         """
         sums, classes = renamed_sums(self.export(), self.ridge.classes, name_of)
         renamed = self._empty(self.served)
@@ -281,79 +283,79 @@ class FastHead:
         return renamed
 
     def admit_all(self, labels: Iterable[str]) -> None:
-        """Gives every class that a label names a row, in this order."""
+        """Gives every class of these labels a row, in this order."""
         for name in chain.from_iterable(map(row_names, labels)):
             self.ridge.admit(name)
         self._grow()
 
     def export(self) -> dict[str, Tensor]:
-        """Returns the sums by name. The caller stores the classes beside them."""
+        """Returns the sums by name. The caller stores the classes with them."""
         num_classes = len(self.ridge.classes)
         threshold = {THRESHOLD: torch.tensor([self.threshold])} if self.threshold else {}
         sums = self.ridge.export() | {"z": self.z_sums_CD[:num_classes].clone()}
-        return sums | self.fading.export(num_classes) | threshold
+        return sums | self.recency.export(num_classes) | threshold
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
-        """Becomes the fast head whose sums and classes were exported."""
+        """Restores exported sums and classes."""
         self.ridge.restore(sums, classes)
         self.threshold = float(sums[THRESHOLD]) if THRESHOLD in sums else 0.0
         self.log.end()
         self.z_sums_CD = sums["z"].clone()
         self._grow()
         self._means.touch(range(len(self.z_sums_CD)))
-        self.fading.restore(sums)
+        self.recency.restore(sums)
 
     def _empty(self, served: ServedEncoder) -> "FastHead":
-        return FastHead(served, penalty=self.penalty, num_recent=self.fading.recent.num_recent, head=self.head)
+        return FastHead(served, penalty=self.penalty, num_recent=self.recency.recent.num_recent, head=self.head)
 
     def _grow(self) -> None:
         num_rows = self.ridge.rows.num_in_tables
         self.z_sums_CD = grown(self.z_sums_CD, num_rows)
-        self.fading.grow(num_rows, len(self.ridge.classes))
+        self.recency.grow(num_rows, len(self.ridge.classes))
 
-    def _mean_directions(self, rows_N: Tensor) -> Tensor:
+    def _unit_means(self, rows_N: Tensor) -> Tensor:
         return torch.nn.functional.normalize(self.z_sums_CD[rows_N], dim=1).float()
 
 
 MIN_LABELS: Final = 3
-"""Labels since the change that an heir has at least."""
+"""The fewest labels of a successor class since the change."""
 
 MIN_SHARE: Final = 0.6
-"""Share of the old texts that are nearest to the heir. A change is found after some seven labels of each class, and
-their means name four texts of five rightly."""
+"""The share of the old texts that must be nearest to the successor class. A change is detected after some seven labels
+of each class; the means of seven labels predict four texts of five rightly."""
 
 SLACK: Final = 0.05
-"""The difference of two cosines that says nothing: an heir may be where the texts are from an earlier change on."""
+"""Cosine differences below this are noise: the successor class may have changed earlier."""
 
 
-def named_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
-    """Names texts by the nearest mean of the labels since `since_ms`; returns "" for each where no class has enough."""
+def predict_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
+    """Predicts texts by the nearest mean of the labels since `since_ms`; all "" if no class has enough labels."""
     classes = head.ridge.classes
-    means_CD, counts_C = head.fading.recent.means_since(since_ms, len(classes))
+    means_CD, counts_C = head.recency.recent.means_since(since_ms, len(classes))
     cosines_NC = z_ND @ means_CD.T
     cosines_NC[:, counts_C < MIN_LABELS] = -1
     return [classes[row] if counts_C[row] >= MIN_LABELS else "" for row in cosines_NC.argmax(dim=1).tolist()]
 
 
-def heir_of(names: Sequence[str]) -> str:
-    """Returns the class that old texts belong to by their `names`; "" where none is clear.
+def successor_of(names: Sequence[str]) -> str:
+    """Returns the class that most of the old texts belong to by their predictions `names`; "" if it is not clear.
 
-    >>> heir_of(["b", "b", "a", "b"]), heir_of(["a", "b"]), heir_of([])
+    >>> successor_of(["b", "b", "a", "b"]), successor_of(["a", "b"]), successor_of([])
     ('b', '', '')
     """
-    [(heir, num)] = Counter(names).most_common(1) or [("", 0)]
-    return heir if num >= MIN_SHARE * len(names) else ""
+    [(successor, num)] = Counter(names).most_common(1) or [("", 0)]
+    return successor if num >= MIN_SHARE * len(names) else ""
 
 
-def has_moved(head: FastHead, heir: str, own_ND: Tensor, old_ND: Tensor, since_ms: int) -> bool:
-    """Whether what is labelled `heir` since `since_ms` is like the texts of `old_ND`.
+def has_moved(head: FastHead, successor: str, own_ND: Tensor, old_ND: Tensor, since_ms: int) -> bool:
+    """Whether the labels of `successor` since `since_ms` resemble the texts of `old_ND`.
 
-    It is at least as near to them, but for SLACK, as to `own_ND`, what was labelled so before, if there was anything.
+    Their mean must be at least as near to these, within SLACK, as to `own_ND`, the texts of `successor` from before.
     """
     if not len(own_ND):
         return True
-    (row,) = head.ridge.rows_of([heir]).tolist()
-    means_CD, _ = head.fading.recent.means_since(since_ms, len(head.ridge.classes))
+    (row,) = head.ridge.rows_of([successor]).tolist()
+    means_CD, _ = head.recency.recent.means_since(since_ms, len(head.ridge.classes))
     means_2D = torch.nn.functional.normalize(torch.stack([own_ND.mean(dim=0), old_ND.mean(dim=0)]), dim=1)
     to_own, to_old = (means_2D @ means_CD[row]).tolist()
     return bool(to_old > to_own - SLACK)

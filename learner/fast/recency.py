@@ -1,27 +1,28 @@
-"""The newest labels of each class, and a head of them, which has the share in the weights that it has earned.
+"""The newest labels of each class, and a second ridge head of them, which is blended into the weights.
 
-    z of a label, time of its event --RecentLabels--> the last few of each class --means--> class means of late
-    newest labels of each class --ridge, by their kernel--> U        all labels --> W        (1 - s) W + s U
-    a label, before it is learnt --W, U as solved last--> squared losses, discounted --Hedge--> s
+    z of a label, time of its event --RecentLabels--> the last few labels of each class --> recent class means
+    newest labels of each class --kernel ridge regression--> U        all labels --> W        (1 - s) W + s U
+    a label, before it is learnt --last solved W and U--> discounted squared losses --Hedge--> the share s
 
-A class holds the labels of its newest events, by the time of the event and not of the label's arrival, the newest
-first. So what is held depends on which labels were learnt and not on their order, as long as none is taken out, and no
-class is forgotten while others are labelled. With many classes each has fewer labels: all of them have MAX_VECTORS.
+**The newest labels.** The labels of the newest events of each class are kept, newest first, by the time of the event
+and not of the label's arrival. So the kept labels depend on which labels were learnt but not on their order, unless
+some are unlearnt, and no class loses its labels while other classes are labelled. All classes together have MAX_VECTORS
+labels, so with many classes each class has fewer.
 
-The sums forget nothing, so where the stream drifts they are of what was true long ago, and a class has not changed so
-clearly that it would restart (`learner.drift.ConceptChanges`). A head of the newest labels alone knows less and is up
-to date. Hedge (Freund and Schapire 1997) with discounted losses gives each the weight that it has earned in the last
-five hundred labels or so: where nothing drifts the head of all labels comes to have nearly all of it.
+**The blend.** The sums forget nothing. If the stream drifts slowly, no class changes clearly enough for a restart
+(`learner.drift.ConceptChanges`), and the sums describe the past. A head of the newest labels knows less, but is up to
+date. Hedge (Freund and Schapire 1997) with discounted losses weighs both heads by their losses on about the last five
+hundred labels. Without drift, the head of all labels gets nearly the whole weight.
 
-There is a head of the newest where each class has MIN_HELD: with more than MAX_NEWEST / MIN_HELD classes none are held,
-as a few labels of each of many classes name texts worse than all of them. Nor are sets of labels or scores. The share
-is written into the manifest (`HeadSolution`), so that the head can be made again bit for bit.
+The second head exists if each class has MIN_HELD labels. So with more than MAX_NEWEST / MIN_HELD classes there is none,
+since a few labels of each of many classes predict worse than all labels. There is none for sets of labels and for
+scores, either. The manifest has the share (`HeadSolution`), so the head can be rebuilt bit for bit.
 
-ETA and DISCOUNT were chosen on Elec2 and on simulated streams without drift, where the blend lost 0.07 points at most.
-With 1.0 and 0.99 it lost up to 0.2, and named as much of Elec2 rightly.
+ETA and DISCOUNT were chosen on Elec2 and on simulated streams without drift, on which the blend lost at most 0.07
+points. With 1.0 and 0.99 it lost up to 0.2 points, at the same accuracy on Elec2.
 
-Shapes: B labels, E entries, N newest labels, K labels of each class, R features, C classes, D width; 2: all labels, the
-newest.
+Shapes: B labels, E entries, N newest labels, K labels of each class, R features, C classes, D width; 2: the head of all
+labels, the head of the newest.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,23 +33,23 @@ import torch
 from torch import Tensor
 
 from learner.fast.ridge import on_grid
-from learner.fast.rows import Directions, grown, row_scales
+from learner.fast.rows import ClassMeans, grown, row_scales
 from model.kinds import Entries
 
 MAX_VECTORS: Final = 16_384
-"""The most vectors of all classes: 25 MB at a width of 384. With many classes, each has fewer."""
+"""The most vectors of all classes together: 25 MB at a width of 384."""
 
-FADING: Final = 0.75
+DECAY: Final = 0.75
 """The weight of each label in the mean, relative to the next newer one: three new labels outweigh five old ones."""
 
 EMPTY: Final = -1
-"""The time of a place without a label."""
+"""The time of an unused place."""
 
 
 class RecentLabels:
-    """Holds the last `num_recent` labels of each of `num_rows` classes, fewer where `max_vectors` bounds them.
+    """The last `num_recent` labels of each of `num_rows` classes, or fewer, so that all together are `max_vectors`.
 
-    Where these would be fewer than `min_held`, there are none.
+    If each class had fewer than `min_held`, no labels are kept.
     """
 
     def __init__(
@@ -57,40 +58,41 @@ class RecentLabels:
         self.num_recent = num_recent
         self._max_vectors = max_vectors
         self._min_held = min_held
-        num_held = self._num_held_of(num_rows)
+        num_held = self._places_per_class(num_rows)
         self._z_CKD = torch.zeros(num_rows, num_held, width)
         self._times_CK = torch.full((num_rows, num_held), EMPTY, dtype=torch.int64)
-        self._means = Directions(width, self._mean_directions)
+        self._means = ClassMeans(width, self._weighted_means)
 
     @property
     def num_held(self) -> int:
-        """The number of labels that are held of each class."""
+        """The number of places for labels of each class."""
         return self._z_CKD.shape[1]
 
     @property
     def is_any_full(self) -> bool:
-        """Whether as many labels of a class are held as can be."""
+        """Whether all places of some class are used."""
         return bool((self._times_CK[:, -1:] != EMPTY).any())
 
     def grow(self, num_rows: int) -> None:
-        """Makes room for so many classes; of each, fewer labels may be held from then on."""
+        """Adds rows for new classes. Each class may have fewer places from then on."""
         if num_rows <= len(self._z_CKD):
             return
         num_before = self.num_held
-        num_held = self._num_held_of(num_rows)
+        num_held = self._places_per_class(num_rows)
         self._z_CKD = grown(self._z_CKD[:, :num_held], num_rows)
         self._times_CK = grown(self._times_CK[:, :num_held], num_rows, fill=EMPTY)
         if num_held != num_before:
             self._means.touch(range(num_rows))
 
     def add(self, z_BD: Tensor, rows_B: Tensor, times_ms: Sequence[int]) -> None:
-        """Adds labels; the one with the oldest event of its class goes. Of equal times, the vector decides."""
+        """Adds labels; the label of the oldest event of a full class is dropped. Equal times are ordered by vector."""
         if not self.num_held:
             return
         for z_D, row, time_ms in zip(z_BD, rows_B.tolist(), times_ms, strict=True):
             z_KD = self._z_CKD[row]
             times_K = self._times_CK[row]
             keys = zip(times_K.tolist(), z_KD[:, 0].tolist(), strict=True)
+            # The labels are in descending order of time, then of vector.
             place = sum(key > (time_ms, float(z_D[0])) for key in keys)
             self._means.touch([row])
             if place < self.num_held:
@@ -100,28 +102,29 @@ class RecentLabels:
                 times_K[place] = time_ms
 
     def remove(self, z_BD: Tensor, rows_B: Tensor) -> None:
-        """Removes labels that are held. A text has the same vector whatever it was encoded with."""
+        """Removes labels by their vectors. A text's vector does not depend on the batch in which it was encoded."""
         for z_D, row in zip(z_BD, rows_B.tolist(), strict=True):
-            is_it_K = (self._z_CKD[row] == z_D).all(dim=1)
-            self._keep(row, ~is_it_K | (is_it_K.cumsum(dim=0) > 1))
+            is_equal_K = (self._z_CKD[row] == z_D).all(dim=1)
+            # Keeps all but the first equal one.
+            self._keep(row, ~is_equal_K | (is_equal_K.cumsum(dim=0) > 1))
 
     def keep_since(self, row: int, time_ms: int) -> Tensor:
-        """Removes the labels of a class from before `time_ms`; returns the vectors of the others, z_ND."""
+        """Removes the labels of a class from before `time_ms`; returns the vectors of the remaining labels, z_ND."""
         self._keep(row, self._times_CK[row] >= time_ms)
         return self._z_CKD[row, self._times_CK[row] != EMPTY].clone()
 
     def means(self, num_classes: int) -> Tensor:
-        """Returns the weighted mean direction of the labels held of each class, z_CD of unit length; zero for none."""
+        """Returns the weighted mean of the recent labels of each class, z_CD of unit length; zero without labels."""
         return self._means.first(num_classes)
 
     def means_since(self, time_ms: int, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Returns the mean direction of those of each class since `time_ms`, z_CD as above, and how many there are."""
+        """Returns the mean of the labels since `time_ms` of each class, z_CD of unit length, and their number, [C]."""
         is_since_CK = self._times_CK[:num_classes] >= time_ms
         sums_CD = torch.einsum("ckd,ck->cd", self._z_CKD[:num_classes], is_since_CK.float())
         return torch.nn.functional.normalize(sums_CD, dim=1), is_since_CK.sum(dim=1)
 
     def held(self, num_classes: int) -> tuple[Tensor, Tensor]:
-        """Returns all that are held of the first classes, z_ND, and their rows_N: by class, the newest first."""
+        """Returns all labels of the first classes, z_ND, and their rows_N: by class, the newest first."""
         is_held_CK = self._times_CK[:num_classes] != EMPTY
         return self._z_CKD[:num_classes][is_held_CK], is_held_CK.nonzero()[:, 0]
 
@@ -129,30 +132,31 @@ class RecentLabels:
         copied = copy(self)
         copied._z_CKD = self._z_CKD.clone()
         copied._times_CK = self._times_CK.clone()
-        copied._means = Directions(self._z_CKD.shape[2], copied._mean_directions)
+        copied._means = ClassMeans(self._z_CKD.shape[2], copied._weighted_means)
         copied._means.touch(range(len(self._z_CKD)))
         return copied
 
     def export(self, num_classes: int) -> dict[str, Tensor]:
-        """Returns what is held of the first classes, by name."""
+        """Returns the labels of the first classes, as tensors by name."""
         return {
             "recent_z": self._z_CKD[:num_classes].clone(),
             "recent_times": self._times_CK[:num_classes].clone(),
         }
 
     def restore(self, held: Mapping[str, Tensor]) -> None:
-        """Holds what was exported, the newest of it where more of a class was held then; nothing where it lacks."""
+        """Restores exported labels; only the newest if there are fewer places now, none if `held` has none."""
         self._z_CKD.zero_()
         self._times_CK.fill_(EMPTY)
-        if "recent_z" in held:  # an older program exported none
+        # Older releases exported none.
+        if "recent_z" in held:
             num_classes, num_held = held["recent_times"].shape
             num = min(num_held, self.num_held)
             self._z_CKD[:num_classes, :num] = held["recent_z"][:, :num]
             self._times_CK[:num_classes, :num] = held["recent_times"][:, :num]
         self._means.touch(range(len(self._z_CKD)))
 
-    def _mean_directions(self, rows_N: Tensor) -> Tensor:
-        weights_K1 = FADING ** torch.arange(self.num_held)[:, None]
+    def _weighted_means(self, rows_N: Tensor) -> Tensor:
+        weights_K1 = DECAY ** torch.arange(self.num_held)[:, None]
         return torch.nn.functional.normalize((self._z_CKD[rows_N] * weights_K1).sum(dim=1), dim=1)
 
     def _keep(self, row: int, is_kept_K: Tensor) -> None:
@@ -164,35 +168,35 @@ class RecentLabels:
         self._times_CK[row, : len(z_ND)] = times_N
         self._means.touch([row])
 
-    def _num_held_of(self, num_rows: int) -> int:
+    def _places_per_class(self, num_rows: int) -> int:
         num = min(self.num_recent, self._max_vectors // max(num_rows, 1))
         return num if num >= self._min_held else 0
 
 
 MAX_NEWEST: Final = 512
-"""The newest labels of all classes that have a head of their own."""
+"""The most labels of all classes together in the second head."""
 
 MIN_HELD: Final = 64
-"""The fewest of each class."""
+"""The fewest labels of each class for the second head."""
 
 DISCOUNT: Final = 0.998
-"""The discount factor of past losses, for each label."""
+"""The factor by which each label discounts past losses."""
 
 ETA: Final = 0.7
 """Hedge's learning rate."""
 
 PENALTY: Final = 0.1
-"""The ridge penalty of the newest labels, relative to that of all labels."""
+"""The ridge penalty of the second head, relative to the penalty of the head of all labels."""
 
 MIN_SHARE: Final = 1e-3
-"""A smaller share is none."""
+"""A smaller share of the second head counts as 0."""
 
 
-class Fading:
-    """Holds the newest labels, the losses of both heads, and the weights of both as they were solved last.
+class RecencyBlend:
+    """The newest labels, and the losses and last weights of both heads.
 
-    `recent` are the last `num_recent` of each class, which say whether it has changed (`learner.drift`).
-    `newest` are those of the head, unless there is to be none: `num_recent` is 0, or not `is_blended`.
+    - `recent`: the last `num_recent` labels of each class, for the detection of concept changes (`learner.drift`).
+    - `newest`: the labels of the second head; none if `num_recent` is 0, or without `is_blended`.
     """
 
     def __init__(self, width: int, num_recent: int, *, is_blended: bool = True) -> None:
@@ -210,29 +214,29 @@ class Fading:
             self.newest.add(z_ED, entries.rows_E, times_ms)
 
     def remove(self, z_ED: Tensor, rows_E: Tensor) -> None:
-        """Removes labels that are held."""
+        """Removes labels that were unlearnt."""
         self.recent.remove(z_ED, rows_E)
         self.newest.remove(z_ED, rows_E)
 
     def keep_since(self, row: int, time_ms: int) -> Tensor:
-        """Removes the labels of a class from before `time_ms`; returns the vectors of the recent others, z_ND."""
+        """Removes the labels of a class from before `time_ms`; returns the remaining vectors of `recent`, z_ND."""
         self.newest.keep_since(row, time_ms)
         return self.recent.keep_since(row, time_ms)
 
     def grow(self, num_rows: int, num_classes: int) -> None:
-        """Makes room for so many classes, whose tables have so many rows."""
+        """Adds rows for `num_classes` classes, whose tables have `num_rows` rows."""
         self.recent.grow(num_rows)
         self.newest.grow(num_classes)
 
     @property
     def share(self) -> float:
-        """The share of the head of the newest labels, where there is one."""
+        """The share of the second head by the losses, in [0, 1]."""
         return float(torch.softmax(-ETA * self._losses_2, dim=0)[1])
 
     def observe(self, phi_BR: Tensor, entries: Entries) -> list[bool]:
-        """Adds the losses of labels that are about to be learnt, in their order; new classes are not judged.
+        """Adds the losses of both heads on labels that are about to be learnt, in their order, without new classes.
 
-        Returns whether the blend names each of them rightly: never, while there is no head of the newest.
+        Returns whether the blend's prediction for each label is right; always False without a second head.
         """
         if self._solved is None or not entries.are_classes:
             return [False] * len(phi_BR)
@@ -241,6 +245,7 @@ class Fading:
         num_classes = len(weights_CR)
         scores_2BC = torch.stack([phi_BR @ weights_CR.T, phi_BR @ newest_CR.T])
         named_B = torch.lerp(scores_2BC[0], scores_2BC[1], self.share).argmax(dim=1)
+        # The last solved weights have no rows for newer classes.
         is_known_B = rows_B < num_classes
         targets_BC = torch.nn.functional.one_hot(rows_B[is_known_B], num_classes)
         losses_2B = (scores_2BC[:, is_known_B].clamp(0, 1) - targets_BC).square().sum(dim=2) / 2
@@ -252,9 +257,9 @@ class Fading:
     def blended(
         self, weights_CR: Tensor, features: Callable[[Tensor], Tensor], penalty: float, *, share: float | None = None
     ) -> tuple[Tensor, float]:
-        """Returns the blend of the weights of all labels with those of the newest, and the share of these.
+        """Solves the second head; returns its blend with `weights_CR`, the head of all labels, and its share.
 
-        `features` makes random features of vectors. `share` takes the place of that which the losses say.
+        `features` computes random features of vectors. `share` replaces the share by the losses.
         """
         z_ND, rows_N = self.newest.held(len(weights_CR))
         counts_C = torch.bincount(rows_N, minlength=len(weights_CR))
@@ -270,11 +275,11 @@ class Fading:
             return weights_CR, 0.0
         return torch.lerp(weights_CR, newest_CR, share), share
 
-    def goes_on_from(self, other: "Fading") -> None:
-        """Takes over the losses of the head before, whose labels are learnt anew here."""
+    def adopt_losses(self, other: "RecencyBlend") -> None:
+        """Copies the losses from the previous encoder's head, whose labels are learnt again here."""
         self._losses_2 = other._losses_2.clone()
 
-    def copy(self) -> "Fading":
+    def copy(self) -> "RecencyBlend":
         copied = copy(self)
         copied.recent = self.recent.copy()
         copied.newest = self.newest.copy()
@@ -283,7 +288,7 @@ class Fading:
         return copied
 
     def export(self, num_classes: int) -> dict[str, Tensor]:
-        """Returns what is held of the first classes, and the losses, by name."""
+        """Returns the labels of the first classes, and the losses, as tensors by name."""
         held = self.newest.export(num_classes)
         return self.recent.export(num_classes) | {
             "newest_z": held["recent_z"],
@@ -292,7 +297,7 @@ class Fading:
         }
 
     def restore(self, sums: Mapping[str, Tensor]) -> None:
-        """Holds what was exported; nothing where an older program exported none."""
+        """Restores exported labels and losses. Older releases exported none."""
         self.recent.restore(sums)
         has_any = "newest_z" in sums
         self.newest.restore({"recent_z": sums["newest_z"], "recent_times": sums["newest_times"]} if has_any else {})
@@ -301,10 +306,9 @@ class Fading:
 
 
 class _Kernel:
-    """The features of the newest labels, and their products: between two versions a few of them change.
+    """A cache of the features of the newest labels, and of their products: few labels change between two versions.
 
-    Features are on the grid of `learner.fast.ridge`, so the products are exact, however many rows are multiplied at
-    once.
+    Features are on the grid of `learner.fast.ridge`, so the products are exact, and do not depend on the batching.
     """
 
     def __init__(self) -> None:
@@ -313,7 +317,7 @@ class _Kernel:
         self._products_NN = torch.zeros(0, 0, dtype=torch.float64)
 
     def follow(self, z_ND: Tensor, features: Callable[[Tensor], Tensor]) -> None:
-        """Becomes that of these vectors, in their order."""
+        """Changes to the kernel of these vectors, in their order, and computes only the new products."""
         keys = [z_D.tobytes() for z_D in z_ND.numpy()]
         place_of = {key: place for place, key in enumerate(self._keys)}
         is_known = [key in place_of for key in keys]
@@ -322,6 +326,7 @@ class _Kernel:
         new = (~torch.tensor(is_known)).nonzero().flatten()
         new_phi_MR = on_grid(features(z_ND[new]))
         phi_NR = torch.empty(len(keys), new_phi_MR.shape[1], dtype=torch.float64)
+        # Features and products of labels that were there before are copied.
         phi_NR[known] = self._phi_NR[kept]
         phi_NR[new] = new_phi_MR
         products_NN = torch.empty(len(keys), len(keys), dtype=torch.float64)
@@ -334,7 +339,7 @@ class _Kernel:
         self._products_NN = products_NN
 
     def ridge(self, rows_N: Tensor, counts_C: Tensor, *, penalty: float) -> Tensor:
-        """Returns the ridge weights_CR of labels of these rows: N^3/3 operations instead of R^3/3."""
+        """Returns the ridge weights_CR for labels of these rows, from the dual: N^3/3 operations instead of R^3/3."""
         products_NN = self._products_NN.clone()
         products_NN.diagonal().add_(penalty)
         targets_NC = torch.nn.functional.one_hot(rows_N, len(counts_C)).double()

@@ -1,26 +1,28 @@
-"""The rows of a head: which class has one, and what there is of each besides the sums.
+"""The rows of the head: which classes have a row, and the class means, scale factors and prototypes of the rows.
 
-    class --Classes: may it have one?--> ClassRows --> tables with a value for each row, which grow with the classes
-    sums of a row's vectors --Directions--> mean directions --nearest--> the class of a text
-                                                            --blend----> prototypes in the place of hardly known rows
-    counts of the rows --row_scales--> their factors
+    class --Classes: may it have a row?--> ClassRows --> tables with a value for each row, which grow with the classes
+    sums of a class's vectors --ClassMeans--> class means --nearest--> the predicted class of a text
+                                                          --blend----> prototypes, blended into rows with few labels
+    counts of the rows --row_scales--> scale factors
 
-Which class has a row (`Classes`). All have, while rows are free; once none is, the classes with the most labels.
+**Which classes have a row** (`Classes`). All classes have one while rows are free, then the classes with the most
+labels:
 
-    label of a class without a row --a row is free----------------------------> it gets the row, with its first label
-                                   --a provisional class has fewer labels-----> it gets the row of the weakest one
-                                   --none has---------------------------------> it gets none; its labels are counted
+    label of a class without a row --a row is free----------------------------> the class gets it with its first label
+                                   --a provisional class has fewer labels-----> the class gets the row of the weakest
+                                   --otherwise--------------------------------> the class gets no row, but is counted
 
-Whoever writes labels may name a class. A class is provisional until it has `min_labels` labels: it is served at once,
-but it is evicted for a class with more labels. So a flood of names with one label each neither fills the rows for good
-nor keeps out a class with two labels, and nothing evicts a class that has `min_labels`. A source that gives so many
-names `min_labels` labels each does fill the rows for good; `learner.trust.source_share` slows it down.
+Every source of labels may name new classes. A class is provisional until it has `min_labels` labels. It is served at
+once, but it is evicted for a class with more labels. So a flood of names with one label each neither takes the rows
+permanently nor keeps out a class with two labels, and a class with `min_labels` labels is never evicted. A source that
+gives many names `min_labels` labels each can still fill the rows; `learner.trust.source_share` slows it down.
 
-Mean directions (`Directions`). Every label is compared with the means of all classes before it is learnt. A batch
-changes a few rows, and to compute 10,000 takes as long as to learn the batch, so only what has changed is computed.
+**Class means** (`ClassMeans`). Each label is compared with the means of all classes before it is learnt. A batch
+changes only a few rows, and computing 10,000 means takes as long as learning the batch, so only changed rows are
+computed.
 
 Shapes: B samples, E entries (a pair of a sample and one of its classes), N rows, D width, R features, C classes in the
-order in which they came.
+order of their first labels.
 """
 
 import math
@@ -35,11 +37,11 @@ import torch
 from torch import Tensor
 
 from learner.encoder.served import StoredTensor, rows_for
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.samples import Sample
 from model.kinds import Entries
 from wire.kinds import kind_of
-from wire.recent import hash_of
+from wire.recent import name_hash64
 
 
 class OnlineClassifier(Protocol):
@@ -50,13 +52,14 @@ class OnlineClassifier(Protocol):
         """The label of each row."""
 
     def admit(self, label: str) -> bool:
-        """Gives `label` a row if it has none. False when all rows are taken."""
+        """Gives `label` a row if it has none. Returns False if all rows are taken."""
 
     def learn_many(self, x_BD: Tensor, labels: Sequence[str]) -> None:
-        """Learns samples of admitted labels. Raises KeyError for another label."""
+        """Learns samples of admitted labels. Raises KeyError for other labels."""
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
-        """Returns scores_BC; the highest wins. A class without a sample never wins while another class has one."""
+        """Returns scores_BC; the highest one is the prediction. A class without samples is not predicted if another
+        class has samples."""
 
 
 class ClassRows:
@@ -73,7 +76,7 @@ class ClassRows:
         return label in self._rows
 
     def replace(self, old: str, new: str) -> None:
-        """Gives the row of `old` to `new`, which has none."""
+        """Gives the row of `old` to `new`, which has no row."""
         self._rows = {new if label == old else label: row for label, row in self._rows.items()}
         self._labels = tuple(self._rows)
 
@@ -82,8 +85,8 @@ class ClassRows:
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
 
     def entries(self, labels: Sequence[str]) -> Entries:
-        """Returns the entries of samples whose labels have rows: classes, sets of them, or scores. Raises KeyError."""
-        return tensors_for(labels).entries(labels, self._rows)
+        """Returns the entries of samples by their labels: classes, sets or scores. Raises KeyError without a row."""
+        return kind_tensors(labels).entries(labels, self._rows)
 
     @property
     def by_label(self) -> Mapping[str, int]:
@@ -92,14 +95,14 @@ class ClassRows:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels in the order of their rows: one and the same tuple until a label comes or goes."""
+        """The labels in the order of their rows. The tuple stays the same object until a label is added or replaced."""
         if len(self._labels) != len(self._rows):
             self._labels = tuple(self._rows)
         return self._labels
 
     @property
     def num_in_tables(self) -> int:
-        """The number of rows that the tables of these classes have."""
+        """The number of rows in the tables for these classes."""
         return rows_for(len(self._rows), self._capacity)
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class ClassRows:
 
 
 def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:
-    """Returns `table` with at least `num_rows` rows; the new ones hold `fill`."""
+    """Returns `table`, extended to at least `num_rows` rows; new rows hold `fill`."""
     if num_rows <= len(table):
         return table
     larger = table.new_full((num_rows, *table.shape[1:]), fill)
@@ -116,13 +119,13 @@ def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:
 
 
 MAX_OTHERS: Final = 16_384
-"""Number of classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
+"""The most classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
 
 
 class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `Classes` knows, least recently labelled first.
+    """The state of `Classes`, the least recently labelled classes first.
 
-    `labels` counts the labels of each class with a row; `others` those of each class without one, by its hash.
+    `labels` has the number of labels of each class with a row, `others` of each class without one, by its hash.
     """
 
     labels: dict[str, int] = {}
@@ -130,9 +133,9 @@ class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
-    """Returns `state` for the classes of `num_samples`.
+    """Returns `state` for exactly the classes of `num_samples`.
 
-    The number of samples stands for the labels of a class that an older program did not count.
+    For a class whose labels an older release did not count, the number of samples is used.
     """
     labels = {label: num for label, num in state.labels.items() if label in num_samples}
     for label, num in num_samples.items():
@@ -141,7 +144,10 @@ def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesStat
 
 
 class Classes:
-    """Counts the labels of each class, and knows which class has a row. A class is known by its name."""
+    """Counts the labels of each class, and decides which classes have a row.
+
+    There are `capacity` rows. A class is provisional until it has `min_labels` labels.
+    """
 
     def __init__(self, capacity: int, *, min_labels: int, state: ClassesState | None = None) -> None:
         self._capacity = capacity
@@ -152,23 +158,24 @@ class Classes:
     def count_label(self, label: str) -> None:
         """Counts one more label of a class, whether it is learnt or not."""
         if label in self._labels:
+            # Moves the class to the end: the order is by the last label.
             self._labels[label] = self._labels.pop(label) + 1
             return
-        name = hash_of(label.encode())
+        name = name_hash64(label.encode())
         self._others[name] = self._others.pop(name, 0) + 1
         if len(self._others) > MAX_OTHERS:
             self._others.popitem(last=False)
 
     def admit(self, label: str) -> None:
         """Gives a class a free row."""
-        self._labels[label] = self._others.pop(hash_of(label.encode()), 0)
+        self._labels[label] = self._others.pop(name_hash64(label.encode()), 0)
 
     def evict(self, label: str) -> int:
-        """Takes its row from a class; returns how many labels it had."""
+        """Takes the row from a class; returns the number of labels that the class had."""
         return self._labels.pop(label)
 
     def rename(self, new: Mapping[str, str]) -> None:
-        """Gives classes other names; the labels of classes that become one are counted together."""
+        """Renames classes; the counts of merged classes are added."""
         renamed = dict[str, int]()
         for label, num in self._labels.items():
             name = new.get(label, label)
@@ -176,13 +183,13 @@ class Classes:
         self._labels = renamed
 
     def retire(self, label: str) -> None:
-        """Takes its row from a class, if it has one, and forgets how many labels it had."""
+        """Takes the row from a class, if it has one, and forgets its count of labels."""
         self._labels.pop(label, None)
 
     def within(self, sample: Sample) -> Sample:
-        """Returns a sample of a set of labels or of a score, without the classes that get no row; free rows are taken.
+        """Admits the classes of a set of labels, or of a score, while rows are free; returns it without the others.
 
-        A set makes no class go: a class of which samples have other labels, too, cannot be taken out alone.
+        A set never evicts a class: the samples of that class may have other labels, too, and cannot be unlearnt alone.
         """
         kind = kind_of(sample.label)
         names = kind.row_names(sample.label)
@@ -192,14 +199,14 @@ class Classes:
         return msgspec.structs.replace(sample, label=kind.with_classes(sample.label, kept))
 
     def in_the_way_of(self, sample: Sample) -> list[str]:
-        """Returns the classes of which one has to make room for that of `sample`, weakest first; [] for no need."""
+        """Returns the classes that may lose their row to the class of `sample`, weakest first; [] if it needs none."""
         needs_no_room = sample.is_in_holdout or not self.is_full or sample.label in self
         return [] if needs_no_room else self.weaker(sample.label)
 
     def has_row_for(self, sample: Sample) -> bool:
         """Whether the class of `sample` has a row or gets a free one.
 
-        A holdout sample takes no row, but while there are free rows it may come before its class has one.
+        A holdout sample takes no row, but while rows are free it may come before the first learnt label of its class.
         """
         is_new = sample.label not in self
         if is_new and self.is_full:
@@ -209,17 +216,19 @@ class Classes:
         return True
 
     def weaker(self, label: str) -> list[str]:
-        """Returns the provisional classes with fewer labels than a class without a row, those with the fewest first."""
-        num_labels = min(self._others.get(hash_of(label.encode()), 0), self._min_labels)
+        """Returns the provisional classes with fewer labels than `label`, a class without a row; the fewest first."""
+        num_labels = min(self._others.get(name_hash64(label.encode()), 0), self._min_labels)
         weaker = [name for name, num in self._labels.items() if num < num_labels]
+        # The sort is stable: among equal counts, the least recently labelled class is first.
         return sorted(weaker, key=self._labels.__getitem__)
 
     def alarms(self) -> Iterable[str]:
-        """Yields what an operator has to know of the rows, in words."""
+        """Yields the alarms about the rows, as sentences."""
         if self.is_full and self._others:
             yield (
-                f"all {self._capacity} classes are taken, {self.num_provisional} by provisional ones: labels of "
-                f"{len(self._others)} others are not learnt; raise learner.label_capacity, or look at who says them"
+                f"all {self._capacity} rows are taken, {self.num_provisional} of them by provisional classes: labels "
+                f"of {len(self._others)} other classes are not learnt; raise learner.label_capacity, or find their "
+                "sources"
             )
 
     @property
@@ -237,8 +246,11 @@ class Classes:
         return ClassesState(labels=dict(self._labels), others=dict(self._others))
 
 
-class Directions:
-    """Holds unit vectors by row; zero for a row that was never touched. `compute` returns z_ND of the rows it gets."""
+class ClassMeans:
+    """A cache of the class means as unit vectors by row; zero for a row that was never touched.
+
+    `compute` returns the means z_ND of the given rows.
+    """
 
     def __init__(self, width: int, compute: Callable[[Tensor], Tensor]) -> None:
         self._compute = compute
@@ -246,11 +258,11 @@ class Directions:
         self._stale: set[int] = set()
 
     def touch(self, rows: Iterable[int]) -> None:
-        """Takes note that these rows have changed."""
+        """Marks rows that have changed."""
         self._stale.update(rows)
 
     def first(self, num_rows: int) -> Tensor:
-        """Returns the directions of the first rows, z_CD. The caller does not change them, and copies what it keeps."""
+        """Returns the class means of the first rows, z_CD: a view, which the caller must copy to keep or change it."""
         self._table_CD = grown(self._table_CD, num_rows)
         if self._stale:
             rows_N = torch.tensor(sorted(self._stale))
@@ -263,7 +275,7 @@ class Directions:
 class Nearest(NamedTuple):
     """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
 
-    Distances_B, to the nearest mean of all labels, are 1 - cosine: 1 where no class has a sample.
+    `distances_B` are 1 - cosine to the nearest mean of all labels; 1 if no class has samples.
     """
 
     by_all: list[str]
@@ -272,7 +284,7 @@ class Nearest(NamedTuple):
 
 
 def nearest(z_BD: Tensor, classes: Sequence[str], by_all_CD: Tensor, by_newest_CD: Tensor | None) -> Nearest:
-    """Names texts by the directions of the classes; without newest labels, by those of all labels alone."""
+    """Predicts texts by the nearest class means. Without means of newest labels, `by_newest` equals `by_all`."""
     cosines_BC = z_BD @ by_all_CD.T
     by_all = [classes[row] for row in cosines_BC.argmax(dim=1).tolist()]
     by_newest = by_all
@@ -282,22 +294,21 @@ def nearest(z_BD: Tensor, classes: Sequence[str], by_all_CD: Tensor, by_newest_C
 
 
 YOUNG: Final = 128
-"""The labels of a class up to which it may be new, however seldom it has come so far."""
+"""Up to this many labels, a class may be new, and its count does not show its frequency."""
 
 ESTABLISHED: Final = 512
-"""The labels of a class from which on they say how often it comes."""
+"""From this many labels on, the count of a class shows its frequency."""
 
 
 def row_scales(counts_C: Tensor) -> Tensor:
-    """Returns the factors by which a row of each class is multiplied.
+    """Returns the scale factors of the rows, float32 [C], each at least 1.
 
-        labels of a class, fewer than the mean --the root of the mean over them--> factor, at least 1
-                                                 YOUNG labels or fewer: all of it; ESTABLISHED: nothing of it
+        factor = sqrt(mean count / count)   up to YOUNG labels,   falling to 1 at ESTABLISHED labels
 
-    A class that is hardly known is named too seldom by ridge regression. Of one that is well known, the labels say how
-    often it comes, and so how often it is right to name it: with that root at every count, 72.4 and not 80.6 % of the
-    texts of TREC's 50 classes are named rightly (4 to 962 labels of each), and a new class of SNIPS hardly better (79
-    and 75.5 % of its texts, 30 labels beside 1,800 of each old class).
+    Ridge regression predicts a class with few labels too seldom. For a class with many labels, the count shows the
+    frequency, so it is right to predict it that often. With the square root at every count, the accuracy on TREC's 50
+    classes (4 to 962 labels each) falls from 80.6 to 72.4 %, and a new class of SNIPS hardly gains (79 instead of
+    75.5 % of its texts, with 30 labels and 1,800 of each old class).
 
     >>> from torch import tensor
     >>> row_scales(tensor([90, 10, 20])), row_scales(tensor([9_000, 1_000, 64]))
@@ -311,34 +322,34 @@ def row_scales(counts_C: Tensor) -> Tensor:
 
 
 PRIOR_LABELS: Final = 12.0
-"""The number of labels at which a class is half ridge row, half prototype."""
+"""The number of labels at which the ridge row and the prototype of a class have equal shares."""
 
 BETA: Final = 0.85
-"""The weight of a cosine beside the logit of the ridge head, which is about 1 for the right class."""
+"""The weight of the prototype's cosine, relative to the ridge head's logit, which is about 1 for the right class."""
 
 DECODER_RIDGE: Final = 0.01
 """The ridge penalty of the decoder, as a share of the mean of the diagonal."""
 
 
 def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tensor, decoder_RD: Tensor) -> Tensor:
-    """Returns rows_CR: the ridge weights of some classes, blended with the prototypes of their mean directions.
+    """Returns rows_CR: the ridge weights of the classes, blended with prototypes of the class means.
 
         row_c = (1 - g_c) U_c + g_c BETA prototype_c / scale_c        g_c = PRIOR / (PRIOR + n_c)
         prototype_c = B m_c         phi B ~ z         so that phi . prototype_c ~ z . m_c
 
-    m_c is the mean direction of the class, so the last line is the nearest class mean (Mensink et al. 2013; Snell et
-    al. 2017 call it a prototype) by the cosine, read from the random features: the head has no other input.
+    m_c is the class mean of unit length. So the prototype part is the nearest-class-mean classifier by cosine (Mensink
+    et al. 2013; a prototype in Snell et al. 2017), computed from the random features, the only input of the head.
 
-    PRIOR_LABELS and BETA were chosen on CLINC150's validation texts. Accuracy in % with as many labels of each of the
-    150 classes (means of 5 draws up to 5 labels, of 2 at 10, one at 100):
+    PRIOR_LABELS and BETA were chosen on CLINC150's validation texts. Accuracy in % with the same number of labels of
+    each of the 150 classes (mean of 5 draws up to 5 labels, of 2 draws at 10, one at 100):
 
         labels of a class     1      2      3      5      10     100
         nearest class mean    65.65  76.78  82.12  85.63  88.65  91.77
         ridge alone           63.07  74.11  79.77  84.14  89.37  94.90
         blended               65.45  76.93  81.91  85.94  90.00  95.07
 
-    `means_CD` are unit vectors, zero for a class without a sample (`learner.fast.fast_head.FastHead.means`);
-    `scales_C` are the factors by which the rows are multiplied later on (`row_scales`).
+    `means_CD` are unit vectors, zero for a class without samples (`learner.fast.fast_head.FastHead.means`).
+    `scales_C` are the scale factors of the rows (`row_scales`), which the caller applies to the result.
     """
     shares_C = PRIOR_LABELS / (PRIOR_LABELS + counts_C)
     prototypes_CR = means_CD @ decoder_RD.T
@@ -348,19 +359,19 @@ def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tens
 
 @lru_cache(maxsize=2)
 def decoder_of(proj: StoredTensor) -> Tensor:
-    """Returns the decoder of a stored projection, which all encoders of a learner share: R^3/3 operations, once."""
+    """Returns the cached decoder of a stored projection, which all encoders of a learner share: R^3/3 operations."""
     return decoder(proj.tensor.dequantize())
 
 
 def decoder(proj_RD: Tensor) -> Tensor:
-    """Returns B_RD, by which relu(z P^T) B is about z for unit vectors z: on CLINC150 at a cosine of 0.96.
+    """Returns B_RD, such that relu(z P^T) B approximates unit vectors z: with a cosine of 0.96 on CLINC150.
 
-    It is the best linear decoder of z where all directions are as likely, in closed form, as their moments are known:
+    It is the best linear decoder if all directions of z are equally likely. The moments are known in closed form:
 
         B = E[phi phi^T]^-1 E[phi z^T]      E[phi_i z] = p_i / (2 D)
         E[phi_i phi_j] = |p_i| |p_j| (sin t + (pi - t) cos t) / (2 pi D), t the angle between p_i and p_j
 
-    which is the arc-cosine kernel of degree 1 (Cho and Saul 2009).
+    The last line is the arc-cosine kernel of degree 1 (Cho and Saul 2009).
     """
     _, width = proj_RD.shape
     norms_R = proj_RD.norm(dim=1)

@@ -1,28 +1,33 @@
-"""Solves the head after every few labels: by rank-k updates, on a base that is solved anew from the sums now and then.
+"""Solves the head for each version: by rank-k updates of a base, which is solved from the sums from time to time.
 
-    FastHead --sums, every MAX_ROWS / 2 labels or MAX_BATCHES / 2 versions--> base, solved beside, used when it is there
+    FastHead --sums, after MAX_ROWS / 2 labels or MAX_BATCHES / 2 versions--> base, solved in another thread
              --rows of each version since the base--> IncrementalHead --> weights
 
     A = A0 + Phi^T Phi      S = S0 + Phi^T Y      V = A0^-1 Phi^T      K = Phi V
     A^-1 = A0^-1 - V (I + K)^-1 V^T                                    (Woodbury 1950; Hager 1989)
-    U = A^-1 S = U0 + V (I + K)^-1 (Y - Phi U0)                        (the two lines above put together)
+    U = A^-1 S = U0 + V (I + K)^-1 (Y - Phi U0)                        (both lines combined)
 
-A row of Phi is a text that was learnt since the base, and a row of Y has a 1 for each of its classes: the residual is
-what the base gets wrong. Where texts or labels are taken out, a new base is solved.
+A row of Phi is a text that was learnt since the base, and its row of Y has a 1 for each of its classes; Y - Phi U0 is
+the residual of the base. If texts or labels are unlearnt, a new base is solved.
 
-The weights are a function of the sums at the base and of the batches of rows since, each in an order of its own. So the
-offsets of the base and of each batch (`HeadSolution`) are all that is needed to compute the same weights again, bit for
-bit (`learner.release.rebuild`); how they were computed before the base does not matter.
+The weights are a function of the sums at the base and of the batches of rows since; each batch is sorted. So the
+offsets of the base and of each batch (`HeadSolution`) suffice to compute the same weights again, bit for bit
+(`learner.release.rebuild`), independently of the solutions before the base.
 
-The error does not grow with the stream: it is that of at most MAX_ROWS rows, and the next base is solved from the exact
-sums. The two are compared then; a difference means that labels were lost or counted twice, and is an alarm.
+The error does not grow with the stream: at most MAX_ROWS rows contribute to it, and the next base is solved from the
+exact sums. Then the updated weights and the next base are compared. A difference means that labels were lost or counted
+twice, and raises an alarm.
 
-Rejected: solving the sums for each version (0.1 s at 2,048 features), and blending the newest labels into the solution
-itself, which the next updates start from (`learner.fast.recency` blends them into its weights). Recursive least
-squares, which carries A^-1 from label to label (ACIL, Zhuang et al. 2022; GACL, Zhuang et al. 2024): without forgetting
-nothing contracts its rounding errors, so that it needs float64, 33 MB of which every batch rewrites; with forgetting,
-A^-1 grows without bound where texts no longer come. Updating the Cholesky factor (Gill et al. 1974): its rotations are
-no matrix products, and all outputs have to be solved again.
+Rejected:
+
+- solving the sums for each version: 0.1 s at 2,048 features.
+- blending the newest labels into the solution from which the next updates start; `learner.fast.recency` blends them
+  into the weights instead.
+- recursive least squares, which carries A^-1 from label to label (ACIL, Zhuang et al. 2022; GACL, Zhuang et al. 2024).
+  Without forgetting, rounding errors are not damped, so it needs float64, and each batch rewrites 33 MB. With
+  forgetting, A^-1 grows without bound in directions without new texts.
+- updating the Cholesky factor (Gill et al. 1974): its rotations are not matrix products, and all outputs have to be
+  solved again.
 
 Shapes: B rows of a batch, N rows since the base, R features, C classes.
 """
@@ -44,15 +49,16 @@ from wire.kinds import row_names
 from wire.records import HeadSolution
 
 MAX_GAP: Final = 2e-4
-"""The largest difference from the next base, relative to that: rounding makes up to 3e-5, one label of 12,000 that one
-of the two lacks 7e-4 or more."""
+"""The largest relative difference from the next base. Rounding causes up to 3e-5; one missing label of 12,000 causes
+7e-4 or more."""
 
 NUM_PROBES: Final = 8
-"""Random mixtures of the classes by which two heads are compared, so that many classes take no longer than a few."""
+"""The number of random combinations of classes by which two heads are compared, so the time does not depend on the
+number of classes."""
 
 
 class IncrementalHead:
-    """Holds a base and the rows since. Rows are only appended, so other threads may read what the first ones make."""
+    """A base, and the rows since. Rows are only appended, so other threads may read the weights of the first rows."""
 
     def __init__(self, base: BaseSolution) -> None:
         num_classes, num_features = base.weights_CR.shape
@@ -62,37 +68,38 @@ class IncrementalHead:
         self._residuals_NC = torch.zeros(MAX_ROWS, num_classes)
         self._solution_NC = torch.zeros(0, num_classes)
         self.num_rows = 0
-        """The number of rows since the base. The next base has to come before they are MAX_ROWS."""
+        """The number of rows since the base, at most MAX_ROWS."""
 
     def learn_many(self, phi_BR: Tensor, entries: Entries) -> None:
-        """Learns texts of these classes. Raises ValueError beyond MAX_ROWS."""
+        """Learns texts, given by their features and classes. Raises ValueError beyond MAX_ROWS rows."""
         first = self.num_rows
         last = first + len(phi_BR)
         if last > MAX_ROWS:
-            raise ValueError(f"{last} rows since the base; expected at most {MAX_ROWS}: solve the next base before")
+            raise ValueError(f"{last} rows since the base; expected at most {MAX_ROWS}: solve the next base first")
         phi_BR = on_grid(phi_BR).float()
         v_BR = self.base.inverse_times(phi_BR)
         self._v_NR[first:last] = v_BR
         targets_BC = entries.targets(len(phi_BR), len(self.base.weights_CR))
         self._residuals_NC[first:last] = targets_BC - phi_BR @ self.base.weights_CR.T
         k_BN = phi_BR.double() @ self._v_NR[:last].double().T
+        # K is symmetric.
         self._k_NN[:last, first:last] = k_BN.T
         self._k_NN[first:last, :last] = k_BN
         self.num_rows = last
 
     def weights(self, rows_C: Tensor) -> Tensor:
-        """Returns the weights of these classes as of now, weights_CR, without the factors of their rows."""
+        """Returns the current weights_CR of the rows `rows_C`, without their scale factors."""
         if len(self._solution_NC) != self.num_rows:
             self._solution_NC = self._solve(self.num_rows)
         weights_CR: Tensor = self.base.weights_CR[rows_C] + self._product(self._solution_NC[:, rows_C])
         return weights_CR
 
     def gap(self, base: BaseSolution, num_rows: int) -> float:
-        """Returns how far the weights after the first `num_rows` rows are from those of `base`, by what they answer.
+        """Returns the distance between the weights after the first `num_rows` rows and the weights of `base`.
 
-        That is the norm |L^T u| of what is solved, which weighs each direction by the texts that lie in it, and is
-        relative to that of the larger base: everything may have been taken out since ours. The norm of the weights
-        themselves would be that of the directions of hardly any text, where rounding is the largest.
+        The norm is |L^T u|, which weighs each direction by the texts in it, so it measures the outputs. The plain norm
+        of the weights would be dominated by directions of hardly any text, in which rounding is the largest. The
+        distance is relative to the larger base, since everything may have been unlearnt since this one.
         """
         signs = torch.randint(0, 2, (len(base.weights_CR), NUM_PROBES), generator=torch.Generator().manual_seed(0))
         probes_CK = 2.0 * signs - 1.0
@@ -105,47 +112,48 @@ class IncrementalHead:
         return norm(weights_CR - base.weights_CR) / (larger if larger > 0 else 1.0)
 
     def check_base(self, base: BaseSolution, num_rows: int) -> None:
-        """Raises BaseRefused where the weights after the first `num_rows` rows are not those of `base`, the next one.
+        """Raises BaseRefused if the weights after the first `num_rows` rows differ from the next base, `base`.
 
-        Bases of different penalties are not compared, as they are to differ.
+        Bases with different penalties have to differ, and are not compared.
         """
         gap = self.gap(base, num_rows) if base.penalty == self.base.penalty else 0.0
-        if not gap <= MAX_GAP:  # written so that a NaN is refused
+        # The negated comparison refuses NaN, too.
+        if not gap <= MAX_GAP:
             raise BaseRefused(
                 f"the weights after {num_rows} rows differ from the next base by {gap:.2g} of its norm; expected at "
-                f"most {MAX_GAP:g}: rows and sums have not seen the same labels, so start anew on a base of the sums"
+                f"most {MAX_GAP:g}: the rows and the sums contain different labels, so go on from the next base"
             )
 
     def _solve(self, num_rows: int) -> Tensor:
-        """Returns X = (I + K)^-1 (Y - Phi U0) of the first rows. The small matrices are float64: K is 1e-2 to 7."""
+        """Returns X = (I + K)^-1 (Y - Phi U0) for the first rows. It is solved in float64: K is 1e-2 to 7."""
         inner_NN = torch.eye(num_rows, dtype=torch.float64) + self._k_NN[:num_rows, :num_rows]
         factor_NN = torch.linalg.cholesky(inner_NN)
         return torch.cholesky_solve(self._residuals_NC[:num_rows].double(), factor_NN).float()
 
     def _product(self, solution_NC: Tensor) -> Tensor:
-        """Returns V x of each column x, as rows."""
+        """Returns (V X)^T: the product of V with each column of X, as rows."""
         return solution_NC.T @ self._v_NR[: len(solution_NC)]
 
 
 MAX_BATCHES: Final = 32
-"""The most batches since the base: each is named in the manifest."""
+"""The most batches since the base, since the manifest lists each of them."""
 
 log = structlog.get_logger("learner")
 
 METHOD: Final = 3
-"""Counts the changes of how the weights are computed that make others of them."""
+"""The version of the method: it grows with each change of the code that changes the weights."""
 
 ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
-"""What decides how results are rounded."""
+"""The method, and everything that decides how its results are rounded."""
 
 
 def is_of_this_method(solution: HeadSolution) -> bool:
-    """Whether weights were computed as they are here, but for rounding."""
+    """Whether weights were computed by the current METHOD, possibly with other rounding."""
     return solution.arithmetic.partition(",")[0] == ARITHMETIC.partition(",")[0]
 
 
 class UpdateBatch(NamedTuple):
-    """What was learnt until `offsets`: features, and the classes."""
+    """The rows of a batch, features and classes, which was learnt up to `offsets`."""
 
     offsets: dict[str, int]
     phi_BR: Tensor
@@ -153,7 +161,7 @@ class UpdateBatch(NamedTuple):
 
 
 class NextBase(NamedTuple):
-    """A base that is being solved, of the sums below `offsets`, which hold the first `num_batches` batches."""
+    """A base that is being solved from the sums below `offsets`, which include the first `num_batches` batches."""
 
     solved: Future[BaseSolution]
     offsets: dict[str, int]
@@ -161,9 +169,9 @@ class NextBase(NamedTuple):
 
 
 class HeadSolver:
-    """Solves one fast head at a time; bases beside, in `executor` (None: when they are needed).
+    """Solves fast heads, one at a time. Bases are solved in `executor`; None: in the caller's thread, when needed.
 
-    `rows` are what was learnt between the last weights and those before.
+    `rows` are the rows that were learnt between the previous weights and the last ones.
     """
 
     def __init__(self, executor: Executor | None = None) -> None:
@@ -179,7 +187,7 @@ class HeadSolver:
 
     @property
     def solution(self) -> HeadSolution:
-        """Says how the last weights were computed."""
+        """The record of how the last weights were computed, for the manifest."""
         batches = tuple(batch.offsets for batch in self._batches)
         return HeadSolution(
             base=self._base, batches=batches, fading_share=self._fading_share or UNSET, arithmetic=self._arithmetic
@@ -193,11 +201,14 @@ class HeadSolver:
         anew: bool = False,
         fading_share: float | None = None,
     ) -> Tensor:
-        """Returns weights_CR of what `fast_head` has learnt, which is everything below `offsets`.
+        """Returns the weights_CR of `fast_head`, which has learnt everything below `offsets`.
 
-        `fading_share` takes the place of that which the losses say (`learner.fast.recency`).
+        - `anew`: solve a new base from the sums.
+        - `fading_share`: the share of the head of the newest labels, instead of the share by its losses
+          (`learner.fast.recency`).
         """
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
+        # Heads of users are solved from the sums for each version.
         if not fast_head.head.is_updated:
             self._base = dict(offsets)
             self._arithmetic = f"{ARITHMETIC}, {fast_head.head.name}"
@@ -216,7 +227,7 @@ class HeadSolver:
         self._ask_for_next_base(head, fast_head)
         weights_CR = fast_head.finisher()(head.weights(torch.arange(num_classes)))
         penalty = ridge_penalty(fast_head.ridge.num_texts, ridge=fast_head.penalty)
-        blended_CR, self._fading_share = fast_head.fading.blended(
+        blended_CR, self._fading_share = fast_head.recency.blended(
             weights_CR, fast_head.served.features, penalty, share=fading_share
         )
         return blended_CR
@@ -228,7 +239,7 @@ class HeadSolver:
         return has_rows and self.rows.are_all and num_rows <= MAX_ROWS and num_batches <= MAX_BATCHES
 
     def _begin(self, base: BaseSolution, offsets: dict[str, int], batches: list[UpdateBatch]) -> IncrementalHead:
-        """Goes on from `base`, with the batches since."""
+        """Replaces the base, and learns the batches since."""
         self._head = IncrementalHead(base)
         self._base = offsets
         self._batches = batches
@@ -237,6 +248,7 @@ class HeadSolver:
         return self._head
 
     def _ask_for_next_base(self, head: IncrementalHead, fast_head: FastHead) -> None:
+        # Half of the room is left for the rows that come while the base is being solved.
         is_time = head.num_rows > MAX_ROWS // 2 or len(self._batches) > MAX_BATCHES // 2
         if self._executor is not None and self._next is None and is_time:
             solved = self._executor.submit(fast_head.ridge.equations().solve)
@@ -248,17 +260,19 @@ class HeadSolver:
         solved, offsets, num_batches = self._next
         self._next = None
         base = solved.result()
-        if base.num_rows < num_classes:  # classes have come that it has no row for
+        # New classes may have come for which the base has no rows.
+        if base.num_rows < num_classes:
             return
         try:
             self._head.check_base(base, sum(len(batch.phi_BR) for batch in self._batches[:num_batches]))
-        except BaseRefused as error:  # the base is made of the exact sums, so it is the one to go on from
+        except BaseRefused as error:
             log.error("head_differs", reason=str(error))
+        # Even if the two differ, the base is right, since it is solved from the exact sums.
         self._begin(base, offsets, self._batches[num_batches:])
 
 
 def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Entries]:
-    """Returns the rows in an order that depends on nothing but the rows: by classes, then by their bytes."""
+    """Returns the rows sorted by classes, then by their bytes: an order that depends only on the rows."""
     row_of = fast_head.ridge.rows.by_label
     rows_B = [[row_of[name] for name in row_names(label)] for label in rows.labels]
     order = sorted(range(len(rows_B)), key=lambda place: (rows_B[place], rows.phi_BR[place].numpy().tobytes()))

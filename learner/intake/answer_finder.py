@@ -1,15 +1,15 @@
-"""Finds the answers of late labels in their topic; the labels come again with the text.
+"""Finds the answers of late labels in their topic, and sends these labels again with the text of their event.
 
-    LateLabels --a pass over answers.v1, oldest answer first--> the label with text and answer, vouched for
+    LateLabels --a pass over answers.v1, oldest answer first--> the label with text and answer, signed by the learner
                                                                 --> feedback.v1 --> the join
 
-One follower reads on through time. At each place in time the labels are looked for whose answers may lie there, and a
-gap in which none may lie is skipped if that spares more records than the skip costs. Labels that come meanwhile join
-the pass if their answers lie ahead, and wait for the next one if not. So a heap of labels costs one reading of its span
-at most, however many labels it has.
+A pass reads answers.v1 forward in time. At each point it looks for the labels whose answers may lie there, and it skips
+a gap in which no answer may lie if that saves more records than the skip costs. A label that comes during a pass joins
+it if its answer lies ahead, and waits for the next pass otherwise. So a backlog of late labels costs at most one read
+of its time span, however many labels it has.
 
-What is learnt lies in the topic of labels, in the order in which it is learnt: a version is rebuilt from it, and
-whoever finds a label twice has sent a duplicate.
+The label is sent again, instead of being learnt at once, so that everything that is learnt lies in the topic of labels
+in the order of learning: versions are rebuilt from it. If a label is sent twice, the join drops the duplicate.
 """
 
 import math
@@ -33,24 +33,24 @@ from wire.records import Answer, Feedback
 from wire.threads import BackgroundThread, lower_priority
 
 EARLY_MS: Final = 10_000
-"""How far the clock of a replica may be ahead of that of the log."""
+"""How far the clock of a replica may be ahead of the broker's clock, in milliseconds."""
 
 DELAYED_MS: Final = 300_000
-"""How long after its time an answer may have reached the log: the broker may have been away."""
+"""How long after its time an answer may have reached the log, in milliseconds: the broker may have been away."""
 
 MIN_SKIPPED: Final = 2_000
-"""A gap is skipped where about so many records lie in it: they take as long as asking the broker, and fetching anew."""
+"""A gap with about this many records is skipped: reading them takes as long as a request for offsets and a seek."""
 
 POLL_MS: Final = 200
 FLUSH_S: Final = 60.0
 RETRY_S: Final = 1.0
-"""Pause after the broker failed, and longest wait for a label."""
+"""The pause after the broker failed, and the longest wait for a label."""
 
 FORGOTTEN_S: Final = 30.0
-"""After this long, labels that were sent again are not waited for any more."""
+"""The longest wait for labels that were sent again."""
 
 NICENESS: Final = 5
-"""A late label can wait for one that is in time."""
+"""Late labels have a lower priority than labels in time."""
 
 log = structlog.get_logger("learner")
 
@@ -60,7 +60,7 @@ class AnswerFinder:
 
     consumes: LateLabels; Answer, from the time in a label's receipt on; the labels of places, from feedback.v1
     produces: Feedback, with the text of its event
-    waits for: a late label; the broker; the learner, where it has not read enough of what was found before
+    waits for: a late label; the broker; the learner, if it has not read enough of the labels that were sent again
     unblocked by: a label, the broker's answer, `close`
     """
 
@@ -75,11 +75,11 @@ class AnswerFinder:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LearnerError where the thread has ended by itself, by a bug: late labels would wait for ever."""
+        """Raises LearnerError if a bug has ended the thread: late labels would wait for ever."""
         self._thread.check(LearnerError)
 
     def close(self) -> None:
-        """Ends the search. The labels that are looked for stay where they are."""
+        """Ends the search. Labels whose answers were not found stay in `LateLabels`."""
         self._thread.close(RETRY_S)
 
     def _run(self) -> None:
@@ -104,7 +104,7 @@ class AnswerFinder:
                 self._thread.closing.wait(RETRY_S)
 
     def _read_places(self) -> None:
-        """Reads labels again for which there was no room, where there is some now."""
+        """Reads labels again for which there was no room before, if there is room now."""
         places = {(place.partition, place.offset): place for place in self._late.oldest_places()}
         if not places:
             return
@@ -113,7 +113,7 @@ class AnswerFinder:
         ends = dict.fromkeys(log_ends, 0)
         for partition, offset in places:
             offsets[partition] = min(offset, offsets[partition])
-            # Behind its end the log was cut: what lay there is gone, and waiting for it would never end.
+            # The log was cut before this offset: the label is gone, and waiting for it would never end.
             ends[partition] = min(max(offset + 1, ends[partition]), log_ends[partition])
         with closing(self._bus.follow([Feedback], offsets, is_patient=True)) as follower:
             while any(offsets[name] < end for name, end in ends.items()):
@@ -122,7 +122,8 @@ class AnswerFinder:
                 for received in followed.received:
                     place = places.pop((partition_name(received.position), received.position.offset), None)
                     if place is not None and not self._late.admit(place, received.record):
-                        return  # there is no room for more: the others stay where they are
+                        # There is no room for more labels: the others stay in their topic.
+                        return
                 if self._thread.closing.is_set():
                     return
                 if followed.losses:
@@ -130,8 +131,9 @@ class AnswerFinder:
         self._late.give_up(places.values())
 
     def _pass_over_answers(self) -> None:
-        """Reads the answers from the time of the oldest label on, and sends each label again whose answer comes."""
-        first_ms = self._late.next_ms(-math.inf)  # a clock of before 1970 gives answers a negative time
+        """Reads the answers from the oldest late label's on, and sends each label again whose answer is found."""
+        # A clock before 1970 gives answers a negative time.
+        first_ms = self._late.next_ms(-math.inf)
         if first_ms is None:
             return
         begun_s = time.monotonic()
@@ -157,7 +159,7 @@ class AnswerFinder:
         log.info("late_labels_passed", seconds=round(time.monotonic() - begun_s, 1), **self._late.counts)
 
     def _send(self, answer: Answer, label: Feedback) -> None:
-        """Sends `label`, which is about `answer`, again with its text."""
+        """Sends `label` again with the text of `answer`, which it is about."""
         if self._is_erased(answer.key):
             self._late.remove(label, "late_not_found")
             return
@@ -176,7 +178,7 @@ class AnswerFinder:
         return self._publisher
 
     def _on_delivery(self, label: Feedback, error: Exception | None) -> None:
-        """Lets a label go that the topic has, or can never have. Any other is looked for again."""
+        """Forgets a label that is in the topic now, or that the broker refuses. Any other one is looked for again."""
         if error is None:
             self._late.remove(label, "late_found")
         elif isinstance(error, SendFailed) and error.is_permanent:
@@ -184,7 +186,7 @@ class AnswerFinder:
 
 
 class Search:
-    """What a pass looks for at its place in time. `ends` are the offsets at which the pass is over. Pure."""
+    """The labels that a pass looks for at its point in time. The pass is over at the offsets `ends`. Pure."""
 
     def __init__(self, late: LateLabels, ends: Mapping[str, int], from_ms: int) -> None:
         self._late = late
@@ -199,10 +201,10 @@ class Search:
         self._before_ms: float = from_ms
         self.is_over = False
         self.gap_ms: int | None = None
-        """Up to when no label is looked for, where it is worth skipping."""
+        """The end of a gap in time that is worth skipping, if there is one."""
 
     def reach(self, followed: Followed) -> None:
-        """Goes on to the time of these records: looks for the labels whose answers may be among them."""
+        """Advances to the time of these records: looks for the labels whose answers may be among them."""
         for received in followed.received:
             name = partition_name(received.position)
             self._at_ms[name] = max(self._at_ms.get(name, -inf), received.log_ms)
@@ -213,7 +215,7 @@ class Search:
         self._joined_ms = max(self._joined_ms, last_ms)
 
     def take(self, answer: Answer) -> list[Feedback]:
-        """Returns the labels that are about this answer; they are not looked for any more."""
+        """Returns the labels about this answer; the pass does not look for them any more."""
         labels = self._left.pop(answer.event_id, [])
         others = [label for label in labels if not is_of(label, answer)]
         if others:
@@ -221,7 +223,7 @@ class Search:
         return [label for label in labels if is_of(label, answer)]
 
     def missing(self, followed: Followed) -> list[Feedback]:
-        """Returns the labels whose answer should have come by now, and says whether the pass is over, or may skip."""
+        """Returns the labels whose answer should have come by now; updates whether the pass is over or may skip."""
         left = [name for name, end in self._ends.items() if followed.offsets.get(name, 0) < end]
         passed_ms = min((self._at_ms[name] for name in left), default=inf)
         gone = [
@@ -244,7 +246,7 @@ class Search:
         return gone
 
     def skip(self) -> None:
-        """Goes on behind the gap."""
+        """Continues after the gap."""
         assert self.gap_ms is not None, "there is one"
         self._at_ms = {name: max(at_ms, self.gap_ms) for name, at_ms in self._at_ms.items()}
         self._before_ms = self.gap_ms
@@ -252,5 +254,5 @@ class Search:
 
 
 def is_of(feedback: Feedback, answer: Answer) -> bool:
-    """Whether the label is about this very answer: it has its receipt, and no other source."""
+    """Whether the label is about exactly this answer: it has the answer's receipt, and no other source."""
     return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)

@@ -1,38 +1,37 @@
 """Consumes answers and labels from every partition, starting at the offsets in the learner's own state.
 
     broker --Follower, as FlowControl permits--> records --> the learner
-                    '--what cannot be read--> Outbox <--what is not trusted--'
+                    '--unreadable records--> Outbox <--labels that are not trusted--'
 
-While the broker is away or refuses, the learner waits for it. A partition that lost records is read on behind what is
-left of it, and one that was made anew from its start, but for the records that are not newer than the last one that had
-its effect (`wire.bus.losses`): nothing is learnt twice, and an alarm says what was lost. A record that cannot be read
-becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
+While the broker is away or refuses, the learner waits for it. If a partition lost records, reading continues after the
+loss. If a log was created again, it is read from its start, without the records that are not newer than the last one
+that had its effect (`wire.bus.losses`): nothing is learnt twice, and an alarm names the loss. A record that cannot be
+read becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
 (`learner.intake.outbox`).
 
-Flow control. A learner that was away reads two long topics whose records differ in size. Read as they come, the topic
-with the smaller records is soon further ahead than its window is wide, and what drops out of the window is never
-learnt. So the topic that is far ahead is paused:
+Flow control. A learner that was away reads two long topics whose records differ in size. Without flow control, the
+topic with the smaller records is soon further ahead than its window is wide, and records that drop out of the window
+are never learnt. So the topic that is far ahead is paused:
 
     labels are ahead:   parked labels fill half of their window, many answers are unread     --> labels are paused
     answers are ahead:  pending answers fill half of their window, many labels are unread    --> answers are paused
 
-The other half of the window is room for what comes before the next decision. "Many" unread records are more than half a
-window holds: fewer can do little harm. A paused topic is resumed only when its window is a quarter full or nothing of
-the other topic is unread: the hysteresis keeps the reader from changing its mind with every poll.
+The other half of the window is room for the records until the next decision. "Many" unread records are more than half a
+window holds: fewer can do little harm. A paused topic is resumed when its window is at most a quarter full, or when
+nothing of the other topic is unread: the hysteresis prevents a change with every poll.
 
-Labels that are older than the answers have no answer to wait for (topics have unlike retention), so nothing is paused
-for them. They are older only where two clocks say so: that of the sender, which may be wrong or tell no more than the
-day, and that of the log, which is the broker's. Answers that nobody labels fill their window all the time, and that
-pauses nothing: while few labels are unread, the oldest answer is dropped.
+Labels that are older than the answers have no answer to wait for (the topics may differ in retention), so no topic is
+paused for them. They count as older only if both clocks say so: the sender's, which may be wrong or only name a day,
+and the broker's. Answers that nobody labels fill their window all the time without pausing anything: while few labels
+are unread, the oldest answer is dropped.
 
 There is no deadlock. The two topics are never paused at once, and one is paused only for unread records of the other
-that keep coming. So while anything is unread, some topic with unread records may be read: if the unread records are
-those of the paused topic, then the other topic has unread records, too. Where those do not come for STALLED_S, nothing
-is paused for them any more.
+that keep coming. So while records are unread, some topic with unread records may be read: if the paused topic has
+unread records, the other topic has some, too. If these do not come for STALLED_S, nothing is paused for them any more.
 
-Rejected: offsets committed at the broker (after a kill they would be ahead of what the checkpoint knows, or behind it,
-and labels would be lost or learnt twice), ending at a record that cannot be read (whoever may write to a topic could
-stop the learner for good), and a common order of the topics by time (the time of a label is its sender's word).
+Rejected: offsets committed at the broker (after a kill they differ from the checkpoint, and labels would be lost or
+learnt twice), ending at a record that cannot be read (anybody who may write to a topic could stop the learner for
+good), and a common order of the topics by time (the sender of a label chooses its time).
 """
 
 import math
@@ -55,30 +54,30 @@ from wire.records import Answer, Feedback, LogMarks, Quarantined
 Topic: TypeAlias = type[Answer] | type[Feedback]
 
 HIGH: Final = 0.5
-"""High-water mark: the share of a window above which its topic may be paused."""
+"""High-water mark: the fill level of a window above which its topic may be paused."""
 
 LOW: Final = 0.25
-"""Low-water mark: the share up to which a paused topic is resumed."""
+"""Low-water mark: the fill level up to which a paused topic is resumed."""
 
 STALLED_S: Final = 5.0
-"""Seconds that unread records may fail to come before nothing is paused for them any more."""
+"""Seconds without a record of a topic with unread records, after which nothing is paused for it any more."""
 
 OTHER: Final[Mapping[Topic, Topic]] = {Answer: Feedback, Feedback: Answer}
 
 
 class Times(NamedTuple):
-    """The times of a record in milliseconds, by the clock of its sender and by that of its log; 0 where unknown."""
+    """The times of a record in milliseconds, by the clocks of its sender and of the broker; 0 if unknown."""
 
     sender_ms: int
     log_ms: int
 
     def is_before(self, other: "Times") -> bool:
-        """Whether both clocks say that this record is older than `other`. A clock that does not know says no."""
+        """Whether both clocks say that this record is older than `other`. An unknown time says no."""
         return 0 < self.sender_ms < other.sender_ms and 0 < self.log_ms < other.log_ms
 
 
 class Unread(NamedTuple):
-    """Counts the records of each topic that are there and were not read."""
+    """The number of unread records of each topic."""
 
     answers: int
     labels: int
@@ -88,9 +87,9 @@ class Unread(NamedTuple):
 
 
 def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_label_later: bool) -> Topic | None:
-    """Returns the topic that is not to be read now. `paused` is the one that was not read until now.
+    """Returns the topic to pause now, if any. `paused` is the one that is paused until now.
 
-    `is_label_later`: the labels that were read last are not older than the answers that were read last.
+    `is_label_later`: the last labels that were read are not older than the last answers.
     """
     if is_label_later and _is_ahead(levels.labels, unread.answers, is_paused=paused is Feedback):
         return Feedback
@@ -100,14 +99,14 @@ def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_la
 
 
 def _is_ahead(window: Level, num_unread: int, *, is_paused: bool) -> bool:
-    """Whether what fills `window` has to wait for `num_unread` records of the other topic."""
+    """Whether the topic of `window` has to wait for `num_unread` records of the other topic."""
     if is_paused:
         return window.fill > LOW and num_unread > 0
     return window.fill > HIGH and num_unread > window.room
 
 
 class FlowControl:
-    """Chooses before every poll which topic is paused, and is told what was read. Times come from the caller."""
+    """Chooses before every poll which topic is paused, from the records that were read. The caller passes the times."""
 
     def __init__(self) -> None:
         self._paused: Topic | None = None
@@ -116,7 +115,7 @@ class FlowControl:
         self._last: dict[Topic, Times] = {}  # of the records that were read last
 
     def choose_paused(self, levels: Levels, unread: Unread, now_s: float) -> Topic | None:
-        """Returns the topic that is not to be read at `now_s`; None where both may be read."""
+        """Returns the topic to pause at `now_s`; None if both may be read."""
         if self._paused is not None and now_s - self._since_s >= STALLED_S:
             self._stalled.add(OTHER[self._paused])
         coming = Unread(answers=self._num_coming(Answer, unread), labels=self._num_coming(Feedback, unread))
@@ -127,7 +126,7 @@ class FlowControl:
         return self._paused
 
     def on_read(self, records: Mapping[Topic, Times], now_s: float) -> None:
-        """Notes which topics records were read of, each with the times of its last record."""
+        """Records the topics that were read, each with the times of its last record."""
         for topic, times in records.items():
             self._stalled.discard(topic)
             self._last[topic] = times
@@ -135,40 +134,40 @@ class FlowControl:
                 self._since_s = now_s
 
     def _num_coming(self, topic: Topic, unread: Unread) -> int:
-        """Returns how many unread records of a topic are worth waiting for: none of a topic that is stalled."""
+        """Returns the number of unread records that are worth waiting for: none of a stalled topic."""
         return 0 if topic in self._stalled else unread.of(topic)
 
     @property
     def _is_label_later(self) -> bool:
-        """Whether the last label is not older than the last answer; True where none of one topic was read."""
+        """Whether the last label is not older than the last answer; True if one of the topics was never read."""
         if len(self._last) < len(OTHER):
             return True
         return not self._last[Feedback].is_before(self._last[Answer])
 
 
 CLOSE_S = 2.0
-"""Seconds that a learner waits for its letters before it ends. The letters that are left are in its checkpoint."""
+"""Seconds that a learner waits at its end for its dead letters. Unsent ones are in its checkpoint."""
 
 log = structlog.get_logger("learner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadState:
-    """What a consumer goes on from, as it is in a checkpoint. Its owner keeps the letters and the counts."""
+    """The state from which a consumer continues, as in a checkpoint. Its owner keeps the letters and the counts."""
 
     offsets: Mapping[str, int]
     """The offsets to resume from, stored with the effect of the records before them."""
     marks: LogMarks = field(default_factory=dict)
-    """What is known of the logs before the offsets: by that a log that was cut, or made anew, is noticed."""
+    """Marks of the logs before the offsets, by which a log that was cut or created again is noticed."""
     letters: Outbox
     counts: Counter[str]
 
 
 class Consumer:
-    """Follows the topics, and follows them anew after an error.
+    """Follows the topics, and starts again after an error.
 
-    `levels` says how full the windows are that the records go to; `wait` pauses after a failure. `finder` looks for the
-    answers of late labels; without one nobody does.
+    `levels` returns the fill levels of the windows that the records go to. `wait` pauses after a failure. `finder`
+    finds the answers of late labels; without a finder late labels stay unlearnt.
     """
 
     def __init__(
@@ -206,8 +205,8 @@ class Consumer:
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
         """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
 
-        Returns [] while the broker is away, and while the letters are full. `taken` has their places. Raises
-        LearnerError where nobody sends the letters, or looks for the answers.
+        Returns [] while the broker is away, and while the queue of dead letters is full. `taken` has the places of the
+        records. Raises LearnerError if the thread that sends letters or the thread that finds answers has ended.
         """
         self._sender.check()
         if self._finder is not None:
@@ -240,16 +239,16 @@ class Consumer:
         self._letters.add(labels)
 
     def alarms(self) -> list[str]:
-        """Describes what the broker has lost since this process began, in words."""
+        """Returns a sentence for each loss of the broker since this process began."""
         return [f"log_truncated: {loss}; labels that nobody had read are lost" for loss in self._lost.values()]
 
     def lag(self) -> int:
-        """Returns how many records were not read yet, as far as is known. It does not wait for the broker."""
+        """Returns the number of unread records, as of the last fetches, without waiting for the broker."""
         return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
     @property
     def num_unread_labels(self) -> int:
-        """Labels that were not read yet, as of the last fetches."""
+        """The number of unread labels, as of the last fetches."""
         num_fetched = sum(isinstance(each.record, Feedback) for each in self._fetched)
         return num_fetched + (self._follower.lag(Feedback) if self._follower else 0)
 
@@ -293,9 +292,9 @@ class Consumer:
         return self._follower.poll(timeout_ms)
 
     def _fail(self, error: WireError) -> None:
-        """Counts the failed poll and waits. It is logged once until a poll succeeds.
+        """Counts the failed poll and waits. Logged once until a poll succeeds.
 
-        After a refusal the topics are followed anew.
+        After a refusal the follower is closed, and a new one starts.
         """
         self._counts["polls_failed"] += 1
         if not self._has_failed:
@@ -306,7 +305,7 @@ class Consumer:
         self._wait()
 
     def _note_losses(self, followed: Followed) -> None:
-        """Counts what the broker has lost, and waits for nothing more that was in it."""
+        """Counts the records that the broker has lost; nothing waits for them any more."""
         self._counts["read_again"] += followed.num_skipped
         self._counts["records_expired"] += followed.num_expired
         for loss in followed.losses:

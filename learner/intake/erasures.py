@@ -1,4 +1,4 @@
-"""Knows which subjects were erased. A rollback of the learner undoes no erasure."""
+"""The subjects that were erased. A rollback of the learner undoes no erasure."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,9 +6,9 @@ from wire.records import Answer, Feedback
 
 
 class ErasedSubjects:
-    """Holds the digests of the erased subjects. `is_due`: the learner may still hold samples of one of them.
+    """The digests of the erased subjects. `is_due`: the learner may still hold samples of one of them.
 
-    `digest` makes the digest of a subject; without it nothing is known of anybody.
+    `digest` makes the digest of a subject; without it no subject counts as erased.
     """
 
     def __init__(
@@ -18,14 +18,14 @@ class ErasedSubjects:
         self._digests = {*digests}
         self.is_due = is_due
         self.num = len(self._digests)
-        """How many subjects are erased: none in most services, which look at this alone."""
+        """The number of erased subjects. It is 0 in most services, which skip all further checks."""
 
     def restored(self, digests: Iterable[str], *, is_due: bool) -> "ErasedSubjects":
-        """Returns the same with these digests."""
+        """Returns a copy with these digests."""
         return ErasedSubjects(self._digest, digests, is_due=is_due)
 
     def holds(self, subject: str) -> bool:
-        """Whether nothing about `subject` may be known."""
+        """Whether `subject` was erased."""
         if not self._digests or not subject or self._digest is None:
             return False
         return self._digest(subject) in self._digests
@@ -33,7 +33,7 @@ class ErasedSubjects:
     def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
     ) -> Iterator[Answer | Feedback]:
-        """Yields `records` without what erased subjects said: their answers are passed to `skip`."""
+        """Yields `records` without the contents of erased subjects; their answers are passed to `skip` instead."""
         for record in records:
             if not self.holds(record.key):
                 yield record
@@ -43,7 +43,7 @@ class ErasedSubjects:
                 yield record.bare
 
     def add(self, digest: str) -> None:
-        """Adds a subject: from now on nothing about it may be known."""
+        """Adds an erased subject."""
         self.is_due = self.is_due or digest not in self._digests
         self._digests.add(digest)
         self.num = len(self._digests)

@@ -1,27 +1,26 @@
-"""Detects label flips: somebody gives one class another one's label, or gives one label to everything. Pure.
+"""Detects label flips: a source labels one class as another, or gives one label to everything. Pure.
 
     predicted p, labelled s --> charts by label s:      which predictions it contradicts  --.
                             --> charts by prediction p: which labels contradict it        --+-- both raised: p -> s
                             --> both for each source alone                                  --- both raised: its p -> s
                             --> charts by source:       which label it contradicts with   ----- raised: source gives s
 
-A single contradiction is what a model learns from, and spread label noise does little harm (networks resist spread
-noise but not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and
-s raises one of the two charts only: the first where texts of s have changed, the second where p no longer occurs. A
-flip of p's labels to s raises both, since it also takes the right labels away from p. So does a model that suddenly
-takes most of s for p while p goes on: its labels are held, too, until the model has learnt better or an operator
-releases them.
+A model learns from single contradictions, and spread label noise does little harm (networks resist spread noise, but
+not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and s raises
+only one of the two charts: the first if texts of s have changed, the second if p no longer occurs. A flip of p's labels
+to s raises both, since it also takes the right labels away from p. So does a model that suddenly predicts p for most of
+s while p still occurs: these labels are held, too, until the model has learnt better or an operator releases them.
 
-Of all labels of a class, those of one source among several are few: its flips would be too few of them to raise the
-charts, and go on for good. So each source has both charts of its own. A class is charted once it has MIN_LABELS labels,
-whoever said them: before, every label of it is a contradiction. A source is compared with the other sources, so a
-source that is alone is not compared.
+One source among several gives few of the labels of a class: its flips would be too few to raise the charts, and would
+go on for good. So each source has both charts of its own. A class is charted once it has MIN_LABELS labels from any
+source: before, every label of it is a contradiction. A source is compared with the other sources, so a single source is
+not compared.
 
-The labels that raised an alarm are told when it begins: until then they were believed, and they are withdrawn.
+The labels that raised an alarm were trusted until it began. `take_blamed` returns them, and they are withdrawn.
 
-While an alarm lasts, the labels that are part of it are held, but they are still observed here, so that the alarm ends
-when its cause does. A true change of that kind (what was p is s from now on) looks the same, but for who says it: a
-flip that `num_sources` sources have said at least AGREEING times each is none. What fewer say, an operator judges.
+While an alarm lasts, the labels that are part of it are held, but they are still charted, so that the alarm ends when
+its cause ends. A true change of the concept (p is called s from now on) looks the same, except for the sources: it is
+no flip if `num_sources` sources have given the label at least AGREEING times each. An operator judges all others.
 
 The charts are CUSUM charts (`Charts`), one for every outcome in every context:
 
@@ -31,9 +30,9 @@ The charts are CUSUM charts (`Charts`), one for every outcome in every context:
 S is the cumulative sum of log likelihood ratios of Page (1954), for Bernoulli trials (Reynolds and Stoumbos 1999, "A
 CUSUM chart for monitoring a proportion when inspecting continuously"): p1 is the out-of-control rate, which is to be
 detected, and p0 the in-control rate. Here p0 follows the stream. It is at least IN_CONTROL, and higher in two cases:
-the outcome has been as frequent in this context for long (its running mean), or other contexts go as wrong now (the
-share of wrong outcomes among their last RECENT trials). So three things raise no chart: a change that all contexts
-share, what was always so, and a context that is new, since its mean begins with its first trials.
+the outcome has long been that frequent in this context (its running mean), or other contexts are as wrong now (the
+share of wrong outcomes among their last RECENT trials). So a chart is not raised by a change that all contexts share,
+by a frequent outcome of old, or in a new context, whose mean begins with its first trials.
 
 By Wald's inequality a chart in control reaches the threshold in a share of at most exp(-THRESHOLD) = 1/10,000 of the
 excursions from 0. At p0 = 0.1 six wrong outcomes in a row reach it, and so do 18 trials of which every second is wrong.
@@ -49,10 +48,10 @@ from typing import Final
 import msgspec
 
 OUT_OF_CONTROL: Final = 0.5
-"""Rate p1 of an outcome that is to be detected."""
+"""The out-of-control rate p1, which is to be detected."""
 
 IN_CONTROL: Final = 0.1
-"""Lowest in-control rate p0."""
+"""The lowest in-control rate p0."""
 
 MAX_RATIO_TO_OTHERS = 2.0
 MAX_RATIO_TO_MEAN = 1.5
@@ -60,28 +59,28 @@ MAX_RATIO_TO_MEAN = 1.5
 
 THRESHOLD: Final = log(10_000)
 RECENT: Final = 100
-"""Last trials of all contexts, among which the share of wrong outcomes is taken."""
+"""The number of last trials of all contexts over which the share of wrong outcomes is taken."""
 
 MIN_OTHERS: Final = 25
-"""Nothing is compared with fewer recent trials of other contexts than this."""
+"""The fewest recent trials of other contexts for a comparison."""
 
 MEAN_TRIALS: Final = 200
-"""Trials of a context over which the running mean of an outcome is taken."""
+"""The number of trials of a context over which the running mean of an outcome is taken."""
 
 MAX_CONTEXTS: Final = 512
 MAX_OUTCOMES: Final = 8
 MAX_SOURCES: Final = 16
-"""The most sources that are counted of an outcome."""
+"""The most sources that are counted per outcome."""
 
 MAX_EVENTS: Final = 128
-"""The most events that are remembered of an outcome, the last ones: most charts are raised by fewer than twenty."""
+"""The number of last events that are remembered per outcome. Most charts are raised by fewer than twenty."""
 
 
 class Chart(msgspec.Struct, array_like=True):
-    """Holds one outcome in one context: its running mean, its sum, and whether it is raised.
+    """The chart of one outcome in one context: its running mean, its sum, and whether it is raised.
 
-    `sources` counts by whom the outcome came since the sum was 0, and `events` has the hashes of the events that it
-    came with until the chart was raised.
+    `sources` counts the outcome by source since the sum was 0. `events` has the hashes of the events with the outcome
+    until the chart was raised.
     """
 
     mean: float = 0.0
@@ -91,7 +90,7 @@ class Chart(msgspec.Struct, array_like=True):
     events: list[int] = []
 
     def count(self, source: str, event: int) -> None:
-        """Counts the outcome once more, as from `source` and with `event`."""
+        """Counts the outcome once more, with its source and event."""
         if source in self.sources or len(self.sources) < MAX_SOURCES:
             self.sources[source] = self.sources.get(source, 0) + 1
         if not self.is_raised:
@@ -100,23 +99,24 @@ class Chart(msgspec.Struct, array_like=True):
 
 
 class Context(msgspec.Struct, array_like=True):
-    """Holds the number of trials of a context, and its charts by outcome."""
+    """The number of trials of a context, and its charts by outcome."""
 
     num: int
     charts: dict[str, Chart]
 
 
 class ChartsState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds `contexts` in the order of their last trial; `recent` has each trial's context and whether it was wrong."""
+    """The state of `Charts`: `contexts` in the order of their last trial; `recent` has the last trials' contexts and
+    whether they were wrong."""
 
     contexts: dict[str, Context] = {}
     recent: list[tuple[str, bool]] = []
 
 
 class Charts:
-    """Holds the charts of at most `max_contexts` contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
+    """The charts of at most `max_contexts` contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
 
-    Where a context has too many charts, those with the lowest sums go first.
+    If a context has too many charts, the charts with the lowest sums are dropped first.
     """
 
     def __init__(self, state: ChartsState | None = None, *, max_contexts: int = MAX_CONTEXTS) -> None:
@@ -138,10 +138,10 @@ class Charts:
         is_charted: bool = True,
         rate_elsewhere: Callable[[str], float] | None = None,
     ) -> None:
-        """Adds one trial, which `source` has judged of `event`. `outcome` is what went wrong, None where nothing did.
+        """Adds one trial: the judgement of `event` by `source`. `outcome` is None if nothing went wrong.
 
-        A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome elsewhere;
-        without it that is the share of all that went wrong in other contexts.
+        A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome in other
+        contexts; its default is the share of all wrong outcomes there.
         """
         wrong_elsewhere = self._wrong_share_elsewhere(context)
         self._add_recent(context, is_wrong=outcome is not None)
@@ -172,7 +172,7 @@ class Charts:
         return entry is not None and outcome in entry.charts and entry.charts[outcome].is_raised
 
     def sources(self, context: str, outcome: str) -> dict[str, int]:
-        """Returns how often each source had the outcome since its sum was 0."""
+        """Returns the number of times that each source had the outcome since its sum was 0."""
         entry = self._contexts.get(context)
         return entry.charts[outcome].sources if entry and outcome in entry.charts else {}
 
@@ -188,7 +188,7 @@ class Charts:
         return entry.num if entry else 0
 
     def chart(self, context: str, outcome: str) -> Chart:
-        """Returns the chart of an outcome in a context, a new one where there is none."""
+        """Returns the chart of an outcome in a context, a new one if there is none."""
         entry = self._contexts.get(context)
         return entry.charts.get(outcome, Chart()) if entry else Chart()
 
@@ -199,7 +199,7 @@ class Charts:
         return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
 
     def _wrong_share_elsewhere(self, context: str) -> float:
-        """Returns the share of recent trials in other contexts that went wrong; 1 where there are too few of them."""
+        """Returns the share of wrong outcomes among the recent trials of other contexts; 1 if these are too few."""
         num = len(self._recent) - self._trials[context]
         return (self._num_wrong - self._wrong[context]) / num if num >= MIN_OTHERS else 1.0
 
@@ -221,9 +221,9 @@ class Charts:
 def renamed(
     state: ChartsState, name_of: Callable[[str], str], *, context_of: Callable[[str], str] = str
 ) -> ChartsState:
-    """Returns charts whose outcomes and contexts have other names; "" goes.
+    """Returns charts with renamed outcomes and contexts; a chart that is renamed to "" is dropped.
 
-    Of several that get one name, the one that was tried last stays.
+    If several contexts get one name, the one with the last trial stays.
     """
     contexts = dict[str, Context]()
     for name, entry in _copy_contexts(state.contexts).items():
@@ -235,7 +235,7 @@ def renamed(
 
 
 def _in_control_rate(chart: Chart, wrong_elsewhere: float) -> float:
-    """Returns p0 of a chart. It is at most p1, where the sum stands still, as nothing can be told from the chart."""
+    """Returns p0 of a chart. It is at most p1; there the sum stands still and the chart tells nothing."""
     rate = max(IN_CONTROL, MAX_RATIO_TO_MEAN * chart.mean, MAX_RATIO_TO_OTHERS * wrong_elsewhere)
     return min(rate, OUT_OF_CONTROL)
 
@@ -253,7 +253,7 @@ def _copy_context(entry: Context) -> Context:
 
 
 def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:
-    """Returns the MAX_OUTCOMES charts with the highest sums; one whose sum is 0 and whose mean is tiny is dropped."""
+    """Returns the MAX_OUTCOMES charts with the highest sums, without charts whose sum is 0 and whose mean is tiny."""
     active = {name: chart for name, chart in charts.items() if chart.sum > 0 or chart.mean > 1 / MEAN_TRIALS}
     if len(active) <= MAX_OUTCOMES:
         return active
@@ -261,35 +261,35 @@ def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:
 
 
 MIN_LABELS = 50
-"""A class is charted from this number of labels on."""
+"""The number of labels from which a class is charted."""
 
 MAX_OWN_CONTEXTS = 8_192
-"""The most pairs of a source and a class that are charted; the pair that was not seen for longest goes first."""
+"""The most pairs of a source and a class that are charted; the least recently seen pair is dropped first."""
 
 OWN_SUM = log(100)
-"""Sum of a source's chart by label from which on it says that a label is taken from another class: of a flip, half of
-the source's labels of the class that gets them are right."""
+"""The sum of a source's chart by label from which it counts as raised. It is lower than THRESHOLD, since half of the
+source's labels of the target class of a flip are right."""
 
 AGREEING = 2
-"""A source agrees on a flip when it has said it so often: once may be a mistake."""
+"""The number of labels by which a source agrees on a change: one may be a mistake."""
 
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the charts by label, by predicted class and by source, and those of each source alone by label and by
-    predicted class; in a checkpoint under the names of format 2."""
+    """The state of a `FlipDetector`: the charts by label, by predicted class and by source, and each source's own
+    charts by label and by predicted class."""
 
-    by_label: ChartsState = msgspec.field(default=ChartsState(), name="said")
-    by_prediction: ChartsState = msgspec.field(default=ChartsState(), name="answered")
-    by_source: ChartsState = msgspec.field(default=ChartsState(), name="sources")
+    by_label: ChartsState = ChartsState()
+    by_prediction: ChartsState = ChartsState()
+    by_source: ChartsState = ChartsState()
     own_by_label: ChartsState = ChartsState()
     own_by_prediction: ChartsState = ChartsState()
     num_raised: int = 0
 
 
 class FlipDetector:
-    """Watches pairs of a predicted class and a label, and watches sources. `num_raised` counts the alarms begun.
+    """Charts pairs of a predicted class and a label, and sources. `num_raised` counts the alarms that have begun.
 
-    What `num_sources` sources agree on is a change of concepts, and no flip.
+    A change that `num_sources` sources agree on is a change of the concept, and no flip.
     """
 
     def __init__(self, state: FlipsState | None = None, *, num_sources: int = 3) -> None:
@@ -337,12 +337,12 @@ class FlipDetector:
         return is_wrong and bool(raised)
 
     def take_blamed(self) -> set[int]:
-        """Returns the events of the labels that have raised an alarm since the last call, but for those held."""
+        """Returns the events of the labels that raised an alarm since the last call, without held labels."""
         blamed, self._blamed = self._blamed, set()
         return blamed
 
     def alarms(self) -> list[str]:
-        """Describes every alarm that is raised, in words."""
+        """Returns a sentence for each alarm."""
         flips = [
             f"{predicted!r} is said to be {label!r}"
             for label, predicted in self._by_label.raised_charts()
@@ -356,7 +356,7 @@ class FlipDetector:
         return flips + sources
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Goes on under other names of the classes; one that is named "" is forgotten."""
+        """Renames the classes; a class that is renamed to "" is forgotten."""
 
         def pair_of(context: str) -> str:
             source, label = _parts(context)
@@ -382,7 +382,7 @@ class FlipDetector:
         )
 
     def _raised(self, source: str, predicted: str, label: str) -> dict[str, list[Chart]]:
-        """Returns the alarms that a label of this source would be part of, and the charts that have raised each."""
+        """Returns the alarms that a label of this source would be part of, each with its raised charts."""
         raised = dict[str, list[Chart]]()
         if self._is_flipped(predicted, label):
             raised["flip"] = [self._by_label.chart(label, predicted), self._by_prediction.chart(predicted, label)]
@@ -394,8 +394,10 @@ class FlipDetector:
         return raised
 
     def _is_own_flip(self, source: str, predicted: str, label: str) -> bool:
-        """Whether a source gives `predicted` the label `label`, and too few others do. One that labels the class alone
-        is not compared."""
+        """Whether this source labels `predicted` as `label`, and too few other sources do.
+
+        A source that is the only one to label the class is not compared.
+        """
         num_of_others = self._by_prediction.num_trials(predicted) - self._own_by_prediction.num_trials(
             _pair(source, predicted)
         )
@@ -406,7 +408,7 @@ class FlipDetector:
         return is_raised and self._num_agreeing(predicted, label) < self._num_sources
 
     def _num_agreeing(self, predicted: str, label: str) -> int:
-        """Returns how many sources say so, each by its own charts."""
+        """Returns the number of sources that agree, each by its own charts."""
         own = [
             self._own_by_label.sources(_pair(source, label), predicted).get(source, 0)
             for source in self._by_source.contexts()
@@ -421,7 +423,7 @@ class FlipDetector:
 
 
 def _pair(source: str, name: str) -> str:
-    """Returns the context of a class at one source."""
+    """Returns the context of a source and a class."""
     return f"{len(source)} {source}{name}"
 
 

@@ -8,28 +8,35 @@
 
 The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that matches
 no answer is parked. Both windows are bounded in bytes and evict the oldest first, so the state fits a checkpoint. An
-event is a source and an id, but a label may name less; `wire.events` says which answers it matches. A label is
-ambiguous in two cases: it matches several answers, or it matches one by its id alone while another event of that id was
-labelled before.
+event is a source and an id, but a label may name less; `wire.events` defines which answers it matches. A label is
+ambiguous in two cases: it matches several answers, or it matches one by its id alone although another event of this id
+was labelled before.
 
-Each label has exactly one outcome: matched, late (its answer has left the window, and is looked for in the topic by
-`learner.intake.answer_finder`), duplicate (its event was labelled before), correction (the same, but approved, or of a
-mapped topic: it replaces the first label), orphan (no answer came while it was parked), refused (by itself) or
-quarantined (ambiguous, or held beside its answer); the rest is parked. `early` counts what was parked, and `withdrawn`
-what was matched and is not believed any more. A label that is quarantined leaves its answer waiting for a better one.
-An event that is answered again keeps its first answer, and the receipts of all its answers are valid. A label that
-carries the text of its event needs no answer, unless the event was erased.
+Each label has exactly one outcome, or is parked:
 
-A label replaces the one before it if an operator has approved it, or if it lies in a mapped topic, which the operator
-of the service has named (`bus.map.feedback.on_second_label`). The same label again is a duplicate. Beyond MAX_SAID
-events nobody knows whether it is the same: it is a correction then, which changes nothing.
+    matched      it became a sample
+    late         its answer has left the window; `learner.intake.answer_finder` looks for it in the topic
+    duplicate    its event was labelled before
+    correction   its event was labelled before, and this label replaces the first one
+    orphan       no answer came while it was parked
+    refused      for a reason in the label alone
+    quarantined  it is ambiguous, or was held after it was joined
 
-Labels and answers wait under the names that they came with, and are translated when they meet. So a change of the set
-of labels need not touch what waits, and a label under an old name that comes late means what the name means by then.
+Two more counters: `early` counts parked labels, and `withdrawn` counts matched labels that are not trusted any more.
+A quarantined label leaves its answer waiting for a better label. An event that is answered again keeps its first
+answer, and the receipts of all its answers are valid. A label that carries the text of its event needs no answer,
+unless the event was erased.
+
+A label replaces the previous one if an operator has approved it, or if it comes from a mapped topic, which the
+service's operator has configured (`bus.map.feedback.on_second_label`). The same label again is a duplicate. The labels
+of MAX_SAID events are remembered; beyond these the same label counts as a correction, which changes nothing.
+
+Labels and answers wait under their original class names, and are translated when they are joined. So a change of the
+set of labels does not touch the windows, and a late label under an old name means what the name means by then.
 
 Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks), a
 Bloom filter for the ids (a false positive would silently drop a label), and looking for the label of an event in the
-replay memory (it holds events by class, and a search takes milliseconds).
+replay buffer (it is ordered by class, and a search takes milliseconds).
 """
 
 from collections import Counter, OrderedDict, deque
@@ -66,21 +73,21 @@ from wire.events import (
 )
 from wire.label_set import LabelSet
 from wire.receipts import FORGED
-from wire.recent import RecentHashes, hash_of
+from wire.recent import RecentHashes, name_hash64
 from wire.records import Answer, Feedback, Quarantined
 
 RECENT: Final = 1_000
-"""Number of labels over which the shares of late and orphaned labels are taken."""
+"""The number of last labels whose shares of late and orphaned labels are watched."""
 
 MIN_LABELS: Final = 100
-"""There is no alarm on fewer labels than this."""
+"""The fewest labels for an alarm."""
 
 MAX_UNMATCHED_SHARE: Final = 0.01
-"""Share of labels up to which late or orphaned ones raise no alarm."""
+"""The share of late or orphaned labels above which an alarm is raised."""
 
 
 class Unmatched(Enum):
-    """Says why a label is not joined with an answer now. A value is the name of its counter."""
+    """The reason why a label is not joined with an answer now. The value is the name of its counter."""
 
     WAIT = "early"
     LATE = "late"
@@ -94,7 +101,7 @@ ADVICE: Final = {
     Unmatched.LATE: "came when their answer waited no longer, and are looked for: raise learner.pending_bytes",
     Unmatched.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
 }
-"""What the alarm says of labels with these outcomes, and what to do about them."""
+"""The text of the alarm by outcome: the problem and its fix."""
 
 
 class LabelOutcomes:
@@ -109,7 +116,7 @@ class LabelOutcomes:
         self._recent.append(outcome)
 
     def alarms(self) -> list[str]:
-        """Describes what is wrong with the windows, in words."""
+        """Returns the alarms about the windows, as sentences."""
         num = len(self._recent)
         if num < MIN_LABELS:
             return []
@@ -125,35 +132,35 @@ class LabelOutcomes:
 
 
 MAX_SAID: Final = 10_000
-"""Number of events of which it is known what they were said to be."""
+"""The number of events whose last label is remembered."""
 
 
 class LabelledEvents:
-    """Holds the events, by their `aliases`. A label is remembered as the hash of what it says."""
+    """The events that have a label, by the hashes of their aliases, and the hashes of their last labels."""
 
     def __init__(self, capacity: int, hashes: Iterable[int] = (), said: Mapping[int, int] | None = None) -> None:
         self.aliases = RecentHashes(capacity, hashes)
         self._said = OrderedDict(said or {})
 
     def add(self, answer: Waiting, feedback: Feedback) -> None:
-        """Remembers that an event has this label now."""
+        """Records the label of an event."""
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._said[hash_of(alias)] = hash_of(feedback.said.encode())
-            self._said.move_to_end(hash_of(alias))
+            self._said[name_hash64(alias)] = name_hash64(feedback.said.encode())
+            self._said.move_to_end(name_hash64(alias))
         while len(self._said) > 2 * MAX_SAID:
             self._said.popitem(last=False)
 
     def forget(self, answers: Iterable[Waiting]) -> None:
-        """Takes note that these events have no label any more."""
+        """Forgets the labels of these events."""
         aliases = list(chain.from_iterable(map(aliases_of, answers)))
         self.aliases.discard(aliases)
         for alias in aliases:
-            self._said.pop(hash_of(alias), None)
+            self._said.pop(name_hash64(alias), None)
 
     def repeated(self, feedback: Feedback, *, may_correct: bool) -> Unmatched:
-        """Returns what becomes of a label whose event has one."""
+        """Returns the outcome of a label whose event was labelled before."""
         if not may_correct:
             return Unmatched.DUPLICATE
         alias = corrected_alias(feedback)
@@ -164,28 +171,28 @@ class LabelledEvents:
 
     @property
     def said(self) -> dict[int, int]:
-        """The hashes of the labels by those of the aliases, oldest first."""
+        """The hashes of labels by the hashes of aliases, oldest first."""
         return dict(self._said)
 
     def _is_said(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._said.get(hash_of(alias)) == hash_of(feedback.said.encode())
+        return self._said.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
 
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
-"""What to do where a good receipt may have been sent without its key, and its answer does not wait."""
+"""The fix if a valid receipt may have been sent without its key, and its answer is not in the window."""
 
 SOURCE_MISSING: Final = "the label replaces none without the source of its event: map bus.map.feedback.event_source"
-"""What to do where a desk corrects the label of an event that has a source."""
+"""The fix if a second label names an event that has a source by its id alone."""
 
 
 class KnownNames(Protocol):
-    """Names that something is known of."""
+    """A set of known class names."""
 
     def __contains__(self, label: str, /) -> bool: ...
 
 
 class KnownLabels(Protocol):
-    """What is known of labels: the set of them, and the classes that have a row."""
+    """The part of `Knowledge` that names need: the set of labels, and the classes that have a row."""
 
     @property
     def labels(self) -> LabelSet: ...
@@ -194,23 +201,23 @@ class KnownLabels(Protocol):
 
 
 class LabelNames:
-    """`known` returns what is known now, and `is_in_holdout` draws the events that are never learnt."""
+    """Translates and checks class names. `known` returns the current knowledge; `is_in_holdout` draws the holdout."""
 
     def __init__(self, known: Callable[[], KnownLabels], is_in_holdout: HoldoutDraw) -> None:
         self._known = known
         self.is_in_holdout = is_in_holdout
 
     def draw_holdout_by(self, secret: bytes) -> None:
-        """Draws the holdout from now on as nobody can predict who has not this secret."""
+        """Draws the holdout by a hash with this secret from now on."""
         self.is_in_holdout = HoldoutDraw(self.is_in_holdout.share, secret)
 
     def refusal(self, feedback: Feedback) -> str:
-        """Returns why a label is not learnt under the set as it is now; "" where it is."""
+        """Returns why the current set of labels refuses a label; "" if it does not."""
         known = self._known()
         return known.labels.refusal(feedback.said, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
-        """Returns the sample of an answer and its label, both by the names of now."""
+        """Returns the sample of an answer and its label, both under the current names."""
         known = self._known()
         sample = make_sample(answer, feedback, self.is_in_holdout)
         name_of = known.labels.name_of
@@ -218,8 +225,11 @@ class LabelNames:
         return msgspec.structs.replace(sample, label=name_of(sample.label), predicted_label=predicted)
 
     def quarantined(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
-        """Returns the record of a label that is refused or held; with the fix, where it is not in the set, or may lack
-        the key of its answer: a receipt is of one entity, and looks forged without its key."""
+        """Returns the quarantine record of a label that is refused or held.
+
+        It says how to fix a label that is not in the set, or that may lack the key of its answer: a receipt belongs to
+        one key and looks forged without it.
+        """
         record = make_quarantined(reason, feedback, answer)
         if reason == FORGED and feedback.receipt and not feedback.key:
             return msgspec.structs.replace(record, detail=KEY_MISSING)
@@ -231,11 +241,11 @@ class LabelNames:
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `Join` knows, in window order.
+    """The state of a `Join`, in window order.
 
     `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled`, `expired` and `erased` are hashes of
-    aliases, `said` the labels of the last of them; `ends` has the last outcomes; `late` the labels whose answers are
-    looked for.
+    aliases, `said` the hashes of the last labels. `ends` has the last outcomes, and `late` the labels whose answers
+    are looked for.
     """
 
     pending: msgspec.Raw
@@ -260,11 +270,11 @@ class JoinState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALIASES_PER_EVENT: Final = 3
-"""Number of aliases under which most events are remembered: key, id, one receipt."""
+"""The number of aliases of most events: key, id, one receipt."""
 
 
 class Join:
-    """Holds the windows. `match` is the only way in; `export` and `Join(..., state=...)` carry them over a restart."""
+    """Owns the windows. `match` adds records; `export` and `Join(..., state=...)` carry the state over a restart."""
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, names: LabelNames, state: JoinState | None = None):
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
@@ -276,13 +286,13 @@ class Join:
         self._labelled = LabelledEvents(num_aliases, state.labelled if state else (), state.said if state else None)
         self._expired = RecentHashes(num_aliases, state.expired if state else ())
         self._erased = RecentHashes(num_aliases, state.erased if state else ())
-        self._samples: list[Sample] = []  # that the records have completed
+        self._samples: list[Sample] = []
         self._quarantined: list[Quarantined] = []
         self.counts: Counter[str] = Counter(state.counts if state else {})
         self._outcomes = LabelOutcomes(self.counts, state.ends if state else [])
 
     def match(self, records: Iterable[Answer | Feedback]) -> list[Sample]:
-        """Adds `records`; returns the samples that they complete, in the order of completion."""
+        """Adds `records`; returns the samples that they completed, in the order of completion."""
         for record in records:
             if isinstance(record, Answer):
                 self._add_answer(record)
@@ -292,14 +302,14 @@ class Join:
         return samples
 
     def take_quarantined(self) -> list[Quarantined]:
-        """Returns what was refused or held since the last call."""
+        """Returns the labels that were refused or held since the last call."""
         labels, self._quarantined = self._quarantined, []
         return labels
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes the waiting answers and labels about erased subjects; returns how many there were.
+        """Removes the waiting answers and labels about erased subjects; returns their number.
 
-        A label that comes for one of these answers is late.
+        A later label of one of these answers is late.
         """
         answers = [answer for answer in self._pending if is_erased(answer.subject)]
         labels = [label for label in self._parked if is_erased(label.key)]
@@ -312,16 +322,16 @@ class Join:
         return len(answers) + len(labels) + self.late.erase(is_erased)
 
     def skip(self, answer: Answer) -> None:
-        """Drops an answer that must not be known: its label is late."""
+        """Drops an answer about an erased subject: its label is late."""
         self._remember_erased(Waiting.from_answer(answer))
 
     def unlabelled(self, limit: int) -> list[str]:
-        """Returns the texts of the newest `limit` pending answers, oldest first, without those of holdout events."""
+        """Returns the texts of the newest `limit` pending answers, oldest first, without holdout events."""
         is_in_holdout = self._names.is_in_holdout
         return [answer.text for answer in self._pending.newest(limit) if not is_in_holdout(answer.key)]
 
     def alarms(self) -> list[str]:
-        """Describes what is wrong with the windows, in words."""
+        """Returns the alarms about the windows, as sentences."""
         return self._outcomes.alarms()
 
     @property
@@ -364,7 +374,7 @@ class Join:
         self._match_parked(answer.event_id)
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
-        """Returns the memory of events that holds `alias`: labelled, expired or erased; None where none does."""
+        """Returns the memory that holds `alias`: labelled, expired or erased events; None if none does."""
         for memory in (self._labelled.aliases, self._expired, self._erased):
             if alias in memory:
                 return memory
@@ -390,7 +400,7 @@ class Join:
             self._finish_label(feedback, answer_or_reason)
 
     def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
-        """Returns the answer that the label is joined with, or why there is none."""
+        """Returns the answer of the label, or the reason why there is none."""
         matches = matching(feedback, self._pending.of(feedback.event_id))
         alias = lookup_alias(feedback)
         is_labelled = alias in self._labelled.aliases
@@ -406,7 +416,7 @@ class Join:
         return Unmatched.LATE if has_left else Unmatched.WAIT
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> None:
-        """Counts the outcome of a label; it becomes a sample where it is joined and not held."""
+        """Counts the outcome of a label. A label with an answer becomes a sample, unless it is held."""
         if isinstance(answer_or_reason, Waiting):
             self._join(answer_or_reason, feedback)
             return
@@ -420,8 +430,9 @@ class Join:
             self._quarantined.append(self._names.quarantined(AMBIGUOUS, feedback))
 
     def _park(self, feedback: Feedback) -> None:
-        """Parks a label. Where a parked one names the event by the same source and receipt, one is a duplicate."""
-        feedback = feedback.bare  # what it says of its event may be long, and is not believed
+        """Parks a label. If a parked label has the same source and receipt, one of the two is a duplicate."""
+        # The text of the event may be long, and is not trusted.
+        feedback = feedback.bare
         for before in self._parked.of(feedback.event_id):
             if (before.event_source, before.receipt) == (feedback.event_source, feedback.receipt):
                 self._outcomes.add(Unmatched.DUPLICATE.value)
@@ -434,7 +445,7 @@ class Join:
             self.late.add(orphan)
 
     def _match_parked(self, event_id: str) -> None:
-        """Tries the parked labels of an event again, after an answer or its erasure."""
+        """Tries to join the parked labels of an event again, after its answer came or was erased."""
         for feedback in self._parked.of(event_id):
             answer_or_reason = self._find_answer(feedback)
             if answer_or_reason is not Unmatched.WAIT:
@@ -444,7 +455,8 @@ class Join:
     def _join(self, answer: Waiting, feedback: Feedback, *, is_correction: bool = False) -> None:
         sample = self._names.sample(answer, feedback)
         sample = msgspec.structs.replace(sample, is_correction=is_correction)
-        reason = self._names.refusal(feedback) or self._trust.hold(sample)  # it may have been parked
+        # The set of labels may have changed while the label was parked.
+        reason = self._names.refusal(feedback) or self._trust.hold(sample)
         if withdrawn := self._trust.take_withdrawn():
             self._withdraw(withdrawn)
         if reason:
@@ -458,7 +470,7 @@ class Join:
         self._samples.append(sample)
 
     def _withdraw(self, samples: list[Sample]) -> None:
-        """Takes back what is not believed any more: it goes to the quarantine, and its event has no label."""
+        """Withdraws labels that are not trusted any more: they go to quarantine, and their events have no label."""
         self.counts["withdrawn"] += len(samples)
         self._labelled.forget(map(Waiting.from_sample, samples))
         self._quarantined += map(quarantined_sample, samples)

@@ -1,15 +1,15 @@
-"""Late labels: the labels with a receipt whose answer has left the window, until it is found in its topic.
+"""Late labels: labels with a receipt whose answer has left the window, until the answer is found in its topic.
 
-    a late label, while there is room --add--> in memory --between, remove--> `learner.intake.answer_finder`
-                 |                                  ^
-                 '--no room: where it lies in feedback.v1 (partition, offset) --oldest, admit (read again there)
+    a late label --there is room: add--> in memory --between, remove--> `learner.intake.answer_finder`
+                 |                           ^
+                 '--no room: its place in feedback.v1 (partition, offset) --oldest_places, admit: read again
 
-So a label may come as late as the topic keeps answers, no window has to be as long, and no heap of late labels delays a
-label that is in time. A label whose offset is in a checkpoint is not read again, so the labels that are looked for are
-in the checkpoint, and so are the places of the others. Labels are bounded in bytes, places in number.
+So a label may come as late as the topic keeps answers, without a window of that length, and a backlog of late labels
+delays no label in time. A label whose offset is in a checkpoint is not read again, so the checkpoint holds the late
+labels in memory and the places of the others. Labels are bounded in bytes, places in number.
 
-What was found comes again on feedback.v1, where labels in time lie, too: not more than MAX_OUTSTANDING are on their way
-through it at a time, so that a label in time waits for no more than these.
+Labels whose answer was found are sent again to feedback.v1, which labels in time use, too. At most MAX_OUTSTANDING of
+them are unread at a time, so a label in time waits for no more than these.
 """
 
 import threading
@@ -25,27 +25,27 @@ import msgspec
 from learner.samples import Waiting, Window
 from wire.bus import Received, partition_name
 from wire.events import has_receipt
-from wire.receipts import time_of
+from wire.receipts import receipt_time_ms
 from wire.records import Answer, Feedback
 
 FULL_BYTES: Final = 16 << 20
-"""Bytes of late labels from which on only the places of others are kept."""
+"""The bytes of late labels in memory; beyond them only the places of labels are kept."""
 
 MAX_PLACES: Final = 200_000
-"""Most places that are kept, about 40 MB. A label beyond them is given up."""
+"""The most places, about 40 MB. Labels beyond them are given up."""
 
 REFILL: Final = 10_000
-"""Number of labels that are read again from their places at a time."""
+"""The number of labels that are read again from their places at a time."""
 
 OLDER_MS: Final = 60_000
-"""How much older than what waits an answer must be to have left: replicas have clocks, and partitions lags."""
+"""An answer counts as gone if it is older than the oldest waiting one by this: clocks and partitions differ."""
 
 MAX_OUTSTANDING: Final = 500
-"""Most labels that were found and sent again, and that the learner has not read yet."""
+"""The most labels that were sent again and that the learner has not read yet."""
 
 
 class LatePlace(NamedTuple):
-    """Where a late label lies in the topic of labels, and when its answer was given."""
+    """The place of a late label in the topic of labels, and the time of its answer."""
 
     answer_ms: int
     partition: str
@@ -53,19 +53,19 @@ class LatePlace(NamedTuple):
 
 
 class LateState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that `LateLabels` knows."""
+    """The state of `LateLabels`."""
 
     labels: list[Feedback] = []
     places: list[LatePlace] = []
 
 
 def is_before(feedback: Feedback, oldest: Waiting | None) -> bool:
-    """Whether the label's answer, by the time in its receipt, came before `oldest`, which has waited longest."""
+    """Whether the label's answer, by the time in its receipt, is older than `oldest`, the oldest waiting answer."""
     return oldest is not None and has_receipt(feedback) and answer_ms(feedback) < oldest.time_ms - OLDER_MS
 
 
 class LateLabels:
-    """Holds the labels whose answers are looked for, each with its receipt. It may be called from any thread."""
+    """The labels whose answers are looked for, each with its receipt. Any thread may call."""
 
     def __init__(self, state: LateState | None = None) -> None:
         state = state or LateState()
@@ -78,7 +78,7 @@ class LateLabels:
         self._counts: Counter[str] = Counter()
 
     def add(self, feedback: Feedback) -> None:
-        """Adds a label, unless it was found before, or has no receipt, which says when its answer was given."""
+        """Adds a label, unless its answer was found before, or it has no receipt with the time of its answer."""
         if feedback.proof or not has_receipt(feedback):
             return
         with self._changed:
@@ -88,7 +88,7 @@ class LateLabels:
                 self._unplaced.append(feedback)
 
     def settle(self, read: Sequence[Received[Answer | Feedback]]) -> None:
-        """Is told, after they were learnt, where the records lie: in the place of a label there is no room for."""
+        """Takes the places of learnt records: a label without room in memory is kept by its place."""
         with self._changed:
             for received in read:
                 if isinstance(received.record, Feedback) and received.record.proof:
@@ -101,8 +101,10 @@ class LateLabels:
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes the labels about erased subjects; returns how many there were. Those of places go when they are
-        read."""
+        """Removes the labels about erased subjects; returns their number.
+
+        A label that is kept by its place is removed when it is read.
+        """
         with self._changed:
             labels = [label for label in self._waiting if is_erased(label.key)]
             for label in labels:
@@ -119,19 +121,22 @@ class LateLabels:
             return LateState(labels=[*self._waiting, *self._unplaced], places=list(self._places))
 
     def wait(self, timeout_s: float) -> bool:
-        """Whether there is a label to look for, within `timeout_s` seconds."""
+        """Waits at most `timeout_s` seconds for a label; returns whether there is one."""
         with self._changed:
             return self._changed.wait_for(lambda: bool(self._order or self._places), timeout_s)
 
     def take_turn(self, timeout_s: float) -> bool:
-        """Whether one more label may be sent again, within `timeout_s` seconds: then it counts as outstanding."""
+        """Waits at most `timeout_s` seconds until one more label may be sent again; returns whether it may.
+
+        Then it counts as outstanding.
+        """
         with self._changed:
             has_turn = self._changed.wait_for(lambda: self._num_outstanding < MAX_OUTSTANDING, timeout_s)
             self._num_outstanding += has_turn
             return has_turn
 
     def forget_outstanding(self) -> None:
-        """Waits for no label any more that was sent again: none may come (a reader refused it, or is away)."""
+        """Stops waiting for labels that were sent again: they may never come (refused, or the reader is away)."""
         with self._changed:
             self._num_outstanding = 0
 
@@ -145,18 +150,18 @@ class LateLabels:
         return [label for label in labels if after_ms < answer_ms(label) <= last_ms]
 
     def next_ms(self, after_ms: float) -> int | None:
-        """Returns the time of the oldest answer after `after_ms` that is looked for; None where there is none."""
+        """Returns the time of the oldest wanted answer after `after_ms`; None if there is none."""
         with self._changed:
             first = bisect_right(self._order, after_ms, key=itemgetter(0))
             return self._order[first][0] if first < len(self._order) else None
 
     def oldest_places(self) -> list[LatePlace]:
-        """Returns the places of the labels that may be read again now, those of the oldest answers."""
+        """Returns the places of the labels to read again now, oldest answers first."""
         with self._changed:
             return nsmallest(REFILL, self._places) if self._waiting.level.fill < 0.25 else []
 
     def admit(self, place: LatePlace, label: Feedback) -> bool:
-        """Holds a label that was read from its place, in the stead of that; False where there is no room."""
+        """Replaces a place by the label that was read there; False if there is no room."""
         with self._changed:
             has_room = self._waiting.level.fill < 0.5
             if has_room:
@@ -172,7 +177,7 @@ class LateLabels:
                 self._counts["late_given_up"] += 1
 
     def remove(self, feedback: Feedback, count: str) -> None:
-        """Removes a label, which is counted under `count`. A label that is gone already is ignored."""
+        """Removes a label and counts it under `count`. A label that is gone already is ignored."""
         with self._changed:
             if feedback in self._waiting.of(feedback.event_id):
                 self._drop(feedback)
@@ -180,7 +185,7 @@ class LateLabels:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counters of a report: labels that were found, not found, given up, and that are looked for or wait for it."""
+        """The counters of a report: labels found, not found, given up, looked for, and waiting."""
         with self._changed:
             return dict(self._counts) | {"late_searched": len(self._waiting), "late_waiting": len(self._places)}
 
@@ -193,7 +198,7 @@ class LateLabels:
         self._changed.notify_all()
 
     def _place(self, label: Feedback, received: Received[Answer | Feedback] | None) -> None:
-        """Keeps the place of a label; the label itself where it was read long ago, and waited for its answer."""
+        """Keeps the place of a label; the label itself if it was parked and its place is unknown."""
         if received is None:
             self._hold(label)
         elif len(self._places) < MAX_PLACES:
@@ -211,15 +216,15 @@ class LateLabels:
 
 
 def time_and_id(feedback: Feedback) -> tuple[int, str]:
-    """Returns the time of the label's answer, by which labels are in order, and the id under which it waits."""
+    """Returns the sort key of a label: the time of its answer, and its id."""
     return answer_ms(feedback), feedback.event_id
 
 
 def answer_ms(feedback: Feedback) -> int:
     """Returns the time of the answer that the label's receipt names."""
-    return time_of(feedback.receipt)
+    return receipt_time_ms(feedback.receipt)
 
 
 def _name(record: Answer | Feedback) -> tuple[str, str, str]:
-    """Returns what tells the labels of one poll apart: two that are equal in it may stand for each other."""
+    """Returns a key of the labels of one poll. Labels with equal keys are interchangeable."""
     return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.said

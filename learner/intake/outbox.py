@@ -1,15 +1,14 @@
-"""An outbox for operators: dead letters and quarantined labels, sent at least once.
+"""The outbox of dead letters and quarantined labels, which are sent at least once.
 
     refused, quarantined --add--> Outbox --OutboxSender, in a thread of its own--> deadletter.v1, quarantine.v1
                                     |                             |
-                                    '--export--> checkpoint       '--acknowledged--> out of the outbox
+                                    '--export--> checkpoint       '--acknowledged--> removed from the outbox
 
-A record whose effect is in a checkpoint is not read again, so a letter about it must not be lost: letters that the
-broker has not acknowledged are part of the checkpoint, and are sent again after a restart. So each letter arrives at
-least once, and a broker that is slow or away delays neither learning nor publishing. The letters are bounded in bytes;
-while they are full, the learner reads no more records.
+A record whose effect is in a checkpoint is not read again, so its letter must not be lost: unacknowledged letters are
+part of the checkpoint and are sent again after a restart. So each letter arrives at least once, and a slow broker
+delays neither learning nor publishing. The outbox is bounded in bytes; while it is full, the learner reads no records.
 
-A letter that can never be sent as it is becomes a short dead letter. A short one that cannot be sent either is counted
+A letter that the broker refuses for good is replaced by a short dead letter. If this one is refused, too, it is counted
 and dropped.
 """
 
@@ -33,10 +32,10 @@ from wire.threads import BackgroundThread
 Letter: TypeAlias = DeadLetter | Quarantined
 
 MAX_BYTES: Final = 16 << 20
-"""Bytes of waiting letters from which on they are full. The letters of one poll may come on top."""
+"""The bytes of waiting letters at which the outbox is full. The letters of one poll may exceed it."""
 
 LETTER_OVERHEAD: Final = 1_000
-"""Bytes that a letter takes in memory besides what it has encoded."""
+"""The bytes of memory per letter in addition to its contents."""
 
 RETRY_S: Final = 0.5
 """Seconds to wait after a letter could not be sent."""
@@ -45,14 +44,14 @@ log = structlog.get_logger("learner")
 
 
 class LettersState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds the letters that are not acknowledged."""
+    """The letters that are not acknowledged."""
 
     dead_letters: list[DeadLetter] = []
     quarantined: list[Quarantined] = []
 
 
 class Outbox:
-    """Holds the letters that are not acknowledged, oldest first. It may be called from any thread."""
+    """The letters that are not acknowledged, oldest first. Any thread may call."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -69,7 +68,7 @@ class Outbox:
             self._changed.notify_all()
 
     def restore(self, state: LettersState) -> None:
-        """Replaces all letters by those of `state`. Acknowledgements of the former ones are ignored."""
+        """Replaces all letters by the letters of `state`. Acknowledgements of the old ones are ignored."""
         with self._changed:
             for number in list(self._waiting):
                 self._remove(number)
@@ -79,9 +78,9 @@ class Outbox:
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> None:
-        """Takes what their events say out of the quarantined labels about erased subjects.
+        """Removes the contents of events from the quarantined labels about erased subjects.
 
-        A dead letter names no subject. What is in flight already arrives as it was.
+        A dead letter names no subject. A letter in flight arrives unchanged.
         """
         with self._changed:
             for number, letter in self._waiting.items():
@@ -98,7 +97,7 @@ class Outbox:
         )
 
     def take(self, timeout_s: float) -> tuple[int, Letter] | None:
-        """Returns the next letter to be sent and its number; None where there is none within `timeout_s` seconds."""
+        """Returns the next letter to send and its number; None if there is none within `timeout_s` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._queued, timeout_s):
                 return None
@@ -119,7 +118,7 @@ class Outbox:
             self._changed.notify_all()
 
     def wait_until_empty(self, timeout_s: float) -> bool:
-        """Whether all letters are acknowledged, within `timeout_s` seconds."""
+        """Waits at most `timeout_s` seconds until all letters are acknowledged; returns whether they are."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, timeout_s)
 
@@ -130,7 +129,7 @@ class Outbox:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counters of a report: letters that wait (`letters_waiting`), were shortened, or were lost."""
+        """The counters of a report: letters that wait (`letters_waiting`), were shortened, or were lost."""
         with self._changed:
             return dict(self._counts) | {"letters_waiting": len(self._waiting)}
 
@@ -174,11 +173,11 @@ class OutboxSender:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LearnerError where the thread has ended by itself, by a bug: the letters would wait for ever."""
+        """Raises LearnerError if a bug has ended the thread: the letters would wait for ever."""
         self._thread.check(LearnerError)
 
     def close(self, timeout_s: float) -> None:
-        """Waits at most `timeout_s` seconds until all letters are acknowledged. The rest stays for the checkpoint."""
+        """Waits at most `timeout_s` seconds until all letters are acknowledged. The checkpoint keeps the rest."""
         self._letters.wait_until_empty(timeout_s)
         self._thread.close(RETRY_S)
 
@@ -205,7 +204,7 @@ class OutboxSender:
             self._on_delivery(number, error)
 
     def _on_delivery(self, number: int, error: Exception | None) -> None:
-        """Logs once, until a letter is delivered again, that letters wait."""
+        """Logs the failure once, until a letter is delivered again."""
         had_failed = self._has_failed
         self._has_failed = error is not None and not _is_permanent(error)
         if self._has_failed and not had_failed:
@@ -218,5 +217,5 @@ def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:
 
 
 def _num_bytes(letter: Letter) -> int:
-    """Returns the bytes that a letter takes: of a label, every name and every source may be long as well."""
+    """Returns the bytes of a letter; class names and sources may be long, too."""
     return LETTER_OVERHEAD + len(msgspec.msgpack.encode(letter))

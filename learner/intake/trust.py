@@ -1,16 +1,16 @@
 """Decides whether a label is trusted before it is learnt, since anybody may have sent it.
 
-    Feedback --refusal--> blank, too_long, forged, expired, missing     judged by itself; the same at every replay
-    Sample   --hold-----> unreadable, over_rate, over_share, flip       judged beside the labels before it
-    Sample that contradicts its answer, not held --> Suspects --take, the events that have raised a chart--> withdrawn
+    Feedback --refusal--> blank, too_long, forged, expired, missing     depends on the label alone; same at every replay
+    Sample   --hold-----> unreadable, over_rate, over_share, flip       depends on the labels before it
+    Sample that contradicts its answer, not held --> Suspects --take, the events that raised a chart--> withdrawn
 
-A label that is refused or held is counted by its reason and sent to the quarantine topic. A label that is held leaves
-its event unlabelled, so another source may still label it. A label that an operator approves is never held. Those that
-were believed until they raised a flip alarm are withdrawn when it begins: then they are as if they had been held.
+A label that is refused or held is counted by its reason and sent to the quarantine topic. A held label leaves its event
+unlabelled, so another source may still label it. A label that an operator approves is never held. Labels that were
+trusted until they raised a flip alarm are withdrawn when it begins, as if they had been held.
 
-Which of them have raised a chart, `learner.intake.flips` knows by the hashes of their events. The contents are here
-once, for the quarantine and for `learner.unlearning`. The oldest go first: a chart is raised within some hundred
-labels, and a label that has gone stays learnt.
+`learner.intake.flips` knows the hashes of the events that raised a chart. `Suspects` keeps the samples themselves, for
+the quarantine and for `learner.unlearning`. The oldest are dropped first: a chart is raised within some hundred labels.
+A sample that was dropped stays learnt.
 """
 
 from collections import OrderedDict
@@ -32,11 +32,11 @@ from wire.records import Answer, Feedback
 
 MAX_SUSPECTS: Final = 4_096
 MAX_BYTES: Final = 4 << 20
-"""Most bytes of text."""
+"""The most bytes of text in `Suspects`."""
 
 
 class Suspects:
-    """Holds samples by the hash of their event, oldest first."""
+    """Samples by the hash of their event, oldest first."""
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
         self._samples = OrderedDict[int, Sample]()
@@ -45,7 +45,7 @@ class Suspects:
             self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        """Adds a sample; the oldest go. The bounds hold afterwards."""
+        """Adds a sample; drops the oldest ones. The bounds hold afterwards."""
         self.take([sample.event])
         self._samples[sample.event] = sample
         self._num_bytes += _num_bytes(sample)
@@ -54,7 +54,7 @@ class Suspects:
             self._num_bytes -= _num_bytes(oldest)
 
     def take(self, events: Collection[int]) -> list[Sample]:
-        """Takes the samples of these events out, as far as they are here; returns them, oldest first."""
+        """Removes and returns the samples of these events, oldest first."""
         if self._samples.keys().isdisjoint(events):
             return []
         taken = [sample for event, sample in self._samples.items() if event in events]
@@ -64,12 +64,12 @@ class Suspects:
         return taken
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes the samples about erased subjects; returns how many there were."""
+        """Removes the samples about erased subjects; returns their number."""
         events = {event for event, sample in self._samples.items() if is_erased(sample.subject)}
         return len(self.take(events))
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Goes on under other names of the classes. The samples of one that is named "" go."""
+        """Renames the classes; the samples of a class that is renamed to "" are dropped."""
         for sample in self.take(set(self._samples)):
             if name := name_of(sample.label):
                 self.add(msgspec.structs.replace(sample, label=name))
@@ -86,7 +86,7 @@ log = structlog.get_logger("learner")
 
 
 class TrustState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `LabelTrust` knows."""
+    """The state of a `LabelTrust`."""
 
     sources: SourcesState
     flips: FlipsState
@@ -94,9 +94,9 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelTrust:
-    """Judges labels, one after the other. Without `receipts` (a measurement has no key) no signature counts.
+    """Checks labels one after the other. Without `receipts` (a benchmark has no key) signatures are not checked.
 
-    `reads` says whether an event of this content can be read.
+    `reads` says whether the content of an event can be read.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class LabelTrust:
             is_required=config.require_receipts,
             max_age_ms=1e3 * config.receipt_max_age_s,
         )
-        """Returns why a label is refused, whatever it is the label of; "" if it is not."""
+        """Returns why a label is refused, independent of its event; "" if it is not."""
         self._rates = Rates(
             per_s=config.source_labels_per_s,
             burst=config.source_burst,
@@ -136,10 +136,10 @@ class LabelTrust:
         self._withdrawn: list[Sample] = []
 
     def takes_text(self, feedback: Feedback) -> bool:
-        """Whether what a label says of its event is believed.
+        """Whether the text that a label carries is trusted.
 
-        A receipt proves the answer and not this text. So where receipts are required, an operator must approve it, or
-        we have found it ourselves.
+        A receipt proves the answer, but not this text. So if receipts are required, an operator must have approved the
+        label, or the answer finder must have added the text.
         """
         if not feedback.text.strip() and not feedback.features and not feedback.parts:
             return False
@@ -147,24 +147,25 @@ class LabelTrust:
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)
 
     def has_answer(self, feedback: Feedback) -> bool:
-        """Whether the label has the text and the label of its answer, which we have found again."""
+        """Whether the answer finder has added the text and the label of the answer."""
         return self.receipts is not None and self.receipts.has_answer(feedback)
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
-        """Returns a label with the text of its answer, which was found again."""
+        """Returns the label with the text of its answer, signed."""
         if self.receipts is None:
             raise ValueError("nothing can be proved without a key")
         return self.receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
-        """Whether the label may replace an earlier one of its event: it is of a mapped topic, or approved."""
+        """Whether the label may replace an earlier one of its event: it is from a mapped topic, or approved."""
         return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
 
     def hold(self, sample: Sample) -> str:
-        """Returns why the sample is held, "" where it is not. Every check that it reaches counts it from then on."""
+        """Returns why the sample is held, "" if it is not. Each check counts the samples that reach it."""
+        # A correction has the text of the sample that it replaces, and this one need not be withdrawn any more.
         if sample.is_correction:
-            self._suspects.take([sample.event])  # what is corrected need not be withdrawn
-        if not sample.is_correction and not self._reads(sample.text):  # that has the text of before
+            self._suspects.take([sample.event])
+        elif not self._reads(sample.text):
             return "unreadable"
         if sample.is_approved and self.receipts is not None:
             return ""
@@ -175,21 +176,21 @@ class LabelTrust:
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
     def take_withdrawn(self) -> list[Sample]:
-        """Returns the samples that were not held, but are part of a flip that was noticed since the last call."""
+        """Returns the samples that were learnt, but turned out to be part of a flip since the last call."""
         samples, self._withdrawn = self._withdrawn, []
         return samples
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes what is held about erased subjects; returns how many samples there were."""
+        """Removes the samples about erased subjects; returns their number."""
         return self._suspects.erase(is_erased)
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Goes on under other names of the classes; one that is named "" is forgotten."""
+        """Renames the classes; a class that is renamed to "" is forgotten."""
         self.flips.rename(name_of)
         self._suspects.rename(name_of)
 
     def restored(self, state: TrustState | None) -> "LabelTrust":
-        """Returns one with the same settings that goes on from `state`."""
+        """Returns a copy with the same settings and this state."""
         return LabelTrust(self._learner, receipts=self.receipts, state=state, reads=self._reads)
 
     def export(self) -> TrustState:
@@ -203,7 +204,8 @@ class LabelTrust:
         """Whether the label is part of a flip. An answer without a label contradicts nothing."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        if predicted is None or not kind_of(sample.label).is_exclusive:  # no class is given in the place of another
+        # Only labels of one class can be given in place of another.
+        if predicted is None or not kind_of(sample.label).is_exclusive:
             return False
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.add(source, predicted=predicted, label=sample.label, event=sample.event)

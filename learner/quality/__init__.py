@@ -1,12 +1,13 @@
-"""How good a candidate is, and whether it may be published. Nothing here changes the learner but a calibration.
+"""The evaluation of candidates, and the gate that decides whether a candidate may be published.
 
-    comparison     two versions on the same samples, as counts; the anchor, which is the best version so far
-    evaluation     measures a candidate beside its parent and the anchor; figures by kind of label; its certainty
-    class_weights  classes that are worth more than others, and how well they are ranked
-    recent_events  the labelled events that came last, and the reference of the rollout
-    name_changes   what a candidate names differently from that, as counts
-    calibration    what is measured now and then: temperature, threshold, and the served precisions
-    gate           refusals, from what was measured
+    comparison     compares two versions on the same samples by counts; the anchor, which is the best version so far
+    evaluation     measures a candidate, compared with its parent and with the anchor; its certainty
+    class_weights  classes that are worth more than others, and how well a version ranks them
+    recent_events  the last labelled events, and how the rollout's reference predicts them
+    name_changes   counts of predictions that differ between a candidate and the reference
+    calibration    measured at intervals: temperature, threshold, and the served precisions
+    gate           the reasons to refuse a candidate
 
-`learner.release` measures a candidate and asks the gate; `Knowledge` asks it whether a round's encoder is worse.
+`learner.release` measures each candidate and asks the gate. A slow round asks the gate whether its encoder is worse.
+Only the calibration changes the learner's state.
 """

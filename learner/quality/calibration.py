@@ -1,14 +1,13 @@
-"""What is measured now and then rather than for each version: temperature, threshold, and the served precisions.
-
-    new encoder: before its first version is sent        else: beside publications, every REVIEW_S, a unit at a time
+"""Measurements that are made at intervals instead of for each version: temperature, threshold, and precisions.
 
     outputs of the holdout --the kind of its labels--> threshold t, temperature T             logits = (outputs - t) / T
-    texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the named classes
+    texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the predicted classes
           -> ServedEncoder (INT8, INT4) -> z -> INT8 head
 
-One head after another changes these little, and they take longer than everything else that is measured: the cheaper
-precision encodes texts of its own, and the temperature is a search. What a review finds holds for the versions after
-it; a precision that has become too inaccurate refuses those (`learner.quality.gate`).
+A review makes all these measurements: before the first version of a new encoder is sent, and then every REVIEW_S
+seconds between publications, a unit at a time. They change little from one head to the next, and take longer than all
+others: the cheaper precision has to encode texts, and the temperature is a search. The result of a review holds for all
+versions until the next review. If a precision has become too inaccurate, the gate refuses these versions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ from torch.nn import functional
 from learner.config import LearnerConfig
 from learner.encoder.served import ENCODE_BATCH, ServedEncoder
 from learner.knowledge import Knowledge
-from learner.quality.class_weights import bias_of
+from learner.quality.class_weights import class_bias
 from learner.quality.evaluation import ScoredVersion
 from model.head import features, projection
 from model.kinds import KindTensors, tensors_of
@@ -33,14 +32,14 @@ from model.strata import encode_many
 from wire.records import PrecisionEvaluation, Probe
 
 MIN_TEXTS = 16
-"""Agreement is measured on no fewer texts of the stream than this."""
+"""The fewest texts of the stream for a measurement of the agreement."""
 
 MAX_TOKENS = 32_768
-"""Tokens of all texts together: those of four of the longest, or of 64 that have 512."""
+"""The most tokens of all texts together: four texts of the greatest length, or 64 of 512 tokens."""
 
 
 class Parity:
-    """Holds the vectors of at most `max_texts` texts in every precision, for one encoder."""
+    """The vectors of at most `max_texts` texts under one encoder, in each precision and in float32."""
 
     def __init__(self, served: ServedEncoder, strata: WholeEncoder, *, max_texts: int, seed: int) -> None:
         self.served = served
@@ -56,12 +55,13 @@ class Parity:
 
     @torch.no_grad()
     def add(self, texts: Iterable[str]) -> None:
-        """Adds new texts until there are `max_texts`, or MAX_TOKENS of them: long texts take long in float32."""
+        """Adds new texts up to `max_texts` texts and MAX_TOKENS tokens, since float32 is slow on long texts."""
         new = [text for text in dict.fromkeys(texts) if text not in self.texts][: self.room]
         tokens = self.served.tokens(new)
         ends = accumulate(map(len, tokens), initial=self._num_tokens)
         num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
         if num_fitting < len(new):
+            # The token budget is used up: no further texts.
             self._max_texts = len(self.texts) + num_fitting
         new = new[:num_fitting]
         if new:
@@ -75,7 +75,7 @@ class Parity:
 
     @property
     def room(self) -> int:
-        """Texts that may still be added."""
+        """The number of texts that may still be added."""
         return self._max_texts - len(self.texts)
 
     def cosine(self, precision: str) -> float:
@@ -92,11 +92,11 @@ class Parity:
         threshold: float = 0.0,
         bias_C: Tensor | None = None,
     ) -> float:
-        """Returns how alike the stream's texts are named in `precision` and in float32, in [0, 1], by the kind of the
-        labels. `bias_C` is added to the outputs in float32.
+        """Returns the agreement of the predictions in `precision` and in float32, in [0, 1]; 1 for too few texts.
 
-        `head` reads the vectors in `precision`, `weights_CR` those in float32. 1 while there are too few texts. The
-        built-in texts are left out: they belong to none of the classes, so rounding decides which one is named.
+        `head` gets the vectors in `precision`; `weights_CR` and `bias_C` get the vectors in float32. `tensors` are the
+        tensors of the labels' kind, which defines the agreement. Only texts of the stream count: the built-in probe
+        texts belong to no class, so rounding decides their prediction.
         """
         if not len(weights_CR) or len(self.texts) < self._num_probes + MIN_TEXTS:
             return 1.0
@@ -109,42 +109,55 @@ class Parity:
         return tensors.agreement(full_NC, served_NC, threshold)
 
     def logits(self, head: QuantizedHead, num_labels: int, num_texts: int) -> list[tuple[str, Tensor]]:
-        """Returns the probes: the first `num_texts` texts with their logits in the best precision."""
+        """Returns the probes: the first `num_texts` texts, with their logits in the most accurate precision."""
         logits_NC = head.logits(self._served_z_ND[self.served.precisions[0]][:num_texts], num_labels)
         return list(zip(self.texts, logits_NC, strict=False))
 
 
 MAX_LOGITS: Final = 1 << 22
-"""The most logits that the temperature is fitted on: with many classes, those of fewer samples."""
+"""The most logits for fitting the temperature: with many classes, the logits of fewer samples."""
 
 REVIEW_S: Final = 20.0
-"""Time between two reviews of one encoder."""
+"""The time between two reviews of one encoder, in seconds."""
 
 NEW_PARITY_TEXTS: Final = 16
-"""About this many texts of the stream are added to the parity texts at each review."""
+"""The approximate number of texts of the stream that each review adds to the parity texts."""
 
 
 class Review:
-    """Reviews the versions of one encoder after another. `precisions` are those of the last review of `encoder`."""
+    """Reviews versions, of one encoder after another. `precisions` is the result of the last review of `encoder`."""
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
         self._parity: Parity | None = None
         self._units: Iterator[None] | None = None
         self._next_s = 0.0
+        self._is_resumed = False
         self.encoder = ""
         self.precisions: tuple[PrecisionEvaluation, ...] = ()
 
     def calibrate(self, known: Knowledge, weights_CR: Tensor) -> None:
-        """Fits the temperature of these weights on the holdout, and the threshold, as the kind of the labels does."""
+        """Fits the temperature and the threshold of these weights on the holdout, by the kind of the labels."""
         classes = known.fast_head.ridge.classes
         tensors = tensors_of(known.labels.kind)
         phi_NR, targets = known.holdout.features(known.fast_head.served, classes)
         if not len(phi_NR):
             targets = tensors.targets((), (), classes)
+        # Every n-th sample, so that there are at most MAX_LOGITS logits.
         used_N = targets.calibrates_N.nonzero().flatten()[:: len(phi_NR) * len(weights_CR) // MAX_LOGITS + 1]
         calibration = tensors.calibrate(phi_NR[used_N] @ weights_CR.T, targets.only(used_N))
         known.calibrate(calibration.temperature, calibration.threshold)
+
+    def resume(self, served: ServedEncoder, precisions: tuple[PrecisionEvaluation, ...]) -> None:
+        """Continues from the results for an earlier version with this encoder, as its manifest has them.
+
+        The next review begins REVIEW_S later. Without the results of all precisions, the next version is reviewed
+        before it is sent.
+        """
+        if tuple(each.name for each in precisions) == served.precisions:
+            self.encoder = served.key
+            self.precisions = precisions
+            self._is_resumed = True
 
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
         """Measures all precisions of `version` at once."""
@@ -154,17 +167,23 @@ class Review:
         return self.precisions
 
     def step(self, known: Knowledge, version: ScoredVersion, now_s: float) -> None:
-        """Does a unit of the review that is under way, or begins one of `version` where that is due.
+        """Does one unit of the current review, or begins a review of `version` if one is due.
 
-        `version` was made of `known`, under the encoder that was measured last.
+        `version` was made from `known`, under the encoder of the last measurement.
         """
+        if self._is_resumed:
+            self._next_s = now_s + REVIEW_S
+            self._is_resumed = False
         if self._units is None and now_s >= self._next_s:
             self._next_s = now_s + REVIEW_S
             self._units = self._review(known, version)
         if self._units is not None:
-            self._units = self._units if next(self._units, "end") is None else None
+            is_over = next(self._units, "end") == "end"
+            if is_over:
+                self._units = None
 
     def _review(self, known: Knowledge, version: ScoredVersion) -> Iterator[None]:
+        # The weights of a version without the newest classes do not fit the current holdout targets.
         if len(version.classes) == len(known.fast_head.ridge.classes):
             self.calibrate(known, version.weights_CR)
             yield
@@ -184,7 +203,7 @@ class Review:
         self.precisions = tuple(precisions)
 
     def probes(self, known: Knowledge, version: ScoredVersion) -> tuple[Probe, ...]:
-        """Returns the texts by which a replica checks `version`, with their logits."""
+        """Returns the texts with which a replica checks `version`, and their logits."""
         texts = self._parity_of(known, version).logits(version.head, len(version.classes), self._config.probes)
         return tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in texts)
 
@@ -202,13 +221,14 @@ class Review:
 
 
 def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredVersion) -> PrecisionEvaluation:
-    """Measures the head of `version` on the output of the encoder in this precision."""
+    """Measures the head of `version` on the vectors of the encoder in this precision."""
     served, head, classes, weights_CR, *_ = version
     tensors = tensors_of(known.labels.kind)
     threshold = known.fast_head.threshold
     texts = known.holdout.subset
-    bias_C = bias_of(known.labels.class_weights, classes)
-    if bias_C is not None:  # `weights_CR` are those before the temperature
+    bias_C = class_bias(known.labels.class_weights, classes)
+    if bias_C is not None:
+        # `weights_CR` are the weights before the division by the temperature.
         bias_C *= known.temperature
     return PrecisionEvaluation(
         name=precision,

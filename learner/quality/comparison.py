@@ -1,22 +1,22 @@
-"""Compares two versions on the same labelled samples, by counts: a candidate with its parent, and with the anchor.
+"""Compares two versions on the same labelled samples by counts: a candidate with its parent, and with the anchor.
 
-    right before, right after --> how many were lost, how many won: overall, by class, by cohort
-    published --> Anchor(version, which holdout samples were right) --> every later candidate, on the same samples
+    right before, right after --> the numbers of lost and won samples: overall, by class, by cohort
+    published version --> Anchor(version, which holdout samples were right) --> compared with every later candidate
 
-A cohort is a group of classes that came at about the same time: the first of the NUM_COHORTS holds the oldest classes.
-All samples together hide that a few classes are forgotten, and a single class mostly has too few samples to say
-anything; a cohort lies between the two.
+**Cohorts.** A cohort is a group of classes that had their first labels at about the same time; the first of the
+NUM_COHORTS cohorts has the oldest classes. The count of all samples hides that a few classes are forgotten, and a
+single class mostly has too few samples for a decision; a cohort is between the two.
 
-A candidate that is a little worse than its parent passes the gate; fifty such candidates in a row would ruin the
-accuracy. So each candidate is also compared with the anchor, the best version that there was. The anchor keeps no
-weights: it keeps for every holdout sample, by its hash, whether that version was right. It is part of the checkpoint,
-and no larger than the holdout. Since then there may be more classes, and an old class may rightly have become harder to
-tell from a new one. So the candidate chooses among the classes of the anchor only: a sample that is lost even then was
-forgotten.
+**The anchor.** A candidate that is a little worse than its parent passes the gate, but fifty such candidates in a row
+would ruin the accuracy. So each candidate is also compared with the anchor, the best version so far. The anchor does
+not keep weights: it keeps whether that version was right on each holdout sample, by the sample's hash. It is part of
+the checkpoint, and no larger than the holdout. Later there may be more classes, and an old class may have become harder
+to distinguish from a new one. So the candidate chooses among the anchor's classes only: a sample that is lost even then
+was forgotten.
 
 A published version becomes the anchor in two cases: it is at least as good on the anchor's samples, or these samples
-are less than half of the holdout of now. In the second case the stream has moved on, and an anchor that covers little
-protects little. So accuracy may fall by the tolerance each time that half of the holdout is renewed, and no faster.
+are less than half of the current holdout. In the second case the stream has moved on, and an anchor that covers few
+samples protects little. So accuracy may fall by the tolerance each time half of the holdout is renewed, and no faster.
 
 Shapes: N samples.
 """
@@ -31,14 +31,14 @@ from torch import Tensor
 
 from learner.samples import Labelled
 from model.kinds import TargetBatch
-from wire.recent import hash_of
+from wire.recent import name_hash64
 
 NUM_COHORTS = 5
-"""Number of groups of classes, by when they came."""
+"""The number of cohorts of classes, in the order of their first labels."""
 
 
 class ScoredHoldout(NamedTuple):
-    """The logits that a version gives the holdout samples, and what their labels say of its classes."""
+    """The logits of a version for the holdout samples, and the targets of their labels."""
 
     samples: Sequence[Labelled]
     classes: tuple[str, ...]
@@ -47,17 +47,21 @@ class ScoredHoldout(NamedTuple):
 
     @property
     def right_N(self) -> Tensor:
-        """Whether each sample is named rightly."""
+        """Whether the prediction for each sample is right, bool [N]."""
         return self.targets.right(self.logits_NC)
 
     @property
     def num_named(self) -> int:
-        """How many classes are named for some sample."""
+        """The number of classes that are predicted for at least one sample."""
         return self.targets.num_named(self.logits_NC)
 
 
 class Paired(NamedTuple):
-    """Counts of `num` samples: the older version had `right` of them right, the newer one `lost` and `won` some."""
+    """Counts of paired predictions on `num` samples.
+
+    The older version was right on `right` samples. Of these the newer version is wrong on `lost`; it is right on `won`
+    other samples.
+    """
 
     num: int = 0
     right: int = 0
@@ -66,22 +70,22 @@ class Paired(NamedTuple):
 
     @property
     def accuracy_before(self) -> float:
-        """Accuracy of the older version, in [0, 1]; 0 without samples."""
+        """The accuracy of the older version, in [0, 1]; 0 without samples."""
         return self.right / max(self.num, 1)
 
     @property
     def accuracy(self) -> float:
-        """Accuracy of the newer version, in [0, 1]; 0 without samples."""
+        """The accuracy of the newer version, in [0, 1]; 0 without samples."""
         return (self.right - self.lost + self.won) / max(self.num, 1)
 
     @property
     def drop(self) -> float:
-        """How much lower the accuracy of the newer version is."""
+        """The accuracy of the older version less the accuracy of the newer one."""
         return (self.lost - self.won) / max(self.num, 1)
 
     @property
     def ties(self) -> int:
-        """Samples that both versions, or neither, had right."""
+        """The number of samples on which both versions, or neither, were right."""
         return self.num - self.lost - self.won
 
     def __add__(self, other: "Paired") -> "Paired":  # type: ignore[override]
@@ -89,7 +93,10 @@ class Paired(NamedTuple):
 
 
 class EncoderTrial(NamedTuple):
-    """How the encoder in use did beside the one before, whose key is `before`, on labels that neither had learnt."""
+    """The trial of the current encoder against the previous one, on labels that neither fast head had learnt.
+
+    `before` is the key of the previous encoder; `paired` has the counts.
+    """
 
     before: str
     paired: Paired
@@ -99,7 +106,7 @@ NO_TRIAL: Final = EncoderTrial("", Paired())
 
 
 def pair(before_N: Tensor, after_N: Tensor) -> Paired:
-    """Counts which samples were right (bool) before and after.
+    """Counts samples by whether the older and the newer version are right, bool [N] each.
 
     >>> pair(torch.tensor([True, True, False]), torch.tensor([True, False, True]))
     Paired(num=3, right=2, lost=1, won=1)
@@ -108,13 +115,13 @@ def pair(before_N: Tensor, after_N: Tensor) -> Paired:
 
 
 def _outcomes(before_N: Tensor, after_N: Tensor) -> Tensor:
-    """Returns whether each sample counts as one, was right, is lost, is won, bool [4, N]."""
+    """Returns the fields of `Paired` for each sample: counted, right, lost, won, bool [4, N]."""
     return torch.stack((torch.ones_like(before_N), before_N, before_N & ~after_N, after_N & ~before_N))
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The counts of all samples, of each row of the head, and of each cohort, the oldest first."""
+    """The counts over all samples, for each row of the head, and for each cohort, the oldest first."""
 
     overall: Paired = field(default_factory=Paired)
     classes: tuple[Paired, ...] = ()
@@ -122,7 +129,7 @@ class Comparison:
 
 
 def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int) -> Comparison:
-    """Compares which samples were right (bool) before and after. `rows_N`: the row of each label, -1 for none.
+    """Compares two versions by whether each is right, bool [N] each. `rows_N`: the row of each label, -1 for none.
 
     >>> before = torch.tensor([True, True, False])
     >>> after = torch.tensor([True, False, True])
@@ -131,6 +138,7 @@ def compare(before_N: Tensor, after_N: Tensor, rows_N: Tensor, num_classes: int)
     """
     outcomes_4N = _outcomes(before_N, after_N)
     known_N = rows_N >= 0
+    # Rows are in the order of the first labels of the classes.
     cohorts_N = rows_N * NUM_COHORTS // max(num_classes, 1)
     return Comparison(
         overall=pair(before_N, after_N),
@@ -145,7 +153,7 @@ def _count_groups(outcomes_4N: Tensor, groups_N: Tensor, num_groups: int) -> tup
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
-    """Which samples `version`, of `num_classes` classes, named rightly and wrongly, by their hashes."""
+    """The holdout samples, by hash, that `version`, with `num_classes` classes, predicted rightly and wrongly."""
 
     version: int = 0
     num_classes: int = 0
@@ -153,22 +161,27 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     wrong: list[int] = []
 
     def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, targets: TargetBatch) -> Comparison:
-        """Compares the anchor with a version that gives `samples` these logits, on the samples of the anchor."""
+        """Compares a version, given by its logits for `samples`, with the anchor, on the samples of the anchor.
+
+        The version chooses among the classes of the anchor.
+        """
         right = set(self.right)
         wrong = set(self.wrong)
         hashes = [sample_hash(sample) for sample in samples]
         known_N = torch.tensor([name in right or name in wrong for name in hashes], dtype=torch.bool)
+        # The labels must be of classes that the anchor knows.
         known_N &= (targets.rows_N >= 0) & (targets.rows_N < self.num_classes)
         before_N = torch.tensor([name in right for name in hashes], dtype=torch.bool)[known_N]
         targets = targets.only(known_N).among(self.num_classes)
         after_N = targets.right(logits_NC[known_N, : self.num_classes])
         return compare(before_N, after_N, targets.rows_N, self.num_classes)
 
-    def beside(self, newer: "Anchor") -> Paired:
-        """Compares with a newer version on the samples that both know, each text once: each version chose among all
-        the classes that it has.
+    def compare_shared(self, newer: "Anchor") -> Paired:
+        """Compares a newer version with this one, on the samples that both have.
 
-        >>> Anchor(right=[1, 2, 3], wrong=[4]).beside(Anchor(right=[2, 3, 4], wrong=[1, 5]))
+        Each version chose among all of its own classes.
+
+        >>> Anchor(right=[1, 2, 3], wrong=[4]).compare_shared(Anchor(right=[2, 3, 4], wrong=[1, 5]))
         Paired(num=4, right=3, lost=1, won=1)
         """
         right = set(self.right)
@@ -179,13 +192,17 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         num_wrong = len(won) + len(wrong.intersection(newer.wrong))
         return Paired(num_right + num_wrong, num_right, len(lost), len(won))
 
-    def is_followed(self, beside: Comparison, num_known: int) -> bool:
-        """Whether a published version becomes the anchor. It compares as `beside` and covers `num_known` samples."""
-        return beside.overall.won >= beside.overall.lost or 2 * beside.overall.num < num_known
+    def is_superseded(self, comparison: Comparison, num_known: int) -> bool:
+        """Whether a published version replaces the anchor.
+
+        `comparison` compares it with the anchor; the holdout has `num_known` samples of classes that it knows.
+        """
+        overall = comparison.overall
+        return overall.won >= overall.lost or 2 * overall.num < num_known
 
 
-def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
-    """Returns a version as an anchor. Samples of classes that it does not know are left out."""
+def make_anchor(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
+    """Returns the anchor of a version. Samples of classes that the version does not know are left out."""
     known = [
         (sample_hash(sample), is_right)
         for sample, is_right, row in zip(samples, right_N.tolist(), rows_N.tolist(), strict=True)
@@ -199,5 +216,5 @@ def anchor_of(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_
 
 
 def sample_hash(sample: Labelled) -> int:
-    """Returns the key of a sample in an anchor: the hash of its text and label."""
-    return hash_of(f"{sample.label}\n{sample.text}".encode())
+    """Returns the key of a sample in an anchor: the hash of its label and text."""
+    return name_hash64(f"{sample.label}\n{sample.text}".encode())

@@ -1,27 +1,28 @@
-"""Measures a candidate before it may be published: beside its parent, and beside the anchor.
+"""Measures a candidate before it may be published, compared with its parent and with the anchor.
 
-    holdout samples --candidate, parent--> right or wrong, named classes       weights --> how far they have moved
-                    --candidate among the anchor's classes--> what was forgotten
-                    --free energy of the logits--> quantiles, and the risk of answering what is above each of them
-    sets --> micro-F1, 2 TP / (named + labelled) over all holdout samples      scores --> mean absolute error
+    holdout samples --candidate, parent--> right or wrong, predicted classes
+                    --candidate among the anchor's classes--> forgotten samples
+                    --free energy of the logits--> quantiles, and the risk of answering above each quantile
+    weights of candidate, parent --> norm of the update
+    sets --> micro-F1, 2 TP / (predicted + labelled) over all holdout samples      scores --> mean absolute error
 
-Micro-F1 and the mean absolute error are reported, and decide nothing. The gate and the rollout decide by right answers,
-of which a set or a score is one with the probability of its F1 or its error (`wire.kinds`): a count of paired
-events has exact tests and bounds. Micro-F1 is a quotient of sums over events, which has none without a resampling for
-each decision; and 1 less the absolute error is what they decide by.
+**Figures.** Micro-F1 and the mean absolute error are only reported. The gate and the rollout decide by right answers,
+since a count of paired events has exact tests and bounds. A set counts as right with the probability of its F1, a score
+with 1 less its error (`wire.kinds`). Micro-F1 itself is a quotient of sums over events, which would need a resampling
+for each decision.
 
-The certainty of a version tells replicas which texts to refuse (selective prediction). A text of no class of ours has a
-low free energy, the log of the sum of exp(logit / T) (Liu et al. 2020, arXiv:2010.03759): every class is unlikely.
-Below which one a replica refuses is its setting: a share of the texts of known classes, or the risk that is left. The
-bound of the risk is that of the relative entropy (Chernoff 1952; Langford 2005, theorem 3.3) at the error of one look
-among as many as a binary search takes, so that any threshold may be chosen by it (Geifman and El-Yaniv 2017,
-arXiv:1705.08500, theorem 3.2).
+**Certainty** tells replicas which texts to refuse (selective prediction). For a text of none of the classes every class
+is unlikely, so its free energy, the log of the sum of exp(logit / T), is low (Liu et al. 2020, arXiv:2010.03759). A
+replica's setting chooses the threshold: by the share of refused texts of known classes, or by the remaining risk. The
+bound of the risk is the relative-entropy bound (Chernoff 1952; Langford 2005, theorem 3.3). Its error probability is
+divided by the steps of a binary search over the thresholds, so it holds for any threshold that is chosen by it (Geifman
+and El-Yaniv 2017, arXiv:1705.08500, theorem 3.2).
 
-Measured on CLINC150 (frozen MiniLM, 15,000 training texts; `tests/flow/test_out_of_scope.py`). T was chosen, and the
-threshold fitted to answer 95 % in scope, on the validation texts. AUROC of the 4,500 test texts in scope against the
-1,000 out of scope, and the share of these that is refused:
+Measured on CLINC150 (frozen MiniLM, 15,000 training texts; `tests/flow/test_out_of_scope.py`). T was chosen on the
+validation texts, and the threshold fitted on them to answer 95 % in scope. AUROC of the 4,500 test texts in scope
+against the 1,000 out of scope, and the refused share of the latter:
 
-    largest probability                       95.8 %   74.0 %     what `score` is
+    largest probability                       95.8 %   74.0 %     the answer's `score`
     margin of the best two                    93.6 %   59.8 %
     largest logit                             96.5 %   81.0 %
     free energy                               97.0 %   84.4 %     96.9 and 83.8 % as served, in INT8
@@ -47,9 +48,9 @@ from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.memory import Holdout
 from learner.quality.class_weights import NO_WEIGHTS, RankedClass, Weighted, rank_classes
-from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, anchor_of, compare
+from learner.quality.comparison import Anchor, Comparison, Paired, ScoredHoldout, compare, make_anchor
 from learner.samples import Labelled
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.head import free_energies
 from model.kinds import UNIT, Space, TargetBatch
 from model.quantized import QuantizedHead
@@ -57,10 +58,11 @@ from wire.records import Certainty, CohortEvaluation, Evaluation
 
 
 class ScoredVersion(NamedTuple):
-    """What is needed to score a version, and to compare another one with it.
+    """A version with everything that scoring it, and comparing another version with it, needs.
 
-    `weights_CR` are those of the head before rounding and temperature, `top` those of the trained blocks. `base` is the
-    key of the encoder that these were trained on top of (`learner.encoder.base`).
+    - `weights_CR`: the weights of the head before rounding and temperature.
+    - `top`: the weights of the trained blocks.
+    - `base`: the key of the base encoder under these blocks (`learner.encoder.base`).
     """
 
     served: ServedEncoder
@@ -73,10 +75,13 @@ class ScoredVersion(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredCandidate:
-    """Everything that the gate judges, but for the precisions. `anchor_version`: 0 where there is none.
+    """The measurements that the gate judges, except those of the precisions.
 
-    `record` is the candidate as an anchor: which samples were right. `ranked` has classes of a higher weight, and
-    `figures` what the kind of the labels reports besides, by the candidate and by its parent, or twice by it.
+    - `record`: the candidate as an anchor, that is, which samples were right.
+    - `anchor_version`: 0 if there is no anchor.
+    - `ranked`: how well the weighted classes are ranked.
+    - `figures`: further figures of the labels' kind, for the candidate and for its parent; without a parent, the
+      candidate's figure twice.
     """
 
     is_finite: bool = True
@@ -97,7 +102,7 @@ class MeasuredCandidate:
 
     @property
     def evaluation(self) -> Evaluation:
-        """The evaluation as the manifest has it."""
+        """The evaluation for the manifest."""
         parent = self.parent
         anchor = self.anchor
         return Evaluation(
@@ -119,15 +124,15 @@ class MeasuredCandidate:
         )
 
     def next_anchor(self, anchor: Anchor | None, version: int) -> Anchor:
-        """Returns the anchor after this candidate was published as `version`."""
+        """Returns the anchor after this candidate is published as `version`."""
         num_known = len(self.record.right) + len(self.record.wrong)
-        if anchor is None or anchor.is_followed(self.anchor, num_known):
+        if anchor is None or anchor.is_superseded(self.anchor, num_known):
             return msgspec.structs.replace(self.record, version=version)
         return anchor
 
 
 def _figure_fields(figures: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Returns the fields of an evaluation that have these figures: fields of their own, else `figures`."""
+    """Returns the fields of `Evaluation` for these figures: the field of a figure's name if it exists, or `figures`."""
     own = {name: pair for name, pair in figures.items() if name in Evaluation.__struct_fields__}
     others = {name: pair for name, pair in figures.items() if name not in own}
     return {**own, "figures": others or UNSET}
@@ -146,9 +151,9 @@ def measure(
     *,
     space: Space = UNIT,
 ) -> MeasuredCandidate:
-    """Measures `new` on the holdout samples, beside its parent and the anchor where there are such.
+    """Measures `new` on the holdout samples, and compares it with its parent and with the anchor if they exist.
 
-    `space` is what the settings say of labels.
+    `space` is the label space of the settings.
     """
     scored = _score(new, holdout)
     scored_parent = None if parent is None else _score(parent, holdout)
@@ -161,34 +166,34 @@ def measure(
 
 
 def measure_figures(new: ScoredHoldout, other: ScoredHoldout, space: Space) -> dict[str, tuple[float, float]]:
-    """Returns what the kind of the labels reports of both."""
+    """Returns the figures of the labels' kind for both versions, by name."""
     own = new.targets.figures(new.logits_NC, space)
     others = other.targets.figures(other.logits_NC, space)
     return {name: (value, others[name]) for name, value in own.items() if name in others}
 
 
 def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anchor | None) -> MeasuredCandidate:
-    """Measures what is known of the holdout samples alone."""
+    """Returns the measurements that need only the scored holdout."""
     right_N = new.right_N
     rows_N = new.targets.rows_N
     measured = MeasuredCandidate(
         is_finite=bool(new.logits_NC.isfinite().all()),
         num_labels=len(new.samples),
-        record=anchor_of(new.samples, right_N, rows_N, len(new.classes)),
+        record=make_anchor(new.samples, right_N, rows_N, len(new.classes)),
         num_named=new.num_named,
         certainty=fit_certainty(new.logits_NC, right_N, rows_N >= 0) if new.targets.is_exclusive else Certainty(),
     )
     if parent is not None:
         measured = _compare_with_parent(measured, new, parent)
     if anchor is not None:
-        beside = anchor.compare_with(new.samples, new.logits_NC, new.targets)
-        measured = replace(measured, anchor=beside, anchor_version=anchor.version)
+        comparison = anchor.compare_with(new.samples, new.logits_NC, new.targets)
+        measured = replace(measured, anchor=comparison, anchor_version=anchor.version)
     return measured
 
 
 @dataclass(frozen=True, slots=True)
 class HeadOnHoldout:
-    """A fast head as it is now, and the holdout samples as its encoder sees them. `solve` returns its weights_CR."""
+    """A fast head at one moment, with the holdout's vectors z_ND under its encoder. `solve` returns its weights_CR."""
 
     solve: Callable[[], Tensor]
     served: ServedEncoder
@@ -199,15 +204,15 @@ class HeadOnHoldout:
     threshold: float = 0.0
 
     def score(self) -> ScoredHoldout:
-        """Returns what the head gives the samples."""
+        """Returns the holdout with the head's logits."""
         temperature = self.targets.default_temperature
         out = export_head(self.served.config, self.solve(), temperature=temperature, threshold=self.threshold)
         logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
         return ScoredHoldout(self.samples, self.classes, logits_NC, self.targets)
 
 
-def on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
-    """Returns `fast_head`, whose weights `solve` returns, with the vectors of the holdout samples."""
+def head_on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
+    """Returns `fast_head` with the vectors of the holdout samples. `solve` returns the head's weights_CR."""
     classes = fast_head.ridge.classes
     z_ND, targets = holdout.vectors(fast_head.served, classes)
     samples = holdout.samples.samples()
@@ -239,9 +244,9 @@ def _score(version: ScoredVersion, holdout: Holdout) -> ScoredHoldout:
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the change of the rows that both heads have, over the norm of the parent's rows.
+    """Returns the norm of the update of the rows that both heads have, relative to the norm of the parent's rows.
 
-    Heads on other features, or on another encoder that was not trained from the parent's, have no rows in common.
+    Heads over different base encoders are not comparable: the update is 0.
     """
     if new.base != parent.base:
         return 0.0
@@ -250,15 +255,18 @@ def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
 
 
 def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the change of the trained blocks, over their norm in the parent; 0 under another base."""
-    if new.top is parent.top or new.base != parent.base:  # the encoder is the parent's, or was not trained from it
+    """Returns the norm of the update of the trained blocks, relative to their norm in the parent.
+
+    It is 0 if the encoder is the same, or if the base encoders differ.
+    """
+    if new.top is parent.top or new.base != parent.base:
         return 0.0
-    weights = {name: value for name, value in new.top.items() if not is_of_grid(name)}
+    weights = {name: value for name, value in new.top.items() if not is_grid_part(name)}
     return relative_norm((value, parent.top[name]) for name, value in weights.items())
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Returns the norm of new - old over the norm of old, where `pairs` are the (new, old) parts; 0 without parts."""
+    """Returns the norm of new - old over the norm of old, from pairs (new, old) of their parts; 0 without parts."""
     change = 0.0
     norm = 0.0
     for new, old in pairs:
@@ -268,33 +276,37 @@ def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 
 ENERGY_TEMPERATURE: Final = 4.0
-"""T beside logits that were divided by the temperature of the head (`learner.quality.calibration`)."""
+"""T of the free energy, for logits that are already divided by the head's temperature."""
 
 NUM_QUANTILES: Final = 101
 
 MIN_CERTAINTY_SAMPLES: Final = 50
-"""Nothing is said of fewer holdout samples: a hundredth of them would be no sample at all."""
+"""The fewest holdout samples for a certainty: with fewer, a percentile would be less than half a sample."""
 
 MAX_CERTAINTY_LOGITS: Final = 1 << 22
-"""The most logits that are looked at: with many classes, those of fewer samples."""
+"""The most logits that are used: with many classes, the logits of fewer samples."""
 
 NUM_HALVINGS: Final = 30
+"""The number of bisection steps."""
 
 RISK_ERROR: Final = 0.05 / math.ceil(math.log2(NUM_QUANTILES))
+"""The error probability of one bound: 5 %, divided by the steps of a binary search over the quantiles."""
 
 
 def fit_certainty(logits_NC: Tensor, is_right_N: Tensor, is_known_N: Tensor) -> Certainty:
-    """Returns the certainty of a version that gives holdout samples these logits; none for few samples.
+    """Returns the certainty of a version from its logits for the holdout samples; empty if there are too few samples.
 
-    Only those of known classes count.
+    Only samples of classes that the version knows count.
     """
+    # Every n-th sample, so that there are at most MAX_CERTAINTY_LOGITS logits.
     known_N = is_known_N.nonzero().flatten()[:: logits_NC.numel() // MAX_CERTAINTY_LOGITS + 1]
     num = len(known_N)
     if num < MIN_CERTAINTY_SAMPLES:
         return Certainty()
     energies_N, order_N = free_energies(logits_NC[known_N], ENERGY_TEMPERATURE).sort()
     wrong_N = (~is_right_N[known_N][order_N]).double()
-    wrong_above_N = wrong_N.flip(0).cumsum(0).flip(0)  # at or above each sample
+    # The number of wrong samples at or above the energy of each sample.
+    wrong_above_N = wrong_N.flip(0).cumsum(0).flip(0)
     places_Q = torch.linspace(0, num - 1, NUM_QUANTILES).round().long()
     risks_Q = risk_bounds(wrong_above_N[places_Q], num - places_Q, RISK_ERROR)
     return Certainty(
@@ -306,9 +318,11 @@ def fit_certainty(logits_NC: Tensor, is_right_N: Tensor, is_known_N: Tensor) -> 
 
 
 def risk_bounds(wrong_Q: Tensor, num_Q: Tensor, error: float) -> Tensor:
-    """Returns the upper bound of each share of wrong answers, where `wrong_Q` of `num_Q` were wrong.
+    """Returns upper bounds of the share of wrong answers if `wrong_Q` of `num_Q` were wrong, float64 [Q].
 
-    It is the share p at which num times the relative entropy of the one that was found, beside p, is log(1 / error).
+    The true share exceeds a bound with a probability of at most `error`.
+
+    The bound is the share p at which num * KL(wrong / num, p) = log(1 / error), found by bisection.
 
     >>> risk_bounds(torch.tensor([0.0, 5.0]), torch.tensor([100, 100]), 0.05).round(decimals=3).tolist()
     [0.03, 0.122]

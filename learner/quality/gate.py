@@ -1,11 +1,11 @@
-"""The gate: decides whether weights may be published. A pure function of what was measured; no refusals mean yes.
+"""The gate: a pure function from the measurements of a candidate to the reasons to refuse it; none means publish.
 
-A version is compared with its parent and with the anchor, on the same holdout samples, so a stream that gets harder
-causes no refusal. In either comparison a version is refused where it is worse overall, on one class, or on the classes
-of one cohort. Accuracy counts as worse only if it is lower by more than the tolerance and also by more than chance
-explains: with ten samples, a single one is a tenth of the accuracy. Each refusal has a stable code, which is counted.
+A version is compared with its parent and with the anchor on the same holdout samples, so a stream that gets harder
+causes no refusal. Each comparison refuses a version that is worse overall, on one class, or on one cohort of classes.
+A version is worse if its accuracy is lower by more than the tolerance and also by more than chance explains: with ten
+samples, one of them is a tenth of the accuracy. Each reason has a stable code, which is counted.
 
-Rejected: one test of all classes together (chi-squared says that something changed, not that it got worse), and limits
+Rejected: one test of all classes together (chi-squared shows that something changed, not that it got worse), and limits
 without a test (a class of seven holdout samples loses 14 points with one of them).
 """
 
@@ -20,28 +20,30 @@ from learner.quality.evaluation import MeasuredCandidate
 from wire.records import PrecisionEvaluation
 
 FALSE_ALARM = 1e-3
-"""Probability that a comparison refuses a version which is as good as the other. A learner publishes every second."""
+"""The probability that a comparison refuses a version that is as good as the other. It is small because a learner
+publishes every second."""
 
 ADOPTION_SIGMAS = 2.0
-"""The encoder of a slow round is dropped when it is worse by more standard errors than this. A bound of one would drop
-every eighth encoder that is as good: two samples lost and none won are enough for it."""
+"""The encoder of a slow round is dropped if it is worse by more standard errors than this. With 1.0, every eighth
+encoder that is as good would be dropped: two samples lost and none won would suffice."""
 
 MIN_CLASS_SAMPLES = 5
-"""A class that lost all of so many samples or more is forgotten. Clean streams lose 2 samples in 100, and so five of
-five never by chance."""
+"""A class is forgotten if at least this many of its samples were right and all of these are wrong now. Undisturbed
+streams lose 2 samples in 100, so five of five is not chance."""
 
 FLIPS_OF_WRONG = 0.25
-"""Share of negative flips that is allowed for each wrong sample of the parent. Where most samples are named wrongly, as
-of thousands of classes with a few labels each, most are close to another class, and each version flips many: as many as
-17 of 100 where 28 were right and 32 are. Where one is refused for that, the next has learnt more and flips more."""
+"""The share of negative flips that is allowed per wrong sample of the parent. If most predictions are wrong, as with
+thousands of classes of a few labels each, most samples are close to another class, and each version flips many: 17 of
+100 when 28 were right before and 32 are right now. A refusal would not help: the next version has learnt more labels
+and flips more."""
 
 MIN_NAMED = 16
-"""A version that names one class for so many samples or more has collapsed, if its parent named more classes."""
+"""A version has collapsed if it predicts one class for all of at least this many samples, and its parent did not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateLimits:
-    """What a version must reach. The fields are those of `LearnerConfig` with the same names."""
+    """The limits that a version must meet. Each field is the setting of the same name in `LearnerConfig`."""
 
     min_holdout: int
     accuracy_tolerance: float
@@ -53,7 +55,7 @@ class GateLimits:
 
     @classmethod
     def of(cls, config: LearnerConfig, *, max_loss: float | None = None) -> "GateLimits":
-        """Returns the limits that the settings name. With `max_loss` so much may be lost, whatever they say."""
+        """Returns the limits of the settings. `max_loss` replaces the accuracy tolerance and allows more flips."""
         if max_loss is not None:
             flips = config.max_negative_flips + max_loss
             return replace(cls.of(config), accuracy_tolerance=max_loss, max_negative_flips=flips)
@@ -69,9 +71,9 @@ class GateLimits:
 
 
 def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: GateLimits) -> list[str]:
-    """Returns every reason against publishing. `best` is the evaluation of the best precision.
+    """Returns the codes of all reasons against publishing. `best` is the evaluation of the most accurate precision.
 
-    Whether a cheaper precision may answer is decided by the replica that would use it.
+    Whether a cheaper precision may answer is the decision of each replica.
 
     >>> limits = GateLimits(
     ...     min_holdout=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
@@ -83,6 +85,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
     """
     parent = measured.parent
     anchor = measured.anchor
+    # Negated comparisons hold for NaN, too.
     reasons = {
         "not_finite": not measured.is_finite,
         "collapsed": is_collapsed(measured),
@@ -103,7 +106,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
 
 
 def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
-    """Whether one of `groups` got worse by more than the tolerance and by more than chance explains in so many."""
+    """Whether one of `groups` got worse by more than the tolerance, and by more than chance in that many groups."""
     if comparison.overall.num < limits.min_holdout:
         return False
     sigmas = sigmas_for(sum(group.num > 0 for group in groups))
@@ -114,32 +117,32 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimit
 
 
 def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
-    """Whether a class got worse, or was forgotten. Of a class with few samples only the latter can be told."""
+    """Whether a class got worse or was forgotten. For a class with few samples, only the latter is detectable."""
     is_enough = comparison.overall.num >= limits.min_holdout
     has_forgotten = any(is_forgotten(paired) for paired in comparison.classes)
     return (is_enough and has_forgotten) or is_worse(comparison, comparison.classes, limits)
 
 
 def is_forgotten(paired: Paired) -> bool:
-    """Whether every sample of a class that was right is wrong now, and none the other way round."""
+    """Whether every sample of a class that was right before is wrong now, and no other sample became right."""
     return paired.right >= MIN_CLASS_SAMPLES and paired.lost == paired.right and not paired.won
 
 
 def has_worse_ranking(measured: MeasuredCandidate, limits: GateLimits) -> bool:
-    """Whether a class of a higher weight is ranked worse, beyond the tolerance and beyond chance."""
+    """Whether a weighted class is ranked worse, beyond the tolerance and beyond chance."""
     sigmas = sigmas_for(len(measured.ranked))
     return any(ranked.is_worse(limits.accuracy_tolerance, sigmas) for ranked in measured.ranked.values())
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
-    """Whether more samples were lost than the bound allows, beyond chance. Samples that were won do not count."""
+    """Whether more samples were lost than allowed, beyond chance. Won samples do not compensate for lost ones."""
     share = max(limits.max_negative_flips, FLIPS_OF_WRONG * (1 - overall.accuracy_before))
     bound = share * overall.num
     return overall.num >= limits.min_holdout and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
 
 
 def is_collapsed(measured: MeasuredCandidate) -> bool:
-    """Whether the version names one class for everything, where its parent named more."""
+    """Whether the version predicts one class for every sample, and its parent predicted more classes."""
     names_one = measured.num_labels >= MIN_NAMED and measured.num_named == 1
     return names_one and measured.num_named_by_parent > 1
 
@@ -147,7 +150,7 @@ def is_collapsed(measured: MeasuredCandidate) -> bool:
 def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) -> bool:
     """Whether more samples were lost than won, by more than `sigmas` standard errors: McNemar's test (1947).
 
-    Where neither version is better, both counts have the same expectation.
+    If both versions are equally good, the two counts have the same expectation.
 
     >>> is_worse_beyond_chance(5, 3), is_worse_beyond_chance(8, 1), is_worse_beyond_chance(8, 1, sigmas=3)
     (False, True, False)
@@ -156,10 +159,11 @@ def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) 
 
 
 def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
-    """Whether the encoder of a slow round is adopted: unless it is worse than the current one, beyond chance.
+    """Whether the encoder of a slow round is adopted, by the holdout samples that it lost and won.
 
-    Where the memory is not complete, carrying over what it does not hold loses a little of that, each time less than
-    the holdout shows. So an encoder has to be better there.
+    If the replay buffer holds all samples (`is_complete`), an encoder is adopted unless it is worse beyond chance.
+    Otherwise carrying over the remaining sums loses a little each time, too little for the holdout to show. So an
+    encoder then has to be better than the current one.
 
     >>> may_adopt(2, 1, is_complete=True), may_adopt(0, 0, is_complete=False), may_adopt(2, 3, is_complete=False)
     (True, False, True)
@@ -170,7 +174,7 @@ def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
 
 
 def sigmas_for(num_tests: int) -> float:
-    """Standard errors that one of `num_tests` comparisons exceeds by chance with probability FALSE_ALARM (Bonferroni).
+    """Returns the standard errors that any of `num_tests` tests exceeds with probability FALSE_ALARM (Bonferroni).
 
     >>> round(sigmas_for(1), 1), round(sigmas_for(150), 1)
     (3.1, 4.4)

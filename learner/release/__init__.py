@@ -1,13 +1,14 @@
-"""Turns what a learner knows into a version that replicas load, and does what follows from publishing it.
+"""Makes model versions from the learner's knowledge, publishes them, and executes the operators' commands.
 
-    publisher          when a version is published, step by step; asks the gate, sends, waits for the store's disk
-    candidate          makes a version and measures it, beside its parent and the reference of the rollout
-    attempts           when to try, and again after a failure
-    checkpoint_writer  when the state is written down, and what is pruned
-    parent             which version the learner goes on from; follows the store's pointer, counts refusals
-    tensors            the tensors of published versions, to be sent, or written again if the store lost them
-    commands           what is asked of the learner through the store: erasures, changes of labels, encoders, repairs
-    rebuild            makes a published version again from the topics
+    publisher          publishes a version, step by step; asks the gate, sends, waits for the store's disk
+    candidate          makes and evaluates a version, compared with its parent and the baseline of the rollout
+    publish_backoff    the pauses between attempts to publish, also after a failure
+    checkpoint_writer  writes checkpoints and the journal, and prunes them
+    parent             the version that the learner continues from; follows the store's pointer, counts refusals
+    tensors            caches the tensors of published versions, to send them, or to restore them in the store
+    commands           executes the commands in the store's log, in their order
+    handlers           the handler of each command: erasures, changes of labels, encoders, repairs
+    rebuild            rebuilds a published version from the topics
 
-The learner's process drives the publisher and the commands, one after another, in one thread.
+The learner's process polls the publisher and the commands in one thread.
 """

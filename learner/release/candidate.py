@@ -1,23 +1,25 @@
-"""A version in the making: its stored tensors, what was measured through them, and what goes to the store for it.
+"""Makes and evaluates a candidate: the model version that would be published now.
 
-    sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes; accuracy beside parent and anchor
-    plan.reference, encoder in use --another than before--> manifest, head from the store --> its head
-                                   --the encoder is a new one--> which holdout samples it named rightly before
-    Candidate --> the blobs that the store lacks, then the manifest that names them all
+    sums --solve--> W --temperature--> head.out --bytes--> QuantizedHead --> probes, accuracy; also of parent and anchor
+    plan.reference, current encoder --either has changed--> manifest and head from the store --> the baseline's head
+                                    --the encoder is new--> the holdout samples that the baseline predicts correctly
+    Candidate --> the blobs that the store lacks, then the manifest that lists all tensors
 
-A candidate is compared with the fixed reference of the rollout plan. The plan is read for each publication: a version
-that was compared with another reference than that of the plan in force is not made stable at once. A reference whose
-encoder has other scales of numbers, and is the same otherwise, is read under its own scales.
+A candidate is compared with the baseline of the rollout: the fixed `reference` version of the rollout plan. The plan is
+read for each publication, since the rollout does not promote a version at once if it was compared with another baseline
+than the plan's. If the baseline's encoder differs from the current one only in the scales of numbers
+(`learner.standardisation`), the baseline reads events under its own scales.
 
-A reference with another encoder than the one in use cannot name a text without encoding it anew. But the first version
-with a new encoder is compared with its parent, whose encoder is mostly the reference's, and so each holdout sample is
-known under that one, too. Then the reference is asked for what it names rightly, and that is kept, by the hashes of the
-samples, until the plan has another reference. Samples that come later are not known of it. That its encoder is the one
-before stays known of every reference that has it: the trial of the new encoder was beside that.
+If the baseline has another encoder, it cannot predict a text without encoding the text again. But the first version
+with a new encoder is compared with its parent, which mostly has the encoder of the baseline. At that moment the vectors
+of the holdout samples are known under both encoders. So the baseline's predictions are computed then, and the hashes of
+the samples that it predicts correctly are kept until the plan has another baseline. Nothing is known of its predictions
+on later samples. The encoder before the current one is remembered, too: a baseline that has this encoder is also
+compared by the trial of the new encoder, which was against it.
 
-Rejected: measuring the weights before they are rounded (what is served would not be what was measured), and keeping in
-the checkpoint what the reference names rightly. After a restart the parent is made again, and asked by; what is lost is
-the comparison of later versions with the same encoder, which labels decide on.
+Rejected: evaluating the weights before they are rounded (the evaluation must be of the served weights), and keeping the
+baseline's correct predictions in the checkpoint (after a restart, later versions with the same encoder are not compared
+by them, and their labels decide).
 """
 
 from collections.abc import Mapping
@@ -36,7 +38,7 @@ from learner.fast.solver import HeadSolver
 from learner.knowledge import Knowledge
 from learner.learner import Learner
 from learner.quality.calibration import Review
-from learner.quality.class_weights import Weighted, bias_of
+from learner.quality.class_weights import Weighted, class_bias
 from learner.quality.evaluation import MeasuredCandidate, ScoredVersion, measure
 from learner.quality.gate import GateLimits
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
@@ -61,7 +63,7 @@ NO_OFFSETS: Final[Mapping[str, int]] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """What would be published. `tensors` are all tensors of the version, by name."""
+    """A version that may be published, with its evaluation. `tensors` are all tensors of the version, by name."""
 
     version: ScoredVersion
     tensors: dict[str, StoredTensor]
@@ -74,14 +76,15 @@ class Candidate:
 
 
 class CandidateMaker:
-    """Makes candidates. `parent` is the last one that was published: the next one is compared with it."""
+    """Makes candidates. `parent` is the last one that was published, with which the next one is compared."""
 
     def __init__(self, config: LearnerConfig, executor: Executor | None = None) -> None:
         self._review = Review(config)
         self.solver = HeadSolver(executor)
         self.recent = RecentEvents(config.num_features)
         self.parent: Candidate | None = None
-        self._labels_followed = 0
+        # The number of changes of the set of labels that the parent and the recent events reflect.
+        self._num_label_changes = 0
 
     def make(
         self,
@@ -93,15 +96,19 @@ class CandidateMaker:
         like: WeightManifest | None = None,
         is_live: bool = True,
     ) -> Candidate:
-        """Makes the version that `known`, which is everything below `offsets`, would be published as now.
+        """Makes and evaluates a candidate from the knowledge `known`, which contains the records below `offsets`.
 
-        With `anew` the sums are solved, and temperature, threshold and precisions are measured. Otherwise the head is
-        updated by what was learnt since the last one, and they are those of the last review, or those of the version
-        `like`. What a state of the past (not `is_live`) has learnt is no new evidence. Raises NonFinite.
+        anew     solve the head from all sums, and measure the temperature, the threshold and the precisions, as always
+                 for a new encoder; otherwise update the head by the labels since the last candidate, and use the
+                 results of the last review
+        like     make this version again: use its temperature and threshold
+        is_live  the knowledge is current; the labels of an earlier state are no new evidence about recent events
+
+        Raises NonFinite.
         """
         served = known.fast_head.served
         if is_live:
-            self._follow(known.labels)
+            self._rename_classes(known.labels)
         anew = anew or self._review.encoder != served.key
         share = (like.solution.fading_share or 0.0) if like else None
         weights_CR = self.solver.solve(known.fast_head, offsets, anew=anew and not like, fading_share=share)
@@ -112,11 +119,14 @@ class CandidateMaker:
             self._review.calibrate(known, weights_CR)
             stopwatch.end("temperature")
         classes = known.fast_head.ridge.classes
-        out = _out_of(known, weights_CR)
+        out = _export_out(known, weights_CR)
+        # Under other class weights the parent was optimised for another objective, so there is no comparison.
         parent = None if self.parent is None or self.has_other_weights(known) else self.parent.version
-        version = ScoredVersion(served, served.head(out), classes, weights_CR, _top_of(known, parent), known.base.key)
+        top = _trained_blocks(known, parent)
+        version = ScoredVersion(served, served.head(out), classes, weights_CR, top, known.base.key)
         stopwatch.end("requantize")
-        measured = self._measured(known, version, parent)
+        measured = self._measure(known, version, parent)
+        # New events count as evidence before the candidate has learnt them: by the predictions of the parent.
         if is_live:
             self.recent.add(self.solver.rows, served, parent)
         probes = self._review.probes(known, version)
@@ -129,50 +139,57 @@ class CandidateMaker:
             measured=measured,
             precisions=precisions,
             probes=probes,
-            solution=self._solution_of(known),
+            solution=self._describe_solution(known),
             threshold=known.fast_head.threshold,
             name_changes=self.recent.name_changes(version, measured.record, known.trial),
         )
 
-    def _measured(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
+    def _measure(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
+        """Evaluates a version on the holdout, compared with its parent and the anchor."""
         anchor = None if self.has_other_weights(known) else known.anchor
         weighted = Weighted(known.labels.class_weights, known.fast_head.ridge.num_by_class)
         return measure(version, parent, anchor, known.holdout, weighted, space=known.labels.config)
 
-    def _solution_of(self, known: Knowledge) -> HeadSolution:
+    def _describe_solution(self, known: Knowledge) -> HeadSolution:
+        """Returns the record of how the head was computed, for the manifest."""
         weights = dict(known.labels.config.class_weights) or msgspec.UNSET
         return msgspec.structs.replace(self.solver.solution, temperature=known.temperature, class_weights=weights)
 
     def has_other_weights(self, known: Knowledge) -> bool:
-        """Whether the parent was made under other class weights: then what is better under these says nothing of it."""
-        return (
-            self.parent is not None and (self.parent.solution.class_weights or {}) != known.labels.config.class_weights
-        )
+        """Whether the parent was made under other class weights, and so cannot be compared with a candidate."""
+        if self.parent is None:
+            return False
+        return (self.parent.solution.class_weights or {}) != known.labels.config.class_weights
 
-    def _follow(self, labels: LabelSet) -> None:
-        """Goes on under the names that the classes have now. A parent whose rows are others now is forgotten."""
-        if labels.number == self._labels_followed:
+    def _rename_classes(self, labels: LabelSet) -> None:
+        """Renames the classes of the parent and of the recent events, if the set of labels has changed.
+
+        A parent of which classes were merged or retired is forgotten: its rows no longer match the classes.
+        """
+        if labels.number == self._num_label_changes:
             return
-        self._labels_followed = labels.number
+        self._num_label_changes = labels.number
         self.recent.rename(labels)
-        if self.parent is not None:
-            version = self.parent.version
-            classes = tuple(map(labels.name_of, version.classes))
-            has_same_rows = len(set(classes)) == len(classes) and labels.retired.isdisjoint(classes)
-            renamed = replace(self.parent, version=version._replace(classes=classes))
-            self.parent = renamed if has_same_rows else None
+        if self.parent is None:
+            return
+        version = self.parent.version
+        classes = tuple(map(labels.name_of, version.classes))
+        has_same_rows = len(set(classes)) == len(classes) and labels.retired.isdisjoint(classes)
+        renamed = replace(self.parent, version=version._replace(classes=classes))
+        self.parent = renamed if has_same_rows else None
 
     def review(self, known: Knowledge, now_s: float) -> None:
-        """Does a unit of the review of the parent, if one is due and the parent has the encoder of `known`."""
+        """Runs a unit of the review of the parent, if one is due and the parent has the encoder of `known`."""
         if self.parent is not None and self.parent.version.served is known.fast_head.served:
             self._review.step(known, self.parent.version, now_s)
 
-    def stored(
+    def load(
         self, manifest: WeightManifest, known: Knowledge, blobs: Blobs, *, served: ServedEncoder | None = None
     ) -> Candidate | None:
-        """Makes the candidate again that was published as `manifest`, from its head in the store.
+        """Loads the published version `manifest`, with its head from the store, and evaluates it.
 
-        None where its encoder is not `served` (by default that of `known`), or the head is missing or damaged.
+        Returns None if its encoder is not `served` (by default the encoder of `known`), or its head is missing or
+        damaged.
         """
         served = served or known.fast_head.served
         if not has_encoder(manifest, served):
@@ -196,50 +213,61 @@ class CandidateMaker:
         )
 
     def adopt(self, candidate: Candidate, learner: Learner) -> None:
-        """Makes `candidate`, which was published as the learner's version, the parent of the next one."""
+        """Makes `candidate` the parent of the next one. It was published as the learner's version."""
         self.parent = candidate
         learner.knowledge.follow_anchor(candidate.measured, learner.version)
         learner.knowledge.holdout.keep({candidate.version.served.key} | learner.knowledge.encoder_keys)
 
+    def resume(self, parent: Candidate) -> None:
+        """Continues after a restart from the version `parent`, and from its review if the encoder is the same.
+
+        A review takes longer than all other steps of a version, and after a restart labels wait for the first one. So
+        the first version is not reviewed before it is sent.
+        """
+        self.parent = parent
+        self._review.resume(parent.version.served, parent.precisions)
+
     def forget(self) -> None:
-        """Forgets the parent, all texts, and the events that came last."""
+        """Forgets the parent, the texts of the review and the recent events."""
         self.parent = None
         self.recent.forget()
         self._review.forget()
 
 
-def _out_of(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
+def _export_out(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
+    """Returns the quantized output layer: the weights with temperature, threshold and class weights folded in."""
     head = known.fast_head
-    bias_C = bias_of(known.labels.class_weights, head.ridge.classes)
+    bias_C = class_bias(known.labels.class_weights, head.ridge.classes)
     return export_head(
         head.served.config, weights_CR, temperature=known.temperature, threshold=head.threshold, bias_C=bias_C
     )
 
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
-    """Whether the version has this encoder: its shape, and all tensors but those of its head, are the same."""
+    """Whether the version has this encoder: the same shape, and the same tensors apart from the output layer."""
     if config_from_json(manifest.config).without_labels != served.config.without_labels:
         return False
     entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}
     return entries == {name: tensor.entry for name, tensor in served.tensors.items()}
 
 
-def limits_of(candidate: Candidate, parent: Candidate | None, known: Knowledge) -> GateLimits:
-    """Returns what the candidate must reach: the first one under an adopted encoder, what its offer asks for."""
+def gate_limits(candidate: Candidate, parent: Candidate | None, known: Knowledge) -> GateLimits:
+    """Returns the limits of the gate. For the first candidate under an adopted encoder, its offer sets the loss."""
     adopted = known.base.adopted
     is_first = parent is not None and parent.version.base != candidate.version.base
     return GateLimits.of(known.config, max_loss=adopted.max_loss if adopted and is_first else None)
 
 
-def _top_of(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:
-    """Returns the trained blocks; those of the parent where its encoder is the same, else copies: they may change."""
+def _trained_blocks(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:
+    """Returns the trained blocks of the current encoder, which nothing changes later."""
     if parent is not None and parent.served.key == known.fast_head.served.key:
         return parent.top
+    # The tensors of the knowledge may change.
     return {name: value.clone() for name, value in known.top.items()}
 
 
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
-    """Returns the manifest of `candidate` as `version`, whose parent is the learner's version."""
+    """Returns the manifest of `candidate` as `version`. Its parent is the learner's version."""
     shape = candidate.version.head.config
     labels = learner.knowledge.labels.config
     return WeightManifest(
@@ -269,29 +297,36 @@ def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: 
 
 
 def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.UnsetType:
+    """Returns the kind of label of the manifest; unset for single classes, as in earlier formats."""
     if labels.kind == DEFAULT:
         return msgspec.UNSET
     return LabelSpace(kind=labels.kind, threshold=threshold, low=labels.low, high=labels.high)
 
 
 class ReferenceFinder:
-    """Reads the plan each time, and the head only where another version, or another encoder, is wanted."""
+    """Finds the baseline of the rollout. Reads the plan each time, and the baseline's head only after a change."""
 
     def __init__(self, store: Store, maker: CandidateMaker) -> None:
         self._store = store
         self._maker = maker
+        # The baseline's version, and the key of the current encoder.
         self._wanted = (0, "")
         self._found: Reference | None = None
+        # The holdout samples that the baseline predicts correctly under its own encoder.
         self._held = NO_SAMPLES
+        # The encoder before the current one, until a baseline with the current encoder is found.
         self._before: ServedEncoder | None = None
 
     def find(self, known: Knowledge) -> Reference | None:
-        """Returns the reference of the plan in force: as a version if it has the encoder of `known`, else by the
-        holdout samples that it named rightly, if these are known. Raises StoreUnavailable."""
+        """Returns the baseline of the current plan, None if there is none or nothing is known of it.
+
+        If it has the encoder of `known`, it comes as a version; otherwise with the holdout samples that it predicted
+        correctly, if these are known. Raises StoreUnavailable.
+        """
         try:
             plan = self._store.plans.read()
             wanted = (plan.reference if plan else 0, known.fast_head.served.key)
-            self._note_encoder_before(known)
+            self._remember_encoder(known)
             if wanted != self._wanted:
                 self._wanted = wanted
                 self._found = None
@@ -307,42 +342,45 @@ class ReferenceFinder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the reference has the encoder in use, unless nothing is known of it."""
+        """Whether the baseline has the current encoder, or nothing is known of the baseline."""
         return self._found is None or self._found.version is not None
 
     def forget(self) -> None:
-        """Forgets the reference, and the hashes of samples with it: somebody was erased."""
+        """Forgets the baseline and the hashes of its samples: a subject was erased."""
         self._wanted = (0, "")
         self._found = None
         self._held = NO_SAMPLES
         self._before = None
 
     def _load(self, number: int, known: Knowledge) -> Reference | None:
+        """Loads the baseline `number`; None for 0, or if nothing is known of it. Raises WireError."""
         if not number:
             return None
         manifest = self._store.versions.manifest(number)
-        served = _under_states_of(manifest, known.fast_head.served, self._store.blobs)
-        found = self._maker.stored(manifest, known, self._store.blobs, served=served)
+        served = _with_states_of(manifest, known.fast_head.served, self._store.blobs)
+        found = self._maker.load(manifest, known, self._store.blobs, served=served)
         if found is not None:
             self._before = None
             return Reference(number, found.version)
         encoder = self._before.key if self._before is not None and has_encoder(manifest, self._before) else ""
         parent = self._maker.parent
+        # The holdout is known under the encoder before as long as the parent has that encoder: evaluate the baseline.
         if encoder and parent is not None and parent.version.served is self._before:
-            named = self._maker.stored(manifest, known, self._store.blobs, served=self._before)
-            if named is not None:
-                self._held = msgspec.structs.replace(named.measured.record, version=number)
+            baseline = self._maker.load(manifest, known, self._store.blobs, served=self._before)
+            if baseline is not None:
+                self._held = msgspec.structs.replace(baseline.measured.record, version=number)
         held = self._held if self._held.version == number else NO_SAMPLES
         return Reference(number, None, encoder, held) if encoder or held is not NO_SAMPLES else None
 
-    def _note_encoder_before(self, known: Knowledge) -> None:
+    def _remember_encoder(self, known: Knowledge) -> None:
+        """Remembers the encoder of the parent, if the knowledge has a new one."""
         parent = self._maker.parent
         if parent is not None and parent.version.served.key != known.fast_head.served.key:
             self._before = parent.version.served
 
 
-def _under_states_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
-    """Returns an encoder with the tensors of inputs that a version has. Raises NotFound, BlobCorrupt."""
+def _with_states_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
+    """Returns an encoder with the input tensors (scales of numbers) of a version. Raises NotFound, BlobCorrupt."""
     own = {name: tensor.entry.digest for name, tensor in served.states.items()}
     if own == {name: digest for name, digest in manifest.encoder_digests.items() if is_state(name)}:
         return served

@@ -1,12 +1,12 @@
-"""When the state of a learner is written down, and which checkpoints and tensors are kept.
+"""Writes the learner's checkpoints and journal, and prunes old checkpoints and tensors.
 
-    interval over          --export--> checkpoint, beside the learner, synced; then its journal begins
+    interval is over       --export--> checkpoint, synced, in a thread; then its journal begins
     new encoder, erasure   --export--> checkpoint, before the version is sent
-    any other version      --samples since the last one--> journal, before the version is sent
-    plan of the rollout    --versions that it may return to--> all older checkpoints, journals and tensors go
+    any other version      --samples since the last entry--> journal, before the version is sent
+    rollout plan           --versions that it may return to--> all older checkpoints, journals and tensors are removed
 
-A checkpoint holds tens of megabytes, and a version of the head comes several times a second. What such a version knows
-are labels, so the checkpoint before it and its journal lead to it (`learner.state.checkpoints`).
+A checkpoint has tens of megabytes, and a new version of the head comes several times a second. Such a version differs
+from the one before only by labels, so the last checkpoint and its journal reproduce it (`learner.state.checkpoints`).
 """
 
 import time
@@ -21,7 +21,7 @@ from learner.errors import CheckpointFailed
 from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
-from learner.release.attempts import Attempts
+from learner.release.publish_backoff import PublishBackoff
 from learner.state.checkpoints import MAX_SAMPLES, Checkpoints, Entry
 from learner.state.snapshot import Snapshot
 from wire.errors import WireError
@@ -30,17 +30,20 @@ from wire.store import Store
 from wire.threads import lower_priority
 
 NICENESS = 10
-"""Added to the nice value of the thread that writes: no label waits for it."""
+"""Added to the nice value of the writing thread, for which no label waits."""
 
-TIDY_S = 1.0
-"""Shortest time between two looks for files that may go."""
+PRUNE_INTERVAL_S = 1.0
+"""Shortest time between two prunings."""
 
 log = structlog.get_logger("learner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A checkpoint that is being written. `entries` are what was learnt since; `num_breaks`: see `LearnerProgress`."""
+    """A checkpoint that is being written. `num_breaks`: see `LearnerProgress`.
+
+    `entries` are the journal entries since its snapshot was taken; its journal begins with them.
+    """
 
     snapshot: Snapshot
     offsets: Mapping[str, int]
@@ -50,9 +53,10 @@ class Draft:
 
 
 class CheckpointWriter:
-    """Belongs to the learner's thread. `interval_s`: the time between two checkpoints, and between two synced ones.
+    """Decides when to write a checkpoint, and writes it. Belongs to the learner's thread.
 
-    Where pruning fails, `attempts` is told; its cache keeps the tensors of the versions that are needed.
+    `interval_s` is the time between two checkpoints, and between two synced ones. `backoff` reacts to an unreachable
+    store; pruning removes the tensors of unneeded versions from its cache.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class CheckpointWriter:
         store: Store,
         checkpoints: Checkpoints,
         leadership: Leadership,
-        attempts: Attempts,
+        backoff: PublishBackoff,
         *,
         interval_s: float,
         clock_s: Callable[[], float] = time.monotonic,
@@ -71,37 +75,37 @@ class CheckpointWriter:
         self._checkpoints = checkpoints
         self._leadership = leadership
         self._interval_s = interval_s
-        self._attempts = attempts
+        self._backoff = backoff
         self._clock_s = clock_s
         self._thread = ThreadPoolExecutor(1, "checkpoint", initializer=lower_priority, initargs=(NICENESS,))
         self._writing: tuple[Draft, Future[Path]] | None = None
         self._written: Draft | None = None
         self._write_at_s = 0.0
         self._sync_at_s = 0.0
-        self._tidy_at_s = 0.0
+        self._prune_at_s = 0.0
         self._seq_synced = -1
         self._versions_in_plan: set[int] | None = None
-        """The versions that the plan which was read last names; None before one was read."""
+        """The versions that the last rollout plan names; None before a plan was read."""
 
     @property
     def is_due(self) -> bool:
-        """Whether the interval is over and something is not on the disk yet, or no journal leads to what is known."""
+        """Whether a checkpoint is due: the interval is over and the state has changed, or the journal has ended."""
         written = self._written
         if self._writing is not None or (written is None and self._clock_s() < self._write_at_s):
             return False
         has_news = written is None or self._learner.offsets != written.offsets or not written.is_synced
-        return not self.is_followed_by_journal or (self._clock_s() >= self._write_at_s and has_news)
+        return not self.is_journal_open or (self._clock_s() >= self._write_at_s and has_news)
 
     @property
-    def is_followed_by_journal(self) -> bool:
-        """Whether the newest checkpoint of this process and its journal lead to what is known."""
+    def is_journal_open(self) -> bool:
+        """Whether the journal of this process's newest checkpoint can take what was learnt since its last entry."""
         is_same = self._written is not None and self._written.num_breaks == self._learner.progress.num_breaks
         return is_same and self._checkpoints.journal is not None and not self._is_full
 
     def write(self, pending: WeightManifest | None) -> None:
-        """Writes everything down now; syncs it to the disk now and then, and whenever a command was followed.
+        """Writes a checkpoint now. It is synced once per interval, and after every command that was executed.
 
-        `pending` is the version that this state is about to be published as. Raises StaleEpoch, CheckpointFailed.
+        `pending` is the version as which this state is about to be published. Raises StaleEpoch, CheckpointFailed.
         """
         self.complete(wait=True)
         self._leadership.confirm()
@@ -109,14 +113,14 @@ class CheckpointWriter:
         self._finish(draft, self._checkpoints.write(draft.snapshot, is_synced=draft.is_synced))
 
     def begin(self) -> None:
-        """Begins to write everything down beside the learner. Raises StaleEpoch."""
+        """Begins to write a checkpoint in the writer's thread. Raises StaleEpoch."""
         self._leadership.confirm()
         draft = self._draft(None)
-        write = self._checkpoints.write
-        self._writing = draft, self._thread.submit(write, draft.snapshot, is_synced=draft.is_synced)
+        written = self._thread.submit(self._checkpoints.write, draft.snapshot, is_synced=draft.is_synced)
+        self._writing = (draft, written)
 
     def complete(self, *, wait: bool = False) -> bool:
-        """Completes the checkpoint under way, if it was written or `wait`; true where none is under way afterwards.
+        """Completes the checkpoint under way, if it is written; `wait` waits for it. True if none is under way then.
 
         Raises StaleEpoch, CheckpointFailed.
         """
@@ -129,18 +133,21 @@ class CheckpointWriter:
         self._finish(draft, written.result())
         return True
 
-    def write_down(self, manifest: WeightManifest) -> None:
-        """Writes down what leads to `manifest`, which is about to be sent: into the journal, or else a checkpoint.
+    def write_version(self, manifest: WeightManifest) -> None:
+        """Writes the state of `manifest`, which is about to be sent: into the journal if possible, or as a checkpoint.
 
         Raises StaleEpoch, CheckpointFailed.
         """
-        if self.is_followed_by_journal:
+        if self.is_journal_open:
             self._append(manifest.version, manifest.epoch)
         else:
             self.write(manifest)
 
     def postpone(self) -> None:
-        """Makes the next checkpoint due an interval from now. What the journal cannot hold until then is let go."""
+        """Makes the next checkpoint due an interval from now, after one has failed.
+
+        If the journal is full by now, unwritten samples are dropped from memory: only a checkpoint has them then.
+        """
         self._write_at_s = self._clock_s() + self._interval_s
         if self._is_full:
             self._learner.unwritten.clear()
@@ -152,10 +159,10 @@ class CheckpointWriter:
         self._sync_at_s = 0.0
 
     def remove_old(self) -> None:
-        """Removes what nothing can return to, at most every TIDY_S; while the store is away, by the last plan."""
-        if self._writing is not None or self._clock_s() < self._tidy_at_s:
+        """Prunes at most once per PRUNE_INTERVAL_S; by the last known plan while the store is away."""
+        if self._writing is not None or self._clock_s() < self._prune_at_s:
             return
-        self._tidy_at_s = self._clock_s() + TIDY_S
+        self._prune_at_s = self._clock_s() + PRUNE_INTERVAL_S
         if not self._leadership.breaker.allows_requests:
             self._prune_by_last_plan()
             return
@@ -163,11 +170,14 @@ class CheckpointWriter:
             self.prune()
         except WireError as error:
             self._learner.counts["tidy_failed"] += 1
-            self._attempts.react_to(error)
+            self._backoff.react_to(error)
             log.warning("tidy_failed", reason=str(error))
 
     def prune(self) -> None:
-        """Removes the checkpoints that nothing can return to. Raises what `complete` and reading the plan raise."""
+        """Removes the checkpoints that neither the plan nor the learner can return to.
+
+        Raises StaleEpoch, CheckpointFailed, and the WireError of reading the plan.
+        """
         self.complete(wait=True)
         plan = self._store.plans.read()
         self._versions_in_plan = set(plan.needed if plan else ())
@@ -175,15 +185,17 @@ class CheckpointWriter:
 
     @property
     def _is_full(self) -> bool:
+        """Whether the journal and the unwritten samples together exceed a journal."""
         journal = self._checkpoints.journal
         return len(self._learner.unwritten) + (journal.num_samples if journal else 0) > MAX_SAMPLES
 
     def _draft(self, pending: WeightManifest | None) -> Draft:
-        """Exports what is known now; what comes afterwards is for the journal of this draft."""
+        """Exports the learner's state. Samples that are learnt afterwards go to the journal of this draft."""
         learner = self._learner
         now_s = self._clock_s()
         is_synced = now_s >= self._sync_at_s or learner.knowledge.applied_seq != self._seq_synced
-        if self.is_followed_by_journal:
+        # Until the draft is written, the old checkpoint and its journal must lead to the current state.
+        if self.is_journal_open:
             self._append(0, 0)
         else:
             self._written = None
@@ -199,6 +211,7 @@ class CheckpointWriter:
     def _finish(self, draft: Draft, path: Path) -> None:
         """Begins the journal of the checkpoint that was written to `path`."""
         failpoint("after-checkpoint")
+        # If the journal cannot be begun or filled, the next state is written as a checkpoint.
         self._written = None
         journal = self._checkpoints.begin_journal(path)
         for entry in draft.entries:
@@ -209,21 +222,24 @@ class CheckpointWriter:
             self._seq_synced = draft.snapshot.facts.applied_seq
 
     def _append(self, version: int, epoch: int) -> None:
-        """Appends what is unwritten to the journal, and to the draft that is being written, which lacks it too."""
+        """Appends the unwritten samples to the journal. `version` contains them; 0 if they are of no version yet."""
         entry = Entry(version, epoch, self._learner.unwritten)
         self._learner.unwritten = []
-        assert self._checkpoints.journal is not None, "a journal follows"
+        assert self._checkpoints.journal is not None, "the journal is open"
         try:
             self._checkpoints.journal.append(entry)
         except CheckpointFailed:
-            self._written = None  # the journal leads nowhere any more: a checkpoint comes next
+            # The journal has a hole now, so the next state is written as a checkpoint.
+            self._written = None
             raise
+        # The draft was exported before these samples, so its journal needs them, too.
         if self._writing is not None:
             self._writing[0].entries.append(entry)
 
     def _prune_by_last_plan(self) -> None:
+        """Removes what neither the last plan that was read nor the learner needs; nothing before a plan was read."""
         if self._versions_in_plan is None:
             return
         needed = self._versions_in_plan | {self._learner.version}
-        self._attempts.cache.keep(needed)
+        self._backoff.cache.keep(needed)
         self._checkpoints.prune(needed, since=self._learner.commands.clean_since)

@@ -1,16 +1,16 @@
-"""The one poller of what operators ask: reads the log, follows the commands in its order, and says what became of them.
+"""Executes the operators' commands: reads the log in the store, runs the handlers in its order, reports the outcomes.
 
-    log --read--> HeldCommands --handler of the verb--> effect --checkpoint, version--> outcome --note--> log
+    log --read--> HeldCommands --handler of the verb--> effect --checkpoint, version--> outcome --report--> log
 
-    kept       `applied_seq` in what is known < its number --> followed, also again: after a kill, a start from nothing,
-               or a way back of the learner --> applied --> published in a version --> purged
-    the others followed until they are decided on, once: what the log says is final is not followed
+    kept      executed if its number is above the knowledge's `applied_seq`, so again after a kill, a start without a
+              checkpoint, or a return to an earlier version: open --> applied --> published in a version --> purged
+    one-time  executed until it has a final outcome in the log
 
-The whole log is followed before anything is learnt, so a learner that starts from nothing never learns an erased
-subject or an old name. The order is that of the log alone. A command and its effect are in one checkpoint, and every
-manifest made afterwards has its number. A learner that is killed between the effect and the checkpoint follows the
-command again; between the checkpoint and the note it notes it again. A store that lost its log gets it back, signed
-again, and what was asked meanwhile comes behind.
+The whole log is executed before any record is learnt. So a learner that starts without a checkpoint never learns an
+erased subject or an old class name. Only the log determines the order. A command and its effect are in one checkpoint,
+and every later manifest contains the command's number. If the learner is killed between the effect and the checkpoint,
+it executes the command again; if between the checkpoint and the report, it reports the outcome again. If the store has
+lost its log, the learner writes and signs it again; commands that came meanwhile follow the restored ones.
 """
 
 import time
@@ -24,7 +24,7 @@ from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.relabelling import follow_settings
-from learner.release.handlers import HANDLERS, Context, Suspects
+from learner.release.handlers import HANDLERS, Context, SuspectBlobs
 from learner.release.publisher import WeightPublisher
 from learner.state.checkpoints import Checkpoints
 from wire.errors import StaleEpoch, StoreUnavailable, WireError
@@ -32,16 +32,19 @@ from wire.records import Command, CommandEntry, CommandOutcome
 from wire.store import Store, merged
 
 INTERVAL_S = 1.0
-"""Shortest time between two questions to the store."""
+"""Shortest time between two reads of the log."""
 
-PURGE_S = 10.0
-"""Shortest time between two looks whether older versions and checkpoints are gone."""
+PURGE_INTERVAL_S = 10.0
+"""Shortest time between two checks for commands whose older versions and checkpoints are all gone."""
 
 log = structlog.get_logger("learner")
 
 
 class CommandRunner:
-    """Belongs to the learner's thread. A turn may take seconds, and ends early when another learner leads."""
+    """Polls the log of commands and executes them. Belongs to the learner's thread.
+
+    A poll may take seconds. It raises StaleEpoch as soon as another learner is known to lead.
+    """
 
     def __init__(
         self,
@@ -70,33 +73,37 @@ class CommandRunner:
             clock_s=clock_s,
         )
         self._handlers = {verb: handler() for verb, handler in HANDLERS.items()}
-        self._suspects = Suspects(self._context, verify_every_s=verify_every_s)
+        self._suspects = SuspectBlobs(self._context, verify_every_s=verify_every_s)
         self._next_s = 0.0
         self._purge_at_s = 0.0
         self._is_failing = False
 
     def catch_up(self) -> None:
-        """Follows the whole log, before anything is learnt. Raises StaleEpoch, WireError."""
+        """Executes the whole log, before any record is learnt. Raises StaleEpoch, WireError."""
         self._read()
-        self._follow()
+        self._execute_all()
 
-    def turn(self) -> None:
-        """Follows what waits; asks the store now and then, while it is there. Raises StaleEpoch."""
+    def poll(self) -> None:
+        """Executes the commands that are due; reads the log once per interval, while the store is reachable.
+
+        Raises StaleEpoch.
+        """
         held = self._learner.commands
-        waits = held.num_passing or held.last_kept > self._learner.knowledge.applied_seq
+        is_waiting = held.num_one_time or held.last_kept > self._learner.knowledge.applied_seq
         is_time = self._clock_s() >= self._next_s and self._breaker.allows_requests
         if is_time:
             self._next_s = self._clock_s() + INTERVAL_S
-        elif self._is_failing or not waits:
+        elif self._is_failing or not is_waiting:
             return
         try:
             if is_time:
                 self._read()
-            self._follow()
+            self._execute_all()
             if is_time:
-                self._note()
+                # A command is marked as purged only after the store has its `published` outcome.
+                self._report()
                 self._mark_purged()
-                self._note()
+                self._report()
                 self._suspects.repair()
             self._is_failing = False
         except StaleEpoch:
@@ -110,67 +117,71 @@ class CommandRunner:
             log.warning("commands_failed", reason=str(error))
 
     def _read(self) -> None:
-        """Reads the commands that are new, and takes those that are the learner's and not decided on yet."""
+        """Reads the new commands, and adds those that have a handler here and no final outcome yet."""
         held = self._learner.commands
         commands = self._store.commands.read(held.last.seq if held.last else 1)
         last = commands[-1] if commands else None
+        # The log must still contain the last command that was read; otherwise the store has lost it.
         if held.last is not None and commands[:1] == [held.last]:
             commands = commands[1:]
         elif held.last is not None:
-            commands, last = self._restore()
+            commands, last = self._restore_log()
         ours = [command for command in commands if command.verb in self._handlers]
         decided = self._store.commands.outcomes([command for command in ours if not command.is_kept])
         for command in ours:
             outcome = decided.get(command.seq)
             if outcome is None or not outcome.is_final:
                 held.add(command)
-        # Behind them, or a store that goes away in between would hide them for good.
+        # Set only after the commands are added: if the store fails before, the next poll reads them again.
         held.last = last
 
-    def _restore(self) -> tuple[list[Command], Command | None]:
-        """Writes the log again, if the store has lost what is held.
+    def _restore_log(self) -> tuple[list[Command], Command | None]:
+        """Writes the log again, if the store has lost commands that the learner holds.
 
-        Returns the commands that are not held, and the last one of the log.
+        Returns the commands of the log that are not held, and the last command of the log.
         """
         held = self._learner.commands
-        mine = sorted(held, key=lambda entry: entry.command.seq)
-        theirs = self._store.commands.entries()
-        there = {entry.command.seq: entry.command for entry in theirs}
-        if any(there.get(command.seq) != command for command, _ in mine):
-            log.warning("commands_restored", held=len(mine), found=len(theirs))
-            theirs = list(self._store.commands.rewrite(lambda found: merged(mine, _without(found, mine))))
-            held.untold |= {command.seq for command, _ in mine}
-        return [command for command, _ in _without(theirs, mine)], theirs[-1].command if theirs else None
+        ours = sorted(held, key=lambda entry: entry.command.seq)
+        stored = self._store.commands.entries()
+        stored_by_seq = {entry.command.seq: entry.command for entry in stored}
+        if any(stored_by_seq.get(command.seq) != command for command, _ in ours):
+            log.warning("commands_restored", held=len(ours), found=len(stored))
+            stored = list(self._store.commands.rewrite(lambda found: merged(ours, _without(found, ours))))
+            held.unreported |= {command.seq for command, _ in ours}
+        unknown = [command for command, _ in _without(stored, ours)]
+        return unknown, stored[-1].command if stored else None
 
-    def _follow(self) -> None:
-        """Follows what the learner does not know, in the order of the log, then what is open."""
+    def _execute_all(self) -> None:
+        """Executes the kept commands that the knowledge lacks, in the order of the log, then the one-time commands."""
         follow_settings(self._learner)
         held = self._learner.commands
         while (command := held.next_after(self._learner.knowledge.applied_seq)) is not None:
-            self._publisher.complete(wait=True)  # the version on its way does not know it
+            # A pending version does not contain the command.
+            self._publisher.complete(wait=True)
             self._publisher.give_up_refused()
-            # If something was set aside, other commands may come first.
+            # If the learner went back to the published version, earlier commands may have to be executed again first.
             if held.next_after(self._learner.knowledge.applied_seq) == command:
-                self._apply(command)
-        for command in held.open():
-            if (outcome := self._outcome_of(command)) is not None:
+                self._execute_kept(command)
+        for command in held.open_commands():
+            if (outcome := self._execute(command)) is not None:
                 held.note(outcome)
 
-    def _apply(self, command: Command) -> None:
-        """Follows a command that is kept: its number is a part of what is known from then on."""
+    def _execute_kept(self, command: Command) -> None:
+        """Executes a kept command; afterwards the knowledge contains its number."""
         learner = self._learner
-        outcome = self._outcome_of(command)
-        assert outcome is not None, f"{command.verb} is kept, and so is applied at once"
+        outcome = self._execute(command)
+        assert outcome is not None, f"{command.verb} is kept, so its handler decides at once"
         learner.knowledge.applied_seq = command.seq
         learner.progress.break_off()
         learner.commands.note(outcome)
         self._publisher.parent.make_due()
         failpoint("after-command")
 
-    def _outcome_of(self, command: Command) -> CommandOutcome | None:
+    def _execute(self, command: Command) -> CommandOutcome | None:
+        """Runs the handler of a command; returns the outcome, or None while the command stays open."""
         handler = self._handlers.get(command.verb)
         if handler is None:
-            reason = f"this learner does not know {command.verb}"
+            reason = f"this learner has no handler for {command.verb}"
             return self._context.outcome(command, "refused", {}, reasons=(reason,))
         try:
             body = command.read(handler.body)
@@ -179,43 +190,46 @@ class CommandRunner:
         return handler.apply(self._context, command, body)
 
     def _mark_purged(self) -> None:
-        """Marks the commands before which no version and no checkpoint is left, here and at the shared address."""
+        """Marks published commands as purged, if no version and no checkpoint from before them is left.
+
+        Checkpoints are looked for in the learner's folder and at the shared address.
+        """
         if self._clock_s() < self._purge_at_s:
             return
-        self._purge_at_s = self._clock_s() + PURGE_S
-        waiting = self._learner.commands.published()
+        self._purge_at_s = self._clock_s() + PURGE_INTERVAL_S
+        waiting = self._learner.commands.published_outcomes()
         if not waiting:
             return
         try:
             self._publisher.writer.prune()
         except CheckpointFailed as error:
-            # The disk refuses the checkpoint that is being written: the next turn tries again.
+            # The disk refused the checkpoint under way. The next check tries again.
             log.warning("purge_failed", reason=str(error))
             return
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
         oldest = min([*self._store.versions.stored(), *in_checkpoints], default=0)
         gone = [outcome for outcome in waiting if outcome.version <= oldest]
-        if gone and not self._checkpoints.is_older_elsewhere():
+        if gone and not self._checkpoints.has_older_shared():
             for outcome in gone:
                 self._learner.commands.note(msgspec.structs.replace(outcome, state="purged", numbers={}))
 
-    def _note(self) -> None:
-        """Tells the store what has become of commands since it was told last; what is over is held no longer."""
+    def _report(self) -> None:
+        """Reports the outcomes that have changed to the store; drops the one-time commands that are final."""
         held = self._learner.commands
-        told = sorted(held.untold)
-        outcomes = [self._told(held.of(seq)) for seq in told]
+        outcomes = [_outcome_or_open(held.entry(seq)) for seq in sorted(held.unreported)]
         if not outcomes:
             return
         self._store.commands.note(outcomes)
-        held.untold.clear()
+        held.unreported.clear()
         for outcome in outcomes:
-            if outcome.is_final and not held.of(outcome.seq).command.is_kept:
+            if outcome.is_final and not held.entry(outcome.seq).command.is_kept:
                 held.drop(outcome.seq)
 
-    def _told(self, entry: CommandEntry) -> CommandOutcome:
-        """Returns what became of a command: it is open while nothing did."""
-        command, outcome = entry
-        return outcome or CommandOutcome(seq=command.seq, time_ms=command.time_ms, state="open")
+
+def _outcome_or_open(entry: CommandEntry) -> CommandOutcome:
+    """Returns the outcome of a command, or the outcome `open` if it has none."""
+    command, outcome = entry
+    return outcome or CommandOutcome(seq=command.seq, time_ms=command.time_ms, state="open")
 
 
 def _without(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:

@@ -1,18 +1,18 @@
-"""What the learner does for each verb of an operator's command: the door `OperatorCommand`, and the table behind it.
+"""The handlers of the operators' commands: the interface `OperatorCommand`, and the table of handlers by verb.
 
-    erase     digest   --> samples out of memories and sums
+    erase     digest   --> samples are removed from the memories and the sums
     relabel   change   --> memories, sums and evidence under the new names
-    adopt     offer    --checks, blobs--> a round --> in use --> its first version; or reasons against it
-    repair    digests  --cache, else the checkpoint of a version--> blobs
+    adopt     offer    --checks, blobs--> a round --> the encoder in use --> its first version; or reasons for a refusal
+    repair    digests  --cache, or the checkpoint of a version--> blobs
 
-What is asked for is followed in the learner's thread, whose knowledge it changes. Before a command that is kept, labels
-that the gate refused are set aside, so that no command is a way past the gate. The first version after an erasure is
-published without a comparison: what the operator asks for may cost accuracy. The first version after a change of labels
-is compared with its parent by the names of now. If the gate refuses the first version of an offered encoder all the
-same, the learner goes back to the version before, as after `learner.max_refusals` others.
+Commands are executed in the learner's thread, since they change the knowledge. Before a kept command, labels that the
+gate has refused are set aside, so that no command is a way past the gate. The first version after an erasure is not
+compared with another version, since the operator accepts that an erasure may cost accuracy. The first version after a
+change of labels is compared with its parent under the new names. If the gate refuses the first version of an offered
+encoder, the learner goes back to the version before at once, without waiting for `learner.max_refusals`.
 
-A blob that never changes is named by every version and written once. So without the learner nobody would notice that it
-is damaged until a replica starts and cannot load anything. The store compares before it writes.
+A blob that never changes is listed by every version but written only once. So nobody would notice damage until a
+replica starts and cannot load anything. Therefore the learner verifies blobs. A repair writes only damaged blobs.
 """
 
 import time
@@ -51,15 +51,18 @@ from wire.store import Store
 log = structlog.get_logger("learner")
 
 SUPERSEDED: Final = "superseded"
-"""Why an offer is refused while it is open: another one was made."""
+"""The reason for refusing an open offer when a newer offer comes."""
 
 PAUSE_S: Final = 10.0
-"""A digest that was checked is left alone for so long: a report stays in the store for some seconds."""
+"""Shortest time between two checks of a reported blob: the report stays in the store for some seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a command may change. Whatever takes seconds calls `keep_alive` now and then, which raises StaleEpoch."""
+    """The objects that a handler may use and change.
+
+    A handler that takes seconds must call `keep_alive` now and then, which raises StaleEpoch.
+    """
 
     learner: Learner
     store: Store
@@ -77,7 +80,7 @@ class Context:
         version: int = 0,
         reasons: tuple[str, ...] = (),
     ) -> CommandOutcome:
-        """Returns what becomes of a command now."""
+        """Returns an outcome of a command, as of now."""
         return CommandOutcome(
             seq=command.seq,
             time_ms=self.now_ms(),
@@ -89,27 +92,28 @@ class Context:
 
 
 class OperatorCommand(Protocol):
-    """Follows the commands of one verb. Each learner has one of its own, which belongs to its thread."""
+    """Executes the commands of one verb. Each learner has its own handler, which belongs to the learner's thread."""
 
     body: ClassVar[type[CommandBody]]
 
     def apply(self, context: Context, command: Command, body: Any) -> CommandOutcome | None:
-        """Follows the command; returns what became of it, or None while it is open: then it is asked again soon.
+        """Executes the command; returns its outcome, or None while it is open. Then `apply` is called again soon.
 
-        One whose body `IS_KEPT` becomes `applied` at once, and is idempotent: it is followed again where what is known
-        lacks it. What raises a WireError has changed nothing, and is asked again.
+        If the body `IS_KEPT`, the outcome must be `applied` at once, and `apply` must be idempotent: it is called again
+        whenever the knowledge lacks the command. If `apply` raises a WireError, it must have changed nothing; it is
+        called again.
         """
 
 
 class EraseSubject:
-    """Takes out everything about a subject. It may take seconds."""
+    """Removes everything about a subject. It may take seconds."""
 
     body: ClassVar[type[CommandBody]] = Erase
 
     def apply(self, context: Context, command: Command, body: Erase) -> CommandOutcome:
         learner = context.learner
         learner.erased.add(body.digest)
-        # After a way back the first erasure takes out all that were done before.
+        # After a return to an earlier version, the first erasure removes the subjects of all earlier erasures, too.
         removed = learner.erase(keep_alive=context.keep_alive) if learner.erased.is_due else {}
         learner.counts["erasures"] += 1
         context.publisher.start_over()
@@ -118,7 +122,7 @@ class EraseSubject:
 
 
 class RelabelClasses:
-    """Changes the set of labels."""
+    """Changes the set of labels: adds, renames, merges, splits or retires classes."""
 
     body: ClassVar[type[CommandBody]] = LabelCommand
 
@@ -127,7 +131,7 @@ class RelabelClasses:
 
 
 class AdoptEncoder:
-    """Follows offers of encoders. The round of an offer takes the place of one that trains, whatever its phase."""
+    """Decides on offered encoders. The round of an offer replaces a training round, in any phase."""
 
     body: ClassVar[type[CommandBody]] = EncoderOffer
 
@@ -136,52 +140,54 @@ class AdoptEncoder:
 
     def apply(self, context: Context, command: Command, body: EncoderOffer) -> CommandOutcome | None:
         known = context.learner.knowledge
-        if context.learner.commands.last_of(EncoderOffer.VERB) > command.seq:
-            self._forget(context)
-            return self._decided(context, command, body, (SUPERSEDED,))
+        if context.learner.commands.last_one_time(EncoderOffer.VERB) > command.seq:
+            self._cancel(context)
+            return self._decide(context, command, body, (SUPERSEDED,))
         if known.base.adopted is not None and known.base.adopted.offer == body.id:
             return self._await_version(context, command, body)
         if self._making is None and (reason := self._begin(context, body)):
-            return self._decided(context, command, body, (reason,))
+            return self._decide(context, command, body, (reason,))
         assert self._making is not None, "it was begun"
         if self._making.refusals is None:
-            _consider(context.learner, self._making)
+            _begin_round(context.learner, self._making)
             return None
-        # Where it was adopted, the learner has gone back since.
+        # Without refusals the round has adopted the encoder, and the learner has gone back to another one since.
         withdrawn = context.publisher.refusals or ("its first version was withdrawn",)
-        return self._decided(context, command, body, self._making.refusals or withdrawn)
+        return self._decide(context, command, body, self._making.refusals or withdrawn)
 
     def _begin(self, context: Context, offer: EncoderOffer) -> str:
-        """Makes the round of an offer ready; returns why there is none, or ""."""
+        """Prepares the round of an offer. Returns the reason for a refusal, or ""."""
         known = context.learner.knowledge
         served = known.fast_head.served
+        # An offer without tensors keeps the current encoder, and changes the size of the head.
         if not offer.tensors:
             config = known.base.strata.config.canonical_json()
             offer = msgspec.structs.replace(offer, config=config, tokenizer=served.tokenizer.digest)
         bases = context.learner.bases
         reason = bases.why_not(offer, known.base)
         if not reason:
-            held = {name: stored.tensor for name, stored in served.tensors.items() if name != PROJ}
-            take = partial(_take, context, offer, held, known.base)
+            current = {name: stored.tensor for name, stored in served.tensors.items() if name != PROJ}
+            take = partial(_fetch_encoder, context, offer, current, known.base)
             self._making = OfferedEncoder(offer=offer, take=take)
             log.info("encoder_offered", name=offer.name, offer=offer.id)
         return reason
 
     def _await_version(self, context: Context, command: Command, offer: EncoderOffer) -> CommandOutcome | None:
-        """Returns that the offer was adopted, once its first version is published; goes back if that is refused."""
+        """Waits for the first version of an adopted offer. If the gate refuses it, the learner goes back."""
         last = context.publisher.last
         if last is not None and last.version.base == context.learner.knowledge.base.key:
-            return self._decided(context, command, offer, ())
+            return self._decide(context, command, offer, ())
         if context.learner.progress.num_refused:
             context.publisher.give_up_refused()
         return None
 
-    def _decided(
+    def _decide(
         self, context: Context, command: Command, offer: EncoderOffer, reasons: tuple[str, ...]
     ) -> CommandOutcome:
+        """Closes an offer: refused if there are reasons, otherwise published. Raises WireError."""
         numbers: dict[str, int] = {}
         if self._making is not None:
-            for name, paired in (("held", self._making.held), ("tried", self._making.tried)):
+            for name, paired in (("held", self._making.holdout_result), ("tried", self._making.trial_result)):
                 numbers |= {name: paired.num, f"{name}_won": paired.won, f"{name}_lost": paired.lost}
         state: Literal["refused", "published"] = "refused" if reasons else "published"
         outcome = context.outcome(command, state, numbers, version=context.learner.version, reasons=reasons)
@@ -190,18 +196,19 @@ class AdoptEncoder:
         log.info("offer_decided", name=offer.name, state=state, reasons=reasons)
         return outcome
 
-    def _forget(self, context: Context) -> None:
-        """Drops the offer whose place another took."""
+    def _cancel(self, context: Context) -> None:
+        """Drops the round of the current offer: a newer offer has come."""
         known = context.learner.knowledge
-        if known.round is not None and known.round.making is self._making:
+        if known.round is not None and known.round.source is self._making:
             known.round.wait()
             known.drop()
         self._making = None
 
 
-def _consider(learner: Learner, making: OfferedEncoder) -> None:
-    """Begins the round of an offer. What a round trains would be for nothing, and takes a minute under load."""
+def _begin_round(learner: Learner, making: OfferedEncoder) -> None:
+    """Begins the round of an offer, unless it has begun."""
     known = learner.knowledge
+    # The offered encoder would replace the result of a training round at once, which takes a minute under load.
     if known.round is not None and known.round.trained and known.round.is_ready:
         log.info("round_dropped", round=known.round.number, reason=f"the encoder {making.offer.name} is offered")
         known.drop()
@@ -209,19 +216,24 @@ def _consider(learner: Learner, making: OfferedEncoder) -> None:
         known.consider(making)
 
 
-def _take(context: Context, offer: EncoderOffer, held: Mapping[str, QTensor], current: BaseEncoder) -> BaseEncoder:
-    """Fetches and verifies the weights, in the thread of slow work. `held` are those of the encoder in use."""
+def _fetch_encoder(
+    context: Context, offer: EncoderOffer, current: Mapping[str, QTensor], base: BaseEncoder
+) -> BaseEncoder:
+    """Fetches and verifies an offered encoder, in the thread of slow rounds. Raises OfferRefused.
+
+    `current` are the tensors of the encoder in use, for an offer without tensors.
+    """
     tensors: dict[str, QTensor] = {}
     try:
         for entry in offer.tensors:
             tensors[entry.name] = from_blob(entry, context.store.blobs.get(entry.digest, entry.num_bytes))
     except (WireError, ModelError) as error:
         raise OfferRefused(str(error), may_retry=isinstance(error, StoreUnavailable)) from error
-    return context.learner.bases.take(offer, tensors or held, current)
+    return context.learner.bases.take(offer, tensors or current, base)
 
 
 class RepairBlobs:
-    """Compares blobs with what the learner makes of them, and writes those that are damaged."""
+    """Compares blobs of the store with the learner's tensors, and writes the damaged ones again."""
 
     body: ClassVar[type[CommandBody]] = Repair
 
@@ -230,14 +242,14 @@ class RepairBlobs:
 
 
 def repair(context: Context, digests: Iterable[str]) -> Counter[str]:
-    """Repairs these blobs, as far as they are damaged and the learner has them; returns how many were what.
+    """Repairs blobs that are damaged. Returns the numbers of blobs that were `sound`, `repaired` and `not_at_hand`.
 
-    It takes as long as reading them.
+    Reads every blob from the store, and takes as long. Raises WireError.
     """
     cache = context.publisher.cache
     found = Counter[str]()
     for digest in sorted(digests):
-        stored = cache.of(digest) or _remake(context, digest)
+        stored = cache.find(digest) or _remake(context, digest)
         if stored is None:
             found["not_at_hand"] += 1
             context.learner.counts["blobs_not_at_hand"] += 1
@@ -253,14 +265,15 @@ def repair(context: Context, digests: Iterable[str]) -> Counter[str]:
 
 
 def _remake(context: Context, digest: str) -> StoredTensor | None:
-    """Makes the tensor under `digest` again, from the checkpoint of a version in force that names it, if any."""
-    for manifest in _versions_in_force(context):
+    """Makes the tensor with this digest again, from the checkpoint of a current version that has it, if any."""
+    for manifest in _current_manifests(context):
         if any(entry.digest == digest for entry in manifest.tensors):
             context.publisher.refill_cache(manifest)
-    return context.publisher.cache.of(digest)
+    return context.publisher.cache.find(digest)
 
 
-def _versions_in_force(context: Context) -> Iterator[WeightManifest]:
+def _current_manifests(context: Context) -> Iterator[WeightManifest]:
+    """Yields the manifests of the learner's version and of the versions that the rollout plan needs."""
     plan = context.store.plans.read()
     for version in sorted({context.learner.version, *(plan.needed if plan else ())}):
         try:
@@ -269,9 +282,13 @@ def _versions_in_force(context: Context) -> Iterator[WeightManifest]:
             continue
 
 
-class Suspects:
-    """Knows which blobs may be damaged: those that replicas report, that a publication failed for, and now and then all
-    of the current version. `verify_every_s`: the time between two looks at all of them; 0 for never."""
+class SuspectBlobs:
+    """Finds the blobs that may be damaged, and repairs them. A blob is suspect if
+
+    - a replica reports it as damaged,
+    - a publication has failed because of it, or
+    - it belongs to the last published version, every `verify_every_s` seconds (0: never).
+    """
 
     def __init__(self, context: Context, *, verify_every_s: float) -> None:
         self._context = context
@@ -280,12 +297,13 @@ class Suspects:
         self._checked_at_s: dict[str, float] = {}
 
     def repair(self) -> None:
-        """Repairs the blobs that are suspect."""
-        for digest in sorted(self._found()):
+        """Verifies the suspect blobs, and repairs the damaged ones. Raises WireError."""
+        for digest in sorted(self._find()):
             repair(self._context, [digest])
             self._checked_at_s[digest] = self._context.clock_s()
 
-    def _found(self) -> set[str]:
+    def _find(self) -> set[str]:
+        """Returns the digests of the suspect blobs, without reports about blobs that were checked just now."""
         now_s = self._context.clock_s()
         publisher = self._context.publisher
         if self._verify_every_s and now_s >= self._verify_at_s:
@@ -305,12 +323,12 @@ HANDLERS: Final[dict[str, type[OperatorCommand]]] = {}
 
 
 def register(handler: type[OperatorCommand]) -> None:
-    """Adds the handler of a verb. Raises ValueError where it is none, or the verb has one."""
+    """Adds the handler of a verb. Raises ValueError if it is no OperatorCommand, or if the verb has a handler."""
     body = getattr(handler, "body", None)
     if not (isinstance(body, type) and issubclass(body, CommandBody) and callable(getattr(handler, "apply", None))):
         raise ValueError(f"{handler.__name__} is no OperatorCommand: it needs `body`, a CommandBody, and `apply`")
     if body.VERB in HANDLERS:
-        raise ValueError(f"{handler.__name__}: {HANDLERS[body.VERB].__name__} follows the verb {body.VERB!r} already")
+        raise ValueError(f"{handler.__name__}: {HANDLERS[body.VERB].__name__} executes the verb {body.VERB!r} already")
     HANDLERS[body.VERB] = handler
 
 

@@ -1,18 +1,19 @@
-"""The parent version: which version the learner goes on from, and whether it knows more than that version.
+"""The parent version, from which the learner continues, and whether the learner knows more than that version.
 
-    pointer = ours          publish what is new
-    pointer < ours          a rollout has withdrawn ours: back to the snapshot of that version, labels since set aside
-    pointer > ours          our checkpoint is older than the last publication: read on to where that version was
-    pointer = 0, or ours    the store was wiped, or lost its last second before ours was on its disk: publish what is
-      was never published   known
+    pointer = ours              publish new knowledge
+    pointer < ours              a rollout has withdrawn our version: restore the snapshot of the version that the
+                                pointer names, and set the labels since then aside
+    pointer > ours              our checkpoint is older than the last publication: read up to that version's offsets
+                                before publishing
+    pointer = 0, or the store   the store was wiped, or lost its last second before our version was on its disk:
+      does not know our number  publish the knowledge again
 
-The store's pointer to the current version is the truth. The learner that goes back keeps its offsets. How far it has to
-read on is part of its state: a learner that is killed while it reads on goes on reading, and publishes no child that
-knows less than its parent.
+The store's pointer to the current version is the truth. A learner that goes back to an earlier version keeps its
+offsets. The offsets that it has to reach before it publishes are part of its state (`read_first`): if it is killed on
+the way, it continues reading, and it never publishes a child that lacks labels of its parent.
 
-Rejected: the learner's own count of versions as the truth (it would publish on from a version that a rollout has
-withdrawn), and putting the offsets back with the knowledge (the labels that made the withdrawn version would make it
-again).
+Rejected: the learner's own count of versions as the truth (it would build on a version that a rollout has withdrawn),
+and resetting the offsets with the knowledge (the same labels would make the withdrawn version again).
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,7 +24,7 @@ from learner.errors import LearnerError
 from learner.fast.solver import is_of_this_method
 from learner.learner import Learner
 from learner.release.candidate import Candidate, CandidateMaker
-from learner.state.checkpoints import Checkpoints, VersionState, is_same
+from learner.state.checkpoints import Checkpoints, VersionState, is_same_version
 from learner.stopwatch import Stopwatch
 from wire.errors import NotFound
 from wire.records import WeightManifest
@@ -33,9 +34,9 @@ log = structlog.get_logger("learner")
 
 
 class ParentVersion:
-    """Compares the learner with the version that it goes on from, and follows the store's pointer.
+    """Compares the learner with its parent version, and follows the store's pointer to the current version.
 
-    `pending` is what a checkpoint says is about to be published, until the store is known to have it.
+    `pending` is the manifest that was or is about to be sent, until the store is known to have it.
     """
 
     def __init__(
@@ -47,41 +48,45 @@ class ParentVersion:
         self._checkpoints = checkpoints
         self._maker = maker
         self._max_refusals = max_refusals
-        self._num_known = -1
+        # Changes of the knowledge (`num_effects`) that the current version or a refused candidate contains.
+        self._num_handled = -1
         self._is_due = False
         self.pending: WeightManifest | None = None
 
     @property
     def has_news(self) -> bool:
-        """Whether the learner knows something that neither the current version nor a refused candidate knows."""
-        return self._progress.num_effects != self._num_known
+        """Whether the knowledge has changed since the current version and the last refused candidate."""
+        return self._progress.num_effects != self._num_handled
 
     @property
     def may_publish(self) -> bool:
-        """Whether there is something to publish, and nothing has to be read before."""
+        """Whether there is something to publish, and nothing has to be read or executed before."""
         return not self._learner.must_wait and (self._is_due or self.has_news)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Finds the parent of a restored learner. `ends`: the last offsets that can be read now.
+        """Finds the parent of a restored learner. `ends` are the last offsets that can be read now.
 
-        Reads everything from the store before it changes anything, so after StoreUnavailable it may be called again.
+        Reads everything from the store before it changes anything, so it may be called again after StoreUnavailable.
         """
         learner = self._learner
         current = self._store.versions.current()
         newest = self._store.versions.next_number() - 1
         stored = {version: self._find_manifest(version) for version in {current, newest, learner.version}}
         latest = stored[newest]
-        is_news = latest is not None and latest.epoch > 0 and newest > learner.last_version  # 0: it was imported
-        ahead = newest if is_news else current  # what was withdrawn meanwhile is read first, then set aside
-        is_published = pending is not None and is_same(pending, self._find_manifest(pending.version))
-        self._num_known = self._progress.published_effects
+        # Epoch 0 is an imported version, which this learner's topics do not lead to.
+        is_news = latest is not None and latest.epoch > 0 and newest > learner.last_version
+        # If the newest version was withdrawn meanwhile, its labels are read first and set aside afterwards.
+        ahead = newest if is_news else current
+        is_published = pending is not None and is_same_version(pending, self._find_manifest(pending.version))
+        self._num_handled = self._progress.published_effects
         learner.reserve(self._checkpoints.highest_version())
         if newest or self._checkpoints.entries():
             self._leave_gap(newest)
         learner.read_on(learner.version, learner.read_first, ends)
         if pending is not None and is_published:
-            candidate = self._made(pending)
+            candidate = self._load_or_make(pending)
             self.adopt(pending, self._progress.num_effects - learner.has_migrated)
+            self._maker.resume(candidate)
             self._maker.adopt(candidate, learner)
         elif pending is not None or not current:
             self.make_due()
@@ -93,25 +98,25 @@ class ParentVersion:
             self.make_due()
 
     def next_number(self) -> int:
-        """Returns the number of the next version, which no version ever had."""
+        """Returns the number of the next version. No version ever had it."""
         return max(self._store.versions.next_number(), self._learner.last_version + 1)
 
     def make_due(self) -> None:
-        """Makes a publication due, new labels or not."""
+        """Makes a publication due, with or without new labels."""
         self._is_due = True
 
     def announce(self, manifest: WeightManifest) -> None:
-        """Takes note that `manifest` is about to be sent."""
+        """Records that `manifest` is about to be sent."""
         self._learner.reserve(manifest.version)
         self.pending = manifest
         self._is_due = False
 
     def count_refusal(self, reasons: Iterable[str]) -> None:
-        """Takes note that the gate refused what the learner knows now; what comes later may pass.
+        """Records that the gate has refused the current knowledge; with later labels a candidate may pass.
 
-        After `max_refusals` in a row, the learner gives up what it learnt since the published version.
+        After `max_refusals` in a row, the labels since the published version are set aside (`give_up`).
         """
-        self._num_known = self._progress.num_effects
+        self._num_handled = self._progress.num_effects
         self._is_due = False
         self._learner.counts.update(f"gate_{reason}" for reason in reasons)
         self._progress.num_refused += 1
@@ -119,7 +124,7 @@ class ParentVersion:
             self.give_up()
 
     def give_up(self) -> None:
-        """Goes back to the published version, if there is one: what was learnt since is set aside."""
+        """Goes back to the published version, if there is one; the labels since then are set aside."""
         version = self._learner.version
         stored = self._find_manifest(version)
         self._progress.num_refused = 0
@@ -128,20 +133,21 @@ class ParentVersion:
             self._return_to(version, stored)
 
     def adopt(self, manifest: WeightManifest, num_effects: int) -> None:
-        """Makes `manifest`, which was published and has the first `num_effects` effects, the parent."""
+        """Makes the published version `manifest` the parent; it contains the first `num_effects` effects."""
         self._learner.adopt_version(manifest)
         self._learner.counts["published"] += 1
         self._progress.num_refused = 0
         self.pending = None
-        self._set_known(num_effects)
+        self._set_published_effects(num_effects)
 
     def follow(self, current: int) -> None:
-        """Takes note that the store's current version is another one than the learner's."""
+        """Follows the store's pointer, which names another version than the learner's: see the table of this file."""
         learner = self._learner
         pending = self.pending
         stored = self._find_manifest(current)
-        if pending is not None and is_same(pending, stored):
-            self.adopt(pending, self._num_known)  # it was published, but the reply was lost; what came since is new
+        if pending is not None and is_same_version(pending, stored):
+            # The version was published, but the reply was lost.
+            self.adopt(pending, self._num_handled)
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
             learner.read_on(current, learner.read_first, {})
             self.make_due()
@@ -151,93 +157,102 @@ class ParentVersion:
             self._return_to(current, stored)
 
     def remake(self, stored: WeightManifest) -> Candidate | None:
-        """Makes again what was published as `stored`, from its checkpoint; None where the checkpoint is gone."""
-        state = self._state_of(stored)
+        """Makes the version of `stored` again, from its checkpoint; None if the checkpoint is gone or refused."""
+        state = self._find_state(stored)
+        if state is None:
+            return None
         try:
-            return None if state is None else self._remade(state)
+            known, _ = self._learner.recall(state)
+            return self._maker.make(known, Stopwatch(), is_live=False)
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))
             return None
 
     def _leave_gap(self, newest: int) -> None:
-        """Goes on GAP above `newest`, the store's newest number, and above all of ours: a leader has begun.
+        """Leaves a gap of GAP numbers above the store's `newest` number and above all of ours: a new leader begins.
 
-        In a power cut the store loses its last second, and a journal what was not synced. So the last numbers of a
-        leader may be in answers and in replicas, and nowhere else. The first checkpoint of a leader is synced before it
-        publishes anything, and has the gap: so the numbers of two leaders differ, even if the store has forgotten both.
+        In a power cut the store loses its last second, and a journal its unsynced end. So the last version numbers of a
+        leader may survive in answers and replicas only. A leader's first checkpoint contains the gap, and is synced
+        before the leader publishes anything. So two leaders never use the same number, even if the store forgets both.
         """
         self._learner.reserve(max(newest, self._learner.last_version) + GAP)
 
-    def _remade(self, state: VersionState) -> Candidate:
-        known, _ = self._learner.recall(state)
-        return self._maker.make(known, Stopwatch(), is_live=False)
-
-    def _set_known(self, num_effects: int) -> None:
-        """Takes note that the current version has the first `num_effects` effects."""
-        self._num_known = num_effects
+    def _set_published_effects(self, num_effects: int) -> None:
+        """Records that the current version contains the first `num_effects` effects."""
+        self._num_handled = num_effects
         self._progress.published_effects = num_effects
 
     def _find_manifest(self, version: int) -> WeightManifest | None:
-        """Returns the manifest that the store has as `version`; None where it has none."""
+        """Returns the store's manifest of `version`; None if it has none."""
         try:
             return self._store.versions.manifest(version) if version else None
         except NotFound:
             return None
 
     def _is_lost(self, version: int) -> bool:
-        """Whether the store does not know that `version` was published: it lost its last writes in a power cut."""
+        """Whether the store has lost the number of the published `version`: its last writes, in a power cut."""
         return self._store.versions.next_number() <= version
 
-    def _state_of(self, stored: WeightManifest | None) -> VersionState | None:
-        return None if stored is None else self._checkpoints.of_version(stored)
+    def _find_state(self, stored: WeightManifest | None) -> VersionState | None:
+        """Returns the state that was published as `stored`; None if no checkpoint has it."""
+        return None if stored is None else self._checkpoints.find_version(stored)
 
-    def _made(self, stored: WeightManifest) -> Candidate:
-        """Returns what was published as `stored`, of what is known now: as the store has it, or made again."""
-        return self._as_stored(stored) or self._maker.make(self._learner.knowledge, Stopwatch())
+    def _load_or_make(self, stored: WeightManifest) -> Candidate:
+        """Returns the version of `stored`, which contains the current knowledge: from the store, or made again."""
+        return self._load(stored) or self._maker.make(self._learner.knowledge, Stopwatch())
 
-    def _as_stored(self, stored: WeightManifest) -> Candidate | None:
-        """Returns the version with its head from the store; None where that, or its encoder, is not at hand.
+    def _load(self, stored: WeightManifest) -> Candidate | None:
+        """Returns the version of `stored` with its head from the store. Returns None if:
 
-        Nor where an older program computed weights otherwise. Then the anchor is forgotten, too: the gate would refuse
-        what is better on the whole, and names some class less often.
+        - the head is missing or damaged, or the version has another encoder;
+        - an older program solved the head with another method. Then the anchor is forgotten, too: otherwise the gate
+          would refuse candidates that are better on the whole but predict some class less often.
         """
         known = self._learner.knowledge
         if not is_of_this_method(stored.solution):
             known.forget_anchor()
             return None
-        return self._maker.stored(stored, known, self._store.blobs)
+        return self._maker.load(stored, known, self._store.blobs)
 
     def _remake_parent(self, stored: WeightManifest | None) -> None:
-        """Makes the parent again, so that the gate compares the next candidate with it.
+        """Restores the parent, with which the gate compares the next candidate: a restart is no way past the gate.
 
-        Otherwise a restart would be a way past the gate. The head is the one that the store has, where the encoder is
-        the one in use; else the version is made from its checkpoint.
+        The parent is loaded from the store if its encoder is in use; otherwise it is made from its checkpoint. A parent
+        from before an erasure is not restored.
         """
         if stored is not None and stored.erased == self._learner.erased.num:
-            self._maker.parent = self._as_stored(stored) or self.remake(stored)
+            parent = self._load(stored) or self.remake(stored)
+            if parent is not None:
+                self._maker.resume(parent)
         if self._maker.parent is None:
             self._learner.counts["parent_missing"] += 1
 
     def _return_to(self, current: int, stored: WeightManifest | None) -> None:
+        """Restores the state of the earlier version `current`; sets aside the labels since then."""
         learner = self._learner
-        learner.forget_read_first()  # the version that knew those records was withdrawn
+        # The version that contained those records was withdrawn.
+        learner.forget_read_first()
         try:
-            state = self._state_of(stored)
+            state = self._find_state(stored)
             if stored is not None and state is not None:
                 learner.set_aside(state, current)
-                self._maker.adopt(self._made(stored), learner)
+                self._maker.adopt(self._load_or_make(stored), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
+        # Without a snapshot the learner keeps its knowledge, and the next candidate has no parent to be compared with.
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
             learner.read_on(current, {}, {})
             self._maker.parent = None
-            self._is_due = learner.erased.num > 0  # the current version may know somebody who was erased
-        self._set_known(self._progress.num_effects)
+            # The current version may know an erased subject.
+            self._is_due = learner.erased.num > 0
+        self._set_published_effects(self._progress.num_effects)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
     def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        if stored is None:  # what the current version knows cannot be found out: publish what is known here
+        """Makes the newer version `current` the parent, and reads up to its offsets before publishing."""
+        # Without the manifest these offsets are unknown, so the learner publishes its own knowledge.
+        if stored is None:
             self._learner.counts["manifest_missing"] += 1
             self.make_due()
         self._learner.read_on(current, stored.trained_through if stored else {}, ends)

@@ -1,17 +1,17 @@
-"""Publishes what the learner knows as a version that replicas load; a kill at any step leaves nothing half done.
+"""Publishes the learner's knowledge as a model version that replicas load. A kill at any step leaves nothing half done.
 
     is_due -> solve, requantize, evaluate -> gate -> blobs -> labels to journal, or checkpoint -> send -> complete
-    Flight --script--> served by replicas, or refused --Durability--> on the store's disk, or lost by the store
+    PendingPublish --script--> served by replicas, or refused --Durability--> on the store's disk, or lost by the store
 
-A thread of its own sends, so that labels do not wait; one publication is under way at most. A kill leaves the last
-checkpoint, which reads the labels since then again: up to where the store's version was, if there is a newer one. With
-`pending` in the checkpoint, the store has that version, and it is the parent, or it is published again
-(`learner.release.parent`). Every failure but a lost lease is logged once and tried again; while the store is known to
-be away it is not asked.
+A separate thread sends, so that labels do not wait. One publication is pending at most. After a kill, the next learner
+restores the last checkpoint and reads the labels since then again, at least up to the offsets of the store's newest
+version. A checkpoint with a `pending` manifest was written just before that version was sent. If the store has the
+version, it becomes the parent; otherwise it is published again (`learner.release.parent`). Every failure except a lost
+lease is logged once and retried. While the circuit breaker is open, the publisher sends no requests to the store.
 
-A version is served before it is durable: a Redis that syncs once a second would hold it back for up to a second, and
-what a power cut takes from it the learner still knows. So a version is provisional until the disk has it. If the store
-has lost it by then, the learner publishes what it knows again.
+A version is served before it is durable. A Redis that syncs once a second would delay each version by up to a second,
+and the learner still knows everything that a power cut may take from Redis. So a version is provisional until it is on
+the store's disk. If the store loses it before that, the learner publishes its knowledge again.
 """
 
 import time
@@ -27,12 +27,12 @@ from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
-from learner.release.attempts import Attempts
-from learner.release.candidate import Candidate, CandidateMaker, ReferenceFinder, limits_of, manifest_of
+from learner.release.candidate import Candidate, CandidateMaker, ReferenceFinder, gate_limits, manifest_of
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import ParentVersion
+from learner.release.publish_backoff import PublishBackoff
 from learner.release.tensors import TensorCache, put_blobs
-from learner.rounds.worker import beside
+from learner.rounds.worker import side_executor
 from learner.state.checkpoints import Checkpoints
 from learner.stopwatch import CLOCKS, Clocks, Stopwatch
 from model.errors import NonFinite
@@ -44,10 +44,11 @@ log = structlog.get_logger("learner")
 
 
 class WeightPublisher:
-    """Publishes what `learner` knows, at most once per interval. Belongs to the learner's thread.
+    """Publishes the knowledge of `learner`, at most once per interval. Belongs to the learner's thread.
 
-    `parent` knows whether there is news, `attempts` when to try, `writer` writes down. `refusals`: why the gate refused
-    the last candidate; empty when it passed. `last_ms`: how long each step of the last publication took.
+    `parent` decides whether there is something to publish, `backoff` decides when, and `writer` writes checkpoints and
+    the journal. `refusals` are the gate's reasons against the last candidate, empty if it passed. `last_ms` has the
+    duration of each step of the last publication.
     """
 
     def __init__(
@@ -66,17 +67,18 @@ class WeightPublisher:
         self._leadership = leadership
         self._now_ms = now_ms
         self._clocks = clocks
-        self._maker = CandidateMaker(config, beside(learner.executor, "solve", niceness=0, threads=config.threads))
+        solver_thread = side_executor(learner.executor, "solve", niceness=0, threads=config.threads)
+        self._maker = CandidateMaker(config, solver_thread)
         self._reference = ReferenceFinder(store, self._maker)
         self.parent = ParentVersion(learner, store, checkpoints, self._maker, max_refusals=config.max_refusals)
         self.cache = TensorCache()
-        self.attempts = Attempts(learner.counts, leadership, self.cache, config=config, clock_s=clocks.elapsed_s)
+        self.backoff = PublishBackoff(learner.counts, leadership, self.cache, config=config, clock_s=clocks.elapsed_s)
         self.writer = CheckpointWriter(
             learner,
             store,
             checkpoints,
             leadership,
-            self.attempts,
+            self.backoff,
             interval_s=config.checkpoint_interval_s,
             clock_s=clocks.elapsed_s,
         )
@@ -88,69 +90,75 @@ class WeightPublisher:
 
     @property
     def last(self) -> Candidate | None:
-        """The last candidate that this process published."""
+        """The last candidate that this process published, which is the parent of the next one."""
         return self._maker.parent
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Finds the parent of a restored learner, as `ParentVersion.recover` does, and its tensors."""
+        """Finds the parent version of a restored learner (`ParentVersion.recover`), and caches its tensors."""
         self.parent.recover(pending, ends)
         if self.last is not None:
             self.cache.add(self._learner.version, self.last.tensors)
         self.durability.expect(self._learner.version)
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint now. After the first one of a leader, no earlier leader can bring in what it knew."""
+        """Writes a checkpoint now. After a leader's first checkpoint, no earlier leader can bring its state back."""
         try:
             self.writer.write(None)
             self.writer.remove_old()
         except CheckpointFailed as error:
-            self._retry(error)  # nothing is published without a checkpoint either
+            # Without a checkpoint nothing is published, so the publication is retried after a pause, too.
+            self._retry(error)
 
     def start_over(self) -> None:
-        """Makes a publication due that is compared with nothing: somebody was erased."""
+        """Makes a publication due whose candidate is compared with no other version: a subject was erased."""
         self._maker.forget()
         self._reference.forget()
         self.parent.make_due()
 
     def give_up_refused(self) -> None:
-        """Sets aside what the gate refused, if it refused something."""
+        """Sets aside the labels since the published version, if the gate has refused a candidate with them."""
         if self._learner.progress.num_refused:
             self.parent.give_up()
 
     def refill_cache(self, stored: WeightManifest) -> None:
-        """Makes the tensors of a version again from its checkpoint, unless they are in the cache or that is gone."""
+        """Rebuilds the tensors of a version from its checkpoint, if they are not cached and the checkpoint is there."""
         candidate = None if self.cache.has(stored.version) else self.parent.remake(stored)
         if candidate is not None:
             self.cache.add(stored.version, candidate.tensors)
 
     def is_due(self) -> bool:
-        """Whether there is something to publish, the interval is over, and nothing has to be read before.
+        """Whether there is something to publish, none is pending, and the backoff is over.
 
-        A lease that was taken again is a reason, too: the store may have forgotten the weights with it.
+        A lease that was acquired again is a reason to publish, too: the store may have lost the weights with the lease.
         """
         has_reason = self.parent.may_publish or self._leadership.lease is not self._lease
-        return has_reason and self._sender.flight is None and self.attempts.may_begin
+        return has_reason and self._sender.pending_publish is None and self.backoff.may_begin
 
-    def turn(self) -> None:
-        """Does what is due after a poll: completes a publication, begins one, measures, writes a checkpoint.
+    def poll(self) -> None:
+        """Runs the steps that are due: completes a publication, begins one, reviews, writes a checkpoint.
 
-        Raises StaleEpoch where another learner leads.
+        Raises StaleEpoch if another learner leads.
         """
-        self.complete()  # what was sent is the parent of the next version
+        # A version that was sent becomes the parent of the next one.
+        self.complete()
         if self.is_due():
-            self.publish()  # solve, requantize, measure; gate; blobs, journal or checkpoint, send
-        self.review()  # temperature and precisions, a unit
+            # Solve, requantize, evaluate; gate; blobs; journal or checkpoint; send.
+            self.publish()
+        # A unit of calibrating the temperature, or of measuring the precisions.
+        self.review()
         self.checkpoint_if_due()
 
     def publish(self) -> None:
-        """Publishes what is known, unless the gate refuses it. Raises StaleEpoch where another learner leads."""
-        self.attempts.begin()
+        """Publishes the learner's knowledge, unless the gate refuses it. Raises StaleEpoch if another learner leads."""
+        self.backoff.begin()
         begun_s = self._clocks.processor_s()
         try:
+            # The store forgot the lease, and maybe versions: the checkpoint is written under the new epoch first.
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
                 self.checkpoint()
             current = self._store.versions.current()
+            # A rollback, a wiped store or a lost reply: follow the store's pointer before anything is published.
             if current != self._learner.version:
                 self.parent.follow(current)
             elif self.parent.may_publish:
@@ -159,39 +167,43 @@ class WeightPublisher:
             raise
         except (WireError, CheckpointFailed) as error:
             self._retry(error)
-        self.attempts.rest(self._clocks.processor_s() - begun_s)
+        self.backoff.rest(self._clocks.processor_s() - begun_s)
 
     def complete(self, *, wait: bool = False) -> None:
-        """Completes the publication under way, if it was sent or `wait`. Raises StaleEpoch where another leads."""
-        flight = self._sender.flight
-        if flight is None:
-            self._watch_disk()
+        """Completes the pending publication, if the store has replied; `wait` waits for the reply.
+
+        Raises StaleEpoch if another learner leads.
+        """
+        pending = self._sender.pending_publish
+        if pending is None:
+            self._check_durability()
             return
         try:
-            if not self._sender.has_landed(wait=wait):
+            if not self._sender.is_done(wait=wait):
                 return
         except WireError as error:
             if isinstance(error, StaleEpoch):
-                self._leadership.on_refusal(flight.lease, error)
+                self._leadership.on_refusal(pending.lease, error)
             self._retry(error)
             return
-        self.attempts.succeed()
-        self.parent.adopt(flight.manifest, flight.num_effects)
-        self.durability.expect(flight.manifest.version)
-        self._maker.adopt(flight.candidate, self._learner)
+        self.backoff.succeed()
+        self.parent.adopt(pending.manifest, pending.num_effects)
+        self.durability.expect(pending.manifest.version)
+        self._maker.adopt(pending.candidate, self._learner)
         failpoint("after-mark")
         self.writer.remove_old()
-        self.last_ms = flight.stopwatch.ms | {"durable": self.durability.ms}
-        log.info("published", version=flight.manifest.version, ms=flight.stopwatch.total_ms)
+        self.last_ms = pending.stopwatch.ms | {"durable": self.durability.ms}
+        log.info("published", version=pending.manifest.version, ms=pending.stopwatch.total_ms)
 
     def review(self) -> None:
-        """Does a unit of a review, if one is due: what is measured beside publications."""
+        """Runs a unit of the review of the published version, if one is due (`learner.quality.calibration`)."""
         self._maker.review(self._learner.knowledge, self._clocks.elapsed_s())
 
     def checkpoint_if_due(self, *, wait: bool = False) -> None:
-        """Writes a checkpoint now and then, beside the learner unless `wait`.
+        """Writes a checkpoint if one is due, in the writer's thread; `wait` waits for it.
 
-        So a restart does not read for long, and a version of the head needs no checkpoint of its own.
+        Regular checkpoints bound the labels that a restart reads again. The versions between two of them need only an
+        entry in the journal.
         """
         try:
             if self.writer.complete(wait=wait) and self.writer.is_due:
@@ -203,24 +215,25 @@ class WeightPublisher:
             self.writer.postpone()
 
     def finish(self) -> None:
-        """Publishes what is new, if the store is there, and writes everything down: the process ends."""
+        """Publishes new knowledge if the store is reachable, and writes a synced checkpoint: the process ends."""
         self.complete(wait=True)
         if self.parent.has_news and self._leadership.breaker.allows_requests:
             self.publish()
             self.complete(wait=True)
-        self._watch_disk(wait=True)  # what is lost the next process publishes
+        # If the store has lost the last version, the next process publishes it again.
+        self._check_durability(wait=True)
         self.writer.make_due()
         self.checkpoint_if_due(wait=True)
 
     def _publish_candidate(self) -> None:
-        """Makes a candidate and asks the gate; begins to publish it, or notes why it is refused."""
+        """Makes a candidate. If the gate passes it, begins to publish it; otherwise records the reasons."""
         stopwatch = Stopwatch()
         try:
             known = self._learner.knowledge
             self._maker.recent.refer_to(self._reference.find(known))
             self._learner.schedule.is_settled = self._reference.is_settled
             candidate = self._maker.make(known, stopwatch, self._learner.offsets, anew=False)
-            limits = limits_of(candidate, self.last, known)
+            limits = gate_limits(candidate, self.last, known)
             self.refusals = tuple(gate.refusals(candidate.measured, candidate.precisions[0], limits))
         except NonFinite as error:
             log.warning(error.reason, detail=str(error))
@@ -233,42 +246,50 @@ class WeightPublisher:
             self._send(candidate, stopwatch)
 
     def _send(self, candidate: Candidate, stopwatch: Stopwatch) -> None:
-        """Writes the blobs, and the journal or a checkpoint; begins to send the manifest."""
+        """Writes the blobs, then the journal or a checkpoint; begins to send the manifest."""
         version = self.parent.next_number()
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.cache.add(version, candidate.tensors)
-        self.attempts.tensors = candidate.tensors
+        self.backoff.tensors = candidate.tensors
         put_blobs(candidate.tensors.values(), self._store.blobs)
         stopwatch.end("blobs")
+        # The state of the version is on disk before the version is sent, so the learner can return to every version.
         self.parent.announce(manifest)
-        self.writer.write_down(manifest)
+        self.writer.write_version(manifest)
         failpoint("after-journal")
         stopwatch.end("checkpoint")
-        known = self._learner.progress.num_effects
-        flight = Flight(manifest=manifest, candidate=candidate, num_effects=known, stopwatch=stopwatch, lease=lease)
-        self._sender.send(flight)
+        pending = PendingPublish(
+            manifest=manifest,
+            candidate=candidate,
+            num_effects=self._learner.progress.num_effects,
+            stopwatch=stopwatch,
+            lease=lease,
+        )
+        self._sender.send(pending)
 
-    def _watch_disk(self, *, wait: bool = False) -> None:
+    def _check_durability(self, *, wait: bool = False) -> None:
+        """Makes a publication due if the store has lost the last version."""
         if self._leadership.breaker.allows_requests and self.durability.is_lost(wait=wait):
             self.parent.make_due()
 
     def _retry(self, error: Exception) -> None:
         """Makes a publication due after a pause."""
-        self.attempts.fail(error)
+        self.backoff.fail(error)
         self.parent.make_due()
 
 
 RETRY_S = 1.0
-"""Pause before a disk that failed is asked again."""
+"""Pause after a failed durability check."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Flight:
-    """A publication that waits for the store. `num_effects`: the effects on knowledge that its version has.
+class PendingPublish:
+    """A publication that was sent and waits for the store's reply.
 
-    The last lap of `stopwatch` ends when the store has announced the version, not when the learner takes note of that.
+    `num_effects` is the number of changes of the knowledge that the version contains (`LearnerProgress`). The last lap
+    of `stopwatch` ends when the store has announced the version, not when the learner's thread reads the reply.
     """
 
     manifest: WeightManifest
@@ -279,51 +300,53 @@ class Flight:
 
 
 class Sender:
-    """Sends manifests, at most one at a time."""
+    """Sends manifests in its own thread, one at a time."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="publish")
         self._sent: Future[None] = Future()
-        self.flight: Flight | None = None
-        """The publication under way."""
+        self.pending_publish: PendingPublish | None = None
+        """The publication that was sent and not completed."""
 
-    def send(self, flight: Flight) -> None:
-        """Begins to send. Nothing may be under way."""
-        self.flight = flight
-        self._sent = self._thread.submit(self._publish, flight)
+    def send(self, pending_publish: PendingPublish) -> None:
+        """Begins to send. No other publication may be pending."""
+        self.pending_publish = pending_publish
+        self._sent = self._thread.submit(self._publish, pending_publish)
 
-    def has_landed(self, *, wait: bool) -> bool:
-        """Whether the publication under way has ended, which `wait` waits for. Then nothing is under way any more.
+    def is_done(self, *, wait: bool) -> bool:
+        """Whether the store has replied; `wait` waits for the reply. Afterwards no publication is pending.
 
-        Raises what sending has raised.
+        Raises the error of the request, if it failed.
         """
         if not (wait or self._sent.done()):
             return False
         try:
             self._sent.result()
         finally:
-            self.flight = None
+            self.pending_publish = None
         return True
 
-    def _publish(self, flight: Flight) -> None:
-        self._versions.publish(flight.manifest, flight.lease)
-        flight.stopwatch.end("publish")
+    def _publish(self, pending_publish: PendingPublish) -> None:
+        self._versions.publish(pending_publish.manifest, pending_publish.lease)
+        pending_publish.stopwatch.end("publish")
         failpoint("after-publish")
 
 
 class Durability:
-    """Knows which version is on the store's disk. Belongs to the learner's thread.
+    """Finds out, in a thread of its own, which version is on the store's disk. Belongs to the learner's thread.
 
-    `version`: the newest that is known to be there (0: none). `ms`: how long after it was served that became known.
+    `version` is the newest version that is known to be durable, 0 for none. `ms` is the time from its publication until
+    that was known.
     """
 
     def __init__(self, versions: Versions, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._versions = versions
         self._clock_s = clock_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="durable")
-        self._asked: Future[bool] | None = None
-        self._asked_for = (0, 0.0)
+        # The running check of a version; each version comes with the time since which it is served.
+        self._check: Future[bool] | None = None
+        self._checked = (0, 0.0)
         self._newest = (0, 0.0)
         self._not_before_s = 0.0
         self._is_failing = False
@@ -331,29 +354,31 @@ class Durability:
         self.ms = 0.0
 
     def expect(self, version: int) -> None:
-        """Takes note that `version` is served since now. A version that the disk did not have before is not lost."""
+        """Records that `version` is served since now. A loss of an earlier version is no longer reported."""
         self._newest = (version, self._clock_s())
 
     def is_lost(self, *, wait: bool = False) -> bool:
-        """Whether the store has lost the newest version; `wait` waits until that is known. Says so once.
+        """Whether the store has lost the newest version; true once for each loss. `wait` waits until that is known.
 
-        Asks for the newest version as soon as the answer about an earlier one is there.
+        Begins to check the newest version as soon as the check of an earlier version has ended.
         """
-        is_lost = self._read(wait=wait)
-        if self._asked is None and self._newest[0] > self.version and self._clock_s() >= self._not_before_s:
-            self._asked_for = self._newest
-            self._asked = self._thread.submit(self._is_kept, self._newest[0])
-            is_lost = is_lost or (wait and self._read(wait=True))
+        is_lost = self._read_check(wait=wait)
+        if self._check is None and self._newest[0] > self.version and self._clock_s() >= self._not_before_s:
+            self._checked = self._newest
+            self._check = self._thread.submit(self._is_kept, self._newest[0])
+            if wait and not is_lost:
+                is_lost = self._read_check(wait=True)
         return is_lost
 
-    def _read(self, *, wait: bool) -> bool:
-        """Reads the answer that is there, or that `wait` waits for; true where it is that the version is lost."""
-        if self._asked is None or not (wait or self._asked.done()):
+    def _read_check(self, *, wait: bool) -> bool:
+        """Reads the result of the running check, if it has ended or `wait`. Returns whether the version is lost."""
+        check = self._check
+        if check is None or not (wait or check.done()):
             return False
-        asked, self._asked = self._asked, None
-        version, since_s = self._asked_for
+        self._check = None
+        version, since_s = self._checked
         try:
-            is_kept = asked.result()
+            is_kept = check.result()
         except WireError as error:
             self._not_before_s = self._clock_s() + RETRY_S
             if not self._is_failing:
@@ -362,7 +387,8 @@ class Durability:
             return False
         self._is_failing = False
         if not is_kept:
-            is_newest = version == self._newest[0]  # otherwise another one was published in its place
+            # If the version is not the newest one, another version was published in its place: nothing is missing.
+            is_newest = version == self._newest[0]
             if is_newest:
                 self._newest = (0, 0.0)
                 log.warning("version_lost", version=version)
@@ -372,6 +398,6 @@ class Durability:
         return False
 
     def _is_kept(self, version: int) -> bool:
-        """Waits for the disk. Whether the store still knows `version`: it may have been started again meanwhile."""
+        """Waits for a sync to disk. Returns whether the store still has `version`: it may have restarted meanwhile."""
         self._versions.sync()
         return self._versions.next_number() > version

@@ -1,12 +1,12 @@
-"""Rebuilds a published version from the topics and its lineage, to compare it with what is served, bit for bit.
+"""Rebuilds a published version from the topics and its lineage, to compare it bit for bit with the served version.
 
     manifest --lineage--> records up to a round's offsets --> the round --> ... --> records up to the base, and up to
     each batch since (`HeadSolution`) --> head
 
-A learner of the same settings reads every partition up to the offsets of each round, in whatever order, trains the
-round to its end, and adopts or drops its encoder as the lineage says. Then it knows what the learner knew that
-published the version. It solves the head where that learner solved it. This holds on processors of one instruction set
-only: floating-point sums differ in their last bits between instruction sets.
+A learner with the same settings reads every partition up to the offsets of each round, in any order, trains the round
+to its end, and adopts or drops its encoder as the lineage says. Then it has the knowledge of the learner that published
+the version. It solves the head at the offsets at which that learner solved it. The result is bit-exact only on
+processors with the same instruction set, since floating-point sums differ in their last bits between instruction sets.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,11 +30,11 @@ from model.errors import NonFinite
 from wire.records import Answer, ConceptChange, Feedback, LabelChange, Lineage, Round, WeightManifest
 
 ReadTo: TypeAlias = Callable[[Mapping[str, int]], Iterable[Sequence[Answer | Feedback]]]
-"""Yields, in parts, the records below these offsets (`topic/partition` -> next offset) that were not read before."""
+"""Yields batches of the unread records below the given offsets (`topic/partition` -> next offset)."""
 
 
 class NotRebuilt(LearnerError):
-    """The version cannot be rebuilt; the message says why."""
+    """The version cannot be rebuilt. The message gives the reason."""
 
 
 def rebuild(
@@ -44,19 +44,19 @@ def rebuild(
     read_to: ReadTo,
     states: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Candidate:
-    """Rebuilds the version of `manifest` with `learner`, which knows nothing yet.
+    """Rebuilds the version of `manifest` with `learner`, which has learnt nothing yet.
 
-    `states` are the tensors of inputs that the version has (`stored_states`). Raises NotRebuilt, WrongConfig.
+    `states` are the input tensors of the version (`stored_states`). Raises NotRebuilt, WrongConfig.
     """
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
-        raise NotRebuilt(f"version {manifest.version} is of a program that solved the head in another way")
+        raise NotRebuilt(f"version {manifest.version} was made by a program that solved the head with another method")
     if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
-        raise NotRebuilt(f"version {manifest.version} is of another model or other settings than these")
+        raise NotRebuilt(f"version {manifest.version} was made with another model or other settings")
     if states:
-        # All sums of the version are under its own scales of numbers, whenever they were measured.
+        # All sums of the version are under its own scales of numbers, regardless of when these were measured.
         head = learner.fast_head
         learner.knowledge.fast_head = head.successor(head.served.with_states(states))
     follow_settings(learner)
@@ -68,7 +68,8 @@ def rebuild(
     reader.read_all()
     classes = learner.fast_head.ridge.classes
     if classes != manifest.labels:
-        raise NotRebuilt(f"{len(classes)} classes are in the topics, {len(manifest.labels)} in the version")
+        raise NotRebuilt(f"the topics have {len(classes)} classes, the version has {len(manifest.labels)}")
+    # The settings may have other class weights now.
     known = learner.knowledge
     weighted = replace(known.labels.config, class_weights=manifest.solution.class_weights or {})
     known.labels = replace(known.labels, config=weighted)
@@ -76,7 +77,7 @@ def rebuild(
 
 
 class _Reader:
-    """Reads the topics up to given offsets, and solves the head on the way where the version's learner did."""
+    """Reads the topics up to given offsets. On the way it solves the head at the offsets of the version's solution."""
 
     def __init__(self, learner: Learner, read_to: ReadTo, solver: HeadSolver, manifest: WeightManifest) -> None:
         self._learner = learner
@@ -87,26 +88,28 @@ class _Reader:
         self._changes = _in_order_of_offsets(manifest.lineage)
 
     def read(self, offsets: Mapping[str, int]) -> None:
-        """Learns every record below `offsets`; solves where that was done below them."""
+        """Learns every record below `offsets`; solves the head at the recorded offsets below them."""
         while self._solved_at and _is_before(self._solved_at[0], offsets):
             self._solve()
         self._learn(offsets)
 
     def read_all(self) -> None:
-        """Learns every record that the version knows."""
+        """Learns every record that the version contains."""
         while self._solved_at:
             self._solve()
         self._learn(self._manifest.trained_through)
-        self._put_in_order()
+        self._reorder_classes()
 
     def _solve(self) -> None:
+        """Learns the records below the next recorded offsets, and solves the base or updates it by a batch."""
         offsets = self._solved_at.pop(0)
         self._learn(offsets)
-        self._put_in_order()
+        self._reorder_classes()
         is_base = len(self._solved_at) == len(self._manifest.solution.batches)
         self._solver.solve(self._learner.fast_head, offsets, anew=is_base)
 
     def _learn(self, offsets: Mapping[str, int]) -> None:
+        """Learns every record below `offsets`, with the changes of concepts and labels at their recorded offsets."""
         while self._changes and not _is_before(offsets, self._changes[0].offsets):
             change = self._changes.pop(0)
             self._read(change.offsets)
@@ -117,36 +120,38 @@ class _Reader:
         self._read(offsets)
 
     def _read(self, offsets: Mapping[str, int]) -> None:
+        """Learns every record below `offsets`, without any change."""
         for records in self._read_to(offsets):
             self._learner.learn_many(records, offsets)
 
-    def _put_in_order(self) -> None:
-        """Puts the rows of the head into the order that they have in the version. No round is to be adopted any more.
+    def _reorder_classes(self) -> None:
+        """Reorders the rows of the head as in the version. No round may be adopted afterwards.
 
-        Raises NotRebuilt where a class is not in the version.
+        Raises NotRebuilt if the version lacks a class.
         """
         known = set(self._learner.fast_head.ridge.classes)
-        if not known <= set(self._manifest.labels):
-            raise NotRebuilt(f"classes are in the topics that are not in the version: {sorted(known)}")
+        if missing := known.difference(self._manifest.labels):
+            raise NotRebuilt(f"the version lacks these classes of the topics: {sorted(missing)}")
         self._learner.knowledge.reorder([label for label in self._manifest.labels if label in known])
 
 
 def _in_order_of_offsets(lineage: Lineage) -> list[ConceptChange | LabelChange]:
-    """Returns the changes of concepts and of labels in the order in which they came."""
+    """Returns the changes of concepts and of labels in the order in which they happened."""
     changes = list[ConceptChange | LabelChange](lineage.concept_changes)
-    for change in reversed(lineage.label_changes):  # each goes behind the last one that did not come later
+    # Each change of labels goes behind the changes of concepts that did not happen later.
+    for change in reversed(lineage.label_changes):
         place = sum(not _is_before(change.offsets, each.offsets) for each in lineage.concept_changes)
         changes.insert(place, change)
     return changes
 
 
 def _is_before(offsets: Mapping[str, int], others: Mapping[str, int]) -> bool:
-    """Whether no offset is behind its other, and one is before it."""
+    """Whether no offset is greater than in `others`, and some offset is smaller."""
     return offsets != others and all(offset <= others.get(name, 0) for name, offset in offsets.items())
 
 
 def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
-    """Returns the tensors of `candidate` that are not those of `manifest`, by name; [] where every bit is the same."""
+    """Returns the names of the tensors in which `candidate` and `manifest` differ; [] if all bits are the same."""
     stored = {tensor.name: tensor for tensor in manifest.tensors}
     names = stored.keys() | candidate.tensors.keys()
     rebuilt = {name: tensor.entry for name, tensor in candidate.tensors.items()}
@@ -154,29 +159,32 @@ def differences(manifest: WeightManifest, candidate: Candidate) -> list[str]:
 
 
 def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
-    most = learner.knowledge.config.deepest_layers
-    layers = most if recorded.layers is UNSET else recorded.layers
-    if layers > most:
+    """Repeats a slow round of the lineage, with the recorded outcome. Raises NotRebuilt."""
+    max_layers = learner.knowledge.config.deepest_layers
+    layers = max_layers if recorded.layers is UNSET else recorded.layers
+    if layers > max_layers:
         raise NotRebuilt(
-            f"round {recorded.number} trained {layers} blocks, but the settings train {most} at most: set "
-            "learner.deeper_layers as it was"
+            f"round {recorded.number} trained {layers} blocks, but the settings train {max_layers} at most: set "
+            "learner.deeper_layers to its earlier value"
         )
     learner.begin(recorded.kind, layers=layers)
-    done = learner.knowledge.round
-    assert done is not None, "begin has begun one"
-    if done.number != recorded.number:
-        raise NotRebuilt(f"round {recorded.number} comes out as round {done.number}")
+    repeated = learner.knowledge.round
+    assert repeated is not None, "begin has begun one"
+    if repeated.number != recorded.number:
+        raise NotRebuilt(f"round {recorded.number} of the lineage is repeated as round {repeated.number}")
     if recorded.outcome == "running":
         return
+    # A dropped round leaves no trace in the weights, so it needs no training.
     if recorded.outcome == "dropped":
         learner.knowledge.drop()
         return
     try:
-        while done.phase is not Phase.READ:
-            done.step()
+        while repeated.phase is not Phase.READ:
+            repeated.step()
+        # The round read the replay buffer as of these offsets.
         reader.read(recorded.memory_offsets)
-        while done.step(may_wait=False) is not Phase.DONE:  # it was adopted
+        while repeated.step(may_wait=False) is not Phase.DONE:
             pass
     except (NonFinite, DataError) as error:
         raise NotRebuilt(f"round {recorded.number}: {error}") from error
-    learner.knowledge.adopt(done)
+    learner.knowledge.adopt(repeated)

@@ -1,10 +1,10 @@
-"""The tensors of published versions that the learner has in memory, to write them again where the store lost them.
+"""Caches the tensors of published versions in memory, to restore them if the store has lost or damaged them.
 
     candidate --put_blobs--> the store
-    published --add--> by version --keep: those in the plan, and the newest few--> of(digest)
+    published --add--> by version --keep: versions of the plan, and the newest few--> find(digest)
 
 Versions share most of their tensors, so one more version costs about a head. A tensor that is not in the cache is made
-again from the checkpoint of its version (`learner.release.commands`).
+again from the checkpoint of its version (`learner.release.handlers`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ from wire.records import WeightManifest
 from wire.store import Blobs
 
 NEWEST = 8
-"""Newest versions that are kept besides those that the plan names: the plan takes up one of them next."""
+"""Number of newest versions that are kept besides the versions of the plan, which will adopt one of them."""
 
 
 class TensorCache:
-    """Holds tensors by version. `suspects` are digests that the store or a reader refused: they are to be verified."""
+    """The tensors of versions. `suspects` are the digests of tensors that may be damaged and have to be verified."""
 
     def __init__(self) -> None:
         self._versions: dict[int, Mapping[str, StoredTensor]] = {}
@@ -41,11 +41,11 @@ class TensorCache:
         return version in self._versions
 
     def suspect(self, tensors: Mapping[str, StoredTensor]) -> None:
-        """Suspects tensors that the store or a reader refused."""
+        """Marks tensors as suspect."""
         self.suspects |= {stored.entry.digest for stored in tensors.values()}
 
-    def of(self, digest: str) -> StoredTensor | None:
-        """Returns the tensor under `digest`, if it is in the cache."""
+    def find(self, digest: str) -> StoredTensor | None:
+        """Returns the tensor with this digest; None if it is not in the cache."""
         for tensors in self._versions.values():
             for stored in tensors.values():
                 if stored.entry.digest == digest:
@@ -62,13 +62,16 @@ def put_blobs(tensors: Iterable[StoredTensor], blobs: Blobs) -> None:
 
 
 def stored_states(manifest: WeightManifest, blobs: Blobs) -> dict[str, StoredTensor]:
-    """Returns the tensors of inputs of a version from the store, by name. Raises NotFound, BlobCorrupt."""
+    """Returns the input tensors (scales of numbers) of a version from the store, by name.
+
+    Raises NotFound, BlobCorrupt.
+    """
     found = {name: stored_tensor(manifest, name, blobs) for name in manifest.encoder_digests if is_state(name)}
     return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def stored_tensor(manifest: WeightManifest, name: str, blobs: Blobs) -> StoredTensor | None:
-    """Returns a tensor of a version from the store; None where the version has none of that name.
+    """Returns a tensor of a version from the store; None if the version has none of this name.
 
     Raises NotFound, BlobCorrupt.
     """

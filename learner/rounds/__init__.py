@@ -1,16 +1,16 @@
-"""Slow rounds: train the top blocks of the encoder, in small units beside the fast head.
+"""Slow rounds: fine-tune the top blocks of the encoder in small units of work, while the fast head keeps learning.
 
-    schedule    when a round is due
-    plan        on what it trains, and how deep: all its batches, drawn when it begins
-    round       its phases: an encoder is trained or was offered, the fast head is rebuilt under it, both are measured
-    training    the inputs of the gradient steps, and labels for texts that nobody labelled
-    trainer     the gradient steps; adamw, their optimizer
-    strategies  how new and replayed samples share a step
+    schedule    decides when a round is due
+    plan        all training batches of a round, and its depth, drawn when the round begins
+    round       the phases of a round: train or fetch an encoder, rebuild the fast head under it, compare both heads
+    training    the inputs of the gradient steps; pseudo-labels for texts without a label
+    trainer     the gradient steps; adamw: their optimizer
+    strategies  continual-learning strategies: how one step uses new and replayed samples
     avalanche   the gradient steps by a strategy or plugin of Avalanche
-    next_head   the fast head that is rebuilt: from the memory, from what it knows beyond, from what comes meanwhile
-    trial       the encoder that a round has made beside the one in use, on new labels
-    worker      the threads in which units run, at a lower priority than that of labels
+    next_head   the fast head under the next encoder, from the replay buffer, the old sums and new labels
+    trial       the comparison of the next encoder with the current one on new labels
+    worker      the threads that run the units, at a lower priority than the learner's thread
 
-A `Schedule` says what is due, `draw_plan` draws it, and `SlowRound.step` begins a unit of it. From outside, `Knowledge`
-begins a round and steps it; the checkpoint holds its plan.
+`Schedule` decides which round is due, `draw_plan` draws its batches, and `SlowRound.step` runs its next unit. Entry
+point: `Knowledge` begins and steps rounds. A checkpoint holds the plan of an unfinished round.
 """

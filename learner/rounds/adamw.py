@@ -1,9 +1,9 @@
 """AdamW with a linear decay of the learning rates to 0: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2.
 
-The steps are torch's own function, and give the same bits as `torch.optim.AdamW` under `PolynomialLR`.
+The steps call torch's own function, and give the same bits as `torch.optim.AdamW` with `PolynomialLR`.
 
-Rejected: that class. It imports torch's compiler only to switch it off for itself. The import takes two seconds of a
-processor whenever a learner starts, and labels wait as long.
+Rejected: `torch.optim.AdamW`. It imports torch's compiler only to disable it for its own methods. The import takes two
+seconds of processor time at each start of a learner, while labels wait.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,10 @@ EPSILON = 1e-8
 
 @dataclass(slots=True)
 class ParameterGroup:
-    """Parameters that share a learning rate. `decay` is decoupled: a step takes rate * decay of each weight."""
+    """Parameters that share a learning rate, with the state of their steps.
+
+    The weight decay is decoupled: a step subtracts rate * decay of each weight.
+    """
 
     parameters: Sequence[nn.Parameter]
     rate: float
@@ -34,7 +37,7 @@ class ParameterGroup:
         self._num_steps = [torch.tensor(0.0) for _ in self.parameters]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the state of the steps so far, by name; the tensors themselves, which the next step changes."""
+        """Returns the optimizer's state by name: not copies, so the next step changes the tensors."""
         named = {"means": self._means, "squares": self._squares, "steps": self._num_steps}
         state: dict[str, Tensor] = {}
         for name, values in named.items():
@@ -47,7 +50,8 @@ class ParameterGroup:
         assert all(each is not None for each in gradients)
         adamw(
             list(self.parameters),
-            gradients,  # type: ignore[arg-type]  # none of them is None
+            # None of them is None.
+            gradients,  # type: ignore[arg-type]
             self._means,
             self._squares,
             [],
@@ -64,7 +68,7 @@ class ParameterGroup:
 
 
 class AdamW:
-    """Steps the parameters of `groups`. After `num_steps` steps the rates are 0, so further steps change nothing."""
+    """Updates the parameters of `groups`. After `num_steps` steps the rates are 0, and further steps change nothing."""
 
     def __init__(self, groups: Sequence[ParameterGroup], *, num_steps: int) -> None:
         self._groups = groups
@@ -82,13 +86,14 @@ class AdamW:
         self._num_done += 1
         if self._num_done > self._num_steps:
             return
+        # The factor of `PolynomialLR`, so that the rates have the same bits.
         before = 1.0 - (self._num_done - 1) / self._num_steps
         after = 1.0 - self._num_done / self._num_steps
         for group in self._groups:
             group.rate *= after / before
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns what `restore` needs, by name."""
+        """Returns the state for `restore`, by name."""
         state: dict[str, Tensor] = {}
         for place, group in enumerate(self._groups):
             state |= {f"{place}.{name}": value for name, value in group.tensors().items()}
@@ -96,8 +101,11 @@ class AdamW:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], num_done: int) -> None:
-        """Goes on from what `tensors` returned after `num_done` steps. Raises KeyError for other parameters'."""
-        assert not self._num_done, "only an optimizer that has taken no step"
+        """Restores the state that `tensors` returned after `num_done` steps. Raises KeyError if a tensor is missing.
+
+        The optimizer must not have taken a step yet.
+        """
+        assert not self._num_done, "restore a new optimizer: this one has taken steps"
         for name, value in self.tensors().items():
             value.copy_(tensors[name])
         for _ in range(num_done):

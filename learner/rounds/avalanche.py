@@ -1,24 +1,25 @@
-"""Strategies and plugins of Avalanche in slow rounds, and what the evaluations use of Avalanche. Its only importer.
+"""Runs strategies and plugins of Avalanche in slow rounds. This is the only module that imports Avalanche.
 
     avalanche.training.supervised:EWC(ewc_lambda=0.4) --find--> ImportedClass --make--> strategy
-    samples of the memory --no step--> an experience before     batches of the plan --a step each--> the experience
+    samples of the replay buffer --> the previous experience, no steps
+    batches of the plan -----------> the round's experience, a step for each batch
 
-A path is `module:Class` or `module.Class`; `avalanche-NAME` is short for a class of `avalanche.training.supervised`,
-whatever its capitals and underscores. Arguments stand in brackets, as Python literals. The others, such as the net, the
-optimizer and the loss, come from the caller.
+**Names.** A path is `module:Class` or `module.Class`. `avalanche-NAME` is short for a class of
+`avalanche.training.supervised`, without regard to capitals and underscores. Arguments in brackets are Python literals.
+The caller supplies the others, such as the network, the optimizer and the loss.
 
-A slow round is one experience of the strategy. A strategy that keeps what was known compares with an experience before.
-It lives for one round alone, so that a round stays a function of its plan and of the encoder that it begins from.
-Therefore it is first shown samples of the memory as an experience of no steps, under the weights before the round: EWC
-takes its importances there, LwF its teacher, and a memory of its own is filled. Then it trains on the batches of the
-plan, new and replayed samples alike, in its own loop and with all its hooks, but with the optimizer, the loss and the
-bounds on gradients of every round.
+**Experiences.** A slow round is one experience of the strategy. A strategy lives for one round only, so a round is a
+function of its plan and its encoder. But strategies against forgetting compare with a previous experience. So the
+strategy is first shown samples of the replay buffer as an experience without steps, under the weights from before the
+round: EWC computes its importances on it, LwF stores its teacher, and a strategy with its own replay buffer fills it.
+Then the strategy trains on the batches of the plan, new and replayed samples alike, in its own loop and with all its
+hooks, but with the optimizer, the loss and the gradient clipping of all rounds.
 
-The inputs of the net are the activations below the trained blocks, padded with zeros (a norm's output is never all 0).
-`SHOWN` bounds what the hooks before and after an experience work on.
+The inputs of the network are the activations below the trained blocks, padded with zeros (the output of a norm is never
+all 0). `SHOWN` bounds the work of the hooks before and after an experience.
 
-Rejected: Avalanche's own call for a whole experience (labels would wait for the round to end), keeping the state of a
-strategy from round to round (a version could not be rebuilt from its lineage), and a table of wrappers, one for each
+Rejected: Avalanche's own call for a whole experience (labels would wait until the round ends), keeping the state of a
+strategy from round to round (a version could not be rebuilt from its lineage), and a table of wrappers for each
 strategy, which would lag behind Avalanche.
 
 Shape suffixes: B texts, L tokens of a text, T tokens of all texts, D width, C classes.
@@ -52,17 +53,17 @@ from model.ragged import RaggedLayout
 from model.strata import Strata
 
 OWN = "learner/rounds/strategies.py"
-"""Where the strategies are that train every encoder."""
+"""The file of the strategies that can train every encoder."""
 
 SHOWN = 256
-"""Number of samples of the memory, and of new ones, that are in the experiences which a strategy is shown."""
+"""The most samples of the replay buffer, and the most new samples, in the experiences that a strategy is shown."""
 
 Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, Tensor]]
 """Returns the activations x_TD below the trained blocks, their layout, and the row of each sample's class."""
 
 
 class TopClassifier(nn.Module):
-    """The trained blocks and the auxiliary head, from padded activations x_BLD to logits_BC."""
+    """The network that Avalanche trains: the top blocks and the auxiliary head, from padded x_BLD to logits_BC."""
 
     def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, through: Through) -> None:
         super().__init__()
@@ -71,6 +72,7 @@ class TopClassifier(nn.Module):
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        # Padded places are 0 in every channel.
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
@@ -79,10 +81,9 @@ class TopClassifier(nn.Module):
 
 
 class AvalancheTrainer:
-    """Takes the steps of the round of `plan` on `strata`, in place, by the strategy of the settings.
+    """Trains the blocks of `strata` from `first_layer` on, in place, on the batches of `plan`.
 
-    It trains the blocks from `first_layer` on. Texts have at most `max_tokens` tokens. Raises DataError where the
-    strategy cannot be made.
+    Texts have at most `max_tokens` tokens. Raises DataError if the strategy cannot be made or cannot train the encoder.
     """
 
     def __init__(
@@ -104,7 +105,8 @@ class AvalancheTrainer:
         self._max_tokens = max_tokens
         self._seed = config.seed
         self._num_done = 0
-        strata.requires_grad_(False)  # also the matrices below that the top uses
+        # Freezes also the lower matrices that the trained blocks share.
+        strata.requires_grad_(False)
         top = strata.layers[first_layer:].requires_grad_()
         net = TopClassifier(top, means_CD, through=strata.through)
         decay = config.slow_weight_decay
@@ -122,13 +124,14 @@ class AvalancheTrainer:
         self._strategy = make(find(config.slow_strategy), common)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
-        """Takes one step on texts, given by their activations below the top; returns the loss.
+        """Takes one step on texts, given by their activations x_TD below the trained blocks; returns the loss.
 
-        A step whose gradient is not finite changes nothing. Raises DataError for whatever the strategy raises.
+        If the gradient is not finite, nothing changes. Raises DataError for any exception of the strategy.
         """
         try:
             return self._step(x_TD, layout, rows_B)
-        except Exception as error:  # a class of others may raise anything
+        # Third-party code may raise anything.
+        except Exception as error:
             raise DataError(f"{self._name} cannot learn a slow round: {error!r}") from error
 
     def _step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> float:
@@ -136,10 +139,12 @@ class AvalancheTrainer:
         with quiet(), seeded(self._seed, self._plan.number, self._num_done):
             if not self._num_done:
                 self._begin()
+            # A batch of Avalanche: the inputs, the labels and the numbers of the tasks.
             strategy.dataloader = [[self._pad(x_TD, layout), rows_B, torch.zeros_like(rows_B)]]
             strategy.training_epoch()
             self._num_done += 1
             loss = float(strategy.loss.detach())
+            # A step that changed nothing does not lower the rates.
             if np.isfinite(loss):
                 self._rates.step()
             if self._num_done == len(self._plan.steps):
@@ -147,7 +152,7 @@ class AvalancheTrainer:
         return loss
 
     def _begin(self) -> None:
-        """Shows the memory as an experience of no steps, and begins the experience of the round."""
+        """Shows the replayed samples as an experience without steps, then begins the experience of the round."""
         strategy = self._strategy
         fresh = _first(step.fresh for step in self._plan.steps)
         replayed = _first(chain.from_iterable(step.draws for step in self._plan.steps))
@@ -159,7 +164,8 @@ class AvalancheTrainer:
         strategy.experience = of_round
         strategy.is_training = True
         strategy.model.train()
-        strategy._before_training()  # this and the like are what strategies override, and call their plugins
+        # Strategies override these methods, which also call the plugins.
+        strategy._before_training()
         strategy._before_training_exp()
         strategy._before_training_epoch()
 
@@ -181,7 +187,7 @@ class AvalancheTrainer:
 
 
 def try_out(config: LearnerConfig) -> None:
-    """Lets the strategy of the settings learn a round of two steps on a tiny encoder. Raises DataError if it cannot."""
+    """Runs the settings' strategy for a round of two steps on a tiny encoder. Raises DataError if it fails."""
     shape = StrataConfig(vocab=9, d_model=64, n_layers=1, n_heads=1, d_ff=64)
     samples = [Labelled("one", "a"), Labelled("another", "b")]
     plan = RoundPlan(number=1, steps=[StepPlan(fresh=samples, draws=[samples])] * 2)
@@ -204,9 +210,9 @@ def try_out(config: LearnerConfig) -> None:
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Seeds the global generators of torch and of Python, which Avalanche draws from; afterwards they are as before.
+    """Seeds the global generators of torch and Python, which Avalanche uses, and restores their states afterwards.
 
-    Python's has one state for all threads: what another thread draws meanwhile is missing here.
+    Python's generator has one state for all threads: numbers that another thread draws meanwhile change the sequence.
     """
     (seed,) = np.random.SeedSequence(numbers).generate_state(1).tolist()
     state = random.getstate()
@@ -220,12 +226,12 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 def _first(parts: Iterable[Sequence[Labelled]]) -> list[Labelled]:
-    """Returns the first `SHOWN` samples, each once."""
+    """Returns the first SHOWN distinct samples."""
     return list(islice(dict.fromkeys(chain.from_iterable(parts)), SHOWN))
 
 
 def _bound(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any, *, max_norm: float) -> None:
-    """Clips the gradients before a step; drops all where one is not finite, so that the step changes nothing."""
+    """Clips the gradients before a step. If one is not finite, drops all of them, so that the step changes nothing."""
     parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
     if not torch.isfinite(norm):
@@ -236,7 +242,7 @@ SUPERVISED = "avalanche.training.supervised"
 
 
 class ImportedClass(NamedTuple):
-    """A strategy or plugin class, and the arguments that stood in the brackets of its name."""
+    """A strategy or plugin class, and the arguments in the brackets of its name."""
 
     name: str
     cls: type
@@ -244,7 +250,7 @@ class ImportedClass(NamedTuple):
 
 
 def find(name: str) -> ImportedClass:
-    """Imports the class that a name stands for. Raises DataError where it does not import or is no strategy."""
+    """Imports the class of a name. Raises DataError if it cannot be imported, or is no strategy and no plugin."""
     require("avalanche", extra="avalanche")
     with quiet():
         cls, arguments = _by_short_name(name) if name.startswith(PREFIX) else import_any(name)
@@ -257,14 +263,14 @@ def find(name: str) -> ImportedClass:
 
 
 def has_memory(imported: ImportedClass) -> bool:
-    """Whether the class has a memory of its own, whose size is `mem_size`."""
+    """Whether the class has its own replay buffer, whose size is the argument `mem_size`."""
     return "mem_size" in inspect.signature(imported.cls).parameters
 
 
 def make(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
-    """Makes the strategy. A plugin gets the plain template around it. Raises DataError for missing or wrong arguments.
+    """Makes the strategy; a plugin is wrapped in the plain template. Raises DataError for missing or wrong arguments.
 
-    The constructor gets those of `common` that it has parameters for, and all arguments of the name.
+    The constructor gets the arguments of `common` that it has parameters for, and all arguments of the name.
     """
     with quiet():
         from avalanche.core import BasePlugin
@@ -278,7 +284,7 @@ def make(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
 
 
 def experiences(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
-    """Returns an experience of each part, its inputs and labels, all of one task."""
+    """Returns an experience for each part (its inputs and labels), all of one task."""
     with quiet():
         from avalanche.benchmarks import tensors_benchmark
 
@@ -305,7 +311,7 @@ def _construct(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
 
 
 def _known(cls: type, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arguments that the constructor of `cls` has parameters for."""
+    """Returns the arguments for which the constructor of `cls` has parameters."""
     parameters = inspect.signature(cls).parameters
     return {key: value for key, value in arguments.items() if key in parameters}
 

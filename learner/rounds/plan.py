@@ -1,8 +1,8 @@
-"""The plan of a slow round: all batches that it trains on, and how many blocks, drawn and decided when it begins.
+"""The plan of a slow round: its batches and the number of trained blocks, fixed when the round begins.
 
-    new labels, replay memory --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
+    new labels, replay buffer --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
-A checkpoint holds the plan, so a restart repeats the round, and it trains as deep whatever has drifted meanwhile.
+A checkpoint holds the plan. So a restart repeats the round, at the same depth even if drift was detected meanwhile.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +18,9 @@ from wire.kinds import row_names
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one gradient step trains on: new samples, and each draw from the memory that the strategy asked for.
+    """The samples of one gradient step: new samples, and the strategy's draws from the replay buffer.
 
-    In a round on texts without a label, these are the new samples, and their labels are "".
+    In a round on pseudo-labels, the new samples are texts without a label; their label is "".
     """
 
     fresh: list[Labelled]
@@ -35,10 +35,10 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slow round trains on. The round is a pure function of its plan and of the encoder it begins from.
+    """The batches of a slow round. The round is a pure function of its plan, its class means and its encoder.
 
-    `layers` is the number of top blocks that it trains (0: all that any round may train, as every round did before
-    there were tiers).
+    `layers` is the number of top blocks that it trains. 0 means `LearnerConfig.deepest_layers`: plans from before there
+    were tiers have no number.
     """
 
     number: int
@@ -47,7 +47,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> list[str]:
-        """The classes that the round trains on, one row each in the auxiliary head."""
+        """The classes of the samples, sorted. Each has one row in the auxiliary head."""
         labels = set[str]()
         for step in self.steps:
             labels.update(*(row_names(sample.label) for sample in step.samples))
@@ -55,7 +55,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def unlabelled(self) -> list[str]:
-        """The texts that the round needs pseudo-labels for, each once, in the order of the steps."""
+        """The texts that need a pseudo-label, each once, in the order of the steps."""
         texts = dict[str, None]()
         for step in self.steps:
             texts |= dict.fromkeys(sample.text for sample in step.fresh if not sample.label)
@@ -63,12 +63,14 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_text(samples: Iterable[Labelled]) -> list[Labelled]:
-    """Returns the samples of events that the encoder reads: only these train it."""
+    """Returns the samples whose content the encoder reads. Only these can train it."""
     return [sample for sample in samples if is_encoded(sample.text)]
 
 
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
-    """Returns the number of fresh samples in a step of `size`, then that of each draw. Without draws all are fresh.
+    """Returns the number of fresh samples in a step of `size` samples, then the number of samples of each draw.
+
+    Without draws all samples are fresh.
 
     >>> step_sizes(32, 1), step_sizes(32, 2, share_fresh=0.75), step_sizes(32, 0)
     ((16, 16), (24, 4, 4), (32,))
@@ -88,19 +90,20 @@ def draw_plan(
     sizes: Sequence[int],
     seed: int,
 ) -> RoundPlan:
-    """Returns the steps of round `number`: `sizes[0]` samples each from `fresh`, the other sizes drawn from `replay`.
+    """Returns the plan of round `number`, with `steps` steps.
 
-    All are samples with a text. Those of `fresh` are shuffled and used as often as needed; without `fresh` all are from
-    `replay`.
+    A step has `sizes[0]` samples from `fresh`, or from `replay` if `fresh` is empty, and one draw from `replay` for
+    each further size. The fresh samples are shuffled, and repeated if there are not enough. All samples have a text.
 
-    The plan is a function of the set of samples, of `number` and of `seed`: the order in which the samples came changes
-    nothing.
+    The plan is a function of the set of samples, `number` and `seed`; it does not depend on the order of the samples.
     """
     rng = np.random.default_rng([seed, number])
     groups = [texts for group in replay.groups() if (texts := with_text(group))]
+    # Sorted, so that the order of arrival does not matter.
     pool = sorted(fresh) or list(chain.from_iterable(groups))
     num_fresh, *draws = sizes
     order: list[int] = []
+    # Each sample is used once before any sample is used again.
     while len(order) < num_fresh * steps:
         order += rng.permutation(len(pool)).tolist()
     plans = list[StepPlan]()

@@ -1,24 +1,28 @@
-"""A slow round: training beside the published encoder, one small unit of work at a time.
+"""A slow round: makes the next encoder and its fast head in small units of work, while the current encoder serves.
 
     TrainedEncoder: plan --> (PSEUDO_LABEL) --> TRAIN, a step a unit --.
-    OfferedEncoder: offer, blobs that were stored ---------------------+--> STORE: an empty fast head under the encoder
-    --> READ the memory --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> (TRIAL) --> CATCH_UP
-    --> DONE
+    OfferedEncoder: offer, stored blobs -------------------------------+--> STORE: an empty fast head under the encoder
+    --> READ the replay buffer --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> (TRIAL)
+    --> CATCH_UP --> DONE
 
-The encoder is trained, or was offered by an operator; from STORE on both go the same way.
+The round trains the encoder, or an operator offers one. From STORE on, both sources take the same path.
 
-A round starts after a number of labels. When labels stay away, one more goes over the memory twice (a rehearsal:
-CLINC150 gains 0.9 points). If most texts have no label, two more train on pseudo-labels. All batches are drawn at
-the start, and what is dropped by a seed. So what a round learns is a function of its plan, the class means that it
-starts from, and the encoder: a checkpoint holds these, and a restart repeats it. An offer is open until it is decided
-on, so a restart begins it again. Meanwhile the published encoder serves, and the fast head learns under it; labels that
-come while the next one is rebuilt are learnt under both. A trial of both by these labels (`learner.rounds.trial`) ends
-when the rollout would make the next one stable at once. An encoder that was offered is refused for what the gate would
-refuse its first version for: beside the encoder in use, and beside the anchor.
+**Kinds of rounds.** A round starts after a number of labels. If no label comes for a while, a rehearsal trains two
+passes over the replay buffer (CLINC150 gains 0.9 points). If most texts have no label, two further rounds train on
+pseudo-labels (`learner.rounds.schedule`).
 
-Units run beside the learner's thread (`learner.rounds.worker`). A unit touches nothing but its round and what it was
-given: the memory is read in the learner's thread, and labels that come meanwhile wait for the next unit. So what a
-round makes is the same, bit for bit, whenever its units end.
+**Determinism.** All batches are drawn when the round begins, and token dropout is seeded. So a round is a function of
+its plan, its initial class means and its encoder. A checkpoint holds these, and a restart repeats the round. An offer
+stays open until it is decided, so a restart begins its round again.
+
+**Meanwhile** the current encoder serves, and the fast head learns under it. Both heads learn the labels that come while
+the next head is rebuilt. The trial compares the two heads on these labels (`learner.rounds.trial`), and ends as soon as
+the rollout would promote the next encoder at once. The gate refuses an offered encoder for the reasons for which it
+would refuse its first version: compared with the current encoder, and with the anchor.
+
+**Threads.** Units run in a worker thread (`learner.rounds.worker`). A unit touches only its round and its arguments:
+the learner's thread reads the replay buffer, and new labels wait for the next unit. So the result of a round does not
+depend on when its units end, bit for bit.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -36,7 +40,7 @@ from learner.encoder.served import ServedEncoder, export_encoder
 from learner.fast.fast_head import FastHead
 from learner.memory import Holdout, Replay
 from learner.quality.comparison import Anchor, Comparison, EncoderTrial, Paired
-from learner.quality.evaluation import MeasuredCandidate, measure_heads, on_holdout
+from learner.quality.evaluation import MeasuredCandidate, head_on_holdout, measure_heads
 from learner.quality.gate import GateLimits, is_worse, may_adopt, refusals
 from learner.rounds.next_head import NextHead, do_nothing
 from learner.rounds.plan import RoundPlan
@@ -44,16 +48,16 @@ from learner.rounds.training import PseudoLabels, Training
 from learner.rounds.trial import AdoptionRule, Trial
 from learner.rounds.worker import INLINE, Units
 from learner.samples import Labelled
-from learner.state.parts import fast_head_of
+from learner.state.parts import make_fast_head
 from model.packed import WholeEncoder
 from wire.records import EncoderOffer, PrecisionEvaluation
 
-Making: TypeAlias = Generator[Callable[[], Any], Any, FastHead]
-"""Yields units, gets back what each has returned, and returns the empty fast head of the next encoder."""
+SourceUnits: TypeAlias = Generator[Callable[[], Any], Any, FastHead]
+"""Yields units, receives the result of each, and returns the empty fast head of the next encoder."""
 
 
 class Phase(Enum):
-    """What the unit of a round does that was begun last. The values are part of the learner's reports."""
+    """The phase of the unit that was begun last. The values are part of the learner's reports."""
 
     PSEUDO_LABEL = "pseudo_label"
     TRAIN = "train"
@@ -69,7 +73,10 @@ class Phase(Enum):
 
 
 class TrainedEncoder:
-    """Trains a copy of `strata`, which is served as `served`, by `plan`, from the class means `means_CD` on."""
+    """The source of a round that trains: a copy of the encoder `strata`, trained on the batches of `plan`.
+
+    `served` is the same encoder as it is served. `means_CD` are the class means from which the auxiliary head starts.
+    """
 
     def __init__(
         self, plan: RoundPlan, means_CD: Tensor, served: ServedEncoder, strata: WholeEncoder, *, config: LearnerConfig
@@ -82,8 +89,8 @@ class TrainedEncoder:
         self._training = Training(plan, means_CD, self._pseudo_labels, served, strata, config=config)
         self.phase = Phase.TRAIN if self._pseudo_labels.is_done else Phase.PSEUDO_LABEL
 
-    def units(self) -> Making:
-        """Yields every unit."""
+    def units(self) -> SourceUnits:
+        """Yields all units that make the encoder."""
         while not self._pseudo_labels.is_done:
             yield partial(self._pseudo_labels.step, self._served)
         self.phase = Phase.TRAIN
@@ -99,9 +106,9 @@ class TrainedEncoder:
         return self._training.strata
 
     @property
-    def apart(self) -> set[Labelled]:
-        """The samples that training has set apart so far."""
-        return self._training.apart
+    def excluded(self) -> set[Labelled]:
+        """The samples that training has excluded so far."""
+        return self._training.excluded
 
     @property
     def losses(self) -> list[float]:
@@ -110,23 +117,24 @@ class TrainedEncoder:
 
     @property
     def progress(self) -> float:
-        """The share of the phase that is done, in [0, 1]."""
+        """The completed share of the phase, in [0, 1]."""
         if self.phase is Phase.PSEUDO_LABEL:
             return self._pseudo_labels.progress
         return len(self.losses) / max(len(self.plan.steps), 1)
 
     def _store(self) -> FastHead:
-        """Returns an empty fast head under the encoder that was trained, as it will be served."""
+        """Quantizes the trained encoder as it will be served; returns an empty fast head under it."""
         top = export_encoder(self.strata, first_layer=self._training.first_layer)
-        return fast_head_of(self._config, self._served.with_top(top))
+        return make_fast_head(self._config, self._served.with_top(top))
 
 
 @dataclass(slots=True, kw_only=True)
 class OfferedEncoder:
-    """Takes the encoder of `offer` into use. `take` fetches and checks it, and may raise OfferRefused.
+    """The source of a round that decides on an operator's offer. `take` fetches and checks the offered encoder.
 
-    `refusals` are the reasons against it, once it is decided on; empty where it was adopted. `held` and `tried` are
-    how it did beside the encoder in use, on the holdout and on the labels of its trial.
+    - `take` may raise OfferRefused.
+    - `refusals` are the reasons against the encoder: None until the decision, empty if the encoder was adopted.
+    - `holdout_result` and `trial_result` compare it with the current encoder, on the holdout and on the trial's labels.
     """
 
     offer: EncoderOffer
@@ -134,54 +142,54 @@ class OfferedEncoder:
     phase: Phase = Phase.STORE
     progress: float = 0.0
     refusals: tuple[str, ...] | None = None
-    held: Paired = field(default_factory=Paired)
-    tried: Paired = field(default_factory=Paired)
+    holdout_result: Paired = field(default_factory=Paired)
+    trial_result: Paired = field(default_factory=Paired)
     _base: BaseEncoder | None = None
 
-    def units(self) -> Making:
-        """Yields the one unit."""
+    def units(self) -> SourceUnits:
+        """Yields the only unit, which takes the encoder."""
         base: BaseEncoder = yield self.take
         self._base = base
-        return fast_head_of(base.config, base.served)
+        return make_fast_head(base.config, base.served)
 
     @property
     def base(self) -> BaseEncoder:
-        """The encoder, when it was taken."""
-        assert self._base is not None, "it was not taken yet"
+        """The offered encoder. It must have been taken."""
+        assert self._base is not None, "the offered encoder was not taken yet"
         return self._base
 
     @property
     def strata(self) -> WholeEncoder:
-        """The same in full precision."""
+        """The offered encoder in full precision."""
         return self.base.strata
 
     @property
     def limits(self) -> GateLimits:
-        """What it must reach."""
+        """The limits of the gate for this offer."""
         return GateLimits.of(self.base.config, max_loss=self.offer.max_loss)
 
-    def settle(self, refusals: tuple[str, ...], held: Paired, tried: Paired) -> None:
-        """Takes note of the decision."""
+    def settle(self, refusals: tuple[str, ...], holdout_result: Paired, trial_result: Paired) -> None:
+        """Records the decision."""
         self.refusals = refusals
-        self.held = held
-        self.tried = tried
+        self.holdout_result = holdout_result
+        self.trial_result = trial_result
 
 
-NextEncoder: TypeAlias = TrainedEncoder | OfferedEncoder
+EncoderSource: TypeAlias = TrainedEncoder | OfferedEncoder
 
 
 class SlowRound:
-    """One round. `step` begins a unit; at DONE, `making` and `next_fast_head` have what the round has made.
+    """One round. `step` begins a unit; at DONE, `source` has the next encoder and `next_fast_head` its fast head.
 
-    `held` compares the next fast head with the current one on the holdout, `trial` on the labels since; without a
-    `rule` there is no trial. The round belongs to the learner's thread. While a unit is under way, `phase`, `progress`,
-    the encoder of `next_fast_head`, and plan and means of `making` may be read; whatever else is called waits for the
-    unit.
+    `holdout_result` compares the next fast head with the current one on the holdout, `trial` on new labels. Without a
+    `rule` there is no trial. Only the learner's thread calls the methods. While a unit runs, the following may be read:
+    `phase`, `progress`, the encoder of `next_fast_head`, and the plan and class means of `source`. All other methods
+    wait for the unit.
     """
 
     def __init__(
         self,
-        making: NextEncoder,
+        source: EncoderSource,
         fast_head: FastHead,
         replay: Replay[Labelled],
         holdout: Holdout,
@@ -190,7 +198,7 @@ class SlowRound:
         config: LearnerConfig,
         rule: AdoptionRule | None = None,
     ) -> None:
-        self.making = making
+        self.source = source
         self._phase: Phase | None = None
         self._fast_head = fast_head
         self._served = fast_head.served
@@ -205,15 +213,19 @@ class SlowRound:
         self._config = config
         self._units = self._all_units()
         self._under_way = Future[Any]()
+        # The first `send` to the generator needs the result None.
         self._under_way.set_result(None)
 
     def step(self, executor: Executor = INLINE, *, may_wait: bool = True) -> Phase:
-        """Begins the next unit of work, unless one is under way. Returns the phase.
+        """Begins the next unit of work in `executor`, unless a unit is running. Returns the phase.
 
-        Unless it `may_wait` for labels, which perhaps never come, the round ends without a trial.
+        Without `may_wait` the round ends without a trial, since its labels may never come.
 
-        Raises what the last unit has raised: NonFinite when training has led nowhere, DataError when a strategy fails,
-        OfferRefused when an offer cannot be taken. Drop the round in any case.
+        Raises the error of the previous unit; the caller then drops the round:
+
+        - NonFinite if training has diverged,
+        - DataError if a strategy fails,
+        - OfferRefused if an offered encoder cannot be taken.
         """
         self._has_trial &= may_wait
         if self.is_ready and not self._waits_for_labels:
@@ -226,77 +238,78 @@ class SlowRound:
 
     @property
     def phase(self) -> Phase:
-        """The phase: that of `making`, until the encoder is made."""
-        return self._phase or self.making.phase
+        """The current phase; the phase of `source` until the encoder is made."""
+        return self._phase or self.source.phase
 
     @property
     def trained(self) -> TrainedEncoder | None:
-        """What is made, where that is trained: it has the plan of the round."""
-        return self.making if isinstance(self.making, TrainedEncoder) else None
+        """The source of a round that trains, with its plan; None for an offer."""
+        return self.source if isinstance(self.source, TrainedEncoder) else None
 
     @property
     def number(self) -> int:
-        """The number of a round that trains; 0 for another."""
+        """The number of a round that trains; 0 for an offer."""
         return self.trained.plan.number if self.trained else 0
 
     @property
-    def held(self) -> Paired:
-        """The current fast head beside the next one on the holdout."""
+    def holdout_result(self) -> Paired:
+        """The comparison of the next fast head with the current one on the holdout."""
         return self.measured.parent.overall
 
     @property
     def is_ready(self) -> bool:
-        """Whether no unit is under way."""
+        """Whether no unit is running."""
         return self._under_way.done()
 
     @property
     def has_work(self) -> bool:
-        """Whether `step` has something to do, or a unit is under way."""
+        """Whether a unit is running, or `step` can begin one."""
         return not (self.is_ready and self._waits_for_labels)
 
     def is_adoptable(self, *, is_complete: bool) -> bool:
-        """Whether the next encoder is good enough, by its trial, or else by the holdout.
+        """Whether the next encoder is good enough: by its trial if that was decided, otherwise by the holdout.
 
-        `is_complete`: whether the memory holds all that the current fast head has learnt.
+        `is_complete`: whether the replay buffer holds every sample that the current fast head has learnt.
         """
-        if isinstance(self.making, OfferedEncoder):
+        if isinstance(self.source, OfferedEncoder):
             return not self.refusals
+        # A decided trial has more evidence than the holdout.
         if self.trial is not None and (self.trial.is_won or self.trial.is_lost):
             return self.trial.is_won
-        return may_adopt(self.held.lost, self.held.won, is_complete=is_complete)
+        return may_adopt(self.holdout_result.lost, self.holdout_result.won, is_complete=is_complete)
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """The reasons of the gate against an encoder that was offered, by the holdout and by its trial."""
-        if not isinstance(self.making, OfferedEncoder):
+        """The gate's reasons against an offered encoder, by the holdout and by its trial."""
+        if not isinstance(self.source, OfferedEncoder):
             return ()
-        limits = self.making.limits
+        limits = self.source.limits
         best = PrecisionEvaluation(name=self.next_fast_head.served.precisions[0])
         found = refusals(self.measured, best, limits)
-        tried = Comparison(overall=self.tried.paired)
-        if is_worse(tried, [tried.overall], limits):
+        trial = Comparison(overall=self.trial_result.paired)
+        if is_worse(trial, [trial.overall], limits):
             found.append("worse_on_trial")
         return tuple(found)
 
     @property
-    def tried(self) -> EncoderTrial:
-        """How the next encoder did in its trial, if it had one."""
+    def trial_result(self) -> EncoderTrial:
+        """The result of the trial of the next encoder; empty counts without a trial."""
         return EncoderTrial(self._served.key, self.trial.paired if self.trial else Paired())
 
     def wait(self) -> None:
-        """Waits for the unit under way, if there is one. What it raises, the next `step` raises."""
+        """Waits until no unit is running. The next `step` raises the unit's error."""
         wait([self._under_way])
 
     @property
     def next_fast_head(self) -> FastHead:
-        """The fast head in the making; the current one before the memory was read."""
+        """The fast head that is being rebuilt; the current fast head before READ."""
         return self._next.head if self._next else self._fast_head
 
     def learn_meanwhile(self, samples: Sequence[Labelled], *, unlearnt: Sequence[Labelled] = ()) -> None:
-        """Takes samples that came meanwhile, and that were taken out: the next unit does so to the next head, too.
+        """Applies new samples, and samples that were unlearnt, to the next head, too, in the next unit.
 
-        Before the memory is read nothing has to be done, since it is that of the current head. Where more comes than
-        units take, some of what waits is done at once, when the unit under way has ended.
+        Before READ there is nothing to do, since the replay buffer already contains the change. If samples come faster
+        than the units learn them, waits for the running unit, then learns some of the waiting samples at once.
         """
         if self._next is not None:
             self._next.add_waiting(samples, unlearnt=unlearnt)
@@ -305,7 +318,10 @@ class SlowRound:
                 self._next.unit(do_nothing)()
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Takes a class, which is `samples`, out of the next head too, when the unit under way has ended."""
+        """Unlearns the class `old`, all of whose samples are `samples`, in the next head, too; `new` gets its row.
+
+        Waits for the running unit.
+        """
         if self._next is not None:
             self.wait()
             self._next.learn_waiting()
@@ -313,24 +329,25 @@ class SlowRound:
 
     @property
     def progress(self) -> float:
-        """The share of the phase that is done, in [0, 1]."""
+        """The completed share of the phase, in [0, 1]."""
         if self._phase is None:
-            return self.making.progress
+            return self.source.progress
         if self.phase is Phase.TRIAL and self.trial is not None:
             return self.trial.progress
         return self._next.progress if self._next else 1.0
 
     @property
     def _waits_for_labels(self) -> bool:
-        """Whether a trial needs labels that have not come; only of use while no unit is under way."""
+        """Whether a trial waits for labels. Valid only while no unit is running."""
         trial = self.trial
         return self._has_trial and trial is not None and not trial.is_over and not trial.is_due
 
     def _all_units(self) -> Units:
-        """Yields every unit. What stands between two of them runs in the learner's thread, while no unit does."""
-        stored = yield from self.making.units()
+        """Yields all units. The code between two units runs in the learner's thread while no unit is running."""
+        stored = yield from self.source.units()
         self._phase = Phase.READ
-        yield do_nothing  # so that the caller can note the offsets before the memory is read
+        # An empty unit: the caller records the offsets before the replay buffer is read.
+        yield do_nothing
         self._next = NextHead(self._fast_head, stored, self._replay.samples(), unit=self._config.rebuild_batch)
         yield from self._rebuild(self._next)
         yield from self._measure(self._next)
@@ -338,36 +355,42 @@ class SlowRound:
         self._phase = Phase.CATCH_UP
         yield from self._next.catch_up()
 
-    def _rebuild(self, following: NextHead) -> Units:
+    def _rebuild(self, next_head: NextHead) -> Units:
         self._phase = Phase.REBUILD
-        while following.has_memory:
-            yield following.unit(following.rebuild)
+        while next_head.has_memory:
+            yield next_head.unit(next_head.rebuild)
         self._phase = Phase.CARRY_OVER
-        while following.has_rest:
-            yield following.unit(following.carry_over)
+        while next_head.has_rest:
+            yield next_head.unit(next_head.carry_over)
 
-    def _measure(self, following: NextHead) -> Units:
-        """Encodes the holdout samples by both encoders, then compares what both heads name."""
+    def _measure(self, next_head: NextHead) -> Units:
+        """Encodes the holdout samples by both encoders, then compares the predictions of both heads."""
         self._phase = Phase.MEASURE
         holdout = self._holdout
-        for served in (self._served, following.head.served):
+        for served in (self._served, next_head.head.served):
             for precision in served.precisions:
+                # Each unit encodes some of the texts that have no vector yet.
                 while texts := holdout.unencoded(served, precision)[: self._config.rebuild_batch]:
-                    z_ND = yield following.unit(partial(served.z_many, texts, precision))
+                    z_ND = yield next_head.unit(partial(served.z_many, texts, precision))
                     holdout.add_vectors(served, precision, texts, z_ND)
         self._phase = Phase.COMPARE
-        following.admit()
-        old = on_holdout(self._fast_head, holdout, self._fast_head.solver())
-        new = on_holdout(following.head, holdout, following.head.solve)
-        self.measured = yield following.unit(partial(measure_heads, new, old, self._anchor))
+        # New classes may have come. Both heads must have the same rows for the comparison.
+        next_head.admit()
+        old = head_on_holdout(self._fast_head, holdout, self._fast_head.solver())
+        new = head_on_holdout(next_head.head, holdout, next_head.head.solve)
+        self.measured = yield next_head.unit(partial(measure_heads, new, old, self._anchor))
 
-    def _try(self, following: NextHead) -> Units:
-        """Compares both heads on new labels, if the holdout alone says too little."""
+    def _try(self, next_head: NextHead) -> Units:
+        """Compares both heads on new labels, if the holdout alone does not decide."""
         if self._rule is None or not self._has_trial or self.refusals:
             return
         self._phase = Phase.TRIAL
         self.trial = Trial(
-            self._fast_head, following, held=self.held, max_labels=self._config.trial_labels, rule=self._rule
+            self._fast_head,
+            next_head,
+            holdout_result=self.holdout_result,
+            max_labels=self._config.trial_labels,
+            rule=self._rule,
         )
         while self._has_trial and not self.trial.is_over:
             yield self.trial.unit()

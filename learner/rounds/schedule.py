@@ -1,22 +1,25 @@
-"""When a slow round is due, and what it trains on.
+"""The schedule of slow rounds: which round is due, and its plan.
 
-    labels since the last round --enough--> a round: half new labels, half memory
-    no label for a while, and enough since the last rehearsal --> a rehearsal: the memory alone
-    the same, rehearsed, and far more texts that wait for a label than samples --> pseudo-labels of these, and memory
+    kind           due                                                      batches
+    labels         enough labels since the last round                       half new labels, half replay buffer
+    rehearsal      no label for a while, enough since the last rehearsal    replay buffer
+    pseudo-labels  the same, and far more unlabelled texts than samples     pseudo-labelled texts, replay buffer
 
-A round that is due is drawn at once (`learner.rounds.plan`), and trains the blocks of the tier that drift has
-unfrozen by then (`learner.drift`).
+The plan of a due round is drawn at once (`learner.rounds.plan`). The round trains the blocks of the tier that drift has
+unfrozen (`learner.drift`).
 
-While many labels are not read yet no round begins, and none goes on. It would train on those that have come so far,
-encode them again, and take the time that the others need; behind a backlog one round trains on all of it.
+While many labels are unread no round begins, and a running round pauses. Otherwise the round would train only on the
+labels so far, encode them again, and take processor time from reading the others. After the backlog, one round trains
+on all of its labels.
 
-Each round loses a little of what the memory does not hold (`learner.rounds.next_head`), so the next one waits until
-that has doubled. With each new encoder the evidence for the versions begins anew, so the next one waits, for a while,
-until this one is that of the stable version. Everything is counted in labels; the clock only says that no label comes.
-A mark (`round_at`, `rehearsed_at`, `pseudo_labelled_at`) is the number of labels learnt at the last round of a kind.
-The marks are a part of the learner's progress, and so of its checkpoint. When a round is due may depend on the clock;
-what it trains on depends only on which labels were learnt before it. All batches of a round are drawn when it begins,
-so that a restart can repeat the round.
+Each round loses a little of the knowledge that the replay buffer does not hold (`learner.rounds.next_head`), so the
+next round waits until this knowledge has doubled. Each new encoder restarts the evidence for its versions, so the next
+round also waits, for a limited number of labels, until the stable version uses this encoder.
+
+Everything is counted in labels; the clock only detects that no label comes. The marks `round_at`, `rehearsed_at` and
+`pseudo_labelled_at` are the number of labels that were learnt at the last round of each kind. They are part of the
+learner's progress, and so of its checkpoint. The clock may influence when a round is due. The batches depend only on
+the labels that were learnt before, and all are drawn when the round begins, so a restart can repeat the round.
 """
 
 import math
@@ -39,35 +42,35 @@ from wire.inputs import is_encoded
 from wire.records import PSEUDO_LABELS, RoundKind
 
 GROWTH = 0.1
-"""A round ends with encoding the replay memory anew, so the next one waits for this share of it in new labels."""
+"""A round encodes the whole replay buffer again, so it needs new labels of at least this share of the buffer."""
 
 UNSETTLED = 8
-"""While the encoder in use is not that of the stable version, a round waits for so many times the labels."""
+"""While the stable version has another encoder than the learner, a round needs this many times the labels."""
 
 PSEUDO_LABEL_ROUNDS = 2
-"""Rounds on texts without a label while the learner is idle: the second takes its pseudo-labels from the encoder that
-the first has made."""
+"""The number of consecutive rounds on pseudo-labels. The second round uses the encoder of the first for its
+pseudo-labels."""
 
 TEXTS_PER_SAMPLE = 2
-"""Texts without a label that there must be for each sample in memory: with about as many, two such rounds take longer
-than the rehearsal, and what can be learnt of these texts is known from the labelled ones."""
+"""The fewest unlabelled texts per sample in the replay buffer for a round on pseudo-labels. With about as many texts as
+samples, two such rounds take longer than the rehearsal and teach nothing that the labelled texts do not."""
 
 PSEUDO_LABEL_SHARE = 0.75
-"""Share of the samples of a step in these rounds that have a pseudo-label."""
-
+"""The share of pseudo-labelled samples in a step of these rounds."""
 
 BEHIND_S = 0.2
-"""A learner is behind while the labels that are not read yet will take longer than this. It is not at 200 labels a
-second, of which it reads all at every poll."""
+"""The learner is behind while the unread labels will take longer than this, in seconds. At 200 labels a second it is
+not behind: each poll reads all labels."""
 
 log = structlog.get_logger("learner")
 
 
 class Schedule:
-    """Decides when a round begins. Reads and moves the marks of `progress`; it and `counts` are the learner's.
+    """Decides when a round begins. Reads and moves the marks in the learner's `progress`; counts in `counts`.
 
-    `error` is what stopped it: from then on no round is due. `is_settled` says whether the encoder in use is that of
-    the stable version, as far as is known. `behind_s` is how long the labels that are not read yet will take.
+    - `error`: the error of the slow strategy; once it is set, no round is due.
+    - `is_settled`: whether the stable version has the learner's current encoder, as far as the learner knows.
+    - `behind_s`: the time that the unread labels will take, in seconds.
     """
 
     def __init__(self, config: LearnerConfig, progress: LearnerProgress, counts: Counter[str]) -> None:
@@ -80,13 +83,13 @@ class Schedule:
         self.behind_s = 0.0
 
     def stop(self, error: DataError) -> None:
-        """Sets the slow strategy aside, which has failed. What was trained so far stays; the fast head learns on."""
+        """Stops all slow rounds after the strategy has failed. Trained blocks stay; the fast head goes on learning."""
         self.error = error
         self._counts["strategies_failed"] += 1
         log.error("slow_strategy_set_aside", reason=str(error))
 
     def due(self, num_memory: int, join: Join, *, is_urgent: bool, is_idle: bool) -> RoundKind | None:
-        """Returns the round that is due first, if any is. `is_urgent`: after a drift, fewer labels are enough."""
+        """Returns the kind of round that is due, or None. If `is_urgent`, after a drift, fewer labels are enough."""
         if self.is_behind:
             return None
         if self._is_due("labels", num_memory, is_urgent=is_urgent):
@@ -98,7 +101,7 @@ class Schedule:
         return None
 
     def labels_to_round(self, num_memory: int, *, is_urgent: bool) -> float:
-        """Returns the fewest labels after which a round on labels may be due, at least 1; inf where none ever is."""
+        """Returns the fewest labels until a round on labels may be due, at least 1; inf if no round can become due."""
         due = self._num_due("labels", num_memory, is_urgent=is_urgent)
         num_left = math.ceil(due) - self._num_since("labels")
         is_possible = self._may_train and not self.is_behind and (num_memory > 0 or num_left > 0)
@@ -107,7 +110,7 @@ class Schedule:
     def begin(
         self, kind: RoundKind, fresh: Sequence[Labelled], replay: Replay[Labelled], join: Join, *, layers: int
     ) -> RoundPlan:
-        """Moves the marks; returns the plan of a round that begins now, and trains the top `layers` blocks."""
+        """Moves the marks and returns the plan of a round that begins now and trains the top `layers` blocks."""
         config = self._config
         progress = self._progress
         sizes = step_sizes(config.slow_batch, self._num_draws)
@@ -115,6 +118,7 @@ class Schedule:
             steps = max(self._num_since("labels") // config.slow_labels_per_step, 1)
         elif kind == "rehearsal":
             num_steps = config.rehearsal_passes * len(replay) // config.slow_batch
+            # Without fresh samples, all samples of the steps come from the replay buffer.
             fresh = ()
             steps = max(num_steps, config.rehearsal_steps)
             self._counts["rehearsals"] += 1
@@ -126,6 +130,7 @@ class Schedule:
             steps = max(config.rehearsal_passes * len(fresh) // sizes[0], 1)
             self._counts["pseudo_label_rounds"] += 1
             progress.num_pseudo_rounds += 1
+            # The mark moves after the last of the consecutive rounds.
             if progress.num_pseudo_rounds % PSEUDO_LABEL_ROUNDS == 0:
                 progress.pseudo_labelled_at = progress.num_labels
         self._counts["rounds"] += 1
@@ -135,16 +140,17 @@ class Schedule:
         tier = tier_of(layers, config.tiers)
         self._counts[f"rounds_{tier}"] += 1
         log.info("round_begun", round=plan.number, kind=kind, tier=tier, layers=layers)
+        # Plans of releases without tiers have 0 layers, which also means the deepest layers.
         return plan if layers == config.deepest_layers else msgspec.structs.replace(plan, layers=layers)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
-        """Whether nothing would be due even if no label came for long."""
+        """Whether no round would become due even if no label came for a long time."""
         may_idle = self._config.rehearse_after_s > 0
         return not self.is_behind and self.due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
 
     @property
     def is_behind(self) -> bool:
-        """Whether many labels are not read yet."""
+        """Whether many labels are unread."""
         return self.behind_s > BEHIND_S
 
     @property
@@ -163,7 +169,7 @@ class Schedule:
     def _is_pseudo_labelling_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
         """Whether a round on pseudo-labels is due.
 
-        It never is under a strategy that draws nothing from the memory: no sample of the round would have a label.
+        It never is under a strategy without draws from the replay buffer: no sample of the round would have a label.
         """
         config = self._config
         num_texts = min(join.num_pending, config.pseudo_label_texts)
@@ -175,9 +181,9 @@ class Schedule:
         return is_possible and self._num_since(kind) >= self._num_due(kind, num_memory, is_urgent=is_urgent)
 
     def _num_due(self, kind: RoundKind, num_memory: int, *, is_urgent: bool) -> float:
-        """Returns the labels since the last round of a kind that make another due.
+        """Returns the number of labels since the last round of a kind that make another one due.
 
-        Work of an idle learner takes time from nobody, so it does not wait for a share of the memory as a round does.
+        Only a round on labels depends on the size of the replay buffer: the other kinds run while the learner is idle.
         """
         every = self._config.slow_every_labels
         num_beyond = max(self._progress.round_at - num_memory, 0)
@@ -188,7 +194,9 @@ class Schedule:
 
 
 def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
-    """Returns the labels since the last round that are enough for another; `num_beyond` before it are not in memory.
+    """Returns the labels since the last round that make another one due.
+
+    `num_memory` samples are in the replay buffer; `num_beyond` labels from before the last round are not.
 
     >>> labels_due(1_000, 0, every=500), labels_due(10_000, 0, every=500), labels_due(1_000, 4_000, every=500)
     (500, 1000.0, 4000)

@@ -1,21 +1,20 @@
-"""Strategies of continual learning: how one gradient step learns new samples and does not forget replayed ones.
+"""Continual-learning strategies: the loss of a gradient step that learns new samples and rehearses replayed ones.
 
     outputs of fresh samples, outputs of replayed ones --loss--> gradient in the parameters --> the caller's optimizer
-    er, der++, ... --MAKERS--> Strategy      my.module:Mine(alpha=0.5) --import--> a class of the user, as one of ours
+    er, der++, ... --MAKERS--> Strategy      my.module:Mine(alpha=0.5) --import--> the user's subclass of Strategy
 
-There is a class for each method of the papers. A strategy sees outputs and parameters, never samples or networks. So
-the same few lines train the top blocks of the encoder in a slow round and a small network on tensors in the
-evaluations. The caller makes one forward pass over everything, hands the parts to `backward` and takes the optimizer's
-step.
+Each class implements a method from a paper. A strategy sees outputs and parameters, never samples or networks. So the
+same code trains the top blocks of the encoder in a slow round, and a small network on tensors in the evaluations. The
+caller runs one forward pass over all samples, passes the parts to `backward`, and takes the optimizer's step.
 
-A round begins where the last one ended. So the outputs before a round are those of the parent encoder, for fresh
-samples and for replayed ones alike: no outputs are stored with the memory, and a round stays a function of its plan and
-of its parent.
+A round begins from the encoder of the last one. So the outputs from before a round are the parent encoder's outputs,
+for fresh and replayed samples alike: the replay buffer stores no outputs, and a round is a function of its plan and its
+parent.
 
-Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change; those who
-want one name it, and `learner.rounds.avalanche` runs it. And elastic weight consolidation (EWC): its sums over earlier
-rounds would be one more state to keep, for a method that makes no use of the memory. Avalanche's takes them from the
-memory instead.
+Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change; users can
+still name one, and `learner.rounds.avalanche` runs it. Elastic weight consolidation (EWC): its sums over earlier rounds
+would be an additional state, for a method that does not use the replay buffer. Avalanche's EWC computes them from the
+replay buffer instead.
 
 Shape suffixes: B samples, C classes.
 """
@@ -34,12 +33,12 @@ from learner.plugins import PREFIX, import_any
 
 
 class Outputs(NamedTuple):
-    """The outputs of some samples: logits_BC with their gradient, labels_B, and the logits from before.
+    """The outputs of some samples.
 
-    labels_B has the rows of the classes, or, where samples have sets of them, the share of each class, float [B, C].
-
-    before_BC: for replayed samples, the logits when they were stored; for fresh ones, the logits under the weights at
-    the end of the last stage. None unless the strategy asks (`wants_before`), and for fresh samples of the first stage.
+    - `logits_BC`: the logits, with their gradient.
+    - `labels_B`: the row of each sample's class, int64 [B]; if labels are sets, the share of each class, float [B, C].
+    - `before_BC`: for replayed samples the logits when they were stored, for fresh samples the logits at the end of the
+      last stage. None unless the strategy `wants_before`, and for fresh samples of the first stage.
     """
 
     logits_BC: Tensor
@@ -48,10 +47,11 @@ class Outputs(NamedTuple):
 
 
 class Strategy:
-    """Learns the fresh samples and nothing else. The other strategies override `loss`, or more.
+    """Learns only the fresh samples (naive fine-tuning). Other strategies override `loss`, or `backward`.
 
-    `num_draws`: the number of independent draws from the replay memory that each step gets, none while the memory is
-    empty. `wants_before`: whether the strategy needs `Outputs.before_BC`. `loss_q`: see `class_loss`.
+    - `num_draws`: the number of independent draws from the replay buffer for each step; none while it is empty.
+    - `wants_before`: whether the strategy needs `Outputs.before_BC`.
+    - `loss_q`: see `class_loss`.
     """
 
     num_draws = 0
@@ -61,17 +61,17 @@ class Strategy:
         self.loss_q = loss_q
 
     def loss(self, fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
-        """Returns the scalar whose gradient is followed."""
+        """Returns the scalar loss of a step."""
         return self.class_loss(fresh)
 
     def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
-        """Leaves the gradient of a step in `parameters`, whose gradients are None; returns the loss, detached."""
+        """Sets the gradients of `parameters`, which must be None before; returns the loss, detached."""
         loss = self.loss(fresh, draws)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
-        """Takes note that a stage is over. `losses` yields the loss of each of its samples, with its gradient."""
+        """Ends a stage. `losses` yields the loss of each sample of the stage, with its gradient."""
 
     def class_loss(self, outputs: Outputs) -> Tensor:
         """Returns the mean generalized cross-entropy of the samples."""
@@ -81,8 +81,9 @@ class Strategy:
 def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
     """Returns the mean generalized cross-entropy (1 - p_y^q) / q: Zhang, Sabuncu 2018 (arXiv:1805.07836, equation 6).
 
-    q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect. The classes
-    of a set of labels have their shares of the loss of a sample, relative to their share: it is 0 at p = shares.
+    q = 0 is cross-entropy; q = 1 is the mean absolute error, on which wrong labels have the least effect. For a set of
+    labels, the loss is the share-weighted mean over its classes of (1 - (p / share)^q) / q, which is 0 if p equals the
+    shares.
     """
     if q == 0.0:
         return functional.cross_entropy(logits_BC, labels_B)
@@ -106,7 +107,7 @@ class ExperienceReplay(Strategy):
 
 
 ABSENT_LOGIT: Final = -1e4
-"""The logit of an absent class where labels are shares: 0 times -inf is no number."""
+"""The logit of an absent class if labels are shares, since 0 times -inf is NaN."""
 
 
 class AsymmetricReplay(Strategy):
@@ -123,7 +124,7 @@ class AsymmetricReplay(Strategy):
 
 
 def mask_absent(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
-    """Returns the logits, with -inf for every class that is not among the labels."""
+    """Returns the logits, with -inf for each class that is not among the labels (ABSENT_LOGIT if labels are shares)."""
     if labels_B.is_floating_point():
         return logits_BC.masked_fill(~labels_B.any(dim=0), ABSENT_LOGIT)
     is_absent_C = torch.ones(logits_BC.shape[1], dtype=torch.bool).index_fill_(0, labels_B, value=False)
@@ -136,7 +137,7 @@ class DarkReplay(Strategy):
         L = L_ce(fresh) + alpha |z' - h(x')|^2 + beta L_ce(y'', f(x''))        x', x'': two independent draws
 
     The square is the mean over samples and classes, as in the authors' code, for which they report the best alpha and
-    beta. `is_asymmetric`: the first term is that of ER-ACE, within the classes of the fresh batch.
+    beta. If `is_asymmetric`, the first term is restricted to the classes of the fresh batch, as in ER-ACE.
     """
 
     num_draws = 2
@@ -154,20 +155,21 @@ class DarkReplay(Strategy):
         loss = self.class_loss(fresh)
         if draws:
             dark, labelled = draws
-            assert dark.before_BC is not None, "there are no outputs from before"
+            assert dark.before_BC is not None, "the replayed samples have no outputs from before the round"
             loss = loss + self._alpha * functional.mse_loss(dark.logits_BC, dark.before_BC)
             loss = loss + self._beta * self.class_loss(labelled)
         return loss
 
 
 class AveragedGradient(Strategy):
-    """The gradient of the fresh samples, projected (Chaudhry et al. 2019, arXiv:1812.00420, equation 11)."""
+    """A-GEM: the projected gradient of the fresh samples (Chaudhry et al. 2019, arXiv:1812.00420, equation 11)."""
 
     num_draws = 1
 
     def backward(self, parameters: Sequence[Tensor], fresh: Outputs, draws: Sequence[Outputs]) -> Tensor:
         loss = self.class_loss(fresh)
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)  # one forward pass serves all
+        # The graph is retained, since all gradients come from one forward pass.
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
         for replayed in draws:
             reference = torch.autograd.grad(self.class_loss(replayed), parameters, retain_graph=True)
             gradients = project(gradients, reference)
@@ -177,7 +179,7 @@ class AveragedGradient(Strategy):
 
 
 def project(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Projects g on the half-space g.r >= 0: g - (g.r / r.r) r where g.r < 0, else g.
+    """Projects the gradient g onto the half-space g.r >= 0: g - (g.r / r.r) r if g.r < 0, else g.
 
     >>> project([torch.tensor([1.0, -2.0])], [torch.tensor([0.0, 1.0])])
     (tensor([1., 0.]),)
@@ -190,11 +192,11 @@ def project(gradients: Sequence[Tensor], reference: Sequence[Tensor]) -> tuple[T
 
 
 DISTILLATION_TEMPERATURE = 2.0
-"""Distillation temperature T of Li and Hoiem."""
+"""The temperature T of Li and Hoiem."""
 
 
 class Distillation(Strategy):
-    """Cross-entropy and knowledge distillation at temperature T (Li and Hoiem 2016, arXiv:1606.09282, equation 3).
+    """Learning without forgetting (LwF): cross-entropy and distillation (Li and Hoiem 2016, arXiv:1606.09282, eq. 3).
 
     The divergence is scaled by T^2, so that its gradient does not depend on T (Hinton et al. 2015, arXiv:1503.02531).
     """
@@ -227,15 +229,15 @@ MAKERS: Mapping[SlowStrategy, Callable[..., Strategy]] = {
 
 
 def make_strategy(name: str, *, loss_q: float) -> Strategy:
-    """Returns a new strategy for the start of a round. Raises DataError for a class that cannot be made."""
+    """Returns a new strategy for a round. Raises DataError if a user's class cannot be imported or made."""
     own = own_strategy(name)
     return MAKERS[cast("SlowStrategy", name)](loss_q=loss_q) if own is None else GuardedStrategy(name, own, loss_q)
 
 
 def own_strategy(name: str) -> Callable[..., Strategy] | None:
-    """Returns the class of the user that an import path names, with the arguments in its brackets.
+    """Returns the user's strategy class that an import path names, with the arguments in its brackets applied.
 
-    None for a name of ours, and for a class of Avalanche. Raises DataError where nothing can be imported.
+    None for the names in MAKERS and for classes of Avalanche. Raises DataError if the path cannot be imported.
     """
     if not is_import_path(name) or name.startswith(PREFIX):
         return None
@@ -244,14 +246,14 @@ def own_strategy(name: str) -> Callable[..., Strategy] | None:
 
 
 def draws_per_step(name: str) -> int:
-    """Returns how many draws from the memory a step gets: one under a strategy of Avalanche."""
+    """Returns the number of draws from the replay buffer in a step; 1 for strategies of Avalanche."""
     if is_import_path(name) and own_strategy(name) is None:
         return 1
     return make_strategy(name, loss_q=0.0).num_draws
 
 
 class GuardedStrategy(Strategy):
-    """A strategy of the user, whose mistakes end the round and not the learner: they become DataErrors."""
+    """Wraps a user's strategy: its exceptions become DataErrors, which end the round and not the learner."""
 
     def __init__(self, name: str, make: Callable[..., Strategy], loss_q: float) -> None:
         super().__init__(loss_q=loss_q)

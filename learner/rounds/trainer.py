@@ -1,15 +1,15 @@
-"""Trains the top blocks of the encoder, in full precision, through the rounding with which they are served.
+"""Trains the top blocks of the encoder in full precision, with the quantization of the served form simulated.
 
     texts --served lower blocks--> x_TD --top blocks, fake-quantized--> z_BD --auxiliary head--> strategy --> AdamW
 
-The lower blocks are frozen. So their served form computes the input of the top blocks, in training as in service, and
-the backward pass ends there. The scales of the trained matrices are learnt with them (`model.grid`). The auxiliary head
-is a cosine classifier (scale 20) that starts from the class means and is discarded after the round. Measured on
-CLINC150 (INT8, two blocks, joint): the accuracy of the ridge head rises from 94.3 % to 96.2 % after one pass over the
-labels, and to 96.4 % after two; with one block it is 95.9 % and 96.0 %.
+The lower blocks are frozen. Their served (quantized) form computes the input of the top blocks in training as in
+service, and the backward pass ends there. The quantization scales of the trained matrices are learnt, too
+(`model.grid`). The auxiliary head is a cosine classifier (scale 20) that starts from the class means and is discarded
+after the round. Measured on CLINC150 (INT8, two blocks, joint training): the accuracy of the ridge head rises from
+94.3 % to 96.2 % after one pass over the labels, and to 96.4 % after two; with one block to 95.9 % and 96.0 %.
 
-Rejected: LoRA (in an open study 24.5 points below frozen features on a similar stream), and the loss through the ridge
-head (its weights were solved for features that the step has just moved).
+Rejected: LoRA (in an open study 24.5 points below frozen features on a similar stream), and the loss of the ridge head
+(its weights were solved for the features before the step).
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from model.packed import WholeEncoder
 from model.ragged import RaggedLayout
 
 SCALE = 20.0
-"""Logits of the auxiliary head are this times a cosine."""
+"""The logits of the auxiliary head are SCALE times a cosine."""
 
 HEAD_RATE = 10.0
 """The learning rate of the auxiliary head, relative to that of the blocks."""
@@ -35,7 +35,7 @@ HEAD_RATE = 10.0
 def torch_adamw(
     blocks: Iterable[nn.Parameter], head: Iterable[nn.Parameter], *, rate: float, decay: float
 ) -> torch.optim.Optimizer:
-    """Makes torch's own optimizer of trained blocks and a head on them, for loops that call for one.
+    """Returns torch's own AdamW for trained blocks and a head, for training loops that require a torch optimizer.
 
     As in `Trainer`, the head learns HEAD_RATE times as fast as the blocks, and its weights do not decay.
     """
@@ -47,15 +47,15 @@ def torch_adamw(
 
 
 def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
-    """Returns the logits_BC of the auxiliary head for unit vectors."""
+    """Returns the logits_BC of the auxiliary head for unit vectors z_BD."""
     return SCALE * z_BD @ functional.normalize(head_CD, dim=1).T
 
 
 class Trainer:
-    """Takes gradient steps on the blocks of `strata` from `first_layer` on, in place, by the strategy of the settings.
+    """Trains the blocks of `strata` from `first_layer` on, in place, by the strategy of the settings.
 
-    `parent` is the encoder that the round began from: the outputs from before the round are its outputs, through the
-    class means. The learning rates decay linearly to 0 over `num_steps` steps.
+    `parent` is the encoder from before the round; strategies that need outputs from before the round get the logits of
+    `parent` and the class means. The learning rates decay linearly to 0 over `num_steps` steps.
     """
 
     def __init__(
@@ -75,7 +75,8 @@ class Trainer:
         self._strategy = make_strategy(config.slow_strategy, loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
-        strata.requires_grad_(False)  # also the matrices below that the top uses
+        # Freezes also the lower matrices that the trained blocks share.
+        strata.requires_grad_(False)
         top = strata.trainable(self._first_layer)
         self._parameters = [*top, self._head_CD]
         groups = (
@@ -85,11 +86,11 @@ class Trainer:
         self._optimizer = AdamW(groups, num_steps=num_steps)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
-        """Takes one step on texts, given by their activations below the top; returns the loss.
+        """Takes one step on texts, given by their activations x_TD below the trained blocks; returns the loss.
 
-        The first `sizes[0]` texts are fresh, then come the draws from the memory, each of its size. A draw of no texts,
-        from an empty memory, does not count. A step whose loss or gradient is not finite changes nothing, and its loss
-        is returned as it is. Raises NonFinite when the weights themselves no longer fit their served form.
+        The first `sizes[0]` texts are fresh; the draws from the replay buffer follow, one for each further size. Empty
+        draws (the buffer was empty) are ignored. If the loss or the gradient is not finite, nothing changes and NaN is
+        returned. Raises NonFinite if the weights can no longer be quantized.
         """
         loss, norm = self._backward(x_TD, layout, rows_B, sizes)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
@@ -98,14 +99,14 @@ class Trainer:
         return float(loss)
 
     def is_finite(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> bool:
-        """Whether the loss of fresh texts and its gradient are finite. Changes no weight."""
+        """Whether the loss of these texts, as fresh samples, and its gradient are finite. Changes no weight."""
         loss, norm = self._backward(x_TD, layout, rows_B, [len(rows_B)])
         return bool(torch.isfinite(loss) and torch.isfinite(norm))
 
     def _backward(
         self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """Sets the gradients, and clips them; returns the loss and the norm of the gradient before it was clipped."""
+        """Computes and clips the gradients; returns the loss, and the norm of the gradient before clipping."""
         logits_BC = self._logits(self._strata, self._head_CD, x_TD, layout)
         fresh, *draws = map(
             Outputs,
@@ -113,6 +114,7 @@ class Trainer:
             torch.split(rows_B, list(sizes)),
             self._before(x_TD, layout, sizes),
         )
+        # Draws from an empty replay buffer have no samples.
         replayed = [draw for draw in draws if len(draw.labels_B)]
         self._optimizer.zero_grad()
         loss = self._strategy.backward(self._parameters, fresh, replayed)

@@ -1,14 +1,14 @@
-"""A trial: the next encoder beside the one in use, by labels that neither fast head has learnt yet.
+"""A trial: compares the next encoder with the current one on new labels, before either fast head learns them.
 
-    new labels --a unit's worth--> both heads, as solved after the unit before, name the texts --> who was right
-               --> then both learn them, and are solved again
-    counts, and those of the holdout --rule of the rollout--> adopt, drop, or go on
+    UNIT new labels --> both heads, as solved after the last unit, predict the texts --> which of the two were right
+                    --> both heads learn the labels and are solved again
+    these counts, and the counts on the holdout --rule of the rollout--> adopt, drop, or continue
 
-Where the holdout is small it tells neither encoder to be better, and a version with the next one would wait for labels
-in the rollout: of a stream of 20 events a second the stable version stood still for 60 % of the time, 25 to 48 s after
-each round. So both fast heads go on learning, versions with the encoder in use go on being published, and the round
-ends when the rollout would make its encoder stable at once. Each label is named before it is learnt (prequential
-evaluation, Dawid 1984), so the counts are evidence for whoever reads the manifest.
+A small holdout cannot show which encoder is better. Without a trial, a version with the next encoder would then wait
+for labels in the rollout: at 20 events a second, the stable version stood still for 60 % of the time, 25 to 48 s after
+each round. So both fast heads go on learning, versions with the current encoder are still published, and the round ends
+when the rollout would promote the next encoder at once. Each label is predicted before it is learnt (prequential
+evaluation, Dawid 1984), so the manifest can state the counts as evidence.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +26,15 @@ from learner.samples import Labelled
 from wire.records import NameChanges
 
 UNIT: Final = 64
-"""Labels that wait for a unit, which solves both heads: that takes 0.2 s."""
+"""The labels that a unit needs. Each unit solves both heads, which takes 0.2 s."""
 
 
 AdoptionRule: TypeAlias = Callable[[NameChanges], bool | None]
-"""Says by the counts of two encoders if the next one is adopted; None: they do not tell. It is the rollout's rule."""
+"""The rollout's rule: whether to adopt the next encoder, by the counts of both; None if the counts do not decide."""
 
 
-class Solved(NamedTuple):
-    """A fast head as it was solved: the class of each row of its weights, and what it needs to name a text."""
+class SolvedHead(NamedTuple):
+    """The solution of a fast head at one moment: the class of each row of its weights, and everything to predict."""
 
     served: ServedEncoder
     classes: tuple[str, ...]
@@ -42,58 +42,61 @@ class Solved(NamedTuple):
     threshold: float
 
     def is_right(self, samples: Sequence[Labelled]) -> Tensor:
-        """Returns whether each sample is named rightly, bool [samples]."""
+        """Returns whether the prediction for each sample is right, bool [samples]."""
         phi_NR = self.served.features(self.served.z_many([sample.text for sample in samples]))
         return targets_of(samples, self.classes).right(phi_NR @ self.weights_CR.T - self.threshold)
 
 
 class Trial:
-    """Compares `old`, which learns in the learner's thread, with the next head, which learns in the units.
+    """Compares the head `old`, which learns in the learner's thread, with the next head, which learns in the units.
 
-    `held` compares them on the holdout. `paired` counts the labels so far, about `max_labels` at most. Belongs to the
-    learner's thread, as `NextHead` does.
+    `holdout_result` compares them on the holdout. `paired` counts the labels so far, about `max_labels` at most. Only
+    the learner's thread calls the methods, as those of `NextHead`.
     """
 
     def __init__(
-        self, old: FastHead, following: NextHead, *, held: Paired, max_labels: int, rule: AdoptionRule
+        self, old: FastHead, next_head: NextHead, *, holdout_result: Paired, max_labels: int, rule: AdoptionRule
     ) -> None:
         self.paired = Paired()
         self._old = old
-        self._following = following
-        self._held = held
+        self._next_head = next_head
+        self._holdout_result = holdout_result
         self._rule = rule
-        self._verdict = rule(encoder_changes(held, self.paired))
+        self._verdict = rule(encoder_changes(holdout_result, self.paired))
         self._max_labels = max_labels
-        self._solved: tuple[Solved, Solved] | None = None
+        self._solved: tuple[SolvedHead, SolvedHead] | None = None
 
     def unit(self) -> Callable[[], None]:
-        """Returns a unit: both heads name what waits, the next one learns it too, and both are solved if it goes on."""
-        return self._following.unit(self._solving(), before=self._count)
+        """Returns a unit: both heads predict the waiting samples, the next head learns them, and both are solved.
+
+        They are not solved if the trial is over.
+        """
+        return self._next_head.unit(self._solving(), before=self._count)
 
     @property
     def is_due(self) -> bool:
-        """Whether enough labels wait for a unit."""
-        return self._following.num_waiting >= UNIT
+        """Whether enough labels for a unit are waiting."""
+        return self._next_head.num_waiting >= UNIT
 
     @property
     def is_over(self) -> bool:
-        """Whether there is a verdict, or enough labels came without one."""
+        """Whether the rule has decided, or the trial has seen its maximum of labels."""
         return self.is_won or self.is_lost or self._is_at_end
 
     @property
     def is_won(self) -> bool:
-        """Whether the rollout would make a version with the next encoder stable at once."""
+        """Whether the rollout would promote a version with the next encoder at once."""
         return self._verdict is True
 
     @property
     def is_lost(self) -> bool:
-        """Whether the next encoder is worse, or not better when enough labels have come."""
+        """Whether the next encoder is worse by the rule, or has lost more labels than it won at the end."""
         has_lost_more = self._is_at_end and self.paired.won < self.paired.lost
         return not self.is_won and (has_lost_more or self._verdict is False)
 
     @property
     def progress(self) -> float:
-        """The share of the labels that have come, in [0, 1]."""
+        """The share of the maximum of labels that the trial has seen, in [0, 1]."""
         return min(self.paired.num / self._max_labels, 1.0)
 
     @property
@@ -101,22 +104,23 @@ class Trial:
         return self.paired.num >= self._max_labels
 
     def _solving(self) -> Callable[[], None]:
-        """Returns what solves both heads: the old one as it is now."""
+        """Returns a function that solves both heads. The old head is solved as it is now, since it goes on learning."""
+        # The old head goes on learning, so `solver` copies its sums now, in the learner's thread.
         solve_old = self._old.solver()
         classes = self._old.ridge.classes
 
         def solve() -> None:
             if self.is_over:
                 return
-            head = self._following.head
-            old = Solved(self._old.served, classes, solve_old(), self._old.threshold)
-            self._solved = old, Solved(head.served, head.ridge.classes, head.solve(), head.threshold)
+            head = self._next_head.head
+            old = SolvedHead(self._old.served, classes, solve_old(), self._old.threshold)
+            self._solved = old, SolvedHead(head.served, head.ridge.classes, head.solve(), head.threshold)
 
         return solve
 
     def _count(self, samples: Sequence[Labelled]) -> None:
-        """Counts how the heads name samples that neither had learnt when it was solved."""
+        """Counts which predictions of the two heads are right, for samples that neither head had learnt."""
         if self._solved is not None and samples:
             old, new = self._solved
             self.paired += pair(old.is_right(samples), new.is_right(samples))
-            self._verdict = self._rule(encoder_changes(self._held, self.paired))
+            self._verdict = self._rule(encoder_changes(self._holdout_result, self.paired))

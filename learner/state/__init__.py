@@ -1,10 +1,10 @@
-"""What a learner writes down, and how it goes on from that.
+"""The learner's state on disk, and how a learner continues from it.
 
-    snapshot     everything that a learner knows as one value, and its bytes
-    checkpoints  the files: atomic, fenced by epochs, pruned; their journals, of what was learnt since
-    shared       the newest of them, sealed, at an address where a standby on another machine finds it
-    lineage      the rounds that the knowledge came from
-    parts        the memories by the settings, empty or restored
+    snapshot     the learner's whole state as one value, and its encoding
+    checkpoints  the files of snapshots: atomic, fenced by epochs, pruned; and their journals of the samples since
+    shared       copies the newest checkpoint, sealed, to an address where a standby on another machine finds it
+    lineage      the slow rounds that the knowledge came from
+    parts        makes the memories and windows, empty or restored
 
-From outside: `Learner.export` and `restore`, and `Checkpoints`. A checkpoint file is read by later releases.
+From outside: `Learner.export` and `restore`, and `Checkpoints`. Later releases must be able to read a checkpoint file.
 """

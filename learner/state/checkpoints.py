@@ -1,32 +1,32 @@
-"""Checkpoints: everything that the learner knows, offsets included, in one file that is whole or refused; and journals.
+"""Checkpoints and journals. A checkpoint is the learner's whole state, offsets included, in one file.
 
-    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest whole one
-    checkpoint, journal: samples, version 8 | samples, version 9 | ...      what version 9 knew: all of them
+    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest intact one
+    checkpoint, journal: samples, version 8 | samples, version 9 | ...      state of version 9: checkpoint and both
 
-Weights, sums, memory, windows, counters and offsets are one file, so what was learnt and what was read can never
-disagree: a restart seeks to the offsets inside, and each label has its effect once.
+Weights, sums, memories, windows, counters and offsets are in one file, so the knowledge and the offsets always agree. A
+restart seeks to these offsets, and each label has its effect exactly once.
 
-A file is named after its sequence number, the epoch of the leader that wrote it, and the version that it was published
-as (0: none). The epoch is a fencing token: of two files the one of the higher epoch is newer, and a leader whose epoch
-is not the highest in the folder writes nothing. A leader that slept over its lease may already have passed that check.
-Its file is then older than all files of its successor, which wrote one before it did anything else. A file's name does
-not prove what was published: that is what the store has under the number of the version. The newest few files are kept,
-and those of versions that the rollout may return to.
+The name of a file has its sequence number, the epoch of the leader that wrote it, and the version as which its state
+was about to be published (0: none). The epoch is a fencing token: the file with the higher epoch is the newer one, and
+a leader writes nothing if the folder has a higher epoch than its own. A leader that slept over its lease may already
+have passed this check. Its file is then older than all files of its successor, which writes a checkpoint before it does
+anything else. The name of a file is no proof of a publication; only the store's manifest is. The newest few files are
+kept, and the files of versions to which the rollout may return.
 
-A file survives a kill as soon as it has its name, and a power cut only after fsync, which the writer may leave out. So
-the newest file that was synced is kept, too, and a learner that goes on from it reads the labels since then once more.
-Thereby most files of a stream of versions are removed before they ever reach the disk.
+After the rename a file survives a kill. It survives a power cut only after fsync, which the writer may skip. So the
+newest synced file is kept, too. A learner that continues from it reads the labels since then again. If versions come
+fast, most files are removed before they ever reach the disk.
 
-What is learnt between two checkpoints is in the journal of the first, so that versions without a checkpoint can be
-returned to. The journal lies beside its checkpoint and goes with it. An entry is appended before its version is sent:
-so every version that the store has is in a journal, unless it has a checkpoint of its own. A kill may tear the last
-entry, whose version was not sent then. A journal is not synced: after a power cut its end may be missing, torn, zeros,
-or the bytes of another file. Whatever is no entry ends it, and the versions that it had from there on cannot be
-returned to.
+The samples between two checkpoints are in the journal of the first one, so that the learner can return to versions
+without a checkpoint. A journal lies next to its checkpoint, and is removed with it. An entry is appended before its
+version is sent, so every version in the store is in a journal, unless it has a checkpoint of its own. A kill may tear
+the last entry, whose version was not sent. A journal is not synced. After a power cut its end may be missing, torn,
+zeros, or the bytes of another file: reading stops at the first invalid entry, and the learner cannot return to the
+versions behind it.
 
-Rejected: one file per part (a kill between two of them mixes two states), a journal that leads from the beginning to
-now (replaying it needs the encoders of that time), and reading the labels again from the topics in place of a journal
-(it needs the windows of the join as they were, and topics may have dropped records).
+Rejected: one file per part (a kill between two files mixes two states), one journal since the beginning (replaying it
+needs the encoders of that time), and reading the labels from the topics again instead of a journal (it needs the join
+windows of that time, and topics may have dropped records).
 """
 
 import os
@@ -54,7 +54,7 @@ _NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointFile:
-    """A checkpoint in the folder, by its name."""
+    """A checkpoint file, as its name describes it."""
 
     path: Path
     sequence: int
@@ -63,12 +63,12 @@ class CheckpointFile:
 
     @property
     def order(self) -> tuple[int, int]:
-        """The newer one of two checkpoints has the greater value."""
+        """Sort key: a newer checkpoint has a greater value."""
         return self.epoch, self.sequence
 
 
 def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
-    """Yields those of the paths that have the name of a checkpoint."""
+    """Yields the paths that are named as checkpoints, parsed."""
     for path in paths:
         if name := _NAME.fullmatch(path.name):
             epoch = int(name["epoch"] or 0)
@@ -76,23 +76,23 @@ def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
 
 
 def newest_first(paths: Iterable[Path]) -> list[CheckpointFile]:
-    """Returns those of the paths that have the name of a checkpoint, newest first."""
+    """Returns the paths that are named as checkpoints, parsed, newest first."""
     return sorted(named(paths), key=lambda entry: entry.order, reverse=True)
 
 
 JOURNAL_SUFFIX: Final = ".journal"
 
 MAX_SAMPLES: Final = 20_000
-"""A journal with so many samples is followed by another checkpoint at once."""
+"""Number of samples from which a journal is full: then another checkpoint is due at once."""
 
 _HEADER: Final = Struct("<II")
 """Length and CRC-32 of an entry."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """The samples that were learnt since the entry before, and the changes of concepts where they were found.
+    """The samples since the previous entry, with the concept changes among them, in the order of learning.
 
-    `version` is the one that knows them, 0 for none.
+    `version` and `epoch` are those of the first published version that contains them; 0 if there is none yet.
     """
 
     version: int
@@ -105,7 +105,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Journal:
-    """The journal that is being written. `marks` has the version and the epoch of each entry."""
+    """The journal that is being written. `marks` has the pair of version and epoch of each entry."""
 
     def __init__(self, path: Path) -> None:
         """Begins a new file at `path`. Raises CheckpointFailed."""
@@ -118,7 +118,10 @@ class Journal:
             raise CheckpointFailed(f"{path}: {error}") from error
 
     def append(self, entry: Entry) -> None:
-        """Appends an entry, which survives a kill then. Raises CheckpointFailed: nothing may be appended after that."""
+        """Appends an entry; afterwards it survives a kill.
+
+        Raises CheckpointFailed. After that nothing more may be appended, since the end may be torn.
+        """
         data = msgspec.msgpack.encode(entry)
         data = _HEADER.pack(len(data), zlib.crc32(data)) + data
         try:
@@ -126,7 +129,7 @@ class Journal:
         except OSError as error:
             raise CheckpointFailed(f"{self.path}: {error}") from error
         if num_written != len(data):
-            raise CheckpointFailed(f"{self.path}: {num_written} of {len(data)} bytes were written")
+            raise CheckpointFailed(f"{self.path}: only {num_written} of {len(data)} bytes were written")
         self.marks.add(entry.mark)
         self.num_samples += len(entry.samples)
 
@@ -135,22 +138,19 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[Entry]:
-    """Returns the whole entries of a journal, up to the first that is not; [] if there is no journal."""
+    """Returns the intact entries at the start of a journal; [] if there is no journal."""
     entries: list[Entry] = []
-    for body in whole_entries(path):
+    for body in intact_entries(path):
         try:
             entries.append(msgspec.msgpack.decode(body, type=Entry))
         except msgspec.DecodeError:
-            # Another file had these bytes, or another release wrote them.
+            # The bytes are of another file, or were written by another release.
             break
     return entries
 
 
-def whole_entries(path: Path) -> Iterator[bytes]:
-    """Yields the encoded entries of a journal, up to the first that is torn, or that is not there.
-
-    After a power cut a file may end in zeros. They are the header of an entry without bytes, with the right checksum.
-    """
+def intact_entries(path: Path) -> Iterator[bytes]:
+    """Yields the encoded entries of a journal up to the first torn one; nothing if the file cannot be read."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -160,20 +160,21 @@ def whole_entries(path: Path) -> Iterator[bytes]:
         num_bytes, checksum = _HEADER.unpack_from(data, start)
         body = data[start + _HEADER.size : start + _HEADER.size + num_bytes]
         start += _HEADER.size + num_bytes
+        # After a power cut a file may end in zeros: the header of an empty entry, with the right checksum.
         if not num_bytes or len(body) != num_bytes or zlib.crc32(body) != checksum:
             return
         yield body
 
 
 class VersionState(NamedTuple):
-    """What was known when a version was published: a checkpoint, and the samples that were learnt after it."""
+    """The state that was published as a version: a checkpoint, and the samples that were learnt after it."""
 
     snapshot: Snapshot
     samples: Sequence[Sample | ConceptChange] = ()
 
 
 class Checkpoints:
-    """The checkpoints in one folder with their journals, which one learner at a time writes.
+    """The checkpoints and journals in one folder. One learner at a time writes there.
 
     `on_written` is called with each new file; it may raise StaleEpoch and CheckpointFailed. `shared` returns the
     checkpoints at the shared address; it may raise StoreUnavailable.
@@ -193,17 +194,18 @@ class Checkpoints:
         self._shared = shared
         folder.mkdir(parents=True, exist_ok=True)
         self.synced: Path | None = None
-        """The newest file of this process that is known to be on the disk itself."""
+        """The newest synced file that this process has written."""
         self.refused: list[str] = []
-        """Files that were refused, with the reason."""
+        """The files that were refused, each with the reason."""
         self.journal: Journal | None = None
-        """The journal of the newest checkpoint of this process, if one was begun."""
+        """The journal of this process's newest checkpoint, if one was begun."""
+        # The marks of finished journals, so that each is read once.
         self._marks: dict[Path, frozenset[tuple[int, int]]] = {}
 
     def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
-        """Writes a snapshot. Afterwards it survives a kill, and with `is_synced` a power cut, too.
+        """Writes a snapshot; returns its file. It survives a kill then, and with `is_synced` a power cut, too.
 
-        Raises StaleEpoch where a later leader has written, and CheckpointFailed.
+        Raises StaleEpoch if a later leader has written here, and CheckpointFailed.
         """
         epoch = snapshot.facts.epoch
         self._check_epoch(epoch)
@@ -228,10 +230,12 @@ class Checkpoints:
         return path
 
     def newest(self) -> Snapshot | None:
-        """Returns the newest checkpoint that is whole; None where the folder has none at all.
+        """Returns the newest intact checkpoint; None if the folder has no checkpoint.
 
-        Torn ones are passed over and noted in `refused`. Raises StateRefused where no other is left, or where this
-        program cannot read the newest whole one: going on from an older one would throw away what is there.
+        Torn files are skipped and listed in `refused`. Raises StateRefused if
+
+        - no file is intact, or
+        - this program cannot read the newest intact one: with an older one the labels between them would be lost.
         """
         entries = self.entries()
         for entry in entries:
@@ -242,11 +246,11 @@ class Checkpoints:
             except CheckpointRefused as error:
                 self.refused.append(f"{entry.path.name}: {error}")
         if entries:
-            raise StateRefused(f"{self._folder}: no checkpoint is whole ({'; '.join(self.refused)}). {REMEDY}")
+            raise StateRefused(f"{self._folder}: no checkpoint is intact ({'; '.join(self.refused)}). {REMEDY}")
         return None
 
     def begin_journal(self, path: Path) -> Journal:
-        """Begins the journal of the checkpoint at `path`, and ends that of the one before. Raises CheckpointFailed."""
+        """Begins the journal of the checkpoint at `path`, and closes the previous journal. Raises CheckpointFailed."""
         if self.journal is not None:
             self._marks[self.journal.path] = frozenset(self.journal.marks)
             self.journal.close()
@@ -254,8 +258,8 @@ class Checkpoints:
         self.journal = Journal(path.with_suffix(JOURNAL_SUFFIX))
         return self.journal
 
-    def of_version(self, manifest: WeightManifest) -> VersionState | None:
-        """Returns the state that was published as `manifest`, which the store has; None where it is not kept."""
+    def find_version(self, manifest: WeightManifest) -> VersionState | None:
+        """Returns the state that was published as `manifest` of the store; None if no file has it any more."""
         mark = (manifest.version, manifest.epoch)
         for entry in self.entries():
             is_marked = mark in self._marks_of(entry)
@@ -267,27 +271,31 @@ class Checkpoints:
                 self.refused.append(f"{entry.path.name}: {error}")
                 continue
             if is_marked:
-                return VersionState(
-                    snapshot, _samples_until(mark, read_journal(entry.path.with_suffix(JOURNAL_SUFFIX)))
-                )
-            if is_same(snapshot.facts.pending, manifest):
+                journal = read_journal(entry.path.with_suffix(JOURNAL_SUFFIX))
+                return VersionState(snapshot, _samples_until(mark, journal))
+            # The checkpoint of this number may be of a leader whose version was never published.
+            if is_same_version(snapshot.facts.pending, manifest):
                 return VersionState(snapshot)
         return None
 
     def prune(self, versions: Iterable[int], *, since: int = 0) -> None:
-        """Removes all but the newest few, the newest that was synced, and the newest that leads to each of `versions`.
+        """Removes all checkpoints except
 
-        Journals go with their checkpoints, and so do files that a kill left half written. What is older than the
-        checkpoint of version `since` goes even where it is the newest that was synced.
+        - the newest few,
+        - the newest one that was synced, and
+        - for each of `versions`, the newest one that has its state, also by the journal.
+
+        Removes the journals of removed checkpoints, and drafts that a kill left behind. A checkpoint that is older than
+        the checkpoint of version `since` is kept only for `versions`.
         """
         entries = self.entries()
         needed = set(versions) - {0}
         places = [place for place, entry in enumerate(entries) if since and entry.version == since]
-        num_newest = min(self._num_newest, 1 + max(places, default=len(entries)))
+        oldest_kept = max(places, default=len(entries))
+        num_newest = min(self._num_newest, 1 + oldest_kept)
         newest_of: dict[int, Path] = {}
         for entry in reversed(entries):
             newest_of |= dict.fromkeys(self._versions_of(entry), entry.path)
-        oldest_kept = max(places, default=len(entries))
         kept = {entry.path for entry in entries[:num_newest]}
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in needed}
@@ -301,30 +309,31 @@ class Checkpoints:
         """Returns the checkpoints in the folder, newest first."""
         return newest_first(self._folder.iterdir())
 
-    def is_older_elsewhere(self) -> bool:
-        """Whether the shared address has a checkpoint that is older than all in the folder. Raises StoreUnavailable."""
+    def has_older_shared(self) -> bool:
+        """Whether the shared address has a checkpoint older than all files in the folder. Raises StoreUnavailable."""
         oldest = min((entry.order for entry in self.entries()), default=(0, 0))
         return any(entry.order < oldest for entry in self._shared())
 
     def next_path(self, snapshot: Snapshot) -> Path:
-        """Returns the file that the next `write` makes."""
+        """Returns the path of the file that the next `write` makes."""
         sequence = 1 + max((entry.sequence for entry in self.entries()), default=0)
         pending = snapshot.facts.pending
         return self._folder / f"{sequence:09d}-e{snapshot.facts.epoch}-v{pending.version if pending else 0}.checkpoint"
 
     def highest_epoch(self) -> int:
-        """Returns the epoch of the last leader that has written here; 0 for none."""
+        """Returns the epoch of the last leader that has written here; 0 if there is none."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def highest_version(self) -> int:
-        """Returns the highest number under which something here was, or was about to be, published; 0 for none."""
+        """Returns the highest version number of the checkpoints and journals here; 0 if there is none."""
         return max((max(self._versions_of(entry)) for entry in self.entries()), default=0)
 
     def _versions_of(self, entry: CheckpointFile) -> set[int]:
-        """Returns the versions that the checkpoint and its journal lead to."""
+        """Returns the versions whose state the checkpoint or its journal has."""
         return {entry.version, *(version for version, _ in self._marks_of(entry))}
 
     def _marks_of(self, entry: CheckpointFile) -> Set[tuple[int, int]]:
+        """Returns the pairs of version and epoch in the journal of a checkpoint."""
         path = entry.path.with_suffix(JOURNAL_SUFFIX)
         if self.journal is not None and path == self.journal.path:
             return self.journal.marks
@@ -340,19 +349,20 @@ class Checkpoints:
             raise CheckpointRefused(f"cannot be read: {error}") from error
 
     def _check_epoch(self, epoch: int) -> None:
+        """Raises StaleEpoch if a later leader has written here."""
         highest = self.highest_epoch()
         if highest > epoch:
             raise StaleEpoch(f"{self._folder}: a leader of epoch {highest} has written; ours is {epoch}")
 
 
 REMEDY: Final = (
-    "Start the program that wrote it, or put a good file there; to begin from nothing and learn again what the topics "
-    "still have, move all files of this folder elsewhere"
+    "Start the release that wrote it, or restore an intact file there. To start without a checkpoint and learn again "
+    "from the records that the topics still have, move all files of this folder elsewhere"
 )
 
 
 def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Sample | ConceptChange]:
-    """Returns the samples of the entries up to the one with `mark`."""
+    """Returns the samples of all entries up to the entry with `mark`."""
     samples: list[Sample | ConceptChange] = []
     for entry in entries:
         samples += entry.samples
@@ -361,8 +371,8 @@ def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Samp
     return samples
 
 
-def is_same(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
-    """Whether the version that was about to be published is the one that the store has."""
+def is_same_version(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
+    """Whether the store's version is the one that was about to be published, and not another leader's."""
     if pending is None or stored is None:
         return False
     return _identity(pending) == _identity(stored)

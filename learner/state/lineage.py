@@ -1,12 +1,16 @@
-"""The lineage: the list of slow rounds that knowledge came from, with which a version is rebuilt from the topics.
+"""The lineage: the slow rounds that the knowledge came from, by which a version is rebuilt from the topics.
 
     a round begins --add_round--> Lineage --end_round--> Lineage --in the manifest--> rebuild
 
-The sums of the fast head are exact. What a round makes is a function of the records below two sets of offsets, those
-where it began and those where it read the memory, and of the number of blocks that it trains. The list has that, too,
-since what drifts depends on the order of the records. So the topics and this list lead to the same weights, bit for
-bit, on the same processor, however the partitions were interleaved and however often the learner was killed on the way.
-Where something else has changed what is known, `gap` says so, for good.
+The sums of the fast head are exact. The encoder that a round makes is a function of
+
+- the records below the offsets at which the round began,
+- the records below the offsets at which it read the replay buffer, and
+- the number of blocks that it trained. The lineage has this number, since drift depends on the order of the records.
+
+So the topics and the lineage lead to the same weights, bit for bit, on the same processor. The interleaving of the
+partitions and kills of the learner make no difference. If anything else has changed the knowledge, `gap` has the
+reason, and the lineage never becomes complete again.
 """
 
 from collections.abc import Mapping
@@ -17,16 +21,16 @@ import msgspec
 from wire.records import ConceptChange, LabelChange, Lineage, Round, RoundKind
 
 MAX_ROUNDS: Final = 256
-"""A lineage has the last so many rounds: about 40 KB in a manifest."""
+"""Number of last rounds in a lineage: about 40 KB in a manifest."""
 
 MAX_CHANGES: Final = 256
-"""A lineage has the last so many changes of concepts, and as many of the set of labels."""
+"""Number of last concept changes in a lineage, and of last changes of the set of labels."""
 
 
 def add_round(
     lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int], layers: int = 0
 ) -> Lineage:
-    """Returns `lineage` and a round that begins behind the records below `offsets`. `layers`: see `RoundPlan`."""
+    """Returns `lineage` with a new round, which begins after the records below `offsets`. `layers`: see `RoundPlan`."""
     begun = Round(number=number, kind=kind, offsets=dict(offsets), layers=layers or msgspec.UNSET)
     rounds = (*lineage.rounds, begun)
     if len(rounds) > MAX_ROUNDS:
@@ -35,7 +39,7 @@ def add_round(
 
 
 def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
-    """Returns `lineage` and the change of a concept, which came behind all records so far."""
+    """Returns `lineage` with a concept change, which came after all records so far."""
     changes = (*lineage.concept_changes, change)
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"concepts changed more than {MAX_CHANGES} times")
@@ -43,7 +47,7 @@ def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
 
 
 def add_label_change(lineage: Lineage, change: LabelChange) -> Lineage:
-    """Returns `lineage` and what an operator did to the set of labels behind all records so far."""
+    """Returns `lineage` with an operator's change of the set of labels, which came after all records so far."""
     changes = (*lineage.label_changes, change)
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"the labels were changed more than {MAX_CHANGES} times")
@@ -51,7 +55,7 @@ def add_label_change(lineage: Lineage, change: LabelChange) -> Lineage:
 
 
 def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
-    """Returns `lineage` whose last round has read the memory as it was behind the records below `offsets`."""
+    """Returns `lineage` with the offsets below which its last round has read the replay buffer."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -60,7 +64,8 @@ def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
 
 
 def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
-    """Returns `lineage` with its last round ended. A round that an older program began is not in it."""
+    """Returns `lineage` with its last round ended."""
+    # A round that an older program began is not in the lineage.
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -69,5 +74,5 @@ def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
 
 
 def record_gap(lineage: Lineage, gap: str) -> Lineage:
-    """Returns `lineage` from which nothing can be rebuilt any more, because of `gap`."""
+    """Returns `lineage` with a gap: later versions can no longer be rebuilt. `gap` is the reason."""
     return msgspec.structs.replace(lineage, gap=gap)

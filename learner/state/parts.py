@@ -1,4 +1,4 @@
-"""Makes the memories and windows of a learner by its settings: empty, or as a checkpoint left them."""
+"""Makes the memories and windows of a learner from its settings: empty, or restored from a checkpoint."""
 
 from heapq import nlargest
 from itertools import chain
@@ -15,21 +15,24 @@ from learner.samples import Labelled
 from model.heads import open_head
 
 HOLDOUT_BYTES = 16 << 20
-"""Most bytes of text in the holdout: 128 of the longest texts in ASCII, more than `learner.min_holdout`."""
+"""Limit of the bytes of text in the holdout: 128 of the longest ASCII texts, more than `learner.min_holdout`."""
 
 
-def fast_head_of(config: LearnerConfig, served: ServedEncoder) -> FastHead:
-    """Returns a fast head that has learnt nothing. Raises WrongConfig if `learner.head` names none."""
+def make_fast_head(config: LearnerConfig, served: ServedEncoder) -> FastHead:
+    """Returns an empty fast head. Raises WrongConfig if `learner.head` names no head."""
     return FastHead(served, penalty=config.ridge, num_recent=config.recent_labels, head=open_head(config.head))
 
 
-def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
-    """Adds the newest labels of the memory to a head that holds none, as older programs did; returns whether it has."""
-    newest = head.fading.newest
+def backfill_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
+    """Adds the newest labels of the replay buffer to a head without newest labels; returns whether any were added.
+
+    A checkpoint of an older program has no newest labels.
+    """
+    newest = head.recency.newest
     if len(newest.held(len(head.ridge.classes))[0]):
         return False
-    held = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
-    samples = list(chain.from_iterable(held))
+    by_class = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
+    samples = list(chain.from_iterable(by_class))
     if samples:
         rows_N = head.ridge.rows_of([each.label for each in samples])
         z_ND, _ = head.encode(samples)
@@ -37,15 +40,15 @@ def hold_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     return bool(samples)
 
 
-def classes_of(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
+def make_classes(config: LearnerConfig, state: ClassesState | None = None) -> Classes:
     return Classes(config.label_capacity, min_labels=config.class_min_labels, state=state)
 
 
-def drift_of(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:
+def make_drift_watch(config: LearnerConfig, state: DriftState | None = None) -> DriftWatch:
     return DriftWatch(delta=config.drift_delta, state=state)
 
 
-def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+def make_replay_buffer(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
     return Replay(
         config.replay_samples,
         config.replay_bytes,
@@ -55,12 +58,12 @@ def replay_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None)
     )
 
 
-def holdout_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
+def make_holdout(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Holdout:
     key_of = hash_key(config.seed + 1)
     return Holdout(Replay(config.holdout_samples, HOLDOUT_BYTES, key_of=key_of, state=state))
 
 
-def fresh_of(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
-    """Returns the memory of the samples since the last slow round, a reservoir of as many as make the next one due."""
+def make_fresh_buffer(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
+    """Returns the memory of the samples since the last slow round: a reservoir that has room until the next is due."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
     return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

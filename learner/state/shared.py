@@ -1,20 +1,22 @@
-"""The newest checkpoint at an address that the learners of all machines reach, so that another one can go on from it.
+"""Copies the newest checkpoint to an address that the learners of all machines reach, so that a standby can continue.
 
     leader: checkpoint --offer--> a thread: adopted encoders, then the checkpoint --> the address (of fsspec)
-    next leader: lease --> fetch: what is newer than all in its own folder --> restore --> a checkpoint of its own epoch
+    next leader: lease --> fetch: a checkpoint newer than its own --> restore --> a checkpoint of its own epoch
     at the address: content of NAME, then the seal of its SHA-256 as `checkpoint:NAME`        in the folder: no seal
 
-The folder of each learner is its own, with its journals; only the newest checkpoint is at the address, and what it
-needs. Each name has the epoch of the leader that wrote it, and the highest epoch is the newest: so a leader that slept
-over its lease overwrites nothing, and what it may still write is older than the first checkpoint of its successor,
-which is there before that does anything else. Others may write at the address: what no key of ours has sealed under its
-name is not fetched, for the learner would sign what it makes of it. If the address does not answer, the leader goes on
-without it, and the next one would read more labels again: it is behind the store's version then, and reads on to it
-(`learner.release.parent`).
+Each learner has its own folder, with its journals. The address has only the newest checkpoint and the encoders that it
+needs. Each name has the epoch of the leader that wrote the file, and the file with the highest epoch is the newest. So
+a leader that slept over its lease overwrites nothing. A file that it still writes is older than the first checkpoint of
+its successor, which is at the address before the successor does anything else.
 
-Rejected: checkpoints in Redis (tens of megabytes every few seconds, in memory and on its replicas), every file at the
-address alone (a journal is appended to before each version, which object stores cannot do), and a lock there (few file
-systems have one, and epochs need none).
+Other accounts may be able to write at the address. The learner signs the versions that it makes from a checkpoint, so
+it fetches a file only if one of our keys has sealed it under its name. If the address is unreachable, the leader
+continues without it. The next leader then starts from an older checkpoint, and reads the labels up to the store's
+version again (`learner.release.parent`).
+
+Rejected: checkpoints in Redis (tens of megabytes every few seconds, in its memory and on its replicas), all files only
+at the address (object stores cannot append to a journal before each version), and a lock at the address (few file
+systems have locks, and epochs need none).
 """
 
 import os
@@ -39,18 +41,18 @@ from wire.store import SEAL_CHARS, Seals
 from wire.threads import lower_priority
 
 NICENESS = 10
-"""Added to the nice value of the thread that sends: no label waits for it."""
+"""Added to the nice value of the sending thread, for which no label waits."""
 
 log = structlog.get_logger("learner")
 
 
-def shared_folder(address: str, folder: Path, seals: Seals) -> "SharedFolder | NotShared":
-    """Returns the folder at `address`, of a learner whose own folder is `folder`. Raises StateRefused."""
-    return SharedFolder(address, folder, seals) if address else NotShared()
+def shared_folder(address: str, folder: Path, seals: Seals) -> "SharedFolder | NoSharedFolder":
+    """Returns the shared folder at `address` for the learner with the local `folder`. Raises StateRefused."""
+    return SharedFolder(address, folder, seals) if address else NoSharedFolder()
 
 
-class NotShared:
-    """Stands for an address that is not set: each learner has its own folder alone."""
+class NoSharedFolder:
+    """The null object for an empty address: each learner has only its own folder."""
 
     def highest_epoch(self) -> int:
         return 0
@@ -69,9 +71,10 @@ class NotShared:
 
 
 class SharedFolder:
-    """Belongs to one learner. Raises StateRefused where no file system is named. Verbs: fetch, offer, close."""
+    """The folder at a shared address, as one learner uses it: `fetch` once it leads, then `offer` each checkpoint."""
 
     def __init__(self, address: str, folder: Path, seals: Seals) -> None:
+        """Opens the file system of `address`. Raises StateRefused if fsspec has none for it."""
         try:
             self._files, self._root = fsspec.core.url_to_fs(address)
         except (ValueError, ImportError) as error:
@@ -79,9 +82,11 @@ class SharedFolder:
         self._address: str = self._files.unstrip_protocol(self._root)
         self._folder = folder
         self._seals = seals
-        self._sealed_by = ""  # the key that sealed the encoders which are there
+        # The key that sealed the encoders at the address.
+        self._sealed_by = ""
         self._thread = ThreadPoolExecutor(1, "share", initializer=lower_priority, initargs=(NICENESS,))
-        self._lock = threading.Lock()  # guards the next three
+        # The lock guards the next three attributes.
+        self._lock = threading.Lock()
         self._waiting: Path | None = None
         self._is_sending = False
         self._stale: StaleEpoch | None = None
@@ -89,18 +94,18 @@ class SharedFolder:
         self._is_failing = False
 
     def highest_epoch(self) -> int:
-        """Returns the epoch of the last leader that has sent something; 0 for none. Raises StoreUnavailable."""
+        """Returns the epoch of the last leader that has sent a checkpoint; 0 for none. Raises StoreUnavailable."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def entries(self) -> list[CheckpointFile]:
-        """Returns the checkpoints that are there, newest first. Raises StoreUnavailable."""
+        """Returns the checkpoints at the address, newest first. Raises StoreUnavailable."""
         return newest_first(map(Path, self._names()))
 
     def fetch(self) -> None:
-        """Copies the newest checkpoint into the learner's folder, unless it is older than one there.
+        """Copies the newest checkpoint into the learner's folder, if it is newer than all checkpoints there.
 
-        What no key of ours has sealed stays where it is. Raises StoreUnavailable, and FolderTaken where the address is
-        of another service. The learner must hold the lease: so nobody sends but a leader that has lost it.
+        Skips files that none of our keys has sealed. The learner must hold the lease, so that only a leader which has
+        lost it may still send. Raises StoreUnavailable, and FolderTaken if the address belongs to another service.
         """
         names = self._names()
         self._claim(names)
@@ -117,9 +122,9 @@ class SharedFolder:
                 return
 
     def offer(self, path: Path) -> None:
-        """Sends the first checkpoint of this process now, later ones beside the learner, the newest that waits alone.
+        """Sends the first checkpoint of this process now, and later ones in a thread, which skips outdated ones.
 
-        Raises StaleEpoch, also for an earlier one, and CheckpointFailed where the first could not be sent.
+        Raises StaleEpoch if a later leader has sent a checkpoint, and CheckpointFailed if the first one cannot be sent.
         """
         if self._is_first:
             try:
@@ -137,26 +142,29 @@ class SharedFolder:
                 self._thread.submit(self._send_waiting)
 
     def close(self) -> None:
-        """Returns when what was offered is sent, or has failed."""
+        """Waits until every offered checkpoint is sent or has failed, and ends the thread."""
         self._thread.shutdown()
 
     def _claim(self, names: Set[str]) -> None:
-        """Makes the address that of the service whose folder this is. Raises FolderTaken where it is of another one."""
+        """Claims the address for the service that owns the learner's folder.
+
+        Raises FolderTaken if it belongs to another service, and StoreUnavailable.
+        """
         own = self._folder / OWNER_FILE
         if not own.exists():
             return
         if OWNER_FILE not in names:
-            with self._mapped():
+            with self._translated_errors():
                 self._files.makedirs(self._root, exist_ok=True)
-                self._files.pipe_file(self._at(OWNER_FILE), own.read_bytes())
+                self._files.pipe_file(self._path(OWNER_FILE), own.read_bytes())
             return
-        with self._mapped():
-            content: bytes = self._files.cat_file(self._at(OWNER_FILE))
+        with self._translated_errors():
+            content: bytes = self._files.cat_file(self._path(OWNER_FILE))
         owner = msgspec.json.decode(own.read_bytes(), type=FolderOwner)
         require_owner(content, owner, f"{self._address}/{OWNER_FILE}", "learner.checkpoint_url")
 
     def _send_waiting(self) -> None:
-        """Sends until nothing waits. What fails is left to the next checkpoint."""
+        """Sends until no checkpoint waits. A failed one is not sent again, since the next one replaces it."""
         while True:
             with self._lock:
                 path = self._waiting
@@ -176,44 +184,49 @@ class SharedFolder:
                 self._is_failing = False
 
     def _send(self, path: Path) -> None:
-        """Sends a checkpoint and what it needs, then removes the rest. Raises StaleEpoch, StoreUnavailable."""
+        """Sends a checkpoint and its encoders, then removes all older files. Raises StaleEpoch, StoreUnavailable."""
+        # A checkpoint that was pruned meanwhile has a successor, which is offered next.
         if not path.exists():
-            return  # a newer one has taken its place, and is offered next
+            return
         (own,) = named([path])
         names = self._names()
         self._check_epoch(own, names)
         encoders = {file.name for file in self._folder.glob(f"*{ENCODER_SUFFIX}")}
+        # With a new signing key all encoders are sealed again.
         signer = self._seals.signer
-        for name in sorted(encoders - names if signer == self._sealed_by else encoders):
+        missing = encoders - names if signer == self._sealed_by else encoders
+        for name in sorted(missing):
             self._upload(self._folder / name)
         self._sealed_by = signer
         self._upload(path)
+        # A later leader may have sent its checkpoint meanwhile: then nothing is removed.
         self._check_epoch(own, self._names())
         for name in names - encoders - {path.name}:
             if name.endswith((ENCODER_SUFFIX, DRAFT_SUFFIX)) or any(named([Path(name)])):
                 self._remove(name)
 
     def _check_epoch(self, own: CheckpointFile, names: Set[str]) -> None:
+        """Raises StaleEpoch if a file of a later leader is among `names`."""
         highest = max((entry.epoch for entry in newest_first(map(Path, names))), default=0)
         if highest > own.epoch:
             raise StaleEpoch(f"{self._address}: a leader of epoch {highest} has written; ours is {own.epoch}")
 
     def _upload(self, path: Path) -> None:
-        """Sends a file with its seal, which has its name there when it is whole."""
-        draft = self._at(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
-        with self._mapped():
+        """Sends a file with its seal, as a draft that is renamed once it is complete. Raises StoreUnavailable."""
+        draft = self._path(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
+        with self._translated_errors():
             self._files.makedirs(self._root, exist_ok=True)
             with self._files.open(draft, "wb") as file:
                 write_sealed(path, file, self._seals)
-            self._files.mv(draft, self._at(path.name))
+            self._files.mv(draft, self._path(path.name))
 
     def _download(self, name: str) -> bool:
-        """Copies a file into the learner's folder; False where no key of ours has sealed it under its name."""
+        """Copies a file into the learner's folder; False if none of our keys has sealed it under its name."""
         draft = self._folder / f"{name}.{os.getpid()}{DRAFT_SUFFIX}"
         try:
-            with self._mapped():
-                self._files.get_file(self._at(name), str(draft))
-            take_seal(draft, name, self._seals)
+            with self._translated_errors():
+                self._files.get_file(self._path(name), str(draft))
+            strip_seal(draft, name, self._seals)
             draft.replace(self._folder / name)
         except BadSignature as error:
             log.error("not_sealed", file=name, address=self._address, reason=str(error))
@@ -223,12 +236,12 @@ class SharedFolder:
         return True
 
     def _remove(self, name: str) -> None:
-        with self._mapped(), suppress(FileNotFoundError):
-            self._files.rm_file(self._at(name))
+        with self._translated_errors(), suppress(FileNotFoundError):
+            self._files.rm_file(self._path(name))
 
     def _names(self) -> set[str]:
-        """Returns the names of all files that are there."""
-        with self._mapped():
+        """Returns the names of all files at the address. Raises StoreUnavailable."""
+        with self._translated_errors():
             self._files.invalidate_cache()
             try:
                 paths: list[str] = self._files.ls(self._root, detail=False)
@@ -236,17 +249,19 @@ class SharedFolder:
                 return set()
         return {path.rstrip("/").rpartition("/")[2] for path in paths}
 
-    def _at(self, name: str) -> str:
+    def _path(self, name: str) -> str:
+        """Returns the path of a file at the address, in its file system."""
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        """Maps what a file system raises: each has errors of its own."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translates the errors of a file system into StoreRefused and StoreUnavailable."""
         try:
             yield
         except PermissionError as error:
             raise StoreRefused(f"{self._address}: {error}: let this account read and write there") from error
-        except Exception as error:  # the libraries behind fsspec have no common class of errors
+        # The libraries behind fsspec have no common class of errors.
+        except Exception as error:
             raise StoreUnavailable(f"{self._address}: {error or type(error).__name__}") from error
 
 
@@ -254,7 +269,7 @@ CHUNK_BYTES: Final = 4 << 20
 
 
 def write_sealed(path: Path, target: BinaryIO, seals: Seals) -> None:
-    """Writes the file at `path`, and its seal, to `target`. Raises OSError."""
+    """Writes the file at `path` to `target`, followed by its seal. Raises OSError."""
     digest = sha256()
     with path.open("rb") as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -263,11 +278,15 @@ def write_sealed(path: Path, target: BinaryIO, seals: Seals) -> None:
     target.write(seals.seal(digest.digest(), f"checkpoint:{path.name}"))
 
 
-def take_seal(path: Path, name: str, seals: Seals) -> None:
-    """Takes the seal off the end of the file at `path`. Raises BadSignature unless it is ours for `name`, OSError."""
+def strip_seal(path: Path, name: str, seals: Seals) -> None:
+    """Checks the seal at the end of the file at `path`, and cuts it off.
+
+    Raises BadSignature unless one of our keys has sealed the file as `name`, and OSError.
+    """
     digest = sha256()
     with path.open("r+b") as file:
-        num_left = num_bytes = max(file.seek(0, os.SEEK_END) - SEAL_CHARS, 0)
+        num_bytes = max(file.seek(0, os.SEEK_END) - SEAL_CHARS, 0)
+        num_left = num_bytes
         file.seek(0)
         while chunk := file.read(min(num_left, CHUNK_BYTES)):
             digest.update(chunk)

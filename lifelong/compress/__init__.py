@@ -1,15 +1,16 @@
-"""Turns an encoder into a smaller member of the family: by arithmetic, and then by distillation from the original.
+"""Compresses an encoder: changes its weights by arithmetic, then distils the original into the smaller encoder.
 
-    reshape    longer positions, a narrow token embedding, and keys and values of neighbouring heads as one
-    share      layers that use the same matrices, with a low-rank addition for each: depth tying
-    heads      which heads matter, over several tasks (needs labelled texts), and the others are removed for good
-    spans      the spans of keys that are enough for each head (needs texts), and from which length on they are faster
-    plain      the way back: the plain encoder that computes the same, also as published files and for other runtimes
-    distillation    an encoder learns, on texts without labels, to compute what another one does
-    cost       parameters, bytes and operations of a config, counted
+    reshape         more positions, a factorised token embedding, grouped keys and values (GQA)
+    share           depth tying: layers share matrices, and each adds a low-rank matrix of its own
+    heads           head pruning: measures the importance of heads on labelled texts, and removes the others
+    spans           limited attention spans: measures on texts which keys a head needs, and when that is faster
+    distillation    knowledge distillation from a teacher, on texts without labels
+    plain           the inverse: a plain encoder that computes the same, as published files and for other runtimes
+    cost            counts parameters, bytes and operations of a config
 
     dense encoder --factorise, pool, share, prune--> smaller encoder --distillation--> as good as before
 
-What these functions return computes nearly the same (exactly, at full rank, and where unused heads are removed). A
-short distillation makes up for the rest. All are made anew by `model.strata.rebuilt`.
+The results of these functions compute nearly the same as their inputs. The result is exact at full rank, and if the
+removed heads had no effect. A short distillation recovers the rest. Every function returns a new encoder
+(`model.strata.rebuilt`) and leaves its input as it is.
 """

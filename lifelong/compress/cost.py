@@ -1,10 +1,11 @@
-"""What a model costs, counted from its config: stored parameters, bytes, and floating-point operations of a text.
+"""Counts the cost of a model from its config: stored parameters, bytes, and floating-point operations for a text.
 
-    StrataConfig --plan--> matrices, banks, spans --> Parameters, num_bytes, Flops        tasks: what T of them cost
+    StrataConfig --plan--> matrices, banks, spans --> Parameters, num_bytes, Flops        tasks: several tasks
 
-A matrix that several layers use is stored once and computed with by each. Counts are exact for the definition: a query
-and a key that it sees cost 4 operations for each channel of a head (product and sum, for the score and for the value).
-Softmax, norms and GELU are left out, as is usual (Kaplan et al., arXiv 2001.08361, table 1).
+A bank is a matrix that several layers may use: it is stored once, and every layer computes with it. The counts are
+exact: each pair of a query and a visible key costs 4 operations for each channel of a head (multiply and add, once for
+the score and once for the value). Softmax, norms and GELU are left out, as is usual (Kaplan et al., arXiv 2001.08361,
+table 1).
 """
 
 import math
@@ -18,13 +19,13 @@ from model.qtensor import FP32, N8G64, W4G64, W8C
 
 BF16 = "bf16"
 
-PER_ROW = 6
-"""Bytes of a row's scale (float16) and of the sum of its integers (int32)."""
+ROW_BYTES = 6
+"""The bytes for each row of a quantized matrix: its scale (float16) and the sum of its integers (int32)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Numbers of stored parameters. `vectors` are biases and norms of the layers."""
+    """The numbers of stored parameters. `vectors` are the biases and norms of the layers."""
 
     embedding: int
     attention: int
@@ -39,7 +40,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Floating-point operations of one text: of the matrices, of attention, and of choosing the blocks of `topk`."""
+    """The floating-point operations for one text. `routing` is the choice of key blocks in `topk` spans."""
 
     matrices: int
     attention: int
@@ -51,22 +52,25 @@ class Flops:
 
 
 @dataclass(frozen=True, slots=True)
-class Tasks:
-    """What several tasks on one trunk cost, beside one task alone and as many separate models."""
+class TaskCosts:
+    """The cost of several tasks that share a trunk, compared with separate models.
+
+    `stored` and `separate` are the numbers of parameters with a shared trunk and of separate models.
+    """
 
     stored: int
     separate: int
     compute: float
-    """Matrix operations of a token for all tasks, as a multiple of one task's."""
+    """The matrix operations on a token for all tasks, as a multiple of the operations for one task."""
 
     @property
     def saved(self) -> float:
-        """Share of the stored parameters that the trunk saves, in [0, 1)."""
+        """The fraction of the stored parameters that the trunk saves, in [0, 1)."""
         return 1 - self.stored / self.separate
 
 
 def parameters(config: StrataConfig) -> Parameters:
-    """Counts the stored parameters of the encoder; a head on it is not a part of it."""
+    """Counts the stored parameters of the encoder, without a classification head."""
     plan = plan_of(config)
     sizes = {matrix.name: matrix.rows * matrix.columns for matrix in plan.banks}
     feed_forward = sum(size for name, size in sizes.items() if name.endswith((".up", ".down")))
@@ -80,9 +84,9 @@ def parameters(config: StrataConfig) -> Parameters:
 
 
 def num_bytes(config: StrataConfig, scheme: str | None = None) -> int:
-    """Counts the bytes of the stored encoder, in its own schemes, or with all of its matrices in `scheme`.
+    """Counts the bytes of the stored encoder: in its own schemes, or with all matrices in `scheme`.
 
-    Biases and norms are float32 in either case, and so are the scales of inputs.
+    Biases, norms and input scales are always float32.
     """
     plan = plan_of(config)
     total = sum(matrix_bytes(scheme or stored, *shape) for stored, *shape in _embedding(config))
@@ -96,7 +100,7 @@ def num_bytes(config: StrataConfig, scheme: str | None = None) -> int:
 
 
 def matrix_bytes(scheme: str, rows: int, columns: int) -> int:
-    """Counts the bytes of a matrix without its bias: integers, multipliers, scales and sums, or floats.
+    """Counts the bytes of a matrix without its bias: floats, or integers with multipliers, scales and row sums.
 
     >>> round(8 * matrix_bytes("w4g64", 1536, 384) / (1536 * 384), 3)
     4.25
@@ -109,16 +113,16 @@ def matrix_bytes(scheme: str, rows: int, columns: int) -> int:
         case "bf16":
             return 2 * size
         case "w8c":
-            return size + PER_ROW * rows
+            return size + ROW_BYTES * rows
         case "n8g64":
-            return size + multipliers + PER_ROW * rows
+            return size + multipliers + ROW_BYTES * rows
         case "w4g64":
-            return size // 2 + multipliers + PER_ROW * rows
+            return size // 2 + multipliers + ROW_BYTES * rows
     raise ValueError(f"scheme is {scheme!r}; expected one of {', '.join((FP32, BF16, W8C, N8G64, W4G64))}")
 
 
 def flops(config: StrataConfig, num_tokens: int) -> Flops:
-    """Counts the operations of the encoder for one text of `num_tokens` tokens."""
+    """Counts the operations of the encoder on one text of `num_tokens` tokens."""
     attention = 0
     routing = 0
     for block in plan_of(config).blocks:
@@ -129,21 +133,25 @@ def flops(config: StrataConfig, num_tokens: int) -> Flops:
 
 
 def pairs_seen(span: Span, num_tokens: int) -> int:
-    """Counts the pairs of a query and a key that it sees, in a text of `num_tokens` tokens."""
-    everything = num_tokens * num_tokens
+    """Counts the pairs of a query and a key that the query sees, in a text of `num_tokens` tokens."""
+    all_pairs = num_tokens * num_tokens
     if span.kind == "full" or num_tokens < span.dense_below:
-        return everything
-    near = sum(_near(span, num_tokens, query) for query in range(num_tokens))
-    return min(near + num_tokens * span.topk * span.block, everything)
+        return all_pairs
+    near = sum(_keys_near(span, num_tokens, query) for query in range(num_tokens))
+    return min(near + num_tokens * span.topk * span.block, all_pairs)
 
 
-def tasks(config: StrataConfig, num_tasks: int, *, depth: int, separate: StrataConfig) -> Tasks:
-    """Counts what `num_tasks` tasks cost that share the `depth` lower layers, beside models like `separate`."""
+def tasks(config: StrataConfig, num_tasks: int, *, depth: int, separate: StrataConfig) -> TaskCosts:
+    """Counts the cost of `num_tasks` tasks that share the `depth` lower layers.
+
+    They are compared with `num_tasks` models of the config `separate`.
+    """
     whole = parameters(config).total
     shared = parameters(_trunk(config, depth)).total
+    # The first entry is the embedding.
     per_layer = list(_matrix_flops(config))[1:]
     own = sum(per_layer[depth:])
-    return Tasks(
+    return TaskCosts(
         stored=shared + num_tasks * (whole - shared),
         separate=num_tasks * parameters(separate).total,
         compute=1 + (num_tasks - 1) * own / sum(_matrix_flops(config)),
@@ -156,7 +164,7 @@ def _trunk(config: StrataConfig, depth: int) -> StrataConfig:
 
 
 def _embedding(config: StrataConfig) -> Iterator[tuple[str, int, int]]:
-    """Yields scheme, rows and columns of the tables and of the matrix of the embedding."""
+    """Yields (scheme, rows, columns) of each table and matrix of the embedding."""
     plan = plan_of(config).embedding
     yield W8C, config.vocab, config.embed_dim if plan.expand else config.d_model
     if plan.expand is not None:
@@ -171,7 +179,7 @@ def _vectors(block: BlockPlan, width: int) -> int:
 
 
 def _matrix_flops(config: StrataConfig) -> Iterator[int]:
-    """Yields the operations of the matrices for one token: those of the embedding, then those of each layer."""
+    """Yields the matrix operations on one token: first for the embedding, then for each layer."""
     plan = plan_of(config)
     expand = plan.embedding.expand
     yield 0 if expand is None else _product_flops(expand)
@@ -184,15 +192,15 @@ def _product_flops(matrix: MatrixPlan) -> int:
     return 2 * (matrix.rows * matrix.columns + lora)
 
 
-def _near(span: Span, num_tokens: int, query: int) -> int:
-    """Counts the keys of the window around a query, and the sinks that are not in it."""
+def _keys_near(span: Span, num_tokens: int, query: int) -> int:
+    """Counts the keys in the window around a query, and the attention sinks outside the window."""
     first = max(0, query - span.window)
     end = min(num_tokens, query + span.window + 1)
     return end - first + min(span.sinks, first)
 
 
 def _blocks_scored(span: Span, num_tokens: int) -> int:
-    """Counts the pairs of a query and a block of keys whose bound is computed."""
+    """Counts the pairs of a query and a key block for which the router computes a bound."""
     if span.kind != "topk" or num_tokens < span.dense_below:
         return 0
     return num_tokens * math.ceil(num_tokens / span.block)

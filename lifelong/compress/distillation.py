@@ -1,19 +1,19 @@
-"""Distillation: an encoder learns from texts without labels to compute what another one, the teacher, computes.
+"""Knowledge distillation: a student encoder learns to compute the teacher's vectors, from texts without labels.
 
-    texts --teacher--> x_TD of every layer, z_BD
-          --student--> x_TD of every layer, z_BD --how far apart--> AdamW
+    texts --teacher--> x_TD of every layer, z_BD --.
+          --student--> x_TD of every layer, z_BD --+--> loss --> AdamW
     Distiller.tensors --write_checkpoint--> file, with the steps done and the key of the run --resume--> Distiller
 
     L = COSINE_WEIGHT * (1 - cos(z, z')) + mean over layers of |x_l - x_l'|^2 / var(x_l')
 
-The second term is that of TinyBERT (Jiao et al., arXiv 1909.10351, equation 8) without a projection, as both encoders
-are equally wide; the first is what answers are made of. Layers are compared one by one if both have as many, and else
-the vectors alone. With `rounded`, the student computes as it is served, and its gradients pass the rounding
-(`model.fakequant`).
+The first term compares the vectors, from which answers are computed. The second term compares the outputs of the
+layers, as in TinyBERT (Jiao et al., arXiv 1909.10351, equation 8). It needs no projection, because both encoders have
+the same width. If they have different numbers of layers, the second term is 0. With `rounded`, the student computes as
+it is served, and gradients pass through the rounding (`model.fakequant`, quantization-aware training).
 
-A distillation whose process was killed goes on from its file. The key is a digest of everything that the result depends
-on. A file with another key belongs to another run; it is refused, so that nobody's hours are overwritten by a slip of
-an option.
+A killed distillation resumes from its checkpoint file. The key of a run is a digest of everything on which the result
+depends. A file with another key belongs to another run. It is refused, so that a wrong option does not overwrite hours
+of work.
 
 Shape suffixes: T tokens, B texts, D width.
 """
@@ -38,17 +38,17 @@ from learner.rounds.adamw import AdamW, ParameterGroup
 from model.calibration import trainable
 from model.errors import WrongConfig
 from model.fakequant import fake_layer
-from model.grid import is_of_grid
+from model.grid import is_grid_part
 from model.linears import Linear, full_precision
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from wire.files import atomic_write
 
 COSINE_WEIGHT = 10.0
-"""What the difference of the vectors weighs, beside that of the layers."""
+"""The weight of the vectors' term in the loss. The layers' term has the weight 1."""
 
 SCALE_RATE = 5.0
-"""The learning rate of the scales of grids (`model.grid`), relative to that of the weights."""
+"""The learning rate of the scales of grids (`model.grid`), as a multiple of the learning rate of the weights."""
 
 MAX_GRADIENT_NORM = 1.0
 """Gradients with a larger norm are clipped to this norm."""
@@ -56,37 +56,39 @@ MAX_GRADIENT_NORM = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillOptions:
-    """How long and how fast the student learns. The learning rate decays linearly to 0."""
+    """Hyperparameters of a distillation. `rate` is the initial learning rate, which decays linearly to 0."""
 
     steps: int
     batch: int = 32
-    """Texts of a step."""
+    """The number of texts in a step."""
     rate: float = 5e-4
     decay: float = 0.01
+    """The weight decay."""
     rounded: bool = False
     """Whether the student computes with the rounding of the served kernels."""
     seed: int = 0
-    """Draws the order of the texts."""
+    """The seed of the order of the texts."""
 
 
 class Losses(NamedTuple):
-    """The two terms of the loss of a step, unweighted."""
+    """The two terms of a step's loss, unweighted."""
 
     cosine: float
     layers: float
 
 
 class LayerOutputs(NamedTuple):
-    """x_TD of the embedding and of every layer, and the vectors of the texts."""
+    """The outputs x_TD of the embedding and of every layer, and the vectors of the texts."""
 
     layers: Sequence[Tensor]
     z_BD: Tensor
 
 
 class Distiller:
-    """Owns the student while it learns. Verbs: step, texts_of, tensors, restore.
+    """Trains a student to compute like a teacher. It owns the student during the training.
 
-    After `restore` of the `tensors` of another one with the same arguments, both take the same steps, bit for bit.
+    `tensors` returns its state and `restore` sets it. A distiller that was restored from another one with the same
+    arguments takes the same steps, bit for bit. Raises WrongConfig if the widths differ or there are no texts.
     """
 
     def __init__(
@@ -99,12 +101,12 @@ class Distiller:
             )
         self.student = student
         self.num_done = 0
-        """Steps that were taken."""
+        """The number of steps that were taken."""
         self._teacher = teacher
         self._token_ids = token_ids
         self._options = options
         parameters = trainable(student)
-        self._parameters = {name: parameters[name] for name in parameters if options.rounded or not is_of_grid(name)}
+        self._parameters = {name: parameters[name] for name in parameters if options.rounded or not is_grid_part(name)}
         self._optimizer = AdamW(_groups(self._parameters, options), num_steps=options.steps)
         self._epoch = -1
         self._order: list[int] = []
@@ -114,8 +116,8 @@ class Distiller:
         return self.num_done >= self._options.steps
 
     def step(self) -> Losses:
-        """Takes one step. One whose gradient is not finite changes nothing, and its losses are returned as they are."""
-        batch = RaggedBatch.of(self.texts_of(self.num_done))
+        """Takes one step and returns its losses. If the gradient is not finite, no weight changes."""
+        batch = RaggedBatch.of(self.step_texts(self.num_done))
         linear = fake_layer if self._options.rounded else full_precision
         with torch.no_grad():
             teacher = _outputs(self._teacher, batch, full_precision)
@@ -131,13 +133,13 @@ class Distiller:
         return Losses(float(cosine.detach()), float(layers.detach()))
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns what `restore` needs, by name."""
+        """Returns the state of the student and the optimizer, by name."""
         state = {f"student.{name}": value.detach() for name, value in self._parameters.items()}
         return state | {f"optimizer.{name}": value for name, value in self._optimizer.tensors().items()}
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], num_done: int) -> None:
-        """Goes on from what `tensors` returned after `num_done` steps. Raises KeyError for another student's."""
+        """Sets the state that `tensors` returned after `num_done` steps. Raises KeyError if a tensor is missing."""
         for name, parameter in self._parameters.items():
             parameter.copy_(tensors[f"student.{name}"])
         prefix = "optimizer."
@@ -145,8 +147,8 @@ class Distiller:
         self._optimizer.restore(own, num_done)
         self.num_done = num_done
 
-    def texts_of(self, step: int) -> list[list[int]]:
-        """Returns the texts of a step: those of an epoch come in an order that the seed and the epoch draw."""
+    def step_texts(self, step: int) -> list[list[int]]:
+        """Returns the texts of a step. Every epoch has its own random order, which depends on the seed."""
         size = min(self._options.batch, len(self._token_ids))
         epoch, place = divmod(step, math.ceil(len(self._token_ids) / size))
         if epoch != self._epoch:
@@ -157,8 +159,8 @@ class Distiller:
 
 
 def _groups(parameters: Mapping[str, nn.Parameter], options: DistillOptions) -> list[ParameterGroup]:
-    scales = [value for name, value in parameters.items() if is_of_grid(name)]
-    others = [value for name, value in parameters.items() if not is_of_grid(name)]
+    scales = [value for name, value in parameters.items() if is_grid_part(name)]
+    others = [value for name, value in parameters.items() if not is_grid_part(name)]
     groups = [ParameterGroup(others, rate=options.rate, decay=options.decay)]
     if scales:
         groups.append(ParameterGroup(scales, rate=SCALE_RATE * options.rate, decay=0.0))
@@ -175,7 +177,10 @@ def _outputs(strata: Strata, batch: RaggedBatch, linear: Linear) -> LayerOutputs
 
 
 def _distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """Returns the mean squared distance of the layers' outputs, each relative to the teacher's variance."""
+    """Returns the mean squared distance of the layers' outputs, each divided by the variance of the teacher's output.
+
+    Returns 0 if the numbers of layers differ.
+    """
     if len(student) != len(teacher):
         return torch.zeros(())
     distances = [(x_TD - y_TD).square().mean() / y_TD.var() for x_TD, y_TD in zip(student, teacher, strict=True)]
@@ -183,7 +188,10 @@ def _distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
 
 
 def key_of(student: Strata, teacher: Strata, token_ids: Sequence[list[int]], options: DistillOptions) -> str:
-    """Returns the key of a run: equal keys give equal results, from the untrained student on."""
+    """Returns the key of a run, a digest of the untrained student, the teacher, the texts and the options.
+
+    Runs with equal keys have equal results.
+    """
     digest = sha256()
     for strata in (student, teacher):
         digest.update(f"{strata.config.canonical_json()}\n{lower_digests(strata)[-1]}\n".encode())
@@ -192,7 +200,7 @@ def key_of(student: Strata, teacher: Strata, token_ids: Sequence[list[int]], opt
 
 
 def write_checkpoint(path: Path, distiller: Distiller, key: str) -> None:
-    """Writes the state of the distillation in place of an earlier one."""
+    """Writes the state of the distillation atomically. It replaces an earlier file."""
     metadata = {"key": key, "num_done": str(distiller.num_done)}
     tensors = {name: value.contiguous() for name, value in distiller.tensors().items()}
     with atomic_write(path, is_synced=True) as file:
@@ -200,7 +208,10 @@ def write_checkpoint(path: Path, distiller: Distiller, key: str) -> None:
 
 
 def resume(path: Path, distiller: Distiller, key: str) -> bool:
-    """Restores the state that `path` holds, if there is such a file. Raises StateRefused for a file of another run."""
+    """Restores the state in the file `path`, and returns whether the file exists.
+
+    Raises StateRefused if the file belongs to another run or is damaged.
+    """
     if not path.exists():
         return False
     try:
@@ -208,8 +219,9 @@ def resume(path: Path, distiller: Distiller, key: str) -> bool:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
                 raise StateRefused(f"{path} belongs to a distillation with other options or texts; move it away first")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            # A safetensors file is not a mapping, so it cannot be iterated without keys().
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             distiller.restore(tensors, int(metadata["num_done"]))
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise StateRefused(f"{path} is no whole checkpoint ({error}); move it away first") from error
+        raise StateRefused(f"{path} is not a complete checkpoint ({error}); move it away first") from error
     return True

@@ -1,19 +1,22 @@
-"""The way back: the plain encoder that computes what a member of the family computes, as other programs run it.
+"""The inverse of compression: a plain encoder that computes the same as a compressed one, for other programs.
 
-    shared matrices + low-rank additions -> each layer's own        narrow embedding @ expansion -> one table
-    grouped keys and values -> repeated      removed heads -> heads of zeros      narrower inner parts -> zeros
+    shared matrices + low-rank additions -> a matrix of its own for each layer
+    factorised embedding                 -> one table
+    grouped keys and values              -> repeated for every head
+    removed heads, narrower inner parts  -> zeros
 
-    to_dense --> plain Strata --write_published--> the files that transformers and sentence-transformers read
-                              --Padded-----------> a torch module over padded texts, for other runtimes
+    to_dense --> plain Strata --write_published--> files that transformers and sentence-transformers read
+                              --PaddedEncoder----> a torch module over padded texts, for other runtimes
 
-The plain encoder is the definition that tests compare with. `write_published` is the inverse of `model.bert` and
-`model.published`: what they read of the folder is the encoder that was written. The biases that `model.bert` has moved
-out of the norms stay where they are; the encoder computes the same.
+Tests compare compressed encoders with the plain encoder. `write_published` is the inverse of `model.bert` and
+`model.published`: they read the same encoder from the folder. The biases that `model.bert` has moved out of the norms
+are not moved back, since the encoder computes the same.
 
-In `Padded`, texts are padded to a rectangle, with a mask over the padding. The weights are those of `Strata`, in full
-precision; every peer of the benchmarks, and `model.onnx` of an exported version, are made from here. The attention has
-two forms: `fused=True` calls torch's own operation, which torch and OpenVINO run fastest; `fused=False` spells it out
-in the operations that ONNX Runtime's graph optimizer recognises.
+`PaddedEncoder` pads texts to a rectangle with a mask over the padding. It has the weights of `Strata` in full
+precision. The peers in the benchmarks and the `model.onnx` of an exported version are made from it. Its attention has
+two forms:
+`fused=True` calls torch's fused operation, which is the fastest in torch and OpenVINO. `fused=False` uses the single
+operations that ONNX Runtime's graph optimizer recognises.
 
 Shape suffixes: B texts, T tokens of the longest, D width.
 """
@@ -41,12 +44,15 @@ from model.strata import Block, State, Strata, rebuilt, state_of
 
 @torch.no_grad()
 def to_dense(strata: Strata) -> Strata:
-    """Returns the encoder whose layers are all alike and share nothing. Raises WrongConfig where spans limit a head."""
+    """Returns an encoder with the same outputs whose layers have equal shapes and share no matrices.
+
+    Raises WrongConfig if a span limits a head.
+    """
     config = strata.config
     plan = plan_of(config)
     spans = chain.from_iterable(block.spans for block in plan.blocks)
     if any(span.kind != "full" for _, span in spans):
-        raise WrongConfig("some heads see a part of the keys; a plain encoder has no such heads")
+        raise WrongConfig("some heads have limited spans; in a plain encoder every head sees all keys")
     heads = max(config.n_heads, *(block.heads for block in plan.blocks))
     inner = max(config.d_ff, *(block.inner for block in plan.blocks))
     old = state_of(strata)
@@ -54,25 +60,26 @@ def to_dense(strata: Strata) -> Strata:
     if plan.embedding.expand is not None:
         state["embed.word.weight"] = state["embed.word.weight"] @ state.pop("embed.expand.weight").t()
     for block in plan.blocks:
-        state |= _block(strata, old, block, heads, inner)
+        state |= _dense_block(strata, old, block, heads, inner)
     width = 0 if heads * config.width_of_head == config.d_model else config.width_of_head
     plain = replace(config, layers=(), embed_dim=0, n_heads=heads, d_ff=inner, head_width=width)
     return rebuilt(plain, state)
 
 
-def _block(strata: Strata, old: State, block: BlockPlan, heads: int, inner: int) -> State:
+def _dense_block(strata: Strata, old: State, block: BlockPlan, heads: int, inner: int) -> State:
+    """Returns the matrices of a layer, padded with zeros to `heads` heads and `inner` inner units."""
     weights = {matrix.path: effective_weight(linear_at(strata, matrix.path)) for matrix in block.matrices}
     biases = {matrix.path: old[f"{matrix.path}.bias"] for matrix in block.matrices}
     qkv, out, up, down = (matrix.path for matrix in block.matrices)
     mixed = heads * block.head_width
     state = {
-        f"{qkv}.weight": _own_heads(block, weights[qkv], heads),
-        f"{qkv}.bias": _own_heads(block, biases[qkv], heads),
-        f"{out}.weight": _padded(weights[out].t(), mixed).t().contiguous(),
+        f"{qkv}.weight": _repeat_kv_heads(block, weights[qkv], heads),
+        f"{qkv}.bias": _repeat_kv_heads(block, biases[qkv], heads),
+        f"{out}.weight": _pad_rows(weights[out].t(), mixed).t().contiguous(),
         f"{out}.bias": biases[out],
-        f"{up}.weight": _padded(weights[up], inner),
-        f"{up}.bias": _padded(biases[up], inner),
-        f"{down}.weight": _padded(weights[down].t(), inner).t().contiguous(),
+        f"{up}.weight": _pad_rows(weights[up], inner),
+        f"{up}.bias": _pad_rows(biases[up], inner),
+        f"{down}.weight": _pad_rows(weights[down].t(), inner).t().contiguous(),
         f"{down}.bias": biases[down],
     }
     for matrix in block.matrices:
@@ -81,17 +88,17 @@ def _block(strata: Strata, old: State, block: BlockPlan, heads: int, inner: int)
     return state
 
 
-def _own_heads(block: BlockPlan, qkv: Tensor, heads: int) -> Tensor:
-    """Returns the rows with keys and values of its own for every head, and rows of zeros for those that are missing."""
+def _repeat_kv_heads(block: BlockPlan, qkv: Tensor, heads: int) -> Tensor:
+    """Returns the rows of q, k and v with a key-value head for every query head, padded with zeros to `heads` heads."""
     counts = (block.heads, block.kv_heads, block.kv_heads)
     parts = torch.split(qkv, [count * block.head_width for count in counts])
     group = block.heads // block.kv_heads
     by_head = [part.reshape(-1, block.head_width, *part.shape[1:]) for part in parts]
     by_head[1:] = [part.repeat_interleave(group, dim=0) for part in by_head[1:]]
-    return torch.cat([_padded(part, heads).flatten(0, 1) for part in by_head])
+    return torch.cat([_pad_rows(part, heads).flatten(0, 1) for part in by_head])
 
 
-def _padded(rows: Tensor, num_rows: int) -> Tensor:
+def _pad_rows(rows: Tensor, num_rows: int) -> Tensor:
     padding = torch.zeros(num_rows - len(rows), *rows.shape[1:])
     return torch.cat((rows, padding))
 
@@ -100,20 +107,28 @@ PUBLISHED_QKV = ("query", "key", "value")
 
 
 def write_published(folder: Path, strata: Strata, tokenizer_json: bytes, *, max_tokens: int) -> None:
-    """Writes the files into `folder`. Raises WrongConfig where a published encoder cannot be so."""
+    """Writes the files of a published encoder into the new folder `folder`.
+
+    Raises WrongConfig if the published format cannot represent the encoder: it needs a plain encoder with learned
+    positions.
+    """
     config = strata.config
     if config.layers or config.embed_dim or config.head_width or config.positions != "learned":
-        raise WrongConfig("a published encoder has layers that are all alike, share nothing, and learned positions")
+        raise WrongConfig(
+            "a published encoder has layers of equal shapes that share no matrices, and learned positions; use to_dense"
+        )
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(tokenizer_json)
-    save_file({name: value.contiguous() for name, value in _tensors(strata).items()}, folder / "model.safetensors")
-    for name, content in _files(config, max_tokens).items():
+    tensors = {name: value.contiguous() for name, value in _published_tensors(strata).items()}
+    save_file(tensors, folder / "model.safetensors")
+    for name, content in _published_files(config, max_tokens).items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def _tensors(strata: Strata) -> dict[str, Tensor]:
+def _published_tensors(strata: Strata) -> dict[str, Tensor]:
+    """Returns the weights by their published names."""
     state = state_of(strata)
     tensors: dict[str, Tensor] = {}
     for ours, theirs in EMBEDDING.items():
@@ -132,7 +147,8 @@ def _tensors(strata: Strata) -> dict[str, Tensor]:
     return tensors
 
 
-def _files(config: StrataConfig, max_tokens: int) -> dict[str, Any]:
+def _published_files(config: StrataConfig, max_tokens: int) -> dict[str, Any]:
+    """Returns the contents of the JSON files, by path."""
     is_after_padding = config.first_position > 0
     kind = next(name for name, after in AFTER_PADDING.items() if after == is_after_padding)
     shape: dict[str, Any] = {"model_type": kind, **COMPUTED, "torch_dtype": "float32"}
@@ -164,15 +180,17 @@ def _files(config: StrataConfig, max_tokens: int) -> dict[str, Any]:
 
 
 MASKED = -10000.0
-"""The term that is added to the score of a padded token; ONNX Runtime's optimizer knows this number."""
+"""The term that is added to the scores of padding. ONNX Runtime's optimizer recognises this number."""
 
 
 class PaddedBlock(nn.Module):
+    """A layer of the padded encoder."""
+
     def __init__(self, block: Block, *, fused: bool) -> None:
         super().__init__()
         self.num_heads = block.plan.heads
         self.fused = fused
-        self.query, self.key, self.value = _thirds(block.qkv)
+        self.query, self.key, self.value = _split_qkv(block.qkv)
         self.out = block.out
         self.norm1 = block.norm1
         self.up = block.up
@@ -196,14 +214,14 @@ class PaddedBlock(nn.Module):
         return x_BTD.view(x_BTD.shape[0], x_BTD.shape[1], self.num_heads, width).permute(0, 2, 1, 3)
 
 
-class Padded(nn.Module):
-    """The padded encoder. It shares the tensors of the `Strata` that it is made from."""
+class PaddedEncoder(nn.Module):
+    """A plain encoder over padded texts. It shares its tensors with the `Strata` from which it is made."""
 
     def __init__(self, strata: Strata, *, fused: bool = True) -> None:
         super().__init__()
         embed = strata.embed
         self.word = embed.word
-        assert embed.position is not None, "this form of the encoder has learned positions"
+        assert embed.position is not None, "a padded encoder needs learned positions"
         self.position_PD = nn.Parameter(embed.position.weight[embed.first_position :].detach(), requires_grad=False)
         self.pools_first = strata.config.pooling == "cls"
         self.norm = embed.norm
@@ -213,6 +231,7 @@ class Padded(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Returns z_BD of unit length. `mask_BT` is 1 for tokens and 0 for padding."""
         mask = mask_BT.to(torch.float32)
         x_BTD = self.norm(self.word(ids_BT) + self.position_PD[: ids_BT.shape[1]] + self.segment_D)
         bias_B11T = (1.0 - mask[:, None, None, :]) * MASKED
@@ -224,11 +243,12 @@ class Padded(nn.Module):
         return functional.normalize((x_BTD * weight_BT1).sum(1) / weight_BT1.sum(1), dim=1)
 
 
-def _thirds(qkv: nn.Linear) -> list[nn.Linear]:
-    thirds: list[nn.Linear] = []
+def _split_qkv(qkv: nn.Linear) -> list[nn.Linear]:
+    """Returns the projections of queries, keys and values as layers of their own, which share the tensors."""
+    parts: list[nn.Linear] = []
     for weight, bias in zip(qkv.weight.chunk(3), qkv.bias.chunk(3), strict=True):
         part = nn.Linear(weight.shape[1], weight.shape[0])
         part.weight = nn.Parameter(weight.detach())
         part.bias = nn.Parameter(bias.detach())
-        thirds.append(part)
-    return thirds
+        parts.append(part)
+    return parts

@@ -1,23 +1,24 @@
-"""Other shapes of an encoder by arithmetic alone: longer positions, a narrow embedding, grouped keys.
+"""Changes the shape of an encoder by arithmetic: more positions, a factorised embedding, grouped keys and values.
 
-    repeat_positions      the learned positions again and again, for longer texts than it was trained for
-    factorise_embedding   word_VD ~ narrow_VE @ expand_DE^T by SVD; with counts, frequent tokens are met best
+    repeat_positions      the learned positions repeated, for longer texts than the encoder was trained on
+    factorise_embedding   word_VD ~ narrow_VE @ expand_DE^T by SVD; with counts, frequent tokens have the least error
     pool_kv_heads         heads 0 1 2 | 3 4 5 ...: keys and values of a group are the mean of its heads' projections
 
-Positions: texts of at most as many tokens as before get the same vectors. In longer ones every head sees a window and
-the first tokens, or another span. A position is of use to an encoder only beside others, and within a window these are
-what they were in training, but for the one place in each repetition where the last is followed by the first. The
-pooling is over all tokens, so that the vector of a long text is about the mean of those of its parts, in one pass and
-with a window that has no edges.
+**Positions.** Texts that fitted before get the same vectors. In longer texts every head sees a window and the first
+tokens, or another span. An encoder uses positions relative to each other, and within a window the relative positions
+are the same as in training, except at the seam of two repetitions. Pooling is over all tokens, so the vector of a long
+text is approximately the mean of the vectors of its parts, computed in one pass and without hard edges between parts.
 
-Embedding: ALBERT's factorisation, arXiv 1909.11942, section 3.1. Half of a small encoder is its embedding, so tying
-layers alone cannot save more than the other half.
+**Embedding.** ALBERT's factorisation (arXiv 1909.11942, section 3.1). Half of the parameters of a small encoder are its
+embedding, so tying layers cannot save more than the other half.
 
-Keys: after GQA (Ainslie et al., arXiv 2305.13245, section 2.1), whose authors found means better than picking a head.
+**Keys and values.** Grouped-query attention (GQA; Ainslie et al., arXiv 2305.13245, section 2.1). Its authors found the
+mean of the heads to be better than one of the heads.
 
 Shape suffixes: P positions, V vocabulary, D width, E narrow width.
 """
 
+import math
 from dataclasses import replace
 
 import torch
@@ -32,26 +33,29 @@ TABLE = "embed.position.weight"
 
 WINDOW = 64
 SINKS = 4
-"""What a head sees of a long text where nothing is said: the tokens at most WINDOW away, and the first ones."""
+"""The default span in long texts: the tokens at most WINDOW away, and the first SINKS tokens (attention sinks)."""
 
 
 @torch.no_grad()
 def repeat_positions(strata: Strata, num_tokens: int, span: Span | None = None) -> Strata:
-    """Returns the encoder for texts of up to `num_tokens`, in which heads see `span`. Raises WrongConfig.
+    """Returns an encoder for texts of up to `num_tokens` tokens. In texts that were too long before, heads see `span`.
 
-    Heads that have spans already keep them only if all see every key.
+    Raises WrongConfig if positions are not learned, if `num_tokens` is not larger than before, or if a head has a
+    limited span already.
     """
     config = strata.config
     if config.positions != "learned":
-        raise WrongConfig(f"positions are {config.positions}; only a table of learned ones is repeated")
+        raise WrongConfig(f"positions are {config.positions}; only learned positions can be repeated")
     if num_tokens <= config.max_sequence:
         raise WrongConfig(f"positions is {num_tokens}; expected more than the {config.max_sequence} that are there")
     if any(span.kind != "full" for span in config.spans):
         raise WrongConfig("heads have spans already; repeat the positions first")
     state = state_of(strata)
-    first_PD, learned_PD = state[TABLE].tensor_split([config.first_position])
-    times = -(-num_tokens // config.max_sequence)
-    state[TABLE] = torch.cat([first_PD, learned_PD.repeat(times, 1)[:num_tokens]])
+    # Some published tables begin with positions that no token has.
+    unused_PD, learned_PD = state[TABLE].tensor_split([config.first_position])
+    num_repetitions = math.ceil(num_tokens / config.max_sequence)
+    state[TABLE] = torch.cat([unused_PD, learned_PD.repeat(num_repetitions, 1)[:num_tokens]])
+    # Texts that fitted before see all keys, so their vectors stay the same.
     span = replace(span or Span(kind="local", window=WINDOW, sinks=SINKS), dense_below=config.max_sequence + 1)
     layers = tuple(
         replace(config.layer(index), spans=((config.layer(index).heads, 0),)) for index in range(config.n_layers)
@@ -61,15 +65,16 @@ def repeat_positions(strata: Strata, num_tokens: int, span: Span | None = None) 
 
 
 SMOOTHING = 1.0
-"""Added to the count of every token, so that those that never came keep a row of their own."""
+"""Added to the count of every token (additive smoothing), so that unseen tokens do not lose their rows."""
 
 
 @torch.no_grad()
 def factorise_embedding(strata: Strata, embed_dim: int, *, counts_V: Tensor | None = None) -> Strata:
-    """Returns the encoder with rows of `embed_dim` values for its tokens. Raises WrongConfig.
+    """Returns the encoder with a token table of `embed_dim` columns and a matrix that expands them to d_model.
 
-    `counts_V` says how often each token comes; the squared error of its row counts as often. At d_model the encoder
-    computes the same as before.
+    The factorisation minimises the squared error of the table. With `counts_V`, the frequencies of the tokens, the
+    squared error of each row is weighted by the count of its token. Raises WrongConfig if `embed_dim` is not below
+    d_model or the embedding is factorised already.
     """
     config = strata.config
     if plan_of(config).embedding.expand is not None:
@@ -81,7 +86,8 @@ def factorise_embedding(strata: Strata, embed_dim: int, *, counts_V: Tensor | No
     weighted_VD = word_VD.double()
     if counts_V is not None:
         weighted_VD = weighted_VD * (counts_V.double() + SMOOTHING).sqrt()[:, None]
-    _, basis_DD = torch.linalg.eigh(weighted_VD.t() @ weighted_VD)  # ascending; the right singular vectors
+    # The eigenvectors of W^T W are the right singular vectors of W, here in ascending order.
+    _, basis_DD = torch.linalg.eigh(weighted_VD.t() @ weighted_VD)
     expand_DE = basis_DD.flip(1)[:, :embed_dim].float()
     state["embed.word.weight"] = word_VD @ expand_DE
     state["embed.expand.weight"] = expand_DE.contiguous()
@@ -90,14 +96,15 @@ def factorise_embedding(strata: Strata, embed_dim: int, *, counts_V: Tensor | No
 
 @torch.no_grad()
 def pool_kv_heads(strata: Strata, kv_heads: int) -> Strata:
-    """Returns the encoder with `kv_heads` heads of keys and values in each layer. Raises WrongConfig.
+    """Returns the encoder with `kv_heads` key-value heads in each layer, each the mean of a group of heads.
 
-    Where the heads of a group were equal, it computes the same as before.
+    The encoder computes the same as before if the heads of a group were equal. Raises WrongConfig if `kv_heads` does
+    not divide the number of key-value heads of every layer.
     """
     blocks = plan_of(strata.config).blocks
     if kv_heads < 1 or any(block.kv_heads % kv_heads for block in blocks):
         found = sorted({block.kv_heads for block in blocks})
-        raise WrongConfig(f"kv_heads is {kv_heads}; expected a divisor of every layer's, which are {found}")
+        raise WrongConfig(f"kv_heads is {kv_heads}; expected a divisor of the kv_heads of every layer, {found}")
 
     def pooled(layer: int, rows: Tensor) -> Tensor:
         block = blocks[layer]

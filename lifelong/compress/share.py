@@ -1,14 +1,14 @@
-"""Depth tying: layers use the same matrices, and each adds a matrix of low rank of its own.
+"""Depth tying: layers share their matrices, and each layer adds a low-rank matrix of its own.
 
-    W_i = bank + B_i A_i        bank: the mean of the tied layers, or one of them        B_i A_i: SVD of what is left
+    W_i = bank + B_i A_i        bank: the mean of the tied layers, or one of them        B_i A_i: SVD of the residual
 
-After "Relaxed Recursive Transformers" (Bae et al., arXiv 2410.20672, section 2.4). Biases and norms stay each layer's
-own, and so does the number of operations: what shrinks is what is stored and shipped. Attention and the feed-forward
-part are tied by themselves, as ALBERT (arXiv 1909.11942, table 4) loses little by sharing attention and more by
-sharing the rest.
+After "Relaxed Recursive Transformers" (Bae et al., arXiv 2410.20672, section 2.4). Every layer keeps its own biases and
+norms. The number of operations stays the same; only the stored size shrinks. Attention and the feed-forward part are
+tied independently: ALBERT (arXiv 1909.11942, table 4) loses little by sharing attention and more by sharing the
+feed-forward part.
 
-The mean of layers that were trained apart is a poor start (their inner units are in no common order); one of them, with
-the additions, is a better one. The mean is for layers that were tied before, and drifted apart.
+The mean of layers that were trained independently is a poor start, because their inner units have no common order. One
+of the layers, with low-rank additions, is better. The mean is for layers that were tied before and then drifted apart.
 
 Shape suffixes: N rows, K columns, R rank.
 """
@@ -25,12 +25,15 @@ from model.plan import MatrixPlan, plan_of
 from model.strata import State, Strata, rebuilt, state_of, with_layers
 
 Start: TypeAlias = Literal["mean", "pick"]
+"""How a bank starts: as the mean of the tied layers, or as the layer nearest to the mean."""
 
 
-def ties_of(pattern: str, num_layers: int) -> tuple[int, ...]:
-    """Returns the layer whose matrices each layer uses: layers with equal letters share them. Raises WrongConfig.
+def parse_ties(pattern: str, num_layers: int) -> tuple[int, ...]:
+    """Returns, for each layer, the index of the layer whose matrices it uses. Layers with equal letters share matrices.
 
-    >>> ties_of("aabbcc", 6)
+    Raises WrongConfig if the pattern does not have a letter for each layer.
+
+    >>> parse_ties("aabbcc", 6)
     (0, 0, 2, 2, 4, 4)
     """
     if len(pattern) != num_layers:
@@ -42,9 +45,10 @@ def ties_of(pattern: str, num_layers: int) -> tuple[int, ...]:
 def share(
     strata: Strata, attention: Sequence[int], ffn: Sequence[int], *, rank: int = 0, start: Start = "pick"
 ) -> Strata:
-    """Returns an encoder in which layer i uses the attention of layer attention[i], and the rest of ffn[i].
+    """Returns an encoder in which layer i uses the attention of layer attention[i] and the feed-forward part of ffn[i].
 
-    Its layers add matrices of rank `rank`; at d_model the encoder computes the same as before. Raises WrongConfig.
+    Tied layers add matrices of rank `rank`. At a rank of d_model the encoder computes the same as before. Raises
+    WrongConfig if layers share matrices already.
     """
     old = strata.config
     untied = [old.layer(index) for index in range(old.n_layers)]
@@ -64,7 +68,7 @@ def share(
 
 
 def _tie(state: State, uses: Sequence[MatrixPlan], start: Start) -> None:
-    """Replaces the weights of one part of all layers by banks, and adds the pairs of low rank."""
+    """Replaces the weights of one part of all layers by banks, and adds the low-rank pairs. Changes `state`."""
     for bank in dict.fromkeys(matrix.name for matrix in uses):
         tied = [matrix for matrix in uses if matrix.name == bank]
         weights = [state.pop(f"{matrix.path}.weight") for matrix in tied]
@@ -79,7 +83,10 @@ def _tie(state: State, uses: Sequence[MatrixPlan], start: Start) -> None:
 
 
 def _bank(weights: Sequence[Tensor], start: Start) -> Tensor:
-    """Returns the mean of the weights, or the one that is nearest to it: the smallest residuals that one can leave."""
+    """Returns the mean of the weights, or, for "pick", the weight nearest to the mean.
+
+    Of all picks, the nearest one leaves the smallest residuals.
+    """
     mean_NK = torch.stack(list(weights)).mean(dim=0)
     if len(weights) == 1 or start == "mean":
         return mean_NK
@@ -98,10 +105,10 @@ class LowRank(NamedTuple):
 
 @torch.no_grad()
 def truncated_svd(w_NK: Tensor, rank: int) -> LowRank:
-    """Returns the nearest matrix of at most this rank; it is `w_NK` itself from min(N, K) on.
+    """Returns the best approximation of `w_NK` of at most this rank. From a rank of min(N, K) on it is exact.
 
-    Both factors get the roots of the singular values, so that gradient steps move them alike. Beyond min(N, K)
-    they are padded with zeros.
+    Both factors are scaled by the square roots of the singular values, so that gradient steps change them equally.
+    Above a rank of min(N, K), the factors are padded with zeros.
     """
     left_NM, values_M, right_MK = torch.linalg.svd(w_NK.double(), full_matrices=False)
     kept = min(rank, len(values_M))

@@ -1,19 +1,20 @@
-"""Gives each head the narrowest span of keys that is enough for it, and measures from which length on that is faster.
+"""Gives each head the cheapest span of keys that keeps its attention, and measures the length at which it is faster.
 
-    H = - mean over queries of sum_S p_S log p_S      exp(H): the number of keys that a head looks at, in effect
-    seen = mean over queries of the weight p_S of the keys that a span would leave to it
-    span --attention of random texts, both in turns, on one thread--> the fewest tokens from which on it is faster
+    H = - mean over queries of sum_S p_S log p_S      exp(H): the effective number of keys that a head attends to
+    seen = mean over queries of the attention weight p_S on the keys within a span
+    span --times attention of random texts, span and all keys in turns--> the shortest text on which it is faster
 
-A head of low entropy near its queries, or on the first tokens, needs no other keys; a head that looks at many keys has
-most of its weight outside of any narrow span. So spans are allocated by what they leave of the measured attention, and
-entropies say why. Xiao et al. (DuoAttention, arXiv 2410.10819) find such heads by training gates instead.
+A head with low entropy, whose keys are near the query or at the start of the text, needs no other keys. A head that
+attends to many keys has most of its weight outside of any narrow span. So spans are allocated by the attention weight
+within them, and the entropies explain the result. DuoAttention (Xiao et al., arXiv 2410.10819) trains gates to find
+such heads.
 
-Texts must be about as long as those to come: in a short text, a window sees every key.
+The texts must be about as long as the texts in service: in a short text a window contains every key.
 
-A router reads the bounds of all blocks before it reads keys, so on short texts a routed span is slower than all keys,
-which also see more. Where these cross depends on the processor.
+The router of a `topk` span reads the bounds of all key blocks before it reads any keys. So on short texts a routed span
+is slower than attention to all keys, which is also more accurate. The crossover length depends on the processor.
 
-Shape suffixes: B texts of a group, S tokens of each, H heads, J kv heads, D width of a head, N spans.
+Shape suffixes: B texts of a group, S tokens of each, H heads, J key-value heads, D width of a head, N spans.
 """
 
 import math
@@ -32,7 +33,7 @@ from kernels.attention import group_equal, rotary
 from kernels.attention.spans import visible
 from kernels.attention_i8.native import attention, why_not_head
 from lifelong.compress.cost import pairs_seen
-from lifelong.compress.heads import runs_of
+from lifelong.compress.heads import run_lengths
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import WrongConfig
 from model.linears import full_precision, product
@@ -41,34 +42,40 @@ from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Block, Strata, rebuilt, state_of, with_layers
 
 MAX_TOKENS = 2_048
-"""Tokens of a text whose attention is measured: of 12 heads it takes 200 MB, and some copies."""
+"""Texts are truncated to this length: the attention weights of 12 heads then take 200 MB, and some copies."""
 
 MAX_BATCH_PAIRS = 8 * 512**2
-"""Pairs of tokens whose attention is in memory at once, or those of one text."""
+"""The most pairs of tokens in a batch, unless a single text has more. It bounds the memory of the attention weights."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HeadUse:
-    """What the heads of one layer look at: their entropies in nats [H], and what each span leaves of it [N, H]."""
+class HeadAttention:
+    """The measured attention of the heads of one layer.
+
+    `entropy_H` is the entropy of the attention weights in nats. `seen_NH` is the attention weight within each span.
+    """
 
     entropy_H: Tensor
     seen_NH: Tensor
 
     @property
     def num_keys_H(self) -> Tensor:
-        """The number of keys that each head looks at, in effect."""
+        """The effective number of keys that each head attends to (perplexity)."""
         return self.entropy_H.exp()
 
 
 @torch.no_grad()
-def measure_heads(strata: Strata, token_ids: Sequence[list[int]], spans: Sequence[Span]) -> list[HeadUse]:
-    """Returns what the heads look at, by layer, on average over all tokens of the texts, each cut at MAX_TOKENS."""
+def measure_heads(strata: Strata, token_ids: Sequence[list[int]], spans: Sequence[Span]) -> list[HeadAttention]:
+    """Returns the attention of the heads of each layer, the mean over all tokens of the texts.
+
+    Texts are truncated to MAX_TOKENS.
+    """
     blocks = plan_of(strata.config).blocks
     entropies = [torch.zeros(block.heads) for block in blocks]
     seen = [torch.zeros(len(spans), block.heads) for block in blocks]
-    cut = [ids[:MAX_TOKENS] for ids in token_ids]
-    num_tokens = sum(map(len, cut))
-    for texts in _batches(cut):
+    truncated = [ids[:MAX_TOKENS] for ids in token_ids]
+    num_tokens = sum(map(len, truncated))
+    for texts in _batches(truncated):
         batch = RaggedBatch.of(texts)
         x_TD = strata.encode_prefix(batch, 0)
         for layer, entropy_H, seen_NH in zip(strata.layers, entropies, seen, strict=True):
@@ -79,11 +86,11 @@ def measure_heads(strata: Strata, token_ids: Sequence[list[int]], spans: Sequenc
                 for place, span in enumerate(spans):
                     seen_NH[place] += _seen(p_BHSS, q_BHSD, k_BJSD, span) / num_tokens
             x_TD = layer(x_TD, batch.layout, full_precision)
-    return [HeadUse(entropy_H, seen_NH) for entropy_H, seen_NH in zip(entropies, seen, strict=True)]
+    return [HeadAttention(entropy_H, seen_NH) for entropy_H, seen_NH in zip(entropies, seen, strict=True)]
 
 
 def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[list[int]]]:
-    """Yields the texts in their order, so many at once as have MAX_PAIRS, at least one."""
+    """Yields the texts in order, in batches of at most MAX_BATCH_PAIRS or of one text."""
     batch: list[list[int]] = []
     for ids in token_ids:
         if batch and sum(len(each) ** 2 for each in (*batch, ids)) > MAX_BATCH_PAIRS:
@@ -94,36 +101,40 @@ def _batches(token_ids: Sequence[list[int]]) -> Iterator[list[list[int]]]:
         yield batch
 
 
-def allocate(strata: Strata, use: Sequence[HeadUse], spans: Sequence[Span], *, enough: float) -> Strata:
-    """Returns the encoder whose heads have the cheapest of the spans that leave at least `enough` of their attention.
+def allocate(strata: Strata, use: Sequence[HeadAttention], spans: Sequence[Span], *, enough: float) -> Strata:
+    """Returns the encoder in which each head has the cheapest span that contains `enough` of its attention weight.
 
-    Heads that share their keys get one span, which suits all of them. A head that no span suits sees every key. Raises
-    WrongConfig for an encoder that has spans already.
+    `use` is the result of `measure_heads` with the same spans, and `enough` is in [0, 1]. Heads that share keys get the
+    same span, which contains enough for all of them. A head for which no span contains enough sees every key. Raises
+    WrongConfig if the encoder has spans already.
     """
     if strata.config.spans:
-        raise WrongConfig("the encoder has spans already; measure the one that it was made of")
+        raise WrongConfig("the encoder has spans already; measure the encoder from which it was made")
     everything = Span(kind="full")
     longest = strata.config.max_sequence
     cheapest_first = sorted(range(len(spans)), key=lambda place: pairs_seen(spans[place], longest))
     table = (everything, *spans)
     specs: list[LayerSpec] = []
-    for block, of_layer in zip(plan_of(strata.config).blocks, use, strict=True):
+    for block, measured in zip(plan_of(strata.config).blocks, use, strict=True):
         group = block.heads // block.kv_heads
-        fits_NJ = (of_layer.seen_NH >= enough).reshape(len(spans), block.kv_heads, group).all(dim=2)
-        places = [_first(cheapest_first, fits_NJ[:, head]) for head in range(block.kv_heads)]
-        runs = runs_of(list(chain.from_iterable(repeat(place, group) for place in places)))
+        fits_NJ = (measured.seen_NH >= enough).reshape(len(spans), block.kv_heads, group).all(dim=2)
+        indices = [_cheapest_fit(cheapest_first, fits_NJ[:, head]) for head in range(block.kv_heads)]
+        runs = run_lengths(list(chain.from_iterable(repeat(index, group) for index in indices)))
         specs.append(replace(strata.config.layer(block.index), spans=runs))
     config = with_layers(replace(strata.config, spans=table), specs)
     return rebuilt(config, state_of(strata))
 
 
-def _first(cheapest_first: Sequence[int], fits_N: Tensor) -> int:
-    """Returns the index of the cheapest span that fits into the table of all spans, whose first sees every key."""
-    return next((place + 1 for place in cheapest_first if fits_N[place]), 0)
+def _cheapest_fit(cheapest_first: Sequence[int], fits_N: Tensor) -> int:
+    """Returns the index of the cheapest span that fits, or 0 if none does.
+
+    It is an index into the table of the encoder, in which the full span comes before the given spans.
+    """
+    return next((index + 1 for index in cheapest_first if fits_N[index]), 0)
 
 
 def _queries_and_keys(block: Block, x_TD: Tensor, layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields q_BHSD and k_BJSD of each group of texts of equal length."""
+    """Yields q_BHSD and k_BJSD for each group of texts of equal length."""
     plan: BlockPlan = block.plan
     qkv_TW = product(x_TD, block.qkv, full_precision)
     if plan.rope_base is not None:
@@ -138,13 +149,13 @@ def _queries_and_keys(block: Block, x_TD: Tensor, layout: RaggedLayout) -> Itera
 
 
 def _attention(q_BHSD: Tensor, k_BJSD: Tensor) -> Tensor:
-    """Returns p_BHSS, the weight of every key for every query."""
+    """Returns the attention weights p_BHSS of every query on every key."""
     k_BHSD = k_BJSD.repeat_interleave(q_BHSD.shape[1] // k_BJSD.shape[1], dim=1)
     return (q_BHSD @ k_BHSD.mT / math.sqrt(q_BHSD.shape[3])).softmax(dim=3)
 
 
 def _seen(p_BHSS: Tensor, q_BHSD: Tensor, k_BJSD: Tensor, span: Span) -> Tensor:
-    """Returns the weight of the keys that the span leaves, summed over texts and queries [H]."""
+    """Returns the attention weight within the span, summed over texts and queries, [H]."""
     is_seen_BJSS = visible(q_BHSD, k_BJSD, span)
     group = q_BHSD.shape[1] // k_BJSD.shape[1]
     is_seen_BHSS = is_seen_BJSS.expand(-1, k_BJSD.shape[1], -1, -1).repeat_interleave(group, dim=1)
@@ -152,16 +163,16 @@ def _seen(p_BHSS: Tensor, q_BHSD: Tensor, k_BJSD: Tensor, span: Span) -> Tensor:
 
 
 LENGTHS: Final = (64, 128, 256, 512, 1_024, 2_048, 4_096)
-"""Tokens of the texts. Above the longest one, a span that sees fewer keys is faster anywhere."""
+"""The lengths of the timed texts in tokens. Above the longest, a span with fewer keys is faster on every processor."""
 
 BUDGET_S: Final = 0.2
-"""Processor time for each length and way, at least one call."""
+"""The processor time for timing each variant at each length. Each is called at least once."""
 
 
 def with_crossover(span: Span, config: StrataConfig) -> Span:
-    """Returns the span with `dense_below` as it was measured here, unless it has one or sees every key.
+    """Returns the span with a `dense_below` that is measured on this processor.
 
-    Where our kernels do not run, nothing is faster than all keys, but a span that has no `dense_below` stays as it is.
+    The span is returned as it is if it has a `dense_below`, if it sees every key, or if our kernels do not run here.
     """
     block = plan_of(config).blocks[0]
     if span.kind == "full" or span.dense_below or native.why_not() or why_not_head(block.head_width):
@@ -172,7 +183,7 @@ def with_crossover(span: Span, config: StrataConfig) -> Span:
 
 
 def crossover(lengths: Sequence[int], is_faster: Sequence[bool]) -> int:
-    """Returns the first of the lengths from which on it is faster at all; one more than the last where there is none.
+    """Returns the smallest length from which on the span is always faster, or one more than the last length.
 
     >>> crossover([64, 128, 256], [True, False, True]), crossover([64, 128], [True, False]), crossover([], [])
     (256, 129, 0)
@@ -186,23 +197,23 @@ def crossover(lengths: Sequence[int], is_faster: Sequence[bool]) -> int:
 
 
 def _is_faster(span: Span, block: BlockPlan, length: int) -> bool:
-    """Whether attention of one text to the keys of `span` takes less time than to all keys: the shortest of each."""
+    """Whether attention within `span` is faster than attention to all keys, on a random text of `length` tokens."""
     width = 3 * block.heads * block.head_width
     qkv_TW = torch.randn(length, width, generator=torch.Generator().manual_seed(length))
     call = partial(attention, qkv_TW, group_equal([0, length]), num_heads=block.heads)
-    ways = [partial(call, spans=[(block.heads, each)]) for each in (span, Span(kind="full"))]
-    ours_s, full_s = _shortest_s(ways)
-    return ours_s < full_s
+    variants = [partial(call, spans=[(block.heads, each)]) for each in (span, Span(kind="full"))]
+    span_s, full_s = _shortest_times_s(variants)
+    return span_s < full_s
 
 
-def _shortest_s(ways: Sequence[Callable[[], object]]) -> list[float]:
-    """Returns the shortest processor time of each way; they take turns."""
-    best_s = [float("inf")] * len(ways)
-    end_s = time.process_time() + BUDGET_S * len(ways)
+def _shortest_times_s(variants: Sequence[Callable[[], object]]) -> list[float]:
+    """Returns the shortest processor time of each variant. They take turns, so that noise affects all of them."""
+    best_s = [float("inf")] * len(variants)
+    end_s = time.process_time() + BUDGET_S * len(variants)
     while True:
-        for place, way in enumerate(ways):
+        for index, call in enumerate(variants):
             start_s = time.process_time()
-            way()
-            best_s[place] = min(best_s[place], time.process_time() - start_s)
+            call()
+            best_s[index] = min(best_s[index], time.process_time() - start_s)
         if time.process_time() >= end_s:
             return best_s

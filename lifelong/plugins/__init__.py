@@ -1,13 +1,14 @@
-"""What stands behind the doors of the core, by door and name. The core finds it by this table, and imports none of it.
+"""The built-in plug-ins, by door and name. The core finds a plug-in in this table and imports none directly.
 
-kinds/       kinds of labels: one class, a set of them, a number
-inputs/      inputs of events besides texts: features, and what a series of them adds
-encoders/    families of encoders: a torch module of the user       heads/    a head of the user
-source       the source of a class of the user
+kinds/       kinds of labels: one class, a set of classes, a number
+inputs/      inputs of events besides texts: features, and features of earlier events of a series
+encoders/    families of encoders: the user's torch module
+heads/       the user's head
+source       the digest of the source of a user's class
 
-The built-in family of encoders and the ridge head are parts of the core (`model`), and listed here like all others.
+The built-in family of encoders and the ridge head are parts of the core (`model`). They are in this table, too.
 
-Packages of others add theirs as entry points of the group `lifelong.<door>`, or are named by an import path.
+Other packages add plug-ins as entry points of the group `lifelong.<door>`, or settings name them by an import path.
 """
 
 from collections.abc import Mapping

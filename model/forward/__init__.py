@@ -1,11 +1,13 @@
-"""The forward pass of the quantized encoder: one interface, a native implementation and one in torch.
+"""The forward pass of the quantized encoder: one interface with a native implementation and one in torch.
 
-    forward_of(config, tensors, precision) -> Forward        native if it can run here, otherwise torch's operations
-    batch --tokens--> x_TD of the lower blocks --encode_from, of each encoder that shares them--> its z_BD
+    pack_forward(config, tensors, precision) -> Forward        native if it can run here, otherwise torch's operations
+    batch --tokens--> x_TD of shared lower blocks --encode_from, of each encoder that shares them--> z_BD of the encoder
 
 `native` calls our C, `library` runs torch's operations, and `stored` converts the float parts of stored weights for
-both. They compute the same chain of operations. Their vectors differ by float32 rounding, which the next 8-bit rounding
-may enlarge to one quantization step. An answer of either depends on its text and the weights alone.
+both. Both compute the same chain of operations. Their vectors differ by float32 rounding, which the next 8-bit rounding
+can enlarge to one quantization step. With either of them, a vector depends only on its text and the weights.
+
+Shape suffixes: T tokens of all texts, B texts, D width.
 """
 
 import functools
@@ -28,10 +30,10 @@ log = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """An encoder with the weights of one precision, ready to run.
+    """An encoder with the packed weights of one precision, ready to run.
 
-    `name` is that of the implementation. `arithmetic` names what decides how results are rounded; "" where that is not
-    known.
+    `name` is the name of the implementation. `arithmetic` identifies how the implementation rounds: two forwards with
+    the same name and arithmetic give the same bits. It is "" if torch's libraries decide the rounding.
     """
 
     @property
@@ -47,9 +49,10 @@ class Forward(Protocol):
         """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """Returns the bits of `encode`, from x_TD after the first `layer` blocks, which stays as it is.
+        """Returns the same bits as `encode`, from x_TD after the first `layer` blocks. x_TD is not changed.
 
-        The rows may be of a forward with the same embedding and blocks below `layer`, and of some of its texts alone.
+        x_TD may come from another forward with the same embedding and the same blocks below `layer`, and may hold only
+        some of the texts of its batch.
         """
 
 
@@ -62,13 +65,13 @@ IMPLS: tuple[Impl[PackForward], ...] = (
 )
 
 
-def forward_of(
+def pack_forward(
     config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, force: str | None = None
 ) -> Forward:
-    """Packs the weights for the first implementation that can run, or that of the family `force`.
+    """Packs the weights for the first implementation that can run here, or for the family `force`.
 
-    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError where it cannot run here. Warns
-    where our kernels run here, but not a model of this shape.
+    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError if the family cannot run a model
+    of this shape here. Logs a warning if our kernels can run here, but cannot run a model of this shape.
     """
     chosen = _chosen(config, force)
     if force is None and forced() is None and chosen.name != "native" and not missing():
@@ -76,14 +79,14 @@ def forward_of(
     return chosen.run(config, tensors, precision)
 
 
-def implementation_of(config: StrataConfig) -> str:
-    """Returns the name of the implementation that answers with models of this shape here. Raises like `forward_of`."""
+def implementation_name(config: StrataConfig) -> str:
+    """Returns the name of the implementation that runs models of this shape here. Raises like `pack_forward`."""
     return _chosen(config, None).name
 
 
 @functools.cache
 def _warn(reason: str, name: str) -> None:
-    """Says once for each reason why an encoder takes longer than it could."""
+    """Logs once for each reason why an encoder takes longer than it could."""
     log.warning(
         "no native kernels for this encoder: %s. Answers come from torch's operations, which take longer; %s=%s "
         "silences this",

@@ -1,7 +1,7 @@
 """The quantized encoder in torch, operation by operation: the reference of the native forward, and its fallback.
 
-The fallback computes attention in float32, which is fastest in torch. The reference has it in 8-bit integers, as in the
-native forward.
+The fallback computes attention in float32, which is fastest in torch. The reference computes attention in 8-bit
+integers, as the native forward does.
 
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
@@ -25,17 +25,17 @@ from model.plan import MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Attention, attend
-from model.weights import lora_of, matrix_of
+from model.weights import read_lora, read_matrix
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 
 MAX_PIECE_TOKENS = 1024
-"""A larger batch runs through the blocks in pieces of at most so many tokens, so that a call needs less than 20 MB."""
+"""A larger batch runs through the blocks in pieces of at most this many tokens, so that a call takes below 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryBlock:
-    """The packed weights of one block, as functions of their input."""
+    """One block: its norms, and its attention and packed matrices as functions."""
 
     attend: Callable[[Tensor, RaggedLayout], Tensor]
     qkv: Linear
@@ -46,7 +46,7 @@ class LibraryBlock:
     norm2: NormWeights
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """Computes what `strata.Block` computes; `x_TD` stays as it is."""
+        """Computes the same as `strata.Block`, from float32 x_TD, which is not changed."""
         mixed_TX = self.attend(self.qkv(x_TD), layout)
         x_TD = _normalised(self.out(mixed_TX).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
@@ -55,7 +55,7 @@ class LibraryBlock:
 
 
 class LibraryForward:
-    """A `Forward` in torch's operations."""
+    """A `Forward` in torch's operations, with the given implementation of attention."""
 
     def __init__(
         self,
@@ -67,20 +67,23 @@ class LibraryForward:
     ) -> None:
         keep_freed_memory()
         self.name = "library" if attention is float_attention else "reference"
-        self.arithmetic = ""  # torch's libraries choose
+        # torch's libraries choose how they round, by release and processor.
+        self.arithmetic = ""
         self._config = config
         self._embedding = stored.embedding(config, tensors)
         plan = plan_of(config)
         self._expand = _int8(tensors[plan.embedding.expand.name]) if plan.embedding.expand else None
-        self._blocks = [
-            LibraryBlock(
-                partial(attend, plan=block, attention=attention),
-                norm1=stored.norm(tensors, block.norm1, config),
-                norm2=stored.norm(tensors, block.norm2, config),
-                **{matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices},
+        self._blocks: list[LibraryBlock] = []
+        for block in plan.blocks:
+            matrices = {matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices}
+            self._blocks.append(
+                LibraryBlock(
+                    partial(attend, plan=block, attention=attention),
+                    norm1=stored.norm(tensors, block.norm1, config),
+                    norm2=stored.norm(tensors, block.norm2, config),
+                    **matrices,
+                )
             )
-            for block in plan.blocks
-        ]
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
@@ -118,7 +121,8 @@ class LibraryForward:
         weights = self._embedding
         word_TE = weights.integers(batch.ids_T)
         scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
-        position_TD = weights.position_PD  # one row with rotations
+        # With rotations, `position_PD` is one row, which all tokens share.
+        position_TD = weights.position_PD
         if not weights.rotary:
             position_TD = position_TD.index_select(0, batch.positions_T)
         if self._expand:
@@ -141,18 +145,21 @@ def _int4(tensor: QTensor) -> Linear:
 
 
 def _scaled(linear: Linear, in_scale_K: Tensor | None) -> Linear:
-    """Returns `linear` of inputs that are multiplied by `in_scale_K` first, if there is one."""
+    """Returns a function that multiplies its inputs by `in_scale_K` and calls `linear`; without scales, `linear`."""
     if in_scale_K is None:
         return linear
     return lambda x_MK: linear(x_MK * in_scale_K)
 
 
 def _matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan, precision: str) -> Linear:
-    """Returns y of x, as the layer uses its matrix; one without INT4 weights inside is INT8 in both precisions."""
-    stored_matrix = matrix_of(tensors, matrix)
+    """Returns the function y(x) of a matrix as its layer uses it, with bias and low-rank pair.
+
+    A matrix without an INT4 plane is INT8 in both precisions.
+    """
+    stored_matrix = read_matrix(tensors, matrix)
     is_int8 = precision == "int8" or stored_matrix.scheme == W8C
     bank = _int8(stored_matrix) if is_int8 else _int4(stored_matrix)
-    lora = lora_of(tensors, matrix)
+    lora = read_lora(tensors, matrix)
     if lora is None:
         return bank
     first, second = map(_int8, lora)

@@ -1,8 +1,8 @@
 """The quantized encoder as one call into our own C.
 
-Matrices are packed once for all encoders of a process: a version that trained the top blocks, or has another structure
-above them, uses the packed matrices of the blocks that it has in common with a version that is there already. They stay
-as long as an encoder uses one of those that were placed with them.
+A matrix is packed once for all encoders of a process. A version that trained only the top blocks, or has another
+structure there, uses the packed matrices of the blocks that it shares with a version in memory. Matrices that were
+packed together are one allocation, which stays as long as an encoder uses any of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,17 +26,17 @@ from model.forward import stored
 from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import W8C, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
-from model.weights import lora_of, matrix_of, vectors_of
+from model.weights import read_lora, read_matrix, vectors_name
 
 PackedKey: TypeAlias = tuple[str, str, bool]
-"""The digests of a matrix and of the vectors that its bias is from ("": none), and whether it is packed as INT4."""
+"""The digest of a matrix, the digest of the vectors that hold its bias ("": no bias), and whether it is INT4."""
 
-_placed: Final = WeakValueDictionary[PackedKey, Tensor]()
+_shared_matrices: Final = WeakValueDictionary[PackedKey, Tensor]()
 """The packed matrices of all encoders in use."""
 
 
 def why_not(config: StrataConfig) -> list[str]:
-    """Returns the reasons against the native encoder for models of this shape on this machine."""
+    """Returns the reasons why the native encoder cannot run models of this shape on this machine; [] if it can."""
     blocks = plan_of(config).blocks
     for block in blocks:
         if reasons := why_not_spans(block.masked_spans, num_heads=block.heads, num_kv_heads=block.kv_heads):
@@ -49,7 +49,7 @@ def why_not(config: StrataConfig) -> list[str]:
 
 
 class NativeForward:
-    """A `Forward` in native code throughout. It uses as many threads as torch is set to."""
+    """A `Forward` as one native call. It uses as many threads as `torch.set_num_threads` allows."""
 
     def __init__(self, config: StrataConfig, tensors: Mapping[str, QTensor], precision: str) -> None:
         keep_freed_memory()
@@ -59,10 +59,11 @@ class NativeForward:
         packer = _Packer(tensors, precision)
         expand = plan.embedding.expand
         embedding = stored.embedding(config, tensors, expand=_int8(tensors[expand.name]) if expand else None)
+        # `norm2` of a block is read by `qkv` of the next block; no matrix reads the last one.
         readers = [block.qkv for block in plan.blocks[1:]]
         blocks: list[encoder.BlockWeights] = []
         for block, reader in zip_longest(plan.blocks, readers):
-            matrices = {matrix.part: packer.weights_of(matrix) for matrix in block.matrices}
+            matrices = {matrix.part: packer.pack_matrix(matrix) for matrix in block.matrices}
             blocks.append(
                 encoder.BlockWeights(
                     shape=_shape(block),
@@ -76,9 +77,9 @@ class NativeForward:
             blocks,
             pools_first=config.pooling == "cls",
             unit=config.normalize,
-            placed=packer.found,
+            shared=packer.shared,
         )
-        packer.share(blocks, self._encoder.blocks)
+        packer.register(blocks, self._encoder.blocks)
 
     def encode(self, batch: RaggedBatch) -> Tensor:
         return _run(self._encoder.encode, batch, rows=batch.layout.order)
@@ -92,52 +93,56 @@ class NativeForward:
 
 
 class _Packer:
-    """Packs the matrices of one encoder, but for those that another one has placed, which are in `found`."""
+    """Packs the matrices of one encoder. `shared` lists the packed matrices of other encoders that it reuses."""
 
     def __init__(self, tensors: Mapping[str, QTensor], precision: str) -> None:
-        self.found: list[Tensor] = []
+        self.shared: list[Tensor] = []
         self._tensors = tensors
         self._precision = precision
         self._banks: dict[str, Tensor] = {}
-        self._keys: dict[int, PackedKey] = {}  # by address
+        self._key_by_address: dict[int, PackedKey] = {}
 
-    def weights_of(self, matrix: MatrixPlan) -> encoder.MatrixWeights:
-        """Returns a matrix as its layer uses it: the weight that its bank packed with a bias, and what is the layer's.
+    def pack_matrix(self, matrix: MatrixPlan) -> encoder.MatrixWeights:
+        """Returns a matrix as its layer uses it: the packed bank, and the layer's own bias and low-rank pair.
 
-        The layers come from the lowest on.
+        The bank is packed with the bias of the lowest layer that uses it, so layers must be packed in order.
         """
-        whole = matrix_of(self._tensors, matrix)
+        whole = read_matrix(self._tensors, matrix)
         if matrix.is_first:
-            vectors = self._tensors[vectors_of(matrix.path)]
-            self._banks[matrix.name] = self._packed(self._tensors[matrix.name], vectors.digest, whole)
-        lora = lora_of(self._tensors, matrix)
-        pair = None if lora is None else (self._of_pair(lora[0]), self._of_pair(lora[1]))
+            vectors = self._tensors[vectors_name(matrix.path)]
+            self._banks[matrix.name] = self._pack(self._tensors[matrix.name], vectors.digest, whole)
+        lora = read_lora(self._tensors, matrix)
+        pair = None if lora is None else (self._pack_lora(lora[0]), self._pack_lora(lora[1]))
         return encoder.MatrixWeights(self._banks[matrix.name], None if matrix.is_first else whole.bias, pair)
 
-    def share(self, packed: Sequence[encoder.BlockWeights], placed: Sequence[encoder.BlockWeights]) -> None:
-        """Lets later encoders find what this one has placed."""
-        for before, after in zip(_tensors_of(packed), _tensors_of(placed), strict=True):
-            if before.data_ptr() in self._keys:
-                _placed[self._keys[before.data_ptr()]] = after
+    def register(self, packed: Sequence[encoder.BlockWeights], copied: Sequence[encoder.BlockWeights]) -> None:
+        """Lets later encoders reuse the matrices of this encoder: `copied` are the copies of the `packed` ones."""
+        for before, after in zip(_packed_tensors(packed), _packed_tensors(copied), strict=True):
+            key = self._key_by_address.get(before.data_ptr())
+            if key is not None:
+                _shared_matrices[key] = after
 
-    def _of_pair(self, whole: QTensor) -> Tensor:
-        return self._packed(self._tensors[whole.name], "", whole)
+    def _pack_lora(self, whole: QTensor) -> Tensor:
+        return self._pack(self._tensors[whole.name], "", whole)
 
-    def _packed(self, stored: QTensor, vectors: str, whole: QTensor) -> Tensor:
-        """Returns `whole`, which is `stored` with a bias, packed; a matrix without INT4 weights is INT8 in both."""
+    def _pack(self, stored: QTensor, vectors: str, whole: QTensor) -> Tensor:
+        """Returns the packed matrix `whole`, which is `stored` with bias and in_scale. `vectors` is their digest.
+
+        A matrix without an INT4 plane is INT8 in both precisions. A matrix without a digest is not shared.
+        """
         is_int4 = self._precision == "int4" and stored.scheme != W8C
         key = (stored.digest, vectors, is_int4)
-        found = _placed.get(key) if stored.digest else None
-        if found is not None:
-            self.found.append(found)
-            return found
+        shared = _shared_matrices.get(key) if stored.digest else None
+        if shared is not None:
+            self.shared.append(shared)
+            return shared
         packed = _int4(whole) if is_int4 else _int8(whole)
         if stored.digest:
-            self._keys[packed.data_ptr()] = key
+            self._key_by_address[packed.data_ptr()] = key
         return packed
 
 
-def _tensors_of(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
+def _packed_tensors(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
     """Returns all packed tensors, in the order in which the kernels read them."""
     found: list[Tensor] = []
     for block in blocks:
@@ -151,9 +156,11 @@ def _shape(block: BlockPlan) -> encoder.BlockShape:
 
 
 def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:
+    """Calls a method of the kernel with the tokens of `batch`. Raises BadTokens."""
     try:
         return run(batch.ids_T, batch.layout.offsets, threads=torch.get_num_threads(), **options)
-    except ValueError as error:  # the native encoder checks the tokens; a second check would cost more than the rest
+    except ValueError as error:
+        # The native encoder checks the tokens itself; to check them here would take longer than the other checks.
         raise BadTokens(str(error)) from error
 
 

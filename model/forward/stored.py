@@ -1,4 +1,4 @@
-"""Converts the float parts of stored weights to the records that every forward takes."""
+"""Converts the float parts of stored weights to the records that every `Forward` takes."""
 
 from collections.abc import Mapping
 
@@ -9,22 +9,23 @@ from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
 from model.plan import MatrixPlan, plan_of
 from model.qtensor import W4G64, QTensor
-from model.weights import in_scale_of, norm_of
+from model.weights import read_in_scale, read_norm
 
 
 def norm(
     tensors: Mapping[str, QTensor], name: str, config: StrataConfig, *, reader: MatrixPlan | None = None
 ) -> NormWeights:
-    """Returns a norm of a layer. `reader` is the matrix that reads its output."""
-    return _norm(norm_of(tensors, name), tensors, config, reader)
+    """Returns the norm `name` of a layer. `reader` is the matrix that reads its output, whose in_scale it applies."""
+    return _norm(read_norm(tensors, name), tensors, config, reader)
 
 
 def embedding(
     config: StrataConfig, tensors: Mapping[str, QTensor], *, expand: Tensor | None = None
 ) -> EmbeddingWeights:
-    """Returns the embedding, with the packed matrix `expand` of narrow words. Words in INT4 stay nibbles.
+    """Returns the embedding. `expand` is the packed matrix that widens narrow words. INT4 words stay nibbles.
 
-    Texts have one segment, so its row is added to every position once, here; with rotations it is the only row.
+    All texts use segment 0, so its row is added to every row of the position embedding here, once. With rotations there
+    is no position embedding, and the segment's row is the only row.
     """
     plan = plan_of(config)
     word = tensors[plan.embedding.word]
@@ -32,14 +33,16 @@ def embedding(
     if plan.embedding.position:
         position_PD = tensors[plan.embedding.position].dequantize()[config.first_position :] + position_PD
     rope_base = plan.blocks[0].rope_base
-    rotary = rope_base and RotaryWeights(*rotations(config.max_sequence, config.width_of_head, rope_base))
+    rotary: RotaryWeights | None = None
+    if rope_base:
+        rotary = RotaryWeights(*rotations(config.max_sequence, config.width_of_head, rope_base))
     return EmbeddingWeights(
         word.parts["hi"] if word.scheme == W4G64 else word.q_NK,
         word.parts["scale"].float(),
         position_PD.contiguous(),
         _norm(tensors[plan.embedding.norm].parts["value"], tensors, config, plan.blocks[0].qkv),
         expand,
-        rotary or None,
+        rotary,
         word.parts["m"] if word.scheme == W4G64 else None,
     )
 
@@ -48,5 +51,5 @@ def _norm(
     value_2D: Tensor, tensors: Mapping[str, QTensor], config: StrataConfig, reader: MatrixPlan | None
 ) -> NormWeights:
     gain_D, bias_D = value_2D.unbind(0)
-    in_scale_D = in_scale_of(tensors, reader) if reader else None
+    in_scale_D = read_in_scale(tensors, reader) if reader else None
     return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D)

@@ -5,11 +5,11 @@
     clinc150 (all, 5 or 10 shots), support, a folder -> texts
     split-mnist, permuted-mnist -> images               elec2, weather -> streams
 
-All get the same memory. Strategies by gradient get as many sample gradients for each item as `--passes` says, or as
-`lifelong` has taken with the same seed, where it comes before them.
+All strategies get the same memory. Gradient strategies get as many sample gradients per item as `--passes` says, or as
+many as `lifelong` took with the same seed if it runs before them.
 
-In the table, strategies that train the encoder stand apart from heads on the frozen one. Beside each accuracy stands
-what it took: the memory, the sample gradients and the forward passes for each training item.
+The table separates strategies that train the encoder from heads on the frozen encoder. With each accuracy it shows the
+cost: the memory, and the sample gradients and forward passes per training item.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,7 @@ from services.settings import Settings
 from services.versions import commit
 
 WIDTH = 120
-"""The columns that the table may take, even where a terminal has fewer: numbers must not be cut."""
+"""Smallest width of the table, also on a narrower terminal: numbers must not be cut."""
 
 COLUMNS = (
     "final %",
@@ -69,10 +69,10 @@ FROZEN = ("ridge", "klda", "lda", "ncm", "frozen-joint", "frozen-er", "frozen-av
 
 @dataclass(frozen=True, slots=True)
 class DataKind:
-    """The strategies for one kind of items. `defaults` names those that run where none is chosen.
+    """The strategies for one kind of items. `defaults` names the strategies that run if none is chosen.
 
     `by_path` makes one of Avalanche's strategies, or raises DataError. `buffer` is the number of samples that a
-    strategy may store where none is asked for; None: as many as the settings of the learner say.
+    strategy may store if none is given (None: as many as the learner's settings say).
     """
 
     strategies: dict[str, Method[Any]]
@@ -81,7 +81,7 @@ class DataKind:
     buffer: int | None
 
     def named(self, name: str) -> Method[Any]:
-        """Returns the strategy of that name or import path. Raises DataError."""
+        """Returns the strategy with this name or import path. Raises DataError."""
         if is_import_path(name):
             return self.by_path(name)
         if name not in self.strategies:
@@ -90,12 +90,15 @@ class DataKind:
 
 
 def run(settings: Settings, options: LearnOptions) -> None:
-    """Measures, prints, writes. Raises DataError for data that cannot be loaded and for an unknown strategy."""
+    """Runs the strategies, prints the table, and writes the files.
+
+    Raises DataError for data that cannot be loaded, and for an unknown strategy.
+    """
     if options.plot:
         require("matplotlib", extra="evals")
     torch.set_num_threads(settings.learner.threads)
     console = Console()
-    data_set = set_of(options.data)
+    data_set = find_data_set(options.data)
     chosen = {name: data_set.kind.named(name) for name in options.strategies or _defaults(data_set.kind)}
     benchmark = data_set.load(settings.data, options.split)
     buffer = data_set.kind.buffer if options.buffer is None else options.buffer
@@ -114,7 +117,7 @@ def run(settings: Settings, options: LearnOptions) -> None:
 
 
 def _defaults(kind: DataKind) -> list[str]:
-    """Returns the strategies that run where none is chosen, and says which of them are left out."""
+    """Returns the strategies that run if none is chosen, and prints which of them are left out."""
     names, missing = without_avalanche(kind.defaults)
     if missing:
         how = how_to_install("avalanche", extra="avalanche")
@@ -171,7 +174,7 @@ def _measured(
 
 
 def of(outcomes: Sequence[RunOutcome]) -> Table:
-    """Returns the table, with the strategies in the order in which they ran."""
+    """Returns the table, with the strategies in the order of their runs."""
     first = outcomes[0]
     seeds = len({each.seed for each in outcomes})
     title = f"{first.data}, {first.split}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
@@ -209,7 +212,7 @@ def _cells(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
 
 
 def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> None:
-    """Writes the plot, a PNG. A strategy that learnt everything at once is a horizontal line."""
+    """Writes the plot as a PNG. A strategy that learns everything at once is a horizontal line."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -236,7 +239,7 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
 
 
 def _spread_after(runs: Sequence[RunOutcome], row: int) -> tuple[float, float]:
-    """Returns mean and standard deviation over the runs of the accuracy after stage `row`."""
+    """Returns the mean and the standard deviation of the accuracy after stage `row`, over the runs."""
     return spread([_mean(each.accuracy_matrix[row]) for each in runs])
 
 
@@ -249,14 +252,14 @@ def _mean(row: Sequence[float]) -> float:
 
 
 def without_avalanche(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the strategies of these that can be made, and those that need Avalanche where it is not installed."""
+    """Splits strategies into those that can run, and those that need Avalanche while it is not installed."""
     missing = [name for name in names if "avalanche-" in name and not is_installed("avalanche")]
     return [name for name in names if name not in missing], missing
 
 
 @dataclass(frozen=True, slots=True)
-class Set:
-    """A named data set. `load` gets the folder of data sets and the split to test on, and may raise DataError."""
+class NamedDataSet:
+    """A named data set. `load` takes the folder of data sets and the test split, and may raise DataError."""
 
     kind: DataKind
     load: Callable[[Path | None, str], Benchmark[Any]]
@@ -279,9 +282,9 @@ PERMUTED_IMAGES = DataKind(
 STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_path, buffer=0)
 
 
-def set_of(name: str) -> Set:
-    """Returns the set of that name; any other name is a folder of texts."""
-    return SETS[name] if name in SETS else Set(TEXTS, partial(_texts, name))
+def find_data_set(name: str) -> NamedDataSet:
+    """Returns the data set with this name. Any other name is a folder of texts."""
+    return SETS[name] if name in SETS else NamedDataSet(TEXTS, partial(_texts, name))
 
 
 def _texts(name: str, data: Path | None, split: str) -> Benchmark[Texts]:
@@ -296,7 +299,7 @@ def _texts(name: str, data: Path | None, split: str) -> Benchmark[Texts]:
 def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
     """Loads all classes as one stage, with `shots` texts each (the published draw), tested on the whole split.
 
-    All other training texts are there without their labels.
+    All other training texts are included without their labels.
     """
     whole = load(CLINC150, data, split=split)
     train = fewshot(shots, data)
@@ -311,7 +314,7 @@ def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
 
 
 def _of_test(make: Callable[[Path | None], Benchmark[Tensor]], data: Path | None, split: str) -> Benchmark[Tensor]:
-    """Loads a benchmark that has test items alone. Raises DataError for another split."""
+    """Loads a benchmark that has a test split only. Raises DataError for another split."""
     if split != SPLITS[0]:
         raise DataError(f"there is no split {split!r} of this data set: say {SPLITS[0]}")
     return make(data)
@@ -321,9 +324,9 @@ def _part(items: Sequence[StreamItem], ids: dict[str, int]) -> Part[Texts]:
     return Part([item.text for item in items], torch.tensor([ids[item.label] for item in items]))
 
 
-SETS = {name: Set(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
-    **{f"{CLINC150}-{shots}-shot": Set(FEW, partial(_few, shots)) for shots in (5, 10)},
-    SPLIT: Set(SPLIT_IMAGES, partial(_of_test, split_mnist)),
-    PERMUTED: Set(PERMUTED_IMAGES, partial(_of_test, permuted_mnist)),
-    **{name: Set(STREAMS, partial(_of_test, partial(series, table))) for name, table in TABLES.items()},
+SETS = {name: NamedDataSet(TEXTS, partial(_texts, name)) for name in (CLINC150, SUPPORT)} | {
+    **{f"{CLINC150}-{shots}-shot": NamedDataSet(FEW, partial(_few, shots)) for shots in (5, 10)},
+    SPLIT: NamedDataSet(SPLIT_IMAGES, partial(_of_test, split_mnist)),
+    PERMUTED: NamedDataSet(PERMUTED_IMAGES, partial(_of_test, permuted_mnist)),
+    **{name: NamedDataSet(STREAMS, partial(_of_test, partial(series, table))) for name, table in TABLES.items()},
 }

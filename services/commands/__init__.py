@@ -1,7 +1,7 @@
-"""The commands of `lifelong`, those of one subject in each file. Heavy modules are imported when a command runs.
+"""The commands of `lifelong`, one subject in each file. Heavy modules are imported only when a command runs.
 
     context (--config, --set) -> a command -> the module that does the work        exits: the exit code of each error
 
-A command parses its flags, calls one function of `services` or of another room, and prints the result. What
-`rollout` and `versions` say to a human is in `rollout_text`; `output` prints it, and shows what is under way.
+A command parses its options, calls one function of `services` or of another room, and prints the result. `rollout_text`
+renders plans and decisions; `output` prints lines, and shows progress.
 """

@@ -1,10 +1,10 @@
-"""`lifelong predict` and `feedback`: one event in, and one label back, over HTTP.
+"""`lifelong predict` and `feedback`: ask for answers, and send back a label, over HTTP.
 
-    predict --> POST /v1/predict        feedback --> POST /v1/feedback        with the API key, where one is set
-    feedback --correct, without an API key --approved with the keys that sign--> feedback.v1
+    predict --> POST /v1/predict        feedback --> POST /v1/feedback        with the API key, if one is set
+    feedback --correct, without an API key --approved with a signing key--> feedback.v1
 
-Who has neither the right to write to Kafka nor a key that signs may ask and label so, and the source of the label is
-the name of the API key. Only a correction needs somebody who vouches for it.
+Neither needs the right to write to Kafka or a signing key. The source of a label is the name of the API key. Only a
+correction needs someone who vouches for it: an administrator's API key, or a signing key.
 """
 
 import json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 
 SENT: Final = ("event_id", "label", "labels", "value", "target", "key", "receipt", "event_source", "text", "task")
-"""The fields of a label that its sender says; the service knows the source, and the time."""
+"""The fields of a label that the sender gives. The service adds the source and the time."""
 
 LATER: Final = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 """Statuses below 500 after which the same request may succeed."""
@@ -37,20 +37,20 @@ class NoAnswer(RuntimeError):
 
 
 class NotTaken(NoAnswer):
-    """The request is refused, whenever it is sent."""
+    """The request is refused, and would be refused again."""
 
 
 class KeyNotTaken(NoAnswer):
-    """The API key is missing, unknown, or has not the role that the request needs."""
+    """The API key is missing or unknown, or lacks the role that the request needs."""
 
 
 @reads_settings
 def predict(
     context: CliContext,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to answer")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to classify")],
     as_json: JsonOption = False,
 ) -> None:
-    """Answer each TEXT over HTTP, by all tasks, or by one."""
+    """Ask the service for the label of each TEXT, by all tasks or by one. Example: lifelong predict "Card declined"."""
     settings = context.process()
     asked = {"tasks": [settings.task]} if settings.task else {}
     events = [{"text": text, **asked} for text in texts]
@@ -66,33 +66,35 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelOptions:
-    """What is said of a label besides its event and its name."""
+    """The fields of a label besides the event and its name."""
 
-    receipt: Annotated[str, typer.Option("--receipt", help="That of the answer; `predict --json` shows it")] = ""
-    key: Annotated[str, typer.Option("--key", help="That of the event, beside its receipt")] = ""
+    receipt: Annotated[
+        str, typer.Option("--receipt", help="Receipt of the answer, as `lifelong predict --json` shows it")
+    ] = ""
+    key: Annotated[str, typer.Option("--key", help="Key of the event, needed with --receipt")] = ""
     event_source: Annotated[
-        str | None, typer.Option("--event-source", help="That of the event: an id is unique within it")
+        str | None, typer.Option("--event-source", help="Source of the event, within which its id is unique")
     ] = None
-    text: Annotated[str, typer.Option("--text", help="That of the event, where its answer no longer waits")] = ""
+    text: Annotated[
+        str, typer.Option("--text", help="Text of the event, needed if its answer no longer waits for a label")
+    ] = ""
 
 
 @reads_settings
 def feedback(
     context: CliContext,
-    event_id: Annotated[str, typer.Argument(help="The event that was answered")],
+    event_id: Annotated[str, typer.Argument(help="Id of the event that was answered")],
     options: LabelOptions,
-    labels: Annotated[
-        list[str] | None, typer.Argument(metavar="LABEL...", help="What the answer should have been")
-    ] = None,
+    labels: Annotated[list[str] | None, typer.Argument(metavar="LABEL...", help="The correct label")] = None,
     correct: Annotated[
-        bool, typer.Option("--correct", help="It replaces an earlier label of the event; you vouch for it")
+        bool, typer.Option("--correct", help="Replace an earlier label of the event; you vouch for the new one")
     ] = False,
-    none: Annotated[bool, typer.Option("--none", help="The event has no label of the set")] = False,
+    none: Annotated[bool, typer.Option("--none", help="No label of the set applies to the event")] = False,
 ) -> None:
-    """Tell the learner the label of an event; where events have sets of labels, all of them, or --none.
+    """Send the correct label of an event to the learner. Example: lifelong feedback EVENT_ID card_declined.
 
-    It is from the name of the API key, or from your address where the service requires none. Without an API key,
-    --correct is vouched for by the keys that sign.
+    If events have sets of labels, give all labels of the event, or --none. The label's source is the name of your API
+    key, or your address if the service requires no key. Without an API key, a signing key vouches for --correct.
     """
     from wire.kinds import render
     from wire.records import Feedback
@@ -104,7 +106,7 @@ def feedback(
     record = Feedback(event_id=event_id, task=settings.task, **asdict(options), **label)
     if correct and settings.api_key is None:
         if settings.store.url and settings.signing_key is None:
-            raise KeyNotTaken("a correction needs LIFELONG_API_KEY, of an administrator, or LIFELONG_SIGNING_KEY_FILE")
+            raise KeyNotTaken("a correction needs an administrator's LIFELONG_API_KEY, or LIFELONG_SIGNING_KEY_FILE")
         _send_approved(context.attached(), record)
     else:
         body = {name: getattr(record, name) for name in SENT}
@@ -113,20 +115,20 @@ def feedback(
 
 
 def _send_approved(settings: "Settings", record: "Feedback") -> None:
-    """Sends a label that these keys vouch for, by Kafka."""
+    """Approves a label with the signing key, and sends it to Kafka."""
     import msgspec
 
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
     from wire.receipts import Receipts
 
     record = msgspec.structs.replace(record, source="command line", time_ms=now_ms())
     with closing(Bus(settings.bus, client_id="feedback")) as bus:
-        bus.publisher().send_all([Receipts(*ring_of(settings).receipts).approved(record)], TIMEOUT_S)
+        bus.publisher().send_all([Receipts(*key_ring(settings).receipts).approved(record)], TIMEOUT_S)
 
 
 def _url(settings: "Settings", endpoint: str) -> str:
-    """Returns the URL of an endpoint of the service: the one that runs here, else the one that the settings name."""
+    """Returns the URL of an endpoint of the service that runs here, or else of the one that the settings name."""
     from services.running import HTTP, read
 
     host, port = settings.serving.http_host, settings.serving.http_port
@@ -141,12 +143,12 @@ def _key(settings: "Settings") -> str:
 
 
 def _label_fields(labels: list[str], kind: str, *, has_none: bool) -> dict[str, Any]:
-    """Returns the field of the label that these words mean. Raises BadParameter where they are none of this kind."""
+    """Returns the field of the label that these words mean. Raises BadParameter if they are no label of this kind."""
     from wire.errors import BadMessage
     from wire.kinds import KINDS, field_with
 
     if has_none == bool(labels):
-        raise typer.BadParameter("name the label of the event, or give --none where it has none of the set")
+        raise typer.BadParameter("name the label of the event, or give --none if no label of the set applies")
     found = KINDS.get(kind)
     try:
         value = found.from_text(labels[0]) if len(labels) == 1 else found.from_value(labels)
@@ -156,7 +158,7 @@ def _label_fields(labels: list[str], kind: str, *, has_none: bool) -> dict[str, 
 
 
 def _answer_line(answer: dict[str, Any]) -> str:
-    """Returns an answer as one line, with its event id at the end, for `lifelong feedback`."""
+    """Renders an answer as one line, with its event id at the end for `lifelong feedback`."""
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
     label = ", ".join(answer["labels"]) or "(none)" if "labels" in answer else answer["label"]
@@ -168,7 +170,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
 
 
 def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Returns the reply to a JSON body, of a client with an API key ("": none). Raises NoAnswer, or a subclass."""
+    """Posts a JSON body with an API key ("": none), and returns the reply. Raises NoAnswer, or a subclass."""
     import urllib.error
     import urllib.request
 
@@ -181,18 +183,18 @@ def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         raise _refusal(url, error.code, error.read(2_000).decode(errors="replace")) from None
     except (OSError, ValueError) as error:
-        fix = "is `lifelong up` running? serving.http_host and http_port name a service elsewhere"
+        fix = "is `lifelong up` running? serving.http_host and serving.http_port name a service elsewhere"
         raise NoAnswer(f"{url} did not answer: {error}; {fix}") from None
 
 
 def _refusal(url: str, status: int, body: str) -> NoAnswer:
-    """Returns the error of a response with this status and body, which says what is wrong where it is one of ours."""
+    """Returns the error for a response: it quotes the service's error message, or else the body."""
     try:
         problem = json.loads(body)["error"]
         said = f"{url} refused: {problem['code']}: {problem['message']}"
     except (ValueError, LookupError, TypeError):
         said = f"{url} refused: {status} {body}"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return KeyNotTaken(f"{said}. LIFELONG_API_KEY has the key, which `lifelong keys create NAME --role ...` makes")
+        return KeyNotTaken(f"{said}. Set LIFELONG_API_KEY; `lifelong keys create NAME --role ...` makes a key")
     is_final = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER
     return NotTaken(said) if is_final else NoAnswer(said)

@@ -1,4 +1,4 @@
-"""`lifelong backup` and `lifelong restore`: everything that a service knows, in one folder, and back."""
+"""`lifelong backup` and `lifelong restore`: write the whole state of a service to a folder, and read it back."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder o
 
 @reads_settings
 def backup(context: CliContext, folder: FolderArgument, as_json: JsonOption = False) -> None:
-    """Write what the service knows to a new folder, while it runs: Redis, checkpoints, plan, with digests."""
+    """Write the state of the service to a new folder while it runs: Redis, checkpoints and plan, with digests."""
     from services.backups import write_backup
     from services.commands.output import progress
     from services.open_store import opened_store
@@ -32,10 +32,10 @@ def backup(context: CliContext, folder: FolderArgument, as_json: JsonOption = Fa
 def restore(
     context: CliContext,
     folder: FolderArgument,
-    force: Annotated[bool, typer.Option("--force", help="Take the place of what is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing state")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a backup into an empty Redis and an empty state folder; every program must have ended."""
+    """Restore a backup to an empty Redis and an empty state folder. Stop every program before."""
     from services.backups import check_backup, restore_backup
     from services.commands.output import progress
     from services.keys import require_keys
@@ -45,12 +45,12 @@ def restore(
     with progress() as say:
         manifest = check_backup(folder, say=say)
         settings = context.process()
-        require_keys(settings, f"the file of keys of the service that was backed up ({', '.join(manifest.signers)})")
+        require_keys(settings, f"the key file of the service that was backed up ({', '.join(manifest.signers)})")
         with opened_store(settings) as (settings, store):
             done = restore_backup(settings, store, folder, manifest, is_forced=force, now_ms=now_ms(), say=say)
     _show(manifest, folder, as_json=as_json, newer_erasures=done.newer_erasures)
     if not as_json:
-        echo(f"Requests to forget that are newer than the backup, and are kept: {done.newer_erasures}")
+        echo(f"Erasure requests that are newer than the backup, and are kept: {done.newer_erasures}")
         echo(
             f"Restored. New versions have numbers above {done.first}. Start the learner, the rollout, and the replicas"
         )
@@ -64,4 +64,4 @@ def _show(manifest: "BackupManifest", folder: Path, *, as_json: bool, **more: in
         return
     echo(f"{folder}: {len(manifest.files)} files, {manifest.num_bytes >> 20} MiB")
     keys = ", ".join(manifest.signers)
-    echo(f"Version {manifest.current}, and {len(manifest.versions) - 1} others. Keep the keys apart: {keys}")
+    echo(f"Version {manifest.current}, and {len(manifest.versions) - 1} others. Store the keys separately: {keys}")

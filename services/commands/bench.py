@@ -1,4 +1,4 @@
-"""`lifelong bench learn`."""
+"""`lifelong bench learn`: compares learning strategies on a data set."""
 
 from typing import Annotated
 
@@ -16,9 +16,9 @@ def learn(
     context: CliContext,
     *,
     options: LearnOptions,
-    names: Annotated[bool, typer.Option("--list", help="Name the data sets and strategies, and end")] = False,
+    names: Annotated[bool, typer.Option("--list", help="List the data sets and the strategies, and exit")] = False,
 ) -> None:
-    """Teach a data set stage by stage to several strategies; what they know in the end, and what they forgot."""
+    """Compare strategies that learn a data set stage by stage: final accuracy, and forgetting."""
     from services.bench.command import run, show_names
 
     if names:

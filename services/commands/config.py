@@ -1,4 +1,4 @@
-"""`lifelong config show|check|schema`: the settings in force, the source of each, and the schema of their file."""
+"""`lifelong config show|check|schema`: the settings in force, the source of each, and the schema of the file."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -14,18 +14,18 @@ from services.commands.output import echo
 if TYPE_CHECKING:
     from services.settings import Loaded, Settings
 
-app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then flags.")
+app = typer.Typer(no_args_is_help=True, help="The settings: a TOML file, then LIFELONG_* variables, then options.")
 
 
 @app.command()
 @reads_settings
 def show(
     context: CliContext,
-    every: Annotated[bool, typer.Option("--all", help="Every setting, also the advanced ones")] = False,
-    sources: Annotated[bool, typer.Option("--sources", help="Say where each value was set")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print every setting, including advanced ones")] = False,
+    sources: Annotated[bool, typer.Option("--sources", help="Print where each value was set")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the settings that a user must know, and all that are set: a valid file for --config. Secrets are hidden."""
+    """Print the main settings and all settings that are set, as a valid file for --config. Secrets are hidden."""
     loaded = context.load()
     rows = _rows(loaded, every=every)
     if as_json and sources:
@@ -39,9 +39,9 @@ def show(
 @app.command()
 @reads_settings
 def check(context: CliContext) -> None:
-    """Say whether the settings are valid; otherwise name everything that is wrong, and exit with 78.
+    """Check the settings: name everything that is wrong, and exit with 78, or say that they are valid.
 
-    Classes that they name are imported and tried. No server is asked: that is `lifelong doctor`.
+    Classes that the settings name are imported and tried. Servers are not contacted: `lifelong doctor` does that.
     """
     from services.settings import Settings
     from services.settings_docs import schemas
@@ -49,12 +49,12 @@ def check(context: CliContext) -> None:
     loaded = context.load()
     _require_classes(loaded)
     changed = sum(not loaded.origins.get(name, "follows ").startswith("follows ") for name in schemas(Settings))
-    echo(f"The settings are valid: {changed} set, the others at their defaults. `lifelong doctor` asks the servers.")
+    echo(f"The settings are valid: {changed} set, the others at their defaults. `lifelong doctor` checks the servers.")
 
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the settings file, by which an editor completes and checks it."""
+    """Print the JSON Schema of the settings file, for completion and checks in an editor."""
     from pydantic.json_schema import GenerateJsonSchema
 
     from services.settings import Settings
@@ -64,7 +64,7 @@ def schema() -> None:
 
 
 def _require_classes(loaded: "Loaded") -> None:
-    """Raises BadSettings where a class that the settings name, or those of a task, cannot be used."""
+    """Raises BadSettings if a class cannot be used that the settings, or the settings of a task, name."""
     from learner.errors import LearnerError
     from model.errors import ModelError
     from services.settings import BadSettings
@@ -84,7 +84,7 @@ def _require_classes(loaded: "Loaded") -> None:
 
 
 def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yields the settings that name a class, each with what imports and tries it."""
+    """Yields each setting that names a class, with a function that imports and tries the class."""
     from model.source import is_import_path
 
     if is_import_path(settings.encoder):
@@ -103,7 +103,7 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
 
 
 def _rows(loaded: "Loaded", *, every: bool) -> dict[str, Any]:
-    """Returns the values by dotted name: of the main settings and of all that are set, or of every one."""
+    """Returns the values by dotted name: the main settings and all that are set, or every setting."""
     from services.settings import FOLLOWS_STATE_DIR, Settings
     from services.settings_docs import MAIN, schemas, setting_of
     from wire.config import flat

@@ -1,4 +1,4 @@
-"""The options `--config`, `--set` and `--task` of every command that reads settings, beside its own options."""
+"""Adds `--config`, `--set` and `--task` to every command that reads settings, and loads the settings from them."""
 
 import inspect
 import os
@@ -21,7 +21,7 @@ KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 
 
 def _assignments(texts: list[str] | None) -> list[str] | None:
-    """Returns the values of `--set`. Raises BadParameter where one is no assignment."""
+    """Returns the values of `--set`. Raises BadParameter if one is not an assignment."""
     for text in texts or ():
         if "=" not in text:
             raise typer.BadParameter(f"{text!r} has no value. Write --set NAME=VALUE, such as --set bus.partitions=8")
@@ -33,7 +33,7 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="TOML file of settings [default: ./lifelong.toml]",
+        help="TOML file with settings [default: ./lifelong.toml]",
         exists=True,
         dir_okay=False,
         readable=True,
@@ -44,31 +44,31 @@ SetOption = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="One setting, such as serving.replicas=2; may be repeated",
+        help="A setting, for example serving.replicas=2; may be repeated",
         callback=_assignments,
     ),
 ]
 TaskOption = Annotated[
     str | None,
-    typer.Option("--task", metavar="NAME", help="The task that this is about [default: the one without a name]"),
+    typer.Option("--task", metavar="NAME", help="Task that the command applies to [default: the unnamed task]"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON")]
 
 
 @dataclass(frozen=True, slots=True)
 class CliContext:
-    """The settings file and the assignments on the command line, from which a command loads its settings."""
+    """The settings file and the assignments of a command line, from which a command loads its settings."""
 
     file: Path | None
     assignments: dict[str, str]
 
     def load(self, **own_flags: Any) -> "Loaded":
-        """Loads the settings. `own_flags` are a command's own (`serving__replicas=2`); they win unless None."""
+        """Loads the settings. `own_flags` (`serving__replicas=2`) win over other values unless None."""
         from services.settings import TUNE_FILE, load, with_tasks
 
         flags = {name.replace("__", "."): value for name, value in own_flags.items() if value is not None}
         loaded = with_tasks(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags}))
-        # What fills in settings is imported if there is something that does.
+        # Profiles and tuned values are imported only if the settings use them.
         if loaded.settings.profile:
             from services.profiles.profile import filled_in
 
@@ -80,7 +80,7 @@ class CliContext:
         return loaded
 
     def process(self, **own_flags: Any) -> "Settings":
-        """Loads the settings of a process, configures its log, and makes the files it writes private to its owner."""
+        """Loads the settings of a process, configures its log, and lets only its owner read the files it writes."""
         import structlog
 
         from services.local.children import OWNER_ONLY
@@ -100,14 +100,15 @@ class CliContext:
         from wire.logs import configure
 
         settings = attach(self.process(**own_flags))
-        configure(settings.logs)  # again, since the key must be hidden, too
+        # Configured again, so that the log hides the signing key, too.
+        configure(settings.logs)
         return settings
 
 
 def require_strategy(settings: "Settings") -> None:
-    """Raises BadSettings where `learner.slow_strategy` is the path of a class that cannot learn a slow round.
+    """Raises BadSettings if `learner.slow_strategy` names a class that cannot train a slow round.
 
-    Loading the settings does not ask: every command would import torch and Avalanche.
+    Loading the settings does not check this, since every command would import torch and Avalanche.
     """
     from learner.config import is_import_path
     from learner.errors import DataError
@@ -130,9 +131,9 @@ def require_strategy(settings: "Settings") -> None:
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
-    """Adds `--config`, `--set` and `--task` to a command, which gets them as its first argument, a CliContext.
+    """Adds `--config`, `--set` and `--task` to a command, and passes them as its first argument, a CliContext.
 
-    A parameter that is a dataclass stands for the options that its fields are annotated with.
+    A parameter whose type is a dataclass stands for the options that its fields are annotated with.
     """
     own = list(inspect.signature(command).parameters.values())[1:]
     records: dict[str, type[Any]] = {
@@ -144,7 +145,8 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
     for parameter in own:
         is_record = parameter.name in records
         parameters += _options_of(parameter.annotation) if is_record else [parameter.replace(kind=KEYWORD_ONLY)]
-    has_task = any(parameter.name == "task" for parameter in parameters)  # of its own, which is something else
+    # A command may have an option `--task` of its own, with another meaning.
+    has_task = any(parameter.name == "task" for parameter in parameters)
     parameters += [_keyword("config", None, ConfigOption), _keyword("assignments", None, SetOption)]
     parameters += [] if has_task else [_keyword("task", None, TaskOption)]
 
@@ -164,7 +166,7 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
 
 
 def _options_of(record: type[Any]) -> Iterator[inspect.Parameter]:
-    """Yields the options of a dataclass: its fields that are annotated as one, by their names."""
+    """Yields the options of a dataclass: its fields that are annotated as options."""
     hints: Mapping[str, Any] = get_type_hints(record, include_extras=True)
     for each in fields(record):
         annotation = hints[each.name]
@@ -183,7 +185,7 @@ def _keyword(name: str, default: object, annotation: object) -> inspect.Paramete
 
 
 def stop_signal() -> threading.Event:
-    """Returns an event that the first SIGTERM or SIGINT sets."""
+    """Returns an event that is set by SIGTERM or SIGINT."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

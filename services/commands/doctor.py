@@ -1,6 +1,6 @@
-"""`lifelong doctor|migrate`: whether this machine can run the service, and whether this release can read its state.
+"""`lifelong doctor|migrate`: can this machine run the service, and can this release read the stored state?
 
-Both name a remedy for each problem. `migrate` rewrites what is stored in older formats.
+Both name a fix for each problem. `migrate` rewrites data that is stored in older formats.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @reads_settings
 def doctor(context: CliContext, as_json: JsonOption = False) -> None:
-    """Look at this machine and say how to fix what is not fit. Exits with 78 when something will not work."""
+    """Check this machine and its servers, and name a fix for each problem. Exits with 78 if something will not work."""
     from services.doctor import examine
 
     checks = []
@@ -43,16 +43,16 @@ def doctor(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def migrate(
     context: CliContext,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be done")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a state to the formats of the installed release; exit with 78 where it cannot go on with it."""
+    """Rewrite the stored state in the formats of this release. Exits with 78 if the service cannot continue from it."""
     from services.open_store import opened_store
-    from services.state_formats import examined_files, examined_store
+    from services.state_formats import examine_files, examine_store
 
     with opened_store(context.process()) as (settings, store):
         folder = Path(settings.learner.state_dir)
-        findings = [*examined_files(folder), *examined_store(store)]
+        findings = [*examine_files(folder), *examine_store(store)]
         if not dry_run:
             _rewrite(findings, store)
     _show(findings, is_dry=dry_run, as_json=as_json)
@@ -61,9 +61,9 @@ def migrate(
 
 
 def _rewrite(findings: "list[FormatFinding]", store: "Store") -> None:
-    """Rewrites what has to be, unless the service cannot go on anyway, or a program would write in between.
+    """Rewrites older formats, unless the service cannot continue from the state anyway.
 
-    Raises NotPossible.
+    Raises NotPossible if a running program could write at the same time.
     """
     from rollout.plans import NotPossible
 
@@ -71,7 +71,7 @@ def _rewrite(findings: "list[FormatFinding]", store: "Store") -> None:
         return
     due = [finding for finding in findings if finding.rewrite is not None]
     if due and (store.reports.learner() or store.reports.controller()):
-        raise NotPossible("the learner or the rollout runs and would write in between: end both, or use --dry-run")
+        raise NotPossible("the learner or the rollout runs and would write in between: stop both, or use --dry-run")
     for finding in due:
         assert finding.rewrite is not None
         finding.rewrite()

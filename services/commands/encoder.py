@@ -1,7 +1,7 @@
-"""`lifelong encoder check` and `lifelong new encoder`: encoders of others, and code of your own to begin with.
+"""`lifelong encoder check` and `lifelong new encoder`: check an encoder, and write a template for your own.
 
-The check says whether an encoder is computed as it was published, or as a class says, and how fast it is here. What
-`new` writes runs as it is.
+The check says whether an encoder computes the vectors that were published for it, or the vectors of its class, and how
+fast it is on this machine. The template that `new` writes runs unchanged.
 """
 
 import dataclasses
@@ -22,29 +22,31 @@ if TYPE_CHECKING:
     from services.encoder_check import EncoderCheck
 
 
-app = typer.Typer(no_args_is_help=True, help="Encoders that are not MiniLM.")
+app = typer.Typer(no_args_is_help=True, help="Encoders other than MiniLM.")
 
 EncoderArgument = Annotated[
     str | None,
-    typer.Argument(metavar="ENCODER", help="A folder, a cached id, minilm-l6, or module:Class [default: the setting]"),
+    typer.Argument(
+        metavar="ENCODER", help="Folder, cached model id, minilm-l6, or module:Class [default: the setting `encoder`]"
+    ),
 ]
 VectorsOption = Annotated[
     Path | None,
     typer.Option(
         "--vectors",
         metavar="FILE",
-        help='Published vectors, a line of {"text": .., "vector": [..]} each [default: vectors.jsonl in the folder]',
+        help='Published vectors, one {"text": .., "vector": [..]} a line [default: vectors.jsonl in the folder]',
         exists=True,
         dir_okay=False,
     ),
 ]
 
-new_app = typer.Typer(no_args_is_help=True, help="Write code of your own to begin with.")
+new_app = typer.Typer(no_args_is_help=True, help="Write a template for code of your own.")
 
 
 @app.callback()
 def encoder() -> None:
-    """Keep `check` a command of its own: typer would run a group of one command by the name of the group."""
+    """Keeps `check` a subcommand: typer would give a group with one command the name of the group."""
 
 
 @app.command()
@@ -52,7 +54,7 @@ def encoder() -> None:
 def check(
     context: CliContext, encoder: EncoderArgument = None, vectors: VectorsOption = None, as_json: JsonOption = False
 ) -> None:
-    """Read an encoder, compare it with published vectors, round it, time it. Exits with 78 where it is not right."""
+    """Check an encoder: compare it with published vectors, quantize it, and time it. Exits with 78 if it is wrong."""
     import torch
 
     from model.source import is_import_path
@@ -110,9 +112,9 @@ def _published(found: "EncoderCheck") -> str:
     agreement = found.published
     if agreement is None:
         return "no vectors to compare with; see --vectors"
-    verdict = "right" if agreement.is_right else "WRONG"
+    outcome = "right" if agreement.is_right else "WRONG"
     return (
-        f"{verdict}: of {agreement.texts} vectors, the lowest cosine is {agreement.lowest_cosine:.6f}, "
+        f"{outcome}: of {agreement.texts} vectors, the lowest cosine is {agreement.lowest_cosine:.6f}, "
         f"and lengths differ by up to {agreement.length_error:.2%}"
     )
 
@@ -134,17 +136,15 @@ def _table(found: "EncoderCheck") -> "Table":
 
 @new_app.callback()
 def new() -> None:
-    """Keep `encoder` a command of its own: typer would run a group of one command by the name of the group."""
+    """Keeps `encoder` a subcommand: typer would give a group with one command the name of the group."""
 
 
 @new_app.command("encoder")
 def new_encoder(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the Python module, such as digits")],
-    folder: Annotated[
-        Path, typer.Option("--folder", exists=True, file_okay=False, help="Where it is written")
-    ] = Path(),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the Python module, such as digits")],
+    folder: Annotated[Path, typer.Option("--folder", exists=True, file_okay=False, help="Folder to write to")] = Path(),
 ) -> None:
-    """Write an encoder for images, its test, and the settings that name it: any torch module can take its place."""
+    """Write an image encoder, its test, and its settings, as a template: any torch module can take its place."""
     from services.templates.writing import write_encoder
 
     for path in write_encoder(name, folder):

@@ -1,4 +1,4 @@
-"""Exit codes of errors: 2 for a usage error, 75 for a temporary failure, 78 for settings or set-up (sysexits.h)."""
+"""Exit codes of errors: 2 for wrong usage, 75 for a temporary failure, 78 for a wrong configuration (sysexits.h)."""
 
 USAGE = 2
 TEMPORARY = 75
@@ -6,7 +6,7 @@ CONFIGURATION = 78
 
 
 def codes() -> dict[type[Exception], int]:
-    """Returns the code of every error that is reported in one message. Other errors are bugs and show a traceback."""
+    """Returns the exit code of each error that is shown as one message. Other errors are bugs and show a traceback."""
     from learner.errors import DataError, LearnerError, StateRefused
     from model.errors import ModelError
     from rollout.plans import NotPossible
@@ -53,7 +53,7 @@ def codes() -> dict[type[Exception], int]:
     }
 
 
-def code_of(error: Exception) -> int:
-    """Returns the code of the error's class, or of its nearest base class with a code."""
+def exit_code(error: Exception) -> int:
+    """Returns the exit code of the error's class, or of its nearest base class that has one."""
     known = codes()
     return next(known[kind] for kind in type(error).__mro__ if kind in known)

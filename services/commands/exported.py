@@ -1,4 +1,4 @@
-"""`lifelong export`, and `lifelong import --model`: a version as a folder, for other libraries and other services."""
+"""`lifelong export`, and `lifelong import --model`: exchange versions as folders with other libraries and services."""
 
 import dataclasses
 import json
@@ -15,20 +15,22 @@ from wire.timestamps import now_ms
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ExportOptions:
-    """Which version is exported, and as what besides."""
+    """The version to export, and the additional formats."""
 
-    version: Annotated[int | None, typer.Option("--version", min=1, help="[default: the stable one]")] = None
-    onnx: Annotated[bool, typer.Option("--onnx", help="Write model.onnx, too")] = False
+    version: Annotated[
+        int | None, typer.Option("--version", min=1, help="Version to export [default: the stable one]")
+    ] = None
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx")] = False
 
 
 @reads_settings
 def export_(
     context: CliContext,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that is written; there must be none")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; it must not exist")],
     options: ExportOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a version: weights, tokenizer, labels and card, for sentence-transformers and for another service."""
+    """Export a version, for sentence-transformers and for other services: weights, tokenizer, labels and model card."""
     from model.encoders import FAMILIES
     from model.source import encoder_folder, is_import_path
     from services.exported import export_version
@@ -37,7 +39,7 @@ def export_(
     settings = context.attached()
     tokenizer_json = b""
     if is_import_path(settings.encoder):
-        # The version may be of a family that nobody has asked for in this process.
+        # The version may belong to an encoder family that this process has not loaded yet.
         FAMILIES.claiming(settings.encoder)
     else:
         tokenizer_json = (encoder_folder(settings.encoder) / "tokenizer.json").read_bytes()
@@ -56,11 +58,11 @@ def export_(
 
 
 def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
-    """Stores the version of a folder, and makes it the candidate: its ramp begins, and labels decide about it."""
+    """Stores the version in a folder, and makes it the candidate: its ramp begins, and labels decide about it."""
     from model.encoders import open_inputs
     from rollout.operator import Operator
     from services.commands.rollout import user_name
-    from services.commands.rollout_text import plan_line
+    from services.commands.rollout_text import render_plan
     from services.exported import import_version
     from services.programs import open_store
 
@@ -73,4 +75,4 @@ def import_model(context: CliContext, folder: Path, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"version": manifest.version, "labels": len(manifest.labels), "revision": plan.revision}))
         return
-    echo(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {plan_line(plan)}")
+    echo(f"{folder} is version {manifest.version} here: {len(manifest.labels)} labels. {render_plan(plan)}")

@@ -1,4 +1,4 @@
-"""`lifelong import`: labelled texts of the past, from a file or the input, which the learner learns without answers."""
+"""`lifelong import`: teaches the learner labelled texts of the past, from a file or standard input, without answers."""
 
 import sys
 from collections.abc import Iterator
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from wire.errors import BadMessage
 
 SHOWN = 20
-"""So many refused rows are shown; `--refused` writes all of them."""
+"""Number of refused rows that are shown; `--refused` writes all of them."""
 
 
 def _maps(texts: list[str] | None) -> list[str] | None:
-    """Returns the values of `--map`. Raises BadParameter where one is no template of a field."""
+    """Returns the values of `--map`. Raises BadParameter if one is not FIELD=TEMPLATE."""
     for text in texts or ():
         if "=" not in text:
             raise typer.BadParameter(f"{text!r} has no template. Write --map FIELD=TEMPLATE, such as text='{{body}}'")
@@ -34,31 +34,31 @@ def _maps(texts: list[str] | None) -> list[str] | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportOptions:
-    """How the rows are read, and what is done about those that were sent before."""
+    """How the rows are read, and what happens to rows that were sent before."""
 
     maps: Annotated[
         list[str] | None,
         typer.Option(
             "--map",
             metavar="FIELD=TEMPLATE",
-            help="What text, label, id, source, key or time_ms is made of, such as text='{subject?} {body}'; repeated",
+            help="Template of text, label, id, source, key or time_ms, as in text='{subject?} {body}'; repeatable",
             callback=_maps,
         ),
     ] = None
     form: Annotated[
         Literal["jsonl", "csv", "tsv", "parquet"] | None,
-        typer.Option("--format", help="The form of the rows [default: by the name of FILE; - is jsonl]"),
+        typer.Option("--format", help="Format of the rows [default: by the name of FILE; - is jsonl]"),
     ] = None
     model: Annotated[
-        Path | None, typer.Option("--model", metavar="DIR", help="A version that `lifelong export` has written")
+        Path | None, typer.Option("--model", metavar="DIR", help="A version that `lifelong export` wrote")
     ] = None
-    source: Annotated[str, typer.Option("--source", help="Who says so")] = "history"
+    source: Annotated[str, typer.Option("--source", help="Source of the labels")] = "history"
     refused: Annotated[
-        Path | None, typer.Option("--refused", metavar="FILE", help="Gets the refused rows, a JSON object each")
+        Path | None, typer.Option("--refused", metavar="FILE", help="File for the refused rows, one JSON object a line")
     ] = None
-    restart: Annotated[bool, typer.Option("--restart", help="Send all rows, also those that were sent before")] = False
+    restart: Annotated[bool, typer.Option("--restart", help="Send all rows, including rows sent before")] = False
     wait_s: Annotated[
-        float, typer.Option("--wait", min=0, metavar="SECONDS", help="Wait so long for a version that knows them")
+        float, typer.Option("--wait", min=0, metavar="SECONDS", help="Longest time to wait for a version with them")
     ] = 0.0
 
     def templates(self) -> dict[str, str]:
@@ -71,14 +71,15 @@ def import_(
     context: CliContext,
     options: ImportOptions,
     file: Annotated[
-        str | None, typer.Argument(metavar="FILE|-", help="Rows with text and label; - reads the input")
+        str | None, typer.Argument(metavar="FILE|-", help="Rows with text and label; - reads standard input")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Teach the learner the labelled texts of FILE: history, which needs no answers. You vouch for it.
+    """Teach the learner the labelled texts of FILE. You vouch for them. Example: lifelong import tickets.csv
 
-    Goes on where it was, when it was stopped in the middle or the file has grown. Exits with 2 where rows were refused.
-    With --model, a version that `lifelong export` has written becomes the candidate instead.
+    It needs no answers to these texts. If an earlier import was stopped, or if the file has grown, it continues after
+    the last row that was sent. Exits with 2 if rows were refused. With --model, a version that `lifelong export` wrote
+    becomes the candidate instead.
     """
     import json
 
@@ -103,14 +104,14 @@ def import_(
 
 @dataclass
 class RefusedRows:
-    """Collects the refused rows: the first few, and all of them in `file`."""
+    """Collects the refused rows: the first few in memory, and all of them in `file`."""
 
     file: BinaryIO | None
     first: list[dict[str, str]] = field(default_factory=list)
     number: int = 0
 
     def add(self, row: "SourceRow", error: "BadMessage") -> None:
-        """Notes a row, its place, the reason and what mends it."""
+        """Adds a row with its place, the reason and the fix."""
         import json
 
         from services.history.labeller import FIXES
@@ -123,11 +124,11 @@ class RefusedRows:
             self.file.write(json.dumps(told | {"row": row.raw.decode(errors="replace")}).encode() + b"\n")
 
     def end(self, *, is_listed: bool) -> None:
-        """Shows the first ones, one a line."""
+        """Shows the first refused rows, one a line."""
         for told in self.first if is_listed else ():
             echo(f"{told['place']}: {told['reason']}: {told['detail']}. Fix: {told['fix']}", is_error=True)
         if is_listed and self.number > len(self.first):
-            hint = f"in {self.file.name}" if self.file else "--refused FILE gets all of them"
+            hint = f"in {self.file.name}" if self.file else "--refused FILE writes all of them"
             echo(f"... and {self.number - len(self.first)} more rows ({hint})", is_error=True)
 
 
@@ -144,16 +145,16 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
 
 
 def _imported(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
-    """Sends the file; returns what is printed. Maps and file are looked at before any server is asked."""
-    from services.history.labeller import BadHistory, RowLabeller, RowMaps, form_of, rows_of
+    """Sends the file, and returns the numbers to print. Maps and file are checked before any server is contacted."""
+    from services.history.labeller import BadHistory, RowLabeller, RowMaps, detect_format, rows_of
     from services.history.sending import await_version
     from services.programs import open_store
     from wire.label_set import LabelSet
 
     path = None if file == "-" else Path(file).absolute()
-    form = options.form or form_of(path)
+    form = options.form or detect_format(path)
     if path is None and form == "parquet":
-        raise BadHistory("Parquet is read from its end, so it cannot come from the input: name the file")
+        raise BadHistory("Parquet is read from its end, so it cannot come from standard input: name the file")
     maps = RowMaps.of(options.templates())
     with ExitStack() as opened:
         opened_file = sys.stdin.buffer if path is None else opened.enter_context(_opened(path))
@@ -185,7 +186,7 @@ def _imported(context: CliContext, file: str, options: ImportOptions, refusals: 
 
 
 def _bookmarks(settings: "Settings", name: str, form: str, options: ImportOptions) -> "BookmarkFile":
-    """Returns the file that says which rows were sent, of this import alone; an empty one, where it begins anew."""
+    """Returns the bookmark file of this import, which tells which rows were sent; it is empty after `--restart`."""
     from services.history.sending import BookmarkFile
 
     task = (settings.task,) if settings.task else ()
@@ -209,11 +210,11 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _sending(settings: "Settings", refusals: RefusedRows) -> "Iterator[HistorySender]":
     from services.commands.output import progress
     from services.history.sending import HistorySender
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
     from wire.receipts import Receipts
 
-    receipts = Receipts(*ring_of(settings).receipts)
+    receipts = Receipts(*key_ring(settings).receipts)
     with closing(Bus(settings.bus, client_id="import")) as bus, progress() as show:
         yield HistorySender(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
 

@@ -1,7 +1,7 @@
-"""`lifelong keys ...` and `lifelong secrets ...`: the API keys of clients, and the keys and passwords of containers.
+"""`lifelong keys ...` and `lifelong secrets ...`: the API keys of clients, and the secrets of a service in containers.
 
-`keys` creates, lists and revokes the API keys of `serving.keys_file`. The image has `secrets`, so that nobody installs
-Lifelong on the host for it: docker/compose.yaml runs it as a job.
+`keys` creates, lists and revokes the API keys in `serving.keys_file`. `secrets` is part of the image, so Lifelong need
+not be installed on the host: docker/compose.yaml runs it as a job.
 """
 
 import json
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from serving.http.access import ApiKey
 
 
-keys = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC ask for where serving.keys_file is set.")
+keys = typer.Typer(no_args_is_help=True, help="API keys, which HTTP and gRPC require if serving.keys_file is set.")
 
-NameArgument = Annotated[str, typer.Argument(help="Whose it is: the source of its labels")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the client, which is the source of its labels")]
 
 secrets = typer.Typer(no_args_is_help=True, help="Keys and passwords of a service in containers.")
 
@@ -36,17 +36,18 @@ def create(
     sources: Annotated[
         list[str] | None,
         typer.Option(
-            "--event-source", help="Its events may name this source as it is; may be repeated [default: http/NAME/...]"
+            "--event-source",
+            help="Source that the client's events may name unchanged; may be repeated [default: http/NAME/...]",
         ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a key, and show it once: the file has only its digest."""
+    """Create an API key, and show it once: the file stores only its digest."""
     from serving.http.access import Role, create_key
 
     wrong = sorted({*(roles or ())} - {*Role})
     if wrong:
-        raise typer.BadParameter(f"{wrong[0]!r} is no role; there are {', '.join(Role)}")
+        raise typer.BadParameter(f"{wrong[0]!r} is not a role; the roles are {', '.join(Role)}")
     chosen = [Role(role) for role in roles or (Role.PREDICT,)]
     key, text = create_key(_file(context), name, chosen, sources=sources or (), now_ms=now_ms())
     echo(*(json_lines({**_row(key), "key": text}) if as_json else [text]))
@@ -55,7 +56,7 @@ def create(
 @keys.command("list")
 @reads_settings
 def list_(context: CliContext, as_json: JsonOption = False) -> None:
-    """Show the names and the roles of all keys."""
+    """List the API keys by name, with their roles."""
     from serving.http.access import read_keys
 
     rows = [_row(key) for key in read_keys(_file(context))]
@@ -69,7 +70,7 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
 @keys.command()
 @reads_settings
 def revoke(context: CliContext, name: NameArgument, as_json: JsonOption = False) -> None:
-    """Revoke a key: replicas refuse it within a second."""
+    """Revoke an API key. Replicas refuse it within a second."""
     from serving.http.access import revoke_key
 
     row = _row(revoke_key(_file(context), name))
@@ -81,7 +82,7 @@ def _file(context: CliContext) -> Path:
 
     file = context.process().serving.keys_file
     if not file:
-        raise BadSettings("serving.keys_file: is empty, so no key is asked for. Give the file that keys are kept in")
+        raise BadSettings("serving.keys_file: is empty, so no key is required. Name the file that has the keys")
     return Path(file)
 
 
@@ -96,9 +97,9 @@ def _row(key: "ApiKey") -> dict[str, Any]:
 @reads_settings
 def write(
     context: CliContext,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Gets service/, replicas/ and redis/")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for service/, replicas/ and redis/")],
 ) -> None:
-    """Write the secrets that are missing below a folder, and renew the replicas' public keys; keeps the others."""
+    """Write missing secrets below FOLDER, and renew the replicas' public keys. Existing secrets are kept."""
     from services import keys
 
     for path in keys.write_secrets(folder, context.load().settings.store.prefix):
@@ -108,11 +109,11 @@ def write(
 @secrets.command()
 @reads_settings
 def env(context: CliContext) -> None:
-    """Print new secrets as lines of docker/kubernetes/secrets.env, and the accounts to give to Redis as comments."""
+    """Print new secrets as lines for docker/kubernetes/secrets.env, and the Redis accounts as comments."""
     from services import keys
 
     values, accounts = keys.secrets_environment(context.load().settings.store.prefix)
-    echo("# Give these two accounts to Redis, one ACL SETUSER each, or as lines of its aclfile:")
+    echo("# Add these two accounts to Redis, each by ACL SETUSER, or as lines of its aclfile:")
     for line in accounts.splitlines():
         echo(f"# {line}")
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""`lifelong labels ...` and `lifelong forget`: changes the set of labels, and erases what a subject's texts taught.
+"""`lifelong labels ...` and `lifelong forget`: change the label set, and erase a subject's training data.
 
 The learner follows both while the service runs.
 """
@@ -15,23 +15,23 @@ from services.commands.output import echo, json_lines
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
-    from services.label_commands import LabelOperator, Wish
+    from services.label_commands import LabelEdit, LabelOperator
     from wire.records import CommandOutcome, WeightManifest
     from wire.store import Store
 
 
-app = typer.Typer(no_args_is_help=True, help="The set of labels, which may change while the service runs.")
+app = typer.Typer(no_args_is_help=True, help="List and change the classes while the service runs.")
 
-LabelsArgument = Annotated[list[str], typer.Argument(metavar="LABEL...", help="Which classes")]
-OldArgument = Annotated[str, typer.Argument(metavar="LABEL", help="Which class")]
-WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for a version that knows it")]
-TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")]
+LabelsArgument = Annotated[list[str], typer.Argument(metavar="LABEL...", help="Names of the classes")]
+OldArgument = Annotated[str, typer.Argument(metavar="LABEL", help="Name of the class")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for a version that has the change")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time to wait")]
 
 
 @app.command("list")
 @reads_settings
 def list_(context: CliContext, as_json: JsonOption = False) -> None:
-    """Show the classes, the list, the names that were changed, and labels that wait to be added."""
+    """Show the classes, the configured list, renamed and retired classes, and labels that wait to be added."""
     import msgspec
 
     from services.label_commands import ClassesInForce, waiting_labels
@@ -62,14 +62,16 @@ def add(
     labels: LabelsArgument,
     wait: WaitOption = True,
     timeout: TimeoutOption = 60.0,
-    release: Annotated[bool, typer.Option("--release/--no-release", help="Send what waits for them again")] = True,
+    release: Annotated[
+        bool, typer.Option("--release/--no-release", help="Send their quarantined labels to the learner")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Add labels to the set; take back what was retired. What lies in quarantine for them is sent to the learner."""
-    from services.label_commands import Wish
+    """Add classes to the label set, or take back retired ones. Their quarantined labels are sent to the learner."""
+    from services.label_commands import LabelEdit
 
     with _opened(context) as (store, operator):
-        done = _carried_out(store, operator, Wish(action="add", labels=tuple(labels)), timeout if wait else 0.0)
+        done = _carried_out(store, operator, LabelEdit(action="add", labels=tuple(labels)), timeout if wait else 0.0)
         done["released"] = operator.release(labels) if release and wait else 0
     _print(done, as_json)
 
@@ -79,15 +81,15 @@ def add(
 def rename(
     context: CliContext,
     old: OldArgument,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="New name of the class")],
     wait: WaitOption = True,
     timeout: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a class another name. What was learnt stays, and a label of the old name means the new one from now on."""
-    from services.label_commands import Wish
+    """Rename a class. What was learnt stays, and the old name means the new one from now on."""
+    from services.label_commands import LabelEdit
 
-    _print(_changed(context, Wish(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0), as_json)
+    _print(_changed(context, LabelEdit(action="rename", labels=(old,), to=(new,)), timeout if wait else 0.0), as_json)
 
 
 @app.command()
@@ -95,15 +97,15 @@ def rename(
 def merge(
     context: CliContext,
     labels: LabelsArgument,
-    into: Annotated[str, typer.Option("--into", metavar="LABEL", help="The name of all of them from now on")],
+    into: Annotated[str, typer.Option("--into", metavar="LABEL", help="Name of the merged class")],
     wait: WaitOption = True,
     timeout: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one class of several. What was learnt of them is added up, and a label of any of them means the one."""
-    from services.label_commands import Wish
+    """Merge several classes into one. What was learnt of them is added up, and each old name means the merged class."""
+    from services.label_commands import LabelEdit
 
-    wish = Wish(action="merge", labels=tuple(labels), to=(into,))
+    wish = LabelEdit(action="merge", labels=tuple(labels), to=(into,))
     _print(_changed(context, wish, timeout if wait else 0.0), as_json)
 
 
@@ -112,19 +114,19 @@ def merge(
 def split(
     context: CliContext,
     old: OldArgument,
-    into: Annotated[list[str], typer.Option("--into", metavar="LABEL", help="A class that takes texts of it")],
-    forget: Annotated[bool, typer.Option("--forget", help="Take out what was learnt of it until now")] = False,
+    into: Annotated[list[str], typer.Option("--into", metavar="LABEL", help="A new class; may be repeated")],
+    forget: Annotated[bool, typer.Option("--forget", help="Remove what was learnt of the old class")] = False,
     wait: WaitOption = True,
     timeout: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Let classes take texts of another one. They are learnt from the labels that come; what was learnt stays where it
-    is, unless it is forgotten."""
-    from services.label_commands import Wish
+    """Split a class: new classes take some of its texts. They learn from the labels that come; what was learnt before
+    stays with the old class, unless --forget removes it."""
+    from services.label_commands import LabelEdit
 
-    wish = Wish(action="split", labels=(old,), to=tuple(into), forgets=forget)
+    wish = LabelEdit(action="split", labels=(old,), to=tuple(into), forgets=forget)
     done = _changed(context, wish, timeout if wait else 0.0)
-    done["old_rows"] = "forgotten" if forget else f"kept: they are {old!r} until labels say otherwise"
+    done["old_rows"] = "forgotten" if forget else f"kept as {old!r} until new labels change it"
     _print(done, as_json)
 
 
@@ -137,36 +139,36 @@ def retire(
     timeout: TimeoutOption = 60.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Take classes out: no version after this one answers them, and their labels are refused."""
-    from services.label_commands import Wish
+    """Retire classes: later versions no longer answer them, and their labels are refused."""
+    from services.label_commands import LabelEdit
 
-    _print(_changed(context, Wish(action="retire", labels=tuple(labels)), timeout if wait else 0.0), as_json)
+    _print(_changed(context, LabelEdit(action="retire", labels=tuple(labels)), timeout if wait else 0.0), as_json)
 
 
 @contextmanager
 def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
     from services.admin_log import AdminWriter
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.label_commands import LabelOperator
     from services.programs import open_bus, open_store
 
     settings = context.attached()
     with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
         audit = AdminWriter(
-            bus, ring_of(settings), prefix=settings.bus.prefix, source=f"labels:{now_ms():x}", now_ms=now_ms
+            bus, key_ring(settings), prefix=settings.bus.prefix, source=f"labels:{now_ms():x}", now_ms=now_ms
         )
         max_chars = settings.learner.max_label_chars
         yield store, LabelOperator(store, bus, audit, config=settings.labels, max_chars=max_chars)
 
 
-def _changed(context: CliContext, wish: "Wish", timeout_s: float) -> dict[str, Any]:
-    """Carries out what is wished on the service of the settings; returns what is so now."""
+def _changed(context: CliContext, wish: "LabelEdit", timeout_s: float) -> dict[str, Any]:
+    """Carries out a change of the label set, and returns its outcome."""
     with _opened(context) as (store, operator):
         return _carried_out(store, operator, wish, timeout_s)
 
 
-def _carried_out(store: "Store", operator: "LabelOperator", wish: "Wish", timeout_s: float) -> dict[str, Any]:
-    """Asks for what is wished, and waits for its version if there is time; returns what is so now."""
+def _carried_out(store: "Store", operator: "LabelOperator", wish: "LabelEdit", timeout_s: float) -> dict[str, Any]:
+    """Requests a change, waits for its version if `timeout_s` is not 0, and returns the outcome."""
     from services.commands.rollout import user_name
     from services.operator_commands import await_effect
 
@@ -185,18 +187,18 @@ def _print(done: dict[str, Any], as_json: bool) -> None:
     to = f" -> {', '.join(done['to'])}" if done["to"] else ""
     echo(f"{done['action']} {', '.join(done['labels'])}{to}: command {done['command']}")
     if "version" not in done:
-        echo("The learner will follow it.")
+        echo("The learner will carry it out.")
         return
     samples = ", ".join(f"{num} in {place}" for place, num in done["samples"].items() if num)
-    echo(f"Version {done['version']} is the first that knows it. Samples changed: {samples or 'none'}.")
+    echo(f"Version {done['version']} is the first with this change. Samples changed: {samples or 'none'}.")
     if "old_rows" in done:
-        echo(f"What was learnt until now is {done['old_rows']}.")
+        echo(f"What was learnt before is {done['old_rows']}.")
     if done.get("released"):
-        echo(f"{done['released']} labels were in quarantine for it, and are sent again.")
+        echo(f"{done['released']} quarantined labels were sent to the learner again.")
 
 
 def _lines(shown: dict[str, Any]) -> Iterator[str]:
-    """Yields what a person reads of the set."""
+    """Yields the lines that describe the label set."""
     yield f"mode: {shown['mode']}"
     yield f"classes: {', '.join(shown['classes']) or 'none yet'}"
     for name in ("listed", "retired"):
@@ -212,15 +214,15 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
 def forget(
     context: CliContext,
     *,
-    subject: Annotated[str, typer.Option("--subject", metavar="KEY", help="The `key` of the events about it")],
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for weights without it")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 120.0,
+    subject: Annotated[str, typer.Option("--subject", metavar="KEY", help="The `key` of the subject's events")],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for weights without the subject's data")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time to wait")] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase what was learnt from the texts of a subject, by all tasks, publish weights without it, and never learn from
-    it again."""
+    """Erase what all tasks learnt from a subject's texts, publish weights without it, and never learn from the subject
+    again."""
     from services.commands.rollout import user_name
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.operator_commands import await_effect
     from services.programs import open_stores
     from wire.keyring import subject_digest
@@ -228,9 +230,9 @@ def forget(
     from wire.tasks import DEFAULT
 
     if not subject:
-        raise typer.BadParameter("give the key of the events; an event without a key is about nobody")
+        raise typer.BadParameter("give the key of the subject's events; events without a key belong to no subject")
     settings = context.attached()
-    digest = subject_digest(ring_of(settings).subject, subject)
+    digest = subject_digest(key_ring(settings).subject, subject)
     with ExitStack() as opened:
         stores = open_stores(settings, opened)
         asked = {
@@ -238,7 +240,8 @@ def forget(
             for task, store in stores.items()
         }
         if not wait:
-            echo(json.dumps({"digest": digest}) if as_json else f"Asked for, as {digest}. The learner will see to it.")
+            text = f"Requested, as {digest}. The learner will carry it out."
+            echo(json.dumps({"digest": digest}) if as_json else text)
             return
         done: dict[str, tuple[CommandOutcome, WeightManifest]] = {}
         for task, store in stores.items():
@@ -261,16 +264,16 @@ def _told(outcome: "CommandOutcome", manifest: "WeightManifest") -> dict[str, An
 
 
 def _summary(outcome: "CommandOutcome", manifest: "WeightManifest") -> list[str]:
-    where = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in outcome.numbers.items() if count)
-    knows = (
-        f"Version {outcome.version} is the first without it; version {manifest.version} says that {manifest.erased} "
-        f"erasures went before it, and this is command {outcome.seq}."
+    removed = ", ".join(f"{count} {place.replace('_', ' ')}" for place, count in outcome.numbers.items() if count)
+    versions = (
+        f"Version {outcome.version} is the first without it. The present version, {manifest.version}, was made after "
+        f"{manifest.erased} erasures, and this is command {outcome.seq}."
     )
     if outcome.state == "purged":
-        return [knows, "No older version and no older checkpoint is left."]
+        return [versions, "No older version and no older checkpoint is left."]
     return [
-        f"Removed: {where if where else 'nothing, for nothing of it was kept'}.",
-        knows,
-        f"Versions before {outcome.version} and their checkpoints go when the rollout needs none of them any more; ask "
-        "again to see whether they have.",
+        f"Removed: {removed or 'nothing, since nothing of it was kept'}.",
+        versions,
+        f"Versions before {outcome.version} and their checkpoints are removed once the rollout needs them no more. "
+        "Run this command again to see whether they are gone.",
     ]

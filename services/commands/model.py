@@ -1,6 +1,6 @@
-"""`lifelong model ...`: other members of the family, made of an encoder, and what they cost.
+"""`lifelong model ...`: make a smaller or faster encoder from another one, and count its costs.
 
-The flags of the longer commands are records that `reads_settings` fills.
+The options of the longer commands are dataclasses, which `reads_settings` fills.
 """
 
 import json
@@ -21,47 +21,49 @@ if TYPE_CHECKING:
 
 Texts = Annotated[
     list[str],
-    typer.Option("--texts", metavar="NAME|PATH", help="Data set, folder of lines, or .txt; may be repeated"),
+    typer.Option("--texts", metavar="NAME|PATH", help="Data set, folder of text lines, or .txt file; may be repeated"),
 ]
-MaxTexts = Annotated[int, typer.Option("--max-texts", min=1, help="Texts that are looked at")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Draws the texts")]
+MaxTexts = Annotated[int, typer.Option("--max-texts", min=1, help="Largest number of texts to use")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed by which texts are drawn")]
 
-app = typer.Typer(help="Make a smaller encoder of another one, and count what it costs.", no_args_is_help=True)
+app = typer.Typer(help="Make a smaller encoder from another one, and count its costs.", no_args_is_help=True)
 
 REFUSED = 1
-"""Exit code where the learner refuses an encoder."""
+"""Exit code if the learner refuses an encoder."""
 
-EncoderArgument = Annotated[str, typer.Argument(metavar="ENCODER", help="minilm-l6, a folder, or a cached id")]
+EncoderArgument = Annotated[str, typer.Argument(metavar="ENCODER", help="minilm-l6, a folder, or a cached model id")]
 
-OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder that is written; there must be none")]
+OutArgument = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; it must not exist")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertFlags:
-    """What `convert` changes; 0 and none change nothing."""
+    """What `convert` changes. An option that is 0 or not given changes nothing."""
 
-    kv_heads: Annotated[int, typer.Option("--kv-heads", min=0, help="Heads of keys and values in each layer")] = 0
+    kv_heads: Annotated[int, typer.Option("--kv-heads", min=0, help="Key-value heads in each layer")] = 0
     embed_dim: Annotated[int, typer.Option("--embed-dim", min=0, help="Width of the token embedding")] = 0
     positions: Annotated[
-        int, typer.Option("--positions", min=0, help="Tokens of the longest text: learned positions are repeated")
+        int, typer.Option("--positions", min=0, help="Tokens of the longest text; learned positions are repeated")
     ] = 0
     span: Annotated[
         list[str],
-        typer.Option("--span", metavar="KIND,NAME=N..", help="As local,window=64,sinks=4 or topk,topk=8"),
+        typer.Option("--span", metavar="KIND,NAME=N..", help="Such as local,window=64,sinks=4 or topk,topk=8"),
     ] = field(default_factory=list)
-    enough: Annotated[float, typer.Option("--enough", min=0, max=1, help="Attention that a span must leave")] = 0.95
+    enough: Annotated[
+        float, typer.Option("--enough", min=0, max=1, help="Share of the attention that a span must keep")
+    ] = 0.95
     texts: Texts = field(default_factory=list)
     max_texts: MaxTexts = 2_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneFlags:
-    """How many heads go, and which tasks say which."""
+    """How many heads are removed, and the tasks that decide which."""
 
-    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Share of all heads that go")] = 0.4
+    share: Annotated[float, typer.Option("--share", min=0, max=1, help="Share of all heads to remove")] = 0.4
     task: Annotated[
         list[str],
-        typer.Option("--task", metavar="NAME|PATH", help="Data set, or folder of lines with labels; may be repeated"),
+        typer.Option("--task", metavar="NAME|PATH", help="Data set, or folder with labelled lines; may be repeated"),
     ] = field(default_factory=list)
     max_texts: MaxTexts = 1_000
     seed: Seed = 0
@@ -69,35 +71,37 @@ class PruneFlags:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdoptFlags:
-    """What the service gets besides the encoder, and how long to wait for the learner."""
+    """What changes together with the encoder, and how long to wait for the learner."""
 
     features: Annotated[
         int,
-        typer.Option("--features", min=0, help="Random features of the head [default: as before]", show_default=False),
+        typer.Option("--features", min=0, help="Random features of the head [default: unchanged]", show_default=False),
     ] = 0
     capacity: Annotated[
-        int, typer.Option("--capacity", min=0, help="Most classes [default: as before]", show_default=False)
+        int, typer.Option("--capacity", min=0, help="Most classes [default: unchanged]", show_default=False)
     ] = 0
     max_loss: Annotated[
         float | None,
-        typer.Option("--max-loss", min=0, max=1, help="Accuracy that may be lost [default: as any version]"),
+        typer.Option("--max-loss", min=0, max=1, help="Accuracy that may be lost [default: as for any version]"),
     ] = None
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the decision")] = True
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 600.0
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the learner's decision")] = True
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time to wait")] = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistillFlags:
-    """Whom to learn from, on what, how long and how fast."""
+    """The teacher, the texts, and the length and the rate of the training."""
 
     teacher: Annotated[str, typer.Option("--teacher", metavar="ENCODER", help="Encoder to learn from")] = "minilm-l6"
     texts: Texts = field(default_factory=list)
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training")] = 3_000
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts of a step")] = 32
-    rate: Annotated[float, typer.Option("--rate", min=0, help="Learning rate, which falls to 0")] = 5e-4
-    rounded: Annotated[bool, typer.Option("--rounded", help="Train through the rounding of the kernels")] = False
-    every: Annotated[float, typer.Option("--every", min=0, help="Seconds between two checkpoints")] = 60
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads of the processor")] = 1
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps")] = 3_000
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts per step")] = 32
+    rate: Annotated[float, typer.Option("--rate", min=0, help="Learning rate; it decays to 0")] = 5e-4
+    rounded: Annotated[
+        bool, typer.Option("--rounded", help="Train with the rounding of the kernels (quantization-aware)")
+    ] = False
+    every: Annotated[float, typer.Option("--every", min=0, help="Seconds between checkpoints")] = 60
+    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads")] = 1
     seed: Seed = 0
 
 
@@ -110,7 +114,7 @@ def show(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the shape of an encoder, and count its parameters, bytes and operations."""
+    """Show the shape of an encoder, and its numbers of parameters, bytes and operations."""
     from model.published import read_published
     from model.source import encoder_folder
     from services.members.source import described, lines
@@ -129,15 +133,16 @@ def show(
 def convert(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: ConvertFlags, as_json: JsonOption = False
 ) -> None:
-    """Repeat positions, narrow the embedding, group keys and values, give heads spans: as far as options say so."""
-    from services.members.change import ConvertOptions, span_of
+    """Change an encoder by the given options: repeat positions, narrow the embedding, group key-value heads, limit the
+    spans of attention heads."""
+    from services.members.change import ConvertOptions, parse_span
     from services.members.change import convert as run
 
     options = ConvertOptions(
         kv_heads=flags.kv_heads,
         embed_dim=flags.embed_dim,
         positions=flags.positions,
-        spans=tuple(map(span_of, flags.span)),
+        spans=tuple(map(parse_span, flags.span)),
         enough=flags.enough,
         texts=tuple(flags.texts),
         max_texts=flags.max_texts,
@@ -151,15 +156,19 @@ def share(
     encoder: EncoderArgument,
     out: OutArgument,
     *,
-    attention: Annotated[str, typer.Option("--attention", metavar="TIES", help="As aabbcc: equal letters share")],
-    ffn: Annotated[str, typer.Option("--ffn", metavar="TIES", help="The same for the feed-forward part")],
-    rank: Annotated[int, typer.Option("--rank", min=0, help="Rank of what a layer adds to a shared matrix")] = 16,
+    attention: Annotated[
+        str, typer.Option("--attention", metavar="TIES", help="Such as aabbcc: layers with equal letters share")
+    ],
+    ffn: Annotated[str, typer.Option("--ffn", metavar="TIES", help="The same for the feed-forward layers")],
+    rank: Annotated[
+        int, typer.Option("--rank", min=0, help="Rank of each layer's own addition to a shared matrix (LoRA)")
+    ] = 16,
     mean: Annotated[
-        bool, typer.Option("--mean", help="Start from the mean of the layers, not from one of them")
+        bool, typer.Option("--mean", help="Start from the mean of the layers instead of one of them")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tie layers: they use the same matrices, and each adds one of low rank."""
+    """Tie layers: they share matrices, and each layer adds a matrix of low rank."""
     from services.members.change import ShareOptions, tie
 
     options = ShareOptions(attention=attention, ffn=ffn, rank=rank, start="mean" if mean else "pick")
@@ -184,7 +193,7 @@ def prune(
 def distill(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: DistillFlags, as_json: JsonOption = False
 ) -> None:
-    """Let an encoder learn from another one, on texts without labels. Goes on from OUT.checkpoint after a kill."""
+    """Train an encoder to imitate another one, on texts without labels. Continues from OUT.checkpoint after a kill."""
     from lifelong.compress.distillation import DistillOptions
     from services.members.change import TeacherOptions, distil
 
@@ -201,10 +210,10 @@ def quantize(
     encoder: EncoderArgument,
     out: OutArgument,
     *,
-    int4: Annotated[bool, typer.Option("--int4", help="INT4 alone, without the INT8 around it")] = False,
+    int4: Annotated[bool, typer.Option("--int4", help="Only INT4, without the INT8 weights around it")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Round an encoder to the weights that are served, and compare their vectors with the source's."""
+    """Round an encoder to the weights that are served, and compare its vectors with the source encoder's."""
     from services.members.adopt import quantize as run
 
     _report(lambda say: run(encoder, out, is_int4=int4, say=say), as_json)
@@ -212,7 +221,7 @@ def quantize(
 
 @app.command()
 def export(encoder: EncoderArgument, out: OutArgument, *, as_json: JsonOption = False) -> None:
-    """Write the plain encoder that computes the same, with layers of its own for everything."""
+    """Write an equivalent plain encoder, in which no layers share weights."""
     from services.members.change import export as run
 
     _report(lambda say: run(encoder, out, say=say), as_json)
@@ -223,17 +232,17 @@ def export(encoder: EncoderArgument, out: OutArgument, *, as_json: JsonOption = 
 def adopt(
     context: CliContext,
     encoder: Annotated[
-        str | None, typer.Argument(metavar="[ENCODER]", help="minilm-l6, a folder, or a cached id; the one in use")
+        str | None, typer.Argument(metavar="[ENCODER]", help="As for `show` [default: the encoder in use]")
     ] = None,
     *,
     flags: AdoptFlags,
     as_json: JsonOption = False,
 ) -> None:
-    """Hand an encoder, or another head, to the running service, which goes on answering and learning meanwhile.
+    """Offer an encoder, or another head, to the running service, which answers and learns meanwhile.
 
-    The learner makes its head of what it has learnt so far, measures both on samples that it never learnt, and refuses
-    an encoder that is worse: then nothing has changed, and this command exits with 1. Else it publishes versions with
-    it, which the rollout tries and promotes or withdraws as after a slow round.
+    The learner trains a head for it from its memory, and measures both encoders on samples that neither has learnt. If
+    the new encoder is worse, the learner refuses it, nothing changes, and this command exits with 1. Otherwise it
+    publishes versions with the encoder, which the rollout tries, promotes or withdraws as after a slow round.
     """
     from contextlib import closing
 
@@ -265,7 +274,7 @@ def adopt(
 
 
 def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:
-    """Runs a command and prints what it has made. What is under way is shown on standard error."""
+    """Runs a command, and prints its result. Progress goes to standard error."""
     with progress() as say:
         made = run(say)
     if as_json:

@@ -1,4 +1,4 @@
-"""`lifelong commands list`: what operators asked for, in its order, and what became of it."""
+"""`lifelong commands list`: the operators' commands in order, with their outcomes."""
 
 import time
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
     from wire.records import CommandEntry
 
 SHOWN = ("action", "labels", "to", "name", "digest", "digests", "version")
-"""What is shown of a command's body, by the names of its fields."""
+"""The fields of a command's body that are shown."""
 
-app = typer.Typer(no_args_is_help=True, help="What operators asked for, and what became of it.")
+app = typer.Typer(no_args_is_help=True, help="The operators' commands and their outcomes.")
 
 
 @app.command("list")
 @reads_settings
 def list_(
     context: CliContext,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="The last ones")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of commands to show")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List erasures, changes of labels, offers, repairs and steps of the rollout with their outcomes, newest last."""
+    """List erasures, label changes, encoder offers, repairs and rollout steps with their outcomes, newest last."""
     import msgspec
 
     from services.programs import open_store
@@ -40,11 +40,11 @@ def list_(
     for entry in entries:
         echo(" ".join(_parts(entry)).rstrip())
     if not entries:
-        echo("Nothing was asked for yet.")
+        echo("There are no commands yet.")
 
 
 def _parts(entry: "CommandEntry") -> Iterator[str]:
-    """Yields number, time, verb, what is asked for, and what became of it."""
+    """Yields number, time, verb, arguments and outcome of a command."""
     command, outcome = entry
     yield f"{command.seq:>4}"
     yield time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(command.time_ms / 1000))

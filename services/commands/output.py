@@ -1,6 +1,6 @@
-"""What commands print: lines, in which a string of others writes nothing but itself, and what a command is doing now.
+"""Prints the output of commands: lines with foreign text made safe, JSON, and progress.
 
-Progress is shown on standard error: in place on a terminal, as lines elsewhere.
+Progress goes to standard error: in place on a terminal, otherwise as lines.
 """
 
 import json
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 EVERY_S = 10.0
-"""Least time between two lines of a log, which would be long otherwise."""
+"""Shortest time between two lines of progress that is not shown on a terminal."""
 
 
 def echo(*lines: str, is_error: bool = False) -> None:
-    """Prints each line, at once, with what a terminal would obey escaped: line breaks, too, so that one stays one."""
-    # Not at the top: the program looks for collisions first, and `wire` may be another distribution's package.
+    """Prints each line at once. Control characters are escaped, line breaks too, so that a line stays one line."""
+    # Imported late: the program checks for collisions first, and `wire` may be another distribution's package.
     from wire.logs import printable
 
     stream = sys.stderr if is_error else sys.stdout
@@ -25,13 +25,13 @@ def echo(*lines: str, is_error: bool = False) -> None:
 
 
 def json_lines(value: Any) -> list[str]:
-    """Returns the lines of a JSON document, in which names are readable."""
+    """Returns the lines of a JSON document. Non-ASCII characters are not escaped."""
     return json.dumps(value, indent=2, ensure_ascii=False).split("\n")
 
 
 @contextmanager
 def progress(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str], None]]:
-    """Yields the function that shows a text in the place of the last one."""
+    """Yields a function that shows a text in the place of the last one."""
     from rich.console import Console
 
     console = Console(stderr=True)

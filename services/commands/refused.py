@@ -1,7 +1,7 @@
-"""`lifelong deadletters ...` and `lifelong quarantine ...`: lists what was refused, and sends it again.
+"""`lifelong deadletters ...` and `lifelong quarantine ...`: list refused messages and labels, and send them again.
 
-Dead letters are messages, and events and labels among them are sent again. In quarantine are labels that the learner
-did not believe; an operator releases them.
+Dead letters are messages that could not be read or answered; the events and labels among them can be sent again. In
+quarantine are labels that the learner did not believe; an operator releases them.
 """
 
 import json
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 deadletters = typer.Typer(no_args_is_help=True, help="Messages that could not be read or answered.")
 
 NOT_SENT = 1
-"""Exit code where a letter could not be sent again."""
+"""Exit code if a dead letter could not be sent again."""
 
 quarantine = typer.Typer(no_args_is_help=True, help="Labels that the learner did not believe.")
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Only those, such as forged, over_rate or flip")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Only with this reason, such as forged, over_rate or flip")]
 
-SourceOption = Annotated[str, typer.Option("--source", help="Only what this source said")]
+SourceOption = Annotated[str, typer.Option("--source", help="Only labels from this source")]
 
 EventSourceOption = Annotated[
     str | None,
-    typer.Option("--event-source", help="Only of events of this source; a label that names none is then of it"),
+    typer.Option("--event-source", help="Only for events of this source; labels that name no source get this one"),
 ]
 
 
@@ -40,10 +40,10 @@ EventSourceOption = Annotated[
 @reads_settings
 def list_letters(
     context: CliContext,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Newest letters")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Number of dead letters to show")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the newest letters: the reason, where the message lies, and how it begins."""
+    """Show the newest dead letters: the reason, the position of the message, and its beginning."""
     from services.refused import newest_letters
     from wire.bus import Bus
 
@@ -63,10 +63,10 @@ def list_letters(
 @reads_settings
 def replay_(
     context: CliContext,
-    letters: Annotated[list[str], typer.Argument(metavar="LETTER...", help="As `list` names them: topic/0/17")],
+    letters: Annotated[list[str], typer.Argument(metavar="LETTER...", help="Ids as `list` shows them: topic/0/17")],
     as_json: JsonOption = False,
 ) -> None:
-    """Send the events and labels in these letters again. An event gets an id that names its letter."""
+    """Send the events and labels in these dead letters again. An event gets an id that names its dead letter."""
     from services.refused import replay
     from wire.bus import Bus
 
@@ -84,7 +84,7 @@ def replay_(
 
 
 def as_builtins(letter: "DeadLetter") -> dict[str, Any]:
-    """Returns a letter for JSON; bytes of its payload that are no text are shown as such."""
+    """Returns a dead letter for JSON. Bytes of its payload that are not UTF-8 are escaped."""
     return {
         "id": letter.message_id,
         "reason": letter.reason,
@@ -99,13 +99,13 @@ def as_builtins(letter: "DeadLetter") -> dict[str, Any]:
 @reads_settings
 def list_labels(
     context: CliContext,
-    events: Annotated[list[str] | None, typer.Option("--event", help="Only of these events")] = None,
+    events: Annotated[list[str] | None, typer.Option("--event", help="Only for these events")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest labels")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of labels to show")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the newest labels, by their time, with what they were said of. Also those that were released since."""
+    """Show the newest quarantined labels in order of time, with their events, including labels released since."""
     from services.programs import open_bus
     from services.refused import LabelFilter, quarantined_labels
 
@@ -119,24 +119,24 @@ def list_labels(
     for label in labels:
         echo(_label_line(label))
     if not labels:
-        echo("Nothing lies in quarantine.")
+        echo("No labels are in quarantine.")
 
 
 @quarantine.command()
 @reads_settings
 def release(
     context: CliContext,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Those with these ids, see list")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of labels, as `list` shows")] = None,
     reason: ReasonOption = "",
     source: SourceOption = "",
     event_source: EventSourceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that lies in quarantine")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All labels in quarantine")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Vouch for labels and send them to the learner again. It still needs the answer in its window, see the manual.
+    """Vouch for labels, and send them to the learner again. The answer must still be in the learner's window.
 
-    What is missing or forged is sent only if --reason says so: anybody may have sent it."""
-    from services.keys import ring_of
+    Labels with the reason missing or forged are sent only if --reason names it, since anyone may have sent them."""
+    from services.keys import key_ring
     from services.programs import open_bus
     from services.refused import LabelFilter
     from services.refused import release as send
@@ -147,7 +147,7 @@ def release(
         raise typer.BadParameter("name labels, or give --reason or --source, or --all")
     settings = context.attached()
     with closing(open_bus(settings, "quarantine")) as bus:
-        released = send(bus, Receipts(*ring_of(settings).receipts), chosen)
+        released = send(bus, Receipts(*key_ring(settings).receipts), chosen)
     if as_json:
         echo(*json_lines({"sent": _rows(released.sent), "unproven": dict(released.unproven)}))
     else:

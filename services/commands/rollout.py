@@ -1,4 +1,4 @@
-"""`lifelong rollout ...`: which version answers whom, why, and what an operator may change."""
+"""`lifelong rollout ...`: which version answers which traffic and why, and the changes that an operator may make."""
 
 import getpass
 import json
@@ -14,7 +14,7 @@ import typer
 
 from services.commands.context import CliContext, JsonOption, reads_settings, stop_signal
 from services.commands.output import echo, json_lines
-from services.commands.rollout_text import decision_line, plan_line
+from services.commands.rollout_text import render_decision, render_plan
 from wire.timestamps import now_ms
 
 if TYPE_CHECKING:
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Which version answers which share of the traffic.")
 
-VersionArgument = Annotated[int | None, typer.Argument(metavar="VERSION", min=1, show_default=False)]
+VersionArgument = Annotated[
+    int | None, typer.Argument(metavar="VERSION", min=1, show_default=False, help="As `lifelong versions` lists it")
+]
 
 
 @app.command("status")
 @reads_settings
 def status_(context: CliContext, as_json: JsonOption = False) -> None:
-    """Show what `lifelong status` shows; --json prints the reports of all processes, with all that they count."""
+    """Show the state, as `lifelong status` does. With --json, print the full reports of all processes."""
     from services.page.terminal import show
 
     with open_operator(context) as operator:
@@ -43,18 +45,18 @@ def status_(context: CliContext, as_json: JsonOption = False) -> None:
 @reads_settings
 def history(
     context: CliContext,
-    days: Annotated[float, typer.Option("--days", min=0, help="Days back from now")] = 90.0,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest decisions")] = 50,
+    days: Annotated[float, typer.Option("--days", min=0, help="Show decisions of this many last days")] = 90.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of decisions to show")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """List the decisions, newest first: what, when, by which rule, and (with --json) all numbers behind it."""
+    """List the decisions, newest first: version, time, rule and reason. With --json, also the numbers behind them."""
     with open_operator(context) as operator:
         decisions = operator.history(since_ms=now_ms() - round(days * 86_400_000), entries=limit)
     if as_json:
         print(json.dumps(to_builtins(decisions), indent=2))
         return
     for decision in decisions:
-        echo(decision_line(decision))
+        echo(render_decision(decision))
     if not decisions:
         echo("No decision was made yet.")
 
@@ -63,10 +65,10 @@ def history(
 @reads_settings
 def start(
     context: CliContext,
-    version: Annotated[int, typer.Argument(min=1, help="One that `lifelong versions` lists")],
+    version: Annotated[int, typer.Argument(min=1, help="As `lifelong versions` lists it")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make VERSION the candidate: its ramp begins, and labels decide about it. A newer, better one may overtake it."""
+    """Make VERSION the candidate: its ramp begins, and labels decide about it. A better, newer one may overtake it."""
     with open_operator(context) as operator:
         _print_plan(operator.start(version, now_ms=now_ms()), as_json)
 
@@ -74,7 +76,7 @@ def start(
 @app.command()
 @reads_settings
 def promote(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
-    """Make VERSION (by default the candidate) the stable one."""
+    """Make VERSION (by default the candidate) the stable version."""
     with open_operator(context) as operator:
         _print_plan(operator.promote(version, now_ms=now_ms()), as_json)
 
@@ -82,7 +84,7 @@ def promote(context: CliContext, version: VersionArgument = None, as_json: JsonO
 @app.command()
 @reads_settings
 def rollback(context: CliContext, as_json: JsonOption = False) -> None:
-    """Return to the last version that was stable for a minute. Replicas still hold it: nothing is loaded."""
+    """Return to the last version that was stable for a minute. Replicas still hold it, so they load nothing."""
     with open_operator(context) as operator:
         _print_plan(operator.rollback(now_ms=now_ms()), as_json)
 
@@ -90,7 +92,7 @@ def rollback(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def approve(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
-    """Allow VERSION (by default the candidate) to become stable when the evidence is for it."""
+    """Allow VERSION (by default the candidate) to become stable as soon as the evidence is for it."""
     with open_operator(context) as operator:
         _print_plan(operator.approve(version, now_ms=now_ms()), as_json)
 
@@ -98,7 +100,7 @@ def approve(context: CliContext, version: VersionArgument = None, as_json: JsonO
 @app.command()
 @reads_settings
 def pause(context: CliContext, as_json: JsonOption = False) -> None:
-    """Stop ramps and promotions until `resume`. What is bad is withdrawn, and new versions get their small share."""
+    """Stop ramps and promotions until `resume`. Bad versions are still withdrawn; new ones get their share."""
     with open_operator(context) as operator:
         _print_plan(operator.pause(now_ms=now_ms()), as_json)
 
@@ -106,7 +108,7 @@ def pause(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def resume(context: CliContext, as_json: JsonOption = False) -> None:
-    """Let ramps and promotions go on."""
+    """Continue ramps and promotions."""
     with open_operator(context) as operator:
         _print_plan(operator.resume(now_ms=now_ms()), as_json)
 
@@ -114,7 +116,7 @@ def resume(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def pin(context: CliContext, version: VersionArgument = None, as_json: JsonOption = False) -> None:
-    """Let VERSION (by default the stable one) answer everything until `unpin`."""
+    """Let VERSION (by default the stable version) answer everything until `unpin`."""
     with open_operator(context) as operator:
         _print_plan(operator.pin(version, now_ms=now_ms()), as_json)
 
@@ -122,7 +124,7 @@ def pin(context: CliContext, version: VersionArgument = None, as_json: JsonOptio
 @app.command()
 @reads_settings
 def unpin(context: CliContext, as_json: JsonOption = False) -> None:
-    """Let candidates follow and be judged again."""
+    """Let versions follow the learner, and candidates be judged, again."""
     with open_operator(context) as operator:
         _print_plan(operator.unpin(now_ms=now_ms()), as_json)
 
@@ -130,11 +132,11 @@ def unpin(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def run(context: CliContext) -> None:
-    """Run the controller that promotes and withdraws by itself. A second one stands by."""
+    """Run the controller, which promotes and withdraws versions. A second controller stands by."""
     from rollout.controller import Controller
     from rollout.decider import Decider
     from rollout.judge import Judge
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.programs import open_bus, open_store
     from services.topics import require_topics
     from wire import metrics, traces
@@ -144,7 +146,7 @@ def run(context: CliContext) -> None:
 
     stop: threading.Event = stop_signal()
     settings = context.attached()
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     ring.require_signer()
     require_topics(settings, "rollout")
     holder = f"{socket.gethostname()}:{os.getpid()}"
@@ -183,7 +185,7 @@ def run(context: CliContext) -> None:
 
 @contextmanager
 def open_operator(context: CliContext) -> "Iterator[Operator]":
-    """Opens the store of the running stack, and yields the operations on its rollout."""
+    """Opens the store of the running service, and yields the operator's commands on its rollout."""
     from rollout.operator import Operator
     from services.programs import open_store
 
@@ -193,7 +195,7 @@ def open_operator(context: CliContext) -> "Iterator[Operator]":
 
 
 def _print_plan(plan: "RolloutPlan", as_json: bool) -> None:
-    echo(*(json_lines(to_builtins(plan)) if as_json else [plan_line(plan)]))
+    echo(*(json_lines(to_builtins(plan)) if as_json else [render_plan(plan)]))
 
 
 def _status_json(status: "RolloutStatus") -> Any:
@@ -215,7 +217,7 @@ def to_builtins(records: object) -> Any:
 
 
 def user_name() -> str:
-    """Returns the user name for the history, or the user id where it has no name, as in some containers."""
+    """Returns the user name for the history, or the user id if it has no name, as in some containers."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

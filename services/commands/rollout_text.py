@@ -1,4 +1,4 @@
-"""A plan and a decision as lines of text, for people. Pure."""
+"""Renders plans and decisions as lines of text for people. Pure."""
 
 import time
 from typing import TYPE_CHECKING
@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 NOTHING = "No version was published yet."
 
 
-def plan_line(plan: "RolloutPlan") -> str:
-    """Returns the arms of a plan, the versions beside them, and why it is as it is."""
+def render_plan(plan: "RolloutPlan") -> str:
+    """Renders the arms of a plan, the previous version and the reference, and the reason, as one line."""
     arms = ", ".join(f"{arm.name} version {arm.version} for {arm.share:.0%}" for arm in plan.arms)
     previous = f", rollback goes to version {plan.previous}" if plan.previous else ""
     reference = f", the reference is version {plan.reference}" if plan.reference else ""
@@ -20,8 +20,8 @@ def plan_line(plan: "RolloutPlan") -> str:
     return f"revision {plan.revision}: {arms}{previous}{reference}{approved}{held} ({plan.reason})"
 
 
-def decision_line(decision: "Decision") -> str:
-    """Returns when and what was decided about which version, by which rule, and why."""
+def render_decision(decision: "Decision") -> str:
+    """Renders when what was decided about which version, by which rule, and why, as one line."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(decision.time_ms / 1000))
     rule = f" by {decision.rule}" if decision.rule else ""
     count = f" (the last of {decision.count} in this hour)" if decision.count > 1 else ""

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from wire.keyring import Key, KeyRing
     from wire.store import Store
 
-HAND_OUT = "Give the file to every program, and start those again that have the keys from a variable"
+HAND_OUT = "Give the file to every program, and restart programs that have the keys from a variable"
 
 app = typer.Typer(no_args_is_help=True, help="The keys that sign weights and plans: docs/keys.md.")
 
 FileOption = Annotated[
     Path | None,
-    typer.Option("--file", help="File of the keys [default: that of signing_key_file, or in the state folder]"),
+    typer.Option("--file", help="Key file [default: signing_key_file, or the file in the state folder]"),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Also where a program that runs is not ready for it")]
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its id, of `lifelong signing-keys list`")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Do it even if a running program is not ready")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, as `lifelong signing-keys list` shows")]
 
 
 @app.command()
@@ -34,10 +34,10 @@ KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its id, of `lif
 def new(
     context: CliContext,
     file: FileOption = None,
-    receipt: Annotated[bool, typer.Option("--receipt", help="A secret of receipts, not a key that signs")] = False,
+    receipt: Annotated[bool, typer.Option("--receipt", help="Make a secret for receipts, not a signing key")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key, which is accepted and not used yet; where there is no file, make one with all that is needed."""
+    """Make a key that is accepted but does not sign yet. If there is no file, make one with all necessary keys."""
     from services import keys
     from wire.keyring import Kind
 
@@ -54,7 +54,7 @@ def new(
 @app.command("list")
 @reads_settings
 def list_(context: CliContext, file: FileOption = None, as_json: JsonOption = False) -> None:
-    """Show the keys in their order, what each is for, and how many stored records it signed."""
+    """Show the keys in their order, with the purpose of each, and the number of stored records that it signed."""
     path, ring, settings = _opened(context, file)
     with _stores(settings) as stores:
         signed = _signed(stores)
@@ -68,12 +68,12 @@ def list_(context: CliContext, file: FileOption = None, as_json: JsonOption = Fa
 @reads_settings
 def rotate(
     context: CliContext,
-    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Its id [default: the newest]")] = "",
+    key: Annotated[str, typer.Argument(metavar="[KEY]", help="Id of the key [default: the newest]")] = "",
     file: FileOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let another key sign, which every program accepts already, and sign anew with it what is stored."""
+    """Let another key sign, which every program accepts already, and sign the stored records again with it."""
     from services import keys
     from services.keys import KeysUnfit
 
@@ -84,18 +84,18 @@ def rotate(
     with _stores(_with(settings, ring)) as stores:
         if not force and (late := _each(stores, chosen, keys.unready)):
             raise KeysUnfit(
-                f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the file of keys to it, and wait "
-                "some seconds or start it again; or force it with --force"
+                f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the key file to it, and wait some "
+                "seconds or restart it; or rotate anyway with --force"
             )
         keys.write_keys(path, ring)
         renewed = sum(store.signatures.renew() for store in stores) if ring.signer is not None else 0
     if as_json:
         print(json.dumps({**_row(ring, chosen), "records": renewed}, indent=2))
         return
-    said = (
+    outcome = (
         f"{renewed} stored records are signed by it now" if stores else "no store answers: rotate again when one does"
     )
-    echo(f"{chosen.id} is the first key of {path}; {said}. {HAND_OUT}")
+    echo(f"{chosen.id} is the first key of {path}; {outcome}. {HAND_OUT}")
 
 
 @app.command()
@@ -107,14 +107,14 @@ def retire(
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Accept a key no more: what it signed is refused when each program has the file."""
+    """Stop accepting a key. What it signed is refused as soon as every program has the file."""
     from services import keys
     from services.keys import KeysUnfit
 
     path, ring, settings = _opened(context, file)
     chosen = keys.found(ring, key)
     if keys.is_used(ring, chosen):
-        raise KeysUnfit(f"{key}: is in use. Let another one take its place: `lifelong signing-keys rotate KEY`")
+        raise KeysUnfit(f"{key}: is in use. Let another key take its place: `lifelong signing-keys rotate KEY`")
     if not force:
         with _stores(settings) as stores:
             _check_unused(stores, chosen)
@@ -128,58 +128,58 @@ def retire(
 @app.command()
 @reads_settings
 def public(context: CliContext, file: FileOption = None) -> None:
-    """Print the keys for replicas: they verify weights and plans and make receipts, and sign neither."""
+    """Print the keys for replicas, which verify weights and plans and make receipts, but cannot sign."""
     _, ring, _ = _opened(context, file)
     echo(*ring.for_replicas().text.splitlines())
 
 
 def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
-    """Raises KeysUnfit where a program or a stored record needs the key, or nobody can tell."""
+    """Raises KeysUnfit if a program or a stored record needs the key, or if it is not known whether one does."""
     from services import keys
     from services.keys import KeysUnfit
 
     if not stores:
-        raise KeysUnfit(f"{key.id}: no store answers, so nobody can tell what it signed. Try again, or use --force")
+        raise KeysUnfit(f"{key.id}: no store answers, so it is not known what it signed. Try again, or use --force")
     if users := _each(stores, key, keys.signing_with):
         names = ", ".join(users)
-        raise KeysUnfit(f"{names}: signs with {key.id}. Start it again with the file of keys, or use --force")
+        raise KeysUnfit(f"{names}: signs with {key.id}. Restart it with the key file, or use --force")
     if signed := _signed(stores).get(key.id, []):
         names = ", ".join(signed[:5])
         raise KeysUnfit(
             f"{key.id}: signed {len(signed)} stored records ({names}), which would be refused. `lifelong signing-keys "
-            "rotate` signs them anew; --force refuses them"
+            "rotate` signs them again; --force refuses them"
         )
 
 
 def _unmade(file: Path | None) -> Path | None:
-    """Returns the file that is to hold the first keys; None where it is there. No settings can be loaded before."""
+    """Returns the file for the first keys, or None if it exists. Without keys, no settings can be loaded yet."""
     path = file or Path(os.environ.get("LIFELONG_SIGNING_KEY_FILE", ""))
     return None if path.exists() else path
 
 
 def _file(context: CliContext, file: Path | None) -> tuple[Path, "Settings"]:
-    """Returns the file of keys, and the settings. Raises KeysUnfit where keys are given as a value."""
+    """Returns the key file and the settings. Raises KeysUnfit if the keys are given as a value."""
     from services.keys import FILE, KeysUnfit
 
     loaded = context.load()
     path = file or loaded.files.get("signing_key")
     if path is None and "signing_key" in loaded.origins:
         raise KeysUnfit(
-            f"{loaded.origins['signing_key']}: holds the keys themselves. Put them into a file and name it by "
-            "LIFELONG_SIGNING_KEY_FILE, or give it as --file"
+            f"{loaded.origins['signing_key']}: holds the keys themselves. Put them into a file, and name it in "
+            "LIFELONG_SIGNING_KEY_FILE or by --file"
         )
     return path or loaded.settings.state_dir / FILE, loaded.settings
 
 
 def _opened(context: CliContext, file: Path | None) -> tuple[Path, "KeyRing", "Settings"]:
-    """Returns the file of keys, what is in it, and the settings with it. Raises KeysUnfit where there is none."""
+    """Returns the key file, its keys, and the settings with these keys. Raises KeysUnfit if there is no file."""
     from services import keys
     from services.keys import KeysUnfit
 
     path, settings = _file(context, file)
     ring = keys.read_keys(path)
     if ring is None:
-        raise KeysUnfit(f"{path}: is not there. `lifelong signing-keys new` makes it, or name another with --file")
+        raise KeysUnfit(f"{path}: does not exist. `lifelong signing-keys new` makes it; or name another with --file")
     return path, ring, _with(settings, ring)
 
 
@@ -192,7 +192,7 @@ def _with(settings: "Settings", ring: "KeyRing") -> "Settings":
 
 
 def _each(stores: "Sequence[Store]", key: "Key", names: "Callable[[Store, Key], Iterable[str]]") -> list[str]:
-    """Returns the programs that `names` gives for the stores of all tasks, each once: a replica serves all of them."""
+    """Returns the programs that `names` gives for the stores of all tasks, without duplicates."""
     found: dict[str, None] = {}
     for store in stores:
         found |= dict.fromkeys(names(store, key))
@@ -200,7 +200,7 @@ def _each(stores: "Sequence[Store]", key: "Key", names: "Callable[[Store, Key], 
 
 
 def _signed(stores: "Sequence[Store]") -> dict[str, list[str]]:
-    """Returns the records of all tasks by the key that signed them."""
+    """Returns the names of all tasks' stored records, by the key that signed them."""
     signed: dict[str, list[str]] = {}
     for store in stores:
         for key, names in store.signatures.signers().items():
@@ -210,7 +210,7 @@ def _signed(stores: "Sequence[Store]") -> dict[str, list[str]]:
 
 @contextmanager
 def _stores(settings: "Settings") -> "Iterator[list[Store]]":
-    """Opens the stores of all tasks, of the settings or of the stack that runs here; yields none where none answers."""
+    """Opens all tasks' stores, as the settings name them or of the stack that runs here; yields [] if none answers."""
     from services.programs import open_stores
     from services.running import NotRunning, attach
     from wire.errors import StoreUnavailable

@@ -1,6 +1,6 @@
-"""`lifelong status|top|audit`: what the page shows, once or again and again, and what operators did.
+"""`lifelong status|top|audit`: the state of the service, once or continuously, and the record of what operators did.
 
-`audit` also says whether the record is whole.
+`audit` also checks that no entry of the record is missing or changed.
 """
 
 import json
@@ -18,18 +18,16 @@ if TYPE_CHECKING:
     from wire.records import AdminAction
 
 BROKEN = 1
-"""Exit code where the chain is broken."""
+"""Exit code if the chain of the record is broken."""
 
 
 @reads_settings
 def status(
     context: CliContext,
-    keeps_watching: Annotated[
-        bool, typer.Option("--watch", help="Draw it again once a second, until Control-C")
-    ] = False,
+    keeps_watching: Annotated[bool, typer.Option("--watch", help="Redraw it once a second, until Control-C")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show alarms, arms, evidence, replicas and their promises, learner, labels and drift: what the page shows."""
+    """Show alarms, arms, evidence, replicas and their promises, learner, labels and drift, as the page does."""
     from services.page.terminal import show
 
     with open_operator(context) as operator:
@@ -39,10 +37,10 @@ def status(
 @reads_settings
 def top(
     context: CliContext,
-    once: Annotated[bool, typer.Option("--once", help="Show it once, as `lifelong status`")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Show it once, as `lifelong status` does")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the same again and again, as `lifelong status --watch`; --json shows it once."""
+    """Show the state continuously, as `lifelong status --watch` does. --json shows it once."""
     from services.page.terminal import show
 
     with open_operator(context) as operator:
@@ -52,26 +50,26 @@ def top(
 @reads_settings
 def audit(
     context: CliContext,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest records")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of records to show")] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what was done through the page, by whom, and what became of it; exit with 1 where the chain is broken."""
+    """Show the actions on the page: who, what, and the outcome. Exits with 1 if the record's hash chain is broken."""
     import msgspec
 
     from services.admin_log import AdminLog, admin_actions
-    from services.keys import ring_of
+    from services.keys import key_ring
     from wire.bus import Bus
 
     settings = context.attached()
     with closing(Bus(settings.bus, client_id="audit")) as bus:
         records = list(admin_actions(bus))
-    breaks = list(AdminLog(ring_of(settings), prefix=settings.bus.prefix, source="").breaks(records))
+    breaks = list(AdminLog(key_ring(settings), prefix=settings.bus.prefix, source="").breaks(records))
     newest = records[-limit:]
     if as_json:
         print(json.dumps({"actions": msgspec.to_builtins(newest), "breaks": breaks}, indent=2))
     else:
         for record in newest:
-            echo(action_line(record))
+            echo(render_action(record))
         echo(*(f"ALARM: {each}" for each in breaks))
         if not breaks:
             echo(f"{len(records)} records, in an unbroken chain.")
@@ -79,8 +77,8 @@ def audit(
         raise typer.Exit(BROKEN)
 
 
-def action_line(record: "AdminAction") -> str:
-    """Returns when who did what, and what became of it."""
+def render_action(record: "AdminAction") -> str:
+    """Renders when who did what, and the outcome, as one line."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time_ms / 1000))
     detail = f": {record.detail}" if record.detail else ""
     return f"{moment}  {record.client:<15}  {record.action} {record.outcome}{detail}"

@@ -1,4 +1,4 @@
-"""`lifelong topics create|check|grow|describe|schema`: the topics on a broker that is not ours; `up` makes its own."""
+"""`lifelong topics create|check|grow|describe|schema`: topics on a broker of your own; `up` makes its own topics."""
 
 import json
 from contextlib import closing
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ForOption = Annotated[
     Literal["serve", "learn", "rollout"] | None,
-    typer.Option("--for", help="The program whose rights are asked for [default: all that there are]"),
+    typer.Option("--for", help="Check the rights of this program only [default: all rights]"),
 ]
 
 app = typer.Typer(help="The topics of the events, answers and labels.", no_args_is_help=True)
@@ -25,7 +25,7 @@ app = typer.Typer(help="The topics of the events, answers and labels.", no_args_
 @app.command()
 @reads_settings
 def create(context: CliContext, as_json: JsonOption = False) -> None:
-    """Create the topics that do not exist yet; what exists stays as it is. Exits with 75 when no broker answers."""
+    """Create the topics that do not exist yet; existing topics stay as they are. Exits with 75 if no broker answers."""
     from wire.bus import Bus
 
     with closing(Bus(_required(context), client_id="topics")) as bus:
@@ -39,10 +39,10 @@ def create(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def check(context: CliContext, program: ForOption = None, as_json: JsonOption = False) -> None:
-    """Say what is wrong with the topics: missing ones, rights, partitions, retention. Exits with 78 where it is.
+    """Check the topics, the rights to them, their partitions and their retention. Exits with 78 if something is wrong.
 
-    The rights are those to read and write all of them, or those of one program."""
-    from services.topics import findings_for, findings_of, line_of
+    It checks the rights to read and write all topics, or with --for the rights of one program."""
+    from services.topics import findings_for, findings_of, render_finding
     from wire.records import TOPIC_RECORDS
 
     config = _required(context)
@@ -50,7 +50,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     if as_json:
         print(json.dumps([asdict(each) for each in found], indent=2))
     else:
-        echo(*(map(line_of, found) if found else ["The topics are there, with rights, partitions and retention."]))
+        echo(*(map(render_finding, found) if found else ["The topics, rights, partitions and retention are right."]))
     if any(each.is_wrong for each in found):
         raise typer.Exit(CONFIGURATION)
 
@@ -58,7 +58,7 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
 @app.command()
 @reads_settings
 def grow(context: CliContext, as_json: JsonOption = False) -> None:
-    """Add partitions to the topics that have fewer than `bus.partitions`. None is ever removed."""
+    """Add partitions to topics that have fewer than `bus.partitions`. Partitions are never removed."""
     from wire.bus import Bus
 
     config = _required(context)
@@ -74,21 +74,21 @@ def grow(context: CliContext, as_json: JsonOption = False) -> None:
 @app.command()
 @reads_settings
 def describe(context: CliContext) -> None:
-    """Print the AsyncAPI 3 document of the topics, as JSON: what is sent on each, by whom, and in which form."""
-    from services.topics import document_of
+    """Print an AsyncAPI 3 document of the topics as JSON: which program sends what on each topic, and in which form."""
+    from services.topics import asyncapi_document
 
-    print(json.dumps(document_of(context.process().bus.prefix), indent=2))
+    print(json.dumps(asyncapi_document(context.process().bus.prefix), indent=2))
 
 
 @app.command()
 def schema(
     record: Annotated[str, typer.Argument(metavar="RECORD", help="event, answer, feedback or quarantined")],
 ) -> None:
-    """Print the JSON Schema of the messages of a RECORD, as in docs/schemas/."""
+    """Print the JSON Schema of a RECORD's messages, as in docs/schemas/."""
     from wire.records.schemas import SCHEMAS
 
     if record not in SCHEMAS:
-        raise typer.BadParameter(f"there is none of {record!r}; there are {', '.join(SCHEMAS)}")
+        raise typer.BadParameter(f"{record!r} is not a record; the records are {', '.join(SCHEMAS)}")
     print(json.dumps(SCHEMAS[record], indent=2))
 
 

@@ -1,4 +1,7 @@
-"""`lifelong try-message`: what a message becomes under the settings, or why it would be refused, without any server."""
+"""`lifelong try-message`: shows the record that a message becomes under the settings, or why it would be refused.
+
+No server is needed.
+"""
 
 import json
 import sys
@@ -21,12 +24,12 @@ FIXES = {
     "undecodable": "send a JSON object in UTF-8, or a message of the registry of bus.registry.url",
     "wrong_schema": "correct the field, or its template under [bus.map]; `lifelong topics schema` prints our fields",
     "unknown_task": "correct the name, or its template under [bus.map]; [tasks.NAME] in the settings adds a task",
-    "wrong_kind": "send the label as labels.kind has it, or map it by bus.map.feedback.label, labels or value",
-    "not_listed": "correct the label, or add it to labels.allow; what was added on a running service is not known here",
+    "wrong_kind": "send a label of the kind in labels.kind, or map it by bus.map.feedback.label, labels or value",
+    "not_listed": "correct the label, or add it to labels.allow; labels added on a running service are not known here",
     "wrong_type": "send it to the topic of its type, or map the topic under [bus.map]",
     "future_schema": "update this program, or send the version that it reads",
 }
-"""What mends a refusal, by its reason."""
+"""The fix of each reason for a refusal."""
 
 HeaderOption = Annotated[
     list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header of the message; may be repeated")
@@ -36,12 +39,12 @@ HeaderOption = Annotated[
 @reads_settings
 def try_message(
     context: CliContext,
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The value of a message; - reads it from the input")],
-    record: Annotated[Literal["event", "feedback"], typer.Option("--as", help="Whose topic it lies in")] = "event",
-    key: Annotated[str, typer.Option("--key", help="The message's key")] = "",
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="The value of a message; - reads standard input")],
+    record: Annotated[Literal["event", "feedback"], typer.Option("--as", help="Topic of the message")] = "event",
+    key: Annotated[str, typer.Option("--key", help="Key of the message")] = "",
     headers: HeaderOption = None,
 ) -> None:
-    """Show as JSON what a message becomes, or why it would be refused and what mends that; then the exit code is 2."""
+    """Show the record that a message becomes as JSON, or why it is refused, and the fix. Exits with 2 if refused."""
     import msgspec
 
     from wire.bus import readings
@@ -52,7 +55,8 @@ def try_message(
     settings = context.process()
     kind: type[Event | Feedback] = Event if record == "event" else Feedback
     topics = readings(settings.bus, [kind], settings.readers)
-    reading = list(topics.values())[-1]  # the map's, where there is one
+    # The last reading is the map's, if the topic is mapped.
+    reading = list(topics.values())[-1]
     topic, *others = [name for name, each in topics.items() if each is reading]
     pairs = [text.partition("=") for text in headers or ()]
     message = Message(
@@ -75,12 +79,13 @@ def try_message(
 
 
 def _check_label(settings: "Settings", label: "Feedback") -> None:
-    """Raises BadMessage where the learner of the label's task would not learn it, as far as the settings say that."""
+    """Raises BadMessage if the learner of the label's task would refuse the label, as far as the settings tell."""
     from wire.label_set import LabelSet, check_label
 
     if label.task != settings.task:
         if label.task not in settings.tasks:
-            return  # of the default task, whose settings are not those of `--task`
+            # The label is of the default task, whose settings are not those of `--task`.
+            return
         settings = settings.of_task(label.task)
     check_label(label.said, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
 
@@ -95,7 +100,7 @@ def _value(file: str) -> bytes:
 
 
 def _ignored(message: "Message", kind: type) -> list[str]:
-    """Returns the fields of a message that no field of ours has, each with the one that may be meant."""
+    """Returns the fields of a message that are not fields of ours, each with the one that may be meant."""
     from difflib import get_close_matches
 
     import msgspec

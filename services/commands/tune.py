@@ -1,5 +1,7 @@
-"""`lifelong tune|profile`: settings that fit together. `tune` measures which number of replicas and threads answers
-fastest here, and stores it; `profile` shows what the profiles fix and promise.
+"""`lifelong tune|profile`: measure the best layout of this machine, and explain profiles.
+
+`tune` measures which number of replicas and threads answers fastest, and stores the result. `profile` shows the
+settings that a profile fixes, and its promises.
 """
 
 import json
@@ -22,7 +24,7 @@ ExplainOption = Annotated[bool, typer.Option("--explain", help="Memory and laten
 
 @reads_settings
 def tune(context: CliContext, as_json: JsonOption = False) -> None:
-    """Measure replicas x threads on this machine. What wins is used wherever neither is set; takes half a minute."""
+    """Measure replicas x threads on this machine, for half a minute. The fastest is used if neither is set."""
     import msgspec
     from rich.console import Console
 
@@ -49,7 +51,7 @@ def tune(context: CliContext, as_json: JsonOption = False) -> None:
 def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
     from rich.table import Table
 
-    shown = Table("replicas", "threads", title="texts a second, by texts of a batch", title_justify="left")
+    shown = Table("replicas", "threads", title="texts per second, by batch size", title_justify="left")
     for texts in winner.texts_per_s:
         shown.add_column(str(texts), justify="right")
     for measured in table:
@@ -61,12 +63,12 @@ def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
 
 
 def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
-    """Show what a profile fixes: model, precision, limits and promises. The setting `profile` names the one in use."""
+    """Show what a profile fixes: model, precision, limits and promises. The setting `profile` selects one."""
     from services.profiles.explain import at_full_size, summary, text
     from services.profiles.profile import PROFILES
 
     if name is not None and name not in PROFILES:
-        raise typer.BadParameter(f"there is no profile {name}; there are {', '.join(PROFILES)}")
+        raise typer.BadParameter(f"there is no profile {name}; the profiles are {', '.join(PROFILES)}")
     names = [name] if name else list(PROFILES)
     if as_json:
         found = [summary(PROFILES[each]) | ({"at_full_size": at_full_size(each)} if explain else {}) for each in names]

@@ -1,6 +1,6 @@
-"""`lifelong versions ...`: what was published, what is in a version, how two differ, who answered when.
+"""`lifelong versions ...`: lists, shows and compares versions, and says which version answered at a given time.
 
-A version can be made again, and its blobs repaired.
+It also rebuilds a version, and repairs a version's blobs.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ NumberArgument = Annotated[int, typer.Argument(metavar="VERSION", min=1, show_de
 OtherArgument = Annotated[int, typer.Argument(metavar="OTHER", min=1, show_default=False)]
 
 DIFFERS = 1
-"""Exit code where the reproduced version differs, or a blob cannot be repaired."""
+"""Exit code if the rebuilt version differs, or if a blob cannot be repaired."""
 
 MEASURED = ("accuracy", "negative_flips", "head_update", "top_update")
-"""What is shown of a version's evaluation."""
+"""The fields of a version's evaluation that are compared."""
 
 
 @app.callback()
@@ -38,7 +38,7 @@ MEASURED = ("accuracy", "negative_flips", "head_update", "top_update")
 def list_(
     context: CliContext,
     command: typer.Context,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Newest entries")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Number of entries to show")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List the publications, newest first; show or compare versions. `lifelong rollout history` has the decisions."""
@@ -58,7 +58,7 @@ def list_(
 @app.command()
 @reads_settings
 def show(context: CliContext, version: NumberArgument, as_json: JsonOption = False) -> None:
-    """Show what VERSION knows, what it was made of, and how it was measured."""
+    """Show a version: its classes, its training data, its evaluation and its lineage."""
     with open_operator(context) as operator:
         manifest = operator.manifest(version)
     if as_json:
@@ -72,14 +72,14 @@ def show(context: CliContext, version: NumberArgument, as_json: JsonOption = Fal
     changes = manifest.name_changes
     if changes.texts:
         echo(
-            f"of {changes.texts} texts it names {changes.between_old} otherwise than version {changes.reference}, "
-            f"and {changes.to_new} by {len(changes.new_classes)} new classes"
+            f"of {changes.texts} texts, {changes.between_old} get another old class than by version "
+            f"{changes.reference}, and {changes.to_new} get one of {len(changes.new_classes)} new classes"
         )
     elif changes.reference:
         echo(
-            f"its encoder is not that of version {changes.reference}: "
-            f"of the holdout, it alone names {changes.held_wins} rightly, "
-            f"that version alone {changes.held_losses}, and {changes.held_ties} are named alike"
+            f"its encoder is not the encoder of version {changes.reference}. Holdout samples that are right: "
+            f"{changes.held_wins} by this version only, {changes.held_losses} by version {changes.reference} only; "
+            f"{changes.held_ties} by both or neither"
         )
     lineage = manifest.lineage
     echo(f"lineage: {lineage.gap or f'{len(lineage.rounds)} slow rounds'}")
@@ -90,7 +90,7 @@ def show(context: CliContext, version: NumberArgument, as_json: JsonOption = Fal
 def diff(context: CliContext, version: NumberArgument, other: OtherArgument, as_json: JsonOption = False) -> None:
     """Show how OTHER differs from VERSION: classes, tensors, records and accuracy."""
     with open_operator(context) as operator:
-        differences = differences_of(operator.manifest(version), operator.manifest(other))
+        differences = manifest_differences(operator.manifest(version), operator.manifest(other))
     if as_json:
         print(json.dumps(differences, indent=2))
         return
@@ -103,10 +103,10 @@ def diff(context: CliContext, version: NumberArgument, other: OtherArgument, as_
 def at(
     context: CliContext,
     moment: Annotated[str, typer.Argument(metavar="TIME", help="As 2026-11-27T15:00:00, by default in local time")],
-    span_s: Annotated[float, typer.Option("--span", min=0.001, max=86_400, help="Seconds before TIME to look at")] = 10,
+    span_s: Annotated[float, typer.Option("--span", min=0.001, max=86_400, help="Seconds before TIME to read")] = 10,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which version answered at TIME, by arm, and how often in the seconds before. Reads the topic of answers."""
+    """Show which version answered at TIME, by arm, and how often in the seconds before, from the topic of answers."""
     from services.programs import open_bus
     from services.versions_at import answered_at
 
@@ -119,22 +119,25 @@ def at(
     for each in found:
         echo(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
     if not found:
-        echo(f"nothing was answered in the {span_s:g} s before")
+        echo(f"no answer in the {span_s:g} s before {moment}")
 
 
 @app.command()
 @reads_settings
 def repair(
     context: CliContext,
-    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current one")] = None,
+    version: Annotated[
+        int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current version")
+    ] = None,
     *,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the learner has done it")] = True,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="For how long")] = 120.0,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the learner has finished")] = True,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=1, help="Longest time to wait")] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Let the learner compare the blobs of VERSION with what it makes of them, and write those that are damaged.
+    """Let the learner compare the blobs of VERSION with its own copies, and rewrite damaged ones.
 
-    It does so by itself for what replicas report. Exits with 1 where a blob is one that the learner cannot make again.
+    The learner repairs blobs that replicas report without this command. Exits with 1 if the learner cannot make a blob
+    again.
     """
     from services.operator_commands import await_effect
     from services.programs import open_store
@@ -146,7 +149,7 @@ def repair(
         digests = tuple(sorted({tensor.digest for tensor in manifest.tensors}))
         command = store.commands.append(Repair(digests=digests), source=user_name(), time_ms=now_ms())
         if not wait:
-            echo(json.dumps({"command": command.seq}) if as_json else f"Asked for, as command {command.seq}.")
+            echo(json.dumps({"command": command.seq}) if as_json else f"Requested, as command {command.seq}.")
             return
         numbers = await_effect(store, command, timeout_s=timeout).numbers
     found = {name: numbers.get(name, 0) for name in ("sound", "repaired", "not_at_hand")}
@@ -160,31 +163,34 @@ def repair(
 @reads_settings
 def rebuild(
     context: CliContext,
-    version: Annotated[int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current one")] = None,
+    version: Annotated[
+        int | None, typer.Argument(metavar="VERSION", min=1, help="By default the current version")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make VERSION again from the topics and its lineage, and compare every bit. Exits with 1 where they differ.
+    """Rebuild VERSION from the topics and its lineage, and compare every bit. Exits with 1 if a bit differs.
 
-    Needs the settings of the learner that published it, the topics from their start, and a processor of the same kind.
+    It needs the settings of the learner that published it, the topics from their start, and the same kind of processor.
     """
     import torch
 
     from learner.learner import Learner
     from learner.process import EncoderChoice, TaskChoice, opened
     from learner.release.tensors import stored_states
-    from services.keys import ring_of
+    from services.keys import key_ring
     from services.programs import open_bus, open_store
     from services.rebuild import rebuild_version
     from wire.receipts import Receipts
 
     settings = context.attached()
-    torch.set_num_threads(settings.learner.threads)  # sums over several threads differ in their last bits
+    # Sums over several threads differ in their last bits.
+    torch.set_num_threads(settings.learner.threads)
     with closing(open_store(settings)) as store:
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
         states = stored_states(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
     config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
-    ring = ring_of(settings)
+    ring = key_ring(settings)
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring.receipts))
     learner.label_config = settings.labels
     learner.names.draw_holdout_by(ring.holdout)
@@ -195,8 +201,8 @@ def rebuild(
         raise typer.Exit(DIFFERS)
 
 
-def differences_of(before: "WeightManifest", after: "WeightManifest") -> dict[str, Any]:
-    """Returns what `after` has otherwise than `before`, by name; records are counted by topic and partition."""
+def manifest_differences(before: "WeightManifest", after: "WeightManifest") -> dict[str, Any]:
+    """Returns the differences of `after` from `before`, by name. Records are counted by topic and partition."""
     old = {tensor.name: tensor.digest for tensor in before.tensors}
     new = {tensor.name: tensor.digest for tensor in after.tensors}
     partitions = sorted(before.trained_through.keys() | after.trained_through.keys())
@@ -243,8 +249,8 @@ def _moment(time_ms: int) -> str:
 
 
 def _moment_ms(text: str) -> int:
-    """Returns the time in ms. Raises BadParameter where the text is none."""
+    """Returns the time in ms. Raises BadParameter if the text is not a time."""
     try:
         return round(1_000 * datetime.fromisoformat(text).timestamp())
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write it as 2026-11-27T15:00:00") from None
+        raise typer.BadParameter(f"{text!r} is not a time; write it as 2026-11-27T15:00:00") from None

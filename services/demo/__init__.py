@@ -1,8 +1,8 @@
-"""`lifelong demo`: plays a labelled data set as a stream with delayed labels, and scores the service on it.
+"""Implements `lifelong demo`: plays a labelled data set as a stream with delayed labels, and scores the service.
 
-    options -> command (starts a fresh stack, plays, feeds the page) -> report (while it runs; then table, JSON, plot)
-                      fresh (settings of a service that has learnt nothing, and what it has on shared servers)
-                      change (goes over to another profile meanwhile)
+    options -> command (starts a fresh stack, plays, feeds the page) -> report (during the run; then table, JSON, plot)
+                      fresh (settings of an untrained service, and its cleanup on shared servers)
+                      change (changes to another profile during the run)
 
 The load itself, its ledger and its score are in `evals/load`.
 """

@@ -1,9 +1,9 @@
-"""Changes the profile of the service within a run, while events come and labels are learnt.
+"""Changes the profile of the service during a run, while events arrive and labels are learnt.
 
     a quarter of the events sent --> offer of the encoder --learner decides--> promoted by the operator --> Change
 
-A profile is chosen by an operator, for its size and speed, so the demo promotes it as one would: the canary would hold
-an encoder that is not as accurate. Replicas load it beside the one that answers, and go over to it between two batches.
+An operator chooses a profile for its size and speed, so the demo promotes it like an operator. The canary would hold an
+encoder that is less accurate. Replicas load the new encoder while the old one answers, and swap between two batches.
 """
 
 import threading
@@ -19,17 +19,17 @@ from services.members.adopt import AdoptOptions, Decided, offer
 from services.operator_commands import NotDoneYet, await_outcome
 from services.profiles.profile import NANO, Profile, after_restart, restart_lines
 from services.settings import Settings
-from wire.bus import Bus, every_record
+from wire.bus import Bus, read_all_records
 from wire.records import Answer, CommandOutcome
 from wire.store import Store
 from wire.threads import BackgroundThread
 from wire.timestamps import now_ms
 
 OFFERED_AFTER = 0.25
-"""The share of the events before the offer. On two busy cores the learner decides about half a minute later."""
+"""Fraction of the events before the offer. On two busy cores the learner decides about half a minute later."""
 
 MAX_LOSS = 0.1
-"""What a profile that is made for its size may lose of the accuracy."""
+"""Accuracy that the smallest profile may lose."""
 
 DECIDES_WITHIN_S = 600.0
 POLL_S = 0.5
@@ -37,9 +37,10 @@ POLL_S = 0.5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """What a change of profile has shown; `recomputed` are all answers of the run.
+    """The result of a change of profile.
 
-    `after_restart` has the settings that the profile changes at the next start: the value in force, and the next one.
+    `recomputed` compares all answers of the run with the same answers computed again. `after_restart` has the settings
+    that the profile changes at the next start, with the present value and the next value.
     """
 
     profile: str
@@ -49,7 +50,7 @@ class Change:
 
     @property
     def line(self) -> str:
-        """The change in one line."""
+        """The result in one line."""
         found = self.recomputed
         state = "not decided" if self.outcome is None else self.outcome.state
         counts = " and ".join(map(str, found.encoders))
@@ -60,7 +61,7 @@ class Change:
 
 
 class ProfileChange:
-    """Offers `encoder`, that of `profile`, when OFFERED_AFTER of `num_events` were sent."""
+    """Offers `encoder`, the encoder of `profile`, after the fraction OFFERED_AFTER of `num_events` was sent."""
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class ProfileChange:
 
     @contextmanager
     def during(self, ledger: Ledger) -> Iterator[None]:
-        """Changes the profile while the block is executed; waits for the decision at its end."""
+        """Changes the profile while the block runs, and waits at its end for the learner's decision."""
         is_done = threading.Event()
         thread = BackgroundThread(lambda: self._run(ledger, thread.closing, is_done), name="demo-change")
         thread.start()
@@ -94,8 +95,8 @@ class ProfileChange:
             thread.close()
 
     def found(self, bus: Bus) -> Change:
-        """Computes every answer of the run again; returns what the change has shown."""
-        answers = (record for record in every_record(bus, [Answer]) if isinstance(record, Answer))
+        """Computes every answer of the run again, and returns the result of the change."""
+        answers = (record for record in read_all_records(bus, [Answer]) if isinstance(record, Answer))
         recomputed = recompute(answers, self._store, self._tokenizer)
         return Change(
             profile=self._profile.name,
@@ -107,10 +108,10 @@ class ProfileChange:
     def _run(self, ledger: Ledger, closing: threading.Event, is_done: threading.Event) -> None:
         """Waits for the time of the offer, then changes the profile.
 
-        consumes: what the ledger has counted
+        consumes: the counts of the ledger
         produces: an offer, a promotion
         waits for: OFFERED_AFTER of the events; the learner's decision
-        unblocked by: an event that is answered, an outcome, close at the next of them
+        unblocked by: an answered event, an outcome; close, at the next of them
         """
         while not ledger.wait(lambda counts: counts.sent >= self._num_events * OFFERED_AFTER, POLL_S):
             if closing.is_set():
@@ -123,7 +124,7 @@ class ProfileChange:
     def _change(self) -> None:
         learner = self._settings.learner
         options = AdoptOptions(max_loss=MAX_LOSS if self._profile is NANO else None)
-        made = offer(
+        command = offer(
             self._store,
             self._encoder,
             options,
@@ -134,7 +135,7 @@ class ProfileChange:
         )
         self._say(f"The encoder of profile {self._profile.name} is offered to the learner.")
         try:
-            decided = Decided(await_outcome(self._store, made, timeout_s=DECIDES_WITHIN_S))
+            decided = Decided(await_outcome(self._store, command, timeout_s=DECIDES_WITHIN_S))
         except NotDoneYet as error:
             self._say(str(error))
             return
@@ -149,4 +150,4 @@ class ProfileChange:
 
 
 def _say_nothing(_: str) -> None:
-    """The panel of the demo shows what is under way."""
+    """Does nothing: the panel of the demo shows the progress."""

@@ -1,10 +1,10 @@
-"""`lifelong demo`: starts everything, plays a stream, reports the results.
+"""Runs `lifelong demo`: starts a stack, plays a stream, and reports the results.
 
-    data set --> Stack (a fresh one) --> session.play --> report
+    data set --> Stack (untrained) --> session.play --> report
 
 A run starts untrained: it has its own state folder, and its own prefix on shared servers (`services/demo/fresh.py`). So
-everything it shows was learnt during the run, and your own weights are not changed. `DemoFeed` gives the page what the
-demo alone knows.
+everything it shows was learnt during the run, and your own weights are not changed. `DemoFeed` gives the page the
+figures that only the demo knows.
 """
 
 import logging
@@ -34,7 +34,7 @@ from services.demo.options import DemoOptions
 from services.demo.report import View
 from services.local.stack import LOGS, Stack
 from services.page.server import served
-from services.page.state import FedState, PageFigure, curve_of, matrix_table
+from services.page.state import FedState, PageFigure, build_curve, matrix_table
 from services.profiles.profile import PROFILES
 from services.programs import open_store
 from services.running import read
@@ -49,14 +49,14 @@ from wire.timestamps import now_ms
 LOST = 1
 USAGE = 2
 INTERRUPTED = 130
-"""Exit codes besides 0."""
+"""Exit codes other than 0."""
 
 START_S = 15.0
 SETTLE_S = 15.0
 END_S = 25.0
-"""About how long a start takes, the pause and the test after a stage, and the last test with the oracle's replay."""
+"""Estimates: the start; the pause and the test after each stage; the last test with the oracle's replay."""
 REHEARSAL_S = 0.014
-"""About how long the rehearsal after the last stage takes, for each event."""
+"""Estimate: the rehearsal after the last stage, per event."""
 
 AS_GIVEN: Final = "as given, second by second"
 
@@ -66,13 +66,15 @@ TESTS: Final = "test items of all stages so far"
 def run(settings: Settings, options: DemoOptions) -> int:
     """Runs the demo to its end; returns its exit code. Raises the errors of the stack, and WireError."""
     console = Console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the run as Control-C does
+    # SIGTERM ends the run like Control-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if options.plot is not None:
             require("matplotlib", extra="evals")
         stream = options.stream(settings.data, settings.seed)
-        with fresh(_apart(settings), say=partial(report.say, console)) as own:
-            played = _play(_decisive(_with_profile(own, options), stream), stream, options, console)
+        with fresh(_without_maps_and_tasks(settings), say=partial(report.say, console)) as own:
+            run_settings = _with_reachable_decisions(_with_profile(own, options), stream)
+            played = _play(run_settings, stream, options, console)
     except DataError as error:
         print(error, file=sys.stderr)
         return USAGE
@@ -84,30 +86,33 @@ def run(settings: Settings, options: DemoOptions) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a run has shown, and the change of profile in it, if there was one."""
+    """The outcome of a run, and of its change of profile, if it had one."""
 
     outcome: SessionOutcome
     change: Change | None = None
 
     @property
     def is_faulty(self) -> bool:
-        """Whether an event was lost, or an answer was of two versions."""
+        """Whether an event was lost, or an answer mixed two versions."""
         return self.outcome.figures.lost > 0 or (self.change is not None and self.change.recomputed.mixed > 0)
 
 
-def _apart(settings: Settings) -> Settings:
-    """Returns the settings without maps, which name topics of others, and tasks, which the data set is not of."""
+def _without_maps_and_tasks(settings: Settings) -> Settings:
+    """Returns the settings without message maps, which name foreign topics, and without the tasks of the service."""
     return settings.model_copy(update={"bus": replace(settings.bus, map=MapConfig()), "tasks": {}})
 
 
-def _decisive(settings: Settings, stream: Stream) -> Settings:
-    """Lowers the number of labels that judge a candidate where a stage of the stream has fewer."""
+def _with_reachable_decisions(settings: Settings, stream: Stream) -> Settings:
+    """Lowers the number of labels that judge a candidate if a stage of the stream has fewer labels."""
     enough = stream.labels_to_decide(settings.rollout.ramp[-1])
     return replaced(settings, {"rollout.min_labels": min(settings.rollout.min_labels, enough)})
 
 
 def _with_profile(settings: Settings, options: DemoOptions) -> Settings:
-    """Returns the settings with the encoder of the profile; they keep every version where answers are looked at."""
+    """Returns the settings with the encoder of the profile.
+
+    If the profile changes during the run, the settings keep every version, since its answers are computed again.
+    """
     changes: dict[str, object] = {}
     if options.profile is not None:
         changes["encoder"] = _encoder(options.profile, settings)
@@ -117,7 +122,7 @@ def _with_profile(settings: Settings, options: DemoOptions) -> Settings:
 
 
 def _encoder(profile: str, settings: Settings) -> str:
-    """Returns the encoder of a profile; shows what is done where it has to be made first."""
+    """Returns the encoder of a profile. If it has to be made first, its progress is shown."""
     from services.profiles.encoders import encoder_of
 
     with progress() as say:
@@ -135,7 +140,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
     profile = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
         logging_into(settings.state_dir / LOGS / "demo.log", settings.logs),
-        Stack(settings, say=say, announce_in=_where_commands_look(settings)) as stack,
+        Stack(settings, say=say, announce_in=_announce_folder(settings)) as stack,
         served(stack.settings, say=say) as page,
     ):
         feed = DemoFeed(stream)
@@ -145,8 +150,8 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
         with closing(open_store(stack.settings)) as store, closing(Bus(stack.settings.bus, "demo")) as bus:
             plain = partial(report.say, console)
             reference = partial(frozen_reference, settings.learner, settings.encoder)
-            system = system_of(stack, store)
-            change = _change_of(stack.settings, store, stream, options, say=plain)
+            system = system_under_test(stack, store)
+            change = _profile_change(stack.settings, store, stream, options, say=plain)
 
             @contextmanager
             def watching(participants: Participants) -> Iterator[None]:
@@ -165,13 +170,13 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
 
 def _stay(stack: Stack, *, say: Callable[[str], None]) -> None:
-    """Returns at Control-C or SIGTERM, which both raise KeyboardInterrupt here."""
+    """Keeps the stack running until Control-C or SIGTERM, which both raise KeyboardInterrupt here."""
     say("The service stays up. Control-C ends it.")
     with suppress(KeyboardInterrupt):
         stack.wait(threading.Event())
 
 
-def _change_of(
+def _profile_change(
     settings: Settings, store: Store, stream: Stream, options: DemoOptions, *, say: Callable[[str], None]
 ) -> ProfileChange | None:
     if options.change_to is None:
@@ -182,27 +187,27 @@ def _change_of(
 
 
 def expected_s(stream: Stream, rate: float) -> float:
-    """Returns about how long a run takes, from its beginning to its figures."""
+    """Returns an estimate of the length of a run in seconds, from its start to its figures."""
     pauses_s = 0.0 if stream.arrivals else SETTLE_S * len(stream.stages) + REHEARSAL_S * stream.num_events
     return START_S + stream.num_events / rate + pauses_s + END_S
 
 
-def system_of(stack: Stack, store: Store, bus: BusConfig | None = None) -> SystemUnderTest:
-    """Returns a stack as a system that a stream is played on; `bus` has other settings of its clients."""
+def system_under_test(stack: Stack, store: Store, bus: BusConfig | None = None) -> SystemUnderTest:
+    """Returns a stack as a system on which a stream is played; `bus` overrides the settings of its clients."""
     return SystemUnderTest(
         bus=bus or stack.settings.bus, store=store, check=stack.check, num_restarts=lambda: stack.num_restarts
     )
 
 
-def _where_commands_look(settings: Settings) -> Path | None:
-    """Returns the folder where other commands find the demo; None where another stack is announced there already."""
+def _announce_folder(settings: Settings) -> Path | None:
+    """Returns the folder where other commands find the demo; None if another stack is announced there already."""
     home = settings.state_dir.parent
     return home if read(home) is None else None
 
 
 @contextmanager
 def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
-    """Writes the logs of libraries, redacted, to a file beside the logs of the stack, and not over the panel."""
+    """Writes the logs of libraries, redacted, to `path` during the block, so that they do not disturb the panel."""
     path.parent.mkdir(parents=True, exist_ok=True)
     root = logging.getLogger()
     file = logging.FileHandler(path, encoding="utf-8")
@@ -217,12 +222,12 @@ def logging_into(path: Path, config: LogConfig) -> Iterator[None]:
 
 
 def _since_start_s() -> float:
-    """Returns the seconds since the process was started, including the start of Python."""
+    """Returns the seconds since the start of the process, including the start of Python."""
     return now_ms() / 1000 - psutil.Process().create_time()
 
 
 class DemoFeed:
-    """The feed of one run. Verbs: follow, finish, and being called for the state of now, by the page's thread."""
+    """The feed of the page for one run. Verbs: follow, finish. The page's thread calls it for the present state."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -230,11 +235,11 @@ class DemoFeed:
         self._outcome: SessionOutcome | None = None
 
     def follow(self, ledger: Ledger) -> None:
-        """Shows what the ledger sees from now on."""
+        """Shows the figures of the ledger from now on."""
         self._ledger = ledger
 
     def finish(self, outcome: SessionOutcome) -> None:
-        """Shows what is known of a run that is over."""
+        """Adds the comparisons that are known after the run."""
         self._outcome = outcome
 
     def __call__(self) -> FedState:
@@ -246,24 +251,26 @@ class DemoFeed:
         trained = progress.of_round(TRAIN)
         figures = [PageFigure("right as given, this run", trained.accuracy / 100 if trained.sent else None, "percent")]
         curves = [
-            curve_of(AS_GIVEN, self._ledger.curve(), started_ms),
-            curve_of(TESTS, self._ledger.tests(), started_ms),
+            build_curve(AS_GIVEN, self._ledger.curve(), started_ms),
+            build_curve(TESTS, self._ledger.tests(), started_ms),
         ]
         if self._outcome is not None:
-            curves += [curve_of(name, points, started_ms) for name, points in self._outcome.beside.items()]
+            curves += [build_curve(name, points, started_ms) for name, points in self._outcome.beside.items()]
             if (known := self._outcome.figures.prequential) is not None:
                 figures.append(PageFigure("right, an instant oracle", known.oracle / 100, "percent"))
         names = [stage.name for stage in self._stream.stages]
-        matrix = matrix_table(accuracy_by_stage(finished(progress.hits)), names)
+        matrix = matrix_table(accuracy_by_stage(finished_rounds(progress.hits)), names)
         return FedState(title=title, figures=tuple(figures), curves=tuple(curves), tables={"matrix": matrix})
 
 
-def finished(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int], Hits]:
-    """Returns the hits of the rounds of tests that are over: all of their stages were asked, and answered."""
-    rounds = {round for round, _ in hits if round >= 0}
-    whole = {
-        round
-        for round in rounds
-        if all((each := hits.get((round, stage))) and each.answered == each.sent for stage in range(round + 1))
-    }
-    return {place: each for place, each in hits.items() if place[0] in whole}
+def finished_rounds(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int], Hits]:
+    """Returns the hits of the finished rounds of tests, in which every test item of every stage was answered."""
+
+    def is_answered(number: int, stage: int) -> bool:
+        each = hits.get((number, stage))
+        return each is not None and each.answered == each.sent
+
+    # Round n tests the stages 0 to n. Round -1 is the training.
+    rounds = {number for number, _ in hits if number >= 0}
+    finished = {number for number in rounds if all(is_answered(number, stage) for stage in range(number + 1))}
+    return {place: each for place, each in hits.items() if place[0] in finished}

@@ -1,12 +1,12 @@
-"""The settings of a service that has learnt nothing, in a folder and under prefixes of its own, which go in the end.
+"""The settings of an untrained service with its own folder, topics and keys, which are removed after the run.
 
-    settings --fresh--> those of a run in STATE_DIR/demo-..., until its end --> the folder, its topics and keys are gone
-    settings of a run --note_servers--> STATE_DIR/demo-.../servers.json --remove_from_servers--> nothing is left, or why
-    folders of killed runs --remove_abandoned--> both, once more
+    settings --fresh--> settings of a run in STATE_DIR/demo-... --its end--> the folder, its topics and keys are removed
+    settings of a run --note_servers--> STATE_DIR/demo-.../servers.json --remove_from_servers--> nothing left, or why
+    folders of killed runs --remove_abandoned--> both are removed
 
-On a broker or a Redis that is not the demo's own, a run has topics, a consumer group and keys under a prefix that no
-other run has. The folder of a run stays with its note until they are gone. A note has no password, so servers are
-reached as the settings say: what lies on others is told, and stays.
+On a broker or a Redis that the demo has not started, a run has topics, a consumer group and keys under a unique prefix.
+The folder of the run keeps a note of these servers until everything is removed from them. A note has no password, so
+only servers that the present settings name can be cleaned up. For other servers, a message says what is left.
 """
 
 import shutil
@@ -31,21 +31,21 @@ from wire.store import Store
 from wire.timestamps import now_ms
 
 DEMO = "demo-"
-"""Prefix of the state folders of demos, inside of the state folder."""
+"""Prefix of the state folders of demos, within the state folder."""
 
 FILE = "servers.json"
 """Name of the note, in the folder of a run."""
 
 WAIT_MS = 5_000
-"""How long a broker may take to answer."""
+"""How long the broker may take to answer."""
 
 
 @contextmanager
 def fresh(settings: Settings, *, say: Callable[[str], None] = print) -> Iterator[Settings]:
-    """Yields settings under which nothing was learnt yet; removes their state folder, topics and keys in the end.
+    """Yields the settings of an untrained service; removes its state folder, topics and keys after the block.
 
-    The logs of a run that failed are retained. The next run removes everything of a run that was killed, and what could
-    not be removed from servers, which is said.
+    The logs of a failed run are kept. If a run was killed, or its topics and keys could not be removed, the next run
+    removes them. `say` prints what is left.
 
     Test items are events without a label, so the learner must not learn from unlabelled events here.
     """
@@ -63,6 +63,7 @@ def fresh(settings: Settings, *, say: Callable[[str], None] = print) -> Iterator
     }
     own = replaced(settings, changes)
     note_servers(own)
+    # The logs are kept, unless the run succeeds, is interrupted, or fails by an error of its input.
     kept = {LOGS}
     try:
         yield own
@@ -73,11 +74,11 @@ def fresh(settings: Settings, *, say: Callable[[str], None] = print) -> Iterator
     finally:
         left = remove_from_servers(folder, own)
         _clear(folder, keep=kept | {LOCK, FILE} if left else kept)
-        tell(left, say)
+        warn_left(left, say)
 
 
 def _clear(folder: Path, *, keep: Collection[str]) -> None:
-    """Removes the folder; where anything is to be kept, all else in it."""
+    """Removes the folder, or, if `keep` names files or folders in it, everything else in the folder."""
     if not keep:
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -91,7 +92,7 @@ def _clear(folder: Path, *, keep: Collection[str]) -> None:
 
 
 class UsedServers(msgspec.Struct, frozen=True, kw_only=True):
-    """The addresses of the servers of a run that are not its own (empty: its own), and what names its things there."""
+    """The addresses of servers that a run has not started (empty: it has), and the names of its data on them."""
 
     brokers: str
     bus_prefix: str
@@ -102,7 +103,7 @@ class UsedServers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note_servers(settings: Settings) -> None:
-    """Notes in the state folder of a run which servers of others it will use, if any."""
+    """Writes a note to the state folder of a run about the servers that it uses and has not started, if any."""
     bus = settings.bus
     store = settings.store
     if not bus.bootstrap_servers and not store.url:
@@ -120,21 +121,22 @@ def note_servers(settings: Settings) -> None:
 
 
 def remove_from_servers(folder: Path, settings: Settings) -> list[str]:
-    """Removes what the run of `folder` has on servers of others; returns what is left, and why.
+    """Removes the data of the run of `folder` from servers that it has not started; returns what is left, and why.
 
-    `settings` say how these servers are reached. Nothing is there where no stack has ever claimed the folder.
+    `settings` have the addresses and passwords of the servers.
     """
     try:
         used = msgspec.json.decode((folder / FILE).read_bytes(), type=UsedServers)
     except (FileNotFoundError, msgspec.DecodeError):
         return []
-    return list(_left(used, settings)) if (folder / LOCK).exists() else []
+    # Without a lock file, no stack was ever started in the folder, so there is no data on servers.
+    return list(_remove(used, settings)) if (folder / LOCK).exists() else []
 
 
 def remove_abandoned(settings: Settings, *, say: Callable[[str], None]) -> bool:
-    """Removes what demos have left that were killed, or could not: their folders, and what they have on servers.
+    """Removes the folders of earlier demos that have ended, and their data on servers.
 
-    Returns whether nothing is left of them, and says what is. A folder stays until nothing is left on servers.
+    Returns whether everything was removed, and prints what is left. A folder stays until its data on servers is gone.
     """
     is_clear = True
     for folder in sorted(settings.state_dir.glob(f"{DEMO}*")):
@@ -143,23 +145,23 @@ def remove_abandoned(settings: Settings, *, say: Callable[[str], None]) -> bool:
                 left = remove_from_servers(folder, settings)
                 if not left:
                     shutil.rmtree(folder, ignore_errors=True)
-            tell(left, say)
+            warn_left(left, say)
             is_clear = is_clear and not left
     return is_clear
 
 
-def tell(left: list[str], say: Callable[[str], None]) -> None:
-    """Says what a run has left on servers, and the command that removes it."""
+def warn_left(left: list[str], say: Callable[[str], None]) -> None:
+    """Prints what a run has left on servers, and the command that removes it."""
     for text in left:
-        say(f"{text}. `lifelong demo --clear` removes it, with settings that reach this server and may remove it")
+        say(f"{text}. `lifelong demo --clear` removes it, with settings that reach this server and have the right to")
 
 
-def _left(used: UsedServers, settings: Settings) -> Iterator[str]:
-    """Removes what is reached; yields what is left."""
+def _remove(used: UsedServers, settings: Settings) -> Iterator[str]:
+    """Removes the data of a run from the servers; yields a sentence for each server on which data is left."""
     on_bus = f"A demo has left the topics {used.bus_prefix}* and a consumer group on Kafka at {used.brokers}"
     on_store = f"A demo has left the keys {used.store_prefix}* on Redis at {used.store}"
     if used.brokers and used.brokers != settings.bus.bootstrap_servers:
-        yield f"{on_bus}, where bus.bootstrap_servers does not lead"
+        yield f"{on_bus}, which bus.bootstrap_servers does not name"
     elif used.brokers:
         with closing(Bus(replace(settings.bus, prefix=used.bus_prefix), client_id="demo")) as bus:
             try:
@@ -167,7 +169,7 @@ def _left(used: UsedServers, settings: Settings) -> Iterator[str]:
             except WireError as error:
                 yield f"{on_bus}: {error}"
     if used.store and used.store != without_password(settings.store.url):
-        yield f"{on_store}, where store.url does not lead"
+        yield f"{on_store}, which store.url does not name"
     elif used.store:
         try:
             for task in used.tasks:

@@ -1,4 +1,4 @@
-"""The options of one run of the demo, besides the settings. What reads data sets is imported when it is needed."""
+"""The command-line options of the demo. The code that reads data sets is imported only when it is needed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +22,28 @@ class DemoOptions:
     ] = "support"
     order: Annotated[
         Order,
-        typer.Option("--order", metavar="desk|stages", help="Classes keep coming, or come stage after stage"),
+        typer.Option("--order", metavar="desk|stages", help="Classes appear one by one and stay, or stage after stage"),
     ] = "auto"
-    """`desk`: classes arrive over time and keep coming, without a pause. `stages`: stage after stage, each with a test
-    when it is learnt. `auto`: `desk` for the carried data set, `stages` for others."""
+    """`desk`: classes appear over time and stay, without a pause. `stages`: classes come stage after stage, with a test
+    after each stage. `auto`: `desk` for the included data set, `stages` for other data sets."""
     events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None
     rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None
-    """None: 200, or less where a stage would be over before its labels come back."""
+    """None: 200, or less if a stage would be over before its labels come back."""
     label_delay_s: tuple[float, float] = (1.0, 4.0)
-    """Delay of a label after its answer, uniform between the two, so that labels overtake each other."""
+    """Delay of a label after its answer, uniform between the two values, so that labels overtake each other."""
     profile: Annotated[
         ProfileName | None,
-        typer.Option("--profile", metavar="nano|base", help="Profile to run; its encoder is made at first use"),
+        typer.Option("--profile", metavar="nano|base", help="Profile to run; the first use makes its encoder"),
     ] = None
     change_to: Annotated[
         ProfileName | None,
-        typer.Option("--change-to", metavar="nano|base", help="Profile to go over to on the way, under load"),
+        typer.Option("--change-to", metavar="nano|base", help="Profile to change to during the run, under load"),
     ] = None
-    stay: Annotated[bool, typer.Option("--stay", help="Stay up in the end, so that the page can be looked at")] = False
-    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures here")] = None
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time here (PNG)")] = (
-        None
-    )
+    stay: Annotated[bool, typer.Option("--stay", help="Stay up after the run, to look at the page")] = False
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE")] = None
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw accuracy over time to FILE (PNG)")
+    ] = None
 
     def __post_init__(self) -> None:
         low, high = self.label_delay_s
@@ -53,10 +53,10 @@ class DemoOptions:
             raise ValueError(f"rate is {self.rate}: give events a second, above 0")
 
     def stream(self, folder: Path | None, seed: int) -> "Stream":
-        """Loads the stream in its order; `folder` has the data sets that are not carried. Raises DataError."""
-        from evals.streams.arrivals import at_a_desk
+        """Loads the stream in its order; `folder` has the data sets that are not included. Raises DataError."""
+        from evals.streams.arrivals import recurring
         from evals.streams.data import SUPPORT, load
 
         stream = load(self.data, folder, num_events=self.events, seed=seed)
         is_desk = self.data == SUPPORT if self.order == "auto" else self.order == "desk"
-        return at_a_desk(stream, seed) if is_desk else stream
+        return recurring(stream, seed) if is_desk else stream

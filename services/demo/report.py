@@ -1,4 +1,4 @@
-"""What a demo shows: a panel while it runs, and at its end a table, a JSON and a plot.
+"""The output of a demo: a panel during the run, and at its end a table, a JSON file and a plot.
 
 Ledger, Watcher --> a panel, drawn four times a second (terminal), or a line every five seconds (elsewhere)
 Figures --> table (terminal), write_json (--json FILE), plot (--plot FILE)
@@ -35,7 +35,7 @@ ARM_COLORS = {"stable": "tab:green", "candidate": "tab:orange", "newest": "tab:p
 BESIDE_COLORS = {"oracle": "tab:red", "without learning": "tab:gray"}
 BEFORE = "before their label was known"
 GAP = 2.5
-"""Widths of a bucket without an answer after which the curve is interrupted."""
+"""A curve is interrupted if there is no answer for this many widths of a bucket."""
 
 LINE_EVERY_S = 5.0
 
@@ -82,14 +82,14 @@ def matrix(figures: Figures, stream: Stream) -> Table:
 
 
 def write_json(figures: Figures, path: Path, change: Change | None = None) -> None:
-    """Writes one flat object, whose names are those of `Figures`, and `change` where the profile was changed."""
+    """Writes one flat JSON object with the fields of `Figures`, and with `change` if the profile was changed."""
     fields = figures.as_json() | ({} if change is None else {"change": msgspec.to_builtins(change)})
     path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
 def plot(outcome: SessionOutcome, path: Path, *, title: str) -> None:
-    """Draws a PNG of the accuracy over time, of answers, of what they are compared with, and of tests, with a mark at
-    each version's first answer."""
+    """Draws the accuracy over time as a PNG: answers, their references, and tests, with a mark at each version's first
+    answer."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.5), layout="constrained")
@@ -109,7 +109,7 @@ def plot(outcome: SessionOutcome, path: Path, *, title: str) -> None:
 
 
 def _with_gaps(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    """Returns the middle and the accuracy of each bucket, with NaN where the time between two stages is not drawn."""
+    """Returns the middle and the accuracy of each bucket, with NaN between stages, where the curve is interrupted."""
     seconds: list[float] = []
     percents: list[float] = []
     for index, point in enumerate(points):
@@ -130,7 +130,7 @@ def _rows(figures: Figures) -> dict[str, str]:
         "events sent, answered": f"{figures.events}, {figures.answers}",
         "lost, duplicates, dead letters": f"{figures.lost}, {figures.duplicates}, {figures.dead_letters}",
         "accuracy first seen": f"{figures.accuracy_first_seen:.2f} %",
-        "of an instant oracle, and without learning": _beside(figures.prequential),
+        "of an instant oracle, and without learning": _comparison(figures.prequential),
         **{f"accuracy at the end, {kind}": f"{share:.2f} %" for kind, share in figures.accuracy_by_kind.items()},
         "accuracy at the end, all test items": f"{figures.accuracy_final:.2f} %",
         "forgetting": f"{figures.forgetting:.2f} points",
@@ -151,8 +151,8 @@ def _rows(figures: Figures) -> dict[str, str]:
     }
 
 
-def _beside(prequential: PrequentialFigures | None) -> str:
-    """Returns what the answers as given are compared with, and their ratio to the oracle."""
+def _comparison(prequential: PrequentialFigures | None) -> str:
+    """Returns the references of the accuracy first seen, with the ratio to the oracle."""
     if prequential is None or prequential.ratio is None:
         return "-"
     return f"{prequential.oracle:.2f} % (ratio {prequential.ratio:.3f}), {prequential.without_learning:.2f} %"
@@ -176,7 +176,7 @@ def _short(name: str) -> str:
 
 
 class View:
-    """Shows a run while its block is executed."""
+    """Shows a run during the block: as a panel in a terminal, else as lines."""
 
     def __init__(self, console: Console, stream: Stream, ledger: Ledger, watcher: Watcher) -> None:
         self._console = console
@@ -208,22 +208,22 @@ class View:
         """
         while not self._lines.closing.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
-            rate = rate_of(self._counts, progress.counts.answered, time.monotonic())
+            rate = update_rate(self._counts, progress.counts.answered, time.monotonic())
             say(self._console, line(progress, self._watcher.snapshot(), rate))
 
     def _frame(self) -> Group:
         progress = self._ledger.progress()
-        rate = rate_of(self._counts, progress.counts.answered, time.monotonic())
+        rate = update_rate(self._counts, progress.counts.answered, time.monotonic())
         return panel(self._stream, progress, self._watcher.snapshot(), rate)
 
 
 def say(console: Console, text: str) -> None:
-    """Prints a line, above the panel where there is one. Any thread may call it."""
+    """Prints a line, above the panel if there is one. Any thread may call it."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def rate_of(counts: list[tuple[float, int]], answered: int, now_s: float) -> float:
-    """Adds a count to `counts`; returns answers a second since the oldest of the last RATE_OVER_S seconds or so."""
+def update_rate(counts: list[tuple[float, int]], answered: int, now_s: float) -> float:
+    """Adds a count to `counts`; returns the answers per second over about the last RATE_OVER_S seconds."""
     counts.append((now_s, answered))
     while len(counts) > 2 and now_s - counts[1][0] >= RATE_OVER_S:
         counts.pop(0)
@@ -293,7 +293,7 @@ def _arms(snapshot: ServiceSnapshot) -> str:
 
 
 def _learner(snapshot: ServiceSnapshot) -> str:
-    """Returns the learner's evaluation of the current version, in words."""
+    """Returns the learner's evaluation of the current version as text."""
     evaluation = snapshot.evaluation
     if evaluation is None:
         return "nothing published yet"

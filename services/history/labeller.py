@@ -1,13 +1,13 @@
-"""Reads the rows of a file of history, and makes a label, with its text, of each; or says why not, and what mends that.
+"""Reads the rows of a history file, and turns each into a label with its text, or refuses it with a reason and a fix.
 
-    FILE --form_of its name--> SourceRow(place, raw, fields)        lines of JSON, CSV with a header, or Parquet
+    FILE --detect_format its name--> SourceRow(place, raw, fields)        lines of JSON, CSV with a header, or Parquet
     fields --templates of --map--> text, features, label, id, source, key, time_ms --> Feedback, or BadMessage
 
-A row that cannot be read never ends the file: the next one is read all the same. Memory is bounded by MAX_EVENT_BYTES a
-row, and by the row groups of Parquet.
+A row that cannot be read is refused, and reading goes on with the next row. Memory is bounded by MAX_EVENT_BYTES a row,
+and by the row groups of Parquet.
 
-Where events have sets of labels, `labels` is a list of names, or a text of names between commas. A map `features.NAME`
-makes the number or the category NAME; a cell of a table that reads as a number is one.
+If events have sets of labels, `labels` is a list of names, or a text with names between commas. A map `features.NAME`
+gives the number or the category NAME. A table's cell that can be parsed as a number is a number.
 """
 
 import csv
@@ -27,7 +27,7 @@ import msgspec
 
 from wire.envelope import record_of
 from wire.errors import BadMessage
-from wire.inputs import Features, Part, content_of, fields_of, problem_of_content
+from wire.inputs import Features, Part, encode_content, fields_of, problem_of_content
 from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
 from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
@@ -39,47 +39,47 @@ Form: TypeAlias = Literal["jsonl", "csv", "tsv", "parquet"]
 
 SUFFIXES: Final[Mapping[str, Form]] = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet"}
 _SURROGATE: Final = re.compile("[\udc80-\udcff]")
-"""What stands for a byte that is not UTF-8."""
+"""Matches a surrogate, by which Python replaces a byte that is not UTF-8."""
 
 DELIMITERS: Final = {"csv": ",", "tsv": "\t"}
 PARQUET_ROWS: Final = 1_000
-"""Rows of a Parquet file that are in memory at the same time, besides its row group."""
+"""Number of rows of a Parquet file that are converted at a time; the whole row group is in memory, too."""
 
 FIXES: Final = {
     "undecodable": "correct the row: a JSON object, or the cells that the first line names, in UTF-8",
     "oversized": "shorten it",
-    "wrong_schema": "correct the field, or say which one it is: --map text='{body}' --map label='{queue}'",
+    "wrong_schema": "correct the field, or name it in a map: --map text='{body}' --map label='{queue}'",
     "retired": "lifelong labels add, or leave the row out",
     "not_listed": "correct the label, or lifelong labels add",
     "new_label": "lifelong labels add",
-    "wrong_kind": "say which field has it: --map label='{queue}', --map labels='{tags}' or --map value='{points}'",
+    "wrong_kind": "name its field in a map: --map label='{queue}', --map labels='{tags}' or --map value='{points}'",
 }
-"""What mends the refusal of a row, by its reason."""
+"""Maps the reason of a refused row to the fix."""
 
 FEATURE: Final = "features."
-"""How the names of maps begin that make features."""
+"""Prefix of the names of maps that make features."""
 
 
 class BadHistory(ValueError):
-    """The file as a whole cannot be sent; the message says what mends that."""
+    """The file as a whole cannot be sent. The message names the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row: its place in the file, its bytes, and its fields by name, or why they cannot be read."""
+    """A row: its place in the file, its bytes, and its fields by name, or the error if they cannot be read."""
 
     place: str
     raw: bytes
     fields: dict[str, Any] | BadMessage
 
 
-def form_of(path: Path | None) -> Form:
-    """Returns the form of a file by its name; lines of JSON where nothing says otherwise."""
+def detect_format(path: Path | None) -> Form:
+    """Returns the format of a file by its name, or of standard input (None); by default, lines of JSON."""
     return "jsonl" if path is None else SUFFIXES.get(path.suffix.lower(), "jsonl")
 
 
 def rows_of(file: BinaryIO, form: Form) -> Iterator[SourceRow]:
-    """Yields the rows of an open file. Raises BadHistory where it is none of this form."""
+    """Yields the rows of an open file. Raises BadHistory if the file has not this format."""
     if form == "jsonl":
         return _json_lines(file)
     return _parquet_rows(file) if form == "parquet" else _table_rows(file, DELIMITERS[form])
@@ -92,12 +92,13 @@ def _json_lines(file: BinaryIO) -> Iterator[SourceRow]:
             return
         raw = line.strip()
         if raw:
-            yield SourceRow(f"line {number}", raw, _fields_of(raw))
-        while len(line) > MAX_EVENT_BYTES and not line.endswith(b"\n"):  # the rest of a line that is too long
+            yield SourceRow(f"line {number}", raw, _parse_fields(raw))
+        # Skip the rest of a line that is too long.
+        while len(line) > MAX_EVENT_BYTES and not line.endswith(b"\n"):
             line = file.readline(MAX_EVENT_BYTES + 1)
 
 
-def _fields_of(raw: bytes) -> dict[str, Any] | BadMessage:
+def _parse_fields(raw: bytes) -> dict[str, Any] | BadMessage:
     try:
         return json_object(raw)
     except BadMessage as error:
@@ -105,13 +106,13 @@ def _fields_of(raw: bytes) -> dict[str, Any] | BadMessage:
 
 
 def _table_rows(file: BinaryIO, delimiter: str) -> Iterator[SourceRow]:
-    """Yields the rows of a table. A cell is a text; what is not UTF-8 in it has surrogates, and is refused."""
+    """Yields the rows of a table. A cell is a text. Bytes that are not UTF-8 become surrogates, which are refused."""
     csv.field_size_limit(MAX_EVENT_BYTES)
     text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     table = csv.reader(text, delimiter=delimiter, strict=True)
     header = next(table, [])
     if len(set(header)) < len(header) or not any(header):
-        raise BadHistory(f"the first line names no columns, or one twice: {shown(delimiter.join(header))}")
+        raise BadHistory(f"the first line names no columns, or a column twice: {shown(delimiter.join(header))}")
     while True:
         place = f"line {table.line_num + 1}"
         try:
@@ -119,7 +120,7 @@ def _table_rows(file: BinaryIO, delimiter: str) -> Iterator[SourceRow]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield SourceRow(place, place.encode(), BadMessage("undecodable", f"no CSV: {error}"))
+            yield SourceRow(place, place.encode(), BadMessage("undecodable", f"not CSV: {error}"))
             continue
         if cells:
             yield SourceRow(place, json.dumps(cells).encode(), _cells_by_name(header, cells))
@@ -127,7 +128,7 @@ def _table_rows(file: BinaryIO, delimiter: str) -> Iterator[SourceRow]:
 
 def _cells_by_name(header: Sequence[str], cells: Sequence[str]) -> dict[str, Any] | BadMessage:
     if len(cells) != len(header):
-        return BadMessage("wrong_schema", f"{len(cells)} cells, the first line names {len(header)} columns")
+        return BadMessage("wrong_schema", f"{len(cells)} cells, but the first line names {len(header)} columns")
     if _SURROGATE.search("".join(cells)):
         return BadMessage("undecodable", "it is not UTF-8")
     return {name: cell for name, cell in zip(header, cells, strict=True) if cell}
@@ -144,15 +145,17 @@ def _parquet_rows(file: BinaryIO) -> Iterator[SourceRow]:
         for batch in batches:
             for cells in batch.to_pylist():
                 raw = msgspec.json.encode(cells, enc_hook=str)
-                yield SourceRow(f"row {next(numbers)}", raw, _present(raw))
+                yield SourceRow(f"row {next(numbers)}", raw, _without_nulls(raw))
     except (ArrowException, OSError) as error:
-        raise BadHistory(f"it is no Parquet file that can be read: {error}") from error
+        raise BadHistory(f"it is not a readable Parquet file: {error}") from error
 
 
-def _present(raw: bytes) -> dict[str, Any] | BadMessage:
-    """Returns the fields of a row of Parquet, as JSON has them, without those that are null."""
-    fields = _fields_of(raw)
-    return fields if isinstance(fields, BadMessage) else {k: v for k, v in fields.items() if v is not None}
+def _without_nulls(raw: bytes) -> dict[str, Any] | BadMessage:
+    """Returns the fields of a Parquet row from its JSON, without the fields that are null."""
+    fields = _parse_fields(raw)
+    if isinstance(fields, BadMessage):
+        return fields
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 class HistoryRow(msgspec.Struct, kw_only=True):
@@ -174,25 +177,29 @@ class HistoryRow(msgspec.Struct, kw_only=True):
 OURS: Final = [field.name for field in msgspec.structs.fields(HistoryRow)]
 
 MAPPED: Final = [name for name in OURS if name not in ("features", "parts")]
-"""The fields that a map makes, besides features, each by a map of its own. No map makes parts."""
+"""The fields that `--map NAME` can fill, in addition to `--map features.NAME`. No map fills `parts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowMaps:
-    """The templates of fields of ours, and those of features, by name."""
+    """The templates of our fields, and the templates of features, by name."""
 
     fields: Mapping[str, Template] = dataclass_field(default_factory=dict)
     features: Mapping[str, Template] = dataclass_field(default_factory=dict)
 
     @classmethod
     def of(cls, maps: Mapping[str, str]) -> "RowMaps":
-        """Returns those of `--map`. Raises BadHistory where one makes no field, is no template, or makes a label that
-        another one makes, too."""
+        """Returns the templates of the options `--map NAME=TEMPLATE`. Raises BadHistory if
+
+        - NAME is not a field,
+        - TEMPLATE is not a template, or
+        - two maps make the label.
+        """
         for name in maps:
             if name not in MAPPED and not name.startswith(FEATURE):
-                raise BadHistory(f"--map {name}: there is no such field{_meant(name)}")
+                raise BadHistory(f"--map {name}: there is no such field{_suggest_map(name)}")
         if len(both := [f"--map {name}" for name in LABEL_SETTINGS if name in maps]) > 1:
-            raise BadHistory(f"{' and '.join(both)}: a row is one label, so only one of them makes it")
+            raise BadHistory(f"{' and '.join(both)}: a row is one label. Keep only one of these maps")
         try:
             templates = {name: Template.of(text, f"--map {name}") for name, text in maps.items()}
         except ValueError as error:
@@ -202,8 +209,10 @@ class RowMaps:
 
 
 class RowLabeller:
-    """Makes labels of rows, of one `task`. Where there are `maps`, or rows are those of a table, other fields than ours
-    are ignored."""
+    """Turns rows into labels of one `task`.
+
+    A field that we do not know is an error in a row of JSON without `maps`. With `maps`, or in a table, it is ignored.
+    """
 
     def __init__(
         self,
@@ -226,13 +235,13 @@ class RowLabeller:
     def feedback(self, fields: Mapping[str, Any]) -> Feedback:
         """Returns the label of a row. Raises BadMessage with a reason of FIXES."""
         if self._is_strict and (unknown := fields.keys() - set(OURS)):
-            raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_did_you_mean(min(unknown))}")
+            raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_suggest_field(min(unknown))}")
         own = {name: fields[name] for name in OURS if name in fields}
-        own |= {name: _mapped(name, template, fields) for name, template in self._maps.fields.items()}
+        own |= {name: _fill_field(name, template, fields) for name, template in self._maps.fields.items()}
         if self._maps.features:
             values = features_of(self._maps.features, fields)
-            own["features"] = {name: self._typed(value) for name, value in values.items()}
-        row = _row_of(own, fields)
+            own["features"] = {name: self._parse_number(value) for name, value in values.items()}
+        row = _build_row(own, fields)
         if problem := problem_of_content(**fields_of(row)):
             raise BadMessage("wrong_schema", problem)
         feedback = record_of(Feedback, self._fields(row))
@@ -242,9 +251,9 @@ class RowLabeller:
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
         said = {**fields_of(row), "text": row.text[:MAX_TEXT_CHARS]}
         return {
-            "event_id": row.id or blake2b(content_of(**said).encode(), digest_size=16).hexdigest(),
+            "event_id": row.id or blake2b(encode_content(**said).encode(), digest_size=16).hexdigest(),
             "label": row.label,
-            "labels": _listed(row.labels),
+            "labels": _parse_label_set(row.labels),
             "value": row.value,
             "target": self._target(row.target),
             "key": row.key,
@@ -256,15 +265,15 @@ class RowLabeller:
         }
 
     def _target(self, value: Any) -> Any:
-        """Returns what a row says for a label of a kind without a field of its own."""
+        """Returns the field `target` of a label, for kinds of labels that have no other field."""
         if value is None:
             return None
         kind = self._labels.kind
-        said = kind.from_text(value) if isinstance(value, str) else kind.from_value(value)
-        return field_with(kind, said).get("target")
+        label = kind.from_text(value) if isinstance(value, str) else kind.from_value(value)
+        return field_with(kind, label).get("target")
 
-    def _typed(self, value: float | str) -> float | str:
-        """Returns a cell of a table as a number where it reads as one: tables of text have no others."""
+    def _parse_number(self, value: float | str) -> float | str:
+        """Returns a table's cell as a number if it can be parsed as one, since tables of text have no numbers."""
         if not self._is_table or not isinstance(value, str):
             return value
         try:
@@ -273,14 +282,14 @@ class RowLabeller:
             return value
 
 
-def _mapped(name: str, template: Template, fields: Mapping[str, Any]) -> Any:
-    """Returns what a map makes for a field of ours; a set of labels may be one text, with commas."""
+def _fill_field(name: str, template: Template, fields: Mapping[str, Any]) -> Any:
+    """Returns the value that a map gives to one of our fields. A set of labels may be one text with commas."""
     if name in ("label", "value"):
         return label_in(name, template, fields)
     return template.value(fields) if name in ("labels", "target") else template.fill(fields)
 
 
-def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
+def _build_row(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
     label = next((name for name in LABEL_FIELDS if name in own), "label")
     for name in (label,) if "features" in own else ("text", label):
         if name not in own:
@@ -293,10 +302,10 @@ def _row_of(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
         raise BadMessage("wrong_schema", str(error)) from error
 
 
-def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
-    """Returns a set of labels as a list.
+def _parse_label_set(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
+    """Returns a set of labels as a tuple of names; None if the row has none.
 
-    >>> _listed("refund, urgent"), _listed(""), _listed(None)
+    >>> _parse_label_set("refund, urgent"), _parse_label_set(""), _parse_label_set(None)
     (('refund', 'urgent'), (), None)
     """
     if not isinstance(labels, str):
@@ -305,12 +314,12 @@ def _listed(labels: Sequence[str] | str | None) -> tuple[str, ...] | None:
     return names
 
 
-def _did_you_mean(name: str) -> str:
+def _suggest_field(name: str) -> str:
     return did_you_mean(name, OURS) or f"; there are {', '.join(OURS)}"
 
 
-def _meant(name: str) -> str:
-    """Says which map may be meant, or which there are."""
+def _suggest_map(name: str) -> str:
+    """Returns a suggestion of the intended map, or the list of possible maps, to append to a message."""
     first, dot, rest = name.partition(".")
     if dot and did_you_mean(first, ["features"]):
         return f"; did you mean '{FEATURE}{rest}'?"

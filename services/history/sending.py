@@ -1,12 +1,14 @@
-"""Sends the labelled texts of a file to the learner, behind its bookmark, and waits until a version knows them.
+"""Sends the labelled texts of a file to the learner, starting at a bookmark, and waits until a version knows them.
 
-    rows --skip those before the bookmark--> chunks --labelled, approved--> feedback.v1 --acknowledged--> bookmark
-    Bookmark(rows, digest of them, counts, log of the topic) --> STATE_DIR/imports/NAME
+    rows --skip the rows before the bookmark--> chunks --labelled, approved--> feedback.v1 --acknowledged--> bookmark
+    Bookmark(rows, digest of the rows, counts, log of the topic) --> STATE_DIR/imports/NAME
 
-An import that stopped goes on behind its bookmark, a small file. The digest is over every row up to the place, so a
-file that grew goes on, also where it comes from a pipe, and one that changed before the place is noticed. A bookmark
-belongs to the log of the topic: of a topic that was made anew nothing was sent. Between two bookmarks lie some rows
-that are sent again after a kill; they have the same ids, and are learnt once.
+A bookmark is a small file. An import that was interrupted continues at its bookmark:
+
+- The bookmark has a digest of all rows before it. So an import continues if the file has grown, even if it comes from a
+  pipe, and is refused if these rows have changed.
+- A bookmark belongs to the log of the topic. If the topic was deleted and created again, the import starts over.
+- After a kill, rows since the last bookmark are sent again. They have the same ids, so they are learnt once.
 """
 
 import time
@@ -33,7 +35,7 @@ from wire.timestamps import now_ms
 FOLDER: Final = "imports"
 
 CHUNK: Final = 1_000
-"""Rows between two bookmarks: so many are sent again after a kill, at most."""
+"""Number of rows between two bookmarks, and so the largest number of rows that are sent again after a kill."""
 
 TIMEOUT_S: Final = 120.0
 
@@ -42,13 +44,17 @@ POLL_S: Final = 0.1
 LOG_MS: Final = 100
 
 SETTLED_MS: Final = 3_000
-"""A learner that says after so long that it has read everything has fetched since."""
+"""A learner that reports, this long after the last label was sent, that it has read everything has read the label."""
 
 OnRefused = Callable[[SourceRow, BadMessage], None]
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
-    """The first `rows` rows are done, `sent` of them at the broker, in the log `log`; the others were refused."""
+    """The place in a file up to which rows were sent.
+
+    Of the first `rows` rows, which have the `digest`, `sent` rows are in the topic's log `log`. The others were
+    `refused`, counted by reason.
+    """
 
     rows: int = 0
     digest: str = ""
@@ -58,15 +64,15 @@ class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BookmarkFile:
-    """Holds the bookmark of one file, under one way to read it, in the state folder."""
+    """Stores the bookmark of one file, read with certain options, in the state folder."""
 
     def __init__(self, state_dir: Path, *read_as: str) -> None:
-        """`read_as` names the file, and everything else that decides what its rows become."""
+        """`read_as` identifies the file and all options that determine the labels of its rows."""
         name = blake2b(msgspec.json.encode(read_as), digest_size=16).hexdigest()
         self._path = state_dir / FOLDER / f"{name}.json"
 
     def read(self, log: str) -> Bookmark:
-        """Returns the bookmark of this log; the beginning where there is none, or it belongs to another log."""
+        """Returns the bookmark for this log; the beginning of the file if there is none, or it is for another log."""
         try:
             bookmark = msgspec.json.decode(self._path.read_bytes(), type=Bookmark)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -74,18 +80,18 @@ class BookmarkFile:
         return bookmark if bookmark.log == log else Bookmark(log=log)
 
     def write(self, bookmark: Bookmark) -> None:
-        """Keeps the bookmark, on disk."""
+        """Stores the bookmark. It is on disk when this returns."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self._path, mode=0o600, is_synced=True) as file:
             file.write(msgspec.json.encode(bookmark))
 
     def remove(self) -> None:
-        """Forgets it: the next import begins at the beginning."""
+        """Removes the bookmark: the next import starts at the beginning of the file."""
         self._path.unlink(missing_ok=True)
 
 
 class RowDigest:
-    """The digest over rows in their order."""
+    """The digest of a sequence of rows."""
 
     def __init__(self) -> None:
         self._digest = blake2b(digest_size=16)
@@ -100,39 +106,39 @@ class RowDigest:
 
 
 class NotLearntYet(RuntimeError):
-    """No version knew all labels when the time was over; they are at the broker, and will be learnt."""
+    """No version knew all labels before the timeout. The labels are in the topic, and will be learnt."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistorySender:
-    """Where labels are sent, and what is told on the way."""
+    """Sends the rows of a file as approved labels."""
 
     bus: Bus
     receipts: Receipts
     on_refused: OnRefused
-    """Gets each row that is refused, with the reason."""
+    """Called with each refused row and its error."""
     show: Callable[[str], None]
-    """Shows how far it is."""
+    """Called with the progress."""
 
-    def send(self, rows: Iterator[SourceRow], labelled: RowLabeller, file: BookmarkFile) -> tuple[Bookmark, Bookmark]:
-        """Sends what lies behind the bookmark; returns the bookmark before, and the one after.
+    def send(self, rows: Iterator[SourceRow], labeller: RowLabeller, file: BookmarkFile) -> tuple[Bookmark, Bookmark]:
+        """Sends the rows after the bookmark; returns the bookmark before, and the bookmark after.
 
-        What is sent is acknowledged by the broker. Raises BadHistory where the file changed before the bookmark, and
-        what the bus raises: then the bookmark is where the broker had all.
+        When this returns, the broker has acknowledged all labels. Raises BadHistory if the rows before the bookmark
+        have changed, and the errors of the bus. After an error, the bookmark is at the last acknowledged chunk.
         """
-        first = bookmark = file.read(_log_of(self.bus))
+        first = bookmark = file.read(_topic_log(self.bus))
         digest = RowDigest()
         for row in islice(rows, bookmark.rows):
             digest.add(row.raw)
         if bookmark.rows and digest.hex != bookmark.digest:
             raise BadHistory(
-                f"its first {bookmark.rows} rows are not those that were sent before; --restart sends all of it, and "
-                "what was learnt before is not learnt again"
+                f"its first {bookmark.rows} rows are not the rows that were sent before; --restart sends the whole "
+                "file, and rows that were learnt before are not learnt again"
             )
         begun_s = time.monotonic()
         with closing(self.bus.publisher()) as publisher:
             while chunk := list(islice(rows, CHUNK)):
-                labels, refused = self._read(chunk, labelled, digest)
+                labels, refused = self._read(chunk, labeller, digest)
                 publisher.send_all(map(self.receipts.approved, labels), TIMEOUT_S)
                 bookmark = Bookmark(
                     rows=bookmark.rows + len(chunk),
@@ -147,9 +153,9 @@ class HistorySender:
         return first, bookmark
 
     def _read(
-        self, chunk: list[SourceRow], labelled: RowLabeller, digest: RowDigest
+        self, chunk: list[SourceRow], labeller: RowLabeller, digest: RowDigest
     ) -> tuple[list[Feedback], Counter[str]]:
-        """Returns the labels of the rows, and counts the others by the reason for which they are refused."""
+        """Returns the labels of the rows, and the number of refused rows by reason."""
         labels: list[Feedback] = []
         refused = Counter[str]()
         for row in chunk:
@@ -157,7 +163,7 @@ class HistorySender:
             try:
                 if isinstance(row.fields, BadMessage):
                     raise row.fields
-                labels.append(labelled.feedback(row.fields))
+                labels.append(labeller.feedback(row.fields))
             except BadMessage as error:
                 refused[error.reason] += 1
                 self.on_refused(row, error)
@@ -165,10 +171,10 @@ class HistorySender:
 
 
 def await_version(bus: Bus, store: Store, *, timeout_s: float) -> int:
-    """Returns the number of the current version when it knows all that is in the topic of labels now.
+    """Waits until the current version knows all labels that are in the topic now; returns its number.
 
-    That is a version which was made behind these labels, or the one of a learner that has read them and found nothing
-    new. Raises NotLearntYet.
+    This is a version that was made after these labels, or the current version of a learner that has read the labels
+    and found nothing new. Raises NotLearntYet after `timeout_s`.
     """
     wanted = {name: offset for name, offset in bus.end_offsets(Feedback).items() if offset}
     read_by_ms = now_ms() + SETTLED_MS
@@ -178,32 +184,33 @@ def await_version(bus: Bus, store: Store, *, timeout_s: float) -> int:
             report = store.reports.learner()
             refusals = f" The gate refuses it: {'; '.join(report.refusals)}." if report and report.refusals else ""
             raise NotLearntYet(
-                f"no version has learnt them within {timeout_s:g} s. They are at the broker, and will be learnt."
-                f"{refusals} `lifelong status` says what the learner does"
+                f"no version has learnt them within {timeout_s:g} s. They are in the topic, and will be learnt."
+                f"{refusals} `lifelong status` shows what the learner does"
             )
         time.sleep(POLL_S)
     return store.versions.current()
 
 
 def _is_covered(store: Store, wanted: Mapping[str, int]) -> bool:
-    """Whether the current version was made when all below these offsets had been learnt."""
+    """Whether the current version was made after all labels below these offsets had been learnt."""
     try:
         through = store.versions.manifest(store.versions.current()).trained_through
-    except NotFound:  # there is none, or another is current by now
+    except NotFound:
+        # There is no current version, or another version became current meanwhile.
         return False
     return all(through.get(name, 0) >= offset for name, offset in wanted.items())
 
 
 def _is_settled(store: Store, read_by_ms: int) -> bool:
-    """Whether the learner says, at that time or later, that it has read all, and has nothing to do."""
+    """Whether the learner has reported since `read_by_ms` that it has read all labels and has nothing to do."""
     report = store.reports.learner()
     if report is None or report.time_ms < read_by_ms:
         return False
     return report.is_rested and not report.lag and not report.refusals
 
 
-def _log_of(bus: Bus) -> str:
-    """Returns the identity of the log of the labels: a topic that was made anew has another one."""
+def _topic_log(bus: Bus) -> str:
+    """Returns the identity of the labels' topic log. A topic that was deleted and created again has another one."""
     with closing(bus.follow([Feedback], bus.end_offsets(Feedback))) as follower:
         marks = follower.poll(LOG_MS).marks
     logs = {name.rpartition("/")[0]: mark.log for name, mark in marks.items() if mark.log}

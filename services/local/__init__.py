@@ -1,6 +1,7 @@
-"""The local stack: every program of a service on one machine, and its servers where the settings name none.
+"""The local stack: every program of a service on one machine, and Redis and a broker if the settings name none.
 
-    stack -> servers (redis, kafka), supervisor (restarts what ends) -> children (end with us) -> logfile (rotated log)
+    stack -> servers (redis, kafka), supervisor (restarts programs) -> children (end with us) -> logfile (rotated log)
 
-The servers listen on this machine only and end with their starter. `folders` makes private folders and locks.
+The servers listen only on this machine and end with the process that started them. `folders` makes private folders and
+locks.
 """

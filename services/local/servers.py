@@ -1,12 +1,12 @@
-"""The servers of the stack: a local Redis and a local broker, where the settings name none, and the topics.
+"""The servers of the stack: a local Redis and a local broker, if the settings name none, and the topics.
 
     settings --start--> Redis | broker, supervised --> settings with every address --create_topics--> topics
-    a broker that loses its records, started again --> its topics are created again
-    warm_broker: topics of their own, behind WARM --> records, one request each --> read by a group --> removed again
+    a broker that keeps records in memory, restarted --> its topics are created again
+    warm_broker: separate topics, prefix WARM --> records, one request each --> read by a group --> topics removed
 
-The first requests of a Java process take many times as long as later ones. So a broker of ours is warmed up beside the
-start of the other programs, which takes longer. The broker has then compiled what it does for each record, and has made
-the topic of the offsets and its first producer id.
+The first requests of a Java process take many times as long as later ones. So a local Kafka is warmed up while the
+other programs start, which takes longer. After that the broker has compiled its code for a record, has created the
+topic of consumer offsets, and has allocated its first producer id.
 """
 
 import subprocess
@@ -32,23 +32,23 @@ from wire.records import Event
 T = TypeVar("T")
 
 PAUSE_S = 1.0
-"""Pause before a server that was killed is asked again."""
+"""Pause before a request to a server that was killed is repeated."""
 
 WARM: Final = "warm-up."
-"""What the prefix of these topics ends with."""
+"""End of the prefix of the topics for the warm-up."""
 
 NUM_REQUESTS: Final = 300
-"""Records that are sent and read one by one: a method is compiled by Java after some hundred calls."""
+"""Number of records that are sent and read one by one: Java compiles a method after some hundred calls."""
 
-LONGEST_S: Final = 10.0
+MAX_WARM_UP_S: Final = 10.0
 
 log = structlog.get_logger("warm_up")
 
 
 class Servers:
-    """The servers that are started where the settings name none. Verbs: start, create_topics, ask, stop.
+    """The servers that are started if the settings name none. Verbs: start, create_topics, warm_up, request, stop.
 
-    Start them from a thread that lives as long as they: they are tethered to it.
+    Start them from a thread that lives as long as the servers must run: they are tethered to it.
     """
 
     def __init__(self, supervisor: Supervisor, *, say: Callable[[str], None]) -> None:
@@ -60,13 +60,13 @@ class Servers:
 
     @property
     def owns_store(self) -> bool:
-        """Whether Redis is ours."""
+        """Whether these servers include a Redis."""
         return self._redis is not None
 
     def start(self, settings: Settings) -> Settings:
-        """Starts the servers without an address; returns the settings with every address. Raises NoRedis, NoBroker.
+        """Starts the servers whose addresses are not set; returns the settings with every address.
 
-        The broker may not answer yet.
+        Redis answers when this returns; the broker may not answer yet. Raises NoRedis, NoBroker.
         """
         if not settings.store.url:
             self._redis = start_redis(settings.state_dir / "redis")
@@ -77,13 +77,13 @@ class Servers:
         if not settings.bus.bootstrap_servers:
             broker = self._broker = launch_broker(settings.state_dir / "kafka")
             settings = replaced(settings, {"bus.bootstrap_servers": broker.bootstrap_servers})
-            again = broker.start_again if broker.durable else partial(self._start_forgetful, broker, settings.bus)
-            self._supervisor.add(Program(name="broker", start=again, log=broker.log), broker.process)
+            restart = broker.start_again if broker.durable else partial(self._restart_empty, broker, settings.bus)
+            self._supervisor.add(Program(name="broker", start=restart, log=broker.log), broker.process)
             self._say(f"Broker: {broker.kind} at {broker.bootstrap_servers}{_memory_note(broker)}")
         return settings
 
     def create_topics(self, config: BusConfig, *, deadline_s: float) -> None:
-        """Waits for a local broker and creates the topics, however often the broker is killed meanwhile.
+        """Waits for a local broker and creates the topics, even if the broker is killed and restarted meanwhile.
 
         Raises StackFailed, NoBroker, BusUnavailable.
         """
@@ -91,22 +91,24 @@ class Servers:
             self._supervisor.check()
             if time.monotonic() > deadline_s:
                 raise NoBroker(f"{self._broker.kind} did not come up{self._broker.log.ending()}")
-        self.ask(partial(_create_topics, config), is_ours=self._broker is not None, deadline_s=deadline_s)
+        self.request(partial(_create_topics, config), is_ours=self._broker is not None, deadline_s=deadline_s)
 
     def warm_up(self, config: BusConfig, *, is_over: threading.Event) -> None:
-        """Warms a Kafka of ours up, in a thread beside what else is started, until `is_over`."""
+        """Warms up a local Kafka in a thread, until `is_over` is set."""
         if self._broker is not None and self._broker.durable:
             warm = partial(warm_broker, config, is_over=lambda: is_over.is_set() or self._stopping.is_set())
             threading.Thread(target=warm, name="warm-up", daemon=True).start()
 
-    def ask(self, question: Callable[[], T], *, is_ours: bool, deadline_s: float) -> T:
-        """Returns the answer of a server, which if it `is_ours` may be killed meanwhile, however often.
+    def request(self, send: Callable[[], T], *, is_ours: bool, deadline_s: float) -> T:
+        """Returns the result of `send`, a request to a server. A request to our own server is retried.
 
-        Raises StackFailed; BusUnavailable or StoreUnavailable after the deadline, or where the server is not ours.
+        - Raises StackFailed if a program has ended fatally.
+        - Raises BusUnavailable or StoreUnavailable if the server does not answer: our own server after the deadline,
+          another server at once.
         """
         while True:
             try:
-                return question()
+                return send()
             except (BusUnavailable, StoreUnavailable):
                 if not is_ours or time.monotonic() > deadline_s:
                     raise
@@ -121,19 +123,19 @@ class Servers:
                 server.stop()
         self._broker = self._redis = None
 
-    def _start_forgetful(self, broker: LocalBroker, config: BusConfig) -> "subprocess.Popen[bytes]":
-        """Starts a broker again that has lost its topics; a thread creates them anew."""
+    def _restart_empty(self, broker: LocalBroker, config: BusConfig) -> "subprocess.Popen[bytes]":
+        """Restarts a broker that keeps records in memory; a thread creates its topics again."""
         process = broker.start_again()
         threading.Thread(target=self._restore_topics, args=(process, config), name="topics", daemon=True).start()
         return process
 
     def _restore_topics(self, process: "subprocess.Popen[bytes]", config: BusConfig) -> None:
-        """Creates the topics anew.
+        """Creates the topics again.
 
         consumes: nothing
         produces: the topics, and a message
-        waits for: the broker, PAUSE_S after it did not answer
-        unblocked by: its answer, its end, stop
+        waits for: the broker; PAUSE_S after each request without an answer
+        unblocked by: an answer, the end of the broker, stop
         """
         while process.poll() is None and not self._stopping.is_set():
             try:
@@ -141,7 +143,7 @@ class Servers:
             except WireError:
                 self._stopping.wait(PAUSE_S)
             else:
-                self._say("The broker had its records in memory: they are gone, and its topics were made anew")
+                self._say("The broker had its records in memory: they are gone, and its topics were created again")
                 return
 
 
@@ -153,34 +155,37 @@ def _create_topics(config: BusConfig) -> None:
 def _memory_note(broker: LocalBroker) -> str:
     if broker.durable:
         return ""
-    return "; it keeps records in memory, so they end with it (durable: set KAFKA_HOME to Apache Kafka, with Java)"
+    return "; it keeps records only in memory, until it ends (durable: set KAFKA_HOME to Apache Kafka, with Java)"
 
 
 def warm_broker(config: BusConfig, *, is_over: Callable[[], bool]) -> None:
-    """Lets the broker carry records of nobody, for LONGEST_S at most, or until `is_over`. An error ends it early."""
-    own = replace(config, prefix=f"{config.prefix}{WARM}", partitions=1)
-    end_s = time.monotonic() + LONGEST_S
+    """Sends records through separate topics, for at most MAX_WARM_UP_S, or until `is_over`; then removes the topics.
+
+    An error of the broker ends the warm-up, and is only logged.
+    """
+    warm_up_config = replace(config, prefix=f"{config.prefix}{WARM}", partitions=1)
+    end_s = time.monotonic() + MAX_WARM_UP_S
     try:
-        with closing(Bus(own, client_id="warm-up")) as bus:
+        with closing(Bus(warm_up_config, client_id="warm-up")) as bus:
             bus.create_topics()
             try:
-                _carry(bus, is_over=lambda: is_over() or time.monotonic() > end_s)
+                _send_and_read(bus, is_over=lambda: is_over() or time.monotonic() > end_s)
             finally:
                 bus.remove_topics(WARM)
     except WireError as error:
         log.warning("not_warmed", error=str(error))
 
 
-def _carry(bus: Bus, *, is_over: Callable[[], bool]) -> None:
+def _send_and_read(bus: Bus, *, is_over: Callable[[], bool]) -> None:
     with closing(bus.publisher()) as publisher, closing(bus.subscribe(Event, WARM)) as subscription:
         for number in range(NUM_REQUESTS):
             if is_over():
                 return
-            publisher.send_all([Event(id=str(number), text="warm")], LONGEST_S)
-            _finish(subscription)
+            publisher.send_all([Event(id=str(number), text="warm")], MAX_WARM_UP_S)
+            _read_and_finish(subscription)
 
 
-def _finish(subscription: Subscription[Event]) -> None:
-    """Reads what has come, and lets it be committed."""
+def _read_and_finish(subscription: Subscription[Event]) -> None:
+    """Reads the records that have arrived, and marks them as finished, so that their offsets are committed."""
     for received in subscription.poll(5).received:
         subscription.finish(received.position)

@@ -1,15 +1,16 @@
 """The local stack: starts all processes of the service, waits until they are ready, and ends them.
 
-    Redis -> broker -> topics | learner | rollout | serve (side by side) -> first plan, a replica that answers -> ready
+    Redis -> broker -> topics | learner | rollout | serve (in parallel) -> first plan, a replica that answers -> ready
     any thread --say, which never waits--> Announcer: bounded queue --its thread--> a terminal
 
-Each program is a process with its log in STATE_DIR/logs, tethered to us: it ends when we end, however we end. The
+Each program is a process with its log in STATE_DIR/logs. It is tethered to us, so it ends even if we are killed. The
 learners, the controllers and the replicas are the commands that a user would type (`services/programs.py`), with the
-settings in their environment. A program that ends is started again at the same address
-(`services/local/supervisor.py`), where its clients find it. Replicas go on answering meanwhile, and are stopped after
-the others.
+settings in their environment. The supervisor (`services/local/supervisor.py`) restarts a program that ends, at the
+same address, so that its clients find it. Replicas go on answering meanwhile. At the end of the stack they are stopped
+after the learners and controllers.
 
-A terminal that takes no output (Ctrl-S, a full pipe) stops nothing else, since only the announcer's thread prints.
+A terminal that takes no output (Ctrl-S, a full pipe) blocks only the announcer's thread, which is the only one that
+prints.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from services.local.folders import private_folder
 from services.local.logfile import RotatingLog
 from services.local.servers import Servers
 from services.local.supervisor import Program, StackFailed, Supervisor
-from services.programs import commands_of, open_stores, program_name, unready_programs
+from services.programs import open_stores, program_commands, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
 from services.settings import Settings, as_environment, replaced, variable_of
@@ -43,35 +44,35 @@ from wire.store import Store
 from wire.tasks import DEFAULT
 
 READY_TIMEOUT_S = 180.0
-"""Longest start. The first one on a slow machine packs the model for its processor."""
+"""Longest start of all programs. The first start on a slow machine packs the model for its processor."""
 
 POLL_INTERVAL_S = 0.1
 
 STOP_GRACE_S = 15.0
 
 PRINTED_WITHIN_S = 1.0
-"""How long the start and the end wait until what they said is printed."""
+"""How long the start and the end of the stack wait until their messages are printed."""
 
 LOW_BYTES = 64 << 20
 ENOUGH_BYTES = 128 << 20
-"""Free space below which a disk counts as full, and from which on it does not: two checkpoints, and four."""
+"""A disk counts as full below the first, until the second is free: the size of two checkpoints, and of four."""
 
 LOGS = "logs"
 
 TASK_VARIABLE = variable_of("task")
 
 GUARDED = frozenset({"serve"})
-"""Programs whose children would outlive them."""
+"""Programs whose descendants would outlive them without a guard."""
 
 MAX_WAITING: Final = 100
-"""Messages that wait to be printed; later ones are left out, and counted."""
+"""Largest number of messages that wait to be printed. Further messages are dropped and counted."""
 
 
 class Stack:
     """The local stack. Enter it from a thread that lives as long as the stack. Verbs: wait, check, stop, memory, close.
 
-    Its `settings` have every address. Other commands find the stack through a file in `announce_in`, by default the
-    state folder.
+    Once the stack has started, its `settings` have every address. Other commands find the stack through a file in the
+    folder `announce_in`, by default the state folder.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Stack:
         announce_in: Path | None = None,
     ) -> None:
         self.settings = settings
-        self._commands = commands_of(settings)
+        self._commands = program_commands(settings)
         self._announcer = Announcer(say)
         self._announce_in = announce_in or settings.state_dir
         self._claims: list[BinaryIO] = []
@@ -94,7 +95,7 @@ class Stack:
         self._follow_keys: Callable[[], None] = do_nothing
 
     def __enter__(self) -> "Stack":
-        """Starts the stack. Raises StackFailed, NoRedis, NoBroker or a WireError; then nothing is left running."""
+        """Starts the stack. If it raises (StackFailed, NoRedis, NoBroker, WireError), no process is left running."""
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             self._start()
@@ -112,7 +113,7 @@ class Stack:
 
     @property
     def num_restarts(self) -> int:
-        """How often a program ended and was started again, or is about to be."""
+        """How often a program ended and was restarted, or waits to be restarted."""
         return self._supervisor.num_restarts
 
     @property
@@ -126,26 +127,30 @@ class Stack:
             self.check()
 
     def check(self) -> None:
-        """Raises StackFailed where a program has ended fatally, which is possible only before all were ready."""
+        """Follows the file of the signing keys, and checks the disk.
+
+        Raises StackFailed if a program has ended fatally, which is possible only until all programs are ready.
+        """
         self._supervisor.check()
         self._follow_keys()
         self._check_disk()
 
     def stop(self, *names: str) -> None:
-        """Ends programs and does not start them again."""
+        """Ends the named programs for good."""
         self._supervisor.stop(*names, grace_s=STOP_GRACE_S)
 
     def memory(self) -> dict[str, int]:
-        """Returns the bytes that each program uses with its children, and this process (`this`) without them."""
+        """Returns the memory in bytes of each program with its descendants, and of this process alone (`this`)."""
         used = resident_bytes({name: process.pid for name, process in self.processes.items()})
         return used | {"this": resident_bytes({"all": os.getpid()})["all"] - sum(used.values())}
 
     def close(self) -> None:
-        """Ends all programs, each before those that it depends on. Data stays in the state folder."""
+        """Ends all programs, each before the programs that it depends on. Data stays in the state folder."""
         self._closing.set()
         if self._is_announced:
             withdraw(self._announce_in)
             self._is_announced = False
+        # Replicas are stopped last, so that they answer until the end.
         self.stop(*(name for name in self._commands if name not in GUARDED))
         self.stop(*GUARDED)
         self.stop("broker", "redis")
@@ -172,7 +177,9 @@ class Stack:
             store = stores[DEFAULT]
             if not is_ours and (why_not_durable := store.why_not_durable()):
                 self._announcer.say(f"{why_not_durable}.")
-            reports = self._servers.ask(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
+            # Reports of an earlier stack may not have expired yet. They do not show that a replica of ours is ready.
+            reports = self._servers.request(store.reports.replicas, is_ours=is_ours, deadline_s=deadline_s)
+            # Programs start while the broker may still be starting: they wait for it and for their topics.
             for name in self._commands:
                 self._supervisor.add(self._program(name, replica_keys))
             self._servers.create_topics(self.settings.bus, deadline_s=deadline_s)
@@ -201,7 +208,7 @@ class Stack:
             self.settings = replaced(self.settings, {"serving.http_port": port})
 
     def _is_port_free(self) -> bool:
-        """Whether nobody listens on the HTTP port. `serve` reports any other error of the address."""
+        """Whether no process listens on the HTTP port. `serve` reports any other error of the address."""
         try:
             check_port(self.settings.serving.http_host, self.settings.serving.http_port)
         except PortTaken:
@@ -215,7 +222,7 @@ class Stack:
         argv = [sys.executable, "-P", "-m", "services.cli", *words, "--config", os.devnull]
         command = guarded(argv) if name in GUARDED else argv
         log = RotatingLog(self.logs / f"{name}.log")
-        settings = replica_keys.given_to(self.settings) if name == "serve" else self.settings
+        settings = replica_keys.replica_settings(self.settings) if name == "serve" else self.settings
         start = partial(children.start, command, log=log, env=as_environment(settings) | {TASK_VARIABLE: task})
         if name != "serve":
             return Program(name=name, start=start, log=log)
@@ -223,13 +230,14 @@ class Stack:
 
     def _wait_until_ready(self, stores: Mapping[str, Store], earlier: Set[str], deadline_s: float) -> None:
         """Waits until each task has a plan, and the configured number of replicas can answer."""
-        while name := self._unready(stores, earlier):
+        while name := self._unready_program(stores, earlier):
             self.check()
             if time.monotonic() > deadline_s:
                 raise StackFailed(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s{self._supervisor.ending(name)}")
             self._closing.wait(POLL_INTERVAL_S)
 
-    def _unready(self, stores: Mapping[str, Store], earlier: Set[str]) -> str:
+    def _unready_program(self, stores: Mapping[str, Store], earlier: Set[str]) -> str:
+        """Returns the name of a program that is not ready; empty if all are ready."""
         replicas = self.settings.serving.replicas
         try:
             return next(unready_programs(stores, replicas=replicas, earlier=earlier), "")
@@ -253,41 +261,44 @@ class Stack:
             )
         else:
             self._announcer.say(f"There is space again on the disk of {folder}: everything goes on")
-            self._supervisor.hurry()
+            self._supervisor.skip_backoff()
 
 
 class Announcer:
-    """Verbs: say, wait. `tell` prints a message; if it raises OSError or ValueError, as a closed or a narrow-encoded
-    output does, the message is lost and nothing else."""
+    """Prints messages in its own thread. Verbs: say, wait.
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+    `print_line` prints one message. If it raises OSError (a closed output) or ValueError (an encoding that lacks a
+    character), only this message is lost.
+    """
+
+    def __init__(self, print_line: Callable[[str], None]) -> None:
+        self._print_line = print_line
         self._waiting: queue.Queue[str | threading.Event] = queue.Queue(MAX_WAITING)
-        self._num_left_out = 0
+        self._num_dropped = 0
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
         self._thread.start()
 
     def say(self, message: str) -> None:
-        """Has the message printed soon."""
+        """Queues a message, without waiting. If the queue is full, the message is dropped and counted."""
         try:
             self._waiting.put_nowait(message)
         except queue.Full:
-            self._num_left_out += 1
+            self._num_dropped += 1
 
     def wait(self, timeout_s: float) -> None:
-        """Returns when what was said is printed, or after `timeout_s`."""
+        """Returns when all messages so far are printed, or after `timeout_s`."""
         printed = threading.Event()
         with contextlib.suppress(queue.Full):
             self._waiting.put_nowait(printed)
             printed.wait(timeout_s)
 
     def _run(self) -> None:
-        """Prints until the process ends.
+        """Prints messages until the process ends.
 
         consumes: messages
         produces: lines of the output
         waits for: a message, the terminal
-        unblocked by: say; whoever reads the output
+        unblocked by: say, the reader of the output
         """
         while True:
             message = self._waiting.get()
@@ -295,11 +306,11 @@ class Announcer:
                 message.set()
                 continue
             self._print(message)
-            if self._num_left_out and self._waiting.empty():
-                left_out = self._num_left_out
-                self._num_left_out = 0
-                self._print(f"{left_out} messages were left out while nothing could be printed: see the logs")
+            if self._num_dropped and self._waiting.empty():
+                num_dropped = self._num_dropped
+                self._num_dropped = 0
+                self._print(f"{num_dropped} messages were dropped while nothing could be printed: see the logs")
 
     def _print(self, message: str) -> None:
         with contextlib.suppress(OSError, ValueError):
-            self._tell(message)
+            self._print_line(message)

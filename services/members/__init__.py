@@ -1,7 +1,7 @@
-"""What `lifelong model ...` does: makes other members of the family from an encoder, and says what they cost.
+"""Implements `lifelong model ...`: makes smaller or faster encoders of the same family, and reports their costs.
 
-source     opens the encoder and the texts that a command is given, writes what it has made, and says what that costs
-change     convert, share and prune by arithmetic; distill, which goes on from its checkpoint after a kill
-adopt      quantize: the weights as they are served; hands them to the learner of a running service, and awaits what
-           that makes of them
+source     opens the encoder and the texts of a command, writes the resulting folder, and reports the costs
+change     convert, share, prune and export by arithmetic; distill, which resumes from its checkpoint after a kill
+adopt      quantize: the weights as they are served; adopt: offers them to the learner of a running service, and awaits
+           its decision
 """

@@ -1,17 +1,18 @@
-"""`lifelong model quantize` and `adopt`: rounds an encoder to what replicas run, and hands it to a running learner.
+"""Implements `lifelong model quantize` and `adopt`: rounds an encoder as it is served, and offers it to a learner.
 
     Strata --calibrate, GPTQ--> stored weights: INT8 with INT4 inside, or INT4 alone --> cosine with the source
     stored weights --check--> blobs, EncoderOffer --log--> the learner --CommandOutcome--> Decided
 
-What the folder of `quantize` holds is what a version would ship, so it is read faster than it was made, and to the same
-bits.
+The folder of `quantize` holds the weights that a version would ship. Reading it gives the same bits as quantizing
+again, and is faster.
 
-An operator can only offer: the learner measures the encoder as it does one of its own, and the rollout judges the
-versions made with it. So this command belongs to those that make encoders, and `lifelong rollout` shows what follows.
+An operator can only offer an encoder. The learner measures it like an encoder of its own slow rounds, and the rollout
+judges the versions that are made with it (`lifelong rollout`).
 """
 
 import copy
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,17 @@ from model.source import encoder_folder
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from services.members.source import BATCH, Made, Say, Source, compared, cosine, open_source, require_free, step_of
+from services.members.source import (
+    BATCH,
+    Made,
+    Say,
+    Source,
+    compare_to_source,
+    cosine,
+    history_step,
+    open_source,
+    require_free,
+)
 from wire.records import Command, CommandOutcome, EncoderOffer
 from wire.store import Store
 from wire.timestamps import now_ms
@@ -40,7 +51,7 @@ from wire.timestamps import now_ms
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """What was made, and the mean cosine of its vectors with the source's in each precision."""
+    """The result of `quantize`, and the mean cosine of its vectors with the source's vectors in each precision."""
 
     made: Made
     cosines: dict[str, float]
@@ -54,9 +65,9 @@ class Stored:
 
 
 def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Stored:
-    """Writes the stored weights: INT8 with INT4 inside, or INT4 alone.
+    """Writes a folder with the stored weights: INT8 with INT4 inside, or INT4 alone.
 
-    Raises WrongConfig, and NonFinite for weights beyond their format.
+    Raises WrongConfig, and NonFinite for weights that the format cannot hold.
     """
     require_free(out)
     source = open_source(encoder)
@@ -73,18 +84,19 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     member = Member(
         config=strata.config,
         max_tokens=source.tokenizer.max_tokens,
-        history=(*source.history, step_of("quantize", {"int4": is_int4, "cosines": cosines})),
+        history=(*source.history, history_step("quantize", {"int4": is_int4, "cosines": cosines})),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_member(out, member, tensors, source.tokenizer_json)
     num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
-    made = compared(source, strata.config, out, num_bytes=num_bytes, cosine=cosines[served.precisions[0]])
+    made = compare_to_source(source, strata.config, out, num_bytes=num_bytes, cosine=cosines[served.precisions[0]])
     return Stored(made=made, cosines=cosines)
 
 
 def rounded(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[str, QTensor]]:
-    """Returns an encoder that is calibrated, and its weights as they are served. Raises NonFinite."""
-    strata = copy.deepcopy(source.strata)  # which calibration changes
+    """Returns the calibrated encoder, and its weights as they are served. Raises NonFinite."""
+    # Calibration changes the encoder in place.
+    strata = copy.deepcopy(source.strata)
     say("calibrating")
     gram_by_name = grams(strata, source.tokenizer)
     say("rounding the weights")
@@ -95,7 +107,11 @@ def rounded(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[st
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdoptOptions:
-    """What the service gets besides the encoder: a head of another size. 0 and None leave what is there."""
+    """The options of an offer. 0 and None leave the present value.
+
+    - `num_features`, `label_capacity`: the size of the head.
+    - `max_loss`: the accuracy that the new encoder may lose; None for the learner's own limit.
+    """
 
     num_features: int = 0
     label_capacity: int = 0
@@ -114,8 +130,8 @@ def offer(
 ) -> Command:
     """Puts the weights of `encoder` into the store and offers it; None offers another head for the encoder in use.
 
-    `learner` and `tokenizer` are those of the service; `source` says who offers. Raises WrongConfig where they do not
-    fit, before anything is written.
+    `learner` and `tokenizer` are the service's configuration and tokenizer; `source` names the operator. Raises
+    WrongConfig, before anything is written, if the encoder does not fit them.
     """
     made = EncoderOffer(
         id=secrets.token_hex(16),
@@ -143,7 +159,7 @@ def offer(
 
 
 def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTensor]]:
-    """Returns the shape and the weights as they are served: those of the folder, or rounded here."""
+    """Returns the shape and the weights as they are served: read from the folder if it has them, else rounded here."""
     folder = encoder_folder(encoder)
     member = read_member(folder)
     if member is not None and member.schemes:
@@ -154,10 +170,12 @@ def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTen
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What became of an offer. `numbers` of the outcome say how it did beside the encoder before.
+    """The learner's decision on an offer. `numbers` of the outcome compare the new encoder with the one before it:
 
-    Of the `held` holdout samples it alone named `held_won` rightly, and the encoder before alone `held_lost`. `tried`
-    new labels were named by both before either had learnt them, with `tried_won` and `tried_lost` likewise.
+    - `held`: the number of holdout samples; the new encoder alone predicted `held_won` right, the old one alone
+      `held_lost`.
+    - `tried`: the number of new labels that both encoders predicted before either had learnt them, with `tried_won` and
+      `tried_lost` likewise.
     """
 
     outcome: CommandOutcome
@@ -168,18 +186,18 @@ class Decided:
 
     def lines(self) -> list[str]:
         outcome = self.outcome
-        held, held_won, held_lost = (outcome.numbers.get(name, 0) for name in ("held", "held_won", "held_lost"))
-        tried, tried_won, tried_lost = (outcome.numbers.get(name, 0) for name in ("tried", "tried_won", "tried_lost"))
-        beside = (
-            f"Of {held} holdout samples it alone names {held_won} rightly, and the encoder before alone {held_lost}"
+        numbers = Counter(outcome.numbers)
+        comparison = (
+            f"Of {numbers['held']} holdout samples the new encoder alone predicts {numbers['held_won']} right, the old "
+            f"one alone {numbers['held_lost']}"
         )
-        if tried:
-            beside += f"; of {tried} new labels {tried_won} and {tried_lost}"
+        if numbers["tried"]:
+            comparison += f"; of {numbers['tried']} new labels {numbers['tried_won']} and {numbers['tried_lost']}"
         if self.is_refused:
-            return [f"Refused, and nothing has changed: {', '.join(outcome.reasons)}.", f"{beside}."]
+            return [f"Refused, and nothing has changed: {', '.join(outcome.reasons)}.", f"{comparison}."]
         return [
             f"Adopted, and published first as version {outcome.version}.",
-            f"{beside}.",
+            f"{comparison}.",
             "`lifelong rollout status` shows which share of the traffic it answers.",
         ]
 

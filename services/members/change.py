@@ -1,11 +1,11 @@
 """The commands that change an encoder: convert, share, prune and export by arithmetic, distill by learning.
 
-Each checks its options, opens the encoder, changes it, and writes the result (`services.members.source`).
+Each command checks its options, opens the encoder, changes it, and writes the result (`services.members.source`).
 
-    student, teacher, texts --Distiller.step ...--> OUT        OUT.checkpoint, now and then, until OUT is written
+    student, teacher, texts --Distiller.step ...--> OUT        OUT.checkpoint, every minute until OUT is written
 
-A distillation takes minutes to hours, and a kill costs its last minute: the same command goes on from the checkpoint,
-and ends with the same bits as if it had not been killed.
+A distillation takes minutes to hours. After a kill, the same command resumes from the checkpoint, which costs at most a
+minute of training. The result has the same bits as without the kill.
 """
 
 import time
@@ -22,7 +22,7 @@ from lifelong.compress.distillation import write_checkpoint as write_checkpoint
 from lifelong.compress.heads import head_importance, prune, select
 from lifelong.compress.plain import to_dense, write_published
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads, repeat_positions
-from lifelong.compress.share import Start, share, ties_of
+from lifelong.compress.share import Start, parse_ties, share
 from lifelong.compress.spans import allocate, measure_heads, with_crossover
 from model.calibration import grams, smooth
 from model.config import Span
@@ -32,7 +32,7 @@ from model.weights import encoder_tensors
 from services.members.source import (
     Made,
     Say,
-    compared,
+    compare_to_source,
     labelled,
     mean_cosine,
     open_source,
@@ -44,16 +44,16 @@ from services.members.source import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConvertOptions:
-    """What `convert` changes. 0 and () change nothing."""
+    """The changes of `convert`. 0 and () change nothing."""
 
     kv_heads: int = 0
     embed_dim: int = 0
     positions: int = 0
     spans: tuple[Span, ...] = ()
     enough: float = 0.95
-    """A head gets a span that leaves at least this share of its attention."""
+    """A head gets only a span that keeps at least this fraction of its attention."""
     texts: tuple[str, ...] = ()
-    """Data sets whose texts tokens are counted in, and attention is measured on."""
+    """Data sets with the texts for the counts of tokens and the measurement of attention."""
     max_texts: int = 2_000
 
 
@@ -69,7 +69,7 @@ class ShareOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneOptions:
-    """How many heads go, and the tasks whose importance decides which."""
+    """The share of heads to remove, and the tasks that determine the importance of a head."""
 
     share: float = 0.4
     tasks: tuple[str, ...] = field(default_factory=tuple)
@@ -111,15 +111,15 @@ def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | No
 
 
 def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
-    """Ties layers to banks. Raises WrongConfig."""
+    """Ties layers together, so that they share matrices. Raises WrongConfig."""
     require_free(out)
     source = open_source(encoder)
     num_layers = source.strata.config.n_layers
     say("tying the layers")
     strata = share(
         source.strata,
-        ties_of(options.attention, num_layers),
-        ties_of(options.ffn, num_layers),
+        parse_ties(options.attention, num_layers),
+        parse_ties(options.ffn, num_layers),
         rank=options.rank,
         start=options.start,
     )
@@ -127,7 +127,7 @@ def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
 
 
 def remove_heads(encoder: str, out: Path, options: PruneOptions, *, data: Path | None, say: Say) -> Made:
-    """Removes the heads that matter least to the tasks. Raises WrongConfig or DataError."""
+    """Removes the heads that are least important for the tasks. Raises WrongConfig or DataError."""
     require_free(out)
     if not 0 < options.share < 1:
         raise WrongConfig(f"share is {options.share}; expected a number between 0 and 1")
@@ -140,23 +140,24 @@ def remove_heads(encoder: str, out: Path, options: PruneOptions, *, data: Path |
 
 
 def export(encoder: str, out: Path, *, say: Say) -> Made:
-    """Writes the plain encoder that computes the same as a published one. Raises WrongConfig where there is none."""
+    """Writes the encoder in the published format, without shared matrices. Raises WrongConfig if that is impossible."""
     require_free(out)
     source = open_source(encoder)
-    say("expanding what is shared")
+    say("expanding shared matrices")
     strata = to_dense(source.strata)
     write_published(out, strata, source.tokenizer_json, max_tokens=source.tokenizer.max_tokens)
-    return compared(source, strata.config, out, num_bytes=num_bytes(strata.config), cosine=mean_cosine(source, strata))
+    served_bytes = num_bytes(strata.config)
+    return compare_to_source(source, strata.config, out, num_bytes=served_bytes, cosine=mean_cosine(source, strata))
 
 
 def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
     return torch.bincount(torch.cat(list(map(torch.tensor, token_ids))), minlength=vocab)
 
 
-def span_of(text: str) -> Span:
-    """Returns the span. Raises WrongConfig.
+def parse_span(text: str) -> Span:
+    """Parses the text of a span. Raises WrongConfig.
 
-    >>> span_of("local,window=64,sinks=4").window
+    >>> parse_span("local,window=64,sinks=4").window
     64
     """
     kind, *settings = text.split(",")
@@ -172,7 +173,7 @@ def span_of(text: str) -> Span:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherOptions:
-    """Whom to learn from and on what, and how often to write the checkpoint."""
+    """The teacher and the texts of a distillation, and the interval between checkpoints."""
 
     teacher: str
     texts: tuple[str, ...]
@@ -183,10 +184,12 @@ class TeacherOptions:
 def distil(
     encoder: str, out: Path, lesson: TeacherOptions, options: DistillOptions, *, data: Path | None, say: Say
 ) -> Made:
-    """Trains the encoder and writes the result. Raises WrongConfig, DataError, or StateRefused for another checkpoint.
+    """Trains the encoder and writes the result.
 
-    The scales of the inputs are chosen anew first, for the weights as they are now, but those of what has a grid. Where
-    training passes the rounding, every matrix gets a grid, and the stored weights on it are what is written.
+    First the scales of the inputs are chosen again for the present weights, except for matrices with a grid. If the
+    training is quantization-aware (`options.rounded`), every matrix gets a grid, and the weights on it are written.
+
+    Raises WrongConfig, DataError, and StateRefused if the checkpoint is of another distillation.
     """
     require_free(out)
     torch.set_num_threads(lesson.threads)
@@ -202,7 +205,7 @@ def distil(
     path = out.with_name(f"{out.name}.checkpoint")
     out.parent.mkdir(parents=True, exist_ok=True)
     if resume(path, distiller, key):
-        say(f"going on after step {distiller.num_done}")
+        say(f"resuming after step {distiller.num_done}")
     written_s = time.monotonic()
     while not distiller.is_done:
         losses = distiller.step()
@@ -216,7 +219,7 @@ def distil(
 
 
 def progress(num_done: int, num_steps: int, losses: Losses) -> str:
-    """Returns what a step has to say.
+    """Returns the progress after a step, as a line of text.
 
     >>> progress(3, 10, Losses(0.25, 0.5))
     'step 3 of 10: cosine 0.7500, layers 0.500'

@@ -1,8 +1,8 @@
-"""What the commands of `lifelong model` share: the encoder and the texts that a command is given, and what it has made.
+"""Input and output of the commands of `lifelong model`: the encoder and texts that they read, the folder they write.
 
 minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata --write--> folder, Made
 NAME, FOLDER, FILE.txt --> token ids without labels        NAME, FOLDER --> token ids and classes
-config --described, lines--> the shape of an encoder and what it costs (`lifelong.compress.cost`)
+config --described, lines--> the shape of an encoder and its costs (`lifelong.compress.cost`)
 """
 
 import dataclasses
@@ -38,35 +38,35 @@ from model.weights import encoder_tensors, to_strata
 BATCH = 32
 
 Say = Callable[[str], None]
-"""Shows what is under way."""
+"""A function that shows the progress of a command."""
 
 MAX_TEXTS = 1_000_000
-"""The most texts of a command."""
+"""Largest number of texts of a command."""
 
 SCHEMES = (FP32, BF16, W4G64)
-"""Besides the stored schemes, what all matrices would take in these."""
+"""Schemes for which the size of all matrices is shown, in addition to the size with the stored schemes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """An encoder, and what a folder made of it needs."""
+    """An encoder, with all that a folder with a changed encoder needs."""
 
     strata: Strata
     tokenizer: TextTokenizer
     tokenizer_json: bytes
     max_tokens: int
-    """Tokens of the longest text that what is made of it is to read."""
+    """Tokens of the longest text that the changed encoder reads."""
     history: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
-    """What a command has made. `cosine` is the mean with the vectors of its source, over a few texts of many kinds."""
+    """The result of a command. `cosine` is the mean cosine with the source's vectors over the calibration texts."""
 
     path: str
     parameters: int
     saved: float
-    """Share of the source's stored parameters that are saved."""
+    """Fraction of the source's stored parameters that are saved."""
     bytes: int
     cosine: float
 
@@ -96,40 +96,41 @@ def open_source(encoder: str) -> Source:
 
 
 def require_free(out: Path) -> None:
-    """Raises WrongConfig where something has the name of the result: before the work, not after it."""
+    """Raises WrongConfig if `out` exists. Commands call this before their work, so that no work is lost."""
     if out.exists():
         raise WrongConfig(f"{out} exists; choose another name, or move it away")
 
 
 def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping[str, Any]) -> Made:
-    """Writes the folder `out`, and says what it holds beside its source. `options` are those of the step.
+    """Writes the encoder to the folder `out`; returns how it compares with its source.
 
-    An encoder on grids (`model.grid`) is written as the weights that are stored on them.
+    `step` and its `options` are added to the encoder's history. An encoder on grids (`model.grid`) is written as the
+    stored integer weights.
     """
     member = Member(
         config=strata.config,
         max_tokens=min(source.max_tokens, strata.config.max_sequence),
-        history=(*source.history, step_of(step, options)),
+        history=(*source.history, history_step(step, options)),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     if not any(isinstance(module, Grid) for module in strata.modules()):
         write_member(out, member, strata, source.tokenizer_json)
         served_bytes = num_bytes(strata.config)
-        return compared(source, strata.config, out, num_bytes=served_bytes, cosine=mean_cosine(source, strata))
+        return compare_to_source(source, strata.config, out, num_bytes=served_bytes, cosine=mean_cosine(source, strata))
     tensors = encoder_tensors(strata)
     write_member(out, member, tensors, source.tokenizer_json)
     stored_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     stored_cosine = mean_cosine(source, to_strata(strata.config, tensors))
-    return compared(source, strata.config, out, num_bytes=stored_bytes, cosine=stored_cosine)
+    return compare_to_source(source, strata.config, out, num_bytes=stored_bytes, cosine=stored_cosine)
 
 
-def step_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a step of a history."""
+def history_step(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the entry of a step in an encoder's history."""
     return {"step": name, **options, "lifelong": importlib.metadata.version("lifelong")}
 
 
-def compared(source: Source, config: StrataConfig, out: Path, *, num_bytes: int, cosine: float) -> Made:
-    """Returns what `out`, which holds an encoder of `config`, is beside its source."""
+def compare_to_source(source: Source, config: StrataConfig, out: Path, *, num_bytes: int, cosine: float) -> Made:
+    """Returns how the encoder of `config` in `out` compares with its source."""
     before = parameters(source.strata.config).total
     after = parameters(config).total
     return Made(path=str(out), parameters=after, saved=1 - after / before, bytes=num_bytes, cosine=cosine)
@@ -144,7 +145,7 @@ def mean_cosine(source: Source, strata: Strata) -> float:
 
 
 def cosine(one_BD: Tensor, other_BD: Tensor) -> float:
-    """Returns the mean cosine of the rows."""
+    """Returns the mean cosine between the rows of two matrices."""
     return float(functional.cosine_similarity(one_BD, other_BD).mean())
 
 
@@ -188,7 +189,7 @@ def _texts_of(name: str, data: Path | None) -> list[str]:
 
 
 def described(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:
-    """Returns the shape and the costs; operations are those of one text of so many tokens."""
+    """Returns the shape and the costs of an encoder, with the operations for one text of each of `num_tokens`."""
     counted = parameters(config)
     return {
         "config": json.loads(config.canonical_json()),
@@ -199,7 +200,7 @@ def described(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]
 
 
 def lines(config: StrataConfig, num_tokens: Sequence[int]) -> Iterator[str]:
-    """Yields the same for people."""
+    """Yields the facts of `described` as lines of text."""
     facts = described(config, num_tokens)
     yield from (_layer(block) for block in plan_of(config).blocks)
     parts = ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in facts["parameters"].items() if name != "total")
@@ -221,6 +222,8 @@ def _layer(block: BlockPlan) -> str:
         f"{matrix.path.rpartition('.')[2]} of {matrix.name}" for matrix in block.matrices if not matrix.is_first
     )
     rank = max(matrix.lora_rank for matrix in block.matrices)
-    shared = f"; {tied}" + (f", rank {rank} of its own" if rank else "") if tied else ""
+    shared = f"; {tied}" if tied else ""
+    if tied and rank:
+        shared += f", rank {rank} of its own"
     heads = f"{spans} heads x {block.head_width}, {block.kv_heads} of keys"
     return f"layer {block.index}: {heads}, inner {block.inner}{shared}"

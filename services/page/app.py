@@ -1,23 +1,27 @@
-"""The endpoints of the page. Everything that it shows lies in this package: it asks no other host for anything.
+"""The endpoints of the page. All its files are in this package: it loads nothing from another host.
 
-    GET  /, /static/*                              the page, for everybody who may ask
-    GET  /api/state, /api/stream                   the newest PageState, once or again and again (server-sent events)
+    GET  /, /static/*                              the page and its files
+    GET  /api/state, /api/stream                   the newest PageState, once or repeatedly (server-sent events)
     POST /api/ask, /api/label                      a text to the model, and its label to the learner
     GET  /api/quarantine, /api/deadletters, /api/actions     with the token
     POST /api/admin/ACTION                         with the token, each recorded in audit.v1
 
-An error is {"error": "..."} with its status. Who may ask, and who may change something:
+An error is {"error": "..."} with its status. The access rules (`PageAccess`):
 
-    every request: is it for this page (Host), and from it (Origin)?      else a page of others could ask for us
-    reading: on a loopback address everybody; elsewhere, and for texts of others, whoever has the token
-    changing: whoever has the token, a few times a second, wrong tokens included
+    every request     its Host must be this page, and its Origin, too; else another site could send it for the user
+    to read           no token on a loopback address; the token elsewhere, and for the lists of other users' texts
+    to change         the token; the number of tries per network is limited, with right and wrong tokens
 
-States are published by a thread to the coroutines of one event loop. A slow reader misses states, since each is whole.
+A thread publishes the states to the coroutines of one event loop. A slow reader misses states, which loses nothing,
+since each state is complete.
 
-Rejected: a framework for the browser and a build (two megabytes to show ten tables), polling (a state a second for
-every reader, whether it has changed or not), a queue for each reader (an old state is of no use to anybody), a cookie
-(a browser would send it for pages of others, too), and a password in the address (it would be in the history and in
-logs).
+Rejected:
+
+- A browser framework with a build step: two megabytes to show ten tables.
+- Polling: a state a second for every reader, even if nothing has changed.
+- A queue for each reader: old states are useless.
+- A cookie: a browser would also send it with requests of other sites.
+- A password in the address: it would be in the browser's history and in logs.
 """
 
 import asyncio
@@ -45,8 +49,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rollout.plans import NotPossible
 from services.commands.ask import NoAnswer
 from services.page.operations import AdminCall, PageLabel, PageOperations
-from serving.http.access import bearer_in
-from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, network_of, problem_of_sender
+from serving.http.access import bearer_token
+from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, sender_problem, to_network
 from wire.errors import BadMessage, NotFound, WireError
 from wire.rate_limits import TokenBuckets
 
@@ -55,8 +59,8 @@ ADMIN_BURST = 10
 MAX_CLIENTS = 1_000
 
 DENIALS = {
-    FOREIGN_HOST: "this page is asked for by an address of this machine alone",
-    FOREIGN_ORIGIN: "a page of another origin asks",
+    FOREIGN_HOST: "this page answers only requests to an address of this machine",
+    FOREIGN_ORIGIN: "this request comes from a page of another origin",
 }
 
 STATIC: Final = {
@@ -94,7 +98,7 @@ log = structlog.get_logger("page")
 
 
 class Denied(Exception):
-    """The request is refused; the message is for people."""
+    """The request is refused. The message is shown to the user."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -103,7 +107,7 @@ class Denied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PageAccess:
-    """The rules of one page. `limit` bounds the requests with a token, right or wrong, of each address."""
+    """The access rules of a page. `limit` bounds each network's requests with a token, right or wrong."""
 
     token: str
     is_local: bool
@@ -119,34 +123,34 @@ class PageAccess:
         )
 
     def check_sender(self, request: HTTPConnection) -> None:
-        """Raises Denied where the request is meant for another host, or comes from a page of another one."""
-        problem = problem_of_sender(request.headers, hosts="loopback" if self.is_local else "any")
+        """Raises Denied if the request is for another host, or comes from a page of another origin."""
+        problem = sender_problem(request.headers, hosts="loopback" if self.is_local else "any")
         if problem:
             raise Denied(problem.status, DENIALS[problem])
 
     def check_reader(self, request: HTTPConnection) -> None:
-        """Raises Denied where the reader needs the token and has it not."""
+        """Raises Denied if the reader needs the token and does not have it."""
         self.check_sender(request)
         if not self.is_local:
             self.check_token(request)
 
     def check_token(self, request: HTTPConnection) -> None:
-        """Raises Denied where the token is missing or wrong, or its address has asked too often."""
+        """Raises Denied if the token is missing or wrong, or the network has sent too many requests."""
         self.check_sender(request)
-        if self.limit.take(client_of(request), 1, now=time.monotonic()):
+        if self.limit.take(client_network(request), 1, now=time.monotonic()):
             raise Denied(HTTPStatus.TOO_MANY_REQUESTS, "too many requests with a token; wait a moment")
-        value = bearer_in(request.headers) or ""
+        value = bearer_token(request.headers) or ""
         if not hmac.compare_digest(sha256(value.encode()).digest(), sha256(self.token.encode()).digest()):
-            raise Denied(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong; `lifelong up` says where it is")
+            raise Denied(HTTPStatus.UNAUTHORIZED, "the token is missing or wrong; `lifelong up` prints its file")
 
 
-def client_of(request: HTTPConnection) -> str:
-    """Returns the network of the client."""
-    return network_of(request.client.host) if request.client else ""
+def client_network(request: HTTPConnection) -> str:
+    """Returns the network of the client, by which requests are limited and recorded."""
+    return to_network(request.client.host) if request.client else ""
 
 
 class Latest:
-    """Holds the last published bytes. Verbs: publish, get, after, close. Any thread publishes and closes."""
+    """Holds the last published bytes. Verbs: publish, get, after, close. Any thread may publish and close."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -156,27 +160,27 @@ class Latest:
         self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     def publish(self, body: bytes) -> None:
-        """Replaces what readers get, and wakes those that wait."""
+        """Replaces the bytes, and wakes all waiting readers."""
         with self._lock:
             self._number += 1
             self._body = body
             self._wake()
 
     def close(self) -> None:
-        """Ends the wait of every reader, for good."""
+        """Ends the wait of every reader, now and later."""
         with self._lock:
             self._is_closed = True
             self._wake()
 
     def get(self) -> bytes:
-        """Returns the last bytes; none before the first."""
+        """Returns the last bytes; empty before the first."""
         with self._lock:
             return self._body
 
     async def after(self, number: int) -> tuple[int, bytes] | None:
-        """Waits for bytes that were published after those of `number`; returns their number and them.
+        """Waits for bytes that are newer than the bytes of `number`; returns their number and the bytes.
 
-        None where it is closed.
+        Returns None if this is closed.
         """
         while True:
             changed = asyncio.Event()
@@ -196,7 +200,7 @@ class Latest:
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text to the model."""
+    """A text for the model."""
 
     text: str
 
@@ -230,7 +234,7 @@ class PageApi:
         return StreamingResponse(self._events(), media_type="text/event-stream")
 
     async def _events(self) -> AsyncIterator[bytes]:
-        """Yields each state. A reader that takes none for some seconds is cut off by its connection."""
+        """Yields each state. The connection of a reader that reads nothing for some seconds is closed."""
         number = 0
         while (published := await self.latest.after(number)) is not None:
             number, body = published
@@ -259,7 +263,7 @@ class PageApi:
         action = request.path_params["action"]
         if not self.operations.knows(action):
             raise Denied(HTTPStatus.NOT_FOUND, "there is no such action")
-        client = client_of(request)
+        client = client_network(request)
         try:
             self.access.check_token(request)
         except Denied as error:
@@ -278,7 +282,7 @@ class PageApi:
 
 def make_page(access: PageAccess, latest: Latest, operations: PageOperations) -> ASGIApp:
     """Returns the application."""
-    api = PageApi(access=access, latest=latest, operations=operations, html=rendered(is_local=access.is_local))
+    api = PageApi(access=access, latest=latest, operations=operations, html=render_page(is_local=access.is_local))
     routes = [
         Route("/", api.page),
         Route("/static/{name}", api.static),
@@ -310,19 +314,22 @@ class WithHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def rendered(*, is_local: bool) -> bytes:
-    """Returns the page, of which a script fills in the rest."""
+def render_page(*, is_local: bool) -> bytes:
+    """Returns the HTML of the page. A script fills in its figures."""
     environment = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined)
     return environment.get_template("page.html").render(is_local=is_local).encode()
 
 
 def static_file(name: str) -> bytes:
-    """Returns a file of STATIC."""
+    """Returns the content of a file of STATIC."""
     return (files(__package__) / "static" / name).read_bytes()
 
 
 async def _read(request: Request, kind: type[Body]) -> Body:
-    """Returns the body of a request. Raises Denied where it is no JSON of that kind, which no form can send."""
+    """Returns the body of a request. Raises Denied if it is not JSON of that type.
+
+    An HTML form of another site cannot send this content type.
+    """
     if media_type(request.headers) != "application/json":
         raise Denied(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send application/json")
     try:
@@ -332,7 +339,7 @@ async def _read(request: Request, kind: type[Body]) -> Body:
 
 
 async def _done(act: Callable[[], object]) -> Response:
-    """Does it in a thread; returns what it returned."""
+    """Calls `act` in a thread; returns its result as JSON."""
     return _json({"result": await run_in_threadpool(act)})
 
 

@@ -20,15 +20,16 @@ class PageConfig:
     __pydantic_config__ = SECTION
 
     host: str = "127.0.0.1"
-    """Address that the page listens on. On any but a loopback address, reading needs the token, too."""
+    """Address that the page listens on. If it is not a loopback address, reading needs the token, too."""
     is_local: bool = False
-    """Whether only this machine reaches the page although `host` is no loopback address, as if a container's port is
-    published on 127.0.0.1. Reading needs no token then, and a request must name this machine as its host."""
+    """Whether only this machine reaches the page although `host` is not a loopback address, for example if a
+    container's port is published on 127.0.0.1. Then reading needs no token, and a request must name this machine as its
+    host."""
     port: Annotated[int, Ge(0), Le(65_535)] = 8_090
-    """Port of the page; where it is taken, another one, which is said. 0: no page."""
+    """Port of the page. If it is taken, a free port is used, and printed. 0: no page."""
     token: OrNone[PageToken] = None
-    """Secret that whoever promotes, rolls back, pauses, releases or replays by the page must give, 16 characters or
-    more. Generated where none is set, in `page.token` in `state_dir`."""
+    """Secret of 16 characters or more, which is required to promote, roll back, pause, release or replay by the page.
+    If it is not set, it is generated in the file `page.token` in `state_dir`."""
 
     def __post_init__(self) -> None:
-        require((self.host != "", "page.host must be an address; 0.0.0.0 is every one of this machine"))
+        require((self.host != "", "page.host must be an address; 0.0.0.0 is every address of this machine"))

@@ -1,10 +1,10 @@
-"""What a person may do by the page: ask, label, look at what was refused, and, with the token, change something.
+"""The actions of the page: ask, label, list refused messages, and, with the token, change the service.
 
     ask    --> POST /v1/predict of the replicas            label --> feedback.v1
     change --> audit.v1 (asked) --> the step of the command of that name --> audit.v1 (done, or failed)
 
-The steps are those of the commands `lifelong rollout`, `labels`, `quarantine` and `deadletters`. What cannot be
-recorded is not done: the command line does it then.
+A change does the same as a command of `lifelong rollout`, `labels`, `quarantine` or `deadletters`. If the change cannot
+be recorded in the audit log, it is not made. The commands then still work.
 """
 
 import json
@@ -24,9 +24,9 @@ from rollout.plans import NotPossible
 from services.admin_log import AdminWriter, admin_actions
 from services.commands.ask import post
 from services.commands.refused import as_builtins
-from services.commands.rollout_text import plan_line
-from services.keys import ring_of
-from services.label_commands import ClassesInForce, Wish
+from services.commands.rollout_text import render_plan
+from services.keys import key_ring
+from services.label_commands import ClassesInForce, LabelEdit
 from services.refused import LabelFilter, id_of, newest_letters, quarantined_labels, release, replay
 from services.settings import Settings
 from wire.bus import Bus
@@ -40,18 +40,18 @@ from wire.store import Store
 from wire.timestamps import now_ms
 
 SOURCE: Final = "page"
-"""The source of labels that are given by the page."""
+"""The source of labels from the page."""
 
 SEND_S = 10.0
 MAX_SHOWN: Final = 100
-"""Labels, letters and records that are shown: the newest."""
+"""Number of labels, dead letters and audit records that are shown: the newest."""
 
 LAST_SHOWN: Final = 2_000
-"""Characters of a text that are shown."""
+"""Number of characters of a text that are shown."""
 
 
 class PageLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A label for an answer, with what that answer said of its event; a set of labels has commas between its names."""
+    """A label for an answer, with the event's fields from that answer. A set of labels has commas between its names."""
 
     event_id: str
     label: str
@@ -61,8 +61,12 @@ class PageLabel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class AdminCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What to change: a version (None: the candidate), the quarantined labels or letters with these ids, or these
-    labels, as a `LabelCommand` says it."""
+    """The object of a change, by kind of change:
+
+    - promote: `version` (None: the candidate)
+    - release, replay: `ids` of quarantined labels, or of dead letters
+    - labels: the fields of a `LabelCommand`
+    """
 
     version: int | None = None
     ids: tuple[str, ...] = ()
@@ -75,22 +79,22 @@ Act: TypeAlias = Callable[[Operator, AdminCall], str]
 
 
 class PageOperations:
-    """Does what is asked for, one change after another. Any thread may call. `close` closes its clients."""
+    """Carries out the actions of the page, one change at a time. Thread-safe. `close` closes its clients."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
         self._store = store
         self._bus = Bus(settings.bus, client_id="page")
-        self._receipts = Receipts.following(ring_of(settings))
+        self._receipts = Receipts.following(key_ring(settings))
         name = f"{socket.gethostname()}:{os.getpid()}:{now_ms():x}"
-        self._audit = AdminWriter(self._bus, ring_of(settings), prefix=settings.bus.prefix, source=name, now_ms=now_ms)
+        self._audit = AdminWriter(self._bus, key_ring(settings), prefix=settings.bus.prefix, source=name, now_ms=now_ms)
         self._changing = threading.Lock()
         self._reading = threading.Lock()
         self._acts: Mapping[str, Act] = {
-            "promote": lambda operator, call: plan_line(operator.promote(call.version, now_ms=now_ms())),
-            "rollback": lambda operator, _: plan_line(operator.rollback(now_ms=now_ms())),
-            "pause": lambda operator, _: plan_line(operator.pause(now_ms=now_ms())),
-            "resume": lambda operator, _: plan_line(operator.resume(now_ms=now_ms())),
+            "promote": lambda operator, call: render_plan(operator.promote(call.version, now_ms=now_ms())),
+            "rollback": lambda operator, _: render_plan(operator.rollback(now_ms=now_ms())),
+            "pause": lambda operator, _: render_plan(operator.pause(now_ms=now_ms())),
+            "resume": lambda operator, _: render_plan(operator.resume(now_ms=now_ms())),
             "release": lambda _, call: self._release(call.ids),
             "replay": lambda _, call: self._replay(call.ids),
             **{f"labels-{action}": partial(self._change_labels, action) for action in get_args(LabelAction)},
@@ -108,7 +112,7 @@ class PageOperations:
         return answer
 
     def label(self, label: PageLabel) -> None:
-        """Sends a label to the learner. Raises BadMessage where it could not be read there, and other WireErrors."""
+        """Sends a label to the learner. Raises BadMessage if the learner could not read it, and other WireErrors."""
         kind = KINDS.get(self._settings.labels.kind)
         feedback = Feedback(
             event_id=label.event_id,
@@ -142,17 +146,17 @@ class PageOperations:
             return [as_builtins(letter) for letter in newest_letters(self._bus, MAX_SHOWN)]
 
     def actions(self) -> list[dict[str, Any]]:
-        """Returns the newest records of what was changed, the newest first. Raises WireError."""
+        """Returns the newest records of the audit log, the newest first. Raises WireError."""
         with self._reading:
             found: list[dict[str, Any]] = msgspec.to_builtins(list(admin_actions(self._bus))[-MAX_SHOWN:])
         return found[::-1]
 
     def knows(self, action: str) -> bool:
-        """Whether there is such a change."""
+        """Whether `action` is the name of a change."""
         return action in self._acts
 
     def change(self, action: str, call: AdminCall, client: str) -> str:
-        """Does it; returns what is so now, in words. Raises NotPossible, or WireError where it cannot be recorded."""
+        """Makes a change; returns its result as text. Raises NotPossible, or WireError if it cannot be recorded."""
         asked = json.dumps(msgspec.to_builtins(call))
         with self._changing:
             self._audit.write(action, "asked", detail=asked, client=client)
@@ -173,8 +177,8 @@ class PageOperations:
     def _change_labels(self, action: LabelAction, operator: Operator, call: AdminCall) -> str:
         settings = self._settings
         if not call.labels or (action in ("rename", "merge", "split")) is not bool(call.to):
-            raise NotPossible("name `labels`, and `to` for rename, merge and split alone")
-        wish = Wish(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
+            raise NotPossible("name `labels`, and name `to` only for rename, merge and split")
+        wish = LabelEdit(action=action, labels=call.labels, to=call.to, forgets=call.forgets)
         known = ClassesInForce.read(self._store, settings.labels)
         max_chars = settings.learner.max_label_chars
         body = known.command(wish, max_chars=max_chars, source=SOURCE, now_ms=now_ms())
@@ -183,15 +187,15 @@ class PageOperations:
 
     def _release(self, ids: tuple[str, ...]) -> str:
         if not ids:
-            raise NotPossible("name the labels that are released")
+            raise NotPossible("name the labels to release")
         released = release(self._bus, self._receipts, LabelFilter(ids=ids))
         if not released.sent:
-            raise NotPossible(f"{'; '.join(released.unproven)}: `lifelong quarantine release` sends such a label alone")
+            raise NotPossible(f"{'; '.join(released.unproven)}: only `lifelong quarantine release` sends such a label")
         return f"{len(released.sent)} labels sent to the learner again"
 
     def _replay(self, letter_ids: tuple[str, ...]) -> str:
         if not letter_ids:
-            raise NotPossible("name the letters that are sent again")
+            raise NotPossible("name the dead letters to send again")
         replayed = replay(self._bus, self._settings.bus, letter_ids)
         if replayed.refused:
             reasons = "; ".join(f"{letter_id}: {reason}" for letter_id, reason in replayed.refused.items())

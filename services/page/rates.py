@@ -1,4 +1,4 @@
-"""Answers a second and their latencies over the last seconds, from what replicas have counted since their start."""
+"""Computes recent answers per second and latencies from the counts that replicas keep since their start."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -10,27 +10,28 @@ from wire.records import LATENCY_BOUNDS_MS, ReplicaReport
 WINDOW_MS: Final = 10_000
 
 MAX_REPORTS: Final = 64
-"""Reports of one replica that are kept: those of the window."""
+"""Largest number of reports that are kept of a replica, more than a window has."""
 
-NUM_CLASSES: Final = len(LATENCY_BOUNDS_MS) + 1
+NUM_BUCKETS: Final = len(LATENCY_BOUNDS_MS) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaTraffic:
-    """Answers a second, and the classes of their latencies (LATENCY_BOUNDS_MS), over about ten seconds."""
+    """Answers per second, and their latency histogram (buckets: LATENCY_BOUNDS_MS), over about ten seconds."""
 
     per_s: float = 0.0
     latency_counts: tuple[int, ...] = ()
 
     def latency_ms(self, share: float) -> float | None:
-        """Returns the latency that a `share` of the answers did not exceed; None where there were none."""
+        """Returns the quantile of the latency at `share`; None if there were no answers."""
         return quantile(self.latency_counts, LATENCY_BOUNDS_MS, share)
 
 
 def quantile(counts: Sequence[int], bounds: Sequence[float], share: float) -> float | None:
-    """Returns the value below which a `share` of what was counted lies: linear in its class, as Prometheus does it.
+    """Returns the quantile of a histogram at `share`, interpolated linearly within a bucket, as Prometheus does.
 
-    `bounds` are the upper ends of the classes; the last count, of what is beyond, lies at the last bound.
+    `bounds` are the upper ends of the buckets. The last count, beyond all bounds, counts as the last bound. None for an
+    empty histogram.
 
     >>> quantile([0, 10, 0], [10, 20], 0.5), quantile([0, 0, 1], [10, 20], 0.5), quantile([], [], 0.5)
     (15.0, 20.0, None)
@@ -54,7 +55,7 @@ class ReplicaRates:
         self._reports: dict[str, deque[ReplicaReport]] = {}
 
     def add(self, reports: Sequence[ReplicaReport]) -> dict[str, ReplicaTraffic]:
-        """Adds the reports of all replicas; returns what each does. One that is gone is forgotten."""
+        """Adds the reports of all present replicas; returns the traffic of each. Reports of others are dropped."""
         present = {report.replica: report for report in reports}
         self._reports = {name: self._reports.get(name, deque(maxlen=MAX_REPORTS)) for name in present}
         return {name: self._traffic(self._reports[name], report) for name, report in present.items()}
@@ -66,15 +67,15 @@ class ReplicaRates:
             kept.popleft()
         before = kept[0]
         elapsed_ms = report.time_ms - before.time_ms
-        if elapsed_ms <= 0 or not all(len(each.latency_counts) == NUM_CLASSES for each in (before, report)):
+        if elapsed_ms <= 0 or not all(len(each.latency_counts) == NUM_BUCKETS for each in (before, report)):
             return ReplicaTraffic()
         both = zip(report.latency_counts, before.latency_counts, strict=True)
         counts = tuple(max(now - then, 0) for now, then in both)
         return ReplicaTraffic(1_000 * sum(counts) / elapsed_ms, counts)
 
 
-def total(traffic: Sequence[ReplicaTraffic]) -> ReplicaTraffic:
-    """Returns what all replicas do together; one that has just started is left out."""
+def sum_traffic(traffic: Sequence[ReplicaTraffic]) -> ReplicaTraffic:
+    """Returns the traffic of all replicas together. A replica that has just started does not count."""
     return ReplicaTraffic(
         sum(each.per_s for each in traffic),
         tuple(map(sum, zip(*(each.latency_counts for each in traffic if each.latency_counts), strict=True))),

@@ -31,7 +31,8 @@ INTERVAL_S = 1.0
 
 BOUNDS: Final = Bounds(
     header_timeout_s=10.0,
-    body_timeout_s=5.0,  # also how long a reader may take to read a state
+    # This is also how long a reader may take to read a state.
+    body_timeout_s=5.0,
     keep_alive_s=75,
     max_header_bytes=16_384,
     max_connections=64,
@@ -40,7 +41,7 @@ BOUNDS: Final = Bounds(
 
 
 class PagePublisher:
-    """Publishes a state a second, in a thread. `reader.feed` may be set at any time. `close` ends it."""
+    """Publishes a state every second, in a thread. `reader.feed` may be set at any time. `close` ends the thread."""
 
     def __init__(self, reader: StateReader, latest: Latest) -> None:
         self.reader = reader
@@ -53,7 +54,7 @@ class PagePublisher:
         self._latest.close()
 
     def _run(self) -> None:
-        """Publishes until it is closed.
+        """Publishes states until closed.
 
         consumes: the reports in the store
         produces: PageState, as JSON
@@ -68,15 +69,16 @@ class PagePublisher:
 
 @contextmanager
 def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateReader | None]:
-    """Serves the page of the stack that these settings name, while the block runs; None where none is wanted.
+    """Serves the page of a stack while the block runs; yields its StateReader, or None if the settings want no page.
 
-    `say` is told its address, and where the token is. Raises BadSettings where the address is none of this machine.
+    `say` prints the address of the page and the file of its token. Raises BadSettings if the page cannot listen on the
+    address.
     """
     config = settings.page
     if not config.port:
         yield None
         return
-    token = token_of(settings)
+    token = read_token(settings)
     with closing(open_store(settings)) as store, closing(PageOperations(settings, store)) as operations:
         reader = StateReader(Operator(store, name="page", config=settings.rollout), now_ms=now_ms)
         latest = Latest()
@@ -93,14 +95,20 @@ def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateR
             listener.close()
 
 
-def token_of(settings: Settings) -> str:
-    """Returns the token of the settings, or that of the state folder, which is generated where there is none."""
+def read_token(settings: Settings) -> str:
+    """Returns the token from the settings, or from the state folder, where it is generated if there is none.
+
+    Raises BadSettings if the file in the state folder holds no token.
+    """
     if settings.page.token is not None:
         return settings.page.token.get_secret_value()
     path = settings.state_dir / TOKEN_FILE
     token = generated_once(path, lambda: f"{secrets.token_urlsafe(24)}\n").strip()
     if len(token) < MIN_TOKEN_CHARS:
-        raise BadSettings(f"{path}: holds no token of {MIN_TOKEN_CHARS} characters or more. Remove it: it is made anew")
+        raise BadSettings(
+            f"{path}: holds no token of {MIN_TOKEN_CHARS} characters or more. Remove the file, and start again: a new "
+            "token is generated"
+        )
     return token
 
 
@@ -112,6 +120,6 @@ def _port(config: PageConfig, say: Callable[[str], None]) -> int:
         say(f"Page: port {config.port} is taken, so {port}")
         return port
     except OSError as error:
-        fix = "Give an address of this machine, or 127.0.0.1; page.port 0 is no page"
+        fix = "Give an address of this machine, or 127.0.0.1, or turn the page off with page.port 0"
         raise BadSettings(f"page.host: {config.host} cannot be listened on ({error}). {fix}") from error
     return config.port

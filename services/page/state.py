@@ -1,7 +1,7 @@
-"""What the page shows at one moment, read from the reports of the service. A demo adds what it alone knows.
+"""The state that the page shows, read from the reports of the service. A demo adds the figures that only it knows.
 
 Operator.status, Operator.history --StateReader.read--> PageState: figures, tables, curves
-Feed (a demo): the curve as given, the oracle's, the matrix of stages --> more of these
+Feed (a demo): the curves of the answers and of the oracle, the matrix of stages --> more figures, tables, curves
 """
 
 from collections.abc import Callable, Sequence
@@ -11,20 +11,20 @@ import msgspec
 
 from evals.load.curve import Point
 from rollout.operator import Operator, RolloutStatus
-from services.page.rates import ReplicaRates, ReplicaTraffic, quantile, total
-from services.page.tables import MAX_ROWS, Cell, Kind, PageColumn, PageTable, tables_of
+from services.page.rates import ReplicaRates, ReplicaTraffic, quantile, sum_traffic
+from services.page.tables import MAX_ROWS, Cell, Kind, PageColumn, PageTable, build_tables
 from wire.errors import WireError
 from wire.records import LABEL_TO_LIVE_BOUNDS_MS
 
 MAX_POINTS: Final = 400
-"""Points of a curve; beyond it every second one goes, and they come half as often."""
+"""Largest number of points in a curve. Beyond it, every second point is dropped, and the interval is doubled."""
 
 HISTORY_MS: Final = 86_400_000
-"""How far back decisions are shown."""
+"""Age of the oldest decisions that are shown."""
 
 
 class PageFigure(msgspec.Struct, frozen=True):
-    """A number with its name; None where it is not known."""
+    """A number with its name; None if it is not known."""
 
     name: str
     value: Cell
@@ -40,9 +40,10 @@ class PageCurve(msgspec.Struct, frozen=True):
 
 
 class PageState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the page shows. `problem` says why it cannot be read now; then the rest is empty.
+    """The whole state of the page.
 
-    `swaps` are the times, in seconds since 1970, at which the stable version became another one, with its number.
+    - `problem`: why the state cannot be read now, with all other fields empty; else "".
+    - `swaps`: the times, in seconds since 1970, at which another version became stable, with its number.
     """
 
     title: str
@@ -56,7 +57,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FedState(msgspec.Struct, frozen=True, kw_only=True):
-    """What a demo knows besides: the figures of its oracle, curves, and tables by their ids."""
+    """The part of the state that only a demo knows: figures of its oracle, curves, and tables by id."""
 
     title: str
     figures: tuple[PageFigure, ...] = ()
@@ -70,12 +71,12 @@ NOTHING_FED: Final = FedState(title="Lifelong")
 
 
 def nothing_fed() -> FedState:
-    """Adds nothing: the service of `lifelong up` does not know the right answers."""
+    """The feed of `lifelong up`, which does not know the right answers: adds nothing."""
     return NOTHING_FED
 
 
 class History:
-    """A curve that grows, in at most MAX_POINTS points. Verbs: add, curve."""
+    """A growing curve with at most MAX_POINTS points. Verbs: add, curve."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -83,7 +84,7 @@ class History:
         self._interval_s = 0.0
 
     def add(self, second: float, value: float | None) -> None:
-        """Adds a point, unless the last one is too near."""
+        """Adds a point, unless the last point is too close in time."""
         if self._points and second - self._points[-1][0] < self._interval_s:
             return
         self._points.append((second, value))
@@ -98,7 +99,7 @@ class History:
 
 
 class StateReader:
-    """Reads the state again and again; one thread calls `read`. `feed` is replaced by its owner, a demo."""
+    """Reads the state of the page. Only one thread may call `read`. A demo replaces `feed`."""
 
     def __init__(self, operator: Operator, *, now_ms: Callable[[], int], feed: Feed = nothing_fed) -> None:
         self.feed = feed
@@ -109,7 +110,7 @@ class StateReader:
         self._swaps: dict[int, float] = {}
 
     def read(self) -> PageState:
-        """Returns the state of now. Raises WireError where the store does not answer."""
+        """Returns the present state. Raises WireError if the store does not answer."""
         now_ms = self._now_ms()
         status = self._operator.status(entries=MAX_ROWS)
         decisions = self._operator.history(since_ms=now_ms - HISTORY_MS, entries=MAX_ROWS)
@@ -122,21 +123,21 @@ class StateReader:
             title=fed.title,
             time_ms=now_ms,
             is_paused=status.plan is not None and status.plan.paused,
-            figures=(*fed.figures, *figures_of(status, total([*traffic.values()]))),
+            figures=(*fed.figures, *build_figures(status, sum_traffic([*traffic.values()]))),
             curves=(self._recent.curve(), *fed.curves),
             swaps=tuple((second, version) for version, second in self._swaps.items()),
-            tables={**tables_of(status, decisions, traffic), **fed.tables},
+            tables={**build_tables(status, decisions, traffic), **fed.tables},
         )
 
     def read_or_problem(self) -> PageState:
-        """Returns the state of now, which says so where the store does not answer."""
+        """Returns the present state, or a state with the problem if the store does not answer."""
         try:
             return self.read()
         except WireError as error:
             return self.problem(error)
 
     def problem(self, error: Exception) -> PageState:
-        """Returns the state where nothing can be read."""
+        """Returns a state that has only a problem."""
         return PageState(title=self.feed().title, time_ms=self._now_ms(), problem=str(error))
 
     def _note_swap(self, status: RolloutStatus) -> None:
@@ -148,8 +149,8 @@ class StateReader:
             del self._swaps[next(iter(self._swaps))]
 
 
-def figures_of(status: RolloutStatus, traffic: ReplicaTraffic) -> tuple[PageFigure, ...]:
-    """Returns the figures of the reports."""
+def build_figures(status: RolloutStatus, traffic: ReplicaTraffic) -> tuple[PageFigure, ...]:
+    """Returns the figures from the reports of the service."""
     learner = status.learner
     controller = status.controller
     evaluation = learner.evaluation if learner else None
@@ -177,8 +178,8 @@ def figures_of(status: RolloutStatus, traffic: ReplicaTraffic) -> tuple[PageFigu
     )
 
 
-def curve_of(name: str, points: Sequence[Point], started_ms: int) -> PageCurve:
-    """Returns a curve of the load generator, in at most MAX_POINTS points: neighbours are taken together."""
+def build_curve(name: str, points: Sequence[Point], started_ms: int) -> PageCurve:
+    """Returns a curve of the load generator with at most MAX_POINTS points; neighbouring points are merged."""
     size = -(-len(points) // MAX_POINTS) or 1
     seconds: list[float] = []
     values: list[float | None] = []
@@ -191,7 +192,7 @@ def curve_of(name: str, points: Sequence[Point], started_ms: int) -> PageCurve:
 
 
 def matrix_table(rows: Sequence[Sequence[float]], names: Sequence[str]) -> PageTable:
-    """Returns the accuracy by stage, given in percent: a row for the state after each stage that was tested."""
+    """Returns the accuracy by stage as a table: a row for the state after each tested stage. `rows` are in percent."""
     num_stages = max(map(len, rows), default=0)
     columns = (PageColumn("after"), *(PageColumn(name, "percent") for name in names[:num_stages]))
     cells = tuple(

@@ -1,9 +1,10 @@
-"""The tables of the page and of `lifelong status`, from the reports of the service. Pure.
+"""Builds the tables of the page and of `lifelong status` from the reports of the service. Pure functions.
 
     RolloutStatus, decisions, traffic --> alarms, rollout, arms, versions, replicas, promises, learner, labels,
                                           confusions, cohorts, drifts: PageTable each
 
-A cell is a number or a text, and its column says how it is shown: so a browser, a terminal and JSON have the same.
+A cell is a number or a text, and its column says how to show it, so that a browser, a terminal and JSON show the same
+tables.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +13,13 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from rollout.operator import RolloutStatus
-from services.commands.rollout_text import NOTHING, plan_line
+from services.commands.rollout_text import NOTHING, render_plan
 from services.page.rates import ReplicaTraffic
 from wire.metrics import LABEL_ENDS
 from wire.records import TIERS, Decision, LearnerReport, ReplicaReport, VersionEntry
 
 Kind: TypeAlias = Literal["text", "count", "percent", "ms", "time", "rate"]
-"""`percent` is a share in [0, 1], `time` and `ms` are milliseconds, `rate` is a second's."""
+"""`percent` is a fraction in [0, 1], `ms` milliseconds, `time` milliseconds since 1970, `rate` a number per second."""
 
 Cell: TypeAlias = str | float | None
 
@@ -33,7 +34,7 @@ class PageColumn(msgspec.Struct, frozen=True):
 
 
 class PageTable(msgspec.Struct, frozen=True):
-    """A table with a title; `empty` stands in the place of rows where there are none."""
+    """A table with a title. `empty` is shown if there are no rows."""
 
     title: str
     columns: tuple[PageColumn, ...]
@@ -41,10 +42,10 @@ class PageTable(msgspec.Struct, frozen=True):
     empty: str = "none"
 
 
-def tables_of(
+def build_tables(
     status: RolloutStatus, decisions: Sequence[Decision], traffic: Mapping[str, ReplicaTraffic]
 ) -> dict[str, PageTable]:
-    """Returns the tables by their ids."""
+    """Returns all tables by their ids."""
     return {
         "alarms": alarms(status),
         "rollout": rollout(status),
@@ -61,26 +62,26 @@ def tables_of(
 
 
 def rollout(status: RolloutStatus) -> PageTable:
-    """Returns the plan, the evidence that labels give, and what the next decision waits for."""
+    """Returns the plan, the evidence from labels, and the condition for the next decision."""
     rows: list[tuple[Cell, ...]] = [
-        ("plan", plan_line(status.plan) if status.plan else NOTHING),
+        ("plan", render_plan(status.plan) if status.plan else NOTHING),
         ("current version", str(status.current or "none")),
     ]
     controller = status.controller
     if controller is None:
-        rows.append(("evidence", "no controller is heard of"))
+        rows.append(("evidence", "no controller has reported"))
         return PageTable("Rollout", (PageColumn("what"), PageColumn("")), tuple(rows))
     rows.append(("evidence", controller.evidence or "none"))
     if controller.waits_for:
         rows.append(("not decided", controller.waits_for))
     if controller.label_rates:
         rates = [f"{rate.arm} {rate.labels} of {rate.answers} answers" for rate in controller.label_rates]
-        rows.append(("labels", f"{', '.join(rates)}, at the shares of now"))
+        rows.append(("labels", f"{', '.join(rates)}, at the present shares"))
     return PageTable("Rollout", (PageColumn("what"), PageColumn("")), tuple(rows))
 
 
 def arms(status: RolloutStatus) -> PageTable:
-    """Returns the arms of the plan, with the accuracy that labels say they have, and its confidence sequence."""
+    """Returns the arms of the plan, with their accuracy by labels and its confidence sequence."""
     found = {each.arm: each for each in status.controller.arm_accuracies} if status.controller else {}
     rows: list[tuple[Cell, ...]] = []
     for arm in status.plan.arms if status.plan else ():
@@ -103,7 +104,7 @@ def arms(status: RolloutStatus) -> PageTable:
 
 
 def versions(decisions: Sequence[Decision], history: Sequence[VersionEntry]) -> PageTable:
-    """Returns what happened to versions, the newest first: decisions, and publications beside them."""
+    """Returns the history of versions, the newest entry first: decisions and publications."""
     rows: list[tuple[Cell, ...]] = [
         (each.time_ms, each.version, each.action, each.rule, each.reason) for each in decisions
     ]
@@ -125,7 +126,7 @@ def versions(decisions: Sequence[Decision], history: Sequence[VersionEntry]) -> 
 
 
 def replicas(reports: Sequence[ReplicaReport], traffic: Mapping[str, ReplicaTraffic]) -> PageTable:
-    """Returns what each replica serves and does."""
+    """Returns the versions and the traffic of each replica."""
     rows: list[tuple[Cell, ...]] = []
     for report in sorted(reports, key=lambda report: report.replica):
         now = traffic.get(report.replica, ReplicaTraffic())
@@ -159,11 +160,11 @@ def replicas(reports: Sequence[ReplicaReport], traffic: Mapping[str, ReplicaTraf
         PageColumn("swaps", "count"),
         PageColumn("longest stall", "ms"),
     )
-    return PageTable("Replicas", columns, tuple(rows), "no replica is heard of")
+    return PageTable("Replicas", columns, tuple(rows), "no replica has reported")
 
 
 def promises(reports: Sequence[ReplicaReport]) -> PageTable:
-    """Returns what each replica promises, beside what was measured over the last minute."""
+    """Returns the promises of each replica, with the values that were measured over the last minute."""
     rows: list[tuple[Cell, ...]] = []
     for report in reports:
         for promise in report.promises:
@@ -182,12 +183,13 @@ def promises(reports: Sequence[ReplicaReport]) -> PageTable:
 
 
 def learner(report: LearnerReport | None) -> PageTable:
-    """Returns what the learner does, what it refused, and which slow rounds it has begun."""
+    """Returns the state of the learner, the versions that its gate refused, and the number of its slow rounds."""
     columns = (PageColumn("what"), PageColumn(""))
     if report is None:
-        return PageTable("Learner", columns, (), "no learner is heard of")
+        return PageTable("Learner", columns, (), "no learner has reported")
     counts = report.counts
-    provisional, evicted = (counts.get(f"classes_{which}", 0) for which in ("provisional", "evicted"))
+    provisional = counts.get("classes_provisional", 0)
+    evicted = counts.get("classes_evicted", 0)
     rows: list[tuple[Cell, ...]] = [
         ("state", report.state),
         ("classes", f"{report.num_classes} ({provisional} provisional, {evicted} evicted)"),
@@ -202,12 +204,12 @@ def learner(report: LearnerReport | None) -> PageTable:
 
 
 def labels(learner: LearnerReport | None) -> PageTable:
-    """Returns what became of labels."""
+    """Returns the number of labels by their outcome."""
     counts = learner.counts if learner else {}
     rows: list[tuple[Cell, ...]] = [(end, counts[end]) for end in LABEL_ENDS if counts.get(end)]
-    if text := unbelieved(counts):
+    if text := distrusted_counts(counts):
         rows.append(("not believed", text))
-    return PageTable("Labels", (PageColumn("what became of them"), PageColumn("labels", "count")), tuple(rows))
+    return PageTable("Labels", (PageColumn("outcome"), PageColumn("labels", "count")), tuple(rows))
 
 
 def confusions(learner: LearnerReport | None) -> PageTable:
@@ -218,7 +220,7 @@ def confusions(learner: LearnerReport | None) -> PageTable:
 
 
 def cohorts(learner: LearnerReport | None) -> PageTable:
-    """Returns the accuracy of the published version on the holdout by the age of the classes: what is forgotten."""
+    """Returns the accuracy of the published version on the holdout by the age of the classes, to show forgetting."""
     evaluation = learner.evaluation if learner else None
     found = evaluation.cohorts if evaluation else ()
     rows = tuple(
@@ -247,10 +249,10 @@ def drifts(learner: LearnerReport | None) -> PageTable:
     return PageTable("Drift", columns, rows)
 
 
-def unbelieved(counts: Mapping[str, int]) -> str:
-    """Returns the number of refused and held labels by reason, and of those that were withdrawn.
+def distrusted_counts(counts: Mapping[str, int]) -> str:
+    """Returns, as text, the number of refused and quarantined labels by reason, and of withdrawn labels.
 
-    >>> unbelieved({"refused_forged": 12, "quarantined_flip": 3, "withdrawn": 6, "matched": 900})
+    >>> distrusted_counts({"refused_forged": 12, "quarantined_flip": 3, "withdrawn": 6, "matched": 900})
     '3 flip, 12 forged, 6 withdrawn'
     """
     parts = []
@@ -262,15 +264,15 @@ def unbelieved(counts: Mapping[str, int]) -> str:
 
 
 def alarms(status: RolloutStatus) -> PageTable:
-    """Returns every alarm that is on, and who raises it."""
+    """Returns every alarm that is on, with the program that raises it."""
     return PageTable("Alarms", (PageColumn("by"), PageColumn("what")), tuple(_alarms(status)))
 
 
 def _alarms(status: RolloutStatus) -> Iterator[tuple[Cell, ...]]:
     if status.controller is None:
-        yield "rollout", "no controller is heard of"
+        yield "rollout", "no controller has reported"
     if status.learner is None:
-        yield "learner", "no learner is heard of"
+        yield "learner", "no learner has reported"
     if status.num_unreadable:
         yield "store", f"{status.num_unreadable} reports cannot be read"
     for alarm in status.controller.alarms if status.controller else ():

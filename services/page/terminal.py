@@ -1,4 +1,4 @@
-"""`lifelong status`: the figures and tables of the page in a terminal, as rich draws them."""
+"""Shows the figures and tables of the page in a terminal (`lifelong status`), drawn by rich."""
 
 import time
 from typing import Final
@@ -19,13 +19,13 @@ from wire.timestamps import now_ms
 INTERVAL_S: Final = 1.0
 
 ROWS: Final = 8
-"""Rows of a table that are drawn; the page has more."""
+"""Number of rows of a table that are drawn; the page shows more."""
 
 MAX_CHARS: Final = 70
 
 
 def show(operator: Operator, *, keeps_watching: bool = False, as_json: bool = False) -> None:
-    """Draws the state of the service: once, after a second in which answers are counted, or until Control-C."""
+    """Draws the state of the service: once, after counting answers for a second, or repeatedly until Control-C."""
     reader = StateReader(operator, now_ms=now_ms)
     if keeps_watching and not as_json:
         watch(reader, Console())
@@ -36,8 +36,8 @@ def show(operator: Operator, *, keeps_watching: bool = False, as_json: bool = Fa
     if as_json:
         print(printable(msgspec.json.format(msgspec.json.encode(state)).decode(), keep="\n"))
     else:
-        # A line that is longer than the terminal is wide is not cut: it may be an alarm, or be searched for.
-        Console().print(drawn(state), soft_wrap=True)
+        # A line that is longer than the terminal's width is not cut: it may be an alarm, or be searched for.
+        Console().print(render_state(state), soft_wrap=True)
 
 
 def watch(reader: StateReader, console: Console) -> None:
@@ -45,19 +45,19 @@ def watch(reader: StateReader, console: Console) -> None:
     with Live(console=console, screen=console.is_terminal, auto_refresh=False) as live:
         try:
             while True:
-                live.update(drawn(reader.read_or_problem()), refresh=True)
+                live.update(render_state(reader.read_or_problem()), refresh=True)
                 time.sleep(INTERVAL_S)
         except KeyboardInterrupt:
             return
 
 
-def drawn(state: PageState) -> Group:
-    """Returns what is drawn of a state. Tables without rows take one line together."""
+def render_state(state: PageState) -> Group:
+    """Returns the drawing of a state. All tables without rows share one line."""
     if state.problem:
         return Group(Text(state.title, style="bold"), Text(state.problem, style="red"))
     parts: list[RenderableType] = [Text(state.title + (", paused" if state.is_paused else ""), style="bold")]
     parts.append(Columns([_figure(figure) for figure in state.figures], padding=(0, 3)))
-    parts += [_drawn(name, table) for name, table in state.tables.items() if table.rows]
+    parts += [_render_table(name, table) for name, table in state.tables.items() if table.rows]
     empty = [f"{table.title}: {table.empty}" for table in state.tables.values() if not table.rows]
     if empty:
         parts.append(Text("; ".join(empty), style="dim"))
@@ -91,17 +91,17 @@ def _figure(figure: PageFigure) -> Text:
     return Text.assemble((f"{figure.name} ", "dim"), shown(figure.value, figure.kind))
 
 
-def _drawn(name: str, table: PageTable) -> RenderableType:
-    """Returns a table; alarms, and other pairs of a name and a text, as lines, which are never cut."""
+def _render_table(name: str, table: PageTable) -> RenderableType:
+    """Returns the drawing of a table. Alarms and other tables of two texts become lines, which are never cut."""
     if [column.kind for column in table.columns] != ["text", "text"]:
-        return _table(table)
+        return _render_grid(table)
     lines = [": ".join(printable(str(cell)) for cell in row) for row in table.rows]
     if name == "alarms":
         return Text("\n".join(f"ALARM: {line}" for line in lines), style="red")
     return Text("\n".join([table.title, *(f"  {line}" for line in lines)]))
 
 
-def _table(given: PageTable) -> Table:
+def _render_grid(given: PageTable) -> Table:
     table = Table(title=given.title, title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in given.columns:
         table.add_column(column.name, justify="left" if column.kind in ("text", "time") else "right")

@@ -1,14 +1,14 @@
-"""The encoders of profiles, made from the default one at first use, and kept.
+"""Makes the encoders of profiles from the default encoder at first use, and keeps them in a cache.
 
     minilm-l6 --narrow embedding, grouped keys, two banks, half of the heads (`lifelong.compress`)--> NANO's shape
               --distilled from minilm-l6 through the rounding of the kernels--> a folder in the cache
 
-The heads that go are those that matter least to the carried task once the layers are tied, the same in all layers of a
-bank: the gradient of a gate on each is that of the shared head.
+The heads that matter least to the carried task, once the layers are tied, are removed. All layers of a bank lose the
+same heads, since a gate's gradient is the gradient of the shared head.
 
 `base` is the default encoder: its weights have INT4 inside, and slow rounds train through its rounding. A kill costs
-the last minute of the distillation, which goes on at the next use. What is made is a function of the recipe alone,
-which names the folder.
+the last minute of the distillation, which continues at the next use. The result depends only on the recipe, which names
+the folder.
 """
 
 import hashlib
@@ -30,16 +30,16 @@ from services.profiles.profile import BASE, NANO, Profile
 TEACHER: Final = "minilm-l6"
 
 TEXTS: Final = ("support",)
-"""The carried data set: its texts; its labels choose the heads, and nothing else."""
+"""The carried data set. Its texts train the encoder; its labels only choose the heads."""
 
 STEPS: Final = 800
-"""Steps of 32 texts: as many as row E2 of the ledger takes. Some five minutes on two idle cores."""
+"""Steps of 32 texts, as many as in row E2 of the ledger: about five minutes on two idle cores."""
 
 BANKS: Final = (0, 0, 0, 3, 3, 3)
 """The layer whose matrices each layer of NANO uses."""
 
 KV_HEADS: Final = 4
-"""Heads of keys and values while heads are chosen: with them go the heads of queries that read them."""
+"""Key-value heads while heads are chosen. A removed one takes the query heads that read it with it."""
 
 PRUNED: Final = 0.5
 """Share of the heads that are removed."""
@@ -49,15 +49,15 @@ MAX_TEXTS: Final = 1_000
 
 
 def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None, seed: int = 0) -> str:
-    """Returns the name of the profile's encoder, which is made first if it is not there.
+    """Returns the name of the profile's encoder, and makes the encoder first if it is not in the cache.
 
-    `cache` is the folder of such encoders, by default that of the user. `seed` draws the order of the distillation, and
-    has an encoder of its own. Raises DataError for a profile without one.
+    `cache` is the folder of such encoders, by default the user's. `seed` draws the order of the distillation; each seed
+    has its own encoder. Raises DataError for a profile without an encoder.
     """
     if profile is BASE:
         return TEACHER
     if profile is not NANO:
-        raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to the folder of one")
+        raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to a folder that has one")
     recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS} {PRUNED} {seed}"
     folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
     out = folder / f"{profile.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
@@ -65,7 +65,7 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
     if out.exists():
         return str(out)
     if not shaped.exists():
-        say("giving the encoder the shape of the profile")
+        say("changing the encoder to the shape of the profile")
         source = open_source(TEACHER)
         tasks = labelled(TEXTS, data, source.tokenizer, max_texts=MAX_TEXTS, seed=0)
         write(source, to_nano(source.strata, tasks), shaped, "profile", {"name": profile.name})
@@ -75,7 +75,7 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
 
 
 def to_nano(strata: Strata, tasks: Sequence[LabelledTexts]) -> Strata:
-    """Returns an encoder of NANO's shape, made of MiniLM without training. It has to be trained to be of use."""
+    """Returns an encoder of NANO's shape, made from MiniLM without training. It is useful only after training."""
     config = NANO.config
     narrow = pool_kv_heads(factorise_embedding(strata, config.embed_dim), KV_HEADS)
     tied = share(narrow, BANKS, BANKS, rank=config.layer(0).lora_rank)

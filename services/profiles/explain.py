@@ -1,12 +1,12 @@
-"""Shows profiles: what each fixes, and the arithmetic of its promise at 3, 7 and 13 billion parameters.
+"""Explains profiles: the values that each fixes, and the cost of its promise at 3, 7 and 13 billion parameters.
 
     DecoderShape --stored, shared--> parameters --bits--> bytes --bandwidth--> time of a token
                                          --2 operations each--> time of a prompt
 
-Nothing here was measured at that scale. The time of a token is that of reading all weights once, the time of a prompt
-that of 2 operations for each weight of a layer and token; a real engine takes longer. The shapes are those that the
-three promises were made for: a tied vocabulary and four key-value heads (nano), Mistral's shape (base), and 13 billion
-parameters (pro). A feed-forward part has three matrices, since it is gated. Norms are left out: 0.01 %.
+Nothing here was measured at that scale. The time of a token is the time to read all weights once. The time of a prompt
+is the time of 2 operations for each layer weight and token. A real engine takes longer. The shapes are the ones for
+which the three promises were made: a tied vocabulary and four key-value heads (nano), Mistral's shape (base), and 13
+billion parameters (pro). A feed-forward part has three matrices, since it is gated. Norms are left out: 0.01 %.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +30,13 @@ RANK: Final = 16
 WINDOW: Final = 1_024
 SINKS: Final = 4
 GLOBAL_EVERY: Final = 6
-"""One layer of so many sees all keys, where the others see a window and the sinks."""
+"""One layer in this many sees all keys; the others see a window and the sinks."""
 
 ACTIVATION_BYTES: Final = {"nano": 0.1e9, "base": 0.3e9, "pro": 1e9}
 """An allowance for activations."""
 
 CONTEXT: Final = 4_096
-"""Tokens of the cache in the sum of a profile."""
+"""Tokens in the cache for the total memory of a profile."""
 
 PROMPTS = (16, 128, 512)
 """Tokens of the prompts whose time is shown."""
@@ -46,7 +46,7 @@ LONG = 32_768
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderShape:
-    """The sizes of a decoder with a gated feed-forward part. Shared, `banks` layers of matrices serve all layers."""
+    """The sizes of a decoder with a gated feed-forward part. Layers that share weights use `banks` sets of matrices."""
 
     layers: int
     width: int
@@ -55,7 +55,7 @@ class DecoderShape:
     kv_heads: int
     vocab: int
     is_tied: bool
-    """Whether the output layer is the embedding."""
+    """Whether the output layer and the embedding are the same matrix."""
     banks: int
 
     @property
@@ -64,7 +64,7 @@ class DecoderShape:
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of the matrices of a layer: query, key, value, output, gate, up, down."""
+        """Rows and columns of a layer's matrices: query, key, value, output, gate, up, down."""
         kv_width = self.kv_heads * self.head_width
         attention = ((self.width, self.width), (kv_width, self.width), (kv_width, self.width), (self.width, self.width))
         return (*attention, (self.inner, self.width), (self.inner, self.width), (self.width, self.inner))
@@ -90,12 +90,12 @@ class DecoderShape:
 
     @property
     def dense(self) -> int:
-        """Stored parameters, where every layer has its own matrices."""
+        """Stored parameters if every layer has its own matrices."""
         return self.in_layers + self.vocabulary
 
     @property
     def shared(self) -> int:
-        """Stored parameters, where layers share `banks`, and each adds a product of rank RANK to every matrix."""
+        """Stored parameters if layers share `banks`, and each layer adds a product of rank RANK to every matrix."""
         lora = self.layers * sum(RANK * (rows + columns) for rows, columns in self.matrices)
         return self.banks * (self.attention + self.feed_forward) + self.vocabulary + lora
 
@@ -110,14 +110,14 @@ class DecoderShape:
         return self.dense * bits / 8 + (ROW_BYTES * num_rows if bits == INT8 else 0)
 
     def kv_bytes(self, num_tokens: int, *, num_global: int, value_bytes: int = 2) -> int:
-        """Returns the bytes of the cached keys and values, where `num_global` layers keep those of all tokens."""
+        """Returns the bytes of the cached keys and values if `num_global` layers cache all tokens."""
         per_token = 2 * self.kv_heads * self.head_width * value_bytes
         num_kept = min(num_tokens, WINDOW + SINKS)
         return per_token * (num_global * num_tokens + (self.layers - num_global) * num_kept)
 
     @property
     def num_global(self) -> int:
-        """Layers that keep all keys in the pattern of GLOBAL_EVERY."""
+        """Layers that keep all keys if one in GLOBAL_EVERY does."""
         return self.layers // GLOBAL_EVERY
 
     def prompt_operations(self, num_tokens: int) -> int:
@@ -133,7 +133,7 @@ SHAPES: Final = {"nano": NANO, "base": BASE, "pro": PRO}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What a machine can do, a second: bytes of memory read, and operations in INT8 and in 16 bits."""
+    """The speed of a machine, per second: bytes of memory read, and operations in INT8 and in 16 bits."""
 
     name: str
     memory: float
@@ -147,7 +147,7 @@ class Machine:
         return num_bytes / self.bandwidth
 
     def prompt_s(self, shape: DecoderShape, num_tokens: int, *, is_wide: bool = False) -> float:
-        """Returns the time of a prompt, in INT8, or in 16 bits where `is_wide`."""
+        """Returns the time of a prompt in INT8, or in 16 bits if `is_wide`."""
         return shape.prompt_operations(num_tokens) / (self.wide_operations if is_wide else self.int8_operations)
 
 
@@ -183,7 +183,7 @@ MACHINES: Final = (SLOW_HOST, FAST_HOST, CARD, H100)
 
 
 def profile_bytes(name: str) -> float:
-    """Returns what a profile needs in all: its weights in its precision, the cache of CONTEXT tokens, activations.
+    """Returns the memory of a profile in bytes: weights in its precision, the cache of CONTEXT tokens, and activations.
 
     nano stores shared banks in INT8, base INT4, pro FP16; the cache is INT8, and FP16 for pro.
     """
@@ -194,7 +194,7 @@ def profile_bytes(name: str) -> float:
 
 
 def summary(profile: Profile) -> dict[str, object]:
-    """Returns what a profile fixes, as values for JSON."""
+    """Returns the values that a profile fixes, for JSON."""
     return {
         "name": profile.name,
         "about": profile.about,
@@ -206,7 +206,7 @@ def summary(profile: Profile) -> dict[str, object]:
 
 
 def profile_lines(profile: Profile) -> Iterator[str]:
-    """Yields a profile as text."""
+    """Yields the lines that describe a profile."""
     stored = parameters(profile.config).total / 1e6
     megabytes = num_bytes(profile.config, profile.scheme) / 1e6
     yield f"{profile.name}: {profile.about}"
@@ -217,7 +217,7 @@ def profile_lines(profile: Profile) -> Iterator[str]:
 
 def arithmetic_lines() -> Iterator[str]:
     """Yields the tables: parameters, bytes, cache and time of each profile's shape at full size."""
-    yield "At 3, 7 and 13 billion parameters, by arithmetic; nothing of it was measured"
+    yield "At 3, 7 and 13 billion parameters, by arithmetic; nothing was measured"
     yield _row("", list(SHAPES))
     shapes = list(SHAPES.values())
     yield _row("parameters, dense (G)", [f"{shape.dense / 1e9:.2f}" for shape in shapes])
@@ -260,7 +260,7 @@ def _on(machine: Machine, name: str) -> dict[str, object]:
 
 
 def text(names: Sequence[str], *, explains: bool) -> str:
-    """Returns profiles as text, with the arithmetic where `explains`."""
+    """Returns profiles as text, with the arithmetic if `explains`."""
     lines: list[str] = []
     for name in names:
         lines += profile_lines(PROFILES[name])
@@ -279,7 +279,7 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
 
 
 def _bytes_read(name: str) -> float:
-    """Returns what is read for a token: nano reads every use of a shared matrix, base INT4, pro 16 bits."""
+    """Returns the bytes that are read for a token: nano reads each use of a shared matrix, base INT4, pro 16 bits."""
     return {"nano": NANO.in_layers, "base": BASE.num_bytes(INT4), "pro": PRO.num_bytes(FP16)}[name]
 
 

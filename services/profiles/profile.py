@@ -1,12 +1,12 @@
-"""Defines the profiles: each fixes a model, its precision, the limits of serving, and what the service promises.
+"""Defines the profiles: each fixes a model, its precision, the limits of serving, and the promises of the service.
 
-    profile = "base" --filled_in: what nothing else sets--> serving.*, serving.promises.* --> the replica checks them
+    profile = "base" --filled_in: values not set otherwise--> serving.*, serving.promises.* --> the replica checks them
 
-A profile is frozen: what it means changes with a release, not with the machine. A setting that a file, the environment
-or a flag gives wins. The encoders of `nano` and `pro` are not installed with us: `encoder` names the folder of one.
+A profile is frozen: its values change with a release, not with the machine. A setting from a file, the environment or
+an option wins. The encoders of `nano` and `pro` are not installed with Lifelong: `encoder` names a folder that has one.
 
-A running service goes over to the encoder of another profile, and to its head, without a restart (`lifelong model
-adopt`). Settings are read at the start of a process: `after_restart` says which of them would then be others.
+A running service can take over the encoder and the head of another profile without a restart (`lifelong model adopt`).
+Settings are read at the start of a process: `after_restart` says which of them a restart would change.
 """
 
 from collections.abc import Mapping
@@ -20,22 +20,22 @@ from services.settings import Loaded, Settings, values_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """A name for values that belong together."""
+    """A named set of values that belong together."""
 
     name: str
     about: str
     config: StrataConfig
-    """The shape of the model that the promises were made for."""
+    """The shape of the model for which the promises were made."""
     scheme: str
-    """The scheme in which its matrices are read: see `lifelong.compress.cost.matrix_bytes`."""
+    """The scheme in which its matrices are stored and read: see `lifelong.compress.cost.matrix_bytes`."""
     settings: Mapping[str, object]
-    """The settings that it fills in, by dotted name. Those below `serving.promises` are its promises."""
+    """The settings that it fills in, by dotted name. The settings below `serving.promises` are its promises."""
 
 
 def _nano_layer(index: int) -> LayerSpec:
-    """Returns a layer that shares the matrices of the first of its three, and has half of MiniLM's heads.
+    """Returns a layer with half of MiniLM's heads. It shares its matrices with the first layer of its group of three.
 
-    They see near and chosen keys.
+    Its heads attend to near keys, and to keys that a router chooses.
     """
     first = index - index % 3
     return LayerSpec(attention=first, ffn=first, heads=6, kv_heads=2, lora_rank=8, spans=((3, 0), (3, 1)))
@@ -73,7 +73,8 @@ BASE: Final = Profile(
         {
             "serving.precision.mode": "int4",
             "serving.precision.max_accuracy_loss": 0.02,
-            "serving.max_queue_items": 256,  # what waits longer would only break the promise
+            # Events that wait longer would only break the promise.
+            "serving.max_queue_items": 256,
             "serving.promises.p99_ms": 150.0,
             "serving.promises.accuracy": 0.88,
         }
@@ -99,10 +100,10 @@ PROFILES: Final = {profile.name: profile for profile in (NANO, BASE, PRO)}
 
 
 def changed_profile(settings: Settings, config: str) -> Profile | None:
-    """Returns the profile, another than that of the settings, whose model has this shape, whatever its head.
+    """Returns the profile whose model has this shape, with any head; None if it is the settings' own profile.
 
-    `config` is the canonical JSON of an encoder's shape, "" for the encoder in use. None also where the settings have
-    no profile: then nobody asked for one.
+    `config` is the canonical JSON of an encoder's shape, "" for the encoder in use. It returns None, too, if the
+    settings have no profile, since the user did not ask for one.
     """
     if not (config and settings.profile):
         return None
@@ -116,10 +117,10 @@ def _without_head(config: StrataConfig) -> str:
 
 
 def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[object, object]]:
-    """Returns the settings that a restart under `profile` would change: by dotted name, the value now and the next one.
+    """Returns the settings that a restart under `profile` would change: by dotted name, the present and the next value.
 
-    A promise that is not made is None. A value that is neither a default nor that of the profile in use was set by
-    somebody, and stays.
+    None stands for a promise that is not made. A value that is neither the default nor the present profile's was set by
+    the user, and stays.
     """
     now = values_of(settings)
     defaults = values_of(Settings())
@@ -134,17 +135,17 @@ def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[objec
 
 
 def restart_lines(settings: Settings, profile: Profile) -> list[str]:
-    """Returns the same as text, after a change of the encoder alone."""
+    """Returns these changes as text, after a change of the encoder alone."""
     changes = after_restart(settings, profile)
     values = "; ".join(f"{name} {now} -> {then}" for name, (now, then) in changes.items())
     before = f"profile {settings.profile}" if settings.profile else "no profile"
     return [
-        f"The encoder goes over to profile {profile.name}; settings and promises are still those of {before}.",
+        f"The encoder is now profile {profile.name}'s; settings and promises are still those of {before}.",
         f"A restart of the replicas with profile = {profile.name} changes {values or 'none of them'}.",
     ]
 
 
 def filled_in(loaded: Loaded) -> Loaded:
-    """Fills in what the profile of these settings fixes, where nothing else sets it. Without a profile, nothing."""
+    """Fills in the values of the settings' profile, unless something else sets them."""
     profile = PROFILES.get(loaded.settings.profile)
     return loaded.filled(f"follows profile {profile.name}", profile.settings) if profile else loaded

@@ -1,4 +1,4 @@
-"""What `lifelong new` copies: code of the user's own, which runs as it is.
+"""The files that `lifelong new` copies: a template for the user's own code, which runs unchanged.
 
 encoder.py         a class that `encoder = "module:Class"` may name, for grey images
 encoder_test.txt   its test

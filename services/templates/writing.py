@@ -12,17 +12,17 @@ CLASS = "GreyImages"
 
 
 class NameTaken(ValueError):
-    """The name cannot be used; the message says why, and what to do."""
+    """The name cannot be used; the message says why, and the fix."""
 
 
 def write_encoder(name: str, folder: Path) -> list[Path]:
-    """Writes the files of an encoder into `folder`, and returns them. Raises NameTaken, before anything is written."""
+    """Writes the files of an encoder into `folder`, and returns them. Raises NameTaken before it writes anything."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
         raise NameTaken(f"{name!r} is no name of a Python module: choose one such as `digits` or `my_encoder`")
     contents = {
         f"{name}.py": (HERE / "encoder.py").read_text().replace(CLASS, class_name(name)),
-        f"test_{name}.py": _named((HERE / "encoder_test.txt").read_text(), name),
-        f"{name}.toml": _named((HERE / "encoder.toml").read_text(), name),
+        f"test_{name}.py": _fill_in((HERE / "encoder_test.txt").read_text(), name),
+        f"{name}.toml": _fill_in((HERE / "encoder.toml").read_text(), name),
     }
     taken = [file for file in contents if (folder / file).exists()]
     if taken:
@@ -41,5 +41,5 @@ def class_name(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
 
 
-def _named(text: str, name: str) -> str:
+def _fill_in(text: str, name: str) -> str:
     return text.replace("NAME", name).replace("CLASS", class_name(name))

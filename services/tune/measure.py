@@ -1,10 +1,11 @@
-"""Measures layouts, replicas times threads: starts as many workers as the largest needs, and lets some of them encode
-concurrently.
+"""Measures the throughput of layouts (replicas x threads).
+
+It starts as many workers as the largest layout needs, and lets as many as a layout has encode concurrently.
 
     cores --layouts--> candidates, batch sizes --rounds--> workers, concurrently --their sum--> MeasuredLayout --> best
 
-The rounds of the layouts are interleaved, and the best round of each counts, so that a slow moment of the machine
-decides nothing.
+The rounds of the layouts are interleaved, and the best round of each layout counts, so that a slow moment of the
+machine does not decide.
 """
 
 import subprocess
@@ -17,7 +18,7 @@ from statistics import geometric_mean
 import msgspec
 
 WORTH = 0.95
-"""A layout with fewer replicas, or threads, wins with this share of the best score: each replica costs memory."""
+"""A layout with fewer replicas or threads wins if it has this share of the best score: each replica costs memory."""
 
 NUM_TEXTS = (1, 8, 64)
 """Batch sizes: a single client, a few clients, a full batch."""
@@ -42,19 +43,19 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredLayout:
-    """The throughput of all processes of a layout together: texts a second by batch size."""
+    """The total throughput of a layout's processes: texts per second by batch size."""
 
     layout: Layout
     texts_per_s: dict[int, float]
 
     @property
     def score(self) -> float:
-        """The geometric mean, in which all batch sizes have equal weight."""
+        """The geometric mean over the batch sizes."""
         return geometric_mean(self.texts_per_s.values())
 
 
 def layouts(cores: int, *, max_replicas: int) -> list[Layout]:
-    """Returns the layouts with a core for every thread: powers of two, and the largest numbers.
+    """Returns the layouts that have a core for each thread: powers of two, and the largest numbers.
 
     >>> [str(layout) for layout in layouts(2, max_replicas=4)]
     ['1 x 1', '1 x 2', '2 x 1']
@@ -69,7 +70,7 @@ def layouts(cores: int, *, max_replicas: int) -> list[Layout]:
 def best(
     table: Iterable[MeasuredLayout], *, replicas: int | None = None, threads: int | None = None
 ) -> MeasuredLayout | None:
-    """Returns the best layout with these replicas and threads, where they are given; None where there is none."""
+    """Returns the best layout with these replicas and threads, if they are given. None: no layout has them."""
     matching = [
         measured
         for measured in table
@@ -98,7 +99,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class TuneFailed(RuntimeError):
-    """A worker has ended, after printing its error."""
+    """A worker ended, after it printed its error."""
 
 
 def measure(
@@ -118,7 +119,7 @@ def measure(
 
 
 def _together(workers: Sequence[Worker], task: Task) -> float:
-    """Runs the task on all workers at once; returns the sum of their texts a second."""
+    """Runs the task on all workers at once; returns the sum of their texts per second."""
     _tell(workers, msgspec.json.encode(task).decode())
     _hear(workers)
     _tell(workers, "go")
@@ -146,7 +147,7 @@ def _tell(workers: Sequence[Worker], line: str) -> None:
         try:
             print(line, file=worker.stdin, flush=True)
         except BrokenPipeError:
-            raise TuneFailed("a process that measures has ended") from None
+            raise TuneFailed("a worker of the measurement ended: its error is above") from None
 
 
 def _hear(workers: Sequence[Worker]) -> list[str]:
@@ -156,5 +157,5 @@ def _hear(workers: Sequence[Worker]) -> list[str]:
         assert worker.stdout is not None
         lines.append(worker.stdout.readline())
     if not all(lines):
-        raise TuneFailed("a process that measures has ended")
+        raise TuneFailed("a worker of the measurement ended: its error is above")
     return lines

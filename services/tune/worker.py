@@ -1,9 +1,9 @@
-"""A worker process: encodes as a replica does, on command, and reports its throughput.
+"""A worker process: encodes batches as a replica does, on command, and reports its throughput.
 
     python -m services.tune.worker ENCODER    ready | {"threads", "texts", "seconds"} -> ready, go -> texts a second
 
-The protocol has one line for each message, on standard input and output. The worker ends when its input ends, hence
-with the process that started it.
+Each message is one line on standard input or output. The worker ends when its input ends, and so with the process that
+started it.
 """
 
 import sys

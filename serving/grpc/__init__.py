@@ -1,6 +1,7 @@
-"""The Open Inference Protocol in gRPC: a listener in the replica, over the same queue as HTTP.
+"""The Open Inference Protocol over gRPC: a listener in the replica that feeds the same queue as HTTP.
 
-`inference.proto` is the protocol, as its specification has it; `proto` makes messages of it at the start, `service`
-answers its methods and those of health. `listener` opens the shared port, by TLS if there are `certificates`, and
-bounds the connections of one address.
+- `inference.proto`: the protocol, as in its specification
+- `proto`: makes message classes from it at the start
+- `service`: answers its methods, and gRPC's health checks
+- `listener`: opens the shared port, with TLS if there are `certificates`, and bounds the connections of each address
 """

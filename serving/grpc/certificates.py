@@ -1,10 +1,9 @@
-"""The certificate of the gRPC port, which a replica reads again when its files change.
+"""The TLS certificate of the gRPC port. A replica reads it again when its files change.
 
-    certificate, key, authorities of clients --read--> checked --each connection asks--> grpc
+    certificate, key, authorities of clients --read--> checked --newer, for each connection--> grpc
 
-A certificate that was renewed counts from the next connection on, within CHECK_S. Files that cannot be read any more,
-or of which certificate and key do not belong together, as while they are replaced one after the other, change nothing:
-connections go on with what was read last.
+A renewed certificate is used for new connections within CHECK_S. While the files are replaced one after another, the
+key may not belong to the certificate. Then, or if a file cannot be read, new connections use the last valid files.
 """
 
 import threading
@@ -26,15 +25,17 @@ from serving.errors import BadCertificate
 from wire.files import FileWatch
 
 CHECK_S: Final = 1.0
-"""Shortest time between two looks at the files."""
+"""Shortest time in seconds between two checks of the files."""
 
 log = structlog.get_logger("grpc")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TlsFiles:
-    """Where certificate, key and the authorities of clients are. Without `keyfile` the key is in `certfile`; without
-    `cafile` no certificate is asked of clients."""
+    """The files of the certificate, its key, and the clients' authorities.
+
+    Without `keyfile`, the key is in `certfile`. Without `cafile`, clients need no certificate.
+    """
 
     certfile: Path
     keyfile: Path | None = None
@@ -46,7 +47,7 @@ class TlsFiles:
 
 
 class Certificates:
-    """The files as one listener sees them. Raises BadCertificate where they cannot be used at the start."""
+    """The certificate as one listener sees it. The constructor raises BadCertificate if the files cannot be used."""
 
     def __init__(self, files: TlsFiles, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = files
@@ -55,13 +56,13 @@ class Certificates:
         self._found = read(files)
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Returns what the server shows its clients; keep this object as long as the server."""
+        """Returns the server's credentials. This object must live as long as the server."""
         return grpc.dynamic_ssl_server_credentials(
             self._found, self.newer, require_client_authentication=self._files.cafile is not None
         )
 
     def newer(self) -> Any:
-        """Is called by grpc's threads for each connection. Returns the configuration where it has changed, or None."""
+        """Returns the configuration if it has changed, else None. gRPC's threads call it for each connection."""
         with self._lock:
             try:
                 found = self._watch.read_again(partial(read, self._files))
@@ -74,8 +75,8 @@ class Certificates:
             return found
 
 
-def certificates_of(config: ServingConfig) -> Certificates | None:
-    """Returns the certificate of the settings; None where none is set. Raises BadCertificate."""
+def open_certificates(config: ServingConfig) -> Certificates | None:
+    """Returns the certificate that the settings name; None if they name none. Raises BadCertificate."""
     if config.grpc_ssl_certfile is None:
         return None
     return Certificates(
@@ -84,7 +85,7 @@ def certificates_of(config: ServingConfig) -> Certificates | None:
 
 
 def read(files: TlsFiles) -> Any:
-    """Returns the certificate with its key, for grpc. Raises BadCertificate, which names the file and the fix."""
+    """Returns the certificate with its key as grpc's configuration. Raises BadCertificate, which names the file."""
     chain = _certificates(files.certfile)
     path = files.keyfile or files.certfile
     try:

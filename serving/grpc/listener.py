@@ -1,14 +1,15 @@
-"""The gRPC port of a replica: a server of `grpc.aio` in a thread of its own, on a port that all replicas share.
+"""The gRPC port of a replica: a `grpc.aio` server in its own thread, on a port that all replicas share.
 
     client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
                     '--TLS, if there is a certificate (`serving/grpc/certificates.py`)
-    open files of this process --those at our port--> by network --beyond the bound--> shut down, so gRPC closes them
+    open files of this process --sockets of our port--> by network --beyond the bound--> shut down, so gRPC closes them
 
-A message above the limit is refused by its length, before it is read: by the library, with RESOURCE_EXHAUSTED. The
-connections have the bounds of those of HTTP, and beyond it are closed: by the library those of the process, by the
-`ConnectionGuard` those of one address. gRPC does not show its connections to a program. They are files of this process,
-so they are found among these: twice a second, which takes 4 us for each file. Within half a second one address may have
-more, within the bound of the server.
+The library refuses a message above the size limit by its length, before it is read, with RESOURCE_EXHAUSTED.
+
+Connections have the same bounds as HTTP's. The library enforces the bound of the process, and the `ConnectionGuard` the
+bound of each address. gRPC does not expose its connections, so the guard finds them among the open files of this
+process twice a second, which takes 4 us a file. For half a second, one address may have more connections than its
+bound, but not more than the server's.
 """
 
 import asyncio
@@ -27,13 +28,13 @@ from grpc_reflection.v1alpha import reflection
 from serving.config import ServingConfig
 from serving.endpoints import Core
 from serving.errors import Unhealthy
-from serving.grpc.certificates import Certificates, certificates_of
+from serving.grpc.certificates import Certificates, open_certificates
 from serving.grpc.proto import SERVICE, pool
 from serving.grpc.service import HEALTH, InferenceService, Reads
 from serving.http.api import Api
-from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, bounds_of
+from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, connection_bounds
 from serving.http.listener import await_port, within_file_limit
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from wire.inputs import max_event_bytes
 from wire.threads import BackgroundThread
 
@@ -48,7 +49,7 @@ class PeerAddress(NamedTuple):
 
 
 class ConnectionGuard:
-    """Ends the connections beyond the bounds of `limit`, the newest ones, each time that it is asked to `check`."""
+    """Ends the newest connections beyond the bounds of `limit`, each time that `check` is called."""
 
     def __init__(self, port: int, limit: ConnectionLimit) -> None:
         self._port = port
@@ -56,7 +57,7 @@ class ConnectionGuard:
         self._networks: dict[PeerAddress, str] = {}
 
     def check(self) -> None:
-        """Looks at all connections of the port."""
+        """Counts all connections of the port, and ends those beyond the bounds."""
         found = sockets_at(self._port)
         for peer in self._networks.keys() - found.keys():
             self._limit.leave(self._networks.pop(peer))
@@ -66,21 +67,22 @@ class ConnectionGuard:
                     self._admit(peer, connection)
 
     def _admit(self, peer: PeerAddress, connection: socket.socket) -> None:
-        network = network_of(peer.address)
+        network = to_network(peer.address)
         if self._limit.enter(network):
             self._networks[peer] = network
             return
         self._limit.note(TOO_MANY_CONNECTIONS.code)
         try:
             connection.shutdown(socket.SHUT_RDWR)
-        except OSError:  # the client was faster
+        except OSError:
+            # The client has closed the connection already.
             return
 
 
 def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
-    """Returns the connections of this process at a port of its own, by their peers. The caller closes each socket.
+    """Returns this process's connections at one of its ports, by peer. The caller must close each socket.
 
-    Each socket is a duplicate, so a file that is closed and opened anew meanwhile is never taken for another one.
+    Each socket is a duplicate, so a file descriptor that is closed and reused meanwhile cannot be mistaken for another.
     """
     found: dict[PeerAddress, socket.socket] = {}
     for name in os.listdir(FILES):
@@ -90,7 +92,8 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
         try:
             is_here = connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port
             peer = PeerAddress(*connection.getpeername()[:2]) if is_here else None
-        except OSError:  # it listens, or its client has gone
+        except OSError:
+            # It is a listening socket, or its client has disconnected.
             peer = None
         if peer is None or peer in found:
             connection.close()
@@ -100,28 +103,30 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
 
 
 def _socket_of(name: str) -> socket.socket | None:
-    """Returns a duplicate of an open file, where it is a socket."""
+    """Returns a duplicate of an open file if it is a socket, else None."""
     try:
         if not os.readlink(f"{FILES}/{name}").startswith("socket:"):
             return None
         return socket.socket(fileno=os.dup(int(name)))
-    except OSError:  # it was closed
+    except OSError:
+        # The file was closed meanwhile.
         return None
 
 
 START_TIMEOUT_S = 10.0
 TICK_S = 0.5
-"""Interval at which the loop says that it runs."""
+"""Interval in seconds at which the event loop records that it runs."""
 
 STREAMS_PER_CONNECTION = 128
 
 READS = 64
-"""Messages that are read at one time. The longest are of 1 MiB, so they are 64 MiB, as `max_request_bytes`."""
+"""Messages that are read at the same time. The longest have 1 MiB, so together they have at most 64 MiB, as
+`max_request_bytes`."""
 
 
 @dataclass(slots=True)
 class _State:
-    """What the thread tells others; `port` is 0 until it listens."""
+    """The server thread's state, for other threads. `port` is 0 until the server listens."""
 
     port: int = 0
     ticked_s: float = 0.0
@@ -130,21 +135,21 @@ class _State:
 
 
 class GrpcEndpoint:
-    """The port of gRPC."""
+    """The gRPC port."""
 
     def check(self, config: ServingConfig, stop: threading.Event) -> None:
-        certificates_of(config)
+        open_certificates(config)
         await_port(config.http_host, config.grpc_port, stop)
 
     def open(self, core: Core, config: ServingConfig) -> "GrpcListener":
-        """Begins to listen. Raises BadCertificate, and OSError if it cannot."""
+        """Starts to listen. Raises BadCertificate, or OSError if it cannot listen."""
         return GrpcListener(
             core.api(),
             host=config.http_host,
             port=config.grpc_port,
             drain_timeout_s=config.drain_timeout_s,
-            bounds=bounds_of(config),
-            certificates=certificates_of(config),
+            bounds=connection_bounds(config),
+            certificates=open_certificates(config),
         )
 
 
@@ -152,7 +157,7 @@ ENDPOINT: Final = GrpcEndpoint()
 
 
 class GrpcListener:
-    """Serves `api` from construction until `close`. Raises OSError where it cannot listen."""
+    """Serves `api` from construction until `close`. The constructor raises OSError if it cannot listen."""
 
     def __init__(
         self,
@@ -168,28 +173,30 @@ class GrpcListener:
         self._certificates = certificates
         self._address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._drain_timeout_s = drain_timeout_s
-        self._bounds = within_file_limit(bounds, beside=bounds.max_connections)
+        self._bounds = within_file_limit(bounds, others=bounds.max_connections)
         self._state = _State()
         self._listens = threading.Event()
         self._thread = BackgroundThread(self._run, name="gRPC server")
         self._thread.start()
         self._listens.wait(START_TIMEOUT_S)
         if not self._state.port:
-            raise OSError(f"gRPC cannot listen on {self._address}")
+            raise OSError(
+                f"gRPC cannot listen on {self._address}: check the address, or choose a free serving.grpc_port"
+            )
 
     @property
     def port(self) -> int:
-        """The port; where 0 was requested, the one that the system chose."""
+        """The port; if 0 was requested, the port that the system chose."""
         return self._state.port
 
     def check(self, *, timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended by itself, or its event loop has hung for `timeout_s`."""
+        """Raises Unhealthy if the thread has ended without `close`, or its event loop has hung for `timeout_s`."""
         self._thread.check(Unhealthy)
         if time.monotonic() - self._state.ticked_s > timeout_s:
-            raise Unhealthy(f"the gRPC server has stood still for more than {timeout_s:g} s")
+            raise Unhealthy(f"the gRPC server has hung for more than {timeout_s:g} s")
 
     def close(self) -> None:
-        """Accepts no new call, and returns when the calls in progress are answered."""
+        """Accepts no new call, and returns when all calls in progress are answered."""
         if self._state.loop is not None and self._state.stop is not None:
             self._state.loop.call_soon_threadsafe(self._state.stop.set)
         self._thread.join()
@@ -221,7 +228,7 @@ class GrpcListener:
         await server.stop(self._drain_timeout_s)
 
     def _add_port(self, server: grpc.aio.Server) -> int:
-        """Opens the port, by TLS alone where there is a certificate. Raises RuntimeError where it is taken."""
+        """Opens the port, only for TLS if there is a certificate. Raises RuntimeError if the port is taken."""
         if self._certificates is None:
             return int(server.add_insecure_port(self._address))
         return int(server.add_secure_port(self._address, self._certificates.credentials()))

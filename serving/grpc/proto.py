@@ -1,10 +1,10 @@
-"""Messages of a `.proto` file, made at the start: no generated code, and no compiler.
+"""Makes message classes from a `.proto` file at the start, without generated code and without a compiler.
 
-    inference.proto --parse--> FileDescriptorProto --pool--> message classes, and what reflection tells clients
+    inference.proto --parse--> FileDescriptorProto --pool--> message classes, and the answers of server reflection
 
-The parser reads what such a file of plain messages needs: one statement a line; messages within messages, `repeated`,
-`map<string, ...>`, `oneof`, and services. The pool is our own, so that a client library with the same protocol may be
-loaded beside it.
+The parser supports the part of the language that the file needs, with one statement a line: nested messages,
+`repeated`, `map<string, ...>`, `oneof`, and services. The descriptor pool is our own, so a client library with the same
+protocol can be loaded in the same process.
 """
 
 import re
@@ -27,26 +27,26 @@ IGNORED: Final = re.compile(r"|syntax = .*")
 
 
 class BadProto(ValueError):
-    """A line that is not read."""
+    """A line that the parser does not support."""
 
 
 @cache
 def pool() -> DescriptorPool:
-    """Returns the descriptors of our services, those of health included."""
-    found = DescriptorPool()
-    found.Add(parse(FILE.read_text(), FILE.name))
-    found.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
-    return found
+    """Returns the descriptors of our services, including the health service."""
+    descriptors = DescriptorPool()
+    descriptors.Add(parse(FILE.read_text(), FILE.name))
+    descriptors.AddSerializedFile(health_pb2.DESCRIPTOR.serialized_pb)
+    return descriptors
 
 
 @cache
 def message(name: str) -> Any:
-    """Returns the class of a message, such as `ModelInferRequest`."""
+    """Returns the class of a message by its name, such as `ModelInferRequest`."""
     return GetMessageClass(pool().FindMessageTypeByName(f"inference.{name}"))
 
 
 def parse(text: str, name: str) -> FileDescriptorProto:
-    """Returns the descriptor of a file. Raises BadProto.
+    """Returns the descriptor of a `.proto` file with this text. Raises BadProto.
 
     >>> parse("package p;\\nmessage M {\\n  repeated string names = 1;\\n}", "m.proto").message_type[0].field[0].name
     'names'
@@ -73,7 +73,7 @@ def parse(text: str, name: str) -> FileDescriptorProto:
 
 
 def _opened(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
-    """Returns the descriptor of the block that begins: of a message, a service, or the choice of a message."""
+    """Adds the block that begins to its parent, and returns its descriptor: a message, a service, or a oneof."""
     if kind == "service":
         return file.service.add(name=name)
     if kind == "oneof":
@@ -102,7 +102,7 @@ def _add_field(file: FileDescriptorProto, blocks: list[Any], found: re.Match[str
 
 
 def _set_type(file: FileDescriptorProto, field: FieldDescriptorProto, name: str) -> None:
-    """Sets a type of the language, or a message, whose name is looked up from the inside out."""
+    """Sets the type of a field: a scalar type, or a message, whose name is resolved from the inside out."""
     scalar = FieldDescriptorProto.Type.keys()
     if f"TYPE_{name.upper()}" in scalar:
         field.type = FieldDescriptorProto.Type.Value(f"TYPE_{name.upper()}")

@@ -1,14 +1,14 @@
-"""The methods of the protocol over gRPC, and those of health.
+"""The gRPC methods of the Open Inference Protocol and of health checks.
 
     ModelInferRequest --tensors--> events --bridge--> answers --> ModelInferResponse
 
-Inputs come as typed contents or as raw bytes, and outputs go in the form in which inputs came. A key is in the metadata
-`x-api-key` or `authorization`; `x-priority`, `x-request-timeout-ms` and `traceparent` mean what they do over HTTP, and
-the deadline of the call is one, too. Errors have the status of gRPC that is nearest to that of HTTP.
+Inputs are typed contents or raw bytes; outputs have the form of the inputs. The API key is in the metadata `x-api-key`
+or `authorization`. `x-priority`, `x-request-timeout-ms` and `traceparent` have the same meaning as over HTTP, and the
+call's deadline counts, too. Errors have the gRPC status that is nearest to the HTTP status.
 
-A call does not say how long its message is, so each counts as the longest while it is read, and the others wait
-(`Reads`). One address has half of the places at most, so one that begins messages and does not end them keeps no other
-out.
+A call does not announce the length of its message. So while a message is read, it counts as the longest possible one,
+and the number of messages that are read at the same time is bounded (`Reads`). One address gets at most half of the
+slots, so a client that begins messages and does not end them cannot block the others.
 """
 
 import asyncio
@@ -29,9 +29,16 @@ from serving.grpc.proto import SERVICE, message
 from serving.http.access import Role
 from serving.http.api import Api
 from serving.http.connection import BODY_TIMEOUT
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from serving.http.problems import INTERNAL, Problem, RequestRefused
-from serving.http.requests import PRIORITY_HEADER, TOO_MANY_BYTES, Ask, priority_of, timeout_s_of, trace_of
+from serving.http.requests import (
+    PRIORITY_HEADER,
+    TOO_MANY_BYTES,
+    RequestOptions,
+    parse_priority,
+    read_timeout_s,
+    read_traceparent,
+)
 from serving.queue import Priority
 from serving.v2 import (
     BYTES,
@@ -50,18 +57,18 @@ from serving.v2 import (
 
 
 class Reads:
-    """The places for `num` messages. One event loop uses it."""
+    """Slots for reading `num` messages at the same time. One event loop uses it."""
 
     def __init__(self, num: int) -> None:
         self._per_network = max(1, num // 2)
-        self._places = asyncio.Semaphore(num)
+        self._slots = asyncio.Semaphore(num)
         self._by_network: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def place(self, network: str) -> AsyncIterator[None]:
-        """Waits for a place for a message of `network`, and holds it."""
+    async def slot(self, network: str) -> AsyncIterator[None]:
+        """Waits for a slot for a message of `network`, and holds it until the block ends."""
         own = self._by_network.setdefault(network, asyncio.Semaphore(self._per_network))
-        async with own, self._places:
+        async with own, self._slots:
             yield
 
 
@@ -78,31 +85,33 @@ CODES: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""The status of gRPC for each status that a problem of this protocol may have."""
+"""The gRPC status for each HTTP status that a problem may have."""
 
 NO_MESSAGE: Final = Problem(
     status=HTTPStatus.BAD_REQUEST, code="no_message", message="the call ended before its message"
 )
-"""The library may have ended the call, as it does where a message is too long; then its status counts."""
+"""The problem of a call without a message. If the library has ended the call, for example because the message is too
+long, the client sees the library's status instead."""
 
 CONTENTS: Final = {"FP32": "fp32_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
-"""The field of the contents of each datatype of ours but BYTES."""
+"""The field of the contents for each datatype that we use, except BYTES."""
 
 Method = Callable[[Any, Any], Awaitable[Any]]
-"""A request and its context to the response."""
+"""(request, context) -> response"""
 
 log = structlog.get_logger("grpc")
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceService:
-    """The methods. `handlers` has what a server of `grpc.aio` takes."""
+    """The methods of the two services."""
 
     api: Api
     reads: Reads
     body_timeout_s: float
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """Returns the handlers for a `grpc.aio` server."""
         names = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata", "ModelInfer")
         methods: list[Method] = [
             self.server_live,
@@ -163,7 +172,7 @@ class InferenceService:
             tensors = self._tensors(request)
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)
-            replies = await self.api.bridge.answer_many(entries, _ask_of(context, version))
+            replies = await self.api.bridge.answer_many(entries, _read_options(context, version))
         finally:
             self.api.bodies.release(num_bytes)
         columns = columns_of(replies, [output.name for output in request.outputs])
@@ -177,8 +186,8 @@ class InferenceService:
 
     def _handler(self, method: Method, request_type: Any) -> grpc.RpcMethodHandler:
         async def answer(_: Any, context: Any) -> Any:
-            """Returns the response, or ends the call with a status that reveals nothing of the inside."""
-            task = asyncio.ensure_future(self._answered(method, context))
+            """Returns the response, or ends the call with a status that reveals no internals."""
+            task = asyncio.ensure_future(self._read_and_answer(method, context))
             try:
                 await asyncio.wait([task])
             finally:
@@ -194,17 +203,18 @@ class InferenceService:
             code = CODES.get(problem.status, grpc.StatusCode.INVALID_ARGUMENT)
             return await context.abort(code, f"{problem.code}: {problem.message}")
 
-        # A handler of a stream reads its message itself; for the client the two are the same.
+        # As a stream handler it reads the message itself, after it has a slot. Clients see no difference.
         return grpc.stream_unary_rpc_method_handler(
             answer,
             request_deserializer=request_type.FromString,
             response_serializer=lambda response: response.SerializeToString(),
         )
 
-    async def _answered(self, method: Method, context: Any) -> Any:
-        """Reads the request, as soon as there is a place for it, and answers it. Raises RequestRefused."""
+    async def _read_and_answer(self, method: Method, context: Any) -> Any:
+        """Reads the request as soon as it has a slot, and answers it. Raises RequestRefused."""
+        network = to_network(address_of(context.peer()))
         try:
-            async with asyncio.timeout(self.body_timeout_s), self.reads.place(network_of(address_of(context.peer()))):
+            async with asyncio.timeout(self.body_timeout_s), self.reads.slot(network):
                 request = await context.read()
         except TimeoutError:
             raise RequestRefused(BODY_TIMEOUT) from None
@@ -214,7 +224,7 @@ class InferenceService:
 
     @property
     def _is_ready(self) -> bool:
-        return self.api.bridge.why_not_ready() is None
+        return self.api.bridge.not_ready_problem() is None
 
     def _client(self, context: Any, role: Role | None) -> Any:
         return self.api.access.client(address_of(context.peer()), _metadata(context), role)
@@ -223,21 +233,20 @@ class InferenceService:
         """Returns the inputs. Raises RequestRefused."""
         raws = request.raw_input_contents
         if raws and len(raws) != len(request.inputs):
-            raise wrong_tensor(f"there are {len(request.inputs)} inputs, and raw contents of {len(raws)}")
+            raise wrong_tensor(f"there are {len(request.inputs)} inputs, but raw contents of {len(raws)}")
         tensors: list[Tensor] = []
-        for place, given in enumerate(request.inputs):
-            head = input_head(given.name, given.datatype, list(given.shape), at_most=self.api.max_events)
-            texts = (
-                unpack_texts(head.shown, raws[place], at_most=head.num)
-                if raws
-                else decoded(head.shown, given.contents.bytes_contents)
-            )
+        for index, each in enumerate(request.inputs):
+            head = input_head(each.name, each.datatype, list(each.shape), at_most=self.api.max_events)
+            if raws:
+                texts = unpack_texts(head.shown, raws[index], at_most=head.num)
+            else:
+                texts = decoded(head.shown, each.contents.bytes_contents)
             tensors.append(head.tensor(texts))
         return tensors
 
 
 def address_of(peer: str) -> str:
-    """Returns the address of a peer.
+    """Returns the IP address of a gRPC peer.
 
     >>> address_of("ipv4:203.0.113.7:5000"), address_of("ipv6:%5B2001:db8::7%5D:5000")
     ('203.0.113.7', '2001:db8::7')
@@ -249,16 +258,17 @@ def _metadata(context: Any) -> dict[str, str]:
     return {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
-def _ask_of(context: Any, version: int) -> Ask:
-    """Returns how this call asks. Its coroutine is cancelled when the client has gone."""
+def _read_options(context: Any, version: int) -> RequestOptions:
+    """Returns the options of a call."""
     metadata = _metadata(context)
-    limits = [limit for limit in (timeout_s_of(metadata), context.time_remaining()) if limit is not None]
-    return Ask(
-        hung_up=asyncio.Event().wait,
+    limits = [limit for limit in (read_timeout_s(metadata), context.time_remaining()) if limit is not None]
+    return RequestOptions(
+        # It never returns: gRPC cancels the call's coroutine if the client disconnects.
+        disconnected=asyncio.Event().wait,
         timeout_s=min(limits, default=None),
-        priority=priority_of(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
+        priority=parse_priority(metadata.get(PRIORITY_HEADER, Priority.NORMAL.name)),
         version=version,
-        traceparent=trace_of(metadata),
+        traceparent=read_traceparent(metadata),
     )
 
 

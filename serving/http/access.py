@@ -1,18 +1,23 @@
-"""Who asks, and what it may: by API key if keys are required, by address otherwise; how often, and in whose name.
+"""Authentication, authorization and rate limits of clients: by API key if keys are required, by address otherwise.
 
     lifelong keys create NAME --role predict --> the key, shown once;  NAME, roles, SHA-256 --> the file
     request --x-api-key, or Authorization: Bearer--> ApiKey, or none --> ApiClient
 
-The name of a client is the source of its labels, and the bucket of its rate limit; the roles of its key say what it may
-do, and the sources of its key in whose name it may send events.
+The name of a client is the source of its labels, and it has one rate limit. The roles of its key say which endpoints it
+may call. The sources of its key say in whose name it may send events.
 
-A key is 256 random bits, so its plain digest reveals nothing, and a slow one would only cost the replica. Keys are
-found by digest: the time of a look-up reveals nothing about other keys. Replicas read the file again when it changes. A
-file that cannot be read any more changes nothing: the keys that were read last stay valid.
+**Keys.** A key is 256 random bits, so a fast digest (SHA-256) is safe, and a slow one would only cost the replica time.
+Keys are looked up by digest, so the time of a look-up reveals nothing about other keys. Replicas read the file again
+when it changes. If the file can no longer be read, the last keys stay valid.
 
-The source of an event is part of its identity, so a client chooses it only below its own name: what is sent as `S` is
-of the source `http/S`, with an API key `http/NAME/S`, and what names none `http` or `http/NAME`. A key may be given
-sources that it names as they are.
+**Sources.** The source of an event is part of the event's identity, so the client's name is put before the source that
+it sends:
+
+    source that is sent    without a key    with the key NAME
+    S                      http/S           http/NAME/S
+    none                   http             http/NAME
+
+A key may list sources that it may use unchanged.
 """
 
 import secrets
@@ -28,20 +33,20 @@ from typing import Final
 import msgspec
 import structlog
 
-from serving.http.origin import Hosts, network_of, problem_of_sender, problem_of_type
+from serving.http.origin import Hosts, content_type_problem, sender_problem, to_network
 from serving.http.problems import Problem, RequestRefused
-from serving.http.schemas import SOURCE, Entry, wrong_shape
+from serving.http.schemas import SOURCE, Entry, schema_problem
 from wire.envelope import MAX_FIELD_BYTES
 from wire.files import FileWatch, atomic_write
 from wire.rate_limits import MAX_NAME_CHARS, TokenBuckets
 from wire.records import Event
 
 PREFIX: Final = "lifelong_"
-"""The beginning of each key, by which scanners for secrets know one."""
+"""The prefix of each key, by which secret scanners recognize keys."""
 
 MAX_KEYS: Final = 10_000
 CHECK_S: Final = 1.0
-"""Interval at which a replica looks whether the file has changed."""
+"""Interval in seconds at which a replica checks whether the file has changed."""
 
 UNREADABLE: Final = (OSError, UnicodeDecodeError, msgspec.MsgspecError)
 
@@ -49,7 +54,7 @@ log = structlog.get_logger("http")
 
 
 class Role(StrEnum):
-    """What a key may do. An administrator may do everything, and vouches for the labels that replace others."""
+    """The permissions of a key. ADMIN includes all others, and may send labels that replace earlier ones."""
 
     PREDICT = "predict"
     FEEDBACK = "feedback"
@@ -57,7 +62,10 @@ class Role(StrEnum):
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key: `digest` is the SHA-256 of its text, in hexadecimal; `sources` are those that its events may name."""
+    """One API key.
+
+    `digest` is the hexadecimal SHA-256 of the key's text. `sources` are the sources that its events may use unchanged.
+    """
 
     name: str
     digest: str
@@ -70,11 +78,11 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadKeys(ValueError):
-    """A file of keys that cannot be read, or a change of it that cannot be made."""
+    """The file of keys cannot be read, or the requested change cannot be made."""
 
 
 class KeyFile:
-    """The keys of a file, as one replica sees them. Raises BadKeys where the file cannot be read at the start."""
+    """The keys of a file, as one replica sees them. The constructor raises BadKeys if the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,7 +90,7 @@ class KeyFile:
         self._keys = self._read()
 
     def find(self, key: str) -> ApiKey | None:
-        """Returns the key with this text; None where there is none, or where it was revoked a second ago."""
+        """Returns the key with this text; None if there is none. A revoked key is found for up to CHECK_S seconds."""
         try:
             keys = self._watch.read_again(self._read)
         except BadKeys as error:
@@ -104,22 +112,24 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=tuple[ApiKey, ...])
     except UNREADABLE as error:
-        raise BadKeys(f"{path}: cannot be read as API keys ({error}); `lifelong keys create NAME` makes it") from None
+        raise BadKeys(
+            f"{path}: cannot be read as API keys ({error}); `lifelong keys create NAME` makes a new file"
+        ) from None
 
 
 def create_key(
     path: Path, name: str, roles: Iterable[Role], *, now_ms: int, sources: Sequence[str] = ()
 ) -> tuple[ApiKey, str]:
-    """Adds a key to the file, which is made where there is none; returns it, and its text. Raises BadKeys."""
+    """Adds a key to the file, and makes the file if it does not exist. Returns the key and its text. Raises BadKeys."""
     keys = read_keys(path) if path.exists() else ()
     if any(key.name == name for key in keys):
         raise BadKeys(f"{name!r} has a key already: revoke it first, or choose another name")
     if not name.strip() or len(name) > MAX_NAME_CHARS:
         raise BadKeys(f"a key needs a name of 1 to {MAX_NAME_CHARS} characters: it is the source of its labels")
     if wrong := [source for source in sources if not 0 < len(source.encode()) <= MAX_FIELD_BYTES]:
-        raise BadKeys(f"{wrong[0][:40]!r} is no source of events: give 1 to {MAX_FIELD_BYTES} bytes")
+        raise BadKeys(f"{wrong[0][:40]!r} is not a valid source of events: give 1 to {MAX_FIELD_BYTES} bytes")
     if len(keys) >= MAX_KEYS:
-        raise BadKeys(f"{path} has {len(keys)} keys, as many as it may")
+        raise BadKeys(f"{path} has {len(keys)} keys, the maximum: revoke one first")
     text = PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
         name=name,
@@ -137,7 +147,7 @@ def revoke_key(path: Path, name: str) -> ApiKey:
     keys = read_keys(path)
     revoked = next((key for key in keys if key.name == name), None)
     if revoked is None:
-        raise BadKeys(f"no key is named {name!r}; there are {', '.join(key.name for key in keys) or 'none'}")
+        raise BadKeys(f"no key is named {name!r}; the keys are: {', '.join(key.name for key in keys) or 'none'}")
     _write(path, tuple(key for key in keys if key is not revoked))
     return revoked
 
@@ -165,36 +175,39 @@ def _forbidden(role: Role) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """Who asks. `name` is the source of its labels and the bucket of its rate limit; `key` is None where no key is
-    required."""
+    """The client of a request. `name` is the source of its labels, and names its token bucket.
+
+    `key` is None if no key is required.
+    """
 
     name: str
     key: ApiKey | None
 
     def require(self, role: Role) -> None:
-        """Raises RequestRefused where no key with this role was sent, even where keys are not required."""
+        """Raises RequestRefused if the client has no key with this role, even if keys are not required."""
         if self.key is None or not self.key.may(role):
             raise RequestRefused(_forbidden(role))
 
-    def named(self, entry: Entry) -> Entry:
-        """Returns an event, read as one of HTTP, under the name of this client; a source that is too long then is a
-        problem."""
+    def with_source(self, entry: Entry) -> Entry:
+        """Returns the event with the client's name in its source; a problem if the source becomes too long."""
         if self.key is None or not isinstance(entry, Event):
             return entry
-        below = entry.source.removeprefix(SOURCE)  # "", or a slash and what was sent
-        if below and below[1:] in self.key.sources:
-            return msgspec.structs.replace(entry, source=below[1:])
-        source = f"{SOURCE}/{_quoted(self.key.name)}{below}"
+        # "", or a slash and the source that the client sent.
+        suffix = entry.source.removeprefix(SOURCE)
+        if suffix and suffix[1:] in self.key.sources:
+            return msgspec.structs.replace(entry, source=suffix[1:])
+        source = f"{SOURCE}/{_quoted(self.key.name)}{suffix}"
         if len(source.encode()) > MAX_FIELD_BYTES:
-            return wrong_shape(f"`source` has more than {MAX_FIELD_BYTES} bytes below the name of its API key")
+            return schema_problem(f"`source` has more than {MAX_FIELD_BYTES} bytes together with its API key's name")
         return msgspec.structs.replace(entry, source=source)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """`keys` is None where no key is required, `limit` where clients are not rate limited. One event loop uses it.
+    """Identifies clients, and limits their rates. One event loop uses it.
 
-    `hosts` are those that a request without a key may be meant for.
+    `keys` is None if no key is required. `limit` is None if there is no rate limit. `hosts` are the accepted values of
+    Host for requests without keys.
     """
 
     keys: KeyFile | None
@@ -202,18 +215,18 @@ class Access:
     hosts: Hosts = "loopback"
 
     def check_sender(self, headers: Mapping[str, str], *, has_body: bool) -> None:
-        """Raises RequestRefused where no key is required, and a page of others may have sent the request of HTTP."""
+        """Raises RequestRefused if no key is required and a foreign web page may have sent the HTTP request."""
         if self.keys is not None:
             return
-        problem = problem_of_sender(headers, hosts=self.hosts) or (problem_of_type(headers) if has_body else None)
+        problem = sender_problem(headers, hosts=self.hosts) or (content_type_problem(headers) if has_body else None)
         if problem:
             raise RequestRefused(problem)
 
     def client(self, address: str, headers: Mapping[str, str], role: Role | None) -> ApiClient:
-        """Returns who asks for what needs `role` (None: any key will do). Raises RequestRefused."""
+        """Returns the client. Raises RequestRefused if keys are required, and its key lacks `role` (None: any key)."""
         if self.keys is None:
-            return ApiClient(network_of(address), None)
-        key = self.keys.find(_key_in(headers))
+            return ApiClient(to_network(address), None)
+        key = self.keys.find(_sent_key(headers))
         if key is None:
             raise RequestRefused(NO_KEY)
         client = ApiClient(key.name, key)
@@ -222,33 +235,36 @@ class Access:
         return client
 
     def take(self, client: ApiClient, num: int) -> None:
-        """Takes the tokens of `num` events or labels. Raises RequestRefused where the client has too few."""
+        """Takes `num` tokens, one for each event or label, from the client's bucket.
+
+        Raises RequestRefused if the bucket has too few.
+        """
         wait_s = self.limit.take(client.name, num, now=time.monotonic()) if self.limit is not None else 0.0
         if wait_s:
-            raise RequestRefused(_too_many(wait_s))
+            raise RequestRefused(_rate_limited(wait_s))
 
 
 def _quoted(name: str) -> str:
-    """Returns the name of a key as one part of a source: without a slash, so that no two clients share one."""
+    """Returns a key's name without slashes, as one segment of a source, so that no two clients share a source."""
     return name.replace("%", "%25").replace("/", "%2F")
 
 
-def bearer_in(headers: Mapping[str, str]) -> str | None:
-    """Returns what is behind `Authorization: Bearer ` (RFC 6750, section 2.1); None where that is not there."""
+def bearer_token(headers: Mapping[str, str]) -> str | None:
+    """Returns the token after `Authorization: Bearer ` (RFC 6750, section 2.1); None if there is none."""
     authorization = headers.get("authorization", "")
     is_bearer = authorization[: len(BEARER)].lower() == BEARER
     return authorization[len(BEARER) :] if is_bearer else None
 
 
-def _key_in(headers: Mapping[str, str]) -> str:
-    token = bearer_in(headers)
+def _sent_key(headers: Mapping[str, str]) -> str:
+    token = bearer_token(headers)
     return headers.get(KEY_HEADER, "") if token is None else token.strip()
 
 
-def _too_many(wait_s: float) -> Problem:
+def _rate_limited(wait_s: float) -> Problem:
     return Problem(
         status=HTTPStatus.TOO_MANY_REQUESTS,
         code="rate_limited",
-        message="this client asks for more events a second than it may",
+        message="this client has exceeded its rate limit: try again later",
         retry_after_s=wait_s,
     )

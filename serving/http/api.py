@@ -1,12 +1,12 @@
-"""The endpoints over the same queue that Kafka feeds, and what all of them share.
+"""The endpoints for events, health and status, and the parts that all endpoints share.
 
     POST /v1/predict                          events in, answers out
     GET  /v1/health/live, /v1/health/ready    for probes and load balancers
-    GET  /v1/status                           what this replica serves and has counted
+    GET  /v1/status                           versions, state and counters of this replica
 
-`serving/http/app.py` lists those of the other files. Every error has a code and a message
-(`serving/http/problems.py`), and every response has x-request-id; a request that is refused before it is complete
-(`serving/http/connection.py`) has no id. Bad input is never a 500, and no message reveals internals.
+`serving/http/app.py` lists the endpoints of all files. HTTP events enter the same queue as Kafka's. Every error has a
+code and a message (`serving/http/problems.py`). Every response has an x-request-id, except if the request was refused
+before it was complete (`serving/http/connection.py`). Bad input never causes a 500, and no message reveals internals.
 
 Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
 """
@@ -23,21 +23,25 @@ from starlette.responses import Response
 from serving.errors import Unhealthy
 from serving.http.access import Access, ApiClient, Role
 from serving.http.bridge import RequestBridge
-from serving.http.problems import Problem, RequestRefused, accepted
-from serving.http.requests import Bodies, ask_of
-from serving.http.schemas import Entry, read_request, whole_problem, write_replies
+from serving.http.problems import Problem, RequestRefused, unwrap
+from serving.http.requests import Bodies, read_options
+from serving.http.schemas import Entry, read_request, request_problem, write_replies
 from serving.served_task import ReplicaStatus
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 
 REF: Final = "#/components/schemas/{name}"
-"""Where the document has the schema of a record."""
+"""The reference to a record's schema in the OpenAPI document."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Api:
-    """What the endpoints share, and those that this file lists. `receipts` checks and approves labels; `labels` returns
-    the set of those of a task."""
+    """The endpoints that this file lists, and the parts that all endpoints share.
+
+    - `receipts`: checks the receipts of labels, and signs corrections
+    - `labels`: returns a task's set of labels
+    - `check`: raises Unhealthy if the replica must be replaced
+    """
 
     bridge: RequestBridge
     bodies: Bodies
@@ -53,11 +57,11 @@ class Api:
     async def predict(self, request: Request) -> Response:
         client = self.client(request, Role.PREDICT)
         with self.bodies.room() as room:
-            body = accepted(await room.read(request))
+            body = unwrap(await room.read(request))
             parsed = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
-            entries, is_list = accepted(parsed)
-            replies = await self.bridge.answer_many(self.admit(client, entries), ask_of(request))
-            problem = whole_problem(replies, is_list=is_list)
+            entries, is_list = unwrap(parsed)
+            replies = await self.bridge.answer_many(self.admit(client, entries), read_options(request))
+            problem = request_problem(replies, is_list=is_list)
             if problem:
                 raise RequestRefused(problem)
             return json_response(write_replies(replies))
@@ -75,7 +79,7 @@ class Api:
         return json_response(msgspec.json.encode(self.status()))
 
     def require_live(self) -> None:
-        """Raises RequestRefused where this replica should be replaced."""
+        """Raises RequestRefused if this replica must be replaced."""
         try:
             self.check()
         except Unhealthy as error:
@@ -84,32 +88,42 @@ class Api:
             ) from error
 
     def require_ready(self) -> None:
-        """Raises RequestRefused where this replica cannot answer now."""
-        if problem := self.bridge.why_not_ready():
+        """Raises RequestRefused if this replica cannot answer now."""
+        if problem := self.bridge.not_ready_problem():
             raise RequestRefused(problem)
 
     def client(self, request: Request, role: Role | None) -> ApiClient:
-        """Returns who asks for what needs `role`. Raises RequestRefused."""
+        """Returns the client of a request to an endpoint that needs `role` (None: any role).
+
+        Raises RequestRefused if the client may not call the endpoint.
+        """
         self.access.check_sender(request.headers, has_body=request.method == "POST")
         address = request.client.host if request.client else ""
         return self.access.client(address, request.headers, role)
 
     def admit(self, client: ApiClient, entries: Sequence[Entry]) -> list[Entry]:
-        """Returns what a client sends, each event under the client's name. Raises RequestRefused where it sends more
-        than it may."""
+        """Takes the entries from the client's rate limit. Returns them, with the client's source in each event.
+
+        Raises RequestRefused if the client exceeds its rate limit.
+        """
         self.access.take(client, len(entries))
-        return [client.named(entry) for entry in entries]
+        return [client.with_source(entry) for entry in entries]
 
     def count_refused(self, code: str) -> None:
-        """Counts a request, or a connection, that was refused because of what its client did."""
+        """Counts a request or connection that was refused, by the code of its problem."""
         self.bridge.count_refused(code)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Operation:
-    """One method of one path. `body` has the records that a request may be (none: it has no body).
+    """One method of one path.
 
-    `role` is what an API key must have where keys are required, and None where none is needed even then.
+    - `answer`: the record of the response
+    - `body`: the records that a request may contain; empty if it has no body
+    - `role`: the role that an API key needs, if keys are required; None if any key will do
+    - `needs_key`: whether a key is needed if keys are required
+    - `headers`: required headers of the request
+    - `errors`: the statuses of possible errors
     """
 
     path: str

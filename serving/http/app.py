@@ -1,9 +1,10 @@
-"""The application: its operations, each path with what answers it, and how an exception becomes a response.
+"""The HTTP application: its operations, their routes, and the conversion of exceptions to responses.
 
-    Api --operations_of--> Operation --make_app--> routes, and the document (`serving/http/openapi.py`)
-    HttpEndpoint --open--> a port that answers by them (`serving/http/listener.py`)
+    Api --list_operations--> Operation --make_app--> routes, and the document (`serving/http/openapi.py`)
+    HttpEndpoint --open--> a port that serves these routes (`serving/http/listener.py`)
 
-The records here say what comes and goes, for the document: those that are read and written lie beside the endpoints.
+The records here only describe requests and responses for the OpenAPI document. The records that are decoded and encoded
+are in the endpoints' modules.
 """
 
 import json
@@ -27,7 +28,7 @@ from serving.endpoints import Core
 from serving.http.access import Role, read_keys
 from serving.http.api import REF, Api, Operation, json_response
 from serving.http.cloud_events import CloudEventsApi
-from serving.http.connection import bounds_of
+from serving.http.connection import connection_bounds
 from serving.http.embeddings import EmbeddingsApi, EmbeddingsBody, EmbeddingsRequest
 from serving.http.feedback import AcceptedBody, FeedbackApi, LabelBody
 from serving.http.listener import Listener, await_port
@@ -38,36 +39,40 @@ from serving.served_task import ReplicaStatus
 from serving.v2 import ModelMetadata, ServerMetadata
 from wire.inputs import MAX_FEATURES, MAX_PARTS, Features, Part
 
-Text = Annotated[str, msgspec.Meta(description="Blank only beside `features`. The first 131,072 characters are read.")]
+Text = Annotated[
+    str, msgspec.Meta(description="May be blank only if there are `features`. The first 131,072 characters are read.")
+]
 DescribedFeatures = Annotated[
     Features,
     msgspec.Meta(
-        description="Numbers and categories by their names, beside the text or in place of it.",
+        description="Numbers and categories by name, in addition to the text or instead of it.",
         extra_json_schema={"maxProperties": MAX_FEATURES, "propertyNames": {"pattern": r"\S"}},
     ),
 ]
 DescribedParts = Annotated[
     list[Part],
-    msgspec.Meta(description="Objects of further inputs that are installed, by their `type`.", max_length=MAX_PARTS),
+    msgspec.Meta(description="Objects for other installed inputs, each with its `type`.", max_length=MAX_PARTS),
 ]
 ShortText = Annotated[str, msgspec.Meta(max_length=MAX_ID_CHARS)]
 
 REFUSED: Final = (400, 413, 415)
-"""The statuses of any request that has a body."""
+"""Error statuses of every request that has a body."""
 UNAVAILABLE: Final = (408, 429, 431, 503, 504)
-"""The statuses of any request that waits for the model or the broker."""
+"""Error statuses of every request that waits for the model or the broker."""
 
 
 class EventRequest(msgspec.Struct, frozen=True):
-    """One event: its text, its features, its parts, or several of them. Without an id it gets one; `key` names the
-    entity, which always meets the same arm."""
+    """One event: a text, features, parts, or several of them.
+
+    An event without an id gets one. `key` names the entity; events of one entity are answered by the same arm.
+    """
 
     text: Text = ""
     features: DescribedFeatures = {}
     parts: DescribedParts = []
     id: ShortText = ""
     key: ShortText = ""
-    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
+    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer. Empty: all tasks.")] = []
 
 
 class EventsRequest(msgspec.Struct, frozen=True):
@@ -78,26 +83,29 @@ class LabelsRequest(msgspec.Struct, frozen=True):
     labels: Annotated[list[LabelBody], msgspec.Meta(min_length=1)]
 
 
-def _each_of(*records: type) -> msgspec.Meta:
-    """Says that each element is one of these records: a union of them would have to be tagged."""
+def _elements_of(*records: type) -> msgspec.Meta:
+    """Returns the annotation of a list whose elements are any of these records.
+
+    A union type is not possible, because msgspec requires tags for a union of records.
+    """
     refs = [{"$ref": REF.format(name=record.__name__)} for record in records]
     return msgspec.Meta(extra_json_schema={"items": {"anyOf": refs}})
 
 
 class AnswersResponse(msgspec.Struct, frozen=True):
-    """An answer, or what is wrong, for each event."""
+    """An answer or an error for each event."""
 
-    answers: Annotated[list[Any], _each_of(AnswerBody, ErrorBody)]
+    answers: Annotated[list[Any], _elements_of(AnswerBody, ErrorBody)]
 
 
 class LabelsResponse(msgspec.Struct, frozen=True):
-    """A label that the broker has, or what is wrong, for each label."""
+    """For each label, the label that the broker has acknowledged, or an error."""
 
-    labels: Annotated[list[Any], _each_of(AcceptedBody, ErrorBody)]
+    labels: Annotated[list[Any], _elements_of(AcceptedBody, ErrorBody)]
 
 
 ELEMENTS: Final = (AnswerBody, AcceptedBody, ErrorBody)
-"""The records that only lists of others have."""
+"""The records that appear only as elements of other records' lists."""
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -115,11 +123,11 @@ class EventData(msgspec.Struct, frozen=True):
     features: DescribedFeatures = {}
     parts: DescribedParts = []
     key: ShortText = ""
-    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer; without any, all do.")] = []
+    tasks: Annotated[list[str], msgspec.Meta(description="The tasks that answer. Empty: all tasks.")] = []
 
 
 class AnswerData(msgspec.Struct, frozen=True):
-    """The data of a CloudEvent of the type `lifelong.answer.v1`, among other fields."""
+    """The most important fields of the data of a CloudEvent of the type `lifelong.answer.v1`."""
 
     event_id: str
     text: str
@@ -128,9 +136,9 @@ class AnswerData(msgspec.Struct, frozen=True):
     receipt: str
 
 
-def operations_of(api: Api) -> list[Operation]:
-    """Returns the operations, in the order in which the document shows them."""
-    computed = (*REFUSED, *UNAVAILABLE)
+def list_operations(api: Api) -> list[Operation]:
+    """Returns all operations, in the order in which the document shows them."""
+    errors = (*REFUSED, *UNAVAILABLE)
     return [
         Operation(
             path="/v1/predict",
@@ -139,7 +147,7 @@ def operations_of(api: Api) -> list[Operation]:
             body=(EventRequest, EventsRequest),
             answer=AnswersResponse,
             role=Role.PREDICT,
-            errors=(*computed, 422),
+            errors=(*errors, 422),
         ),
         Operation(
             path="/v1/feedback",
@@ -148,30 +156,30 @@ def operations_of(api: Api) -> list[Operation]:
             body=(LabelBody, LabelsRequest),
             answer=LabelsResponse,
             role=Role.FEEDBACK,
-            errors=(*computed, 403, 422),
+            errors=(*errors, 403, 422),
         ),
         Operation(
             path="/v1/embeddings",
             endpoint=EmbeddingsApi(api).embeddings,
-            summary="Returns the vectors of texts, in the form of OpenAI's API.",
+            summary="Returns the vectors of texts, in the format of OpenAI's API.",
             body=(EmbeddingsRequest,),
             answer=EmbeddingsBody,
             role=Role.PREDICT,
-            errors=(*computed, 404, 422),
+            errors=(*errors, 404, 422),
         ),
         Operation(
             path="/v1/events",
             endpoint=CloudEventsApi(api).events,
-            summary="Answers a CloudEvent in the mode in which it comes: binary, structured, or a batch.",
+            summary="Answers a CloudEvent in the mode of the request: binary, structured, or a batch.",
             body=(EventData,),
             answer=AnswerData,
             role=Role.PREDICT,
             headers=("ce-specversion", "ce-id", "ce-source", "ce-type"),
-            errors=(*computed, 422),
+            errors=(*errors, 422),
         ),
         _plain("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
         _plain("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
-        _plain("/v1/status", api.show_status, "Shows what the replica serves and has counted.", ReplicaStatus),
+        _plain("/v1/status", api.show_status, "Shows the replica's versions, state and counters.", ReplicaStatus),
         *_v2_operations(V2Api(api)),
     ]
 
@@ -214,7 +222,7 @@ def _v2_operations(v2: V2Api) -> list[Operation]:
 
 
 class HttpEndpoint:
-    """The port of HTTP, with all the operations."""
+    """The HTTP port with all operations."""
 
     def check(self, config: ServingConfig, stop: Event) -> None:
         if config.keys_file:
@@ -222,14 +230,14 @@ class HttpEndpoint:
         await_port(config.http_host, config.http_port, stop)
 
     def open(self, core: Core, config: ServingConfig) -> Listener:
-        """Begins to listen. Raises OSError if it cannot."""
+        """Starts to listen. Raises OSError if it cannot."""
         api = core.api()
         return Listener(
             make_app(api),
             host=config.http_host,
             port=config.http_port,
             drain_timeout_s=config.drain_timeout_s,
-            bounds=bounds_of(config),
+            bounds=connection_bounds(config),
             note=api.count_refused,
         )
 
@@ -238,16 +246,16 @@ ENDPOINT: Final = HttpEndpoint()
 
 
 def make_app(api: Api) -> ASGIApp:
-    """Returns the application."""
-    operations = operations_of(api)
+    """Returns the ASGI application."""
+    operations = list_operations(api)
 
     @cache
     def described() -> tuple[bytes, Response]:
-        """Returns the document and its page, which are made when somebody first asks."""
-        from serving.http.openapi import POLICY, document_of, page_of
+        """Returns the OpenAPI document and its page. They are made at the first request for one of them."""
+        from serving.http.openapi import POLICY, make_document, render_page
 
-        document = document_of(operations, ELEMENTS)
-        page = HTMLResponse(page_of(document), headers={"content-security-policy": POLICY})
+        document = make_document(operations, ELEMENTS)
+        page = HTMLResponse(render_page(document), headers={"content-security-policy": POLICY})
         return json.dumps(document).encode(), page
 
     async def openapi(request: Request) -> Response:

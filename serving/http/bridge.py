@@ -4,11 +4,12 @@
     labels ----------------------------------------------------------> outbox.send, acknowledged by the broker
                                                                   the last reply of a request wakes the loop <--'
 
-The loop is woken once for each request, however many events it has. An answer is kept for publication before it is
-returned, so that a label refers to an answer that will be published; an answer that cannot be kept says so.
+The loop is woken once for each request, however many events the request has. The outbox accepts an answer before it is
+returned to the client, so a label always refers to an answer that will be published. An answer that the outbox cannot
+keep is marked as `Unpublished`.
 
 Rejected: a future for each event (each would wake the loop), and publishing an answer after it is returned (its label
-could come first, or for an answer that is lost).
+could come first, or the answer could be lost).
 """
 
 import asyncio
@@ -25,21 +26,24 @@ import msgspec
 
 from serving.errors import QueueClosed
 from serving.http.problems import Problem
-from serving.http.requests import Ask, HungUp
+from serving.http.requests import Disconnected, RequestOptions
 from serving.http.schemas import Entry, Reply, Unpublished
 from serving.kafka.outbox import NOT_FROM_KAFKA
 from serving.models import ActiveVersions
 from serving.pipeline import Pipeline
-from serving.queue import EmbeddedText, ItemFailure, Outcome, QueueState, Terms, Unanswered
+from serving.queue import EmbeddedText, ItemFailure, ItemOptions, Outcome, QueueState, Unanswered
 from wire.records import Event, Feedback
 from wire.tasks import UNKNOWN_TASK, TaskNames
 from wire.traces import TRACEPARENT
 
 INLINE_CHARS = 4_096
-"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would hold up every request."""
+"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would block every request."""
 
 UNWATCHED_S = 0.1
-"""Requests that wait longer are watched for a disconnect. Watching every request would cost a tenth of one."""
+"""A request that waits for more than this many seconds is watched for a disconnect.
+
+Watching every request would make requests a tenth more expensive.
+"""
 
 RETRY_AFTER_S = 1.0
 
@@ -47,7 +51,7 @@ R = TypeVar("R")
 
 
 def _unavailable(code: str, message: str) -> Problem:
-    """Returns a refusal after which the client may come back."""
+    """Returns a temporary problem: the client may try again after RETRY_AFTER_S."""
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return Problem(status=status, code=code, message=message, retry_after_s=RETRY_AFTER_S)
 
@@ -66,7 +70,7 @@ DEADLINE = Problem(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestBridge:
-    """Asks the engine from an event loop. Answers are published, too, so that feedback on them can be learnt from."""
+    """Answers requests from an event loop. Publishes the answers, too, so that the learner can use their labels."""
 
     pipeline: Pipeline
     timeout_s: float
@@ -77,33 +81,34 @@ class RequestBridge:
         """The versions that answer now; None before the first weights."""
         return self.pipeline.engine.live
 
-    def why_not_ready(self) -> Problem | None:
-        """Returns what keeps this replica from answering now, or None."""
+    def not_ready_problem(self) -> Problem | None:
+        """Returns the reason why this replica cannot answer now; None if it can."""
         if self.pipeline.queue.state is QueueState.CLOSED:
             return STOPPING
         return None if self.pipeline.is_ready else NO_WEIGHTS
 
     def count_refused(self, code: str) -> None:
-        """Counts a request, or a connection, that was refused with the code of its problem."""
+        """Counts a request or connection that was refused with this code."""
         self.pipeline.count(f"http_{code}")
 
-    async def answer_many(self, entries: Sequence[Entry], ask: Ask) -> list[Reply]:
-        """Returns a reply for each entry: its answer, its own problem, or what kept the model from answering.
+    async def answer_many(self, entries: Sequence[Entry], options: RequestOptions) -> list[Reply]:
+        """Returns a reply for each entry, in order: its answer, its own problem, or a problem of the replica.
 
-        When the client has disconnected, or its deadline is over, the model skips the items that it has not begun.
+        After the client has disconnected, or its deadline has passed, the model skips events that it has not begun.
         """
         entries = [self._checked(entry) for entry in entries]
-        headers = ((TRACEPARENT, ask.traceparent),) if ask.traceparent else ()
+        headers = ((TRACEPARENT, options.traceparent),) if options.traceparent else ()
+        # Problems of single entries stay where they are, between the replies to the valid events.
         events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
         else:
-            replies = await self._answer(events, ask)
+            replies = await self._answer(events, options)
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
     def checked(self, record: Event | Feedback) -> Problem | None:
-        """Returns what is wrong with the tasks that a record names; None where there are all of them."""
+        """Returns the problem of a record that names unknown tasks; None if all its tasks are known."""
         problem = self.tasks.problem_of(record)
         if not problem:
             return None
@@ -113,31 +118,39 @@ class RequestBridge:
     def _checked(self, entry: Entry) -> Entry:
         return (isinstance(entry, Event) and self.checked(entry)) or entry
 
-    async def send_labels(self, entries: Sequence[Feedback | Problem], ask: Ask) -> list[Feedback | Problem]:
-        """Returns each label that the broker has, or the problem in its place. What was not acknowledged in time may
-        arrive all the same, and may be sent again: a label counts once."""
+    async def send_labels(
+        self, entries: Sequence[Feedback | Problem], options: RequestOptions
+    ) -> list[Feedback | Problem]:
+        """Returns for each entry, in order, the label if the broker has acknowledged it, else a problem.
+
+        A label that was not acknowledged in time may still arrive. The client may send it again, because a label counts
+        once.
+        """
         waiter: _Waiter[Feedback | Problem]
-        waiter = _Waiter(len(entries), asyncio.get_running_loop(), *self._patience(ask, NOT_ACKNOWLEDGED))
+        waiter = _Waiter(len(entries), asyncio.get_running_loop(), *self._timeout(options, NOT_ACKNOWLEDGED))
         outbox = self.pipeline.outbox
         for index, entry in enumerate(entries):
             if isinstance(entry, Problem) or outbox.is_full:
                 waiter.resolve(index, entry if isinstance(entry, Problem) else BUS_FULL)
             else:
                 outbox.send(entry, partial(waiter.resolve, index, entry), NOT_FROM_KAFKA)
-        return await waiter.replies(ask.hung_up)
+        return await waiter.replies(options.disconnected)
 
-    def _patience(self, ask: Ask, late: Problem) -> tuple[Problem, float]:
-        """Returns how many seconds are waited, by us or by the client, and what an answer is that is later."""
-        if ask.timeout_s is not None and ask.timeout_s < self.timeout_s:
-            return DEADLINE, ask.timeout_s
+    def _timeout(self, options: RequestOptions, late: Problem) -> tuple[Problem, float]:
+        """Returns the problem of a late reply, and the shorter time-out in seconds: the client's or ours."""
+        if options.timeout_s is not None and options.timeout_s < self.timeout_s:
+            return DEADLINE, options.timeout_s
         return late, self.timeout_s
 
-    async def _answer(self, events: Sequence[Event], ask: Ask) -> list[Reply]:
+    async def _answer(self, events: Sequence[Event], options: RequestOptions) -> list[Reply]:
         waiter: _Waiter[Reply]
-        waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._patience(ask, TIMEOUT))
-        dones = [partial(self._done, waiter, index, not ask.version) for index in range(len(events))]
-        terms = Terms(
-            is_wanted=waiter.is_waiting, priority=ask.priority, version=ask.version, is_embedding=ask.is_embedding
+        waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._timeout(options, TIMEOUT))
+        dones = [partial(self._done, waiter, index, not options.version) for index in range(len(events))]
+        terms = ItemOptions(
+            is_wanted=waiter.is_waiting,
+            priority=options.priority,
+            version=options.version,
+            is_embedding=options.is_embedding,
         )
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
             items = self.pipeline.items(events, dones, terms)
@@ -149,31 +162,33 @@ class RequestBridge:
         except QueueClosed:
             num_accepted = 0
             refusal = STOPPING
+        # Items that did not fit into the queue are refused one by one; the others are answered.
         for index in range(num_accepted, len(items)):
             self.pipeline.count(f"refused_{refusal.code}")
             waiter.resolve(index, refusal)
-        return await waiter.replies(ask.hung_up)
+        return await waiter.replies(options.disconnected)
 
-    def _done(self, waiter: "_Waiter[Reply]", index: int, is_by_plan: bool, outcome: Outcome) -> None:
-        """Is called by the engine."""
-        waiter.resolve(index, self._reply_of(outcome, is_by_plan=is_by_plan))
+    def _done(self, waiter: "_Waiter[Reply]", index: int, follows_plan: bool, outcome: Outcome) -> None:
+        """The engine's thread calls it with the outcome of event `index`."""
+        waiter.resolve(index, self._to_reply(outcome, follows_plan=follows_plan))
 
-    def _reply_of(self, outcome: Outcome, *, is_by_plan: bool) -> Reply:
+    def _to_reply(self, outcome: Outcome, *, follows_plan: bool) -> Reply:
         if isinstance(outcome, ItemFailure):
             return _failed(outcome)
         if isinstance(outcome, Unanswered):
             return FAULT
         if isinstance(outcome, EmbeddedText):
             return outcome
-        if not is_by_plan:  # it was not drawn by the plan, so that it would be no evidence for an arm
+        # The client chose the version, so the answer must not count as evidence for an arm.
+        if not follows_plan:
             return Unpublished(msgspec.structs.replace(outcome, receipt="", vector=None))
         return outcome if self.pipeline.outbox.publish(outcome) else Unpublished(outcome)
 
 
 class _Waiter(Generic[R]):
-    """The replies of one request. Any thread resolves one of them; the loop waits for all, for `timeout_s`.
+    """Collects the replies of one request. Any thread may resolve a reply; the loop waits for all of them.
 
-    A reply that is not there by then is `late`.
+    Replies that are missing after `timeout_s` seconds are `late`.
     """
 
     def __init__(self, num: int, loop: asyncio.AbstractEventLoop, late: R, timeout_s: float) -> None:
@@ -193,23 +208,25 @@ class _Waiter(Generic[R]):
             self._num_open -= 1
             is_last = not self._num_open
         if is_last:
-            with suppress(RuntimeError):  # the loop is closed, so no request waits any more
+            # If the loop is closed, no request waits any more.
+            with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._wake)
 
     def is_waiting(self) -> bool:
         """Whether the client still waits for the replies."""
         return not self._has_left and time.monotonic() < self._end_s
 
-    async def replies(self, hung_up: HungUp) -> list[R]:
-        """Returns the replies when all are there, the time is over, or the client disconnects."""
+    async def replies(self, disconnected: Disconnected) -> list[R]:
+        """Returns the replies as soon as all are resolved, the time is over, or the client disconnects."""
         try:
             await asyncio.wait([self._all], timeout=min(self._left_s, UNWATCHED_S))
             if not self._all.done():
-                leaving = asyncio.ensure_future(hung_up())
+                leaving = asyncio.ensure_future(disconnected())
                 await asyncio.wait([self._all, leaving], timeout=self._left_s, return_when=asyncio.FIRST_COMPLETED)
                 leaving.cancel()
         finally:
-            self._has_left = True  # also where a call was cancelled, as gRPC does when its client has gone
+            # Also if the call was cancelled: gRPC does that when its client disconnects.
+            self._has_left = True
         with self._lock:
             return list(self._replies)
 

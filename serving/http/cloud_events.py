@@ -1,13 +1,13 @@
-"""`POST /v1/events`: CloudEvents 1.0 over HTTP, answered in the mode in which they came.
+"""`POST /v1/events`: CloudEvents 1.0 over HTTP. The response uses the mode of the request.
 
     ce-id, ce-source, ce-type headers and the data as body       binary mode, as on our topics
     application/cloudevents+json                                 structured mode: one object with the data inside
-    application/cloudevents-batch+json                           a list of these
+    application/cloudevents-batch+json                           a list of such objects
 
-An event is read as from its topic (`wire/envelope.py`), so the same bounds and reasons hold, and its answer is a
-CloudEvent as on the topic of answers, less the vector. Its source is what it names, below the name of the client
-(`serving/http/access.py`): nobody sends an event in the name of another source. An answer that was kept nowhere has the
-extension `unpublished`.
+Events are decoded as from Kafka (`wire/envelope.py`), so the same bounds and error codes apply. An answer is the same
+CloudEvent as on the topic of answers, without the vector. The client's name is put before the event's source
+(`serving/http/access.py`), so no client can send events in another's name. An answer that is not published has the
+extension attribute `unpublished`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,21 @@ from starlette.responses import Response
 from serving.http.access import Role
 from serving.http.api import Api, json_response
 from serving.http.origin import media_type
-from serving.http.problems import Problem, RequestRefused, accepted
-from serving.http.requests import ask_of
-from serving.http.schemas import SOURCE, UNREADABLE, Entry, Reply, Unpublished, whole_problem, wrong, wrong_shape
+from serving.http.problems import Problem, RequestRefused, unwrap
+from serving.http.requests import read_options
+from serving.http.schemas import (
+    SOURCE,
+    UNREADABLE,
+    Entry,
+    Reply,
+    Unpublished,
+    decoding_problem,
+    request_problem,
+    schema_problem,
+)
 from wire.envelope import from_message, to_message
 from wire.errors import BadMessage
-from wire.message import CONTENT_TYPE, Message, Place, unpacked
+from wire.message import CONTENT_TYPE, Message, Place, unpack_structured
 from wire.records import Answer, Event
 
 BATCH: Final = "application/cloudevents-batch+json"
@@ -37,7 +46,7 @@ PROBLEM_TYPE: Final = "lifelong.problem.v1"
 PLACE: Final = Place(topic="http", partition=0, offset=0)
 REQUIRED: Final = ("specversion", "id", "source", "type")
 SAFE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
-"""Characters that stand for themselves in a header: HTTP protocol binding, section 3.1.3.2."""
+"""Characters that need no percent-encoding in a header: HTTP protocol binding, section 3.1.3.2."""
 
 Attributes = Mapping[str, str]
 """The attributes of a CloudEvent by their names."""
@@ -49,7 +58,7 @@ _BATCH = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class CloudEventsApi:
-    """The endpoint."""
+    """The endpoint for CloudEvents."""
 
     api: Api
 
@@ -57,10 +66,10 @@ class CloudEventsApi:
         client = self.api.client(request, Role.PREDICT)
         mode = media_type(request.headers)
         with self.api.bodies.room() as room:
-            body = accepted(await room.read(request))
+            body = unwrap(await room.read(request))
             entries = self._read(body, mode, request.headers)
-            replies = await self.api.bridge.answer_many(self.api.admit(client, entries), ask_of(request))
-            problem = whole_problem(replies, is_list=mode == BATCH)
+            replies = await self.api.bridge.answer_many(self.api.admit(client, entries), read_options(request))
+            problem = request_problem(replies, is_list=mode == BATCH)
             if problem:
                 raise RequestRefused(problem)
             return _response(replies, mode)
@@ -69,7 +78,9 @@ class CloudEventsApi:
         if mode == BATCH:
             raws: Sequence[bytes | msgspec.Raw] = _parsed(_BATCH, body)
             if not 0 < len(raws) <= self.api.max_events:
-                raise RequestRefused(wrong_shape(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}"))
+                raise RequestRefused(
+                    schema_problem(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}")
+                )
             return [self._structured(raw) for raw in raws]
         if mode == CONTENT_TYPE:
             return [self._structured(body)]
@@ -78,7 +89,7 @@ class CloudEventsApi:
 
     def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
         try:
-            attributes, data = unpacked(_parsed(_EVENT, raw))
+            attributes, data = unpack_structured(_parsed(_EVENT, raw))
         except RequestRefused as refused:
             return refused.problem
         except BadMessage as error:
@@ -86,10 +97,10 @@ class CloudEventsApi:
         return self._event({name[3:]: value for name, value in attributes.items()}, msgspec.json.encode(data))
 
     def _event(self, attributes: Attributes, data: bytes) -> Entry:
-        """Returns the event, which came now where it does not say when, or what is wrong with it."""
+        """Returns the event, or its problem. An event without a time gets the current time."""
         missing = [name for name in REQUIRED if not attributes.get(name)]
         if missing:
-            return wrong_shape(f"the attribute `{missing[0]}` of the CloudEvent is missing")
+            return schema_problem(f"the attribute `{missing[0]}` of the CloudEvent is missing")
         key = attributes.get("partitionkey", "")
         message = Message(
             key=key.encode() if key else None,
@@ -113,7 +124,7 @@ def _parsed(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> 
     try:
         return decoder.decode(data)
     except UNREADABLE as error:
-        raise RequestRefused(wrong(error)) from error
+        raise RequestRefused(decoding_problem(error)) from error
 
 
 def _unquoted(value: str) -> str:
@@ -122,21 +133,21 @@ def _unquoted(value: str) -> str:
 
 def _response(replies: Sequence[Reply], mode: str) -> Response:
     if mode == BATCH:
-        events = [_structured(*_event_of(reply)) for reply in replies]
+        events = [_structured(*_to_cloud_event(reply)) for reply in replies]
         return Response(msgspec.json.encode(events), media_type=BATCH)
-    attributes, data = _event_of(replies[0])
+    attributes, data = _to_cloud_event(replies[0])
     if mode == CONTENT_TYPE:
         return Response(msgspec.json.encode(_structured(attributes, data)), media_type=CONTENT_TYPE)
     return json_response(data, headers={f"ce-{name}": quote(value, safe=SAFE) for name, value in attributes.items()})
 
 
-def _event_of(reply: Reply) -> tuple[dict[str, str], bytes]:
-    """Returns the attributes and the data of the CloudEvent that says the reply."""
+def _to_cloud_event(reply: Reply) -> tuple[dict[str, str], bytes]:
+    """Returns the attributes and the data of the reply as a CloudEvent."""
     if isinstance(reply, Problem):
         attributes = {"specversion": "1.0", "id": reply.code, "source": "/", "type": PROBLEM_TYPE}
         return attributes, msgspec.json.encode({"code": reply.code, "message": reply.message})
     answer = reply.answer if isinstance(reply, Unpublished) else reply
-    assert isinstance(answer, Answer), "no vector was asked for"
+    assert isinstance(answer, Answer), "this endpoint never requests vectors"
     message = to_message(msgspec.structs.replace(answer, vector=None))
     attributes = {name[3:]: (value or b"").decode() for name, value in message.headers if name.startswith("ce_")}
     if isinstance(reply, Unpublished):

@@ -1,13 +1,13 @@
-"""One HTTP connection, bounded in time and in bytes: a subclass of uvicorn's protocol, which has neither bound.
+"""One HTTP connection with bounds on time and bytes: a subclass of uvicorn's protocol, which has no such bounds.
 
     bytes -> head (deadline, size) -> body (deadline, size on the wire) -> response (deadline) -> idle, or the next head
 
-A connection beyond the bounds of its process, or of its address, is answered 503 and closed. A request beyond its own
-bounds is answered 408, 413 or 431 and closed; where an earlier answer is still due, it is only closed. The server's
-tick checks the deadlines of all connections once a second.
+A connection beyond the limit of its process or its address gets 503 and is closed. A request beyond its bounds gets
+408, 413 or 431, and its connection is closed. If an earlier response is still due on the connection, it is closed
+without a response. The server's tick checks the deadlines of all connections once a second.
 
-Rejected: h11, which bounds heads (four times the processor time of httptools for a request), and a timer for each
-request (a deadline that is only stored costs nothing).
+Rejected: h11, which bounds heads (a request costs four times the CPU time of httptools), and a timer for each request
+(a stored deadline costs nothing).
 """
 
 from collections import Counter
@@ -20,17 +20,19 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.config import ServingConfig
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 from serving.http.problems import Problem, write_problem
 from serving.http.schemas import TOO_LARGE
 from wire.inputs import MAX_EVENT_BYTES, max_event_bytes
 
 MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES
-"""Bytes of a body including the framing of its chunks, which may be many times as large as the content. One of an
-event with a large input may have more."""
+"""Most bytes of a body on the wire, including the framing of its chunks, which may be much larger than the content.
+
+The limit is larger if an installed input allows larger events.
+"""
 
 MAX_PIPELINED = 64
-"""Pipelined requests of one connection that wait for an earlier answer."""
+"""Most pipelined requests of one connection that wait for an earlier response."""
 
 HEADER_TIMEOUT = Problem(
     status=HTTPStatus.REQUEST_TIMEOUT, code="header_timeout", message="the head of the request took too long"
@@ -46,7 +48,7 @@ HEADERS_TOO_LARGE = Problem(
 TOO_MANY_CONNECTIONS = Problem(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     code="too_many_connections",
-    message="this replica, or this address, has as many connections as it may",
+    message="this replica, or this address, has too many connections: try again later",
     retry_after_s=1.0,
 )
 NOT_HTTP = Problem(status=HTTPStatus.BAD_REQUEST, code="not_http", message="the request is not HTTP/1.1")
@@ -64,8 +66,8 @@ class Bounds:
     max_connections_per_address: int
 
 
-def bounds_of(config: ServingConfig) -> Bounds:
-    """Returns the bounds of the settings."""
+def connection_bounds(config: ServingConfig) -> Bounds:
+    """Returns the bounds that the settings state."""
     return Bounds(
         header_timeout_s=config.http_timeout_s,
         body_timeout_s=config.http_timeout_s,
@@ -79,7 +81,7 @@ def bounds_of(config: ServingConfig) -> Bounds:
 class ConnectionLimit:
     """Counts the connections of one process. One event loop uses it.
 
-    `note` is called with the code of the reason whenever a connection is ended because of what its client did.
+    `note` is called with a problem's code whenever a connection is ended because of its client's behaviour.
     """
 
     def __init__(self, bounds: Bounds, note: Callable[[str], None]) -> None:
@@ -89,7 +91,7 @@ class ConnectionLimit:
         self._by_network: Counter[str] = Counter()
 
     def enter(self, network: str) -> bool:
-        """Admits one more connection of `network`, which must `leave` later; returns False where there is no room."""
+        """Counts one more connection of `network`, which must `leave` later. Returns False if the limit is reached."""
         if self._num >= self.bounds.max_connections:
             return False
         if self._by_network[network] >= self.bounds.max_connections_per_address:
@@ -106,7 +108,7 @@ class ConnectionLimit:
 
 
 class _Phase(Enum):
-    """The part of its request that the client has yet to send."""
+    """The part of the current request that the client has not sent completely."""
 
     NOTHING = "nothing"
     HEAD = "head"
@@ -114,7 +116,7 @@ class _Phase(Enum):
 
 
 class Connection(HttpToolsProtocol):
-    """The protocol object that uvicorn makes for each connection; `check_deadlines` is called once a second."""
+    """The protocol object that uvicorn makes for each connection. The server calls `check_deadlines` once a second."""
 
     def __init__(self, *args: Any, limit: ConnectionLimit, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -127,8 +129,9 @@ class Connection(HttpToolsProtocol):
         self._is_refused = False
 
     def check_deadlines(self) -> None:
-        """Ends the connection where the client takes too long to send a request, or to read a response."""
+        """Ends the connection if the client takes too long to send a request, or to read a response."""
         now_s = self.loop.time()
+        # A full write buffer means that the client does not read the response.
         if self.transport.get_write_buffer_size():
             if self._stuck_s is None:
                 self._stuck_s = now_s
@@ -136,13 +139,13 @@ class Connection(HttpToolsProtocol):
                 self._abort("response_timeout")
             return
         self._stuck_s = None
-        is_our_turn = self.flow.read_paused or self._phase is _Phase.NOTHING  # nothing is due from the client
-        if not is_our_turn and now_s - self._since_s > self._timeout_s:
+        is_client_due = not self.flow.read_paused and self._phase is not _Phase.NOTHING
+        if is_client_due and now_s - self._since_s > self._timeout_s:
             self._time_out()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        network = network_of(self.client[0]) if self.client else ""
+        network = to_network(self.client[0]) if self.client else ""
         if self._limit.enter(network):
             self._network = network
         else:
@@ -171,7 +174,8 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Refuses a head that is too large, or too many pipelined requests: ValueError ends the parsing."""
-        if self._num_read > self._limit.bounds.max_header_bytes:  # no head in fewer bytes can be too large
+        # A head that came in fewer bytes cannot be too large, so most heads need not be counted.
+        if self._num_read > self._limit.bounds.max_header_bytes:
             num_bytes = len(self.url) + sum(len(name) + len(value) + len(":\r\n") for name, value in self.headers)
             if num_bytes > self._limit.bounds.max_header_bytes:
                 self._refuse(HEADERS_TOO_LARGE)
@@ -187,11 +191,11 @@ class Connection(HttpToolsProtocol):
         self._expect(_Phase.NOTHING)
 
     def send_400_response(self, msg: str) -> None:
-        """Is called by uvicorn where the parser raised."""
+        """Uvicorn calls it if its parser raised."""
         self._refuse(NOT_HTTP)
 
     def _expect(self, phase: _Phase) -> None:
-        """Starts counting the bytes and the time of what the client sends next."""
+        """Starts counting the bytes and the time of the next part of a request."""
         self._phase = phase
         self._since_s = self._read_s
         self._num_bytes = 0
@@ -202,16 +206,14 @@ class Connection(HttpToolsProtocol):
         return bounds.body_timeout_s if self._phase is _Phase.BODY else bounds.header_timeout_s
 
     def _check_size(self) -> None:
-        """Ends the connection where a head, or a body with its framing, has more bytes than it may."""
+        """Ends the connection if a head, or a body with its framing, has too many bytes."""
         if self._phase is _Phase.HEAD:
             self._refuse(HEADERS_TOO_LARGE)
-        elif (
-            self._phase is _Phase.BODY
-            and self._num_bytes > MAX_WIRE_BYTES
-            # This bound asks each input, so the cheap one comes first.
-            and self._num_bytes > 2 * max_event_bytes()
-        ):
-            self._refuse(TOO_LARGE)
+        elif self._phase is _Phase.BODY:
+            # `max_event_bytes` asks each input, so the constant is compared first.
+            is_too_large = self._num_bytes > MAX_WIRE_BYTES and self._num_bytes > 2 * max_event_bytes()
+            if is_too_large:
+                self._refuse(TOO_LARGE)
 
     def _time_out(self) -> None:
         if self._phase is _Phase.BODY:
@@ -219,10 +221,11 @@ class Connection(HttpToolsProtocol):
         elif self._num_read:
             self._refuse(HEADER_TIMEOUT)
         else:
-            self._abort("silent")  # the client never sent a byte
+            # The client never sent a byte.
+            self._abort("silent")
 
     def _refuse(self, problem: Problem) -> None:
-        """Responds with the problem and closes; only closes where an earlier response is due."""
+        """Responds with the problem and closes the connection; only closes it if an earlier response is due."""
         if self._is_refused:
             return
         if not self._is_next():
@@ -233,7 +236,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _is_next(self) -> bool:
-        """Whether the next response belongs to the request that is being sent, and to no earlier one."""
+        """Whether the next response belongs to the request that the client is sending, and not to an earlier one."""
         if self._phase is _Phase.BODY:
             return not self.pipeline and not self.cycle.response_started
         return self.cycle is None or self.cycle.response_complete
@@ -247,7 +250,8 @@ class Connection(HttpToolsProtocol):
             self._limit.note(code)
         self._is_refused = True
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # the application's response is discarded from now on
+            # Uvicorn discards the application's response from now on.
+            self.cycle.disconnected = True
             self.cycle.message_event.set()
 
 

@@ -1,8 +1,8 @@
-"""`POST /v1/embeddings` in the form of OpenAI's API: texts in, unit vectors out, as numbers or as base64.
+"""`POST /v1/embeddings` in the format of OpenAI's API: texts in, unit vectors out, as numbers or as base64.
 
-The model is `lifelong`, whose vectors are those of the stable version, or `lifelong:VERSION` with the name of an arm or
-a number. `encoding` names how the vectors were made: those of equal names may be compared, so a store of vectors keeps
-it beside them, and embeds its texts anew when it changes.
+The model `lifelong` returns the stable version's vectors; `lifelong:VERSION` returns the vectors of an arm or of a
+version's number. `encoding` names the function from texts to vectors: only vectors with equal names may be compared. A
+vector store should keep the name with its vectors, and embed its texts again when the name changes.
 """
 
 import base64
@@ -17,15 +17,15 @@ from starlette.responses import Response
 
 from serving.http.access import Role
 from serving.http.api import Api, json_response
-from serving.http.problems import Problem, RequestRefused, accepted
-from serving.http.requests import ask_of
-from serving.http.schemas import UNREADABLE, Entry, Reply, event_of, wrong, wrong_shape
+from serving.http.problems import Problem, RequestRefused, unwrap
+from serving.http.requests import read_options
+from serving.http.schemas import UNREADABLE, Entry, Reply, decoding_problem, make_event, schema_problem
 from serving.queue import EmbeddedText
 from serving.v2 import MODEL, version_of
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """`input` is a text or a list of texts. Ids of tokens are refused: they would be those of another tokenizer."""
+    """`input` is a text or a list of texts. Token ids are refused, because they would come from another tokenizer."""
 
     input: str | list[str]
     model: str = MODEL
@@ -46,7 +46,7 @@ class TokenUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
-    """`version` and `encoding` are ours; the rest is OpenAI's."""
+    """`version` and `encoding` are our additions; the other fields are OpenAI's."""
 
     object: Literal["list"] = "list"
     data: list[EmbeddingBody]
@@ -61,72 +61,74 @@ _REQUESTS = msgspec.json.Decoder(EmbeddingsRequest)
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsApi:
-    """The endpoint."""
+    """The endpoint for vectors."""
 
     api: Api
 
     async def embeddings(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
         with self.api.bodies.room() as room:
-            asked = _read(accepted(await room.read(request)))
-            model, _, version = asked.model.partition(":")
+            body = _read(unwrap(await room.read(request)))
+            model, _, version = body.model.partition(":")
             number = version_of(model, version or self._stable, self.api.bridge.live)
-            events = self._events(asked)
-            ask = ask_of(request, version=number, is_embedding=True)
-            replies = await self.api.bridge.answer_many(self.api.admit(client, events), ask)
-            found = [_vector_of(reply) for reply in replies]
-            _check_dimensions(asked, found)
-            return json_response(msgspec.json.encode(_body_of(asked, found)))
+            events = self._events(body)
+            options = read_options(request, version=number, is_embedding=True)
+            replies = await self.api.bridge.answer_many(self.api.admit(client, events), options)
+            vectors = [_require_vector(reply) for reply in replies]
+            _check_dimensions(body, vectors)
+            return json_response(msgspec.json.encode(_to_body(body, vectors)))
 
     @property
     def _stable(self) -> str:
-        """The number of the version whose vectors are given where none is named; "" before the first weights."""
+        """The number of the stable version, which is the default; "" before the first weights."""
         live = self.api.bridge.live
         return str(live.plan.arms[0].version) if live else ""
 
-    def _events(self, asked: EmbeddingsRequest) -> list[Entry]:
-        texts = [asked.input] if isinstance(asked.input, str) else asked.input
+    def _events(self, body: EmbeddingsRequest) -> list[Entry]:
+        texts = [body.input] if isinstance(body.input, str) else body.input
         if not 0 < len(texts) <= self.api.max_events:
-            raise RequestRefused(wrong_shape(f"`input` has {len(texts)} texts; give 1 to {self.api.max_events}"))
+            raise RequestRefused(schema_problem(f"`input` has {len(texts)} texts; give 1 to {self.api.max_events}"))
         now_ms = self.api.now_ms()
-        return [accepted(event_of({"text": text}, "", "", now_ms=now_ms, new_id=self.api.new_id)) for text in texts]
+        return [unwrap(make_event({"text": text}, "", "", now_ms=now_ms, new_id=self.api.new_id)) for text in texts]
 
 
 def _read(body: bytes) -> EmbeddingsRequest:
     try:
         return _REQUESTS.decode(body)
     except UNREADABLE as error:
-        raise RequestRefused(wrong(error)) from error
+        raise RequestRefused(decoding_problem(error)) from error
 
 
-def _vector_of(reply: Reply) -> EmbeddedText:
-    """Returns the vector. Raises RequestRefused: a list with a gap would have no form in this API."""
+def _require_vector(reply: Reply) -> EmbeddedText:
+    """Returns the vector. Raises RequestRefused for a problem, because this API has no format for partial results."""
     if isinstance(reply, Problem):
         raise RequestRefused(reply)
-    assert isinstance(reply, EmbeddedText), "vectors were asked for"
+    assert isinstance(reply, EmbeddedText), "the request was for vectors"
     return reply
 
 
-def _check_dimensions(asked: EmbeddingsRequest, found: Sequence[EmbeddedText]) -> None:
-    """Raises RequestRefused where another width was asked for: a part of a vector would not be a vector of the text."""
-    width = len(array("f", found[0].z))
-    if asked.dimensions not in (None, width):
-        raise RequestRefused(wrong_shape(f"`dimensions` is {asked.dimensions}; vectors have {width}"))
+def _check_dimensions(request: EmbeddingsRequest, vectors: Sequence[EmbeddedText]) -> None:
+    """Raises RequestRefused if the request wants another width: truncated vectors would be meaningless."""
+    width = len(array("f", vectors[0].z))
+    if request.dimensions not in (None, width):
+        raise RequestRefused(
+            schema_problem(f"`dimensions` is {request.dimensions}, but vectors have {width}: leave `dimensions` out")
+        )
 
 
-def _body_of(asked: EmbeddingsRequest, found: Sequence[EmbeddedText]) -> EmbeddingsBody:
-    num_tokens = sum(each.num_tokens for each in found)
+def _to_body(request: EmbeddingsRequest, vectors: Sequence[EmbeddedText]) -> EmbeddingsBody:
+    num_tokens = sum(each.num_tokens for each in vectors)
     return EmbeddingsBody(
         data=[
-            EmbeddingBody(index=index, embedding=_shown(each.z, asked.encoding_format))
-            for index, each in enumerate(found)
+            EmbeddingBody(index=index, embedding=_format_vector(each.z, request.encoding_format))
+            for index, each in enumerate(vectors)
         ],
-        model=asked.model,
+        model=request.model,
         usage=TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),
-        version=found[0].weights_version,
-        encoding=found[0].encoding,
+        version=vectors[0].weights_version,
+        encoding=vectors[0].encoding,
     )
 
 
-def _shown(z: bytes, encoding_format: str) -> list[float] | str:
+def _format_vector(z: bytes, encoding_format: str) -> list[float] | str:
     return base64.b64encode(z).decode() if encoding_format == "base64" else array("f", z).tolist()

@@ -1,15 +1,14 @@
-"""`POST /v1/feedback`: labels in, each acknowledged once the broker has it.
+"""`POST /v1/feedback`: accepts labels, and acknowledges each label when the broker has it.
 
     {"event_id", "label", "receipt"?, ...} or {"labels": [{...}, ...]} --> Feedback --outbox--> feedback.v1
 
-Where events have sets of labels, that of an event is `labels`, a list of names, beside its `event_id`; where they have
-scores, it is `value`, a number.
+If events have sets of labels, a label has `event_id` and `labels`, a list of names. If events have scores, a label has
+`value`, a number.
 
-The source of a label is who sent it: the name of its API key, or its address where no keys are required. So nobody
-labels in another's name, and the limits of the learner hold for each sender. A forged receipt and a
-label outside the set are refused here, where their sender can see it; everything else is judged by the learner
-(`learner/intake/trust.py`). Whoever has the role
-`admin` may replace a label (`correct`), which the learner believes without a receipt.
+The source of a label is its sender: the name of the API key, or the address if no keys are required. So nobody can
+label in another's name, and the learner's limits hold for each sender. Forged receipts and unknown labels are refused
+here, where their sender sees the error; the learner judges everything else (`learner/intake/trust.py`). A client with
+the role `admin` may replace a label (`correct`); the learner believes this correction without a receipt.
 """
 
 import math
@@ -24,24 +23,29 @@ from starlette.responses import Response
 
 from serving.http.access import ApiClient, Role
 from serving.http.api import Api, json_response
-from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, accepted
-from serving.http.requests import ask_of
-from serving.http.schemas import UNREADABLE, whole_problem, wrong, wrong_shape
+from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefused, unwrap
+from serving.http.requests import read_options
+from serving.http.schemas import UNREADABLE, decoding_problem, request_problem, schema_problem
 from wire.envelope import MAX_FIELD_BYTES
 from wire.inputs import Features, Part, fields_of, problem_of
 from wire.kinds import LABEL_FIELDS, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
 FORGED = Problem(
-    status=HTTPStatus.UNPROCESSABLE_ENTITY, code="forged_receipt", message="`receipt` is not that of an answer of ours"
+    status=HTTPStatus.UNPROCESSABLE_ENTITY,
+    code="forged_receipt",
+    message="`receipt` does not belong to an answer of this service: send the answer's receipt unchanged",
 )
 
 
 class LabelBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A label as a client sends it: `event_id`, `key` and `receipt` of the answer, and its `source` as `event_source`.
+    """A label as a client sends it.
 
-    `text`, `features` and `parts` are those of the event, where its answer no longer waits. With `correct` it replaces
-    an earlier label. `task` is the one that it is of ("": the default one), and `receipt` that of the task's answer.
+    - `event_id`, `key`, `receipt`, `event_source`: repeated from the answer, whose `source` is `event_source`
+    - `label`, `labels`, `value`, `target`: the label; one of them, by the kind of labels
+    - `text`, `features`, `parts`: the event's content, needed only if the learner has already forgotten the answer
+    - `correct`: whether the label replaces an earlier one
+    - `task`: the label's task; "" is the default task. `receipt` must be from this task's answer.
     """
 
     event_id: str
@@ -65,7 +69,7 @@ class _Request(msgspec.Struct, frozen=True):
 
 
 class AcceptedBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A label that the broker has; `source` is who it is from."""
+    """A label that the broker has acknowledged. `source` is its sender."""
 
     event_id: str
     label: str
@@ -85,49 +89,52 @@ _REQUESTS = msgspec.json.Decoder(_Request)
 
 @dataclass(frozen=True, slots=True)
 class FeedbackApi:
-    """The endpoint."""
+    """The endpoint for labels."""
 
     api: Api
 
     async def feedback(self, request: Request) -> Response:
         client = self.api.client(request, Role.FEEDBACK)
         with self.api.bodies.room() as room:
-            entries, is_list = self._read(accepted(await room.read(request)), client)
+            entries, is_list = self._read(unwrap(await room.read(request)), client)
             self.api.access.take(client, len(entries))
-            replies = await self.api.bridge.send_labels(entries, ask_of(request))
-            problem = whole_problem(replies, is_list=is_list)
+            replies = await self.api.bridge.send_labels(entries, read_options(request))
+            problem = request_problem(replies, is_list=is_list)
             if problem:
                 raise RequestRefused(problem)
             return json_response(write_labels(replies))
 
     def _read(self, body: bytes, client: ApiClient) -> tuple[list[Feedback | Problem], bool]:
-        """Returns the labels of a request, and whether it is a list, in which a wrong one is a problem of its own."""
+        """Returns the labels of a request, and whether the request is a list.
+
+        In a list, each invalid label becomes a problem. Raises RequestRefused if the request itself is invalid.
+        """
         try:
             request = _REQUESTS.decode(body)
         except UNREADABLE as error:
-            raise RequestRefused(wrong(error)) from error
+            raise RequestRefused(decoding_problem(error)) from error
         labels = request.labels
         if request.event_id is not msgspec.UNSET or labels is None or isinstance(labels, msgspec.UnsetType):
             return [self.label(body, client)], False
         if not 0 < len(labels) <= self.api.max_events:
-            raise RequestRefused(wrong_shape(f"`labels` has {len(labels)} entries; give 1 to {self.api.max_events}"))
+            raise RequestRefused(schema_problem(f"`labels` has {len(labels)} entries; give 1 to {self.api.max_events}"))
         return [self.label(raw, client) for raw in labels], True
 
     def label(self, raw: msgspec.Raw | bytes, client: ApiClient) -> Feedback | Problem:
-        """Returns a label as the learner gets it, or what is wrong with it."""
+        """Returns the record that the learner will read, or the label's problem."""
         try:
             body = _LABEL.decode(raw)
         except UNREADABLE as error:
-            return wrong(error)
+            return decoding_problem(error)
         if not body.event_id.strip():
-            return wrong_shape("`event_id` is blank")
+            return schema_problem("`event_id` is blank")
         for name in ("event_id", "label", "key", "receipt", "event_source"):
             if len((getattr(body, name) or "").encode()) > MAX_FIELD_BYTES:
-                return wrong_shape(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
+                return schema_problem(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
         if body.target is not None and len(msgspec.json.encode(body.target)) > MAX_FIELD_BYTES:
-            return wrong_shape(f"`target` has more than {MAX_FIELD_BYTES} bytes")
+            return schema_problem(f"`target` has more than {MAX_FIELD_BYTES} bytes")
         if problem := problem_of(body.features, body.parts):
-            return wrong_shape(problem)
+            return schema_problem(problem)
         record = Feedback(
             event_id=body.event_id,
             label=body.label,
@@ -143,7 +150,7 @@ class FeedbackApi:
             task=body.task,
         )
         if problem := problem_of_label(record):
-            return wrong_shape(problem)
+            return schema_problem(problem)
         if refused := self.api.bridge.checked(record) or self._outside(record):
             return refused
         if body.correct:
@@ -151,8 +158,10 @@ class FeedbackApi:
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
 
     def _outside(self, record: Feedback) -> Problem | None:
-        """Returns what is wrong with a label that is not in the set; None where it may be learnt, or waits for an
-        operator."""
+        """Returns the problem of a label that the task's set of labels refuses.
+
+        Returns None if the label may be learnt, or waits for an operator's approval.
+        """
         labels = self.api.labels(record.task)
         reason = labels.refusal(record.said, lambda name: True)
         if not reason:
@@ -164,17 +173,17 @@ class FeedbackApi:
     def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
         client.require(Role.ADMIN)
         if record.event_source is None:
-            return wrong_shape("`event_source` is missing: a correction names the source of its event")
+            return schema_problem("`event_source` is missing: a correction names the source of its event")
         return self.api.receipts.approved(record)
 
 
 def write_labels(replies: Sequence[Feedback | Problem]) -> bytes:
-    """Returns the body of a response."""
-    return msgspec.json.encode(AcceptedLabelsBody([_body_of(reply) for reply in replies]))
+    """Returns the body of the response."""
+    return msgspec.json.encode(AcceptedLabelsBody([_to_body(reply) for reply in replies]))
 
 
-def _body_of(reply: Feedback | Problem) -> AcceptedBody | ErrorBody:
+def _to_body(reply: Feedback | Problem) -> AcceptedBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
-    said = {name: value for name in LABEL_FIELDS if (value := getattr(reply, name)) is not None}
-    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, **said)
+    label_fields = {name: value for name in LABEL_FIELDS if (value := getattr(reply, name)) is not None}
+    return AcceptedBody(event_id=reply.event_id, label=reply.label, source=reply.source, **label_fields)

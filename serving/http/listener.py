@@ -1,12 +1,13 @@
-"""The HTTP port of a replica: uvicorn in a thread of its own, on a port that all replicas of the machine share.
+"""The HTTP port of a replica: uvicorn in its own thread, on a port that all replicas of the machine share.
 
     client --> host:port --(the kernel picks a replica for each connection)--> uvicorn --> application
 
-Every replica listens on the configured address with SO_REUSEPORT, be it one replica or several: there is no extra hop
-and no proxy process, and a replica that restarts is back on the same port. Rejected: the proxy of Ray Serve (5 ms of
-CPU a request); its direct ingress (each replica on a port of Ray's choosing, from 30000 on, that moves with a restart,
-and 35 s to drain); its HAProxy (binds all interfaces whatever it is told, with a control socket that anybody may write
-to).
+Every replica listens on the configured address with SO_REUSEPORT. So there is no proxy process and no extra hop, and a
+restarted replica is back on the same port.
+
+Rejected: Ray Serve's proxy (5 ms of CPU a request), its direct ingress (Ray chooses each replica's port, the port
+changes with a restart, and draining takes 35 s), and its HAProxy (it binds all interfaces whatever the settings say,
+and every user may write to its control socket).
 """
 
 import errno
@@ -27,32 +28,32 @@ from starlette.types import ASGIApp
 
 from serving.config import ServingConfig
 from serving.errors import Unhealthy
-from serving.http.connection import Bounds, Connection, ConnectionLimit, bounds_of
+from serving.http.connection import Bounds, Connection, ConnectionLimit, connection_bounds
 from wire.threads import BackgroundThread
 
 BACKLOG = 2_048
 
 RESERVED_FILES = 256
-"""Files that the process may open besides its HTTP connections. Fewer would cut it off from Kafka and Redis."""
+"""File descriptors reserved for Kafka, Redis and files: HTTP connections must not use up all descriptors."""
 
 TICKS_PER_CHECK = 10
-"""Ticks of uvicorn, which come every 0.1 s, between two checks of the connections."""
+"""Ticks of uvicorn between two checks of the connections. A tick is 0.1 s."""
 
 LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Where a replica that listens on all addresses is asked."""
+"""The address at which a replica that listens on all addresses can be reached from this machine."""
 
 HEALTH_TIMEOUT_S: Final = 1.0
-"""How long another replica may take to say that it has weights."""
+"""Longest time in seconds that another replica may take to answer whether it is ready."""
 
 REPLICA_TITLE = "ray::ServeReplica:lifelong:"
 """The prefix of the process title that Ray gives a replica."""
 
 ORPHAN_S = 30.0
-"""Longest time that the port stays taken by an orphan: a replica whose Ray has died."""
+"""Longest time in seconds that an orphan, a replica whose Ray has died, keeps the port."""
 
 PORT_POLL_S = 0.5
 
-DEFAULTS = bounds_of(ServingConfig())
+DEFAULTS = connection_bounds(ServingConfig())
 
 log = structlog.get_logger("http")
 
@@ -66,7 +67,7 @@ class PortTaken(OSError):
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises PortTaken where another process listens there: a shared port would silently mix two services."""
+    """Raises PortTaken if another process listens there: a shared port would silently mix two services."""
     with _socket(host) as probe:
         try:
             probe.bind((host, port))
@@ -74,14 +75,15 @@ def check_port(host: str, port: int) -> None:
             if error.errno != errno.EADDRINUSE:
                 raise
             raise PortTaken(
-                error.errno, f"{host}:{port} is taken: stop what listens there, or choose another"
+                error.errno, f"{host}:{port} is taken: stop the program that listens there, or choose another port"
             ) from None
 
 
 def await_port(host: str, port: int, stop: threading.Event) -> None:
-    """Returns when nobody listens there, or `stop` is set.
+    """Waits until the port is free, or `stop` is set.
 
-    Raises PortTaken, at once unless a replica of ours listens: one whose Ray has died ends when it notices.
+    Raises PortTaken at once if another program listens there. If one of our replicas listens, it waits for up to
+    ORPHAN_S seconds, because a replica whose Ray has died ends as soon as it notices that.
     """
     deadline_s = time.monotonic() + ORPHAN_S
     while not stop.is_set():
@@ -96,18 +98,19 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
 
 
 def leave_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
-    """Returns when this replica can answer, or when no other one of this machine can, or after `timeout_s` seconds.
+    """Waits until this replica can answer, or no other replica of this machine can, or for `timeout_s` seconds.
 
-    The kernel shares the connections out among all replicas that listen on the port. So a replica that starts without
-    weights, because the store was wiped or is away, would refuse requests that another one answers.
+    The kernel distributes connections among all replicas that listen on the port. A replica may start without weights,
+    because the store was wiped or is unreachable. If it listened, it would refuse requests that others could answer.
     """
     deadline_s = time.monotonic() + timeout_s
     while not can_answer() and time.monotonic() < deadline_s and _another_answers(host, port):
-        time.sleep(PORT_POLL_S)  # nothing tells when the other replica ends
+        # Polling, because no event tells when the other replica ends.
+        time.sleep(PORT_POLL_S)
 
 
 def _another_answers(host: str, port: int) -> bool:
-    """Whether a replica that listens there has weights. This one does not listen yet."""
+    """Whether another replica listens there and has weights. This replica does not listen yet."""
     connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", "/v1/health/ready")
@@ -121,7 +124,7 @@ def _another_answers(host: str, port: int) -> bool:
 class Listener:
     """Serves `app` from construction until `close`.
 
-    `note` is called with the reason's code whenever a connection is ended because of what its client did.
+    `note` is called with a problem's code whenever a connection is ended because of its client's behaviour.
     """
 
     def __init__(
@@ -137,9 +140,10 @@ class Listener:
         self._socket = _socket(host)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self._socket.bind((host, port))
-        self._socket.listen(BACKLOG)  # from now on a client waits instead of being refused
+        # From now on the kernel queues connections instead of refusing them.
+        self._socket.listen(BACKLOG)
         self.port: int = self._socket.getsockname()[1]
-        """The port; where 0 was requested, the one that the system chose."""
+        """The port; if 0 was requested, the port that the system chose."""
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -147,10 +151,12 @@ class Listener:
                 ws="none",
                 lifespan="off",
                 log_config=None,
-                log_level="error",  # a warning for each malformed request would let clients fill the disk
+                # With "warning", clients could fill the disk by malformed requests.
+                log_level="error",
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,  # a client could choose the address of its rate limit
+                # With these headers, a client could choose the address to which its rate limit applies.
+                proxy_headers=False,
                 backlog=BACKLOG,
                 timeout_keep_alive=bounds.keep_alive_s,
                 timeout_graceful_shutdown=max(1, round(drain_timeout_s)),
@@ -160,13 +166,13 @@ class Listener:
         self._thread.start()
 
     def check(self, *, timeout_s: float) -> None:
-        """Raises Unhealthy where the thread has ended by itself, or its event loop has hung for `timeout_s`."""
+        """Raises Unhealthy if the thread has ended without `close`, or its event loop has hung for `timeout_s`."""
         self._thread.check(Unhealthy)
         if time.monotonic() - self._server.ticked_s > timeout_s:
-            raise Unhealthy(f"the HTTP server has stood still for more than {timeout_s:g} s")
+            raise Unhealthy(f"the HTTP server has hung for more than {timeout_s:g} s")
 
     def close(self) -> None:
-        """Accepts no new connection, and returns when the requests in progress are answered."""
+        """Accepts no new connection, and returns when all requests in progress are answered."""
         self._server.should_exit = True
         self._thread.join()
 
@@ -182,7 +188,7 @@ class Listener:
 
 
 class _Server(uvicorn.Server):
-    """Checks the deadlines of its connections, and notes at every tick that the loop runs."""
+    """A uvicorn server that checks its connections' deadlines, and records the time of the event loop's last tick."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -198,7 +204,7 @@ class _Server(uvicorn.Server):
 
 
 def _is_replica(port: int) -> bool:
-    """Whether a replica listens on the port, of our Ray or of another."""
+    """Whether a replica, of any Ray on this machine, listens on the port."""
     listening_pids = {
         connection.pid
         for connection in psutil.net_connections("tcp")
@@ -210,7 +216,9 @@ def _is_replica(port: int) -> bool:
 
 
 def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]:
-    """Returns how many connections there may be, and the soft limit of open files that they need: at most the hard one.
+    """Returns the allowed number of connections, and the soft limit of open files that they need.
+
+    `wanted` is the configured number. `soft` and `hard` are the process's limits of open files.
 
     >>> allowed_connections(1_024, soft=1_024, hard=20_000), allowed_connections(1_024, soft=512, hard=1_024)
     ((1024, 1280), (768, 1024))
@@ -221,14 +229,14 @@ def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]
     return max(1, min(wanted, soft - RESERVED_FILES)), soft
 
 
-def within_file_limit(bounds: Bounds, *, beside: int = 0) -> Bounds:
-    """Limits the connections to the files that the process may open besides the `beside` connections of another port.
+def within_file_limit(bounds: Bounds, *, others: int = 0) -> Bounds:
+    """Returns the bounds with as many connections as the process's limit of open files allows.
 
-    Raises the soft limit of the process where that is needed.
+    `others` is the number of connections of the process's other ports. Raises the process's soft limit if necessary.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    together, needed = allowed_connections(bounds.max_connections + beside, soft=soft, hard=hard)
-    allowed = max(1, together - beside)
+    together, needed = allowed_connections(bounds.max_connections + others, soft=soft, hard=hard)
+    allowed = max(1, together - others)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
     if allowed < bounds.max_connections:

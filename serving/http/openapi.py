@@ -1,9 +1,8 @@
-"""`/openapi.json` and `/docs`: made of the operations and their records, once, when somebody first asks.
+"""`/openapi.json` and `/docs`: generated from the operations and their records, once, at the first request.
 
-    Operation, msgspec records --document_of--> OpenAPI 3.1 --page_of--> one HTML page without a script
+    Operation, msgspec records --make_document--> OpenAPI 3.1 --render_page--> one HTML page without a script
 
-The page needs nothing from elsewhere, so it works offline, and its Content-Security-Policy allows nothing but its own
-style.
+The page loads no other resource, so it works offline. Its Content-Security-Policy allows only its own style.
 """
 
 import html
@@ -38,8 +37,11 @@ POLICY: Final = (
 """The Content-Security-Policy of the page."""
 
 
-def document_of(operations: Sequence[Operation], elements: Sequence[type]) -> dict[str, Any]:
-    """Returns the OpenAPI document of these operations. `elements` are the records that only lists of others have."""
+def make_document(operations: Sequence[Operation], elements: Sequence[type]) -> dict[str, Any]:
+    """Returns the OpenAPI document of these operations.
+
+    `elements` are the records that appear only as elements of other records' lists.
+    """
     records: list[type] = [*elements, ProblemDetails, V2ErrorBody]
     for operation in operations:
         records += [*operation.body, operation.answer]
@@ -61,31 +63,34 @@ def document_of(operations: Sequence[Operation], elements: Sequence[type]) -> di
     }
 
 
-def page_of(document: dict[str, Any]) -> str:
-    """Returns the document as an HTML page for people."""
+def render_page(document: dict[str, Any]) -> str:
+    """Returns the OpenAPI document as an HTML page."""
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=width=device-width>",
         f"<title>Lifelong</title><style>{STYLE}</style><h1>Lifelong {document['info']['version']}</h1>",
-        "<p>The same for programs: <a href=openapi.json>openapi.json</a>.</p>",
+        "<p>For programs: <a href=openapi.json>openapi.json</a>.</p>",
     ]
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             parts.append(f"<h2><code>{method.upper()} {html.escape(path)}</code></h2><p>{operation['summary']}</p>")
-            parts += [_details(title, operation[name]) for title, name in _SHOWN.items() if operation.get(name)]
+            parts += [_details(title, operation[name]) for title, name in _SECTIONS.items() if operation.get(name)]
     parts.append("<h2>Records</h2>")
     parts += [_details(name, schema) for name, schema in document["components"]["schemas"].items()]
     return "".join(parts)
 
 
-_PLACES: Final = {"model": {"type": "string", "enum": [MODEL]}, "version": {"type": "string", "examples": ["stable"]}}
-"""The schema of each part of a path that is to be filled in."""
+_PATH_PARAMETERS: Final = {
+    "model": {"type": "string", "enum": [MODEL]},
+    "version": {"type": "string", "examples": ["stable"]},
+}
+"""The schema of each parameter in a path."""
 
-_SHOWN: Final = {"Parameters": "parameters", "Body": "requestBody", "Responses": "responses"}
+_SECTIONS: Final = {"Parameters": "parameters", "Body": "requestBody", "Responses": "responses"}
 
 
 def _details(title: str, value: Any) -> str:
-    shown = html.escape(json.dumps(value, indent=2))
-    return f"<details><summary>{html.escape(title)}</summary><pre>{shown}</pre></details>"
+    content = html.escape(json.dumps(value, indent=2))
+    return f"<details><summary>{html.escape(title)}</summary><pre>{content}</pre></details>"
 
 
 def _described(operation: Operation) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": _PLACES[name]}
+        {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
     found += [
@@ -120,10 +125,15 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
             {
                 "name": TIMEOUT_HEADER,
                 "in": "header",
-                "description": "What is too late is not computed.",
+                "description": "The client's time-out. An answer that would be later is not computed.",
                 "schema": timeout,
             },
-            {"name": PRIORITY_HEADER, "in": "header", "description": "A head start of a second.", "schema": priority},
+            {
+                "name": PRIORITY_HEADER,
+                "in": "header",
+                "description": "High has a head start of one second in the queue; low has a handicap of one second.",
+                "schema": priority,
+            },
         ]
     return found
 

@@ -1,13 +1,15 @@
-"""Where a request comes from: the network of its address, and whether a page of others sent it.
+"""Protection from requests of foreign web pages (CSRF, DNS rebinding), and the network of a client's address.
 
-    request --headers--> problem_of_sender --> Problem, or None        (HTTP where no API key is required, and the page)
-    address --network_of--> the client that a bound applies to, if no API key names one
+    request --headers--> sender_problem --> Problem, or None      (HTTP without API keys, and the status page)
+    address --to_network--> the client to which a limit applies, if no API key names one
 
-A browser sends requests for every page that is open in it, also to a service on the reader's own machine. It says for
-which page (Origin), under which name it found us (Host), and asks us first if the content type is none that a form can
-send. So three headers tell such a request apart from one that a program of the user sends. A page that finds us by a
-name of its own (DNS rebinding) has an Origin that equals the Host, and is told by the name: a name of ours is an
-address, or loopback.
+A browser sends requests for every open page, even to a service on the user's own machine. Three headers show that a
+page has sent a request:
+
+- Origin names the page.
+- Host has the name under which the browser found this service. With DNS rebinding, a page uses its own name for this
+  service, so Origin equals Host. But that name is neither an address nor loopback.
+- The content type: a browser asks this service first (preflight) before a page may send a type that no form can send.
 """
 
 from collections.abc import Mapping
@@ -20,7 +22,7 @@ from urllib.parse import urlsplit
 from serving.http.problems import Problem
 
 Hosts: TypeAlias = Literal["loopback", "addresses", "any"]
-"""Which hosts a request may be meant for: those of this machine alone; where it has an Origin, addresses; any."""
+"""Which values of Host are accepted: only loopback; only addresses, if the request has an Origin; or any."""
 
 CONTENT_TYPES: Final = (
     "application/json",
@@ -29,17 +31,17 @@ CONTENT_TYPES: Final = (
     "application/octet-stream",
     "",
 )
-"""The types of bodies that no form can send. With no type at all, a browser says its Origin."""
+"""Content types that no HTML form can send. If a browser sends no type, it sends an Origin."""
 
 FOREIGN_HOST: Final = Problem(
     status=HTTPStatus.MISDIRECTED_REQUEST,
     code="foreign_host",
-    message="without API keys this is asked for by an address of this machine alone: see serving.http_host",
+    message="without API keys, this service answers only at a loopback address of its machine: see serving.http_host",
 )
 FOREIGN_ORIGIN: Final = Problem(
     status=HTTPStatus.FORBIDDEN,
     code="foreign_origin",
-    message="a page of another origin asks; without API keys none may: see serving.keys_file",
+    message="a page of another origin sent this; it needs an API key: see serving.keys_file",
 )
 WRONG_TYPE: Final = Problem(
     status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -48,30 +50,30 @@ WRONG_TYPE: Final = Problem(
 )
 
 
-def problem_of_sender(headers: Mapping[str, str], *, hosts: Hosts) -> Problem | None:
-    """Returns why a request is not meant for this service, or comes from a page of others; None where it is neither."""
+def sender_problem(headers: Mapping[str, str], *, hosts: Hosts) -> Problem | None:
+    """Returns the problem of a request for a foreign host, or from a foreign page; None if it is neither."""
     host = headers.get("host", "")
-    if hosts == "loopback" and not is_loopback(_name_of(host)):
+    if hosts == "loopback" and not is_loopback(_host_name(host)):
         return FOREIGN_HOST
     origin = headers.get("origin")
     if origin is None:
         return None
-    is_named = hosts == "addresses" and not is_address(_name_of(host))
-    return FOREIGN_ORIGIN if is_named or _place_of(origin) != host else None
+    is_rebound = hosts == "addresses" and not is_address(_host_name(host))
+    return FOREIGN_ORIGIN if is_rebound or _origin_host(origin) != host else None
 
 
-def problem_of_type(headers: Mapping[str, str]) -> Problem | None:
-    """Returns what is wrong with the content type of a body, which a form could send; None where nothing is."""
+def content_type_problem(headers: Mapping[str, str]) -> Problem | None:
+    """Returns the problem of a body whose content type a form could send; None if no form could send it."""
     return None if media_type(headers) in CONTENT_TYPES else WRONG_TYPE
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Returns the type of the body, without its parameters."""
+    """Returns the content type of the body, without its parameters, in lower case."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host names this machine alone.
+    """Whether a host is a loopback address or `localhost`.
 
     >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "example.org")]
     [True, True, True, False, False]
@@ -80,7 +82,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an address, or names this machine: no page of others is found under either.
+    """Whether a host is an address or `localhost`. A foreign page cannot use either as its own name.
 
     >>> [is_address(host) for host in ("192.0.2.7", "localhost", "example.org")]
     [True, True, False]
@@ -96,15 +98,16 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _place_of(origin: str) -> str:
+def _origin_host(origin: str) -> str:
+    """Returns the host and port of an Origin; "" if it is malformed."""
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # brackets that are no address
+    except ValueError:
         return ""
 
 
-def _name_of(host: str) -> str:
-    """Returns a Host without its port; "" for one that is none."""
+def _host_name(host: str) -> str:
+    """Returns a Host without its port; "" if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
@@ -112,10 +115,10 @@ def _name_of(host: str) -> str:
 
 
 @lru_cache(maxsize=10_000)
-def network_of(address: str) -> str:
-    """Returns the network of one client: in IPv4 the address itself, in IPv6 the /64, since one client has all of it.
+def to_network(address: str) -> str:
+    """Returns the network that counts as one client: in IPv4 the address, in IPv6 its /64, which one client owns.
 
-    >>> network_of("203.0.113.7"), network_of("2001:db8:1:2:3::4"), network_of("::ffff:203.0.113.7")
+    >>> to_network("203.0.113.7"), to_network("2001:db8:1:2:3::4"), to_network("::ffff:203.0.113.7")
     ('203.0.113.7', '2001:db8:1:2::/64', '203.0.113.7')
     """
     try:

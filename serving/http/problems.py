@@ -1,11 +1,11 @@
-"""Why there is no answer, and how that is said: in our own form, in that of RFC 9457, or in that of the V2 protocol.
+"""Errors of requests, in three formats: our own, RFC 9457, and the Open Inference Protocol's. Also request ids.
 
-    request --RequestId--> its id: in the scope, in the headers of the response, and in what says the problem
+    request --RequestId--> its id: in the scope, in the headers of the response, and in the error
     Problem --> {"error": {"code", "message", "request_id"}}
             --> application/problem+json, if the client accepts it            {"type", "title", "status", "detail", ...}
             --> {"error": "message"}, on the paths of the Open Inference Protocol
 
-A problem is returned if it is that of one event, and raised as RequestRefused if it is that of the whole request.
+The problem of one event is returned. The problem of a whole request is raised, as RequestRefused.
 """
 
 import math
@@ -26,7 +26,10 @@ _WELL_FORMED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
 
 
 class RequestId:
-    """Puts the id into the scope, and into the headers of the response."""
+    """ASGI middleware: puts the request's id into the scope and into the response's headers.
+
+    It takes the id from the client's header if that is well-formed, else it makes a new id.
+    """
 
     def __init__(self, app: ASGIApp, *, new_id: Callable[[], str]) -> None:
         self._app = app
@@ -48,8 +51,8 @@ class RequestId:
         await self._app(scope, receive, send_with_id)
 
 
-def request_id_of(scope: Scope) -> str:
-    """Returns the id of the request; empty outside of RequestId."""
+def get_request_id(scope: Scope) -> str:
+    """Returns the request's id; "" if RequestId did not handle the request."""
     return str(scope.get("lifelong.request_id", ""))
 
 
@@ -61,7 +64,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """The reason why there is no answer. `code` is stable; `message` is for people and names the field."""
+    """The reason why there is no answer. `code` is stable; `message` is for people, and names the field."""
 
     status: HTTPStatus
     code: str
@@ -70,18 +73,18 @@ class Problem:
 
 
 class RequestRefused(Exception):
-    """Ends a request with the problem."""
+    """Ends a request with a problem."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)
         self.problem = problem
 
 
-def accepted(found: T | Problem) -> T:
-    """Returns what was found. Raises RequestRefused where that is a problem."""
-    if isinstance(found, Problem):
-        raise RequestRefused(found)
-    return found
+def unwrap(result: T | Problem) -> T:
+    """Returns the result. Raises RequestRefused if it is a problem."""
+    if isinstance(result, Problem):
+        raise RequestRefused(result)
+    return result
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,7 +98,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class ProblemDetails(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem in the form of RFC 9457, section 3, with our code and the id of the request as extensions."""
+    """A problem in the format of RFC 9457, section 3, with our code and the request's id as extensions."""
 
     type: str
     title: str
@@ -110,7 +113,9 @@ class V2ErrorBody(msgspec.Struct, frozen=True):
 
 
 INTERNAL = Problem(
-    status=HTTPStatus.INTERNAL_SERVER_ERROR, code="internal", message="something went wrong; the log has the request id"
+    status=HTTPStatus.INTERNAL_SERVER_ERROR,
+    code="internal",
+    message="internal error: see the replica's log for this request id",
 )
 
 
@@ -119,15 +124,15 @@ def write_problem(problem: Problem, request_id: str) -> bytes:
 
 
 def problem_response(request: Request, problem: Problem) -> Response:
-    """Returns the response that says so, in the form that the path or the client asks for."""
+    """Returns the error response, in the format that the path or the Accept header requires."""
     media_type = "application/json"
     if is_v2(request.url.path):
         body = msgspec.json.encode(V2ErrorBody(f"{problem.code}: {problem.message}"))
     elif PROBLEM_JSON in request.headers.get("accept", ""):
         media_type = PROBLEM_JSON
-        body = msgspec.json.encode(_details(problem, request_id_of(request.scope)))
+        body = msgspec.json.encode(_details(problem, get_request_id(request.scope)))
     else:
-        body = write_problem(problem, request_id_of(request.scope))
+        body = write_problem(problem, get_request_id(request.scope))
     response = Response(body, status_code=problem.status, media_type=media_type)
     if problem.retry_after_s is not None:
         response.headers["retry-after"] = str(math.ceil(problem.retry_after_s))
@@ -135,7 +140,7 @@ def problem_response(request: Request, problem: Problem) -> Response:
 
 
 def is_v2(path: str) -> bool:
-    """Whether a path is one of the Open Inference Protocol.
+    """Whether a path belongs to the Open Inference Protocol.
 
     >>> is_v2("/v2/models/lifelong/infer"), is_v2("/v2x")
     (True, False)

@@ -1,7 +1,7 @@
-"""Reads requests: what a client asks for besides its events, and bodies, which are bounded one by one and together.
+"""Reads requests: the options in their headers, and their bodies, with bounds on each body and on all together.
 
-x-request-timeout-ms, x-priority, traceparent --ask_of--> Ask: until when it waits, how urgent, of which trace
-body --Bodies.room: held until it is answered--> bytes, or the problem: too large, or no room
+x-request-timeout-ms, x-priority, traceparent --read_options--> RequestOptions: deadline, priority, trace
+body --Bodies.room: reserved until it is answered--> bytes, or a problem: too large, or no room
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -24,21 +24,23 @@ PRIORITY_HEADER: Final = "x-priority"
 
 MAX_TIMEOUT_MS: Final = 3_600_000
 MAX_TRACE_CHARS: Final = 128
-"""Version 00 of a traceparent has 55; a later one may have more."""
+"""A traceparent of version 00 has 55 characters; later versions may have more."""
 
-HungUp: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
+Disconnected: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 """Returns when the client has disconnected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Ask:
-    """What a request asks for besides its events. `timeout_s` is the client's own deadline (None: it has none).
+class RequestOptions:
+    """The options of a request.
 
-    `version` and `is_embedding` are those of `serving.queue.Terms`. `traceparent` is the client's: the answers are
-    part of that trace.
+    - `disconnected`: returns when the client has disconnected
+    - `timeout_s`: the client's own time-out in seconds; None if it has none
+    - `version`, `is_embedding`: see `serving.queue.ItemOptions`
+    - `traceparent`: the client's; the answers are part of its trace
     """
 
-    hung_up: HungUp
+    disconnected: Disconnected
     timeout_s: float | None = None
     priority: Priority = Priority.NORMAL
     version: int = 0
@@ -46,47 +48,49 @@ class Ask:
     traceparent: str = ""
 
 
-def ask_of(request: Request, *, version: int = 0, is_embedding: bool = False) -> Ask:
-    """Returns how this request asks. Raises RequestRefused where a header has another value than it may."""
-    return Ask(
-        hung_up=partial(_hung_up, request),
-        timeout_s=timeout_s_of(request.headers),
-        priority=priority_of(request.headers.get(PRIORITY_HEADER, Priority.NORMAL.name)),
+def read_options(request: Request, *, version: int = 0, is_embedding: bool = False) -> RequestOptions:
+    """Returns the options of a request. Raises RequestRefused if a header has an invalid value."""
+    return RequestOptions(
+        disconnected=partial(_disconnected, request),
+        timeout_s=read_timeout_s(request.headers),
+        priority=parse_priority(request.headers.get(PRIORITY_HEADER, Priority.NORMAL.name)),
         version=version,
         is_embedding=is_embedding,
-        traceparent=trace_of(request.headers),
+        traceparent=read_traceparent(request.headers),
     )
 
 
-def trace_of(headers: Mapping[str, str]) -> str:
-    """Returns the client's traceparent; "" where there is none that could be one."""
+def read_traceparent(headers: Mapping[str, str]) -> str:
+    """Returns the client's traceparent; "" if there is none, or if it cannot be valid."""
     text = headers.get(TRACEPARENT, "")
     return text if text.isascii() and len(text) <= MAX_TRACE_CHARS else ""
 
 
-def timeout_s_of(headers: Mapping[str, str]) -> float | None:
-    """Returns the time that the client waits, in seconds; None where it does not say. Raises RequestRefused.
+def read_timeout_s(headers: Mapping[str, str]) -> float | None:
+    """Returns the client's time-out in seconds; None if the header is missing. Raises RequestRefused.
 
-    >>> timeout_s_of({"x-request-timeout-ms": "250"})
+    >>> read_timeout_s({"x-request-timeout-ms": "250"})
     0.25
     """
     text = headers.get(TIMEOUT_HEADER)
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 0 < int(text) <= MAX_TIMEOUT_MS):
-        raise RequestRefused(wrong_header(f"`{TIMEOUT_HEADER}` is a number of milliseconds from 1 to {MAX_TIMEOUT_MS}"))
+        raise RequestRefused(
+            wrong_header(f"`{TIMEOUT_HEADER}` must be a number of milliseconds from 1 to {MAX_TIMEOUT_MS}")
+        )
     return 1e-3 * int(text)
 
 
-def priority_of(name: str) -> Priority:
-    """Returns the priority of this name. Raises RequestRefused.
+def parse_priority(name: str) -> Priority:
+    """Returns the priority with this name, in upper or lower case. Raises RequestRefused.
 
-    >>> priority_of("High")
+    >>> parse_priority("High")
     <Priority.HIGH: 1.0>
     """
     found = Priority.__members__.get(name.upper())
     if found is None:
-        raise RequestRefused(wrong_header(f"`{PRIORITY_HEADER}` is high, normal or low"))
+        raise RequestRefused(wrong_header(f"`{PRIORITY_HEADER}` must be high, normal or low"))
     return found
 
 
@@ -94,7 +98,7 @@ def wrong_header(message: str) -> Problem:
     return Problem(status=HTTPStatus.BAD_REQUEST, code="wrong_header", message=message)
 
 
-async def _hung_up(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     """Returns when the client has disconnected. Must be called after the body was read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
@@ -103,25 +107,27 @@ async def _hung_up(request: Request) -> None:
 TOO_MANY_BYTES = Problem(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     code="too_many_bytes",
-    message="the requests that are not answered yet have as many bytes as they may",
+    message="the requests without an answer have reached their limit of bytes: try again later",
     retry_after_s=1.0,
 )
-DISCONNECTED = Problem(status=HTTPStatus.BAD_REQUEST, code="disconnected", message="the body was not finished")
+DISCONNECTED = Problem(
+    status=HTTPStatus.BAD_REQUEST, code="disconnected", message="the client disconnected before the end of the body"
+)
 
 
 class Bodies:
-    """The bytes of all bodies that are held now. One event loop uses it."""
+    """Bounds the bytes of all request bodies in memory. One event loop uses it."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.num_bytes = 0
 
     def room(self) -> "Room":
-        """Returns room for one body, as a context manager. Its bytes are released when the body is answered."""
+        """Returns a context manager that reads one body, and releases its bytes at the end."""
         return Room(self)
 
     def reserve(self, num_bytes: int) -> bool:
-        """Reserves `num_bytes`, to be released later, and returns True; returns False where they do not fit."""
+        """Reserves `num_bytes`, to be released later, and returns True. Returns False if they do not fit."""
         if self.num_bytes + num_bytes > self._max_bytes:
             return False
         self.num_bytes += num_bytes
@@ -132,7 +138,7 @@ class Bodies:
 
 
 class Room:
-    """The bytes that one body has reserved."""
+    """The reservation of one body."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
@@ -147,7 +153,7 @@ class Room:
         self._bodies.release(self._num_bytes)
 
     async def read(self, request: Request) -> bytes | Problem:
-        """Reads the body. Gives up as soon as it is too large, or does not fit."""
+        """Reads the body. Returns a problem as soon as the body is too large or does not fit."""
         declared = request.headers.get("content-length", "")
         at_most = max_event_bytes()
         if declared.isdecimal() and int(declared) > at_most:

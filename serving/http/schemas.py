@@ -1,4 +1,4 @@
-"""The JSON bodies of HTTP: bytes to events, and outcomes to bytes. No network here.
+"""The JSON bodies of HTTP: converts bytes to events, and outcomes to bytes. It uses no network.
 
 {"text"?, "features"?, "parts"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
@@ -13,11 +13,11 @@ import msgspec
 
 from serving.http.problems import ErrorBody, Problem, ProblemBody
 from serving.queue import EmbeddedText
-from wire.inputs import NOTHING_SAID, Features, Part, fields_of, problem_of_content
+from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of, problem_of_content
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Answer, Event, Feedback, TaskAnswer
 
 SOURCE: Final = "http"
-"""The source of events that come by HTTP, before the name of their client: an id is unique within its source."""
+"""The source of HTTP events, before the name of their client. An id is unique within its source."""
 
 MAX_ID_CHARS = 200
 
@@ -27,7 +27,7 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """An answer that could not be kept for publication: a label for it would find no answer."""
+    """An answer that will not be published: the learner could not find the answer for a label."""
 
     answer: Answer
 
@@ -35,7 +35,7 @@ class Unpublished:
 TOO_LARGE = Problem(
     status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     code="too_large",
-    message=f"the body has more than {MAX_EVENT_BYTES} bytes, or than its `parts` may have",
+    message=f"the body has more than {MAX_EVENT_BYTES} bytes, or its `parts` are too large",
 )
 
 Entry: TypeAlias = Event | Problem
@@ -68,12 +68,14 @@ _EVENTS = msgspec.json.Decoder(_EventBody)
 class AnswerBody(msgspec.Struct, frozen=True, kw_only=True):
     """An answer as a client sees it.
 
-    A label returns `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`. An answer that is not
-    `can_be_labelled` was kept nowhere: its label would find no answer. `audit` asks for a label, whatever the answer.
-    One that is `refused` was not certain enough, and has the fallback label; see `Answer`. Where events have sets of
-    labels, `labels` has those that are named, where they have scores, `value` is that which is expected, where they
-    have labels of another kind, `output` is that, and `label` is null. It is of one `task`, and `tasks` has what others
-    answer, each with a receipt of its own: a label names its task, and returns that receipt.
+    A label for the answer repeats `event_id`, `key` and `receipt` unchanged, and `source` as `event_source`.
+
+    - `can_be_labelled`: false if the answer is not published, so that a label for it has no effect
+    - `audit`: whether the answer asks for a label
+    - `refused`: whether the version was not certain enough, so that `label` is the fallback label; see `Answer`
+    - `labels`, `value`, `output`: the prediction if labels are sets, scores, or of another kind; then `label` is null
+    - `task`, `tasks`: the task of this answer, and the other tasks' answers. Each has its own receipt; a label names
+      its task, and repeats that task's receipt.
     """
 
     event_id: str
@@ -105,26 +107,32 @@ class AnswersBody(msgspec.Struct, frozen=True):
 def read_request(
     body: bytes, *, max_events: int, now_ms: int, new_id: Callable[[], str]
 ) -> tuple[list[Entry], bool] | Problem:
-    """Returns the events of a request, and whether it is a list. In a list, a wrong event is a problem of its own."""
+    """Returns the events of a request, and whether the request is a list.
+
+    In a list, each invalid event becomes a problem. Returns a single problem if the request itself is invalid.
+    """
     try:
         request = _REQUESTS.decode(body)
     except UNREADABLE as error:
-        return wrong(error)
+        return decoding_problem(error)
     text = "" if isinstance(request.text, msgspec.UnsetType) else request.text
     events = request.events
     is_one = isinstance(request.text, str) or bool(request.features) or bool(request.parts)
     if is_one and isinstance(events, msgspec.UnsetType):
         one = _EventBody(text, request.id, request.key, request.features, request.parts, request.tasks)
-        return [_event_in(one, now_ms=now_ms, new_id=new_id)], False
+        return [_to_event(one, now_ms=now_ms, new_id=new_id)], False
     if isinstance(events, msgspec.UnsetType) or is_one:
-        return wrong_shape("give either `text` (or `features`, or both) or `events`")
+        return schema_problem("give either `text` (or `features`, or both) or `events`")
     if not 0 < len(events) <= max_events:
-        return wrong_shape(f"`events` has {len(events)} entries; give 1 to {max_events}")
+        return schema_problem(f"`events` has {len(events)} entries; give 1 to {max_events}")
     return [_entry(raw, now_ms=now_ms, new_id=new_id) for raw in events], True
 
 
-def whole_problem(replies: Sequence[Reply | Feedback], *, is_list: bool) -> Problem | None:
-    """Returns the problem of the response as a whole: that of its only event, or one that held back every answer."""
+def request_problem(replies: Sequence[Reply | Feedback], *, is_list: bool) -> Problem | None:
+    """Returns the problem of the whole response; None if it has answers.
+
+    It is the problem of a request that is not a list, or a problem of the replica that all events of a list share.
+    """
     first = replies[0]
     if not isinstance(first, Problem):
         return None
@@ -136,51 +144,55 @@ def whole_problem(replies: Sequence[Reply | Feedback], *, is_list: bool) -> Prob
 
 def write_replies(replies: Sequence[Reply]) -> bytes:
     """Returns the body of a response."""
-    return msgspec.json.encode(AnswersBody([_body_of(reply) for reply in replies]))
+    return msgspec.json.encode(AnswersBody([_to_body(reply) for reply in replies]))
 
 
 def _entry(raw: msgspec.Raw, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
     try:
         body = _EVENTS.decode(raw)
     except UNREADABLE as error:
-        return wrong(error)
-    return _event_in(body, now_ms=now_ms, new_id=new_id)
+        return decoding_problem(error)
+    return _to_event(body, now_ms=now_ms, new_id=new_id)
 
 
-def _event_in(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
-    event = event_of(fields_of(body), body.id, body.key, now_ms=now_ms, new_id=new_id)
+def _to_event(body: _EventBody, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    event = make_event(fields_of(body), body.id, body.key, now_ms=now_ms, new_id=new_id)
     return event if isinstance(event, Problem) else msgspec.structs.replace(event, tasks=body.tasks)
 
 
-def event_of(said: Mapping[str, Any], event_id: str, key: str, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
-    """Returns the event that says this, by the names of its fields, with a new id where it has none, or what is wrong
-    with it."""
-    fields = {**NOTHING_SAID, **said}
+def make_event(content: Mapping[str, Any], event_id: str, key: str, *, now_ms: int, new_id: Callable[[], str]) -> Entry:
+    """Returns an event with this content (text, features, parts), or the problem of the content.
+
+    If `event_id` is empty, the event gets a new id.
+    """
+    fields = {**EMPTY_CONTENT, **content}
     if problem := problem_of_content(**fields):
-        return wrong_shape(problem)
+        return schema_problem(problem)
     for name, value in (("id", event_id), ("key", key)):
         if len(value) > MAX_ID_CHARS:
-            return wrong_shape(f"`{name}` has more than {MAX_ID_CHARS} characters")
-    fields["text"] = fields["text"][:MAX_TEXT_CHARS]  # the rest is never read
+            return schema_problem(f"`{name}` has more than {MAX_ID_CHARS} characters")
+    # The rest is never read.
+    fields["text"] = fields["text"][:MAX_TEXT_CHARS]
     return Event(id=event_id or new_id(), key=key, source=SOURCE, time_ms=now_ms, **fields)
 
 
-def wrong(error: Exception) -> Problem:
+def decoding_problem(error: Exception) -> Problem:
+    """Returns the problem of bytes that a decoder refused with one of UNREADABLE."""
     if isinstance(error, msgspec.ValidationError):
-        return wrong_shape(str(error))
+        return schema_problem(str(error))
     return Problem(status=HTTPStatus.BAD_REQUEST, code="not_json", message="the body is not JSON in UTF-8")
 
 
-def wrong_shape(message: str) -> Problem:
+def schema_problem(message: str) -> Problem:
     return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code="wrong_schema", message=message)
 
 
-def _body_of(reply: Reply) -> AnswerBody | ErrorBody:
+def _to_body(reply: Reply) -> AnswerBody | ErrorBody:
     if isinstance(reply, Problem):
         return ErrorBody(ProblemBody(reply.code, reply.message))
     if isinstance(reply, Unpublished):
         return _answer_body(reply.answer, can_be_labelled=False)
-    assert isinstance(reply, Answer), "no vector was asked for"
+    assert isinstance(reply, Answer), "the endpoints of answers never request vectors"
     return _answer_body(reply, can_be_labelled=True)
 
 

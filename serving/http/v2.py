@@ -1,10 +1,10 @@
-"""The Open Inference Protocol in REST: JSON tensors, and the extension for binary tensor data.
+"""The Open Inference Protocol over REST: JSON tensors, and the extension for binary tensor data.
 
     GET  /v2/health/live, /v2/health/ready, /v2, /v2/models/{m}[/versions/{v}][/ready]
     POST /v2/models/{m}[/versions/{v}]/infer     tensors in, tensors out
 
-With the header `inference-header-content-length` the body is that many bytes of JSON, and after them the bytes of the
-tensors that have `binary_data_size`, in order. Every error is {"error": "..."}.
+If the header `inference-header-content-length` is there, the body is this many bytes of JSON, followed by the bytes of
+the tensors that have `binary_data_size`, in their order. Every error is {"error": "..."}.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from serving.http.access import Role
 from serving.http.api import Api, json_response
-from serving.http.problems import accepted
-from serving.http.requests import ask_of
+from serving.http.problems import unwrap
+from serving.http.requests import read_options
 from serving.http.schemas import UNREADABLE
 from serving.v2 import (
     Tensor,
@@ -50,7 +50,7 @@ class RequestedOutput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InferRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """The outputs that are named are returned; where none is, all are."""
+    """`outputs` names the outputs to return; if it is empty, all outputs are returned."""
 
     inputs: list[InputTensor]
     id: str = ""
@@ -83,7 +83,7 @@ _REQUESTS = msgspec.json.Decoder(InferRequest)
 
 @dataclass(frozen=True, slots=True)
 class V2Api:
-    """The endpoints."""
+    """The endpoints of the Open Inference Protocol."""
 
     api: Api
 
@@ -105,11 +105,11 @@ class V2Api:
         client = self.api.client(request, Role.PREDICT)
         version = self._version(request)
         with self.api.bodies.room() as room:
-            body = accepted(await room.read(request))
+            body = unwrap(await room.read(request))
             inferred, tensors = self._read(body, request.headers.get(LENGTH_HEADER))
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)
-            replies = await self.api.bridge.answer_many(entries, ask_of(request, version=version))
+            replies = await self.api.bridge.answer_many(entries, read_options(request, version=version))
             columns = columns_of(replies, [output.name for output in inferred.outputs])
             return _response(request, inferred, columns)
 
@@ -126,24 +126,27 @@ class V2Api:
         try:
             request = _REQUESTS.decode(body[:end])
         except UNREADABLE as error:
-            raise wrong_tensor(f"the body is no inference request: {error}") from error
+            raise wrong_tensor(f"the body is not a valid inference request: {error}") from error
         rest = body[end:]
         tensors: list[Tensor] = []
-        for given in request.inputs:
-            tensor, rest = self._tensor(given, rest)
+        for each in request.inputs:
+            tensor, rest = self._tensor(each, rest)
             tensors.append(tensor)
         if rest:
-            raise wrong_tensor(f"{len(rest)} bytes after the last tensor belong to none")
+            raise wrong_tensor(f"{len(rest)} bytes after the last tensor belong to no tensor")
         return request, tensors
 
-    def _tensor(self, given: InputTensor, rest: bytes) -> tuple[Tensor, bytes]:
-        """Returns a tensor, whose bytes may be the first of `rest`, and the bytes after them. Raises RequestRefused."""
-        head = input_head(given.name, given.datatype, given.shape, at_most=self.api.max_events)
-        if not isinstance(given.data, msgspec.UnsetType):
-            return head.tensor(_flat(given.data)), rest
-        size = given.parameters.get("binary_data_size")
+    def _tensor(self, input_tensor: InputTensor, rest: bytes) -> tuple[Tensor, bytes]:
+        """Returns the tensor, and the bytes of `rest` that belong to later tensors. Raises RequestRefused.
+
+        If the input has no JSON data, its bytes are the first ones of `rest`.
+        """
+        head = input_head(input_tensor.name, input_tensor.datatype, input_tensor.shape, at_most=self.api.max_events)
+        if not isinstance(input_tensor.data, msgspec.UnsetType):
+            return head.tensor(_flat(input_tensor.data)), rest
+        size = input_tensor.parameters.get("binary_data_size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
-            raise wrong_tensor(f"`{head.shown}` has neither `data` nor as many bytes as `binary_data_size` says")
+            raise wrong_tensor(f"`{head.shown}` has neither `data` nor as many bytes as `binary_data_size` states")
         return head.tensor(unpack_texts(head.shown, rest[:size], at_most=head.num)), rest[size:]
 
 
@@ -156,13 +159,13 @@ def _flat(data: Sequence[str | list[str]]) -> list[str]:
 
 
 def _response(request: Request, inferred: InferRequest, columns: Sequence[Tensor]) -> Response:
-    asked = {output.name: output.parameters.get("binary_data") for output in inferred.outputs}
+    requested = {output.name: output.parameters.get("binary_data") for output in inferred.outputs}
     default = inferred.parameters.get("binary_data_output") is True
     outputs: list[OutputTensor] = []
     blobs: list[bytes] = []
     for column in columns:
-        chosen = asked.get(column.name)
-        if chosen is True or (chosen is None and default):
+        is_binary = requested.get(column.name)
+        if is_binary is True or (is_binary is None and default):
             blobs.append(pack(column))
             size = {"binary_data_size": len(blobs[-1])}
             outputs.append(

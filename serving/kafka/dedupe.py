@@ -5,18 +5,18 @@
                          -> ANSWERED  its answer is acknowledged: the caller finishes this delivery at once
                          -> CONFLICT  another event has its id: the caller refuses it (`conflicting_id`)
 
-To finish a delivery allows its offset to be committed, so it is finished only when the answer is acknowledged. An event
-whose answer is never made is dropped: its next delivery is NEW again.
+Finishing a delivery allows its offset to be committed, so a delivery is finished only when the answer is acknowledged.
+An event that will not be answered is dropped: its next delivery is NEW again.
 
-An event is identified by (source, id), and its content is what it says, its key and its tasks. Another one under the
-same name is not a repetition but a mistake of its sender: to answer it would make two answers that a label cannot tell
-apart, and to finish it would lose it silently. Times are not part of the content, since a broker gives another one to
-each delivery.
+An event is identified by (source, id). Its content is its text, features and parts, its key and its tasks. Another
+event with the same identity is a mistake of its producer: if it were answered, a label could not tell the two answers
+apart, and if it were finished, it would be lost silently. Times are not part of the content, because the broker gives
+each message its own time.
 
-Names and contents are remembered as digests, so the window is bounded in bytes, however long the ids are.
+Identities and contents are remembered as digests, so the window is bounded in bytes, however long the ids are.
 
-Rejected: a Bloom filter (a false positive would silently lose an answer), a window by time, and the FIFOCache of
-cachetools (it takes 1 us more for each event, and half as much memory again).
+Rejected: a Bloom filter (a false positive would silently lose an answer), a window by time, and cachetools' FIFOCache
+(it takes 1 us more for each event, and half as much memory again).
 """
 
 import threading
@@ -36,7 +36,7 @@ from wire.records import Event
 DIGEST_BYTES = 16
 
 Finish: TypeAlias = Callable[[], None]
-"""Finishes one delivery: its effect is there."""
+"""Finishes one delivery, so that its offset may be committed."""
 
 
 class Admission(Enum):
@@ -59,7 +59,8 @@ class DedupeWindow:
         self._size = size
         self._lock = threading.Condition()
         self._open: dict[bytes, _Open] = {}
-        self._answered: OrderedDict[bytes, bytes] = OrderedDict()  # name -> content, oldest first
+        # Digests of identity -> content, the oldest first.
+        self._answered: OrderedDict[bytes, bytes] = OrderedDict()
 
     @property
     def num_open(self) -> int:
@@ -67,28 +68,28 @@ class DedupeWindow:
         return len(self._open)
 
     def admit(self, event: Event, finish: Finish) -> Admission:
-        """Admits a delivery. `acknowledge` calls `finish`; for ANSWERED and CONFLICT that is left to the caller."""
-        name = _name_of(key_of(event))
-        content = _content_of(event)
+        """Admits a delivery. For NEW and OPEN, `acknowledge` will call `finish`; else the caller must finish it."""
+        identity = _identity_digest(key_of(event))
+        content = _content_digest(event)
         with self._lock:
-            opened = self._open.get(name)
-            known = opened.content if opened else self._answered.get(name, content)
+            opened = self._open.get(identity)
+            known = opened.content if opened else self._answered.get(identity, content)
             if known != content:
                 return Admission.CONFLICT
-            if name in self._answered:
+            if identity in self._answered:
                 return Admission.ANSWERED
             admission = Admission.OPEN if opened else Admission.NEW
-            self._open.setdefault(name, _Open(content)).finishes.append(finish)
+            self._open.setdefault(identity, _Open(content)).finishes.append(finish)
             return admission
 
     def acknowledge(self, key: EventKey) -> None:
-        """Finishes every delivery of the event, whose answer is acknowledged, and remembers the event."""
-        name = _name_of(key)
+        """Finishes every delivery of an event whose answer is acknowledged, and remembers the event."""
+        identity = _identity_digest(key)
         with self._lock:
-            opened = self._open.pop(name, None)
+            opened = self._open.pop(identity, None)
             if opened is None:
                 return
-            self._answered[name] = opened.content
+            self._answered[identity] = opened.content
             if len(self._answered) > self._size:
                 self._answered.popitem(last=False)
             self._lock.notify_all()
@@ -96,19 +97,19 @@ class DedupeWindow:
             finish()
 
     def drop(self, key: EventKey) -> None:
-        """Forgets the event, which gets no answer: nothing is finished, and its next delivery is NEW."""
+        """Forgets an event that gets no answer. Its deliveries stay unfinished, and its next delivery is NEW."""
         with self._lock:
-            self._open.pop(_name_of(key), None)
+            self._open.pop(_identity_digest(key), None)
             self._lock.notify_all()
 
     def wait_until_none_open(self, timeout_s: float) -> bool:
-        """Waits until no event is open; returns False where `timeout_s` seconds were over first."""
+        """Waits until no event is open. Returns False after `timeout_s` seconds."""
         with self._lock:
             return self._lock.wait_for(lambda: not self._open, timeout_s)
 
 
 def conflicting_id(received: Received[Event]) -> Refused:
-    """Returns the refusal of an event whose id another event of its source has."""
+    """Returns the refusal of an event whose id belongs to another event of its source."""
     event = received.record
     detail = (
         f"event {shown(event.id)} came before with another text, features, parts, key or tasks; "
@@ -118,14 +119,17 @@ def conflicting_id(received: Received[Event]) -> Refused:
     return Refused(dead_letter=letter, position=received.position)
 
 
-def _name_of(key: EventKey) -> bytes:
+def _identity_digest(key: EventKey) -> bytes:
     return blake2b(encoded_key(key), digest_size=DIGEST_BYTES).digest()
 
 
-def _content_of(event: Event) -> bytes:
-    """Digests what is said, to whom, and the key: the same text with another key is another event, as another arm may
-    answer."""
+def _content_digest(event: Event) -> bytes:
+    """Returns the digest of an event's content, key and tasks.
+
+    The same text with another key is another event, because another arm may answer it.
+    """
     digest = blake2b(content(event).encode(), digest_size=DIGEST_BYTES)
     for part in (event.key, *event.tasks):
-        digest.update(b"\xff" + part.encode())  # 0xff is in no UTF-8
+        # 0xff separates the parts: it never occurs in UTF-8.
+        digest.update(b"\xff" + part.encode())
     return digest.digest()

@@ -1,19 +1,21 @@
-"""Answers exactly once: results and the offsets of their events are committed in one transaction of Kafka.
+"""Exactly-once delivery: answers and the offsets of their events are committed in one Kafka transaction.
 
-    put --> [results by event] --those of the prefix without a gap, every few milliseconds--> one transaction
+    put --> [results by event] --the prefix without a gap, every few milliseconds--> one transaction
                                     committed --> the event is finished, and remembered as answered
-                                    aborted   --> again, with what has come meanwhile
-                                    nobody knows --> `turn` raises: another subscription asks what was committed
+                                    aborted   --> again, with the results that have come meanwhile
+                                    unknown   --> `poll` raises: another subscription asks what was committed
 
-A result waits until all events before it in its partition have one: an offset says that all before it are done. While a
-transaction commits, the next one gathers, so transactions are as large as the load makes them. A partition that is lost
-takes its results with it: the broker refuses our offsets for it, and the next owner answers its events. The broker
-knows the member and the generation of the group, and not whose a partition is; so at each rebalance all partitions
-count as lost, and a result counts again when its event has come again.
+A committed offset says that all events before it are done. So a result waits until all earlier events of its partition
+have a result. While a transaction commits, results gather for the next one, so the size of transactions follows the
+load.
 
-What Kafka delivers twice under two offsets (its sender sent it twice) is answered once as long as the window remembers
-it, as without transactions. Answers by HTTP have no offset, and are sent as before. A reader must read only what is
-committed (`isolation.level=read_committed`), as ours do.
+If a partition is lost, its results are lost, too: the broker refuses our offsets for it, and the next owner answers its
+events. The broker checks only the member and the generation of the group, not the owner of a partition. So every
+rebalance counts as a loss of all partitions, and a result counts again only when its event has been delivered again.
+
+An event that its producer sent twice, with two offsets, is answered once while the dedupe window remembers it, as
+without transactions. HTTP answers have no offset, and go through the outbox. Consumers must read only committed records
+(`isolation.level=read_committed`), as ours do.
 """
 
 import threading
@@ -35,11 +37,12 @@ from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread
 
 IDLE_S = 0.25
-"""Longest time between two looks for offsets to commit that have no result: what came twice."""
+"""Longest time in seconds between two searches for offsets without a result, which belong to repeated events."""
 
 ABORTED_PAUSE_S = 0.1
 UNCLAIMED_S = 10.0
-"""A result that no partition of ours has waited for so long belongs to an event that somebody else answers."""
+"""After this many seconds without a delivery in one of our partitions, a result is dropped: another replica answers its
+event."""
 
 CLOSE_S = 2.0
 
@@ -56,7 +59,10 @@ class _Result:
 
 
 class ExactlyOnce:
-    """The results of one subscription, which must not commit itself. Verbs: expect, put, put_letter, turn, close."""
+    """A Delivery that commits the results and the offsets of one subscription together.
+
+    The subscription must not commit its offsets itself.
+    """
 
     def __init__(
         self,
@@ -89,20 +95,25 @@ class ExactlyOnce:
 
     def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
         with self._changed:
+            # Kafka delivers the event again, to the next subscription.
             if self._thread.closing.is_set():
-                self._window.drop(key)  # it comes again, to the next subscription
+                self._window.drop(key)
                 return
             result = _Result(record, position.place, key, time.monotonic())
             self._by_key[key] = result
+            # All deliveries of the event share the result, so their offsets can be committed together.
             for delivery in self._deliveries.get(key, ()):
                 self._attach(result, delivery)
 
-    def put_letter(self, letter: DeadLetter, position: Position) -> None:
+    def put_dead_letter(self, letter: DeadLetter, position: Position) -> None:
         with self._changed:
             self._attach(_Result(letter, position.place, None, time.monotonic()), position)
 
-    def turn(self) -> None:
-        """Forgets the results of lost partitions now and then: their events are new when they come again."""
+    def poll(self) -> None:
+        """Forgets the results of lost partitions from time to time, so that their events are new if they come again.
+
+        Raises BusUnavailable if the outcome of a transaction is unknown.
+        """
         if self._failure is not None:
             raise BusUnavailable(str(self._failure)) from self._failure
         now_s = time.monotonic()
@@ -118,7 +129,7 @@ class ExactlyOnce:
                         self._window.drop(result.key)
 
     def close(self) -> None:
-        """Ends the thread; what is not committed is new when it comes again."""
+        """Ends the thread. Events whose results are not committed are new when they come again."""
         with self._changed:
             self._thread.closing.set()
             self._changed.notify()
@@ -140,12 +151,12 @@ class ExactlyOnce:
             self._deliveries.pop(result.key, None)
 
     def _run(self) -> None:
-        """Commits until closed, or nobody knows how a transaction ended.
+        """Commits until closed, or until the outcome of a transaction is unknown.
 
-        consumes: the results of `put` and `put_letter`
+        consumes: the results of `put` and `put_dead_letter`
         produces: transactions
         waits for: a result, at most IDLE_S; the broker
-        unblocked by: put, put_letter, close
+        unblocked by: put, put_dead_letter, close
         """
         publisher: TransactionalPublisher | None = None
         try:
@@ -161,12 +172,13 @@ class ExactlyOnce:
                 publisher.close()
 
     def _commit(self, publisher: TransactionalPublisher) -> None:
-        """Commits what has no gap before it. Raises BusUnavailable where nobody knows how that ended."""
+        """Commits the results that have no gap before them. Raises BusUnavailable if the outcome is unknown."""
         with self._changed:
             transaction = self._subscription.transaction(self._results.__contains__)
             results = list(dict.fromkeys(self._results[position] for position in transaction.positions))
+        # The first event of each partition still has no result.
         if not transaction.offsets:
-            self._thread.closing.wait(0.002)  # an event before all of them is still computed
+            self._thread.closing.wait(0.002)
             return
         try:
             publisher.commit([result.record for result in results], transaction.offsets, transaction.member)
@@ -181,7 +193,7 @@ class ExactlyOnce:
             self._finish(results)
 
     def _finish(self, results: list[_Result]) -> None:
-        """Finishes every delivery of what was committed."""
+        """Finishes every delivery of the committed results."""
         for result in results:
             with self._changed:
                 self._remove(result)
@@ -194,7 +206,7 @@ class ExactlyOnce:
                 self._counts.add("dead_letters")
 
     def _replace(self, results: list[_Result], refused: RecordRefused) -> None:
-        """Puts a small dead letter in the place of a record that can never be sent."""
+        """Replaces a record that can never be sent by a small dead letter."""
         result = next(result for result in results if result.record is refused.record)
         self._counts.add("unsendable")
         log.error("unsendable", id=result.record.message_id, error=str(refused))

@@ -3,20 +3,24 @@
     poll -> refused: dead letter ------------------------------.
          -> Event: tokens -> queue -> engine -> Answer -> Delivery -> acknowledged by the broker -> finish(position)
 
-A position is finished only when the broker has the answer or the dead letter, so a crash at any point delivers the
-event again. An event that comes again within the window is answered once; another event under the same name is refused
-as `conflicting_id`. While the model has no weights or too many events are open, the partitions are paused, and still
-polled, which keeps us in the group. Accepted events are not given back while we live: the outbox sends an answer until
-the broker has it, and an event that a machine fault left unanswered goes to the model again. A subscription outlives an
-unreachable broker. The broker still knows its groups when it is back, so a consumer that is still a member reads on at
-once, while the group would wait a session for one that had left. Only after MAX_OUTAGE_S is another subscription
-opened.
+**At least once.** A position is finished only when the broker has the answer or the dead letter, so after a crash Kafka
+delivers the event again. An event that is repeated within the dedupe window is answered once. Another event with the
+same id is refused (`conflicting_id`).
 
-The `Delivery` of a subscription is how results reach their topic: by the outbox, at least once (`AtLeastOnce`), or in
-one transaction with their offsets (`serving/kafka/exactly_once.py`).
+**Back-pressure.** While the model has no weights, or too many events are open, the partitions are paused. They are
+still polled, which keeps this consumer in the group. Accepted events are never returned to Kafka while the process
+lives: the outbox sends an answer until the broker has it, and an event that a machine fault left unanswered goes to the
+model again.
 
-Rejected: committing when the event is read (loses it), a thread for each partition, and opening the subscription anew
-to get a record again that could not be sent (the cause would then stop all partitions, of all members).
+**Outages.** A subscription outlives an unreachable broker. The broker remembers its groups, so a consumer that is still
+a member continues at once after the outage; if it had left, the group would wait for a session time-out. Another
+subscription is opened only after MAX_OUTAGE_S.
+
+The `Delivery` of a subscription sends the results: through the outbox, at least once (`AtLeastOnce`), or in one
+transaction with their offsets (`serving/kafka/exactly_once.py`).
+
+Rejected: committing when an event is read (a crash would lose it), a thread for each partition, and reopening the
+subscription to read an event again whose result could not be sent (one bad record would stop all partitions).
 """
 
 import threading
@@ -46,29 +50,36 @@ from wire.threads import BackgroundThread
 
 
 class Delivery(Protocol):
-    """The way of results while a subscription is open. The engine's thread calls `put`, the intake's the rest."""
+    """Sends the results of one subscription. The engine's thread calls `put`; the intake's thread calls the rest."""
 
-    def expect(self, position: Position, key: EventKey) -> None: ...
+    def expect(self, position: Position, key: EventKey) -> None:
+        """Announces a delivery of the event `key` at `position`, whose result will be `put`."""
 
-    def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None: ...
+    def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
+        """Accepts the result of an event."""
 
-    def put_letter(self, letter: DeadLetter, position: Position) -> None: ...
+    def put_dead_letter(self, letter: DeadLetter, position: Position) -> None:
+        """Accepts the dead letter of a message that was refused without reaching the model."""
 
-    def turn(self) -> None:
-        """Does what is due. Raises BusUnavailable where another subscription must be opened."""
+    def poll(self) -> None:
+        """Does due work. The intake calls it before each poll of Kafka.
 
-    def close(self) -> None: ...
+        Raises BusUnavailable if another subscription must be opened.
+        """
+
+    def close(self) -> None:
+        """Ends the delivery before its subscription is closed."""
 
 
 Deliver: TypeAlias = Callable[[Subscription[Event]], Delivery]
 
 
-def deliveries(
+def delivery_factory(
     outbox: Outbox, window: DedupeWindow, *, transactions: Callable[[], TransactionalPublisher] | None
 ) -> Deliver:
-    """Returns what makes the way of the results of a subscription: by `transactions`, where they are given."""
+    """Returns a function that makes the Delivery of a subscription: exactly once if `transactions` are given."""
 
-    def of(subscription: Subscription[Event]) -> Delivery:
+    def make_delivery(subscription: Subscription[Event]) -> Delivery:
         if transactions is None:
             return AtLeastOnce(subscription, outbox=outbox, window=window)
         from serving.kafka.exactly_once import ExactlyOnce
@@ -77,11 +88,11 @@ def deliveries(
             subscription, open_publisher=transactions, window=window, counts=outbox.counts, name=outbox.name
         )
 
-    return of
+    return make_delivery
 
 
 class AtLeastOnce:
-    """Sends results by the outbox, which finishes the deliveries of an event when the broker has its answer."""
+    """Sends results through the outbox. Finishes all deliveries of an event when the broker has its answer."""
 
     def __init__(self, subscription: Subscription[Event], *, outbox: Outbox, window: DedupeWindow) -> None:
         self._subscription = subscription
@@ -89,23 +100,23 @@ class AtLeastOnce:
         self._window = window
 
     def expect(self, position: Position, key: EventKey) -> None:
-        """The window remembers what is open."""
+        """Does nothing: the dedupe window remembers the open deliveries."""
 
     def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
         self._outbox.send(record, partial(self._window.acknowledge, key), position.place)
 
-    def put_letter(self, letter: DeadLetter, position: Position) -> None:
+    def put_dead_letter(self, letter: DeadLetter, position: Position) -> None:
         self._outbox.send(letter, partial(self._subscription.finish, position), position.place)
 
-    def turn(self) -> None:
-        """The subscription commits by itself."""
+    def poll(self) -> None:
+        """Does nothing: the subscription commits its offsets itself."""
 
     def close(self) -> None:
-        """The outbox outlives the subscription: what was accepted is sent all the same."""
+        """Does nothing: the outbox outlives the subscription, and sends all accepted results."""
 
 
-def letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
-    """Returns the dead letter of an event that the model cannot answer."""
+def to_dead_letter(failure: ItemFailure, position: Position) -> DeadLetter:
+    """Returns the dead-letter record of an event that the model cannot answer."""
     event = failure.event
     detail = failure.detail or f"the model could not answer event {shown(event.id)}"
     return refuse_event(failure.reason, detail, event, position.place)
@@ -113,14 +124,14 @@ def letter_of(failure: ItemFailure, position: Position) -> DeadLetter:
 
 POLL_MS = 50
 BUSY_POLL_MS = 5
-"""The timeout of a poll while items wait for room in the queue."""
+"""Time-out of a poll while items wait for room in the queue."""
 
 QUIET_S = 2.0
-"""The broker answers again when no poll has failed for this time: during an outage some polls fail, and others are
+"""An outage is over when no poll has failed for this many seconds. During an outage, some polls fail, and others are
 empty."""
 
 MAX_OUTAGE_S = 60.0
-"""Longest time that a subscription fails without a break before another one is opened: the client may be what hangs."""
+"""Longest outage in seconds before another subscription is opened, because the Kafka client itself may hang."""
 
 EMPTY_POLL: Poll[Event] = Poll(received=[], refused=[])
 
@@ -128,7 +139,7 @@ log = structlog.get_logger("intake")
 
 
 def wants_pause(level: int, *, is_paused: bool, high: int) -> bool:
-    """Whether to pause, with hysteresis: from `high` on, until half of it is left.
+    """Whether to pause, with hysteresis: from level `high` on, until the level is below half of `high`.
 
     >>> [wants_pause(level, is_paused=True, high=8) for level in (3, 4, 8)]
     [False, True, True]
@@ -161,26 +172,29 @@ class Intake:
         self._drain_timeout_s = drain_timeout_s
         self._backlog: deque[Item] = deque()
         self._unanswered: deque[Item] = deque()
-        self._requeue_s = 0.0  # when they go to the model again, on the monotonic clock
+        # When unanswered items go to the model again, on the monotonic clock.
+        self._requeue_s = 0.0
         self._is_paused = False
         self._is_draining = False
-        self._drain_lock = threading.Lock()  # nothing is left unanswered, or put elsewhere, once the drain has begun
-        self._num_failures = 0  # in a row
+        # Guards `_delivery` and `_is_draining`: once the drain has begun, no item becomes unanswered.
+        self._drain_lock = threading.Lock()
+        # Consecutive failures of polls or subscriptions.
+        self._num_failures = 0
         self._first_failure_s = 0.0
         self._last_failure_s = 0.0
         self.lag = 0
-        """How many events of our partitions have no answer yet, as of the last fetches."""
+        """The number of events in our partitions that have no answer yet, as of the last fetches."""
         self._thread = BackgroundThread(self._run, name="intake")
 
     def start(self) -> None:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises Unhealthy where the thread has ended by itself."""
+        """Raises Unhealthy if the thread has ended without `close`."""
         self._thread.check(Unhealthy)
 
     def close(self) -> None:
-        """Reads no more, answers the accepted events, commits, and leaves the group."""
+        """Reads no more events, answers the accepted ones, commits, and leaves the group."""
         self._thread.close()
 
     def _run(self) -> None:
@@ -207,14 +221,15 @@ class Intake:
         self._pipeline.count("bus_unavailable")
         self._num_failures += 1
         self._last_failure_s = time.monotonic()
-        if self._num_failures == 1:  # an outage is logged once
+        # An outage is logged once.
+        if self._num_failures == 1:
             self._first_failure_s = self._last_failure_s
             log.warning("bus_unavailable", error=str(error))
 
     def _consume(self, subscription: Subscription[Event], delivery: Delivery) -> None:
         self._is_paused = False
         while not self._thread.closing.is_set():
-            delivery.turn()
+            delivery.poll()
             self._set_flow(subscription)
             poll = self._poll(subscription)
             self._refuse(poll.refused, delivery)
@@ -224,7 +239,10 @@ class Intake:
             self.lag = subscription.lag
 
     def _poll(self, subscription: Subscription[Event]) -> Poll[Event]:
-        """Polls; returns nothing, after a pause, during an outage. Raises BusUnavailable after MAX_OUTAGE_S of it."""
+        """Polls Kafka. During an outage it pauses, and returns an empty poll.
+
+        Raises BusUnavailable after MAX_OUTAGE_S.
+        """
         try:
             poll = subscription.poll(BUSY_POLL_MS if self._backlog else POLL_MS)
         except BusUnavailable as error:
@@ -234,7 +252,7 @@ class Intake:
             self._thread.closing.wait(self._backoff.pause_s(1))
             return EMPTY_POLL
         self._record_success()
-        # nobody answers these: retention, or a broker that has lost its last records, was faster
+        # Nobody answers these events: retention removed them, or the broker lost its last records.
         self._pipeline.counts.add("events_expired", poll.num_expired)
         self._pipeline.counts.add("log_truncated", len(poll.losses))
         return poll
@@ -245,6 +263,7 @@ class Intake:
             self._num_failures = 0
 
     def _set_flow(self, subscription: Subscription[Event]) -> None:
+        # Items that wait here already must be accepted first.
         has_waiting = bool(self._backlog or self._unanswered)
         is_blocked = has_waiting or self._pipeline.outbox.is_full or not self._pipeline.is_ready
         must_pause = is_blocked or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
@@ -259,7 +278,7 @@ class Intake:
     def _refuse(self, refused: Sequence[Refused], delivery: Delivery) -> None:
         for each in refused:
             self._pipeline.count(f"refused_{each.dead_letter.reason}")
-            delivery.put_letter(each.dead_letter, each.position)
+            delivery.put_dead_letter(each.dead_letter, each.position)
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event], delivery: Delivery) -> None:
         new: list[Received[Event]] = []
@@ -270,7 +289,7 @@ class Intake:
         self._backlog += self._pipeline.items([received.record for received in new], dones)
 
     def _admit_one(self, received: Received[Event], subscription: Subscription[Event], delivery: Delivery) -> bool:
-        """Returns whether the event is new; refuses a conflicting one, and finishes one that is answered already."""
+        """Returns whether the event is new. Refuses a conflicting event, and finishes an answered one."""
         finish = partial(subscription.finish, received.position)
         admission = self._window.admit(received.record, finish)
         if admission is Admission.CONFLICT:
@@ -279,12 +298,13 @@ class Intake:
             self._pipeline.count("duplicates")
         if admission is Admission.ANSWERED:
             finish()
+        # A repetition of an open event is finished together with it.
         elif admission is not Admission.CONFLICT:
             delivery.expect(received.position, key_of(received.record))
         return admission is Admission.NEW
 
     def _requeue_unanswered(self) -> None:
-        """Puts the events that a machine fault left unanswered into the backlog again, after a pause."""
+        """Puts events that a machine fault left unanswered into the backlog again, after a pause."""
         now_s = time.monotonic()
         if not self._unanswered or now_s < self._requeue_s:
             return
@@ -301,23 +321,23 @@ class Intake:
             self._backlog.popleft()
 
     def _done(self, key: EventKey, position: Position, outcome: Outcome) -> None:
-        """Is called by the engine."""
+        """The engine's thread calls it with the outcome of the event at `position`."""
         if isinstance(outcome, Unanswered):
             with self._drain_lock:
                 if not self._is_draining:
                     self._unanswered.append(outcome.item)
                     return
+            # The drain must not wait for an event that will not be answered. Kafka delivers it again.
             self._window.drop(key)
             return
-        assert not isinstance(outcome, EmbeddedText), "an event on Kafka asks for no vector"
-        record = letter_of(outcome, position) if isinstance(outcome, ItemFailure) else outcome
+        assert not isinstance(outcome, EmbeddedText), "events from Kafka never request vectors"
+        record = to_dead_letter(outcome, position) if isinstance(outcome, ItemFailure) else outcome
         with self._drain_lock:
             assert self._delivery is not None, "events come from a subscription"
             self._delivery.put(record, key, position)
 
     def _drain(self) -> None:
-        """Drops the items that were not submitted, and waits for the others. All come again, unless they are
-        finished."""
+        """Drops the items that were not submitted, and waits for the others. Kafka delivers unfinished ones again."""
         with self._drain_lock:
             self._is_draining = True
         self._drop_waiting()

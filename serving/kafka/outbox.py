@@ -1,5 +1,4 @@
-"""The records that a replica sends to Kafka, in a thread of its own: a slow broker, or an outage, delays no answer by
-HTTP.
+"""Sends a replica's records to Kafka in its own thread, so that a slow broker or an outage delays no HTTP answer.
 
     intake --send--> [SendQueue] --Publisher.send--> broker --acknowledged--> on_ack
     HTTP --publish--> [Spool] ------^                   '--failed--> again, or its dead letter instead
@@ -9,23 +8,27 @@ HTTP.
                ^                   |
       [retries, delayed] <--failed-'
 
-A record stays here until the broker has it. One that can never be sent (too large, no encoding, or refused again and
-again while others are accepted) becomes a small dead letter of the reason `unsendable`, which goes in its place.
+A record stays here until the broker has it. A record that can never be sent is replaced by a small dead letter with the
+reason `unsendable`. That is a record that is too large, that cannot be encoded, or that the broker refuses again and
+again while it accepts others.
 
-What the intake sends is still in Kafka, too: it waits for `on_ack`, and pauses its partitions while `is_full`. An
-answer by HTTP is nowhere else, so it is written to disk before it is returned, and sent from there, in order; the
-answers that a killed replica has left are sent by the next one. If there is no folder, or the disk is full, they
-wait in memory; during an outage of the broker, `publish` refuses them then.
+**Sources.** The intake's events are still in Kafka: the intake waits for `on_ack`, and pauses its partitions while
+`is_full`. An HTTP answer is nowhere else. So it is written to the spool before it is returned to the client, and sent
+from there in order; the answers of a killed replica are sent by another one. If there is no spool folder, or its disk
+is full, HTTP answers wait in memory, and `publish` refuses them during an outage of the broker.
 
-A record that somebody waits for goes at once. An answer by HTTP lingers up to LINGER_S for others: each sending costs
-the client's threads about a millisecond of the interpreter, which the next request pays.
+**Linger.** A record for which somebody waits is sent at once. An HTTP answer waits up to LINGER_S for others, because
+each sending takes the interpreter about a millisecond, which would delay the next request.
 
-Records go in the order in which they were put. While the broker has acknowledged nothing for STALL_S, no more records
-are handed over. So few are in flight when it turns out to be unreachable, and after a back-off all of them go again, in
-order, before anything newer. If the broker accepts other records meanwhile, a record that fails waits alone, is
-overtaken, and goes again after a back-off of its own; after MAX_ATTEMPTS it counts as one that can never be sent. An
-outage is no record's fault, and is not an attempt. A record that fails at once, before another was handed over, goes
-behind the waiting ones: they show whether the broker is away or refuses this record alone.
+**Order and retries.** Records are sent in the order in which they were put.
+
+- If the broker acknowledges nothing for STALL_S, no more records are handed over. So few records are in flight when the
+  broker turns out to be unreachable. After a back-off they are sent again, in order, before newer records. An outage
+  does not count as an attempt.
+- If a record fails while the broker accepts others, later records overtake it, and it is sent again after its own
+  back-off. After MAX_ATTEMPTS it counts as a record that can never be sent.
+- If a record fails immediately, before another one was handed over, the waiting records go first: they show whether the
+  broker is unreachable or refuses only this record.
 """
 
 import heapq
@@ -57,13 +60,15 @@ from wire.threads import BackgroundThread
 Sendable: TypeAlias = Answer | DeadLetter | Feedback
 
 STALL_S = 1.0
+"""If the broker acknowledges nothing for this many seconds while records are in flight, it seems unreachable."""
+
 MAX_ATTEMPTS = 100
+"""Failed attempts, while the broker accepts other records, after which a record counts as unsendable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboxBounds:
-    """The bounds of the unacknowledged records in memory, of the attempts to send one, and the back-off after
-    failures."""
+    """The bounds on unacknowledged records in memory and on attempts for a record, and the back-off after failures."""
 
     max_items: int
     max_bytes: int
@@ -73,9 +78,13 @@ class OutboxBounds:
 
 @dataclass(slots=True, eq=False)
 class Sending:
-    """A record on its way to the broker. `on_ack` is called once the broker has it, or the dead letter in its place.
+    """A record on its way to the broker.
 
-    `place` is that of the message whose result the record is. The other fields belong to the queue.
+    - `on_ack`: called when the broker has the record, or the dead letter that replaces it
+    - `place`: the place in Kafka of the message of which the record is the result
+    - `num_immediate`: immediate failures in the current outage
+
+    `SendQueue` sets the fields with defaults.
     """
 
     record: Sendable
@@ -84,29 +93,34 @@ class Sending:
     number: int = 0
     num_bytes: int = 0
     attempts: int = 0
-    num_immediate: int = 0  # immediate failures in this outage
+    num_immediate: int = 0
     handed_over_s: float = 0.0
 
     @property
     def priority(self) -> tuple[int, int]:
-        """The order among retries: fewer immediate failures first, then older first."""
+        """The order among retries: fewer immediate failures first, then older records first."""
         return self.num_immediate, self.number
 
 
 class SendQueue:
-    """The records to send. It is not thread-safe: its owner guards it. Verbs: put, next, succeeded, failed, replace."""
+    """The records to send. It is not thread-safe: its owner guards it."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
         self._num_put = 0
         self._waiting: deque[Sending] = deque()
-        self._retries: list[tuple[tuple[int, int], Sending]] = []  # a heap by priority
-        self._delayed: list[tuple[float, int, Sending]] = []  # a heap by due time
+        # A heap by priority.
+        self._retries: list[tuple[tuple[int, int], Sending]] = []
+        # A heap by due time.
+        self._delayed: list[tuple[float, int, Sending]] = []
         self._num_in_flight = 0
-        self._acknowledged_s = -math.inf  # when the broker last took a record
-        self._idle_s = -math.inf  # when a record was last handed over with none in flight
+        # When the broker last acknowledged a record.
+        self._acknowledged_s = -math.inf
+        # When a record was last handed over while none was in flight.
+        self._idle_s = -math.inf
         self._paused_until_s = -math.inf
-        self._num_failures = 0  # in a row
+        # Consecutive failures.
+        self._num_failures = 0
         self.num_items = 0
         """Records that the broker has not acknowledged."""
         self.num_bytes = 0
@@ -118,10 +132,11 @@ class SendQueue:
         return bool(self._waiting or self._retries or self._delayed)
 
     def holds(self, num_items: int, num_bytes: int) -> bool:
-        """Whether it holds as many items, or as many bytes."""
+        """Whether the queue holds at least `num_items` records, or at least `num_bytes` bytes."""
         return self.num_items >= num_items or self.num_bytes >= num_bytes
 
     def put(self, sending: Sending) -> None:
+        """Adds a record behind all others."""
         self._num_put += 1
         sending.number = self._num_put
         sending.num_bytes = resident_bytes(sending.record)
@@ -130,11 +145,12 @@ class SendQueue:
         self.num_bytes += sending.num_bytes
 
     def next(self, now_s: float) -> Sending | None:
-        """Returns the record to hand over now, which is in flight then; None where there is none, or not yet."""
+        """Returns the next record, which counts as in flight from then on; None if no record may be handed over now."""
         while self._delayed and self._delayed[0][0] <= now_s:
             self._retry(heapq.heappop(self._delayed)[2])
         if self.wait_s(now_s) > 0:
             return None
+        # A retry that failed immediately goes behind the waiting records.
         if self._retries and not (self._retries[0][1].num_immediate and self._waiting):
             sending = heapq.heappop(self._retries)[1]
         else:
@@ -146,7 +162,7 @@ class SendQueue:
         return sending
 
     def wait_s(self, now_s: float) -> float:
-        """Returns the seconds until `next` must be called; infinite where another event has to happen first."""
+        """Returns the seconds until `next` must be called; infinite if another event must happen first."""
         if self._is_stalled(now_s):
             return math.inf
         if self._waiting or self._retries:
@@ -160,7 +176,7 @@ class SendQueue:
         return self._num_failures > 0 or self._is_stalled(now_s)
 
     def succeeded(self, sending: Sending, now_s: float) -> int:
-        """Notes that the broker has the record. Returns how many failures in a row have ended with it."""
+        """Removes a record that the broker has acknowledged. Returns the number of consecutive failures before it."""
         num_failures = self._num_failures
         if num_failures:
             self._end_outage()
@@ -171,21 +187,24 @@ class SendQueue:
         return num_failures
 
     def failed(self, sending: Sending, now_s: float, *, is_immediate: bool = False) -> None:
-        """Schedules the record to go again."""
+        """Schedules a record to be sent again."""
         self._num_in_flight -= 1
-        if self._acknowledged_s > min(sending.handed_over_s, now_s - STALL_S):  # the broker accepts others
+        # The broker accepts other records, so only this record is delayed.
+        if self._acknowledged_s > min(sending.handed_over_s, now_s - STALL_S):
             sending.attempts += 1
             due_s = now_s + self._backoff.pause_s(sending.attempts)
             heapq.heappush(self._delayed, (due_s, sending.number, sending))
             return
+        # The broker accepts nothing: an outage, in which the order of the records is kept.
         sending.num_immediate += is_immediate
         self._retry(sending)
-        if now_s >= self._paused_until_s:  # records that fail together are one failure
+        # Records that fail together count as one failure.
+        if now_s >= self._paused_until_s:
             self._num_failures += 1
             self._paused_until_s = now_s + self._backoff.pause_s(self._num_failures)
 
     def replace(self, sending: Sending, letter: DeadLetter) -> None:
-        """Sends `letter` in the place of a record that can never be sent."""
+        """Replaces a record that can never be sent by `letter`."""
         self._num_in_flight -= 1
         self.num_bytes += resident_bytes(letter) - sending.num_bytes
         sending.record = letter
@@ -209,7 +228,7 @@ class SendQueue:
 
 
 class Linger:
-    """The time until which waiting records linger, on the monotonic clock: others may join them meanwhile.
+    """The time until which waiting records linger, so that others can join them. Uses the monotonic clock.
 
     It is not thread-safe: its owner guards it.
 
@@ -227,11 +246,11 @@ class Linger:
         return now_s >= self._end_s
 
     def rest_s(self, now_s: float) -> float:
-        """Seconds until it is over; infinite while nothing waits."""
+        """Returns the seconds until the lingering is over; infinite while no record waits."""
         return self._end_s - now_s
 
     def shorten(self, linger_s: float, *, now_s: float) -> bool:
-        """Ends within `linger_s` seconds from now. Returns whether the sender must be woken to notice that."""
+        """Makes the lingering end within `linger_s` seconds. Returns whether the sender must be woken for that."""
         will_wake = now_s < self._end_s <= now_s + linger_s
         if will_wake:
             return False
@@ -239,24 +258,24 @@ class Linger:
         return True
 
     def end(self, now_s: float) -> None:
-        """Ends now."""
+        """Makes the lingering end now."""
         self._end_s = min(self._end_s, now_s)
 
     def restart(self) -> None:
-        """Nothing waits any more."""
+        """Starts again: no record waits any more."""
         self._end_s = math.inf
 
 
-def letter_instead(sending: Sending, error: Exception, *, max_attempts: int, source: str) -> DeadLetter | None:
-    """Returns the letter that goes in the place of a record that can never be sent; None where the record goes again.
+def replacement_letter(sending: Sending, error: Exception, *, max_attempts: int, source: str) -> DeadLetter | None:
+    """Returns the dead letter that replaces a record that can never be sent; None if the record must be sent again.
 
-    A letter that is already as small as it can be goes again, too.
+    A dead letter that cannot become smaller is sent again, too.
     """
     is_permanent = isinstance(error, SendFailed) and error.is_permanent
     if not is_permanent and sending.attempts < max_attempts:
         return None
-    short = unsendable(sending.record, SendFailed(str(error)), sending.place, source=source)
-    return short if short != sending.record else None
+    letter = unsendable(sending.record, SendFailed(str(error)), sending.place, source=source)
+    return letter if letter != sending.record else None
 
 
 def resident_bytes(record: Sendable) -> int:
@@ -265,11 +284,15 @@ def resident_bytes(record: Sendable) -> int:
 
 
 LINGER_S = 0.05
+"""Longest time in seconds that an HTTP answer waits for others."""
+
 ABANDON_S = 1.0
-"""Longest time that `close` waits for a client that hangs in an outage; its thread ends with the process then."""
+"""Longest time in seconds that `close` waits for a Kafka client that hangs in an outage. After it, the client's thread
+ends with the process."""
 
 LOG_INTERVAL_S = 10.0
-"""Interval at which failures are logged; all are counted."""
+"""Shortest interval in seconds between two logged failures. All failures are counted."""
+
 MAX_LOGGED_CHARS = 300
 NOT_FROM_KAFKA = Place(topic="http", partition=0, offset=0)
 
@@ -277,8 +300,10 @@ log = structlog.get_logger("outbox")
 
 
 class Outbox:
-    """The outgoing records. `send` and `publish` never wait for the broker. Dead letters made here have the source
-    `name`."""
+    """Sends records to Kafka. `send` and `publish` never wait for the broker.
+
+    Dead letters that the outbox makes have the source `name`.
+    """
 
     def __init__(
         self,
@@ -297,7 +322,8 @@ class Outbox:
         self._queue = SendQueue(bounds.backoff)
         self._spool = AnswerSpool(spool, counts)
         self._linger = Linger()
-        self._next_log_s = -math.inf  # when a failure is logged again, on the monotonic clock
+        # When the next failure may be logged, on the monotonic clock.
+        self._next_log_s = -math.inf
         self._is_closed = False
         self._is_abandoned = False
         self._thread = BackgroundThread(self._run, name="outbox")
@@ -307,20 +333,21 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
+        """Whether the unacknowledged records have reached a bound. The intake pauses then."""
         return self._queue.holds(self._bounds.max_items, self._bounds.max_bytes)
 
     def send(self, record: Sendable, on_ack: Callable[[], None], place: Place) -> None:
         """Queues the result of the message at `place`.
 
-        `on_ack` is called once, when the broker has the record, or the dead letter in its place; never where the outbox
-        is closed before.
+        `on_ack` is called once, when the broker has the record or the dead letter that replaces it. It is never called
+        if the outbox is closed first.
         """
         with self._changed:
             self._queue.put(Sending(record, on_ack, place))
             self._wake_within(0.0)
 
     def publish(self, answer: Answer) -> bool:
-        """Accepts an answer that nobody waits for. Returns False where it cannot be kept until the broker has it."""
+        """Accepts an HTTP answer for publication. Returns False if it cannot be kept until the broker has it."""
         with self._changed:
             is_kept = not self._is_closed and self._keep(answer)
             if is_kept:
@@ -330,11 +357,14 @@ class Outbox:
         return is_kept
 
     def check(self) -> None:
-        """Raises Unhealthy where the thread has ended by itself."""
+        """Raises Unhealthy if the thread has ended without `close`."""
         self._thread.check(Unhealthy)
 
     def close(self, timeout_s: float) -> None:
-        """Sends the waiting records, for at most `timeout_s`. Answers still on disk are sent by the next replica."""
+        """Sends the waiting records for at most `timeout_s` seconds.
+
+        Another replica sends the answers that are still on disk.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -386,6 +416,7 @@ class Outbox:
         with self._changed:
             while not self._is_abandoned:
                 now_s = time.monotonic()
+                # Answers of dead replicas have waited long enough.
                 if self._spool.adopt(now_s):
                     self._linger.end(now_s)
                 if self._is_closed or self._linger.is_over(now_s):
@@ -415,13 +446,15 @@ class Outbox:
         result = self._spool.keep(answer)
         if result is not KeepResult.NO_DISK:
             return result is KeepResult.KEPT
+        # Without a disk the answer waits in memory. During an outage it could wait too long, and be lost in a crash.
         if self.is_full or (self._spool.has_failed and self._queue.is_away(time.monotonic())):
             return False
         self._queue.put(Sending(answer, _ignore_ack, NOT_FROM_KAFKA))
         return True
 
     def _queue_spooled(self) -> bool:
-        """Queues spooled answers, as many as leave room for the intake. Returns whether those were all."""
+        """Queues spooled answers up to half of the bounds, which leaves room for the intake. Returns whether it queued
+        all of them."""
         max_items = self._bounds.max_items
         max_bytes = self._bounds.max_bytes
         while not self._queue.holds((max_items + 1) // 2, max_bytes // 2):
@@ -436,9 +469,11 @@ class Outbox:
             self._spool.finish(mark)
 
     def _on_delivery(self, sending: Sending, error: Exception | None, *, is_immediate: bool = False) -> None:
-        """Takes a delivery report (no error: the broker has the record), in the client's thread or in ours."""
+        """Handles a delivery report, in the Kafka client's thread or in ours. Without an error, the broker has the
+        record."""
+        # `close` waits until the queue is empty, so `on_ack` is called before the record leaves the queue.
         if error is None:
-            sending.on_ack()  # before the record is removed from the queue: `close` waits for that
+            sending.on_ack()
         with self._changed:
             now_s = time.monotonic()
             if error is None:
@@ -456,7 +491,7 @@ class Outbox:
 
     def _failed(self, sending: Sending, error: Exception, now_s: float, *, is_immediate: bool) -> None:
         self.counts.add("send_failed")
-        letter = letter_instead(sending, error, max_attempts=self._bounds.max_attempts, source=self.name)
+        letter = replacement_letter(sending, error, max_attempts=self._bounds.max_attempts, source=self.name)
         if letter is not None:
             self.counts.add("unsendable")
             message_id = shown(sending.record.message_id)

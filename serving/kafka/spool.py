@@ -1,4 +1,4 @@
-"""Answers by HTTP on disk until the broker has them: a queue in files, bounded in bytes, that outlives its process.
+"""Durable outbox of HTTP answers: a queue in files, bounded in bytes, that outlives its process.
 
     AnswerSpool.keep --> [Spool] --take--> Answer, mark --(the broker has it)--> finish
     append --> 000000000007.spool --take--> record --finish--> (all of a file is finished) --> the file is removed
@@ -6,15 +6,16 @@
     file   = magic, checksum of the offset, offset before which everything is finished; then records
     record = length, checksum of length and payload, payload
 
-All replicas of a machine share a folder. Each replica writes to files of its own, and keeps them locked while it lives.
-A file that can be locked has lost its owner, and `adopt` takes it over. So the records of a killed replica are sent by
-another one, and a record that was finished but not yet written down as such is sent again. Records of a `Segment`, one
-file, are taken in order and finished in any order. The first record that is cut off, or does not match its checksum,
-ends the file: the records behind it are given up.
+All replicas of a machine share a folder. Each replica writes to its own files, and keeps them locked while it lives. A
+file that can be locked has lost its owner, and `adopt` takes it over. So another replica sends the records of a killed
+one. It sends a finished record again if the record was not yet marked as finished on disk.
 
-Appended records survive the end of the process. They survive a power cut, too, if the spool is synced
-(`serving.spool_sync`): each one is on the disk then before `append` returns. There are no threads here: the owner
-guards the spool.
+A `Segment` is one file. Its records are taken in order, and finished in any order. The first record that is truncated,
+or does not match its checksum, ends the file: the records after it are lost.
+
+Appended records survive the end of the process. If the spool is synced (`serving.spool_sync`), `append` returns only
+when the record is on the disk, so records also survive a power cut. There are no threads here: the owner guards the
+spool.
 
 Rejected: SQLite (a journal and a lock for each record of a plain queue), and one file for all processes (they would
 wait for each other, and could remove a file only when all of them had finished it).
@@ -45,11 +46,11 @@ _RECORD = struct.Struct(">II")
 _LENGTH = struct.Struct(">I")
 
 MAX_OVERHEAD_BYTES = _HEADER.size + _RECORD.size
-"""Bytes that a record may add to its payload: those of its own header, and of the file's."""
+"""Largest number of bytes that a record adds to its payload: its own header, and the file's."""
 
 
 class Segment:
-    """A file that this process has locked. The offsets ascend: finished, then taken (`position`), then the end."""
+    """A file of records that this process has locked. Its offsets ascend: finished, taken (`position`), end."""
 
     def __init__(self, path: Path, fd: int, *, is_synced: bool = False) -> None:
         self.path = path
@@ -59,7 +60,8 @@ class Segment:
         self._finished = _finished_offset(os.pread(fd, _HEADER.size, 0))
         self.position = self._finished
         """The offset of the next record to take."""
-        self._taken: dict[int, bool] = {}  # the end of each taken record, in order: whether it is finished
+        # The end offset of each taken record -> whether it is finished, in the file's order.
+        self._taken: dict[int, bool] = {}
 
     @property
     def is_spent(self) -> bool:
@@ -67,8 +69,9 @@ class Segment:
         return self.position >= self.end and not self._taken
 
     def append(self, data: bytes) -> None:
-        """Writes a record. Raises OSError where the disk has no room, after removing what was written of it."""
+        """Writes a record. If the disk refuses it, removes the part that was written, and raises OSError."""
         with self._truncated_on_error():
+            # The first record of an empty file comes with the header.
             if self.end == _HEADER.size:
                 _write(self._fd, _header(self._finished), 0)
             _write(self._fd, _record(data), self.end)
@@ -77,7 +80,7 @@ class Segment:
         self.end += _RECORD.size + len(data)
 
     def take(self) -> tuple[int, bytes] | None:
-        """Returns where the next record ends, and its data. A torn record ends the file."""
+        """Returns the end offset and the data of the next record, or None. A torn record ends the file."""
         if self.position >= self.end:
             return None
         data = self._read(self.position)
@@ -89,8 +92,12 @@ class Segment:
         return self.position, data
 
     def finish(self, end: int) -> None:
-        """Writes down the longest finished prefix. Where the disk refuses the write, more records are sent again."""
+        """Marks the record that ends at `end` as finished, and writes the end of the finished prefix to the file.
+
+        If the disk refuses the write, more records than necessary are sent again after a kill.
+        """
         self._taken[end] = True
+        # The header has one offset, so records count as finished on disk only up to the first unfinished one.
         while self._taken:
             first_end, is_finished = next(iter(self._taken.items()))
             if not is_finished:
@@ -101,9 +108,10 @@ class Segment:
             _write(self._fd, _header(self._finished), 0)
 
     def empty(self) -> None:
-        """Frees its space. A kill between the two steps leaves an offset beyond the end: there is nothing to read."""
+        """Removes all records from the file, which frees its space."""
         if self.end == _HEADER.size:
             return
+        # A kill between the two steps leaves a finished offset beyond the end, so there is nothing to read.
         with suppress(OSError):
             os.ftruncate(self._fd, _HEADER.size)
         self.end = _HEADER.size
@@ -113,7 +121,7 @@ class Segment:
             _write(self._fd, _header(self._finished), 0)
 
     def close(self) -> None:
-        """Removes the file where all of it is finished, and releases the lock."""
+        """Removes the file if all its records are finished, and releases the lock."""
         if self.is_spent:
             self.path.unlink(missing_ok=True)
         os.close(self._fd)
@@ -127,7 +135,8 @@ class Segment:
             if position + _RECORD.size + length > self.end:
                 return None
             data = os.pread(self._fd, length, position + _RECORD.size)
-        except OSError:  # a read error of the disk ends the file like a torn record
+        except OSError:
+            # A read error of the disk ends the file like a torn record.
             return None
         return data if _checksum(data) == checksum and len(data) == length else None
 
@@ -142,7 +151,7 @@ class Segment:
 
 
 def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
-    """Makes the file; None if an adopter locked and removed it first. Raises FileExistsError."""
+    """Makes a locked file. Returns None if another replica adopted and removed it first. Raises FileExistsError."""
     fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     if fd is None:
         return None
@@ -152,7 +161,10 @@ def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
 
 
 def abandoned_segment(path: Path) -> Segment | None:
-    """Opens the file; None where its owner lives or has just removed it, or where it belongs to another user."""
+    """Opens a file whose owner is dead.
+
+    Returns None if the owner lives or has just removed the file, or if the file belongs to another user.
+    """
     try:
         fd = locked(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
@@ -165,7 +177,7 @@ def _header(finished: int) -> bytes:
 
 
 def _finished_offset(header: bytes) -> int:
-    """Returns the offset in a header. Where the header is damaged, that of the first record: all are read again."""
+    """Returns the finished offset in a header. If the header is damaged, the offset of the first record."""
     if len(header) < _HEADER.size:
         return _HEADER.size
     _, checksum, finished = _HEADER.unpack(header)
@@ -182,7 +194,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:
-    """Writes all of `data`: a disk that is nearly full accepts only a part of it at first."""
+    """Writes all of `data`. One call may write only a part, for example if the disk is nearly full."""
     written = 0
     while written < len(data):
         written += os.pwrite(fd, data[written:], offset + written)
@@ -190,7 +202,7 @@ def _write(fd: int, data: bytes, offset: int) -> None:
 
 SUFFIX = ".spool"
 SEGMENT_BYTES = 1 << 20
-"""A file of this size is not appended to any more, so that it can be removed when its records are finished."""
+"""Records are appended to a file up to this size. Then a new file begins, so that old files can be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +214,9 @@ class Mark:
 
 
 class Spool:
-    """The records of this process, and those that it adopted, oldest first.
+    """The records of this process, and the records that it has adopted, the oldest first.
 
-    It is not thread-safe: its owner guards it. Verbs: adopt, append, take, finish, close.
+    It is not thread-safe: its owner guards it.
     """
 
     def __init__(
@@ -215,7 +227,8 @@ class Spool:
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
         self._segments: list[Segment] = []
-        self._current: Segment | None = None  # the one of them to which records are appended
+        # The segment to which records are appended.
+        self._current: Segment | None = None
         self._is_closed = False
 
     @property
@@ -224,7 +237,10 @@ class Spool:
         return sum(segment.end for segment in self._segments)
 
     def adopt(self) -> int:
-        """Takes over the files whose owner is gone, and returns their bytes. Raises OSError for an unusable folder."""
+        """Takes over the files of dead processes. Returns the bytes of their records that are not taken.
+
+        Raises OSError if the folder cannot be used.
+        """
         self._make_folder()
         own = {segment.path for segment in self._segments}
         adopted: list[Segment] = []
@@ -236,9 +252,9 @@ class Spool:
         return sum(segment.end - segment.position for segment in adopted)
 
     def append(self, data: bytes) -> bool:
-        """Appends a record; returns False where it does not fit under the bound.
+        """Appends a record. Returns False if the spool's bound is reached, or the spool is closed.
 
-        Raises OSError where the disk refuses the write; the spool is unchanged then.
+        Raises OSError if the disk refuses the write; the spool is unchanged then.
         """
         if self._is_closed or self.num_bytes + MAX_OVERHEAD_BYTES + len(data) > self._max_bytes:
             return False
@@ -249,7 +265,7 @@ class Spool:
         return True
 
     def take(self) -> tuple[Mark, bytes] | None:
-        """Returns the oldest record that was not taken yet, with the mark to finish it by; None where there is none."""
+        """Returns the oldest record that was not taken yet, and the mark that finishes it; None if there is none."""
         for segment in tuple(self._segments):
             taken = segment.take()
             if taken is not None:
@@ -259,13 +275,13 @@ class Spool:
         return None
 
     def finish(self, mark: Mark) -> None:
-        """Marks the record as finished. It does not come again, unless we are killed while an older one is open."""
+        """Marks a record as finished. It comes again only if the process is killed while an older record is open."""
         if not self._is_closed:
             mark.segment.finish(mark.end)
             self._discard_if_spent(mark.segment)
 
     def close(self) -> None:
-        """Leaves the unfinished records to whoever adopts them. Idempotent."""
+        """Releases the files, so that another replica can adopt the unfinished records. Idempotent."""
         for segment in self._segments:
             segment.close()
         self._segments.clear()
@@ -275,6 +291,7 @@ class Spool:
     def _discard_if_spent(self, segment: Segment) -> None:
         if not segment.is_spent:
             return
+        # The current file is used again: a new one for each answer would be slow.
         if segment is self._current:
             segment.empty()
         else:
@@ -282,10 +299,10 @@ class Spool:
             segment.close()
 
     def _new_segment(self) -> Segment:
-        """Makes a locked file with the next free number; tries the next one where an adopter was faster and removed
-        it."""
+        """Makes a locked file with the next free number."""
         self._make_folder()
         number = max((int(path.stem) for path in self._paths()), default=0)
+        # Another replica may take the number, or adopt and remove the new file: then try the next number.
         while True:
             number += 1
             with suppress(FileExistsError):
@@ -303,7 +320,7 @@ class Spool:
 
 
 ADOPT_INTERVAL_S = 10.0
-"""Interval at which answers that other replicas have left are adopted."""
+"""Interval in seconds at which the answers of dead replicas are adopted."""
 
 log = structlog.get_logger("outbox")
 
@@ -311,9 +328,9 @@ log = structlog.get_logger("outbox")
 class KeepResult(Enum):
     KEPT = "kept"
     NO_ROOM = "no_room"
-    """The spool has as many bytes as it may."""
+    """The spool is full."""
     NO_DISK = "no_disk"
-    """There is no folder, or its disk is full or broken."""
+    """There is no spool folder, or its disk is full or broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +340,7 @@ class SpooledAnswer:
 
 
 class AnswerSpool:
-    """The answers on disk. It is not thread-safe: its owner guards it."""
+    """The answers in a spool. Without a spool it keeps nothing. It is not thread-safe: its owner guards it."""
 
     def __init__(self, spool: Spool | None, counts: Counts) -> None:
         self._spool = spool
@@ -332,9 +349,10 @@ class AnswerSpool:
         self.has_failed = False
         """Whether the disk refused the last answer."""
         self.next_adopt_s = math.inf if spool is None else -math.inf
-        """The time at which answers of other replicas are adopted next, on the monotonic clock."""
+        """The time of the next adoption, on the monotonic clock."""
 
     def keep(self, answer: Answer) -> KeepResult:
+        """Writes an answer to the spool."""
         if self._spool is None:
             return KeepResult.NO_DISK
         try:
@@ -346,8 +364,10 @@ class AnswerSpool:
         return KeepResult.KEPT if is_kept else KeepResult.NO_ROOM
 
     def take(self) -> SpooledAnswer | None:
-        """Returns the oldest answer that was not taken yet. Answers of another release that cannot be read are
-        dropped."""
+        """Returns the oldest answer that was not taken yet; None if there is none.
+
+        Drops answers that cannot be decoded, for example answers of another release.
+        """
         while self._spool is not None:
             taken = self._spool.take()
             if taken is None:
@@ -362,12 +382,12 @@ class AnswerSpool:
         return None
 
     def finish(self, mark: Mark) -> None:
-        """Removes an answer: the broker has it, or its dead letter."""
+        """Removes an answer, because the broker has the answer or its dead letter."""
         if self._spool is not None:
             self._spool.finish(mark)
 
     def adopt(self, now_s: float) -> bool:
-        """Adopts answers that other replicas have left, when that is due. Returns whether there are new ones."""
+        """Adopts the answers of dead replicas, if that is due. Returns whether there are new answers."""
         if self._spool is None or now_s < self.next_adopt_s:
             return False
         self.next_adopt_s = now_s + ADOPT_INTERVAL_S
@@ -387,7 +407,7 @@ class AnswerSpool:
             self._spool.close()
 
     def _log_change(self, error: OSError | None) -> None:
-        """Logs once that the disk fails, and once that it works again."""
+        """Logs when the disk begins to fail, and when it works again."""
         if (error is not None) == self.has_failed:
             return
         self.has_failed = error is not None

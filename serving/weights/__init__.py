@@ -1,7 +1,10 @@
-"""Takes new weights: follows the plan, loads the versions that it names, and makes them the engine's active ones.
+"""Hot swap of weights: follows the plan, loads the versions that it names, and activates them in the engine.
 
-`swap` follows the plan of a task in a thread of its own. `loader` fetches and verifies a version, and holds the loaded
-ones; `in_use` has the weights that versions share, of all tasks, with the times of their precisions. `refusals` says
-which versions are not loaded, or not yet. `disk` has what a replica keeps of them in files, for a start without the
-store. What the engine reads is `serving/models.py`.
+- `swap`: follows the plan of one task, in its own thread
+- `loader`: fetches and verifies versions, and holds the loaded ones
+- `in_use`: the weights that versions of all tasks share, and the measured times of their precisions
+- `refusals`: the versions that must not be loaded, or not yet
+- `disk`: copies of plan and weights on disk, for a start without the store
+
+The engine reads the records of `serving/models.py`.
 """

@@ -1,15 +1,15 @@
-"""What a replica keeps of a task on disk, beside the spool: the plan that it followed last, and weights that answer.
+"""Copies on disk, in the spool's folder: the age of the last plan of a task, and its live weights.
 
     plan in the store --check--> older than the last one? refused : followed --note--> last, FOLDER/plan-TASK.json
     live versions, their plan --save, every SAVE_S at most--> FOLDER/weights-TASK --load, once--> Loader, and the plan
 
-Whoever may write to the store can put an old signed plan back, so the age of the last plan is noted, also for the next
-process. All replicas of a machine share the folder, as they share the spool. A replica without one knows only the plans
-that it has followed itself.
+**Age of the plan.** An attacker who can write to the store could put an old signed plan back. So the age of the last
+plan is noted, also for the next process. All replicas of a machine share the folder, as they share the spool. A replica
+without a folder knows only the plans that it has followed itself.
 
-The weights are for a replica that starts while the store is away. Nothing is believed that the store would not be
-believed for: signatures and digests are verified as there. The age of the plan is not, since only plans that were
-followed are saved. Once the store answers it alone is asked.
+**Weights.** They are for a replica that starts while the store is unreachable. Signatures and digests are verified like
+the store's. The age of the plan is not checked, since only plans that were followed are saved. As soon as the store
+answers, the copies are no longer read.
 """
 
 import time
@@ -31,13 +31,13 @@ from wire.store.folder import FolderStore
 from wire.tasks import DEFAULT
 
 SAVE_S: Final = 5.0
-"""Time between two saves, and after one that failed."""
+"""Shortest time in seconds between two saves, and after a failed save."""
 
 log = structlog.get_logger("swap")
 
 
 class DiskCache:
-    """Belongs to the thread of one swap. Without a folder it does nothing. Verbs: load, save."""
+    """The copy of a task's live weights on disk. Only the swap's thread calls it. Without a folder it does nothing."""
 
     def __init__(self, folder: FolderStore | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
@@ -47,7 +47,7 @@ class DiskCache:
         self._next_save_s = clock()
 
     def load(self, loader: Loader) -> RolloutPlan | None:
-        """Loads the versions that were saved; returns their plan, at the first call alone. Logs what is refused."""
+        """Loads the saved versions, and returns their plan. Later calls return None. Logs refused versions."""
         if self._folder is None or self._is_loaded:
             return None
         self._is_loaded = True
@@ -63,7 +63,10 @@ class DiskCache:
         return plan
 
     def save(self, plan: RolloutPlan, loader: Loader) -> None:
-        """Saves the loaded versions under `plan`, if they are not saved and it is time. Failures are logged."""
+        """Saves the loaded versions under `plan`, unless they are saved already, or SAVE_S has not passed.
+
+        Logs failures.
+        """
         if self._folder is None or plan == self._saved or self._clock() < self._next_save_s:
             return
         self._next_save_s = self._clock() + SAVE_S
@@ -89,23 +92,23 @@ MODE: Final = 0o600
 
 
 class FollowedPlan:
-    """Belongs to the thread of one swap. Verbs: check, note."""
+    """The last plan of a task that this machine has followed. Only the swap's thread calls it."""
 
     def __init__(self, folder: str = "", task: str = DEFAULT, *, cache: DiskCache | None = None) -> None:
-        """Reads what was noted in `folder`; without one nothing is read or written. `cache` has its versions."""
+        """Reads the note in `folder`; if that is "", nothing is read or written. `cache` has the plan's versions."""
         self.task = task
         self.cache = cache or DiskCache()
         self._path = Path(folder) / f"plan-{task}.json" if folder else None
         self.last: RolloutPlan | None = self._noted()
-        """The last plan; that of a process before has no arms."""
+        """The last plan. A plan that an earlier process noted has no arms."""
 
     def check(self, plan: RolloutPlan) -> None:
-        """Raises VersionRefused where `plan` was in force before the last one."""
+        """Raises VersionRefused if `plan` is older than the last one."""
         if self.last is not None and is_older(plan, self.last):
             raise VersionRefused("old_plan", f"revision {plan.revision}, after {self.last.revision} was in force")
 
     def note(self, plan: RolloutPlan) -> None:
-        """Takes note that `plan` is followed. A disk that fails is logged, and the replica goes on."""
+        """Notes that `plan` is followed. Logs a failure of the disk, and continues."""
         if plan == self.last:
             return
         self.last = plan
@@ -113,6 +116,7 @@ class FollowedPlan:
         # Another replica of the machine may be ahead.
         if self._path is None or (noted is not None and is_older(plan, noted)):
             return
+        # Without arms it says only how old the plan is, so it can never be followed.
         age = RolloutPlan(revision=plan.revision, salt=plan.salt, time_ms=plan.time_ms, arms=())
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +126,7 @@ class FollowedPlan:
             log.warning("plan_not_noted", path=str(self._path), reason=str(error))
 
     def _noted(self) -> RolloutPlan | None:
-        """Returns what the file says; None where there is none, or none that can be read."""
+        """Returns the plan's age from the file; None if the file does not exist or cannot be decoded."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=RolloutPlan) if self._path else None
         except (OSError, msgspec.DecodeError):

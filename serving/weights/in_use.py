@@ -1,15 +1,17 @@
-"""The weights that versions share, of all tasks of a replica: one object for equal weights, as long as one uses them.
+"""The weights that versions of all tasks in a replica share: one object for equal weights, while any version uses it.
 
-    manifest, tensors --key_of: digests and shapes--> SharedWeights, packed by whoever needs them first
+    manifest, tensors --sharing_key: digests and shapes--> SharedWeights, packed by the first version that needs them
 
-So tasks that learn on one encoder hold it once, and their events go through it together (`serving/predict.py`), in one
-precision: its times are measured once, too.
+Tasks that learn on the same encoder hold it once, and their events go through it together in one precision
+(`serving/predict.py`). So the times of an encoder's precisions are measured once, too.
 
-The measurement runs in the thread that loads weights, within a budget of time: sizes that do not fit any more are left
-out, and times beyond the largest size are extrapolated in proportion. Times are those of the thread on the processor:
-under load a thread waits for a processor as long as it computes, and by the clock on the wall 7 of 40 tables called
-INT4 faster for 40 tokens where it is slower (two busy cores, Zen 4; none of 40 does now). The precisions take turns,
-and the best of their times counts.
+**Measurement.** It runs in the thread that loads weights, within a time budget. Sizes that do not fit into the budget
+are left out; times beyond the largest size are extrapolated in proportion. The precisions take turns, and the best time
+of each counts.
+
+The clock is the thread's CPU time. Under load, a thread waits for a processor as long as it computes. By wall-clock
+time, 7 of 40 tables called INT4 faster for 40 tokens although it is slower; by CPU time none does (two busy cores, Zen
+4).
 """
 
 import math
@@ -38,20 +40,23 @@ ROUNDS: Final = 3
 BUDGET_S: Final = 0.3
 
 EncodeIn: TypeAlias = Callable[[RaggedBatch, str], object]
+"""Encodes a batch in a precision."""
 
 log = structlog.get_logger("swap")
 
 
 class SharedWeights(NamedTuple):
-    """All weights of a version but those of its last layer, packed."""
+    """All packed weights of a version except its last layer."""
 
     encoder: PackedEncoder
     features: RandomFeatures
 
 
 class WeightsInUse:
-    """The packed weights by their keys, and the times of encoders. Any thread may ask: equal weights are packed and
-    timed once."""
+    """The packed weights in use, by key, and the times of their encoders. Any thread may call it.
+
+    Equal weights are packed and timed once.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -59,36 +64,42 @@ class WeightsInUse:
         self._features: WeakValueDictionary[str, RandomFeatures] = WeakValueDictionary()
         self._times: WeakKeyDictionary[PackedEncoder, LatencyTable] = WeakKeyDictionary()
 
-    def of(
+    def get(
         self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor], inputs: Inputs
     ) -> SharedWeights:
-        """Returns the weights of a version. Raises MissingWeight, WrongShape or WrongConfig."""
+        """Returns the weights of a version, and packs them if no version uses them yet.
+
+        Raises MissingWeight, WrongShape or WrongConfig.
+        """
         encoder_key = _encoder_key(manifest)
         with self._lock:
             encoder = self._encoders.get(encoder_key)
             if encoder is None:
                 encoder = packed(config, tensors, inputs)
                 encoder.inputs.open(INPUTS.all())
-            features = self._features.get(key_of(manifest)) or RandomFeatures.from_tensors(config, tensors)
+            features = self._features.get(sharing_key(manifest)) or RandomFeatures.from_tensors(config, tensors)
             self._encoders[encoder_key] = encoder
-            self._features[key_of(manifest)] = features
+            self._features[sharing_key(manifest)] = features
         return SharedWeights(encoder, features)
 
-    def times_of(self, encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
-        """Returns the times of an encoder in these precisions: measured, or those of one in use of the same shape."""
+    def latency(self, encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
+        """Returns the times of an encoder in these precisions.
+
+        They are measured, unless an encoder of the same shape is in use and has been measured.
+        """
         with self._lock:
             for other, times in [*self._times.items()]:
                 if times.knows(precisions) and other.has_shape_of(encoder):
                     self._times[encoder] = times
                     return times
-            times = times_of(encoder, precisions, inputs)
+            times = measure_encoder(encoder, precisions, inputs)
             self._times[encoder] = times
         log.info("latency_measured", num_tokens=times.num_tokens, ms=times.ms)
         return times
 
 
-def key_of(manifest: WeightManifest) -> str:
-    """Returns a key that is equal for versions that can share all but the last layer: equal weights and shapes."""
+def sharing_key(manifest: WeightManifest) -> str:
+    """Returns a key that is equal for versions with equal shapes and weights in all layers except the last one."""
     proj = next((entry.digest for entry in manifest.tensors if entry.name == PROJ), None)
     return f"{_encoder_key(manifest)} {proj}"
 
@@ -107,11 +118,11 @@ def measure(
     budget_s: float = BUDGET_S,
     clock: Callable[[], float] = time.thread_time,
 ) -> LatencyTable:
-    """Measures the table of these precisions. The smallest size is always measured; another, if a round of it fits the
-    budget.
+    """Returns the measured times of these precisions for several batch sizes.
 
-    A batch has the `examples` in turn, or tokens that are spread over the vocabulary, as those of real texts are.
-    Raises whatever `encode` raises.
+    The smallest size is always measured; a larger size only if a round of it fits into the budget. A batch repeats the
+    `examples`; without examples, its tokens are spread over the vocabulary, like the tokens of real texts. Raises the
+    errors of `encode`.
     """
     end_s = clock() + budget_s
     sizes: list[int] = []
@@ -132,8 +143,8 @@ def measure(
     return LatencyTable(tuple(sizes), {precision: tuple(times) for precision, times in ms.items()})
 
 
-def times_of(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
-    """Measures the table of an encoder: of one whose numbers are no tokens, on the examples of its inputs."""
+def measure_encoder(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) -> LatencyTable:
+    """Returns the measured times of an encoder. An encoder without a vocabulary encodes its inputs' examples."""
     examples = [] if inputs.vocab_size else inputs.encode_many(inputs.probe_texts)
     return measure(encoder.encode, precisions, vocab=inputs.vocab_size, examples=examples)
 
@@ -141,7 +152,7 @@ def times_of(encoder: PackedEncoder, precisions: Sequence[str], inputs: Inputs) 
 def _best_times_s(
     encode: EncodeIn, batch: RaggedBatch, precisions: Sequence[str], rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Returns the best time of each precision; the precisions take turns."""
+    """Returns the best time of each precision in seconds. The precisions take turns."""
     best_s = dict.fromkeys(precisions, math.inf)
     for _ in range(rounds):
         for precision in precisions:
@@ -156,8 +167,8 @@ def _seconds(encode: EncodeIn, batch: RaggedBatch, precision: str, clock: Callab
 
 
 def _batch(num_texts: int, vocab: int, examples: Sequence[Sequence[int]]) -> RaggedBatch:
-    """Returns a batch of the examples in turn, or of texts whose tokens are spread over the vocabulary."""
+    """Returns a batch that repeats the examples; without examples, tokens are spread over the vocabulary."""
     if examples:
-        return RaggedBatch.of([examples[place % len(examples)] for place in range(num_texts)])
+        return RaggedBatch.of([examples[index % len(examples)] for index in range(num_texts)])
     tokens = [position * 7_919 % vocab for position in range(num_texts * TEXT_TOKENS)]
     return RaggedBatch.of([tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)])

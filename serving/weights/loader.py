@@ -1,17 +1,17 @@
-"""Loads versions by their numbers: fetched, verified, packed, probed and timed beside the live ones, and keeps them.
+"""Loads versions while the live ones answer: fetches, verifies, packs, probes and times them, and keeps them.
 
     manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> times
         -> Version, in `versions` until `keep` drops it
     number --Manifests.read--> manifest and its signature, kept --replaced--> the numbers that name other versions now
 
-Tensors are kept by their manifest entry, digest included, as long as a resident version needs them. A version that
-changed only its head costs only the head: it shares the encoder object with the version before, the projection of its
-head, and the embeddings of the probes. A version that lacks only damaged blobs keeps its other tensors, so that a
-repair costs only the damaged ones.
+**Sharing.** Tensors are kept by their manifest entries, which include the digests, while a resident version needs them.
+A version whose only change is its head costs only the head: it shares the previous version's encoder object, random
+projection, and embeddings of the probes. If a version has damaged blobs, its other tensors are kept, so after a repair
+only the repaired blobs are fetched.
 
-A store that lost its last writes in a power cut has forgotten numbers, and may give one to another version. Whoever
-still holds the first would answer with it for good. So signatures are compared, which is one small request; if one
-differs, the manifests are.
+**Reused numbers.** A store that lost its last writes in a power cut has forgotten the latest numbers, and may give one
+to another version. A replica that holds the earlier version would answer with it for ever. So the loader compares
+signatures, which is one small request, and compares the manifests only if a signature differs.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ import structlog
 import torch
 from torch import Tensor
 
-from model.encoders import config_from_json, precisions_in
+from model.encoders import config_from_json, runnable_precisions
 from model.errors import BadTokens, UnreadableInput
 from model.inputs import tokens_of
 from model.kinds import tensors_of
@@ -34,38 +34,43 @@ from model.ragged import RaggedBatch
 from model.tokenizer import MAX_TOKENS
 from serving.config import PrecisionConfig, RefusalConfig
 from serving.errors import VersionRefused
-from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed
+from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed_precisions
 from serving.refusal import NO_REFUSALS, Refusal
-from serving.weights.in_use import SharedWeights, WeightsInUse, key_of
+from serving.weights.in_use import SharedWeights, WeightsInUse, sharing_key
 from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
-from wire.inputs import said_in
+from wire.inputs import parse_content
 from wire.kinds import KINDS
 from wire.records import Probe, TensorEntry, WeightManifest
 from wire.store import Store, Versions
 
 WARM_TEXT: Final = "a text of nobody, which is as long as most of them are"
 WARM_BATCHES: Final = (1, 16, 1)
-"""Numbers of texts by which a new encoder is warmed up."""
+"""The number of texts in each batch with which a new encoder is warmed up."""
 
 MAX_PROBES: Final = 64
-"""Most embeddings of probes that are kept for one encoder; a manifest has four probes by default."""
+"""Most probe embeddings that are kept for one encoder. A manifest has four probes by default."""
 
 log = structlog.get_logger("swap")
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What versions with the same encoder and projection share. Embeddings are by text, precision and length."""
+    """The parts that versions with the same encoder and projection share.
+
+    `z_D` has the embeddings of probes, by text, precision and length limit.
+    """
 
     weights: SharedWeights
     z_D: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
 
 
 class Loader:
-    """Loads and keeps versions, in one thread. Without `names_encodings` no answer has the vector of its text.
+    """Loads and keeps versions, in one thread.
 
-    `weights` are those in use by the loaders of all tasks.
+    - `versions`: the loaded versions, by number
+    - `names_encodings`: if false, encodings have no name, so answers do not contain vectors
+    - `weights`: the packed weights that the loaders of all tasks share
     """
 
     def __init__(
@@ -79,7 +84,7 @@ class Loader:
         refusal: RefusalConfig = NO_REFUSALS,
         weights: WeightsInUse | None = None,
     ) -> None:
-        self.versions: dict[int, Version] = {}  # the loaded ones, by number
+        self.versions: dict[int, Version] = {}
         self._store = store
         self._tokenizer = tokenizer
         self._precision = precision
@@ -92,20 +97,20 @@ class Loader:
         self._tensors: dict[TensorEntry, QTensor] = {}
         self._shared: dict[str, _Shared] = {}
 
-    def guarded_by(self, guard: LoadGuard) -> "Loader":
-        """Returns this loader, which asks `guard` before it loads a new encoder."""
+    def with_guard(self, guard: LoadGuard) -> "Loader":
+        """Makes the loader ask `guard` before it loads a new encoder. Returns this loader."""
         self._guard = guard
         return self
 
     @contextmanager
     def reading(self, store: Store) -> Iterator[None]:
-        """Loads from `store` until the block ends, such as from copies on disk."""
-        usual = self._store
+        """Loads from `store`, for example the copies on disk, until the block ends."""
+        previous = self._store
         self._store = store
         try:
             yield
         finally:
-            self._store = usual
+            self._store = previous
 
     @property
     def manifests(self) -> list[WeightManifest]:
@@ -114,25 +119,31 @@ class Loader:
 
     @property
     def num_bytes(self) -> dict[str, int]:
-        """The bytes of each version, by number, and of all tensors that are kept, each counted once (`resident`)."""
+        """The bytes of each version by number, and of all kept tensors (`resident`), each counted once."""
         sizes = {str(number): version.num_bytes for number, version in self.versions.items()}
         return sizes | {"resident": sum(entry.num_bytes for entry in self._tensors)}
 
     def load(self, number: int) -> Version:
-        """Loads a version, ready to answer. Raises VersionRefused; StoreUnavailable and NotYet say nothing of it."""
+        """Loads a version, so that it is ready to answer.
+
+        Raises VersionRefused if the version must not answer. Raises StoreUnavailable or NotYet if it may be loaded
+        later.
+        """
         with refusing(), ExitStack() as loading:
             manifest = self._manifests.read(number, self._store.versions)
+            # An unknown kind of labels is refused before any blob is fetched.
             tensors_of(KINDS.get(manifest.labelled.kind))
             config = self._checked_config(manifest)
-            if self._guard is not None and (key := key_of(manifest)) not in self._shared:
+            # Only an encoder that this process does not hold yet is dangerous, and large.
+            if self._guard is not None and (key := sharing_key(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))
             tensors = self._all_tensors(manifest)
             with computing():
-                shared = self._shared_by(manifest, config, tensors)
+                shared = self._shared_parts(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.weights.features)
                 model = QuantizedModel(shared.weights.encoder, head, manifest.labels)
                 self._check_probes(manifest, shared, head)
-                latency = self._latency_of(manifest, shared.weights.encoder)
+                latency = self._latency(manifest, shared.weights.encoder)
         max_tokens = manifest.max_tokens or MAX_TOKENS
         encoder = shared.weights.encoder
         self.versions[number] = Version(
@@ -149,30 +160,33 @@ class Loader:
         return self.versions[number]
 
     def drop_replaced(self, numbers: Collection[int]) -> None:
-        """Drops the loaded versions whose numbers name other versions now. Raises StoreUnavailable."""
+        """Drops the loaded versions among `numbers` whose numbers name other versions now. Raises StoreUnavailable."""
         for number in self._manifests.replaced([number for number in numbers if number in self.versions]):
             del self.versions[number]
             log.warning("number_used_again", version=number)
 
     def clear(self) -> None:
-        """Drops every version. Their tensors stay, by digest."""
+        """Drops every version. Their tensors stay, because digests identify them."""
         self.versions = {}
 
     def keep(self, numbers: Collection[int]) -> None:
-        """Drops every other version, and every tensor that none of these names, be it loaded or incomplete."""
+        """Drops every other version, and every tensor that no manifest of `numbers` names.
+
+        A version among `numbers` may be incomplete, because blobs are damaged: its tensors are kept, too.
+        """
         self.versions = {number: version for number, version in self.versions.items() if number in numbers}
         self._manifests.keep(numbers)
         entries = self._manifests.entries
-        keys = set(map(key_of, self._manifests))
+        keys = set(map(sharing_key, self._manifests))
         self._tensors = {entry: tensor for entry, tensor in self._tensors.items() if entry in entries}
         self._shared = {key: shared for key, shared in self._shared.items() if key in keys}
 
     def _checked_config(self, manifest: WeightManifest) -> EncoderConfig:
         config = config_from_json(manifest.config)
         names = [precision.name for precision in manifest.precisions]
-        expected = precisions_in(config, {entry.name: entry.scheme for entry in manifest.tensors})
+        expected = runnable_precisions(config, {entry.name: entry.scheme for entry in manifest.tensors})
         if not names or not set(names) <= set(expected):
-            raise VersionRefused("wrong_precision", f"measured in {names}; expected some of {', '.join(expected)}")
+            raise VersionRefused("wrong_precision", f"measured in {names}, but it can run in {', '.join(expected)}")
         spec = config.spec_hash(self._tokenizer.digest)
         if spec != manifest.model_spec:
             made_for = f"{config.shown} ({manifest.model_spec})"
@@ -180,17 +194,20 @@ class Loader:
         return config
 
     def _all_tensors(self, manifest: WeightManifest) -> dict[str, QTensor]:
-        """Returns the tensors by name. Raises VersionRefused with every damaged or missing blob; others are kept."""
+        """Returns the version's tensors by name.
+
+        Raises VersionRefused, with the digest of every damaged or missing blob. The other tensors are kept even then.
+        """
         tensors: dict[str, QTensor] = {}
-        lacking: dict[str, WireError] = {}
+        damaged: dict[str, WireError] = {}
         for entry in manifest.tensors:
             try:
                 tensors[entry.name] = self._tensor(entry)
             except (BlobCorrupt, NotFound) as error:
-                lacking[entry.digest] = error
-        if lacking:
-            first = next(iter(lacking.values()))
-            raise VersionRefused(REASONS[type(first)], str(first), damaged=tuple(lacking))
+                damaged[entry.digest] = error
+        if damaged:
+            first = next(iter(damaged.values()))
+            raise VersionRefused(REASONS[type(first)], str(first), damaged=tuple(damaged))
         return tensors
 
     def _tensor(self, entry: TensorEntry) -> QTensor:
@@ -198,16 +215,16 @@ class Loader:
             self._tensors[entry] = from_blob(entry, self._store.blobs.get(entry.digest, entry.num_bytes))
         return self._tensors[entry]
 
-    def _shared_by(self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> _Shared:
-        key = key_of(manifest)
+    def _shared_parts(self, manifest: WeightManifest, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> _Shared:
+        key = sharing_key(manifest)
         if key not in self._shared:
-            weights = self._weights.of(manifest, config, tensors, self._tokenizer)
+            weights = self._weights.get(manifest, config, tensors, self._tokenizer)
             self._warm(weights.encoder, manifest)
             self._shared[key] = _Shared(weights)
         return self._shared[key]
 
     def _warm(self, encoder: PackedEncoder, manifest: WeightManifest) -> None:
-        """Encodes texts by a new encoder, so that its first answers take no longer than later ones."""
+        """Encodes some texts with a new encoder, so that its first answers take no longer than later ones."""
         max_tokens = manifest.max_tokens or MAX_TOKENS
         with suppress(UnreadableInput, BadTokens):
             for num_texts in WARM_BATCHES:
@@ -225,52 +242,55 @@ class Loader:
             self._check_probe(probe, logits_C)
 
     def _probe_embeddings(self, shared: _Shared, probes: Sequence[Probe], precision: str, max_tokens: int) -> Tensor:
-        """Returns z_BD of the probes' texts, of which those that are not known yet are encoded together."""
+        """Returns the embeddings of the probes' texts, z_BD. Encodes all new texts in one batch."""
         keys = [(probe.text, precision, max_tokens) for probe in probes]
-        unknown = [key for key in dict.fromkeys(keys) if key not in shared.z_D]
-        if len(shared.z_D) + len(unknown) > MAX_PROBES:
+        new = [key for key in dict.fromkeys(keys) if key not in shared.z_D]
+        # Dropping all embeddings is simpler than an order of eviction, and rare.
+        if len(shared.z_D) + len(new) > MAX_PROBES:
             shared.z_D.clear()
-            unknown = list(dict.fromkeys(keys))
-        if unknown:
-            contents = [content for content, *_ in unknown]
+            new = list(dict.fromkeys(keys))
+        if new:
+            contents = [content for content, *_ in new]
             z_BD = encode_contents(contents, shared.weights.encoder, self._tokenizer, precision, max_tokens)
-            shared.z_D.update(zip(unknown, z_BD, strict=True))
+            shared.z_D.update(zip(new, z_BD, strict=True))
         return torch.stack([shared.z_D[key] for key in keys])
 
     def _check_probe(self, probe: Probe, logits_C: Tensor) -> None:
         """Raises VersionRefused unless the logits equal the learner's, up to the rounding of this processor."""
         stated_C = torch.tensor(probe.logits, dtype=torch.float64)
         if logits_C.shape != stated_C.shape:
-            raise VersionRefused("probe_mismatch", f"{len(logits_C)} logits; the learner saw {len(stated_C)}")
+            raise VersionRefused("probe_mismatch", f"{len(logits_C)} logits, but the learner computed {len(stated_C)}")
         if not len(stated_C):
             return
         gap = (logits_C - stated_C).abs().max().item()
         rounding = self._probe_tolerance * max(1.0, stated_C.abs().max().item())
-        if not gap <= rounding:  # written so that a NaN is refused
-            raise VersionRefused("probe_mismatch", f"logits differ by {gap:.4g}; at most {rounding:.4g} is rounding")
+        # `not <=` instead of `>`, so that a NaN is refused.
+        if not gap <= rounding:
+            reason = f"logits differ by {gap:.4g}; rounding explains at most {rounding:.4g}"
+            raise VersionRefused("probe_mismatch", reason)
 
-    def _latency_of(self, manifest: WeightManifest, encoder: PackedEncoder) -> LatencyTable:
-        """Returns the times of its precisions, if it has a choice."""
-        names = allowed(manifest.precisions, self._precision, is_brown_out=True)
+    def _latency(self, manifest: WeightManifest, encoder: PackedEncoder) -> LatencyTable:
+        """Returns the batch times of the version's precisions; NOT_MEASURED if only one precision may answer."""
+        names = allowed_precisions(manifest.precisions, self._precision, is_brown_out=True)
         if self._precision.mode not in (AUTO, *names):
             log.warning("precision_not_allowed", version=manifest.version, mode=self._precision.mode, used=names[0])
         if len(names) == 1:
             return NOT_MEASURED
-        return self._weights.times_of(encoder, names, self._tokenizer)
+        return self._weights.latency(encoder, names, self._tokenizer)
 
 
 def encode_contents(
     contents: Sequence[str], encoder: PackedEncoder, tokenizer: Inputs, precision: str, max_tokens: int
 ) -> Tensor:
-    """Returns z_BD of the contents of events (`wire.inputs`), as `serving.encodings` does of events."""
-    said = [said_in(content) for content in contents]
-    token_ids = tokens_of(said, tokenizer, max_tokens)
+    """Returns the vectors z_BD of events' contents (`wire.inputs`), computed as `serving.encodings` does for events."""
+    inputs = [parse_content(content) for content in contents]
+    token_ids = tokens_of(inputs, tokenizer, max_tokens)
     z_BD = checked(encoder.encode(RaggedBatch.of(token_ids), precision), len(contents), encoder.config)
-    return encoder.inputs.joined(z_BD, said)
+    return encoder.inputs.joined(z_BD, inputs)
 
 
 class Manifests:
-    """Belongs to a loader. Verbs: read, replaced, keep."""
+    """The manifests that a loader has read, with their signatures."""
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
@@ -283,25 +303,26 @@ class Manifests:
         return {entry for manifest in self for entry in manifest.tensors}
 
     def read(self, number: int, versions: Versions) -> WeightManifest:
-        """Returns the manifest that `versions` has, and keeps it. Raises what `Versions.manifest` raises."""
+        """Reads the manifest from `versions`, keeps it, and returns it. Raises the errors of `Versions.manifest`."""
         signatures = versions.signatures([number])
         self._manifests[number] = versions.manifest(number)
         self._signatures |= signatures
         return self._manifests[number]
 
     def replaced(self, numbers: Collection[int]) -> list[int]:
-        """Returns those of the kept numbers that name another version now. Raises StoreUnavailable.
+        """Returns the numbers, among those kept, that name another version now. Raises StoreUnavailable.
 
-        A manifest that was removed, or that cannot be read, takes the place of nothing.
+        If the store's manifest was removed or cannot be read, the kept one counts as not replaced.
         """
         kept = [number for number in numbers if number in self._manifests]
         found: list[int] = []
         for number, signature in self._versions.signatures(kept).items():
+            # The usual case: the manifest is unchanged, or was removed.
             if signature in (None, self._signatures[number]):
                 continue
             with suppress(NotFound, BadSignature, UnknownFormat, BlobCorrupt):
                 if self._versions.manifest(number) == self._manifests[number]:
-                    # It was signed anew.
+                    # The same manifest was signed again, for example with a new key.
                     self._signatures[number] = signature
                 else:
                     found.append(number)

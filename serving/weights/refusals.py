@@ -1,4 +1,4 @@
-"""Which versions a replica does not load: those that were refused, and encoders that may end the process.
+"""The versions that a replica must not load: versions that were refused, and encoders that may kill the process.
 
     VersionRefused --Refusals.add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
 
@@ -8,10 +8,12 @@
         -> is it this replica's turn?                   NotYet: another replica tries it first
         -> noted while it is loaded (`serving/deaths.py`)
 
-Each reason to refuse a version has a stable code, and is logged once. A replica that answers loads a new encoder only
-when another one has loaded it, or when its own turn has come: by the order of the names of the replicas that report,
-one each TURN_S. So an encoder that kills a process takes one replica at a time, and after two deaths no replica of that
-machine loads it. A replica that answers nothing yet waits for nobody.
+Each reason to refuse a version has a stable code, and is logged once.
+
+Replicas load a new encoder one after another. A replica that answers events loads it only after another replica has
+loaded it, or when its own turn comes: the reporting replicas, in the order of their names, get TURN_S seconds each. So
+an encoder that kills a process stops one replica at a time, and after two deaths no replica of that machine loads it. A
+replica without weights does not wait for its turn.
 """
 
 import time
@@ -49,17 +51,19 @@ REASONS: Final[Mapping[type[Exception], str]] = {
     BadTokens: "bad_probe",
     MemoryError: "load_failed",
 }
-"""The code of each reason not to take a version. Any other error is a mistake of ours."""
+"""The stable code of each error of a version. Any other error is a mistake in our code."""
 
 PLAN = 0
-"""Stands for the plan itself among the numbers of versions."""
+"""The key of the plan itself among the numbers of versions."""
 
 REPAIR_S = 5.0
-"""Time for which a version with damaged blobs is not tried again. They may be repaired at any time, and the next
-attempt fetches no others."""
+"""Time in seconds after which a version with damaged blobs is tried again.
+
+It is short, because the blobs may be repaired at any time, and the next attempt fetches only these blobs.
+"""
 
 MAX_DAMAGED = 64
-"""Damaged blobs that are reported at most; the others are reported when these are repaired."""
+"""Most damaged blobs in a report. Further ones are reported after these are repaired."""
 
 log = structlog.get_logger("swap")
 
@@ -82,13 +86,12 @@ class Refusals:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of refused versions, by reason. A version that is refused again for the same reason counts
-        once."""
+        """The number of refused versions, by reason. A version refused again for the same reason counts once."""
         return dict(self._counts)
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        """The digests of the blobs that versions in force lack, at most MAX_DAMAGED."""
+        """The digests of damaged or missing blobs of the refused versions, at most MAX_DAMAGED."""
         digests: set[str] = set()
         for refusal in self._by_number.values():
             digests.update(refusal.damaged)
@@ -96,11 +99,11 @@ class Refusals:
 
     @property
     def lacking(self) -> set[int]:
-        """The versions that lack blobs and have no other fault."""
+        """The versions that were refused only because blobs are damaged or missing."""
         return {number for number, refusal in self._by_number.items() if refusal.damaged}
 
     def add(self, number: int, error: VersionRefused) -> None:
-        """Notes that version `number`, or the plan, was refused."""
+        """Records that version `number`, or the plan (PLAN), was refused."""
         previous = self._by_number.get(number)
         rest_s = min(self._retry_s, REPAIR_S) if error.damaged else self._retry_s
         self._by_number[number] = _Refusal(error.reason, self._clock() + rest_s, error.damaged)
@@ -114,24 +117,24 @@ class Refusals:
         return refusal is not None and self._clock() < refusal.until_s
 
     def retry_damaged(self) -> None:
-        """Lets versions with damaged blobs be tried at once: a change of the store may be their repair."""
+        """Allows versions with damaged blobs to be tried at once, since a change of the store may be their repair."""
         for number, refusal in self._by_number.items():
             if refusal.damaged:
                 self._by_number[number] = _Refusal(refusal.reason, self._clock(), refusal.damaged)
 
     def clear(self, number: int) -> None:
-        """Forgets the refusal of a version that was taken."""
+        """Forgets the refusal of a version that was loaded."""
         self._by_number.pop(number, None)
 
     def keep(self, numbers: Iterable[int]) -> None:
-        """Forgets every version but these."""
+        """Forgets the refusals of all versions except `numbers`. The plan's refusal stays."""
         kept = {PLAN, *numbers}
         self._by_number = {number: refusal for number, refusal in self._by_number.items() if number in kept}
 
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Turns every error of a version into VersionRefused, with its stable code."""
+    """Converts the errors of REASONS into VersionRefused with their stable codes."""
     try:
         yield
     except tuple(REASONS) as error:
@@ -140,7 +143,7 @@ def refusing() -> Iterator[None]:
 
 @contextmanager
 def computing() -> Iterator[None]:
-    """Turns what torch raises for weights that this machine cannot hold or compute into VersionRefused."""
+    """Converts torch's errors for weights that this machine cannot hold or compute into VersionRefused."""
     try:
         yield
     except RuntimeError as error:
@@ -148,10 +151,13 @@ def computing() -> Iterator[None]:
 
 
 TURN_S: Final = 10.0
-"""Time that each replica has for the load before the next one tries it: as long as the report of a dead one is kept."""
+"""Time in seconds that each replica has for the load before the next one tries it.
+
+It equals the time for which a dead replica's report is kept.
+"""
 
 COPIES: Final = 2
-"""How many times the bytes of a version are in memory while it is loaded: as stored, and as packed."""
+"""Copies of a version's weights in memory while it is loaded: the stored and the packed form."""
 
 KILLED: Final = "killed_while_loading"
 NO_MEMORY: Final = "no_memory"
@@ -160,9 +166,9 @@ CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 class LoadGuard:
-    """Decides when the versions of one task may be loaded by this replica. It belongs to the swap's thread.
+    """Decides when this replica may load versions of one task. Only the swap's thread calls it.
 
-    `reports` returns those of all replicas of the task, and `is_answering` whether this one has weights.
+    `reports` returns the reports of all replicas of the task. `is_answering` returns whether this replica has weights.
     """
 
     def __init__(
@@ -181,20 +187,22 @@ class LoadGuard:
         self._is_answering = is_answering
         self._clock = clock
         self._memory_left = memory_left or memory_left_bytes
-        self._wanted: tuple[int, float] = (0, 0.0)  # the version that waits for its turn, and since when
+        # The version that waits for this replica's turn, and since when.
+        self._waiting: tuple[int, float] = (0, 0.0)
 
     @contextmanager
     def loading(self, manifest: WeightManifest, encoder_key: str) -> Iterator[None]:
-        """Notes that the version, whose encoder is new to this process, is loaded until the block ends.
+        """Notes that a version with an encoder that is new to this process is being loaded, until the block ends.
 
-        Raises VersionRefused, and NotYet while another replica is to try it first; StoreUnavailable.
+        Raises VersionRefused if it must not be loaded, and NotYet while another replica must try it first. Raises
+        StoreUnavailable.
         """
         digest = digest_of(f"encoder {encoder_key}")
         if self._deaths.is_refused(digest):
             raise VersionRefused(KILLED, "the process was killed twice while it loaded this encoder")
         needed = COPIES * manifest.num_bytes
         if needed > (left := self._memory_left()):
-            raise VersionRefused(NO_MEMORY, f"loading takes {needed >> 20} MiB, and {left >> 20} MiB are left")
+            raise VersionRefused(NO_MEMORY, f"loading takes {needed >> 20} MiB, but only {left >> 20} MiB are free")
         if self._is_answering() and not self._is_turn(manifest.version):
             raise NotYet(manifest.version)
         with self._deaths.open([digest], is_sole=True):
@@ -202,20 +210,23 @@ class LoadGuard:
         self._deaths.clear([digest])
 
     def _is_turn(self, number: int) -> bool:
-        """Whether another replica has loaded the version, or those before this one have had their time."""
+        """Whether another replica has loaded the version, or the replicas before this one have had their turns."""
         now_s = self._clock()
-        if self._wanted[0] != number:
-            self._wanted = (number, now_s)
+        if self._waiting[0] != number:
+            self._waiting = (number, now_s)
             log.info("encoder_is_new", version=number)
         reports = self._reports()
         if any(str(number) in report.model_bytes for report in reports):
             return True
         num_before = len({report.replica for report in reports if report.replica < self._replica})
-        return now_s - self._wanted[1] >= TURN_S * num_before
+        return now_s - self._waiting[1] >= TURN_S * num_before
 
 
 def memory_left_bytes(cgroup: Path = CGROUP) -> int:
-    """Returns the bytes that this process may still take: of the machine, and of its container (cgroup, version 2)."""
+    """Returns the bytes that this process may still allocate: the smaller of the machine's and its container's rest.
+
+    The container's limit comes from its cgroup, version 2.
+    """
     left = int(psutil.virtual_memory().available)
     try:
         limit = int((cgroup / "memory.max").read_text())

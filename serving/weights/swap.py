@@ -1,14 +1,16 @@
-"""Takes new weights: follows the plan, loads its versions beside the live ones, and activates them by one assignment.
+"""Hot swap: follows the plan, loads its versions while the live ones answer, and activates them by one assignment.
 
     plan -> its versions -> Loader.load, one at a time -> Engine.activate(ActiveVersions) -> report
 
-WAITING (for a change of the store) -> LOADING (the versions that a plan needs) -> WAITING, until CLOSED. A version that
-is refused is left alone for a while (`serving/weights/refusals.py`). Where the stable version is refused, another one
-stands in for it: the newest version that is loaded, else the newest stored one that can be. A plan that needs nothing
-new (other shares, a promotion, a rollback to the previous version, which stays loaded) is activated without a fetch.
+WAITING (for a change of the store) -> LOADING (the versions that a plan needs) -> WAITING, until CLOSED.
 
-Rejected: `reconfigure` of Ray Serve (a bad version would stop the replica; replicas follow in waves), and notices as
-the only path (a lost one would leave a replica behind: the plan is read at every poll anyway).
+A refused version is not tried again for a while (`serving/weights/refusals.py`). If the stable version is refused,
+another version stands in for it: the newest loaded version, or else the newest stored version that can be loaded. A
+plan that needs no new version is activated without a fetch: other shares, a promotion, or a rollback to the previous
+version, which stays loaded.
+
+Rejected: Ray Serve's `reconfigure` (a bad version would stop the replica, and replicas follow in waves), and notices
+from the store as the only trigger (a lost notice would leave a replica behind, so every poll reads the plan).
 """
 
 import threading
@@ -41,7 +43,7 @@ class SwapState(Enum):
 
 
 class Swap:
-    """Keeps the engine at the versions of a task's plan in force, and reports them. One thread; `close` ends it."""
+    """Keeps the engine at the versions of a task's current plan, and reports them. Runs one thread; `close` ends it."""
 
     def __init__(
         self,
@@ -66,7 +68,8 @@ class Swap:
         self._trouble = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
-        self._first_known = threading.Event()  # the first weights are live, or the store has none that load
+        # Set when the first weights are live, or when the store was found to have none that load.
+        self._first_known = threading.Event()
         self._thread = BackgroundThread(self._run, name=f"swap {self._task}".rstrip())
 
     def start(self) -> None:
@@ -83,41 +86,46 @@ class Swap:
 
     @property
     def health(self) -> tuple[VersionHealth, ...]:
-        """How the versions that answer do."""
+        """The counts of answers, failures and slow forward passes of the live versions."""
         return self._health.report()
 
     @property
     def damaged(self) -> tuple[str, ...]:
-        """The digests of damaged blobs. Only the report may ask, which the swap's own thread makes."""
+        """The digests of damaged blobs. Only the swap's own thread may read it, for its report."""
         return self._refusals.damaged
 
     @property
     def model_bytes(self) -> dict[str, int]:
-        """The bytes of each loaded version by number, and of all tensors (`resident`). Only the report may ask."""
+        """The bytes of each loaded version by number, and of all tensors (`resident`). Only the swap's thread may read
+        it, for its report."""
         return self._loader.num_bytes
 
     def check(self) -> None:
-        """Raises Unhealthy where the thread has ended by itself."""
+        """Raises Unhealthy if the thread has ended without `close`."""
         self._thread.check(Unhealthy)
 
     def close(self) -> None:
-        """Ends the thread. The live weights stay."""
+        """Ends the thread. The live weights stay in the engine."""
         self._thread.close()
         self._state = SwapState.CLOSED
 
     def await_first(self, timeout_s: float) -> bool:
-        """Waits until the first weights are live, or there are none that load; False after `timeout_s` seconds."""
+        """Waits until the first weights are live, or no stored weights can be loaded.
+
+        Returns False after `timeout_s` seconds.
+        """
         return self._first_known.wait(timeout_s)
 
     def follow_plan(self) -> None:
-        """Loads and activates the versions of the plan in force, as far as possible. Raises StoreUnavailable."""
+        """Loads and activates the versions of the current plan, as far as possible. Raises StoreUnavailable."""
         plan = self._read_plan()
         if plan is None:
             self._first_known.set()
             return
         followed = self._followed.last
+        # Another salt means that the store was wiped: the numbers may name other versions now.
         if followed is not None and plan.salt != followed.salt:
-            self._loader.clear()  # the numbers may mean other versions now
+            self._loader.clear()
         if plan != followed or any(map(self._must_load, plan.needed)):
             self._load_and_activate(plan)
         self._followed.note(plan)
@@ -150,12 +158,12 @@ class Swap:
             watch.close()
 
     def _connect(self) -> Watch:
-        """Opens a watch. Raises UnsafePolicy where the server may evict blobs that we would load."""
+        """Opens a watch. Raises UnsafePolicy if the server may evict blobs that this replica needs."""
         self._store.check_policy()
         return self._store.watch()
 
     def _log_trouble(self, trouble: str) -> None:
-        """Logs the trouble with the store when it begins, and when it is over (an empty `trouble`)."""
+        """Logs the store's trouble when it begins, and when it is over (`trouble` is "")."""
         if trouble and trouble != self._trouble:
             log.warning("store_unavailable", error=trouble)
         if self._trouble and not trouble:
@@ -175,8 +183,8 @@ class Swap:
         return plan
 
     def _start_from_cache(self) -> None:
-        """Answers with the versions on disk, if nothing answers yet."""
-        if self._engine.live_of(self._task) is None and (plan := self._followed.cache.load(self._loader)):
+        """Activates the versions on disk, if no version is live yet."""
+        if self._engine.live_versions(self._task) is None and (plan := self._followed.cache.load(self._loader)):
             self._activate(plan)
 
     def _load_and_activate(self, plan: RolloutPlan) -> None:
@@ -186,15 +194,17 @@ class Swap:
             self._loader.drop_replaced(plan.needed)
             for number in tried:
                 self._load(number)
-                is_due = self._engine.live_of(self._task) is None or number == plan.versions[-1]
+                # The first weights of all answer as soon as they are loaded.
+                is_due = self._engine.live_versions(self._task) is None or number == plan.versions[-1]
                 if is_due and plan.stable in self._loader.versions:
-                    self._activate(plan)  # the first weights of all answer as soon as they are loaded
+                    self._activate(plan)
             if not self._loader.versions:
                 tried += self._load_stand_in()
             self._activate(plan)
         finally:
             self._state = SwapState.WAITING
-        live = self._engine.live_of(self._task)
+        live = self._engine.live_versions(self._task)
+        # Live versions stay loaded, even if the plan no longer needs them.
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
         self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
@@ -204,10 +214,11 @@ class Swap:
         return number not in self._loader.versions and not self._refusals.holds(number)
 
     def _load(self, number: int) -> None:
-        """Loads a version, unless it is loaded or must not be tried now. Raises StoreUnavailable."""
+        """Loads a version, unless it is loaded already or must not be tried now. Raises StoreUnavailable."""
         if not self._must_load(number):
             return
         started_s = time.monotonic()
+        # The encoders of the versions that were loaded before.
         encoders = {version.model.encoder for version in self._loader.versions.values()}
         try:
             version = self._loader.load(number)
@@ -218,11 +229,12 @@ class Swap:
             return
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
-        if self._engine.live_of(self._task) is not None and version.model.encoder not in encoders:
-            self._engine.await_next_batch()  # which the load disturbs: store, processor, caches
+        # Loading a new encoder slows the next batch (processor, caches), so let that batch begin under the old plan.
+        if self._engine.live_versions(self._task) is not None and version.model.encoder not in encoders:
+            self._engine.await_next_batch()
 
     def _load_stand_in(self) -> tuple[int, ...]:
-        """Loads the newest stored version that is not refused. Returns those that were there to be tried."""
+        """Loads the newest stored version that is not refused. Returns all stored versions, the newest first."""
         stored = tuple(reversed(self._store.versions.stored()))
         for number in stored:
             self._load(number)
@@ -231,21 +243,24 @@ class Swap:
         return stored
 
     def _activate(self, plan: RolloutPlan) -> None:
-        live = self._engine.live_of(self._task)
+        live = self._engine.live_versions(self._task)
         if (served := servable(plan, self._loader.versions)) is None:
             return
         versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}
+        # Nothing changes.
         if live is not None and served == live.plan and versions.keys() == live.versions.keys():
             return
         number = live.number + 1 if live else 1
         active = ActiveVersions(
             number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
         )
+        # The counters must know the versions before the engine answers with them.
         encoders = {each: versions[each].model.encoder for each in served.versions}
         self._health.follow(encoders, active.stand_in or served.stable)
-        swapped = self._engine.activate(active, self._task)
+        num_swaps = self._engine.activate(active, self._task)
         self._first_known.set()
-        self._engine.await_batch(swapped)
+        # The report waits, so that it does not delay the first batch under the new plan.
+        self._engine.await_batch(num_swaps)
         self._next_report_s = 0.0
         log.info("swapped", task=self._task, revision=served.revision, versions=list(served.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):

@@ -1,16 +1,16 @@
-"""The backlog: labels that lie far behind their answers, and when a learner has caught up."""
+"""The backlog: labels that come long after their answers, and when a learner has caught up."""
 
-from bench.backlog import _has_caught_up, answer_of, label_of
+from bench.backlog import _has_caught_up, make_answer, make_label
 from evals.streams.stream import StreamItem
 from wire.receipts import Receipts
 
 ITEMS = [StreamItem(f"text {number}", f"class {number}") for number in range(9)]
 
 
-def test_a_label_is_that_of_itsanswer_of_and_its_receipt_holds() -> None:
+def test_a_label_names_its_answer_and_has_its_receipt() -> None:
     receipts = Receipts(b"a key for tests")
-    answer = answer_of(3, ITEMS[3], ITEMS, receipts)
-    label = label_of(answer, ITEMS[3].label)
+    answer = make_answer(3, ITEMS[3], ITEMS, receipts)
+    label = make_label(answer, ITEMS[3].label)
     assert (label.event_id, label.event_source, label.receipt) == (answer.event_id, answer.source, answer.receipt)
     assert label.time_ms > answer.time_ms
     assert len(answer.scores) == 5

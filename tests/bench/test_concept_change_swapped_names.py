@@ -1,6 +1,6 @@
 import torch
 
-from bench.concept_change import SwappedNames, swapped
+from bench.concept_change import SwappedNames, swap_names
 from evals.streams.data import SUPPORT, load
 
 STREAM = load(SUPPORT, None)
@@ -15,8 +15,8 @@ def names(swap: SwappedNames) -> dict[str, set[str]]:
 
 
 def test_some_classes_have_the_texts_of_others_after_the_swap() -> None:
-    swap = swapped(STREAM, share=0.5, seed=1)
-    same = swapped(STREAM, share=0.0, seed=1)
+    swap = swap_names(STREAM, share=0.5, seed=1)
+    same = swap_names(STREAM, share=0.0, seed=1)
     after = names(swap)
     before = names(same)
     changed = {label for label in swap.classes if after[label] != before[label]}
@@ -27,7 +27,7 @@ def test_some_classes_have_the_texts_of_others_after_the_swap() -> None:
 
 
 def test_test_texts_are_named_as_after_the_swap() -> None:
-    swap = swapped(STREAM, share=0.5, seed=1)
+    swap = swap_names(STREAM, share=0.5, seed=1)
     changed = {swap.classes[row] for row in swap.changed.labels_N.tolist()}
     other = {swap.classes[row] for row in swap.other.labels_N.tolist()}
     assert changed.isdisjoint(other) and changed | other == set(swap.classes)

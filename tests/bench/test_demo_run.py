@@ -1,4 +1,4 @@
-"""Checks how a run of the demo is watched from outside."""
+"""Checks how a run of the demo is observed from outside."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_the_peak_of_a_process_and_its_children_is_seen(monkeypatch: pytest.Monk
     assert peak_bytes < 500_000_000
 
 
-def test_the_first_answer_is_found_in_what_the_demo_says() -> None:
+def test_the_first_answer_is_found_in_the_output_of_the_demo() -> None:
     match = FIRST_ANSWER.search("first answer 29.8 s after the start")
     assert match is not None
     assert float(match.group(1)) == 29.8

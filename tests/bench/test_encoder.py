@@ -15,7 +15,7 @@ def test_every_work_has_its_goals() -> None:
     assert set(GOALS) == set(WORKLOADS)
 
 
-def test_ours_is_held_against_the_fastest_and_the_accurate() -> None:
+def test_ours_is_compared_with_the_fastest_and_the_accurate() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99), entry("exact", 3.0, 1.0)))
     race.run()
     fastest, accurate = _rows(race, "encoder.1x16", missing=(), note="left out: x")
@@ -25,21 +25,21 @@ def test_ours_is_held_against_the_fastest_and_the_accurate() -> None:
     assert (accurate.name, accurate.calls[0].ratio, accurate.met) == ("encoder.1x16.accurate", 3.0, None)
 
 
-def test_a_goal_is_not_judged_where_a_peer_is_missing() -> None:
+def test_a_goal_is_not_judged_if_a_peer_is_missing() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99),))
     race.run()
     fastest, _ = _rows(race, "x", missing=("OpenVINO static",), note="")
     assert (fastest.calls[0].gaps.missing, fastest.met) == (("OpenVINO static",), None)
 
 
-def test_a_goal_is_not_judged_where_the_search_of_a_peer_was_cut_off() -> None:
+def test_a_goal_is_not_judged_if_the_search_of_a_peer_was_not_finished() -> None:
     race = Race(ONE_SHORT, entry("ours", 1.0, 0.9995), (entry("fast", 1.9, 0.99, is_whole=False),))
     race.run()
     fastest, _ = _rows(race, "x", missing=(), note="")
     assert (fastest.calls[0].gaps.unfinished, fastest.met) == (("fast",), None)
 
 
-def test_int4_is_held_against_int8() -> None:
+def test_int4_is_compared_with_int8() -> None:
     row = _int4(Race(ONE_SHORT, entry("ours INT8", 10.0, 1.0), (entry("ours INT4", 11.0, 1.0),)))
     assert (row.name, row.calls[0].value, row.met) == ("encoder.int4.1x16", 1.1, True)
 

@@ -1,4 +1,4 @@
-"""What an update of the head is timed on."""
+"""Checks the texts and the counted operations of an update of the head."""
 
 import torch
 

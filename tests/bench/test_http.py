@@ -1,4 +1,4 @@
-"""Checks what the rows of the benchmark over HTTP are held against."""
+"""Checks the peers and the goals of the rows of the benchmark over HTTP."""
 
 from bench.http import HttpSize, grpc_rows, rows
 from bench.http_load import Load
@@ -10,7 +10,7 @@ PEERS = {
 }
 
 
-def test_each_point_has_its_best_peer_first_and_goals_where_many_clients_are() -> None:
+def test_each_point_has_its_best_peer_first_and_goals_with_many_clients() -> None:
     found = {row.name: row for row in rows(OURS, PEERS, [])}
     rate = found["http.one.32_clients"]
     assert [peer.name for peer in rate.calls[0].peers] == ["fast", "slow"]
@@ -26,7 +26,7 @@ def test_without_every_peer_no_goal_is_judged() -> None:
     assert (row.met, row.calls[0].gaps.missing) == (None, ("gone",))
 
 
-def test_grpc_is_held_against_the_same_protocol_in_rest() -> None:
+def test_grpc_is_compared_with_the_same_protocol_in_rest() -> None:
     (one, many) = grpc_rows(OURS, PEERS["fast"])
     assert (one.goal, many.goal, many.met) == (None, ">= 1x", True)
 

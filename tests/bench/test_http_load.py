@@ -56,7 +56,7 @@ def test_a_body_in_chunks_is_an_answer() -> None:
     listener.close()
 
 
-def test_where_nobody_listens_there_is_no_result() -> None:
+def test_on_a_closed_port_there_is_no_result() -> None:
     with pytest.raises(NoResult, match="no answer"):
         over_http(1, [b""], num_clients=1, seconds=0.5)
 

@@ -1,4 +1,4 @@
-"""The rows that the import is measured with."""
+"""The rows of the file that the benchmark imports."""
 
 import io
 

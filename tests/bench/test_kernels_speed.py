@@ -1,4 +1,4 @@
-"""Checks that every kernel is timed, beside its peers and the limit."""
+"""Checks that every kernel is timed, and its peers and the limit, too."""
 
 import json
 

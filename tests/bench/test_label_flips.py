@@ -1,4 +1,4 @@
-"""Flips are made from the same answers, and counted up to the first that is held."""
+"""Flips are made from the same answers, and labels are counted up to the first that is held back."""
 
 import math
 from itertools import cycle, islice
@@ -25,7 +25,7 @@ def test_a_flipped_class_is_held_after_some_of_its_labels() -> None:
     assert right(number)[-1] == ("a", "a")
 
 
-def test_what_is_not_flipped_is_not_noticed() -> None:
+def test_without_flipped_labels_there_is_no_alarm() -> None:
     flips = feed(FlipDetector(), right(400))
     assert labels_until_alarm(flips, right(100), wrong="e", becomes="b") == 0
 

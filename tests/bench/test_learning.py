@@ -1,4 +1,4 @@
-"""What the command says becomes rows whose calls are the seeds."""
+"""The command's outcomes become rows whose calls are the seeds."""
 
 from itertools import product
 
@@ -52,9 +52,9 @@ def test_a_row_has_a_call_for_each_seed_and_the_goal_of_its_strategy() -> None:
     assert found["learning.all.ridge.forgetting"].goal is None
 
 
-def test_a_case_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_case_is_refused_with_the_names_of_all_cases() -> None:
     run = Run(case=Case("learning", measure), say=print, options={"cases": "all most"})
-    with pytest.raises(BadOption, match="cases: there is no most; there are all, "):
+    with pytest.raises(BadOption, match="unknown cases most; the cases are all, "):
         next(measure(run))
 
 

@@ -16,7 +16,8 @@ def test_rows_are_named_by_their_rate_and_have_its_goals() -> None:
     assert (full["prequential.ratio.200"].goal, slow["prequential.ratio.20"].goal) == (">= 0.9", ">= 1")
     assert full["prequential.ratio.200"].met is False
     assert full["publish.p95.200"].met is True
-    assert full["live.stable_p95.200"].met is False  # a label that never came live misses the goal
+    # A label that never came live misses the goal.
+    assert full["live.stable_p95.200"].met is False
     assert slow["publish.p95.20"].goal is None
 
 

@@ -20,7 +20,7 @@ def test_a_quick_run_is_printed_and_recorded_nowhere() -> None:
     assert (RESULTS.read_bytes() if RESULTS.exists() else b"") == before
 
 
-def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+def test_an_unknown_name_is_refused_with_the_known_names() -> None:
     done = bench("--only", "E3")
     assert done.returncode == 2
     assert "invalid choice: 'E3' (choose from 'encoder', 'precision'" in done.stderr

@@ -1,4 +1,4 @@
-"""The benchmark of many labels learns all of them through a real store, and its rows say what each tenth came to."""
+"""The benchmark of many labels learns all of them through a real store, and its rows report each tenth."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""When each answer was read, of those that were asked for."""
+"""The time at which the answer to each event was read."""
 
 from contextlib import closing
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pytest
 
 from bench.http_load import post
-from bench.overload import OverloadSize, Seen, overload, rows
+from bench.overload import OverloadFigures, OverloadSize, overload, rows
 from evals.results.row import NoResult
 from serving.http.app import make_app
 from serving.http.listener import Listener
@@ -15,14 +15,14 @@ from tests.serving.http.served_api import ServedApi
 SIZE = OverloadSize(minutes=0.02, texts=4, sample_every_s=0.2)
 
 
-def met(seen: Seen) -> dict[str, bool | None]:
+def met(seen: OverloadFigures) -> dict[str, bool | None]:
     return {row.name.removeprefix("overload."): row.met for row in rows(10.0, seen, SIZE)}
 
 
-def seen(*, answered: int = 95, refused_s: float = 0.01, memory: int = 100, failed: int = 0) -> Seen:
-    """Returns what ten seconds have shown."""
+def seen(*, answered: int = 95, refused_s: float = 0.01, memory: int = 100, failed: int = 0) -> OverloadFigures:
+    """Returns the measurements of ten seconds."""
     bytes_of_replicas = [10, *[100] * 5, memory]
-    return Seen(10.0, [1.0] * answered, [refused_s] * 200, failed, bytes_of_replicas)
+    return OverloadFigures(10.0, [1.0] * answered, [refused_s] * 200, failed, bytes_of_replicas)
 
 
 def test_each_figure_has_its_goal() -> None:
@@ -35,10 +35,10 @@ def test_each_figure_has_its_goal() -> None:
 
 def test_without_a_refusal_there_was_no_overload() -> None:
     with pytest.raises(NoResult, match="no overload"):
-        met(Seen(10.0, [1.0], [], 0, [1]))
+        met(OverloadFigures(10.0, [1.0], [], 0, [1]))
 
 
-def test_the_load_is_that_of_the_sender_whatever_is_refused() -> None:
+def test_the_load_does_not_depend_on_refusals() -> None:
     with ServedApi(max_queue_items=4).running() as served:
         listener = Listener(make_app(served.api), host="127.0.0.1", port=0, drain_timeout_s=1)
         with closing(listener):
@@ -50,6 +50,6 @@ def test_the_load_is_that_of_the_sender_whatever_is_refused() -> None:
     assert found.failed == 0 and found.lasted_s >= 1.2 and found.memory == [0] * len(found.memory)
 
 
-def test_a_port_where_nobody_listens_fails_every_request() -> None:
+def test_on_a_closed_port_every_request_fails() -> None:
     found = asyncio.run(overload(1, b"", rate=100.0, size=OverloadSize(minutes=0.005)))
     assert found.failed > 0 and found.answered_s == found.refused_s == []

@@ -1,6 +1,6 @@
-"""What the parts of a planned service take, from the costs of one machine."""
+"""The load of the parts of a planned service, from the costs of one machine."""
 
-from bench.scale import Costs, Day, ScaleSize, by_limit, parts
+from bench.scale import Costs, Day, ScaleSize, load_limits, parts
 
 COSTS = Costs(operations_per_s=838e9, answer_s=40e-6, label_s=100e-6, publication_s=0.01, answer_bytes=1_000)
 
@@ -11,7 +11,7 @@ def test_replicas_are_busy_with_the_operations_of_their_texts() -> None:
     assert replicas.servers == 81
 
 
-def test_every_replica_fetches_every_version_whatever_the_load() -> None:
+def test_every_replica_fetches_every_version_independently_of_the_load() -> None:
     lines = [
         next(part for part in parts(ScaleSize(replicas=num, publish_interval_s=s), COSTS) if part.name == "redis_line")
         for num, s in ((81, 1.0), (162, 1.0), (81, 0.5))
@@ -22,6 +22,6 @@ def test_every_replica_fetches_every_version_whatever_the_load() -> None:
 def test_a_learner_that_costs_more_falls_behind_first() -> None:
     slow = Costs(operations_per_s=838e9, answer_s=1e-3, label_s=1e-3, publication_s=0.01, answer_bytes=1_000)
     size = ScaleSize()
-    found = by_limit(parts(size, slow), Day(events=size.events, labels=size.labels, peak=size.peak))
+    found = load_limits(parts(size, slow), Day(events=size.events, labels=size.labels, peak=size.peak))
     assert next(iter(found)) == "learner"
     assert found["learner"] < 1

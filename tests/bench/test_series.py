@@ -2,14 +2,14 @@
 
 import pytest
 
-from bench.series import ELEC2_GOAL, FIRST, figures, play, rows_of
+from bench.series import ELEC2_GOAL, FIRST, figures, load_rows, play
 from evals.results.row import NoResult, Skip
 from evals.streams.tabular import ELEC2, read_table
 from lifelong import Client
 from tests.required import data_folder
 
 
-def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None:
+def test_the_accuracies_are_of_the_answers_and_of_the_no_change_baseline() -> None:
     labels = ["up", "up", "down", "down", "up"] * 4
     rows = {row.name: row for row in figures(labels, ["up"] * 10 + labels[10:], ELEC2_GOAL, "elec2")}
     assert rows["series.as_given"].calls[0].value == 80.0
@@ -19,7 +19,7 @@ def test_the_accuracies_are_those_of_the_answers_and_of_the_row_before() -> None
 
 def test_the_rows_that_chose_the_settings_are_left_out() -> None:
     columns_ND, labels_N = read_table(ELEC2, data_folder("elec2"))
-    ((features, label),) = rows_of("elec2", 1)
+    ((features, label),) = load_rows("elec2", 1)
     assert list(features.values()) == columns_ND[FIRST["elec2"]].tolist()
     assert label == ELEC2.classes[int(labels_N[FIRST["elec2"]])]
 
@@ -27,11 +27,11 @@ def test_the_rows_that_chose_the_settings_are_left_out() -> None:
 def test_without_data_the_benchmark_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIFELONG_DATA", raising=False)
     with pytest.raises(Skip, match="elec2"):
-        rows_of("elec2", 10)
-    with pytest.raises(NoResult, match="say one of elec2, weather"):
-        rows_of("elec", 10)
+        load_rows("elec2", 10)
+    with pytest.raises(NoResult, match="use one of elec2, weather"):
+        load_rows("elec", 10)
 
 
-def test_a_service_that_is_away_has_no_result() -> None:
+def test_an_unreachable_service_has_no_result() -> None:
     with Client("http://127.0.0.1:1", timeout_s=0.2) as client, pytest.raises(NoResult, match="row 0"):
         list(play([({"x": 1.0}, "up")], client, 100.0))

@@ -9,7 +9,7 @@ from wire.message import Message, Place
 from wire.records import Event
 
 
-def test_a_foreign_message_is_the_same_event_as_one_of_ours() -> None:
+def test_a_foreign_message_and_one_of_ours_are_the_same_event() -> None:
     values = {name.rpartition(".")[2]: value for name, value in MAPPING.items()}
     section = TypeAdapter(EventMap).validate_python(values)
     place = Place(topic="t", partition=0, offset=0)

@@ -1,8 +1,8 @@
-"""The collector of the benchmark counts what is posted to it, and the scraper what it gets."""
+"""The collector of the benchmark counts posts, and the scraper counts answered scrapes."""
 
 import urllib.request
 
-from bench.setting_costs import Told, collector, scraped
+from bench.setting_costs import TelemetryCounts, collector, scraped
 from services.local.children import free_port
 from tests.waiting import eventually
 from wire import metrics, traces
@@ -10,8 +10,8 @@ from wire.config import MetricsConfig, TracesConfig
 from wire.traces import ANSWER
 
 
-def test_what_a_service_tells_is_counted() -> None:
-    told = Told()
+def test_scrapes_and_posts_are_counted() -> None:
+    told = TelemetryCounts()
     with metrics.served(MetricsConfig(port=free_port())) as port, scraped(port, told), collector(told) as traced:
         with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{traced}", share=1), "replica"):
             assert traces.record(ANSWER, "", start_ms=0, end_ms=1, attributes={})
@@ -19,8 +19,8 @@ def test_what_a_service_tells_is_counted() -> None:
     assert told.num_posts == 1 and told.num_bytes > 0
 
 
-def test_a_port_where_nobody_listens_is_not_counted() -> None:
-    told = Told()
+def test_scrapes_of_a_closed_port_are_not_counted() -> None:
+    told = TelemetryCounts()
     with scraped(free_port(), told), collector(told) as port:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/traces", data=b"12345")
         urllib.request.urlopen(request, timeout=10).close()

@@ -1,18 +1,18 @@
-"""Checks what a slope is, and when it is zero; `make bench ONLY=soak` samples a service."""
+"""Checks the fit of slopes, and when a slope counts as zero; `make bench ONLY=soak` samples a service."""
 
 import random
 from collections.abc import Callable
 
 import pytest
 
-from bench.soak import BATCHES, RESOURCES, SoakSize, rows, slope_of
+from bench.soak import BATCHES, RESOURCES, SoakSize, fit_slope, rows
 from evals.results.row import NoResult
 
 NUM = 600
 
 
 def samples(memory: Callable[[float], float]) -> list[tuple[float, dict[str, float]]]:
-    """Makes samples of an hour: memory as it is given, and everything else as it always is."""
+    """Makes samples of an hour, with memory by a function of the time and constant other resources."""
     steady = {resource.name: 1.0 for resource in RESOURCES}
     return [(at * 6.0, steady | {"memory": memory(at / NUM)}) for at in range(NUM + 1)]
 
@@ -21,11 +21,11 @@ def met(memory: Callable[[float], float]) -> dict[str, bool | None]:
     return {row.name.removeprefix("soak."): row.met for row in rows(samples(memory))}
 
 
-def test_what_stays_as_it_is_meets_every_goal() -> None:
+def test_constant_resources_meet_every_goal() -> None:
     assert set(met(lambda hours: 500.0).values()) == {True}
 
 
-def test_noise_and_a_saw_are_no_growth() -> None:
+def test_noise_and_a_sawtooth_are_no_growth() -> None:
     rng = random.Random(1)
     assert met(lambda hours: 500.0 + rng.gauss(0.0, 20.0))["memory_slope"]
     assert met(lambda hours: 500.0 + 100.0 * (hours * 37 % 1))["memory_slope"]
@@ -46,13 +46,13 @@ def test_a_budget_counts_however_steady_it_is() -> None:
     assert [name for name, is_met in found.items() if not is_met] == ["memory"]
 
 
-def test_what_shrinks_does_not_grow() -> None:
+def test_a_shrinking_resource_meets_its_goal() -> None:
     assert met(lambda hours: 900.0 - 100.0 * hours)["memory_slope"]
 
 
 def test_too_few_samples_have_no_slope() -> None:
     with pytest.raises(NoResult, match="too few"):
-        slope_of([(0.0, 1.0)] * (2 * BATCHES - 1))
+        fit_slope([(0.0, 1.0)] * (2 * BATCHES - 1))
 
 
 def test_hours_take_the_place_of_minutes() -> None:

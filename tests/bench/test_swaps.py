@@ -1,9 +1,9 @@
-"""Checks versions that every answer can tell apart."""
+"""Checks the fake versions, and whether an answer mixes versions."""
 
 import pytest
 import torch
 
-from bench.swaps import _rotate, is_mixed, rotated, unversioned, versioned
+from bench.swaps import is_mixed, rotate, rotate_rows, unversioned, versioned
 from model.quantize import quantize_w8c
 from wire.records import Answer
 
@@ -26,8 +26,8 @@ def answer(label: str | None, version: int) -> Answer:
 @pytest.mark.parametrize("shift", [0, 1, 2])
 def test_rows_and_labels_turn_together(shift: int) -> None:
     head = quantize_w8c("head.out", torch.randn(5, 4, generator=torch.Generator().manual_seed(0)))
-    after = rotated(head, shift, num_labels=3)
-    labels = _rotate(LABELS, shift)
+    after = rotate_rows(head, shift, num_labels=3)
+    labels = rotate(LABELS, shift)
     for place, label in enumerate(labels):
         assert torch.equal(after.dequantize()[place], head.dequantize()[LABELS.index(label)])
     assert torch.equal(after.dequantize()[3:], head.dequantize()[3:])

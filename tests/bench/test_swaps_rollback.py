@@ -1,4 +1,4 @@
-"""Checks what the rows of the rollbacks count."""
+"""Checks the rows of the rollbacks."""
 
 from bench.swaps import NUM_ROLLBACKS, Answered, Rollback, rollback_rows, seconds_to_the_last_answer
 
@@ -21,7 +21,7 @@ def test_without_a_late_answer_a_rollback_took_no_time() -> None:
     assert seconds_to_the_last_answer([Rollback(1_000, 5)], []) == [0.0]
 
 
-def test_there_is_a_value_only_where_every_rollback_was_followed() -> None:
+def test_there_is_a_value_only_if_every_rollback_was_followed() -> None:
     rollbacks = [Rollback(1_000 * number, 2 * number) for number in range(1, NUM_ROLLBACKS + 1)]
     answers = [Answered(rollback.time_ms + 40, rollback.revision - 1) for rollback in rollbacks]
     p99, p50 = rollback_rows(rollbacks, answers)

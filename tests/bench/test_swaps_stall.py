@@ -10,7 +10,7 @@ def rows_by_name(pairs: list[tuple[float, float]]) -> dict[str, Row]:
     return {row.name.removeprefix("swap_stall."): row for row in stall_rows(pairs)}
 
 
-def test_what_a_swap_adds_is_judged_by_the_upper_end_of_the_interval() -> None:
+def test_the_cost_of_a_swap_is_judged_by_the_upper_end_of_its_interval() -> None:
     rng = random.Random(0)
     pauses_ms = [rng.uniform(0.1, 3.0) for _ in range(NUM_SWAPS)]
     same = rows_by_name([(pause_ms + 0.5, pause_ms) for pause_ms in pauses_ms])

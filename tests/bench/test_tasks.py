@@ -1,4 +1,4 @@
-"""A task is measured when the replicas answer by a version that knows its classes."""
+"""A task is measured once all replicas answer with a version that knows its classes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The walk: which functions of ours count, and how far an event and labels go."""
+"""The walk: which functions count, and how many files and functions run for an event and for labels."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_files_are_counted_by_room() -> None:
 
 
 def test_an_event_and_labels_run_through_their_rooms(tmp_path: Path) -> None:
-    """The bounds are what is: they may only be lowered."""
+    """The bounds are today's numbers. They may only be lowered."""
     counted = {row.name: row.calls[0].value or 0 for row in in_one_process(tmp_path)}
     assert 5 < counted["walk.event.serving_files"] <= 10
     assert counted["walk.event.files"] <= 30

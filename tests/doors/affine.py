@@ -16,7 +16,7 @@ from torch.nn import functional
 from model.errors import WrongConfig
 from model.inputs import InputMap
 from model.linears import Linear, full_precision
-from model.packed import Inputs, Kept, PackedEncoder, Tensors, WholeEncoder
+from model.packed import Inputs, PackedEncoder, TensorCache, Tensors, WholeEncoder
 from model.qtensor import QTensor
 from model.quantize import plain
 from model.ragged import RaggedBatch, RaggedLayout
@@ -155,7 +155,7 @@ class AffineFamily:
                 tensors[name] = plain(name, value)
         return tensors
 
-    def rounded(self, whole: WholeAffine, inputs: Inputs, *, first_layer: int, kept: Kept) -> Tensors:
+    def rounded(self, whole: WholeAffine, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         return self.stored(whole, first_layer=None, grams={})
 
     def restored(self, config: AffineConfig, tensors: Tensors) -> WholeAffine:

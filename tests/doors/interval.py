@@ -7,7 +7,7 @@ both cover.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from lifelong.plugins.kinds.scores import unit_bits, unit_of
+from lifelong.plugins.kinds.scores import scale_to_unit, unit_bits
 from wire.errors import BadMessage
 from wire.kinds import Card, Fingerprint, Range, mark_of
 
@@ -67,7 +67,7 @@ class IntervalKind:
     def learnt(self, label: str, space: Range) -> str:
         if not label.startswith(SENT):
             return label
-        low, high = (unit_of(end, space.low, space.high) for end in ends_of(label))
+        low, high = (scale_to_unit(end, space.low, space.high) for end in ends_of(label))
         return f"{UNIT}{low!r} {high!r}"
 
     def fingerprint(self, label: str) -> Fingerprint:

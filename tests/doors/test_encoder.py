@@ -136,7 +136,7 @@ def test_a_name_that_another_family_has_is_refused() -> None:
         (Other(name="failing", open=fails, open_inputs=fails), "cannot be opened: RuntimeError: not today"),
         (
             Other(name="unreading", open=lambda *_, **__: (None, "text"), open_inputs=lambda *_, **__: "text"),
-            "what reads texts for it lacks name, digest, .*, encode_many, reads",
+            "its tokenizer lacks name, digest, .*, encode_many, reads",
         ),
     ],
 )

@@ -11,10 +11,10 @@ from serving.endpoints import Core, Gateway, OpenEndpoints
 from serving.errors import QueueClosed, Unhealthy
 from serving.http.api import Api
 from serving.pipeline import Pipeline, encoding
-from serving.queue import DEFAULT, Outcome, Priority, Terms
+from serving.queue import DEFAULT, ItemOptions, Outcome, Priority
 from tests.serving.callers import running
 from tests.serving.pipelines import pipeline_of
-from tests.serving.versions import label_of, live_of, tokenizer
+from tests.serving.versions import label_of, live_versions, tokenizer
 from wire.records import Answer, Event
 
 TEXT = "where is my card"
@@ -36,7 +36,7 @@ class OpenList:
     def close(self) -> None:
         self.is_closed = True
 
-    def put(self, texts: Sequence[str], terms: Terms = DEFAULT) -> int:
+    def put(self, texts: Sequence[str], terms: ItemOptions = DEFAULT) -> int:
         events = [Event(id=text, text=text) for text in texts]
         return self._gateway.submit(events, [partial(self._done, text) for text in texts], terms)
 
@@ -88,16 +88,16 @@ def way(pipeline: Pipeline) -> OpenList:
 
 def test_events_come_in_and_outcomes_go_out(pipeline: Pipeline, way: OpenList) -> None:
     assert way.put([TEXT, "hello"]) == 2
-    with running(pipeline.engine, pipeline.queue, live_of([1])):
+    with running(pipeline.engine, pipeline.queue, live_versions([1])):
         found = way.wait(2)
     assert {type(outcome) for outcome in found.values()} == {Answer}
 
 
 def test_a_version_is_asked_and_what_nobody_waits_for_is_dropped(pipeline: Pipeline, way: OpenList) -> None:
     """A deadline that is over, and a client that has hung up, are the same to the core: nobody waits."""
-    way.put(["gone"], Terms(is_wanted=lambda: False))
-    way.put([TEXT], Terms(version=2, priority=Priority.HIGH))
-    with running(pipeline.engine, pipeline.queue, live_of([1, 2], share=0.0)):
+    way.put(["gone"], ItemOptions(is_wanted=lambda: False))
+    way.put([TEXT], ItemOptions(version=2, priority=Priority.HIGH))
+    with running(pipeline.engine, pipeline.queue, live_versions([1, 2], share=0.0)):
         found = way.wait(1)
     (answer,) = found.values()
     assert isinstance(answer, Answer)

@@ -24,7 +24,7 @@ from model.qtensor import FP32, QTensor
 from serving.errors import VersionRefused
 from serving.http.problems import Problem
 from serving.http.schemas import read_request
-from serving.pipeline import encoding, items_of
+from serving.pipeline import encoding, make_items
 from serving.queue import DEFAULT, ItemFailure, Outcome
 from serving.v2 import BYTES, Tensor, events_of
 from serving.weights.loader import encode_contents
@@ -40,7 +40,7 @@ from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
 from tests.learner.streams import answer as answer_of
 from tests.learner.streams import subject_of
 from tests.serving.pipelines import pipeline_of
-from tests.serving.versions import RECEIPTS, encoder_of, live_of, tokenizer
+from tests.serving.versions import RECEIPTS, encoder_of, live_versions, tokenizer
 from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
 from wire.events import content
@@ -50,12 +50,12 @@ from wire.inputs import (
     InputCodec,
     Part,
     Said,
-    content_of,
+    decode_content,
+    encode_content,
     encoded,
-    fields_in,
+    parse_content,
     render,
     said_by,
-    said_in,
 )
 from wire.message import Message, Place
 from wire.plugins import PluginError
@@ -107,7 +107,7 @@ def test_a_point_is_answered_by_the_version_that_has_learnt_points(service: Serv
 
 
 def test_a_version_with_a_probe_of_an_input_that_is_not_installed_is_refused() -> None:
-    probe = content_of("", {}, [{"type": "unheard"}])
+    probe = encode_content("", {}, [{"type": "unheard"}])
     with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, refusing():
         encode_contents([probe], encoder_of(), tokenizer(), "int8", 64)
     assert caught.value.reason == "bad_probe"
@@ -146,8 +146,8 @@ def test_an_event_has_one_vector_in_the_replica_and_in_the_learner_whatever_it_s
     z_BD = served.z_many([content(event) for event in each])
     assert torch.allclose(z_BD.norm(dim=1), torch.ones(len(each)))
     assert len({tuple(z_D.tolist()) for z_D in z_BD}) == len(each)
-    items = items_of(each, [lambda _: None] * len(each), encoding(served.tokenizer, lambda: 64), DEFAULT, 64)
-    live = live_of([1])
+    items = make_items(each, [lambda _: None] * len(each), encoding(served.tokenizer, lambda: 64), DEFAULT, 64)
+    live = live_versions([1])
     encoder = served._encoder
     replica_BD = live.health.encode_events(
         [item.event for item in items], [item.token_ids for item in items], encoder, "int8"
@@ -218,7 +218,7 @@ def test_a_checkpoint_brings_points_back_with_what_was_measured_of_them(store: S
     assert snapshot is not None
     gone = INPUTS._plugins.pop("point")
     try:
-        with pytest.raises(StateRefused, match="the `type` 'point', which no input is: there are picture"):
+        with pytest.raises(StateRefused, match="the `type` 'point', which no input has: there are picture"):
             rig.learner.restore(snapshot)
     finally:
         INPUTS._plugins["point"] = gone
@@ -271,22 +271,22 @@ def test_the_laws_of_every_input(path: str) -> None:
         parts = (value,) if codec.field == "parts" else ()
         event = Event(id="e", text="hello", parts=parts, features={} if parts else value)
         check_fields(event)
-        assert said_in(content(event)) == said_by(event) == Said("hello", ((codec, value),))
-        assert fields_in(content(event)) == {"text": "hello", "parts": event.parts, "features": event.features}
-        assert content(event) == content_of("hello", dict([*event.features.items()][::-1]), parts)
+        assert parse_content(content(event)) == said_by(event) == Said("hello", ((codec, value),))
+        assert decode_content(content(event)) == {"text": "hello", "parts": event.parts, "features": event.features}
+        assert content(event) == encode_content("hello", dict([*event.features.items()][::-1]), parts)
         assert from_message(Event, to_message(event), PLACE) == event
 
 
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        (({"type": "unheard"},), "`parts` has the `type` 'unheard', which no input is"),
-        (({"type": "os:system"},), "which no input is"),
-        (({"type": 7},), "which no input is"),
-        (({"type": "features"},), "which no input is"),
-        (({},), "which no input is"),
+        (({"type": "unheard"},), "`parts` has the `type` 'unheard', which no input has"),
+        (({"type": "os:system"},), "which no input has"),
+        (({"type": 7},), "which no input has"),
+        (({"type": "features"},), "which no input has"),
+        (({},), "which no input has"),
         (({"type": "point", "x": "1"},), "a point needs `x` and `y`, two numbers"),
-        ((point(1),) * 17, "`parts` has 17 of them, at most 16 are read"),
+        ((point(1),) * 17, "`parts` has 17 parts, at most 16 are read"),
         (({"type": "picture", "data": "!"},), "a picture whose `data` is no base64"),
         (({"type": "picture", "data": ["x"]},), "no base64"),
     ],
@@ -306,14 +306,14 @@ def other_point(changed: dict[str, Any]) -> Other:
     ("changed", "said"),
     [
         ({"cut": None}, "lacks cut"),
-        ({"field": "features"}, "its field `features` is that of the input 'features': use `parts`"),
+        ({"field": "features"}, "its field `features` belongs to the input 'features': use `parts`"),
         ({"field": "text"}, "its field is `text`: use `parts`"),
         ({"examples": ()}, "it needs an example"),
         ({"examples": POINT.examples}, "its `type` is not 'other'"),
         ({"cut": fails}, "it raises RuntimeError: not today"),
-        ({"cut": lambda value, max_tokens: {"type": "other"}}, "what cut gives has a problem: a point needs"),
+        ({"cut": lambda value, max_tokens: {"type": "other"}}, "the result of cut has a problem: a point needs"),
         ({"problem": lambda value: "not that"}, "it has a problem: not that"),
-        ({"render": lambda value: 7}, "render gives no text"),
+        ({"render": lambda value: 7}, "render does not return a text"),
         ({"sent": lambda value: {**value, "x": 1 + 2j}, "problem": lambda value: ""}, "it raises"),
     ],
 )
@@ -372,7 +372,7 @@ def test_a_codec_that_fails_on_one_value_makes_that_event_alone_unreadable(monke
     monkeypatch.setattr(tensors_of(PICTURE), "tokens", fails_on_seven, raising=False)
     parts = [{"type": "picture", "digest": "", "tokens": [token]} for token in (7, 8, 9)]
     each = [Event(id="e", parts=(part,)) for part in parts]
-    items = items_of(each, [lambda _: None] * 3, encoding(tokenizer(), lambda: 64), DEFAULT, 64)
+    items = make_items(each, [lambda _: None] * 3, encoding(tokenizer(), lambda: 64), DEFAULT, 64)
     failing, wrong, good = items
     assert failing.unreadable == "the input picture fails on it: RuntimeError: not today"
     assert wrong.unreadable.startswith("the input picture makes tokens that are no list of numbers below")
@@ -384,7 +384,7 @@ def test_a_codec_that_fails_on_one_value_makes_that_event_alone_unreadable(monke
 
 def test_a_codec_that_fails_while_its_event_is_read_is_told_of_that_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PointCodec, "cut", fails)
-    (item,) = items_of(events("e")[:1], [lambda _: None], encoding(tokenizer(), lambda: 64), DEFAULT, 64)
+    (item,) = make_items(events("e")[:1], [lambda _: None], encoding(tokenizer(), lambda: 64), DEFAULT, 64)
     assert item.unreadable == "the input point fails on it: RuntimeError: not today"
     monkeypatch.setattr(PointCodec, "problem", fails)
     with pytest.raises(BadMessage, match="the input point fails on it: RuntimeError: not today"):

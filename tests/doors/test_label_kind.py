@@ -237,7 +237,7 @@ def test_the_laws_of_every_kind(name: str) -> None:
 
 def test_a_target_of_a_kind_that_no_setting_names_is_a_bad_message_and_imports_nothing() -> None:
     for named in ("os:system", "unheard", 7, None):
-        with pytest.raises(BadMessage, match=r"which no labels.kind here is"):
+        with pytest.raises(BadMessage, match=r"which is not the labels.kind here"):
             check_fields(Feedback(event_id="e", target={"kind": named}))
     with pytest.raises(BadMessage, match="its `low` above its `high`"):
         check_fields(Feedback(event_id="e", target=target((3.0, 2.0))))
@@ -251,16 +251,16 @@ def test_a_target_of_a_kind_that_no_setting_names_is_a_bad_message_and_imports_n
     ("changed", "said"),
     [
         ({"agreement": None}, "lacks agreement"),
-        ({"field": "label"}, "its field `label` is that of the kind 'class': use `target`"),
+        ({"field": "label"}, "its field `label` belongs to the kind 'class': use `target`"),
         ({"field": "weights"}, "its field is `weights`: use `target`"),
-        ({"marks": ("x",)}, "its mark 'x' is none: use mark_of('other')"),
-        ({"marks": ("\x1eother\x1e", "\x1d")}, "its mark '\\x1d' is one of the kind 'multilabel'"),
+        ({"marks": ("x",)}, "its mark 'x' is not allowed: use mark_of('other')"),
+        ({"marks": ("\x1eother\x1e", "\x1d")}, "its mark '\\x1d' belongs to the kind 'multilabel'"),
         ({"examples": ()}, "it needs a mark and an example"),
         ({"render": fails}, "it raises RuntimeError: not today"),
-        ({"write": lambda label: 7}, "write gives 7, and `target` is an object"),
+        ({"write": lambda label: 7}, "write returns 7, and a `target` has to be an object"),
         ({"fingerprint": lambda label: "word"}, "it raises"),
-        ({"fingerprint": lambda label: 0}, "fingerprint gives 0"),
-        ({"row_names": lambda label: "low"}, "row_names gives 'low'"),
+        ({"fingerprint": lambda label: 0}, "fingerprint returns 0"),
+        ({"row_names": lambda label: "low"}, "row_names returns 'low'"),
     ],
 )
 def test_a_kind_that_cannot_be_one_is_one_error_when_it_is_registered(changed: dict[str, Any], said: str) -> None:

@@ -13,9 +13,9 @@ from serving.observers import BatchObserver, Counts, Observers
 from serving.pipeline import NOTHING_NOTED
 from serving.queue import Batch, BatchQueue, Item, ItemFailure, Outcome
 from tests.serving.callers import Caller, answered, running
-from tests.serving.pipelines import PREDICT, queue_of
+from tests.serving.pipelines import PREDICT, make_queue
 from tests.serving.test_engine_faults import POISON
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 
 
 class Counting:
@@ -69,7 +69,7 @@ def calls() -> list[tuple[str, str, object]]:
 
 @pytest.fixture
 def queue() -> BatchQueue[Item]:
-    return queue_of(64)
+    return make_queue(64)
 
 
 def engine_with(queue: BatchQueue[Item], *observers: BatchObserver) -> Engine:
@@ -82,7 +82,7 @@ def test_each_is_told_of_a_batch_in_order_before_it_begins_and_when_all_have_the
     engine = engine_with(queue, Counting("first", calls), Silent(), Counting("second", calls))
     caller = Caller()
     queue.submit_many([caller.item("hello"), caller.item("there")])
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         answered(caller.wait(2))
     both = ["Answer", "Answer"]
     assert calls == [
@@ -98,7 +98,7 @@ def test_a_batch_that_fails_is_told_with_its_outcomes(
 ) -> None:
     caller = Caller()
     queue.submit_many([caller.item("good"), caller.item("bad", token_ids=POISON)])
-    with running(engine_with(queue, Counting("one", calls)), queue, live_of([1])):
+    with running(engine_with(queue, Counting("one", calls)), queue, live_versions([1])):
         caller.wait(2)
     assert calls == [("one", "began", 2), ("one", "ended", ["Answer", "ItemFailure"])]
 
@@ -115,7 +115,7 @@ def test_a_batch_without_weights_is_told_too(queue: BatchQueue[Item], calls: lis
 def test_one_that_is_slow_keeps_no_answer_from_its_caller(queue: BatchQueue[Item]) -> None:
     slow = Slow()
     caller = Caller()
-    with running(engine_with(queue, slow), queue, live_of([1])):
+    with running(engine_with(queue, slow), queue, live_versions([1])):
         queue.submit(caller.item("hello"))
         assert slow.is_told.wait(20)
         answered(caller.wait(1))
@@ -127,7 +127,7 @@ def test_one_that_raises_is_one_logged_error_and_never_the_end_of_the_loop(
 ) -> None:
     caller = Caller()
     engine = engine_with(queue, Raising(), Counting("next", calls))
-    with structlog.testing.capture_logs() as logs, running(engine, queue, live_of([1])):
+    with structlog.testing.capture_logs() as logs, running(engine, queue, live_versions([1])):
         for number in range(3):
             queue.submit(caller.item("hello", event_id=f"{number}"))
             caller.wait(number + 1)

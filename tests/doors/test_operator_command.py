@@ -162,7 +162,7 @@ def test_a_verb_that_nobody_has_registered_is_left_to_others(rig: PublishRig, st
 
 
 def test_a_handler_is_registered_once_and_whole() -> None:
-    with pytest.raises(ValueError, match="Touch: Touch follows the verb 'touch' already"):
+    with pytest.raises(ValueError, match="Touch: Touch executes the verb 'touch' already"):
         register(Touch)
     with pytest.raises(ValueError, match="Half is no OperatorCommand"):
         register(type("Half", (), {"body": Touched}))

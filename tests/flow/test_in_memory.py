@@ -116,7 +116,8 @@ class Service:
         engine = self.pipeline.engine
         expected = (plan.revision, *plan.versions)
         eventually(
-            lambda: engine.live_of(self.task) is not None and served(engine, self.task) == expected, within_s=WAIT_S
+            lambda: engine.live_versions(self.task) is not None and served(engine, self.task) == expected,
+            within_s=WAIT_S,
         )
 
     def answer(self, events: Sequence[Event]) -> list[Answer]:

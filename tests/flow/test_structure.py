@@ -26,13 +26,13 @@ from model.config import StrataConfig
 from model.member import Member, write_member
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.demo.command import system_of
+from services.demo.command import system_under_test
 from services.demo.fresh import fresh
 from services.local.stack import Stack
 from services.members.adopt import AdoptOptions, offer
 from services.programs import open_store
 from services.settings import load, replaced
-from wire.bus import Bus, every_record
+from wire.bus import Bus, read_all_records
 from wire.records import Answer, Command, CommandOutcome, RolloutPlan, WeightManifest
 from wire.store import Store
 
@@ -103,7 +103,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     ):
         profile = LoadProfile(rate=RATE, label_delay_s=(0.2, 0.5))
         tokenizer = TextTokenizer.from_encoder(own.encoder, max_tokens=own.serving.max_tokens)
-        with session_participants(system_of(stack, store), profile, say=print) as participants:
+        with session_participants(system_under_test(stack, store), profile, say=print) as participants:
             items = arrivals()
             player = participants.player
             player.play("before", cycled(items, 0), RATE)
@@ -119,7 +119,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             assert decided is not None and decided.is_final, "the learner has not decided"
             ledger = participants.ledger
             back = read_back(bus, TopicContents(ledger.number_of), [Answer])
-        answers = [record for record in every_record(bus, [Answer]) if isinstance(record, Answer)]
+        answers = [record for record in read_all_records(bus, [Answer]) if isinstance(record, Answer)]
         plan = store.plans.read()
         assert plan is not None
         yield Outcome(

@@ -91,7 +91,7 @@ def test_each_task_learns_its_own_labels_of_the_same_events(queue: Service, urge
     after = queue.answer(events("second"))
     assert share_right(own(after), QUEUES) >= 0.9
     assert share_right(own(after, URGENCY), URGENCIES) >= 0.9
-    live = [queue.pipeline.engine.live_of(task) for task in ("", URGENCY)]
+    live = [queue.pipeline.engine.live_versions(task) for task in ("", URGENCY)]
     assert live[0] and live[1] and live[0].versions[2].model.encoder is live[1].versions[2].model.encoder
 
 

@@ -1,4 +1,4 @@
-"""Freed memory stays in the process, and weights lie in huge pages."""
+"""Freed memory stays in the process, and weights are in huge pages."""
 
 import platform
 import resource

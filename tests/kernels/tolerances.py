@@ -1,4 +1,4 @@
-"""How far a result may be from the exact one: each bound follows from the roundings on the way to it.
+"""Bounds on the distance of a result from the exact result: each bound follows from the roundings of the computation.
 
     reference in float64 --> exact values
     number of roundings, sizes of the terms --gamma--> bound, element by element
@@ -18,7 +18,7 @@ U = 2.0**-24
 
 
 def gamma(num_roundings: int) -> float:
-    """Returns the largest relative change by so many roundings."""
+    """Returns the largest relative error after this number of roundings."""
     return num_roundings * U / (1 - num_roundings * U)
 
 
@@ -42,7 +42,7 @@ def epilogue(x_MK: Tensor, weight: Int8Weight) -> Tensor:
 
 
 def mean(x_SD: Tensor) -> Tensor:
-    """Returns the bound of the mean of S rows, each column by itself: S - 1 sums and a division."""
+    """Returns the bound of the mean of S rows, for each column: S - 1 sums and a division."""
     return gamma(len(x_SD)) * x_SD.double().abs().mean(dim=0)
 
 
@@ -78,7 +78,7 @@ def assert_within(found: Tensor, exact: Tensor, bound: Tensor) -> None:
 
 
 def assert_as_good(found: Tensor, plain: Tensor, exact: Tensor) -> None:
-    """Asserts that `found` is at most twice as far from the exact values as the plain way to them in float32.
+    """Asserts that `found` is at most twice as far from the exact values as the plain computation in float32.
 
     This is the rule of FlashAttention's tests (Dao et al., arXiv 2205.14135), for results whose bound would be far
     above their error: roundings cancel each other. Four roundings of the largest value more or less are no difference.

@@ -17,7 +17,7 @@ from wire.store import Store
 
 
 class PublishRig:
-    """A learner that publishes into a store, with a clock that stands still unless it is moved."""
+    """A learner that publishes into a store, with a clock that only the test advances."""
 
     def __init__(self, store: Store, folder: Path, receipts: Receipts | None = None, /, **changed: Setting) -> None:
         self._receipts = receipts
@@ -25,7 +25,8 @@ class PublishRig:
         self.store = store
         self.folder = folder
         self.now_s = 0.0
-        self.attempt_s = 0.0  # what an attempt to publish takes of the processor
+        # The processor time of an attempt to publish.
+        self.attempt_s = 0.0
         self._worked_s = 0.0
         self.start()
 
@@ -55,7 +56,7 @@ class PublishRig:
         self.runner = self.make_runner()
 
     def make_runner(self, *, verify_every_s: float = 0.0) -> CommandRunner:
-        """Returns what follows the commands of operators, one second after another."""
+        """Returns a runner of the operators' commands."""
         return CommandRunner(
             self.learner,
             self.store,
@@ -68,25 +69,26 @@ class PublishRig:
         )
 
     def follow(self, command: Command | None = None) -> CommandOutcome | None:
-        """Follows the commands after a while; returns what the store then has of `command`."""
+        """Executes the commands ten seconds later; returns the outcome of `command` in the store."""
         self.now_s += 10.0
-        self.runner.turn()
+        self.runner.poll()
         return None if command is None else self.store.commands.outcome(command)
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        """Returns the learner, in which nothing is learnt."""
+        """Returns an empty learner."""
         return small_learner(receipts, INLINE, folder, **changed)
 
     def _processor_s(self) -> float:
-        self._worked_s += self.attempt_s  # asked once before an attempt, and once after it
+        # Called once before an attempt, and once after it.
+        self._worked_s += self.attempt_s
         return self._worked_s
 
     def learn(self, first: int, last: int) -> None:
-        """Learns the events from `first` to before `last`."""
+        """Learns the events from `first` up to and excluding `last`."""
         self.learner.learn_many(stream(first, last), {"feedback.v1/0": last})
 
     def train(self) -> None:
-        """Goes through a slow round, whose encoder is adopted."""
+        """Runs a slow round, whose encoder must be adopted."""
         adopted = self.learner.counts["rounds_adopted"]
         self.learner.begin("labels")
         while self.learner.has_work:
@@ -94,7 +96,7 @@ class PublishRig:
         assert self.learner.counts["rounds_adopted"] == adopted + 1
 
     def publish(self) -> int:
-        """Publishes after a while; returns the version that the learner then goes on from."""
+        """Publishes ten seconds later; returns the version from which the learner then continues."""
         self.now_s += 10.0
         assert self.publisher.is_due()
         self.publisher.publish()
@@ -103,7 +105,7 @@ class PublishRig:
 
 
 def wipe(store: Store) -> None:
-    """Makes the server forget everything under the store's prefix."""
+    """Deletes everything under the store's prefix from the server."""
     server = store._server
     server.ask("DEL", *server.ask("KEYS", f"{server.config.prefix}*"))
 

@@ -3,8 +3,10 @@
 import msgspec
 import torch
 
+from learner.encoder.base import Origin
 from learner.intake.join import JoinState
 from learner.memory import Replay, hash_key
+from learner.progress import LearnerProgress
 from learner.rounds.plan import RoundPlan, StepPlan
 from learner.samples import Labelled, Waiting
 from learner.state.snapshot import Facts, Snapshot
@@ -45,6 +47,8 @@ def snapshot(version: int = 0, *, epoch: int = 1, value: float = 0.0) -> Snapsho
         offsets={"feedback.v1/0": 7},
         classes=["a"],
         counts={"learnt": 1},
+        progress=LearnerProgress(num_labels=1),
+        origin=Origin(encoder="encoder", seed=0, num_features=5, trainable_layers=0),
         num_scored=2,
         num_correct=1,
         recent=[True],

@@ -1,4 +1,4 @@
-"""The commands that the learner holds, and how far each has come."""
+"""Tests of the commands that the learner holds, and of their outcomes."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ def command(seq: int, body: CommandBody) -> Command:
 
 
 def applied(*bodies: CommandBody) -> HeldCommands:
-    """Holds these commands, of which those that are kept were applied."""
+    """Holds commands with these bodies; the kept ones were applied."""
     held = HeldCommands()
     for seq, body in enumerate(bodies, 1):
         held.add(command(seq, body))
@@ -31,33 +31,34 @@ def test_a_version_has_the_commands_up_to_the_number_in_its_manifest() -> None:
     assert versions(held) == [7, 0]
     held.mark_published(9, 2)
     assert versions(held) == [7, 9]
-    held.untold.discard(2)  # whoever waits for the first one reads what was counted, before it is purged
-    assert held.clean_since == 9 and [outcome.seq for outcome in held.published()] == [2]
+    # A client that waits for a command reads its `published` outcome before it is purged.
+    held.unreported.discard(2)
+    assert held.clean_since == 9 and [outcome.seq for outcome in held.published_outcomes()] == [2]
 
 
-def test_a_rollback_makes_what_it_does_not_know_open_again() -> None:
+def test_a_rollback_reopens_the_commands_after_the_version() -> None:
     held = applied(Erase(digest="anna"), LabelCommand(number=1, action="add", labels=("bill",)))
     held.mark_published(7, 2)
     assert held.next_after(2) is None
-    held.untold.clear()
-    assert not held.take_back(1)
-    assert versions(held) == [7, None] and held.untold == {2}
-    assert held.next_after(1) == held.of(2).command
+    held.unreported.clear()
+    assert not held.reopen(1)
+    assert versions(held) == [7, None] and held.unreported == {2}
+    assert held.next_after(1) == held.entry(2).command
     held.mark_published(8, 2)
-    assert versions(held) == [7, None], "it is not known yet"
-    assert held.take_back(0) and held.next_after(0) == held.of(1).command
+    assert versions(held) == [7, None], "the second command is not applied again yet"
+    assert held.reopen(0) and held.next_after(0) == held.entry(1).command
 
 
-def test_only_what_is_followed_once_is_open() -> None:
+def test_only_one_time_commands_are_open() -> None:
     held = applied(Erase(digest="anna"), Repair(digests=()), Repair(digests=()))
-    assert [each.seq for each in held.open()] == [2, 3] and held.last_of("repair") == 3
+    assert [each.seq for each in held.open_commands()] == [2, 3] and held.last_one_time("repair") == 3
     held.note(CommandOutcome(seq=2, time_ms=1, state="done"))
-    assert [each.seq for each in held.open()] == [3]
+    assert [each.seq for each in held.open_commands()] == [3]
     held.drop(2)
     assert len(held) == 2 and held.next_after(1) is None
 
 
-def test_what_was_exported_is_known_again() -> None:
+def test_an_exported_state_is_restored() -> None:
     held = applied(Erase(digest="anna"), LabelCommand(number=1, action="add", labels=("bill",)), Repair(digests=()))
     held.mark_published(7, 1)
     held.last = command(4, Repair(digests=("a",)))

@@ -82,7 +82,7 @@ def test_a_version_is_not_made_again_where_a_newest_label_was_corrected_and_olde
     """The class, which is the only one, holds 512; an older one would be in the place of that which goes."""
     it = small_learner(RECEIPTS, trainable_layers=0)
     it.learn_many(labelled_events(range(650), label="refund"), {})
-    assert it.fast_head.fading.newest.is_any_full and not it.knowledge.lineage.gap
+    assert it.fast_head.recency.newest.is_any_full and not it.knowledge.lineage.gap
     it.learn_many([correction(number) for number in range(641, 645)], {})
     assert it.counts["corrected"] == 4 and it.knowledge.lineage.gap
 

@@ -30,7 +30,7 @@ def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store])
 
 
 def test_the_epoch_is_above_all_that_was_written_elsewhere(open_store: Callable[[], Store]) -> None:
-    """A server that was wiped counts from the start, and the folder of the checkpoints does not."""
+    """A wiped server counts epochs from the start; the folder of the checkpoints still has the old ones."""
     first = leadership(open_store(), "a", highest_epoch=57)
     second = leadership(open_store(), "b", highest_epoch=3)
     assert first.acquire() and first.lease.epoch == 58
@@ -63,7 +63,7 @@ def test_a_lost_lease_is_noticed_before_something_is_written(open_store: Callabl
 
 
 def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
-    """FLUSHALL: the learner ended and was started again, and lost everything that it had only in memory."""
+    """FLUSHALL: the learner ended and was started again, and lost the state that was only in its memory."""
     first = leadership(store, "a", highest_epoch=7)
     assert first.acquire()
     before = first.lease
@@ -76,7 +76,7 @@ def test_a_lease_that_the_server_forgot_is_taken_again(store: Store) -> None:
 
 
 def test_two_threads_that_renew_a_forgotten_lease_take_it_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One thread took the lease that the other had just acquired for another process's, and released it."""
+    """One thread mistook the lease that the other had just acquired for another process's, and released it."""
     it = leadership(store, "a")
     renew = store.leases.renew
     assert it.acquire()
@@ -117,7 +117,8 @@ def test_a_store_that_hangs_is_waited_for_once(store: Store, monkeypatch: pytest
         assert asked.wait(10)
         loop = threading.Thread(target=it.confirm, name="loop")
         loop.start()
-        time.sleep(0.1)  # by now the loop waits for the other thread
+        # By now the loop waits for the other thread.
+        time.sleep(0.1)
         hung.set()
         loop.join(10)
     assert set(asked_by) == {"lease"} and not it.breaker.allows_requests
@@ -164,7 +165,7 @@ def test_a_lease_that_another_had_meanwhile_is_not_taken_again(open_store: Calla
 
 
 def test_the_lease_is_kept_while_its_holder_does_something_else(open_store: Callable[[], Store]) -> None:
-    """B21: a turn of the loop that took longer than the lease lives lost it."""
+    """B21: an iteration of the loop that took longer than the lifetime of the lease lost it."""
     first = leadership(open_store(), "a", ttl_ms=300)
     second = leadership(open_store(), "b", ttl_ms=300)
     assert first.acquire()

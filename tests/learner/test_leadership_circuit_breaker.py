@@ -43,7 +43,7 @@ def test_an_outage_is_said_once_and_its_end_once() -> None:
 @pytest.mark.alone
 @pytest.mark.live
 def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redis: LocalRedis, tmp_path: Path) -> None:
-    """B21: in one turn the loop read commands and the current version, renewed the lease, reported: four timeouts."""
+    """B21: one iteration read commands and the version, renewed the lease, and reported: four timeouts."""
     store = Store(StoreConfig(url=redis.url, timeout_ms=int(1e3 * TIMEOUT_S)), KEYS)
     rig = PublishRig(store, tmp_path / "state")
     rig.publish()
@@ -52,7 +52,7 @@ def test_a_store_that_hangs_costs_one_timeout_and_not_one_for_each_question(redi
     started_s = time.monotonic()
     for _ in range(3):
         rig.now_s += 10.0
-        rig.runner.turn()
+        rig.runner.poll()
         if rig.publisher.is_due():
             rig.publisher.publish()
         rig.publisher.checkpoint_if_due()

@@ -8,7 +8,7 @@ from wire.errors import StoreUnavailable
 
 
 class Impatient(threading.Event):
-    """Does not wait, and records how long it should have waited."""
+    """An event that does not wait, and records the timeouts."""
 
     def __init__(self) -> None:
         super().__init__()

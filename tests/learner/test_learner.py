@@ -172,7 +172,7 @@ def test_a_sample_that_makes_a_step_not_finite_is_left_out_from_then_on() -> Non
     served.activations.add(served._digest_below(layer), poison.text, x_TD * 1e30)
     while it.knowledge.round is not None:
         it.tick()
-    assert training.apart == {poison}
+    assert training.excluded == {poison}
     assert [math.isnan(loss) for loss in training.losses] == [True] + [False] * (len(training.plan.steps) - 1)
     assert poison not in it.knowledge.replay.samples() and it.counts["samples_set_apart"] == 1
     assert it.counts["rounds_not_finite"] == 0

@@ -66,8 +66,8 @@ def test_the_newest_labels_are_those_of_the_memory_where_an_older_program_held_n
     snapshot = learner.export(None, epoch=1)
     older = {name: tensor for name, tensor in snapshot.tensors.items() if "newest" not in name}
     known, _ = recalled(Snapshot(facts=snapshot.facts, tensors=older), trainable_layers=0, replay_samples=num_held)
-    z_ND, rows_N = known.fast_head.fading.newest.held(8)
-    expected_ND, expected_N = learner.fast_head.fading.newest.held(8)
+    z_ND, rows_N = known.fast_head.recency.newest.held(8)
+    expected_ND, expected_N = learner.fast_head.recency.newest.held(8)
     assert len(rows_N) and len(older) < len(snapshot.tensors)
     is_same = torch.equal(z_ND, expected_ND) and torch.equal(rows_N, expected_N)
     assert (is_same, bool(known.lineage.gap)) == ((True, False) if num_held > 50 else (False, True))

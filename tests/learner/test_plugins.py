@@ -1,4 +1,4 @@
-"""Classes of others by their import path."""
+"""Tests of importing classes by their paths."""
 
 import json
 

@@ -176,7 +176,7 @@ def test_a_leader_that_slept_at_any_step_of_a_publication_publishes_nothing(
 def assert_versions_are_what_was_served(children: LearnerProcesses, store: Store) -> None:
     checkpoints = Checkpoints(children.state_dir, num_newest=3)
     for version in {entry.version for entry in checkpoints.entries()} & set(store.versions.stored()):
-        found = checkpoints.of_version(store.versions.manifest(version))
+        found = checkpoints.find_version(store.versions.manifest(version))
         assert found is None or found.snapshot.facts.epoch == store.versions.manifest(version).epoch
 
 

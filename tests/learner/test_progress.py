@@ -5,7 +5,7 @@ import copy
 import msgspec
 import pytest
 
-from learner.progress import LearnerProgress, progress_of
+from learner.progress import LearnerProgress
 
 
 def test_labels_are_effects_and_no_breaks() -> None:
@@ -34,33 +34,3 @@ def test_it_becomes_what_was_saved() -> None:
     saved = LearnerProgress(**{name: number for number, name in enumerate(LearnerProgress.__struct_fields__, 1)})
     progress.restore(saved)
     assert progress == saved and progress is not saved
-
-
-def test_counters_of_an_older_checkpoint_say_the_same() -> None:
-    counts = {
-        "learnt": 90,
-        "set_aside": 10,
-        "rounds_adopted": 2,
-        "erasures": 1,
-        "migrations": 1,
-        "rounds": 3,
-        "pseudo_label_rounds": 1,
-        "round_at": 80,
-        "rehearsed_at": 70,
-        "pseudo_labelled_at": 60,
-        "published_at": 100,
-        "gate_in_a_row": 4,
-    }
-    assert progress_of(counts) == LearnerProgress(
-        num_labels=90,
-        num_effects=104,
-        num_breaks=14,
-        num_rounds=3,
-        num_pseudo_rounds=1,
-        round_at=80,
-        rehearsed_at=70,
-        pseudo_labelled_at=60,
-        published_effects=100,
-        num_refused=4,
-    )
-    assert progress_of({}) == LearnerProgress()

@@ -1,4 +1,4 @@
-"""What the report of a learner counts, and what it raises as an alarm."""
+"""Tests of the counters and alarms in the learner's report."""
 
 from learner.report import _alarms, _counts
 from tests.learner.small_learner import small_learner

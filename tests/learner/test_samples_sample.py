@@ -1,7 +1,5 @@
 """An answer and its label become a sample; what is known of a label that is not believed goes along with it."""
 
-import msgspec
-
 from learner.samples import HoldoutDraw, Waiting, make_quarantined, make_sample
 from tests.learner.intake.joins import answer, label
 from wire.events import MAX_LATER_TIMES
@@ -44,12 +42,6 @@ def test_the_times_of_repeats_are_kept_up_to_a_number() -> None:
     for time_ms in range(2, 30):
         waiting = waiting.with_repeat(answer("e", time_ms=time_ms))
     assert waiting.times_ms == (1, *range(30 - MAX_LATER_TIMES, 30))
-
-
-def test_an_answer_of_an_older_program_has_the_source_of_none() -> None:
-    old = msgspec.structs.replace(Waiting.from_answer(answer("e")), source=None)
-    assert old.key == ("", "e")
-    assert old.is_same_event(answer("e", source="crm"))
 
 
 def test_a_label_that_is_not_believed_names_what_it_labels() -> None:

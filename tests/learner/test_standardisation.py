@@ -15,7 +15,7 @@ from lifelong.plugins.inputs.feature_tensors import SCALES, Scale
 from tests.learner.small_learner import Setting, scales_in, small_config, small_learner
 from tests.learner.streams import answer, feedback
 from tests.learner.test_learner import assert_same, copy_of
-from wire.inputs import Features, content_of, fields_in
+from wire.inputs import Features, decode_content, encode_content
 from wire.records import Answer, Feedback
 
 NUM_EVENTS = 400
@@ -63,7 +63,7 @@ def made(learner: Learner) -> Candidate:
 
 
 def accuracy(candidate: Candidate, numbers: range) -> float:
-    contents = [content_of("", features_of(number)) for number in numbers]
+    contents = [encode_content("", features_of(number)) for number in numbers]
     rows = candidate.version.head.logits(candidate.version.served.z_many(contents), 2).argmax(dim=1).tolist()
     named = [candidate.version.classes[row] for row in rows]
     num_right: int = sum(name == label_of(number) for name, number in zip(named, numbers, strict=True))
@@ -142,7 +142,7 @@ def test_where_the_memory_has_dropped_something_only_new_numbers_get_a_scale() -
     assert scales.keys() - old.keys() == {"late"}
     assert scales == scales | old and scales["late"].scale > 0
     assert "numbers were standardised" in learner.knowledge.lineage.gap
-    held = [sample for sample in learner.replay.samples() if "late" in fields_in(sample.text)["features"]]
+    held = [sample for sample in learner.replay.samples() if "late" in decode_content(sample.text)["features"]]
     learner.fast_head.unlearn_many(held)
     assert learner.fast_head.ridge.num_samples == learner.counts["learnt"] - len(held)
 

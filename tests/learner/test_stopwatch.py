@@ -1,4 +1,4 @@
-"""Laps of a publication, and the mean time of a label."""
+"""Tests of the laps of a stopwatch, and of the mean time of a label."""
 
 from learner.stopwatch import Pace, Stopwatch
 

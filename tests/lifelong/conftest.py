@@ -1,4 +1,4 @@
-"""A service that answers at a port of its own, and what its broker has."""
+"""A service on its own port, and its fake broker."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ def fake_broker() -> FakeBroker:
 
 @pytest.fixture
 def listen(fake_broker: FakeBroker) -> Iterator[Callable[..., str]]:
-    """Serves by HTTP with these options, and returns the URL; ends every service after the test."""
+    """A function that starts a service with some options and returns its URL. All services end after the test."""
     with ExitStack() as open_until_the_end:
 
         def listen_with(**options: Any) -> str:

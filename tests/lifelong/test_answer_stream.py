@@ -1,4 +1,4 @@
-"""The answers of the topic as an iterator: in bounded memory, from a place on, ended by whoever is done with it."""
+"""The iterator over the topic of answers: it starts where `begin` says, and ends when the client is closed."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from lifelong import Answer, AsyncClient, Client, ServiceUnavailable
-from lifelong.answer_stream import bus_config, client_error_of
+from lifelong.answer_stream import bus_config, to_client_error
 from services.local.children import free_port
 from tests.wire.samples import SAMPLES
 from wire.bus import Bus
@@ -63,7 +63,7 @@ def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig
     assert set(asyncio.run(first_two())) < {"e1", "e2", "e3"}
 
 
-def test_who_cannot_be_reached_is_named_and_so_are_wrong_settings() -> None:
+def test_an_unreachable_broker_and_invalid_settings_are_named() -> None:
     address = f"127.0.0.1:{free_port()}"
     quick = {"bootstrap_servers": address, "client": {"request_timeout_ms": 600}}
     with Client(NOBODY, timeout_s=0.5) as client, pytest.raises(ServiceUnavailable, match=address) as caught:
@@ -74,7 +74,7 @@ def test_who_cannot_be_reached_is_named_and_so_are_wrong_settings() -> None:
             bus_config(settings)
 
 
-def test_errors_of_the_broker_have_codes_of_their_own() -> None:
+def test_errors_of_the_broker_have_their_own_codes() -> None:
     errors = (TopicMissing("t"), BusUnauthorized("t"))
-    codes = [client_error_of(error).code for error in errors]
+    codes = [to_client_error(error).code for error in errors]
     assert codes == ["topic_missing", "broker_refused"]

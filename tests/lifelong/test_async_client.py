@@ -1,4 +1,4 @@
-"""The client for asyncio, against the port of a service: the same calls as those of the one that waits."""
+"""The client for asyncio against a running service: it has the same methods as the blocking client."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ def test_asyncio_has_the_same_calls(url: str, fake_broker: FakeBroker) -> None:
     assert [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)] == ["first", "second"]
 
 
-def test_asyncio_names_who_cannot_be_reached() -> None:
+def test_asyncio_names_an_unreachable_service() -> None:
     async def ask() -> None:
         async with AsyncClient("http://127.0.0.1:9", timeout_s=0.3) as client:
             assert not await client.is_ready()

@@ -1,4 +1,4 @@
-"""Records to entries and back: what goes along with a label, and answers of another form."""
+"""Records become entries, and results become records: receipts, features, and answers of another form."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def calls() -> Calls:
 
 
 def play(exchange: Exchange[T], **body: Any) -> tuple[list[dict[str, Any]], T]:
-    """Returns the entries of the only request, and the result where this comes back."""
+    """Returns the entries of the only request, and the result after a response with `body`."""
     attempt = next_step(exchange, None)
     assert isinstance(attempt, Attempt)
     finished = next_step(exchange, HttpReply(200, {}, msgspec.json.encode(body)))
@@ -44,7 +44,7 @@ def play(exchange: Exchange[T], **body: Any) -> tuple[list[dict[str, Any]], T]:
     return entries, finished.result
 
 
-def test_features_go_along_with_an_event_and_with_the_label_of_an_answer_that_was_not_kept() -> None:
+def test_features_are_sent_with_an_event_and_with_the_label_of_an_unpublished_answer() -> None:
     asked = Event(id="e1", features={"amount": 12.5})
     entries, (answer,) = play(calls().predict([asked]), answers=[ANSWER | {"can_be_labelled": False}])
     assert entries == [{"id": "e1", "text": "", "key": "", "features": {"amount": 12.5}}]
@@ -54,7 +54,7 @@ def test_features_go_along_with_an_event_and_with_the_label_of_an_answer_that_wa
     assert labels[0]["features"] == {"amount": 12.5}
 
 
-def test_fields_that_are_unknown_are_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     entries, (answer,) = play(calls().predict([Event(id="e1", text="t", key="k")]), answers=[ANSWER])
     assert entries == [{"id": "e1", "text": "t", "key": "k"}]
     assert isinstance(answer, ServedAnswer)
@@ -67,7 +67,7 @@ def test_an_answer_of_another_form_is_an_error() -> None:
     assert answer.code == "not_understood"
 
 
-def test_an_answer_from_the_topic_may_be_labelled_too() -> None:
+def test_an_answer_from_the_topic_can_be_labelled_too() -> None:
     answer = msgspec.convert({**ANSWER, "source": "shop", "text": "t"}, Answer)
     entries, (taken,) = play(calls().feedback([(answer, "lost")], correct=True), labels=[{"source": "desk"}])
     assert entries == [
@@ -85,14 +85,14 @@ def test_an_answer_from_the_topic_may_be_labelled_too() -> None:
     assert taken.source == "desk"
 
 
-def test_the_text_goes_along_where_the_answer_was_kept_nowhere() -> None:
+def test_the_text_is_sent_with_the_label_of_an_unpublished_answer() -> None:
     used = calls()
     play(used.predict(["t"]), answers=[{**ANSWER, "can_be_labelled": False}])
     entries, _ = play(used.feedback([("e1", "lost")], correct=False), labels=[{"source": "desk"}])
     assert entries[0]["text"] == "t"
 
 
-def test_a_set_of_labels_goes_and_comes_as_a_list() -> None:
+def test_a_set_of_labels_is_a_list_in_both_directions() -> None:
     _, (answer,) = play(calls().predict(["t"]), answers=[ANSWER | {"labels": ["refund", "urgent"]}])
     assert isinstance(answer, ServedAnswer)
     assert answer.labels == ("refund", "urgent")
@@ -101,7 +101,7 @@ def test_a_set_of_labels_goes_and_comes_as_a_list() -> None:
     assert not isinstance(taken, ClientError) and taken.labels == ("lost",)
 
 
-def test_a_score_goes_and_comes_as_a_number() -> None:
+def test_a_score_is_a_number_in_both_directions() -> None:
     _, (answer,) = play(calls().predict(["t"]), answers=[ANSWER | {"value": 3.25}])
     assert isinstance(answer, ServedAnswer)
     assert answer.value == 3.25
@@ -110,7 +110,7 @@ def test_a_score_goes_and_comes_as_a_number() -> None:
     assert not isinstance(taken, ClientError) and taken.value == 4.0
 
 
-def test_a_label_is_of_a_task_and_has_the_receipt_of_its_answer() -> None:
+def test_the_label_of_a_task_has_the_receipt_of_the_answer_by_that_task() -> None:
     used = calls()
     urgency = {**{name: ANSWER[name] for name in OF_A_TASK}, "label": "high", "receipt": "r2"}
     entries, (answer,) = play(

@@ -1,4 +1,4 @@
-"""The clients, against the port of a service: answers, labels with their receipts, and what is refused."""
+"""The blocking client against a running service: answers, labels with receipts, and refused requests."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_the_id_of_an_event_is_enough_while_its_receipt_is_held(url: str, fake_b
         client.predict_many([Event(id=f"e{number}", text="hello") for number in range(3)])
         for event_id in ("e1", "e2"):
             client.feedback(event_id, "greeting")
-        with pytest.raises(UnknownAnswer, match="'e0' is none of the last 2 answers"):
+        with pytest.raises(UnknownAnswer, match="'e0' is not among the last 2 answers"):
             client.feedback("e0", "greeting")
     assert [RECEIPTS.refusal(record, is_required=True, max_age_ms=1_000) for record in labels_in(fake_broker)] == [
         "",
@@ -80,19 +80,21 @@ def test_a_wrong_event_or_label_fails_alone(url: str, fake_broker: FakeBroker) -
     assert len(labels_in(fake_broker)) == 1
 
 
-def test_a_receipt_that_is_not_its_own_is_refused(url: str) -> None:
+def test_the_receipt_of_another_answer_is_refused(url: str) -> None:
     with Client(url) as client:
         one, other = client.predict("one"), client.predict("other")
         with pytest.raises(RequestInvalid, match="forged_receipt"):
             client.feedback(msgspec.structs.replace(one, receipt=other.receipt), "greeting")
 
 
-def test_an_event_of_another_source_does_not_become_one_of_http(url: str) -> None:
+def test_an_event_with_another_source_is_refused(url: str) -> None:
     with Client(url) as client, pytest.raises(ValueError, match="not 'shop'"):
         client.predict_many([Event(id="17", text="hello", source="shop")])
 
 
-def test_a_key_decides_what_may_be_asked(listen: Callable[..., str], tmp_path: Path, fake_broker: FakeBroker) -> None:
+def test_an_api_key_limits_the_calls_to_its_roles(
+    listen: Callable[..., str], tmp_path: Path, fake_broker: FakeBroker
+) -> None:
     path = tmp_path / "keys.json"
     asks, labels = (create_key(path, role.value, [role], now_ms=5)[1] for role in (Role.PREDICT, Role.FEEDBACK))
     url = listen(keys=KeyFile(path))
@@ -109,7 +111,7 @@ def test_a_key_decides_what_may_be_asked(listen: Callable[..., str], tmp_path: P
             desk.feedback(answer, "farewell", correct=True)
 
 
-def test_a_limited_client_comes_back_when_it_may(listen: Callable[..., str]) -> None:
+def test_a_rate_limited_call_is_retried_after_the_time_in_retry_after(listen: Callable[..., str]) -> None:
     url = listen(limit=TokenBuckets(rate=2, burst=1, max_keys=9))
     with Client(url) as client:
         assert [client.predict("hello").label for _ in range(2)] == [label_of(1, "hello")] * 2
@@ -128,17 +130,17 @@ def test_a_label_is_sent_again_until_the_broker_has_it(listen: Callable[..., str
     assert {record.label for record in labels_in(fake_broker)} == {"greeting"}
 
 
-def test_who_cannot_be_reached_is_named(listen: Callable[..., str]) -> None:
+def test_an_unreachable_service_is_named(listen: Callable[..., str]) -> None:
     nobody = "http://127.0.0.1:9"
     with Client(nobody, timeout_s=0.3) as client:
         assert not client.is_ready()
         with pytest.raises(ServiceUnavailable, match=r"unreachable: no response from http://127.0.0.1:9/v1/predict"):
             client.predict("hello")
-    with pytest.raises(ValueError, match="is no URL of a service"):
+    with pytest.raises(ValueError, match="is not the URL of a service"):
         Client("127.0.0.1:8000")
 
 
-def test_what_is_no_service_of_ours_is_an_error(url: str) -> None:
+def test_a_path_without_the_service_is_an_error(url: str) -> None:
     with Client(f"{url}/elsewhere") as client, pytest.raises(ClientError) as caught:
         client.predict("hello")
     assert (caught.value.code, caught.value.status) == ("not_found", 404)

@@ -1,4 +1,4 @@
-"""Plays the examples of docs/client.md in order, and the one of the README, against the port of a service."""
+"""Runs the examples of docs/client.md in order, and the example of the README, against a running service."""
 
 import re
 from typing import Any
@@ -35,6 +35,7 @@ def test_the_example_of_the_readme_asks_labels_and_asks_again(
     (example,) = EXAMPLE.findall((ROOT / "README.md").read_text())
     assert ADDRESS in example
     exec(example.replace(ADDRESS, url), {})
-    answers = [f"{label_of(1, 'where is my parcel')} 1"] * 2  # nobody learns here
+    # There is no learner, so the second answer is the same.
+    answers = [f"{label_of(1, 'where is my parcel')} 1"] * 2
     assert capsys.readouterr().out.splitlines() == answers
     assert [record.label for record, _ in fake_broker.sent if isinstance(record, Feedback)] == ["lost_parcel"]

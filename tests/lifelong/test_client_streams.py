@@ -1,12 +1,12 @@
-"""Tests that wrong settings are told before anything is connected, and that a client without streams just closes."""
+"""Invalid settings raise before anything is connected, and a client without open streams closes."""
 
 import pytest
 
-from lifelong.client import Streams
+from lifelong.client import AnswerStreams
 
 
-def test_wrong_settings_are_told_and_nothing_is_left_open() -> None:
-    streams = Streams(patience_s=1.0)
+def test_invalid_settings_raise_and_leave_nothing_open() -> None:
+    streams = AnswerStreams(retry_timeout_s=1.0)
     with pytest.raises(ValueError, match="bootstrap_servers is required"):
         streams.open({}, "latest", None)
     streams.close()

@@ -1,4 +1,4 @@
-"""Attempts, pauses and deadlines, without a network: a test says what comes of each attempt, and what time it is."""
+"""Attempts, pauses and deadlines without a network: the test supplies the replies and the clock."""
 
 import json
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ UNREACHABLE = ServiceUnavailable("away", code="unreachable")
 
 
 class Played:
-    """An exchange to which `replies` come, each after as long as the attempt may take at most, or `takes_s`."""
+    """An exchange that receives `replies`. Each reply takes `takes_s`, at most the timeout of its attempt."""
 
     def __init__(self, replies: Iterable[HttpReply | ServiceUnavailable], *, takes_s: float = 0.0) -> None:
         self.attempts: list[Attempt] = []
@@ -53,7 +53,7 @@ class Played:
 
 
 def answers(*results: int | str) -> HttpReply:
-    """A response with these numbers as answers, and the problem of each code."""
+    """A response with an answer for each number, and a problem for each code."""
     bodies = [{"n": each} if isinstance(each, int) else {"error": {"code": each, "message": "m"}} for each in results]
     return HttpReply(200, {}, msgspec.json.encode({"answers": bodies, "more": 5}))
 
@@ -79,13 +79,13 @@ def test_a_pause_grows_and_is_never_shorter_than_the_service_asks() -> None:
     assert played.pauses_s == [0.0, 1.0, 5.0, 4.0]
 
 
-def test_only_what_may_succeed_later_is_sent_again() -> None:
+def test_only_temporary_problems_are_retried() -> None:
     played = Played([answers(1, "wrong_schema", "queue_full"), answers(3)])
     assert codes(played.results([b"1", b"2", b"3"], max_entries=3)) == [1, "wrong_schema", 3]
     assert played.sent == [[1, 2, 3], [3]]
 
 
-def test_what_is_wrong_is_not_sent_again() -> None:
+def test_a_permanent_error_is_not_retried() -> None:
     played = Played([refusal(401, "unauthenticated")])
     with pytest.raises(NotAuthorized, match="unauthenticated: m"):
         played.results([b"1", b"2"])
@@ -100,14 +100,14 @@ def test_the_deadline_ends_the_attempts_with_the_last_reason() -> None:
     assert played.pauses_s == [0.0, 1.0, 2.0]
 
 
-def test_nobody_waits_for_what_comes_after_the_deadline() -> None:
+def test_a_pause_beyond_the_deadline_is_not_waited_for() -> None:
     played = Played([refusal(429, "rate_limited", "60")])
     with pytest.raises(ServiceUnavailable, match="rate_limited") as caught:
         played.results([b"1"])
     assert (caught.value.retry_after_s, played.now_s) == (60.0, 100.0)
 
 
-def test_what_there_was_no_time_for_has_an_error_in_its_place() -> None:
+def test_entries_that_were_not_sent_in_time_have_an_error() -> None:
     played = Played([answers(1, 2)], takes_s=5.0)
     assert codes(played.results([b"1", b"2", b"3"], timeout_s=5.0)) == [1, 2, "deadline_exceeded"]
 

@@ -1,4 +1,4 @@
-"""Tests the public package: its names are these, import fast, and are enough to write an event and read its answer."""
+"""The public package: its names, their import time, and records that are written and read again."""
 
 import importlib.metadata
 import subprocess
@@ -52,7 +52,7 @@ def test_a_record_is_read_as_it_was_written(record: Event | Answer | Feedback | 
     assert lifelong.from_message(type(record), lifelong.to_message(record), PLACE) == record
 
 
-def test_what_is_no_record_is_refused_by_its_reason() -> None:
+def test_a_message_that_is_no_record_is_refused_with_a_reason() -> None:
     with pytest.raises(BadMessage) as caught:
         lifelong.from_message(Event, Message(key=None, value=b"{}"), PLACE)
     assert caught.value.reason == "wrong_schema"

@@ -1,9 +1,9 @@
-"""What responses say: those of the service, of its connection, and of what else may answer at its address."""
+"""Responses of the service, of its HTTP server, and of something else at the same address."""
 
 import pytest
 
 from lifelong.errors import ClientError, NotAuthorized, RequestInvalid, ServiceUnavailable
-from lifelong.replies import PREDICT, TRANSIENT_CODES, HttpReply, error_of, read_results
+from lifelong.replies import PREDICT, TRANSIENT_CODES, HttpReply, read_error, read_results
 from serving.http import bridge
 from serving.http.problems import Problem
 
@@ -27,8 +27,10 @@ def test_the_transient_codes_are_those_of_the_service() -> None:
         (503, b"[" * 100_000, ServiceUnavailable, "http_503"),
     ],
 )
-def test_an_error_is_of_its_kind(status: int, body: bytes, kind: type[ClientError], code: str) -> None:
-    error = error_of(HttpReply(status, {"x-request-id": "r"}, body))
+def test_a_response_becomes_the_error_of_its_status(
+    status: int, body: bytes, kind: type[ClientError], code: str
+) -> None:
+    error = read_error(HttpReply(status, {"x-request-id": "r"}, body))
     assert (type(error), error.code, error.status, error.request_id) == (kind, code, status, "r")
 
 
@@ -36,7 +38,7 @@ def test_an_error_is_of_its_kind(status: int, body: bytes, kind: type[ClientErro
     "body",
     [b"", b"[]", b'{"answers": 5}', b'{"answers": [5]}', b'{"answers": []}', b'{"answers": [{"error": 5}]}', b"\xff{"],
 )
-def test_what_is_not_understood_is_an_error(body: bytes) -> None:
+def test_an_unexpected_body_is_an_error(body: bytes) -> None:
     (error,) = read_results(HttpReply(200, {}, body), PREDICT, 1)
     assert isinstance(error, ClientError)
     assert error.code == "not_understood"

@@ -1,4 +1,4 @@
-"""Encoders of users for the tests: texts of letters, whose codes a small module reads; and classes that are none."""
+"""Encoders of users, for tests: small modules that read the codes of letters, and classes that are no encoders."""
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +37,13 @@ class Letters(nn.Module):
 
 
 class LettersInInt8(Letters):
-    """The same, also in INT8."""
+    """The same encoder, also in INT8."""
 
     int8 = True
 
 
 class Narrow(Letters):
-    """Says another width than it has."""
+    """Declares another width than it has."""
 
     width = 8
 
@@ -52,7 +52,7 @@ class Narrow(Letters):
 
 
 class Wide(Letters):
-    """Has weights that float32 does not hold."""
+    """Has weights that float32 cannot represent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class NoModule:
 
 
 class Centred(Letters):
-    """Takes the mean of the batch away, so that a vector depends on the other inputs."""
+    """Subtracts the mean of the batch, so that a vector depends on the other inputs."""
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         z_BD = super().forward(inputs)

@@ -1,4 +1,4 @@
-"""Folders of published encoders, small and with random weights: of BERT, of RoBERTa and of XLM-R.
+"""Folders of small encoders with random weights, as BERT, RoBERTa and XLM-R are published.
 
 The folders are as `transformers` and `sentence-transformers` write them, and `reference` computes from the same files
 what these libraries compute, without a line of the code that is tested.
@@ -32,7 +32,7 @@ FAMILY: Final[dict[str, dict[str, Any]]] = {
 """The fields of config.json that differ."""
 
 NUM_POSITIONS = 48
-"""The positions that texts use, of the 50 of RoBERTa and XLM-R."""
+"""The positions that texts can use. RoBERTa and XLM-R have 50 positions, of which two are not used."""
 
 FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
 
@@ -78,7 +78,7 @@ def write_modules(folder: Path, *, pooling: str = "mean", modules: tuple[str, ..
 
 
 def tokenizer_of(kind: str) -> Tokenizer:
-    """Returns a tokenizer whose algorithm and framing are those of the family, and whose tokens are letters."""
+    """Returns a tokenizer with the algorithm and the special tokens of the family, whose tokens are letters."""
     letters = sorted(set("".join(TEXTS).replace(" ", "")))
     if kind == "bert":
         tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)]
@@ -103,7 +103,7 @@ def tokenizer_of(kind: str) -> Tokenizer:
 
 
 def random_tensors(config: dict[str, Any]) -> dict[str, Tensor]:
-    """Returns weights by the names that transformers gives them, as large as trained ones."""
+    """Returns weights by the names of transformers, as large as trained weights."""
     generator = torch.Generator().manual_seed(0)
     width = config["hidden_size"]
     shapes: dict[str, tuple[int, ...]] = {

@@ -1,4 +1,4 @@
-"""A small encoder with random weights, for tests that do not need a trained one."""
+"""A small encoder with random weights, for tests that do not need a trained encoder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,13 +52,13 @@ FAMILY = {
         ),
     ),
 }
-"""One config for each thing that a model of the family may have, and one for all of them together."""
+"""One config for each feature of the family, and one config with all features."""
 
 
 def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
     """Returns an encoder with weights as large as trained ones, so that attention is not uniform."""
     generator = torch.Generator().manual_seed(seed)
-    # The constructor draws biases from the global generator, which is where other tests have left it.
+    # The constructor draws biases from the global generator, whose state depends on the tests that ran before.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         strata = Strata(config).eval().requires_grad_(False)
@@ -73,12 +73,12 @@ def small_strata(config: StrataConfig = SMALL, *, seed: int = 0) -> Strata:
 
 
 def stored(tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
-    """Returns the tensors with their digests, as those that were read from bytes have them."""
+    """Returns the tensors with digests, as if they had been read from bytes."""
     return {name: replace(each, digest=sha256(each.to_blob()).hexdigest()) for name, each in tensors.items()}
 
 
 def rows_of(batch: RaggedBatch, x_TD: Tensor, texts: Sequence[int]) -> tuple[RaggedLayout, Tensor]:
-    """Returns the rows of some texts of a batch, as the batch of these texts alone would have them."""
+    """Returns the rows of some texts of a batch, in the layout of a batch with only these texts."""
     pieces = [batch.layout.split(x_TD)[text] for text in texts]
     layout = RaggedLayout.of(list(map(len, pieces)))
     return layout, layout.join(pieces)

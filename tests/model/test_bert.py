@@ -1,4 +1,4 @@
-"""Imported encoders against the output of the libraries with which they are published, and against their definition."""
+"""Imported encoders give the same vectors as the libraries that they are published for, and as their definition."""
 
 import warnings
 from pathlib import Path
@@ -33,7 +33,8 @@ PUBLISHED_TEXTS = [
 def test_equals_the_published_output(minilm: tuple[Strata, TextTokenizer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # theirs, at import
+        # The libraries warn at import.
+        warnings.simplefilter("ignore")
         sentence_transformers = imported("sentence_transformers")
         published = sentence_transformers.SentenceTransformer(str(encoder_folder("minilm-l6")), device="cpu")
         theirs_BD = torch.from_numpy(published.encode(PUBLISHED_TEXTS))
@@ -49,7 +50,7 @@ def test_config_is_minilms(minilm: tuple[Strata, TextTokenizer]) -> None:
 
 
 def vectors_of(folder: Path) -> Tensor:
-    """Returns the vectors of TEXTS as they were published, in full precision."""
+    """Returns the vectors of TEXTS as the publisher defines them, in full precision."""
     strata, tokenizer = load_encoder(str(folder))
     return strata.vectors(RaggedBatch.of(tokenizer.encode_many(TEXTS)))
 
@@ -77,7 +78,7 @@ def test_a_prefix_is_put_before_each_text(tmp_path: Path, kind: str) -> None:
 
 
 def renamed(name: str) -> str:
-    """Returns the name of a tensor in a file of RobertaForMaskedLM that was converted from TensorFlow."""
+    """Returns the name of a tensor in a RobertaForMaskedLM file that was converted from TensorFlow."""
     for new, old in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
         name = name.replace(new, old)
     return f"roberta.{name}"

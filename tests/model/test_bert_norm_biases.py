@@ -1,4 +1,4 @@
-"""Bias folding leaves the function of the encoder as it is, on activations that are nearer to zero."""
+"""Bias folding does not change the function of the encoder, and moves activations nearer to zero."""
 
 import copy
 

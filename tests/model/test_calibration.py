@@ -1,4 +1,4 @@
-"""The second moments of the matrices' inputs over the built-in texts, and the scales that are set from them."""
+"""The second moments of the matrices' inputs over the built-in texts, and the scales that follow from them."""
 
 import copy
 from functools import partial

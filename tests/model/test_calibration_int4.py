@@ -1,4 +1,4 @@
-"""An encoder in INT4 alone: what is stored is what was made, and it is small."""
+"""An encoder in INT4 alone: the stored values are the values of the encoder, and the encoder is small."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The config: canonical text, hash, and what it refuses."""
+"""The config: its canonical text, its hash, and the values that it refuses."""
 
 import json
 from dataclasses import replace
@@ -19,7 +19,7 @@ def test_canonical_json_is_this_text() -> None:
 
 
 def test_the_spec_of_minilm_is_this_one() -> None:
-    """Running services compare it: a field that is added leaves it as it is."""
+    """Running services compare the hash, so a new field must not change it."""
     digest = "086aa9cb484f6883ee2859d9a1d5e17b6ba6b461d63a7fe4384d8c7faa63ca10"
     assert MINILM_L6.spec_hash("t") == digest
 

@@ -1,4 +1,4 @@
-"""What is special about a layer, and what does not fit the other layers."""
+"""Overrides for a layer, and overrides that do not fit the other layers."""
 
 from dataclasses import replace
 from typing import Any

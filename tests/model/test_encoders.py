@@ -1,4 +1,4 @@
-"""The setting `encoder` names either family; a version is packed by the code that the settings name, or refused."""
+"""The setting `encoder` selects the family. A version is packed by this family, or refused."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from lifelong.plugins.encoders.module_code import ModuleConfig
 from lifelong.plugins.encoders.module_encoder import ModuleInputs, WholeModule, module_tensors
-from model.encoders import open_encoder, open_inputs, packed, precisions_in
+from model.encoders import open_encoder, open_inputs, packed, runnable_precisions
 from model.errors import EncoderNotFound, WrongConfig
 from model.source import encoder_folder
 from model.strata import Strata
@@ -45,7 +45,7 @@ def test_a_version_of_another_source_is_not_packed() -> None:
 
 def test_precisions_follow_from_the_family() -> None:
     config = ModuleConfig(path="a:B", source="0", d_model=4, max_inputs=9, int8=True)
-    assert precisions_in(config, {}) == ("fp32", "int8")
+    assert runnable_precisions(config, {}) == ("fp32", "int8")
 
 
 def test_commands_that_need_files_say_so() -> None:

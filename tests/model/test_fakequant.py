@@ -1,4 +1,4 @@
-"""Training against the served rounding: forward is the kernel, backward passes straight through."""
+"""Quantization-aware training: the forward pass is the kernel, and the backward pass is straight-through."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def test_forward_is_the_served_layer() -> None:
 
 
 def served(stored: QTensor, x_MK: Tensor) -> Tensor:
-    """Returns y_MN of the kernel that replicas run: INT8's, or INT4's on what is INT4 alone."""
+    """Returns y_MN of the kernel that replicas run: INT4 for a weight that is INT4 alone, and INT8 otherwise."""
     if stored.scheme == "n8g64":
         return linear_i8(x_MK, pack(stored.q_NK, stored.parts["scale"], stored.bias))
     packed = linear_i4.pack(stored.parts["hi"], stored.parts["m"], stored.parts["scale"], stored.bias)
@@ -50,12 +50,12 @@ def served(stored: QTensor, x_MK: Tensor) -> Tensor:
 def test_on_a_grid_the_forward_is_the_kernel_bit_for_bit(
     quantize: Callable[..., QTensor], num_rows: int, num_out: int, num_groups: int, size: float, seed: int
 ) -> None:
-    """Also after weights and scales have moved."""
+    """This holds after weights and scales have changed, too."""
     generator = torch.Generator().manual_seed(seed)
     x_MK, w_NK, move_NK = (
         torch.randn(rows, 64 * num_groups, generator=generator) for rows in (num_rows, num_out, num_out)
     )
-    grid = Grid.of(quantize("w", w_NK))
+    grid = Grid.from_tensor(quantize("w", w_NK))
     torch.nn.init.normal_(grid.shift_N, std=0.1, generator=generator)
     w_NK += size * move_NK
     bias_N = torch.randn(num_out, generator=generator)
@@ -64,7 +64,7 @@ def test_on_a_grid_the_forward_is_the_kernel_bit_for_bit(
 
 
 def test_gradients_reach_weights_within_the_range_and_scales() -> None:
-    grid = Grid.of(quantize_w4g64("w", W_NK))
+    grid = Grid.from_tensor(quantize_w4g64("w", W_NK))
     w_NK = (2 * W_NK).requires_grad_()
     fake_linear(X_MK, w_NK, BIAS_N, grid).square().sum().backward()  # type: ignore[no-untyped-call]
     assert grid.shift_N.grad is not None and w_NK.grad is not None
@@ -72,7 +72,7 @@ def test_gradients_reach_weights_within_the_range_and_scales() -> None:
     assert (w_NK.grad == 0).any() and (w_NK.grad != 0).any()
 
 
-@pytest.mark.parametrize("values", [MAX_Q8, Grid.of(quantize_w4g64("w", W_NK))])
+@pytest.mark.parametrize("values", [MAX_Q8, Grid.from_tensor(quantize_w4g64("w", W_NK))])
 def test_a_weight_that_is_not_finite_is_refused(values: Grid | int) -> None:
     w_NK = W_NK.clone()
     w_NK[0, 0] = torch.nan
@@ -102,7 +102,7 @@ def test_only_asked_gradients_are_computed() -> None:
 
 
 def test_a_trained_top_is_what_will_be_served() -> None:
-    """Full-precision blocks with fake rounding give the bits of the packed encoder in torch."""
+    """Full-precision blocks with fake rounding give the same bits as the packed encoder in torch."""
     strata = small_strata(seed=5)
     attach_grids(strata, encoder_tensors(strata))
     tensors = encoder_tensors(strata)

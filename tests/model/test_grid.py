@@ -1,4 +1,4 @@
-"""Grids: what is rounded to one can be stored on it, and LSQ's gradients are those of its formula."""
+"""Grids: values that are rounded to a grid can be stored on it, and LSQ's gradients equal the formula."""
 
 import math
 
@@ -26,7 +26,7 @@ def moved(w_NK: Tensor, *, seed: int, size: float = 0.3) -> Tensor:
 @SCHEMES
 def test_a_stored_weight_lies_on_its_grid(quantize: type) -> None:
     stored = quantize("w", matrix(5, 128), torch.ones(5))
-    again = quantize_on("w", Grid.of(stored), stored.dequantize(), torch.ones(5))
+    again = quantize_on("w", Grid.from_tensor(stored), stored.dequantize(), torch.ones(5))
     assert torch.equal(again.q_NK, stored.q_NK)
     assert are_equal(again, stored)
 
@@ -38,7 +38,7 @@ def test_weights_that_moved_are_still_planes(
     quantize: type, num_out: int, num_groups: int, size: float, seed: int
 ) -> None:
     w_NK = matrix(num_out, GROUP * num_groups, seed=seed)
-    grid = Grid.of(quantize("w", w_NK))
+    grid = Grid.from_tensor(quantize("w", w_NK))
     with torch.no_grad():
         grid.shift_N.add_(torch.linspace(-1, 1, num_out))
     w_NK = moved(w_NK, seed=seed, size=size)
@@ -53,7 +53,7 @@ def test_weights_that_moved_are_still_planes(
 
 @SCHEMES
 def test_no_value_of_the_grid_is_nearer(quantize: type) -> None:
-    grid = Grid.of(quantize("w", matrix(3, 128)))
+    grid = Grid.from_tensor(quantize("w", matrix(3, 128)))
     w_NK = moved(matrix(3, 128), seed=7)
     scale_N1 = grid.scale_N.float()[:, None]
     error_NK = (round_to(grid, w_NK) * scale_N1 - w_NK).abs()
@@ -68,7 +68,7 @@ def test_no_value_of_the_grid_is_nearer(quantize: type) -> None:
 def test_gradients_are_those_of_lsq(quantize: type, seed: int) -> None:
     """Equation 3 of the paper, value by value, and the factor of section 2.2."""
     w_NK = matrix(2, 64, seed=seed)
-    grid = Grid.of(quantize("w", w_NK))
+    grid = Grid.from_tensor(quantize("w", w_NK))
     w_NK = moved(w_NK, seed=seed, size=1.0)
     grad_NK = matrix(2, 64, seed=seed + 2)
     q_NK = round_to(grid, w_NK)
@@ -82,17 +82,19 @@ def test_gradients_are_those_of_lsq(quantize: type, seed: int) -> None:
         by_scale = 0.0
         for w, q, grad, grad_w in zip(*(each[row].tolist() for each in (w_NK, q_NK, grad_NK, grad_w_NK)), strict=True):
             v = w / scale
+            nearest = round(v / step) * step
+            nearest_bound = low if v < low else high
             is_inside = low <= v <= high
-            by_scale += grad * (round(v / step) * step - v if is_inside else low if v < low else high)
+            by_scale += grad * (nearest - v if is_inside else nearest_bound)
             assert grad_w == (grad if is_inside else 0.0)
-            assert q == (round(v / step) * step if is_inside else low if v < low else high)
+            assert q == (nearest if is_inside else nearest_bound)
         by_log2 = by_scale * scale * math.log(2) / math.sqrt(64 * grid.largest)
         assert float(grad_shift_N[row]) == pytest.approx(by_log2, rel=1e-3, abs=1e-4)
 
 
 def test_a_step_against_the_gradient_of_the_scale_lowers_the_error() -> None:
     w_NK = matrix(4, 128)
-    grid = Grid.of(quantize_w4g64("w", 0.8 * w_NK))
+    grid = Grid.from_tensor(quantize_w4g64("w", 0.8 * w_NK))
     errors = []
     for _ in range(60):
         q_NK = round_to(grid, w_NK)
@@ -108,14 +110,14 @@ def test_a_tied_layer_has_the_grid_of_its_bank() -> None:
     bank = ScaledLinear(64, 8)
     tied = TiedScaledLinear(bank)
     assert grid_of(tied) is None
-    bank.grid = Grid.of(quantize_w4g64("w", bank.weight))
+    bank.grid = Grid.from_tensor(quantize_w4g64("w", bank.weight))
     assert grid_of(tied) is bank.grid
     assert "grid" not in dict(tied.named_children())
 
 
 @SCHEMES
 def test_what_is_not_finite_is_refused(quantize: type) -> None:
-    grid = Grid.of(quantize("w", matrix(2, 64)))
+    grid = Grid.from_tensor(quantize("w", matrix(2, 64)))
     with pytest.raises(NonFinite, match=r"w\.weight has a value that is not finite"):
         quantize_on("w", grid, torch.full((2, 64), torch.nan))
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The head that a setting says is opened by its family; the ridge head is that of no setting."""
+"""The setting names a head, which its family opens. Without a setting, it is the ridge head."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def solved() -> Tensor:
 
 
 class Nothing:
-    """What a learner knows that has learnt nothing."""
+    """The state of a learner that has learnt nothing."""
 
     def head_sums(self) -> HeadSums:
         return HeadSums(torch.zeros(4, 4), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Tests of what inputs make of the vector of an event, and of what the encoder reads of it."""
+"""Inputs change the vector of an event, and the tokens that the encoder reads of it."""
 
 from typing import Any, NamedTuple
 

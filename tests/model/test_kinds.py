@@ -1,4 +1,4 @@
-"""The tensors of a kind are tried on its examples, and what its labels add to sums may have any number of rows."""
+"""The tensor half of a kind is tried on its examples, and a label may have any number of entries."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ def test_entries_add_their_values_to_the_rows_of_their_samples() -> None:
 
 @dataclass
 class Symbols:
-    """A kind with tensors that cannot be used."""
+    """A kind whose tensor half cannot be used."""
 
     tensors: str
     name: str = "broken"
@@ -38,7 +38,7 @@ class Symbols:
 
 
 class Shapeless:
-    """Tensors that say nothing of some samples."""
+    """A tensor half without targets for some samples."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(tensors_of(KINDS.get("class")), name)
@@ -56,7 +56,7 @@ HERE = "tests.model.test_kinds"
         ("tests.model.nowhere:TENSORS", "ModuleNotFoundError"),
         (f"{HERE}:NOTHING", "AttributeError"),
         (f"{HERE}:HERE", "AttributeError: 'str' object has no attribute 'entries'"),
-        ("lifelong.plugins.kinds.class_tensors:SHAPELESS", "have not one row for each sample"),
+        ("lifelong.plugins.kinds.class_tensors:SHAPELESS", "does not have one row for each sample"),
     ],
 )
 def test_tensors_that_cannot_be_used_are_one_error_when_they_are_asked_for(

@@ -16,7 +16,7 @@ from model.linears import (
     full_precision,
     is_nested,
     linear_at,
-    lora_of,
+    lora_pair,
     product,
 )
 
@@ -53,7 +53,7 @@ def test_a_pair_begins_with_no_effect_and_then_adds_its_product(layer: nn.Linear
     before = layer(X_MK)
     add_lora(layer, 4)
     assert torch.equal(product(X_MK, layer, full_precision), before)
-    pair = lora_of(layer)
+    pair = lora_pair(layer)
     assert pair is not None
     nn.init.ones_(pair[1].weight)
     expected = X_MK @ effective_weight(layer).t() + layer.bias
@@ -65,7 +65,7 @@ def test_a_pair_reads_inputs_of_the_scale_of_its_layer() -> None:
     layer = ScaledLinear(64, 8)
     layer.in_scale.fill_(4.0)
     add_lora(layer, 4)
-    pair = lora_of(layer)
+    pair = lora_pair(layer)
     assert pair is not None
     first, second = pair
     assert isinstance(first, ScaledLinear)
@@ -82,5 +82,5 @@ def test_what_has_int4_weights_inside() -> None:
 
 def test_a_layer_without_a_pair_is_its_weight() -> None:
     layer = nn.Linear(64, 8)
-    assert lora_of(layer) is None
+    assert lora_pair(layer) is None
     assert effective_weight(layer) is layer.weight

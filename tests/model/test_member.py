@@ -1,4 +1,4 @@
-"""Folders of members of the family."""
+"""Folders of derived encoders (members): writing, reading, and files that are refused."""
 
 import json
 from pathlib import Path

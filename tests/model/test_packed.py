@@ -1,4 +1,4 @@
-"""Vectors of another shape are refused, and an encoder in full precision takes the head that it is given."""
+"""Vectors of another shape are refused, and the head of an encoder in full precision can be resized."""
 
 import pytest
 import torch

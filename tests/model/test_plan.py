@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import MINILM_L6, OWN, LayerSpec, Span, StrataConfig
-from model.plan import MatrixPlan, layer_of, names_from, plan_of
+from model.plan import MatrixPlan, layer_of, names_at_or_above, plan_of
 
 LAYERS = 5
 
 
 @st.composite
 def configs(draw: st.DrawFn) -> StrataConfig:
-    """Draws configs whose layers use the matrices of lower layers, at any pattern."""
+    """Draws configs whose layers use the matrices of lower layers, in any pattern."""
     layers: list[LayerSpec] = []
     for index in range(LAYERS):
         attention = [OWN, *(place for place in range(index) if layers[place].attention == OWN)]
@@ -77,7 +77,7 @@ def test_a_tied_matrix_is_named_after_its_lowest_layer(config: StrataConfig) -> 
 @given(configs(), st.integers(0, LAYERS))
 def test_what_belongs_to_the_top_is_read_by_no_layer_below(config: StrataConfig, layer: int) -> None:
     plan = plan_of(config)
-    top = names_from((matrix.name for matrix in plan.matrices), layer)
+    top = names_at_or_above((matrix.name for matrix in plan.matrices), layer)
     below = {matrix.name for matrix in plan.matrices if layer_of(matrix.path) < layer}
     assert not below & set(top)
 
@@ -100,4 +100,4 @@ def test_the_pair_of_a_shared_matrix() -> None:
 @pytest.mark.parametrize("name", ["embed.word", "head.out"])
 def test_what_is_in_no_layer_is_below_all(name: str) -> None:
     assert layer_of(name) == -1
-    assert names_from([name, "layers.0.qkv", "layers.1.qkv"], 1) == ["layers.1.qkv"]
+    assert names_at_or_above([name, "layers.0.qkv", "layers.1.qkv"], 1) == ["layers.1.qkv"]

@@ -1,4 +1,4 @@
-"""What an encoder's folder says is read, or refused by name with the fix."""
+"""The config files of an encoder's folder are read, or refused with a message that names the file and the fix."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_shape_and_positions(tmp_path: Path, kind: str) -> None:
     ("fields", "message"),
     [
         ({"hidden_act": "relu"}, r"config\.json has \{'hidden_act': 'relu'\}"),
-        ({"model_type": "mpnet"}, r"model_type is 'mpnet'; only bert, roberta, xlm-roberta, camembert can be computed"),
+        ({"model_type": "mpnet"}, r"model_type is 'mpnet'; expected one of bert, roberta, xlm-roberta, camembert"),
         ({"position_embedding_type": "relative_key"}, "relative_key"),
         ({"is_decoder": True}, r"\{'is_decoder': True\}"),
         ({"num_attention_heads": 5}, "d_model is 64; expected a multiple of n_heads = 5"),
@@ -112,7 +112,7 @@ def test_other_modules_are_refused(tmp_path: Path, modules: tuple[str, ...]) -> 
 def test_files_in_a_folder_of_their_own_are_refused(tmp_path: Path) -> None:
     modules = [{"path": "0_BERT", "type": "a.Transformer"}, {"path": "1_Pooling", "type": "a.Pooling"}]
     write_json(write_encoder(tmp_path) / "modules.json", modules)
-    with pytest.raises(WrongConfig, match="a Transformer, whose files lie beside this one"):
+    with pytest.raises(WrongConfig, match="a Transformer with its files in the same folder"):
         read_published(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_the_default_prompt_is_the_prefix(tmp_path: Path, file: dict[str, Any], 
     ("file", "message"),
     [
         ({"prompts": {"query": "query: "}}, r"prompts \(query\), and none is the default\. Write the name"),
-        ({"prompts": {"a": ""}, "default_prompt_name": "b"}, "default_prompt_name is 'b', which is none of prompts"),
+        ({"prompts": {"a": ""}, "default_prompt_name": "b"}, "default_prompt_name is 'b', which is not in prompts"),
         ({"prompts": {"a": 3}}, "cannot be read: Expected `str`"),
         ({"prompts": {"a": "x" * 2_000}, "default_prompt_name": "a"}, "expected a text of at most"),
     ],

@@ -182,7 +182,7 @@ def test_parts_must_agree_on_their_rows() -> None:
 
 
 def planes(value: int, m: int) -> dict[str, Tensor]:
-    """Returns planes full of one byte, and one multiplier for all groups."""
+    """Returns planes in which all bytes are equal, and one multiplier for all groups."""
     parts = {name: torch.full((3, 64), value, dtype=torch.uint8) for name in ("hi", "lo")}
     return parts | {"m": torch.full((3, 2), m, dtype=torch.uint8)}
 
@@ -192,8 +192,8 @@ def planes(value: int, m: int) -> dict[str, Tensor]:
     [
         ({"m": torch.zeros(3, 2, dtype=torch.uint8)}, BadBlob, "m from 0 to 0; expected 1 to 16"),
         ({"m": torch.full((3, 2), 17, dtype=torch.uint8)}, BadBlob, "m from 17 to 17; expected 1 to 16"),
-        (planes(0x88, 16), BadBlob, "join beyond 119"),
-        (planes(0x88, 15), BadBlob, "join beyond 119"),
+        (planes(0x88, 16), BadBlob, "give values beyond 119"),
+        (planes(0x88, 15), BadBlob, "give values beyond 119"),
         (planes(0x11, 4), BadBlob, "ksum is not the sum of q"),
         ({"ksum": torch.zeros(3, dtype=torch.int32)}, BadBlob, "ksum is not the sum of q"),
         ({"scale": torch.full((3,), torch.inf).half()}, NonFinite, "scale has a value that is not finite"),

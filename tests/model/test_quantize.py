@@ -46,7 +46,7 @@ def test_int4_is_within_the_lower_nibble(num_out: int, size: float, seed: int) -
 def test_the_mse_start_of_int4_is_never_worse_than_the_largest_value(
     num_out: int, num_groups: int, size: float, seed: int
 ) -> None:
-    """Neither with one range for each row nor with one for each group, and both are among the choices."""
+    """The error is at most that of one range for each row, or for each group: both are among the choices."""
     w_NK = matrix(num_out, 64 * num_groups, seed=seed) * size
     stored = quantize_w4g64("w", w_NK)
     scaled_NGK = (w_NK / stored.parts["scale"].float()[:, None]).view(num_out, -1, 64)

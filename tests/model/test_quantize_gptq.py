@@ -45,14 +45,14 @@ def test_both_precisions_err_less_on_such_inputs() -> None:
     x_MK = inputs(500, 256)
     compensated = quantize_n8g64("w", w_NK, gram_KK=x_MK.t() @ x_MK / 500)
     nearest = quantize_n8g64("w", w_NK)
-    new_MK = inputs(200, 256)  # other rows of the same kind
+    new_MK = inputs(200, 256)  # other rows from the same distribution
     for dequantize, share in ((QTensor.dequantize, 0.5), (int4_weight, 0.7)):
         errors = [(new_MK @ (dequantize(tensor) - w_NK).t()).norm() for tensor in (compensated, nearest)]
         assert errors[0] < share * errors[1]
 
 
 def test_int4_alone_errs_less_on_such_inputs() -> None:
-    """And less than inside an INT8 weight, which it need not fit."""
+    """INT4 alone has a smaller error than INT4 inside an INT8 weight, which must fit the INT8 weight."""
     w_NK = matrix(48, 256)
     x_MK = inputs(500, 256)
     gram_KK = x_MK.t() @ x_MK / 500

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
-from model.forward import forward_of
+from model.forward import pack_forward
 from model.forward.native import why_not
 from model.head import logits, out_weight, proj_weight, projection
 from model.qtensor import N8G64, QTensor, from_blob
@@ -87,7 +87,7 @@ def test_near_full_precision() -> None:
 
 
 def test_int4_is_the_upper_plane() -> None:
-    """INT4 gives the bits of an encoder whose INT8 weights are the upper planes, and is near full precision."""
+    """INT4 gives the same bits as an encoder whose INT8 weights are the upper planes, and is near full precision."""
     upper = dict(TENSORS)
     for name, tensor in TENSORS.items():
         if tensor.scheme == "n8g64":
@@ -104,7 +104,7 @@ def test_int4_is_the_upper_plane() -> None:
 
 
 def alone(tensor: QTensor) -> QTensor:
-    """Returns the INT4 weight inside a nested one, as it ships alone."""
+    """Returns the INT4 weight inside a nested weight as a weight that is INT4 alone."""
     parts = {name: part for name, part in tensor.parts.items() if name != "lo"}
     ksum_N = high_plane(parts["hi"], parts["m"]).sum(dim=1, dtype=torch.int32)
     stored = replace(tensor, scheme="w4g64", parts={**parts, "ksum": ksum_N})
@@ -124,10 +124,10 @@ def test_int4_alone_has_the_bits_of_int4_inside_int8() -> None:
 
 @pytest.mark.parametrize("forward", ["native", "library"])
 def test_token_embeddings_may_be_int4(forward: str) -> None:
-    """They are those of an INT8 table with the same values."""
+    """The vectors equal those of an INT8 table with the same values."""
     word = quantize_w4g64("embed.word", STRATA.embed.word.weight)
     as_int8 = replace(word, scheme="w8c", parts={"q": word.q_NK, "scale": word.parts["scale"]})
-    encoders = [forward_of(SMALL, TENSORS | {word.name: each}, INT8, force=forward) for each in (word, as_int8)]
+    encoders = [pack_forward(SMALL, TENSORS | {word.name: each}, INT8, force=forward) for each in (word, as_int8)]
     int4_BD, int8_BD = (encoder.encode(BATCH) for encoder in encoders)
     assert torch.equal(int4_BD, int8_BD)
     assert not torch.equal(int4_BD, ENCODER.encode(BATCH))
@@ -146,7 +146,8 @@ def test_full_precision_top_goes_on_from_the_prefix(layer: int) -> None:
     z_BD = STRATA.forward_from(layer, ENCODER.encode_prefix(BATCH, layer), BATCH.layout)
     assert (z_BD * STRATA(BATCH)).sum(dim=1).min() > 0.995
     if layer == SMALL.n_layers:
-        assert torch.allclose(z_BD, ENCODER.encode(BATCH), atol=1e-6)  # the mean is summed in another order
+        # The mean is summed in another order.
+        assert torch.allclose(z_BD, ENCODER.encode(BATCH), atol=1e-6)
 
 
 def test_prefix_can_be_trained_on() -> None:
@@ -244,7 +245,7 @@ def test_model_refuses_parts_of_different_shape() -> None:
 
 
 def test_heads_of_one_projection_share_its_features() -> None:
-    """Two versions with equal encoders cost one more product for the second."""
+    """If two versions have equal encoders, the second version costs one more product."""
     z_BD = ENCODER.encode(BATCH)
     other_out = {"head.out": out_weight(SMALL, -OUT_CR, torch.zeros(5))}
     other = QuantizedHead.from_tensors(SMALL, other_out, HEAD.features)

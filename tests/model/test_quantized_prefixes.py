@@ -1,4 +1,4 @@
-"""Encoders that have lower blocks in common go on from the rows that one of them has made."""
+"""Encoders with common lower blocks continue from the rows that one of them has computed."""
 
 from dataclasses import replace
 from functools import cache
@@ -44,7 +44,8 @@ def test_encoders_have_the_blocks_below_their_training_in_common() -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 def test_encoders_go_on_from_the_rows_that_one_of_them_made(normalize: bool, precision: str) -> None:
     config = replace(SMALL, n_layers=3, normalize=normalize)
-    first, second = trained_on(1, 1, config), trained_on(2, 2, config)
+    first = trained_on(1, 1, config)
+    second = trained_on(2, 2, config)
     layer = common_layers([first, second])
     x_TD = first.encode_prefix(BATCH, layer, precision)
     found_BD = second.encode_from(layer, x_TD, BATCH.layout, precision)

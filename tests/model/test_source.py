@@ -1,4 +1,4 @@
-"""Encoders are found in a package, a folder or the cache; the error for a missing one names the remedy."""
+"""Encoders are found in a package, a folder or the cache. The error for a missing encoder names the fix."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def test_a_package_with_other_weights_is_refused_by_its_file(tmp_path: Path, mon
     (package / "model" / "modules.json").unlink()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(PACKAGES, "minilm-l6", ("changed_minilm", "model"))
-    with pytest.raises(EncoderChanged, match=r"model\.safetensors, modules\.json in .* install changed_minilm anew"):
+    with pytest.raises(EncoderChanged, match=r"model\.safetensors, modules\.json in .*; reinstall changed_minilm"):
         encoder_folder("minilm-l6")
 
 

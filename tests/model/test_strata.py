@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
-from model.linears import linear_at, lora_of
+from model.linears import linear_at, lora_pair
 from model.plan import plan_of
 from model.ragged import RaggedBatch
 from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
@@ -119,7 +119,7 @@ def test_refuses_tokens_outside_the_vocabulary() -> None:
 
 @pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
 def test_parameters_are_those_of_the_plan(config: StrataConfig) -> None:
-    """A shared matrix is there once, under the name of its bank."""
+    """A shared matrix occurs once, under the name of its bank."""
     plan = plan_of(config)
     shapes = {matrix.name: (matrix.rows, matrix.columns) for matrix in plan.banks}
     for matrix in plan.matrices:
@@ -161,7 +161,7 @@ def test_a_pair_of_full_rank_restores_any_matrix() -> None:
         residual_NK = linear_at(original, matrix.path).weight - layer.weight
         first, second = residual_NK.shape
         left, size, right = torch.linalg.svd(residual_NK, full_matrices=False)
-        lora = lora_of(layer)
+        lora = lora_pair(layer)
         assert lora is not None and min(first, second) <= matrix.lora_rank
         lora[0].weight.data = right
         lora[1].weight.data = left * size

@@ -1,4 +1,4 @@
-"""The attention of a layer: by a kernel, of rotated queries and keys."""
+"""The attention of a layer calls a kernel with rotated queries and keys."""
 
 import torch
 
@@ -39,5 +39,6 @@ def test_positions_are_rotated_before_the_kernel_sees_them() -> None:
         return rotated_TW
 
     attend(qkv_TW, LAYOUT, block, kernel)
-    assert torch.equal(seen[0][[0, 3]], qkv_TW[[0, 3]])  # the first tokens of both texts
+    # The first tokens of both texts are at position 0, where the rotation changes nothing.
+    assert torch.equal(seen[0][[0, 3]], qkv_TW[[0, 3]])
     assert not torch.equal(seen[0], qkv_TW)

@@ -1,4 +1,4 @@
-"""What is for the built-in family says so, and every name that is no import path is of it."""
+"""The built-in family claims every name that is no import path, and code for this family alone refuses others."""
 
 import pytest
 

@@ -140,7 +140,7 @@ def test_prefixes_without_digests_have_no_names() -> None:
 
 @family
 def test_a_version_that_trained_the_top_ships_the_top_alone(config: StrataConfig) -> None:
-    """Whatever the layers share: the other tensors keep their bytes."""
+    """The other tensors keep their bytes, whether layers share matrices or not."""
     strata = small_strata(config)
     before = encoder_tensors(strata)
     last = len(plan_of(config).blocks) - 1

@@ -1,4 +1,4 @@
-"""The vectors of a layer: apart from its matrices in the store, and beside them where they are used."""
+"""The vectors of a layer are stored without its matrices, and combined with them when a layer is read."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 
 from model.errors import MissingWeight, NonFinite, WrongShape
 from model.plan import plan_of
-from model.weights import check_vectors, encoder_tensors, in_scale_of, lora_of, matrix_of, vectors_tensor
+from model.weights import check_vectors, encoder_tensors, read_in_scale, read_lora, read_matrix, vectors_tensor
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 STRATA = small_strata()
@@ -19,26 +19,26 @@ TIED_BLOCK = plan_of(FAMILY["tied"]).blocks[1]
 
 def test_a_matrix_is_stored_without_its_vectors() -> None:
     assert TENSORS["layers.1.up"].parts.keys() == {"hi", "lo", "m", "scale", "ksum"}
-    whole = matrix_of(TENSORS, BLOCK.up)
+    whole = read_matrix(TENSORS, BLOCK.up)
     assert torch.equal(whole.parts["bias"], STRATA.get_parameter("layers.1.up.bias"))
     assert torch.equal(whole.parts["in_scale"], STRATA.get_buffer("layers.1.up.in_scale"))
-    assert "in_scale" not in matrix_of(TENSORS, BLOCK.down).parts
+    assert "in_scale" not in read_matrix(TENSORS, BLOCK.down).parts
 
 
 def test_a_shared_matrix_has_the_bias_of_the_layer_that_uses_it() -> None:
-    first = matrix_of(TIED, plan_of(FAMILY["tied"]).blocks[0].up)
-    second = matrix_of(TIED, TIED_BLOCK.up)
+    first = read_matrix(TIED, plan_of(FAMILY["tied"]).blocks[0].up)
+    second = read_matrix(TIED, TIED_BLOCK.up)
     assert second.parts["hi"] is first.parts["hi"]
     assert second.parts["in_scale"] is first.parts["in_scale"]
     assert not torch.equal(second.parts["bias"], first.parts["bias"])
 
 
 def test_the_first_of_a_pair_reads_scaled_inputs() -> None:
-    first, second = lora_of(TIED, TIED_BLOCK.up) or (None, None)
+    first, second = read_lora(TIED, TIED_BLOCK.up) or (None, None)
     assert first is not None and second is not None
-    assert first.in_scale is in_scale_of(TIED, TIED_BLOCK.up)
+    assert first.in_scale is read_in_scale(TIED, TIED_BLOCK.up)
     assert second.in_scale is None
-    assert lora_of(TENSORS, BLOCK.up) is None
+    assert read_lora(TENSORS, BLOCK.up) is None
 
 
 @pytest.mark.parametrize(

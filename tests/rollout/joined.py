@@ -3,7 +3,7 @@
 import msgspec
 
 from rollout.judged_events import JudgedEvents, JudgedLabel
-from rollout.label_join import Excess, LabelJoin
+from rollout.label_join import LabelJoin, OverQuota
 from wire.kinds import name_hash
 from wire.receipts import Receipts, Verdicts
 from wire.records import STABLE, Answer, Feedback
@@ -56,12 +56,12 @@ class Judged(LabelJoin):
 
     def num_judged(self, version: int = 1) -> tuple[int, int]:
         labels = [label for label in self.found if label.verdicts.version == version]
-        return len(labels), sum(label.rights()[version] for label in labels)
+        return len(labels), sum(label.correctness()[version] for label in labels)
 
     def __init__(
-        self, max_unlabelled: int = 10, *, seed: int = 0, excess: Excess = lambda source, answer_ms: ""
+        self, max_unlabelled: int = 10, *, seed: int = 0, over_quota: OverQuota = lambda source, answer_ms: ""
     ) -> None:
-        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), excess)
+        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), over_quota)
         self.found: list[JudgedLabel] = []
 
     def add(self, record: Answer | Feedback) -> None:

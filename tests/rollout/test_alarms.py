@@ -17,10 +17,10 @@ def test_a_failure_is_an_alarm_until_its_step_succeeds() -> None:
     alarms = Alarms()
     fail(alarms, "collect", StoreUnavailable("no answer"))
     fail(alarms, "judge", NotPossible("there is no candidate"))
-    assert alarms.now() == ("collect: StoreUnavailable: no answer", "judge: NotPossible: there is no candidate")
+    assert alarms.active() == ("collect: StoreUnavailable: no answer", "judge: NotPossible: there is no candidate")
     with alarms.attempt("collect"):
         pass
-    assert alarms.now() == ("judge: NotPossible: there is no candidate",)
+    assert alarms.active() == ("judge: NotPossible: there is no candidate",)
     assert alarms.counts == {"failed_collect": 1, "failed_judge": 1}
 
 
@@ -40,4 +40,4 @@ def test_a_bug_of_ours_is_no_alarm() -> None:
     alarms = Alarms()
     with pytest.raises(ZeroDivisionError):
         fail(alarms, "judge", ZeroDivisionError())
-    assert alarms.now() == ()
+    assert alarms.active() == ()

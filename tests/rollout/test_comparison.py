@@ -9,7 +9,7 @@ from rollout.comparison import (
     MAX_WAITING,
     NUM_CLASS_GROUPS,
     NUM_GROUPS,
-    NUM_NAMED,
+    NUM_OWN_GROUPS,
     Difference,
     PairCount,
     PairCountState,
@@ -30,12 +30,12 @@ def stored(state: R) -> R:
 
 def test_the_first_sources_have_groups_of_their_own_and_all_have_one() -> None:
     groups = SourceGroups()
-    first = [groups.group_of(f"source-{number}") for number in range(NUM_NAMED)]
-    assert first == list(range(NUM_NAMED))
-    later = [groups.group_of(f"later-{number}") for number in range(500)]
-    assert set(later) == set(range(NUM_NAMED, NUM_GROUPS))
+    first = [groups.group(f"source-{number}") for number in range(NUM_OWN_GROUPS)]
+    assert first == list(range(NUM_OWN_GROUPS))
+    later = [groups.group(f"later-{number}") for number in range(500)]
+    assert set(later) == set(range(NUM_OWN_GROUPS, NUM_GROUPS))
     again = SourceGroups(groups.export())
-    assert [again.group_of(name) for name in ("source-3", "later-7")] == [3, later[7]]
+    assert [again.group(name) for name in ("source-3", "later-7")] == [3, later[7]]
 
 
 def difference(value: int, *, name: int = 5, group: int = 0, answer_ms: int = 0, number: int = 1) -> Difference:
@@ -98,8 +98,8 @@ def test_sources_are_told_apart() -> None:
     count = PairCount()
     for group in (4, 4, 9):
         count.add(difference(-1, group=group))
-    assert count.comparison().without_one_source == (PairedTally(losses=1), PairedTally(losses=2))
-    assert PairCount(PairCountState(groups=((4, PairedTally(1, 2, 3)),))).comparison().without_one_source == (
+    assert count.comparison().leave_one_out == (PairedTally(losses=1), PairedTally(losses=2))
+    assert PairCount(PairCountState(groups=((4, PairedTally(1, 2, 3)),))).comparison().leave_one_out == (
         PairedTally(1, 2, 3),
     )
 

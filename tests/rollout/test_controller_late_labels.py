@@ -98,4 +98,4 @@ def test_the_rollout_goes_on_however_late_the_labels_are(store: Store, delay_s: 
     promoted = dict.fromkeys(simulation.stable)
     assert len(promoted) >= seconds // (delay_s + 90), promoted
     assert [*promoted] == sorted(promoted)
-    assert not simulation.decider.alarms.now()
+    assert not simulation.decider.alarms.active()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.controller import retained
+from rollout.controller import versions_to_keep
 from wire.store import Contents
 
 HEAD = 500_000
@@ -15,7 +15,7 @@ def stored(*numbers: int, erased: int = 0) -> dict[int, Contents]:
 
 
 def retained_numbers(versions: dict[int, Contents], *, budget_bytes: int = 10**12, num_newest: int = 4) -> list[int]:
-    chosen = retained(
+    chosen = versions_to_keep(
         versions,
         needed={1, 2, 99_999},
         current=max(versions),
@@ -31,7 +31,7 @@ def test_what_is_needed_and_the_newest_few_are_kept() -> None:
 
 def test_what_the_learner_was_taken_back_from_is_not_kept() -> None:
     versions = stored(*range(1, 21))
-    assert sorted(retained(versions, needed={5}, current=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
+    assert sorted(versions_to_keep(versions, needed={5}, current=5, num_newest=3, budget_bytes=10**9)) == [3, 4, 5]
 
 
 def test_what_knows_somebody_erased_is_kept_by_the_plan_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.operator import Operator
 from rollout.plans import follow
-from rollout.tallies import FOLLOWED_MS, TalliesState
+from rollout.tallies import PLAN_PROPAGATION_MS, TalliesState
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import lease_of, manifest_of
@@ -107,10 +107,10 @@ def test_what_an_operator_changed_meanwhile_is_not_decided_on(published: Store) 
 def test_labels_that_depend_on_the_arm_that_answered_are_an_alarm(published: Store, is_biased: bool) -> None:
     """Who labels wrong answers alone says of each version only where it was shown and wrong."""
     judging = Judging(published, replace(CONFIG, approval="by_hand"))
-    judging.later_ms = FOLLOWED_MS
+    judging.later_ms = PLAN_PROPAGATION_MS
     for number in range(300):
-        answer = answer_of(f"event-{number}", judging.plan, EQUAL[0], time_ms=now_ms() + 2 * FOLLOWED_MS)
+        answer = answer_of(f"event-{number}", judging.plan, EQUAL[0], time_ms=now_ms() + 2 * PLAN_PROPAGATION_MS)
         if answer.arm == STABLE or not is_biased:
             judging.add(label_of(answer, source="desk"))
-    alarms = judging.decider.alarms.now()
+    alarms = judging.decider.alarms.active()
     assert ["depends on the arm" in alarm for alarm in alarms] == [True] * is_biased

@@ -71,7 +71,7 @@ def test_it_begins_at_the_end_of_the_topics_and_another_one_goes_on_where_it_end
     judged.answer(5, right=ALIKE)
     with judging(judged.store, bus) as judge:
         eventually(lambda: num_judged(judge) == 25, within_s=DEADLINE_S)
-        assert judge.is_alive() and judge.alarms.now() == ()
+        assert judge.is_alive() and judge.alarms.active() == ()
     assert not judge.is_alive()
 
 
@@ -88,7 +88,7 @@ def test_a_log_that_was_cut_is_an_alarm_and_no_label_counts_twice(judged: World,
     judged.store.plans.write_evidence(msgspec.structs.replace(state, offsets=ahead), (), max_judged=1)
     with judging(judged.store, bus) as judge:
         eventually(lambda: judge.alarms.counts["log_truncated"] == len(ahead), within_s=DEADLINE_S)
-        assert any(alarm.startswith("log_truncated: ") for alarm in judge.alarms.now())
+        assert any(alarm.startswith("log_truncated: ") for alarm in judge.alarms.active())
         judged.answer(3, right=ALIKE)
         eventually(lambda: num_judged(judge) == 23, within_s=DEADLINE_S)
 
@@ -111,8 +111,8 @@ def test_an_outage_of_the_store_is_an_alarm_until_it_is_over(
         await_saved(judged, bus)
         with monkeypatch.context() as patched:
             patched.setattr(judged.store.plans, "read", unavailable)
-            eventually(lambda: judge.alarms.now() == ("plan: StoreUnavailable: no answer",), within_s=DEADLINE_S)
-        eventually(lambda: judge.alarms.now() == (), within_s=DEADLINE_S)
+            eventually(lambda: judge.alarms.active() == ("plan: StoreUnavailable: no answer",), within_s=DEADLINE_S)
+        eventually(lambda: judge.alarms.active() == (), within_s=DEADLINE_S)
         judged.answer(3, right=ALIKE)
         eventually(lambda: num_judged(judge) == 3, within_s=DEADLINE_S)
 

@@ -12,7 +12,7 @@ from wire.records import STABLE
 
 def label(events: JudgedEvents) -> JudgedLabel:
     verdicts = Verdicts(STABLE, 4, ((4, 7), (6, 8)))
-    return JudgedLabel(verdicts=verdicts, name=8, source="desk", answer_ms=1_000, number=events.number())
+    return JudgedLabel(verdicts=verdicts, name=8, source="desk", answer_ms=1_000, number=events.next_number())
 
 
 def events_of(names: str, *, seed: int = 3) -> JudgedEvents:
@@ -39,7 +39,7 @@ def test_what_was_saved_is_known_after_a_restart() -> None:
     for name, number in ((b"a", 3), (b"b", 2)):
         event = again.find(name)
         assert event is not None and event.label.number == number
-    assert again.number() == 4
+    assert again.next_number() == 4
     assert not again.unsaved
 
 
@@ -83,7 +83,7 @@ def test_of_a_set_of_labels_versions_are_right_as_far_as_the_draw_asks_also_afte
         )
         events.add([b"ab"[number : number + 1]], each)
     again = stored(events, last_number=1)
-    found = [event.label.rights() for name in (b"a", b"b") if (event := again.find(name)) is not None]
+    found = [event.label.correctness() for name in (b"a", b"b") if (event := again.find(name)) is not None]
     assert found == [{4: True, 5: True, 6: False, 7: False}, {4: True, 5: False, 6: False, 7: False}]
 
 
@@ -93,4 +93,4 @@ def test_of_a_score_versions_are_right_as_far_as_the_draw_asks() -> None:
         verdicts=verdicts, name=1, kind="score", labelled=unit_bits(0.5), draw=0.7, source="desk", answer_ms=1
     )
     saved = msgspec.json.decode(msgspec.json.encode(each), type=JudgedLabel)
-    assert saved.rights() == each.rights() == {4: True, 5: False, 6: False}
+    assert saved.correctness() == each.correctness() == {4: True, 5: False, 6: False}

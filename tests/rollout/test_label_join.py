@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.label_join import source_limits
+from rollout.label_join import make_source_quota
 from tests.rollout.joined import Judged, answer, feedback
 from wire.config import LabelConfig, TrustConfig
 from wire.label_set import LabelSet
@@ -64,7 +64,7 @@ def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
 
 def test_a_label_that_is_too_many_of_its_source_leaves_its_answer_to_the_others() -> None:
     """B10: labels of a flooding source decided alone."""
-    window = Judged(excess=source_limits(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
+    window = Judged(over_quota=make_source_quota(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
     for number in (1, 2):
         window.add(answer(str(number)))
         window.add(msgspec.structs.replace(feedback(str(number)), source="bot"))
@@ -191,7 +191,7 @@ def test_an_approved_label_takes_the_place_of_the_one_before() -> None:
     window.add(correction("a", "yes"))
     first, second = window.found
     assert second.corrected == first
-    assert (first.rights(), second.rights()) == ({1: False}, {1: True})
+    assert (first.correctness(), second.correctness()) == ({1: False}, {1: True})
     window.add(correction("a", "yes"))
     window.add(correction("a", "no"))
     last = window.found[-1].corrected
@@ -251,6 +251,6 @@ def test_a_corrected_set_of_labels_takes_the_place_of_the_one_before() -> None:
     for _ in range(2):
         window.add(Feedback(event_id="e", labels=("b", "a"), approval="checked before", event_source=""))
     first, second = window.found
-    assert (first.rights()[1], second.rights()[1]) == (False, True)
+    assert (first.correctness()[1], second.correctness()[1]) == (False, True)
     assert second.corrected == first
     assert window.counts["label_repeated"] == 1

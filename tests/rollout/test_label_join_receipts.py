@@ -19,14 +19,14 @@ def test_a_label_with_a_receipt_judges_all_versions_without_the_answer() -> None
     join = Judged()
     label = join.add_label(feedback("a", receipt=with_verdicts(answer("a", time_ms=77)).receipt))
     assert label is not None
-    assert (label.rights(), label.answer_ms) == ({1: True, 2: False, 3: True}, 77)
+    assert (label.correctness(), label.answer_ms) == ({1: True, 2: False, 3: True}, 77)
 
 
 def test_a_label_without_a_receipt_takes_that_of_its_answer() -> None:
     join = Judged()
     join.add_answer(with_verdicts(answer("a")))
     label = join.add_label(feedback("a", "no"))
-    assert label is not None and label.rights() == {1: False, 2: True, 3: False}
+    assert label is not None and label.correctness() == {1: False, 2: True, 3: False}
 
 
 @pytest.mark.parametrize("event_source", [None, ""])

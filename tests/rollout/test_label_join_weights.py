@@ -17,7 +17,7 @@ def test_of_the_labels_of_a_class_so_many_count_as_its_weight_says() -> None:
         window.add(answer(f"e{number}", "ok"))  # wrong about fraud alone
         window.add(feedback(f"e{number}", label))
     assert len(window.found) == 2_000
-    rights = [rights[1] for rights in (label.rights() for label in window.found) if rights]
+    rights = [rights[1] for rights in (label.correctness() for label in window.found) if rights]
     assert rights.count(False) == 100
     assert rights.count(True) == pytest.approx(1_900 * 2 / 10, rel=0.15)
 
@@ -29,5 +29,5 @@ def test_a_corrected_label_counts_as_its_own_class_does() -> None:
     window.add(feedback("a", "ok"))
     window.add(msgspec.structs.replace(feedback("a", "fraud", event_source=""), approval="operator"))
     before, after = window.found
-    assert (before.rights(), after.rights()) == ({}, {1: True})
-    assert after.corrected is not None and after.corrected.rights() == {}
+    assert (before.correctness(), after.correctness()) == ({}, {1: True})
+    assert after.corrected is not None and after.corrected.correctness() == {}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.paired_rule import PairedComparison, PairedEvidence, Traffic, decide, is_next_reference
+from rollout.paired_rule import PairedComparison, PairedEvidence, TrafficSplit, decide, is_next_reference
 from rollout.statistics import PairedTally
 from wire.records import VersionHealth
 
@@ -40,25 +40,25 @@ WORSE = compared(10, 900, 60)
         ),
         pytest.param(PairedEvidence(stable=EQUAL, reference=EQUAL), "hold", "ramp is not over", id="not exposed"),
         pytest.param(
-            PairedEvidence(stable=EQUAL, reference=EQUAL, is_exposed=True),
+            PairedEvidence(stable=EQUAL, reference=EQUAL, is_ramp_over=True),
             "promote",
             "not worse by the margin",
             id="not worse",
         ),
         pytest.param(
-            PairedEvidence(stable=replace(EQUAL, settled=PairedTally()), reference=EQUAL, is_exposed=True),
+            PairedEvidence(stable=replace(EQUAL, settled=PairedTally()), reference=EQUAL, is_ramp_over=True),
             "hold",
             "too close to call",
             id="most labels of its events are still to come",
         ),
         pytest.param(
-            PairedEvidence(stable=EQUAL, reference=compared(10, 800, 30), is_exposed=True),
+            PairedEvidence(stable=EQUAL, reference=compared(10, 800, 30), is_ramp_over=True),
             "hold",
             "too close to call",
             id="creep: as good as the stable version, and perhaps worse than the reference",
         ),
         pytest.param(
-            PairedEvidence(stable=EQUAL, reference=compared(10, 900, 120), is_exposed=True),
+            PairedEvidence(stable=EQUAL, reference=compared(10, 900, 120), is_ramp_over=True),
             "withdraw",
             "worse than the reference by more than 2%",
             id="creep: as good as the stable version, and worse than the reference",
@@ -77,7 +77,7 @@ WORSE = compared(10, 900, 60)
             id="better, and slow",
         ),
         pytest.param(
-            PairedEvidence(stable=BETTER, traffic=Traffic(keys=(300, 700), shares=(0.2, 0.8))),
+            PairedEvidence(stable=BETTER, traffic=TrafficSplit(keys=(300, 700), shares=(0.2, 0.8))),
             "hold",
             "the routing is wrong",
             id="better, and the routing is wrong",
@@ -127,9 +127,10 @@ HONEST = (PairedTally(10, 180, 10), PairedTally(11, 180, 9))
 def test_a_source_that_floods_one_verdict_decides_nothing(flood: PairedTally) -> None:
     """Others see the versions alike, and have too few labels for a decision: it is not made for them."""
     stable = by_sources(flood, *HONEST)
-    assert decide(PairedEvidence(stable=stable, reference=stable, is_exposed=True)).action == "hold"
+    assert decide(PairedEvidence(stable=stable, reference=stable, is_ramp_over=True)).action == "hold"
     assert (
-        decide(PairedEvidence(stable=by_sources(flood), reference=by_sources(flood), is_exposed=True)).action != "hold"
+        decide(PairedEvidence(stable=by_sources(flood), reference=by_sources(flood), is_ramp_over=True)).action
+        != "hold"
     )
 
 
@@ -137,11 +138,11 @@ COUNTS = st.tuples(st.integers(0, 200), st.integers(0, 2_000), st.integers(0, 20
 
 
 @given(COUNTS, st.booleans())
-def test_more_right_answers_never_hurt_a_candidate(counts: tuple[int, int, int], is_exposed: bool) -> None:
+def test_more_right_answers_never_hurt_a_candidate(counts: tuple[int, int, int], is_ramp_over: bool) -> None:
     wins, ties, losses = counts
     order = ["withdraw", "hold", "promote"]
     ranks: list[int] = []
     for tally in (compared(wins, ties, losses + 1), compared(wins, ties + 1, losses), compared(wins + 1, ties, losses)):
-        ruling = decide(PairedEvidence(stable=tally, reference=tally, is_exposed=is_exposed))
+        ruling = decide(PairedEvidence(stable=tally, reference=tally, is_ramp_over=is_ramp_over))
         ranks.append(order.index(ruling.action))
     assert ranks == sorted(ranks)

@@ -9,9 +9,9 @@ SHOP = PairedTally(wins=1, losses=2, ties=2)
 
 def test_no_source_decides_alone_where_there_are_several() -> None:
     both = PairedComparison(labels=DESK + SHOP, sources=(DESK, SHOP))
-    assert tuple(both.without_one_source) == (SHOP, DESK)
+    assert tuple(both.leave_one_out) == (SHOP, DESK)
 
 
 def test_one_source_is_all_there_is() -> None:
-    assert tuple(PairedComparison(labels=DESK, sources=(DESK,)).without_one_source) == (DESK,)
-    assert tuple(PairedComparison(labels=DESK).without_one_source) == (DESK,)
+    assert tuple(PairedComparison(labels=DESK, sources=(DESK,)).leave_one_out) == (DESK,)
+    assert tuple(PairedComparison(labels=DESK).leave_one_out) == (DESK,)

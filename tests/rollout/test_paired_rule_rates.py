@@ -90,7 +90,7 @@ def check_by_decide(counts: Ints) -> None:
         for tally, verdict in zip(counts[run].tolist(), expected[run], strict=True):
             labels = PairedTally(*tally)
             compared = PairedComparison(labels, settled=labels)
-            ruling = decide(PairedEvidence(stable=compared, reference=compared, is_exposed=True))
+            ruling = decide(PairedEvidence(stable=compared, reference=compared, is_ramp_over=True))
             assert (ruling.rule or ruling.action) == verdict, (tally, ruling)
 
 

@@ -6,26 +6,26 @@ import pytest
 from rollout import operator
 from rollout.config import RolloutConfig
 from rollout.plans import (
-    LASTING_MS,
-    Grounds,
+    MIN_STABLE_MS,
     NotPossible,
+    Rationale,
     add,
     begin,
     follow,
     follow_current,
     heal,
     move_reference,
-    previous_of,
     promote,
     ramp,
     return_to,
+    rollback_target,
     withdraw,
 )
 from wire.draws import arm_for
 from wire.records import CANDIDATE, NEWEST, STABLE, RolloutPlan
 
 CONFIG = RolloutConfig(ramp=(0.0625, 0.25), newest_share=0.125)
-GOOD = Grounds("B", "good", {"better": 5.0})
+GOOD = Rationale("B", "good", {"better": 5.0})
 ONE = begin(1, salt="s", now_ms=1).plan
 TWO = follow(ONE, 2, CONFIG, now_ms=2).plan
 THREE = follow(TWO, 3, CONFIG, now_ms=3).plan
@@ -67,7 +67,7 @@ def test_the_ramp_moves_entities_one_way_and_the_newest_arm_keeps_its_own() -> N
 
 
 def test_what_only_adds_is_stable_at_once() -> None:
-    done = add(THREE, 4, Grounds("A", "it names old classes as the reference does"), now_ms=4)
+    done = add(THREE, 4, Rationale("A", "it names old classes as the reference does"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 4, 1.0)]
     assert (done.plan.previous, done.plan.reference, done.current) == (1, 1, None)
     assert done.decision is not None
@@ -91,14 +91,14 @@ def test_the_reference_moves_with_a_version_that_is_better() -> None:
 
 
 def test_withdrawal_of_an_import_leaves_the_learner_where_it_is() -> None:
-    done = withdraw(THREE, 2, Grounds("", "bad"), is_imported=True, now_ms=4)
+    done = withdraw(THREE, 2, Rationale("", "bad"), is_imported=True, now_ms=4)
     assert done.current is None and done.decision is not None
     assert (done.plan.candidate, done.plan.newest) == (0, THREE.newest)
     assert (done.decision.version, done.decision.action) == (2, "withdrawn")
 
 
 def test_withdrawal_sets_the_learner_back() -> None:
-    done = withdraw(THREE, 2, Grounds("", "bad"), now_ms=4)
+    done = withdraw(THREE, 2, Rationale("", "bad"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert done.current == 1
     assert done.decision is not None
@@ -107,7 +107,7 @@ def test_withdrawal_sets_the_learner_back() -> None:
 
 def test_a_stable_version_that_turned_bad_is_replaced_by_an_older_one() -> None:
     plan = promote(THREE, GOOD, CONFIG, moves_reference=True, now_ms=4).plan
-    done = return_to(plan, 1, Grounds("change", "bad"), now_ms=5)
+    done = return_to(plan, 1, Rationale("change", "bad"), now_ms=5)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert (done.current, done.plan.previous, done.plan.reference) == (1, 0, 1)
     assert done.decision is not None
@@ -186,8 +186,8 @@ def test_a_rollback_returns_to_the_last_version_that_was_stable_for_a_while() ->
     for version in (2, 3, 4):
         plan = add(follow(plan, version, CONFIG, now_ms=version).plan, version, GOOD, now_ms=version).plan
         assert (plan.stable, plan.previous, plan.stable_since_ms) == (version, 1, version)
-    assert previous_of(plan, 4 + LASTING_MS - 1) == 1
-    lasted = 4 + LASTING_MS
+    assert rollback_target(plan, 4 + MIN_STABLE_MS - 1) == 1
+    lasted = 4 + MIN_STABLE_MS
     assert follow(plan, 5, CONFIG, now_ms=lasted - 1).plan.stable_since_ms == 4
     plan = add(plan, 5, GOOD, now_ms=lasted).plan
     assert (plan.stable, plan.previous, plan.stable_since_ms) == (5, 4, lasted)

@@ -104,7 +104,7 @@ def asked(difference: float, *, discordance: float, samples: int, encoders: int 
     rng = np.random.default_rng(1)
     shares = ((discordance + difference) / 2, 1 - discordance, (discordance - difference) / 2)
     counts = rng.multinomial(samples, shares, size=(HELD_RUNS, encoders))
-    verdicts = verdicts_of("held", counts)
+    verdicts = parse_verdicts("held", counts)
     found = {
         "promoted": (verdicts == SUPERIOR) | (verdicts == NOT_WORSE),
         "better": verdicts == SUPERIOR,
@@ -126,7 +126,7 @@ def verdict_of(kind: str, wins: int, ties: int, losses: int) -> str:
     return OBJECTED if objection(ruling.numbers) else ruling.rule
 
 
-def verdicts_of(kind: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.str_]]:
+def parse_verdicts(kind: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.str_]]:
     """Returns the verdict on each triple of wins, ties and losses, on the holdout ("held") or of a trial ("trial")."""
     triples, places = np.unique(counts.reshape(-1, 3), axis=0, return_inverse=True)
     found = np.array([verdict_of(kind, *triple) for triple in triples.tolist()])
@@ -187,7 +187,7 @@ def tried(difference: float, *, discordance: float, trials: int = 1) -> dict[str
     shares = ((discordance + difference) / 2, 1 - discordance, (discordance - difference) / 2)
     units = TRIAL_LABELS // LABELS_OF_UNIT + 1
     counts = rng.multinomial(LABELS_OF_UNIT, shares, size=(HELD_RUNS, trials, units)).cumsum(axis=2)
-    verdicts = verdicts_of("trial", counts)
+    verdicts = parse_verdicts("trial", counts)
     is_worse = verdicts == OBJECTED
     is_promoted = (verdicts == SUPERIOR) | (verdicts == NOT_WORSE)
     comes_first = is_promoted.argmax(axis=2) < np.where(is_worse.any(axis=2), is_worse.argmax(axis=2), units)

@@ -24,20 +24,20 @@ MEANS = st.floats(-0.9, 0.9)
 
 
 def test_counts_who_was_right() -> None:
-    tally = PairedTally.of([1, 0, -1, 0, 0, 1])
+    tally = PairedTally.from_differences([1, 0, -1, 0, 0, 1])
     assert tally == PairedTally(wins=2, ties=3, losses=1)
     assert tally.labels == 6
     assert str(tally) == "2 won, 3 tied, 1 lost"
-    assert PairedTally.of([True - False, True - True, False - True]) == PairedTally(1, 1, 1)
+    assert PairedTally.from_differences([True - False, True - True, False - True]) == PairedTally(1, 1, 1)
 
 
 @given(DIFFERENCES, st.integers(0, 9))
 def test_neither_order_nor_batches_change_it(differences: list[int], seed: int) -> None:
     shuffled = Random(seed).sample(differences, len(differences))
     middle = len(differences) // 2
-    merged = PairedTally.of(differences[:middle]) + PairedTally.of(differences[middle:])
-    assert merged == PairedTally.of(shuffled)
-    assert log_e_above(merged, 0.0) == log_e_above(PairedTally.of(shuffled), 0.0)
+    merged = PairedTally.from_differences(differences[:middle]) + PairedTally.from_differences(differences[middle:])
+    assert merged == PairedTally.from_differences(shuffled)
+    assert log_e_above(merged, 0.0) == log_e_above(PairedTally.from_differences(shuffled), 0.0)
 
 
 @given(TALLIES, TALLIES)
@@ -54,7 +54,7 @@ def test_over_all_sequences_of_six_labels_the_mean_e_value_is_1(mean: float) -> 
     total = 0.0
     for sequence in itertools.product(chances, repeat=6):
         chance = math.prod(chances[difference] for difference in sequence)
-        total += chance * math.exp(log_e_above(PairedTally.of(sequence), mean))
+        total += chance * math.exp(log_e_above(PairedTally.from_differences(sequence), mean))
     assert total == pytest.approx(1.0, abs=1e-12)
 
 

@@ -14,7 +14,7 @@ from rollout.paired_rule import PairedEvidence
 from rollout.statistics import NO_LABELS, PairedTally
 from rollout.tallies import MIN_DELAYS, Tallies, TalliesState
 from rollout.unpaired_rule import ArmEvidence, ArmTally
-from tests.rollout.test_tallies_exposure import answer
+from tests.rollout.test_tallies_arm_traffic import answer
 from wire.receipts import Verdicts
 from wire.records import CANDIDATE, NEWEST, STABLE, Arm, ArmName, RolloutPlan
 
@@ -51,7 +51,7 @@ def tallies() -> Tallies:
 
 
 def evidence_of(tallies: Tallies) -> PairedEvidence:
-    return tallies.evidence(stable_share=0.75, is_exposed=False)
+    return tallies.evidence(stable_share=0.75, is_ramp_over=False)
 
 
 def test_a_label_judges_each_pair_that_was_at_hand_whichever_answered(tallies: Tallies) -> None:

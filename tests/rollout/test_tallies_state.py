@@ -2,7 +2,7 @@
 
 import msgspec
 
-from rollout.tallies import Frame, TalliesState
+from rollout.tallies import PlanKey, TalliesState
 from wire.records import CANDIDATE, STABLE, Arm, RolloutPlan
 
 STABLE_ARM = Arm(name=STABLE, version=4, share=0.75)
@@ -10,9 +10,9 @@ PLAN = RolloutPlan(revision=5, salt="s", arms=(STABLE_ARM,), previous=3, referen
 
 
 def test_a_frame_has_the_versions_of_a_plan_and_the_share_of_its_candidate() -> None:
-    assert Frame.of(PLAN) == Frame(salt="s", stable=4, previous=3, reference=2)
+    assert PlanKey.of(PLAN) == PlanKey(salt="s", stable=4, previous=3, reference=2)
     ramped = msgspec.structs.replace(PLAN, arms=(STABLE_ARM, Arm(name=CANDIDATE, version=6, share=0.25)))
-    assert (Frame.of(ramped).candidate, Frame.of(ramped).share) == (6, 0.25)
+    assert (PlanKey.of(ramped).candidate, PlanKey.of(ramped).share) == (6, 0.25)
 
 
 def test_the_state_of_an_earlier_program_is_read() -> None:

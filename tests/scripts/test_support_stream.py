@@ -19,9 +19,9 @@ def script() -> dict[str, Any]:
 
 def test_a_template_stands_for_every_choice_in_it(script: dict[str, Any]) -> None:
     text = "# words\nitem: lamp, rug\n\n[orders] cancel\n[|please ]cancel the [old [{item}]|box] .\n"
-    lists, templates = script["parsed"](text)
+    lists, templates = script["parse"](text)
     (template,) = templates["orders", "cancel"]
-    found = {script["expanded"](template, lists, random.Random(seed)) for seed in range(200)}
+    found = {script["expand"](template, lists, random.Random(seed)) for seed in range(200)}
     whole = {"cancel the old lamp.", "cancel the old rug.", "cancel the box."}
     assert found == whole | {f"please {sentence}" for sentence in whole}
 
@@ -38,7 +38,7 @@ def test_every_class_has_as_many_lines_and_no_text_comes_twice(script: dict[str,
         counts = Counter(line["label"] for line in lines)
         assert set(counts.values()) == {script["NUM_BY_HAND"][name] + script["NUM_MADE"][name]}
         assert len(counts) == 48
-    texts = [script["words_in"](line["text"]) for line in (*streams["train"], *streams["test"])]
+    texts = [script["sorted_words"](line["text"]) for line in (*streams["train"], *streams["test"])]
     assert len(set(texts)) == len(texts)
 
 

@@ -115,5 +115,5 @@ def test_what_has_another_checksum_is_not_installed(
     with served(makers) as environ:
         done = install(tmp_path / "bed", **environ)
     assert done.returncode == 65
-    assert "its maker publishes" in done.stderr
+    assert "its publisher gives" in done.stderr
     assert names(tmp_path / "bed") == installed

@@ -1,9 +1,9 @@
-"""Runs commands as a shell would: each in a process of its own, with the output and the exit code that it leaves.
+"""Runs each command in its own process, as a shell would, and returns its output and exit code.
 
-    lifelong("versions", "--json") --> a fork of a process that has imported what commands need --> main() --> Completed
+    lifelong("versions", "--json") --> fork of a server with the modules of the commands --> main() --> CompletedProcess
 
-The imports of a command take a second, and the tests run a hundred. Rejected: calling `main` in the process of the
-tests (commands set up logs, signals and threads for a process that is theirs).
+The fork server saves the imports: they take a second for a command, and the tests run a hundred commands. Rejected:
+calling `main` in the process of the tests (a command configures the logs, signals and threads of its process).
 """
 
 import multiprocessing
@@ -26,7 +26,7 @@ PRELOADED = [
     "services.local.stack",
     "rollout.operator",
 ]
-"""What the process that is forked has imported: no torch, whose threads a fork would wait for and not have."""
+"""Modules that the fork server imports. None imports torch: a fork lacks torch's threads and would wait for them."""
 
 LONGEST_S = 200.0
 
@@ -35,7 +35,7 @@ _forks.set_forkserver_preload(PRELOADED)
 
 
 def lifelong(*words: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Runs `lifelong` with these words, and under no settings but those of `environ`."""
+    """Runs `lifelong` with these words; only `environ` gives it settings."""
     ours = {key: value for key, value in os.environ.items() if not key.startswith("LIFELONG_")}
     with tempfile.TemporaryDirectory() as folder:
         stdout = Path(folder, "stdout")
@@ -58,7 +58,7 @@ def _exit_code(process: BaseProcess) -> int:
 
 
 def _run(words: tuple[str, ...], environ: dict[str, str], stdout: Path, stderr: Path) -> None:
-    """Becomes the command: its arguments, its environment and its output are those of this process."""
+    """Turns this process into the command: sets its arguments, environment and output, and runs `main`."""
     from services.cli import main
 
     for path, stream in ((stdout, sys.stdout), (stderr, sys.stderr)):

@@ -12,7 +12,7 @@ def facts(name: str) -> str:
 
 
 def bounds(name: str) -> tuple[float, float]:
-    """Returns the range of a number, with its ends excluded where the schema excludes them."""
+    """Returns the range of a number, without its ends if the schema excludes them."""
     schema = schemas(Settings)[name]
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))

@@ -40,7 +40,7 @@ class Owner:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def pids(self, name: str) -> list[int]:
-        """Returns the processes of a program of the stack; `guard` names those of the guards, the outer one first."""
+        """Returns the processes of a program of the stack; `guard` names the two guards, the outer one first."""
         return [process.pid for process in self.family() if _is(process, name)]
 
     def kill(self, name: str, *, index: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""The chain of what operators did: whole as it is written, and broken by every change."""
+"""Tests that the audit chain is whole as it is written, and that every change breaks it."""
 
 import msgspec
 import pytest
@@ -43,9 +43,9 @@ def test_a_change_breaks_it(field: str) -> None:
     changed = 99 if field == "time_ms" else "changed"
     records[1] = msgspec.structs.replace(records[1], **{field: changed})
     assert breaks(records) == [
-        "page/2 (changed) was changed, or not written by us"
+        "page/2 (changed) was changed, or was not signed with our keys"
         if field == "action"
-        else "page/2 (promote) was changed, or not written by us",
+        else "page/2 (promote) was changed, or was not signed with our keys",
         "a record before page/3 (promote) is missing",
     ]
 
@@ -57,7 +57,7 @@ def test_a_record_that_was_taken_out_is_missed() -> None:
 
 def test_another_key_writes_no_record_of_ours_and_is_not_followed() -> None:
     stranger = chain(1, log=AdminLog(parse("another key"), source="page"))
-    assert breaks(stranger) == ["page/1 (promote) was changed, or not written by us"]
+    assert breaks(stranger) == ["page/1 (promote) was changed, or was not signed with our keys"]
     log = AdminLog(KEYS, source="page")
     log.follow(stranger)
     assert chain(1, log=log)[0].previous == ""

@@ -1,4 +1,4 @@
-"""The chain in its topic: one page after another continues it, also after a record that was not taken."""
+"""Tests the audit chain in its topic: each page continues it, even after the broker has refused a record."""
 
 import pytest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.backups import MANIFEST, BackupManifest, BackupRefused, check_backup, files_in, read_manifest
+from services.backups import MANIFEST, BackupManifest, BackupRefused, check_backup, list_files, read_manifest
 
 
 def write(folder: Path) -> BackupManifest:
@@ -14,7 +14,13 @@ def write(folder: Path) -> BackupManifest:
     (folder / "learner" / "1-v1.checkpoint").write_bytes(b"a checkpoint")
     (folder / "empty").write_bytes(b"")
     manifest = BackupManifest(
-        release="1", created_ms=1, prefix="p:", current=1, versions=(1,), signers=("k",), files=tuple(files_in(folder))
+        release="1",
+        created_ms=1,
+        prefix="p:",
+        current=1,
+        versions=(1,),
+        signers=("k",),
+        files=tuple(list_files(folder)),
     )
     (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
     return manifest
@@ -50,11 +56,11 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (None, "is no manifest of a backup"),
-        (b"[]", "is no manifest of a backup"),
+        (None, "is not the manifest of a backup"),
+        (b"[]", "is not the manifest of a backup"),
         (b"{}", "is None None; this program reads lifelong-backup 2"),
         (b'{"format":"lifelong-backup","format_version":1}', "is 'lifelong-backup' 1; this program reads"),
-        (b'{"format":"lifelong-backup","format_version":2}', "is no manifest of a backup"),
+        (b'{"format":"lifelong-backup","format_version":2}', "is not the manifest of a backup"),
     ],
 )
 def test_what_is_no_manifest_is_refused_by_its_format(tmp_path: Path, content: bytes | None, why: str) -> None:

@@ -1,4 +1,4 @@
-"""Tests the restore: what is in use is refused before anything changes, and a forced one takes its place."""
+"""Tests that a restore is refused before it changes state that is in use, and that --force replaces that state."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,7 +16,7 @@ from services.backups import (
     BackupRefused,
     Restored,
     check_backup,
-    digest_of,
+    file_digest,
     read_manifest,
     restore_backup,
     write_backup,
@@ -75,10 +75,10 @@ def test_an_empty_place_gets_everything(rig: Rig) -> None:
 def test_what_is_in_use_is_refused_and_left_as_it_is_unless_forced(rig: Rig) -> None:
     rig.target.mkdir(parents=True)
     (rig.target / "9-v9.checkpoint").write_bytes(b"theirs")
-    with pytest.raises(BackupRefused, match=r"there/learner already has what a learner knows\. .*--force"):
+    with pytest.raises(BackupRefused, match=r"there/learner already has the state of a learner\. .*--force"):
         rig.restore()
     publish(rig.other, lease_of(rig.other), 1)
-    with pytest.raises(BackupRefused, match=r"the store already has keys of a service.*; .*already has what a learner"):
+    with pytest.raises(BackupRefused, match=r"already has keys of a service.*; .*already has the state of a learner"):
         rig.restore()
     assert rig.other.versions.stored() == [1] and (rig.target / "9-v9.checkpoint").read_bytes() == b"theirs"
     rig.restore(is_forced=True)
@@ -120,7 +120,7 @@ def test_requests_to_forget_that_are_newer_than_the_backup_are_kept_and_counted(
 
 
 def test_the_plan_of_a_backup_is_in_force_from_now_on(rig: Rig, store: Store) -> None:
-    """Replicas refuse a plan that was in force before the one that they have followed."""
+    """Replicas refuse a plan that is older than the plan that they follow."""
     store.plans.write(RolloutPlan(revision=1, salt="s", arms=(), time_ms=7))
     manifest = write_backup(rig.source, store, rig.backup.with_name("newer"), now_ms=1, say=quiet)
     newer = rig._replace(backup=rig.backup.with_name("newer"), manifest=manifest)
@@ -129,7 +129,7 @@ def test_the_plan_of_a_backup_is_in_force_from_now_on(rig: Rig, store: Store) ->
 
 
 def test_a_file_that_the_backup_does_not_list_is_not_restored(rig: Rig) -> None:
-    """N18: a checkpoint of a higher epoch that somebody put there was restored, and signed by the learner."""
+    """N18: an attacker's checkpoint with a higher epoch was restored, and the learner signed its weights."""
     (rig.backup / LEARNER / "000000009-e9-v9.checkpoint").write_bytes(b"of an attacker")
     assert check_backup(rig.backup, say=quiet) == rig.manifest
     rig.restore()
@@ -137,11 +137,11 @@ def test_a_file_that_the_backup_does_not_list_is_not_restored(rig: Rig) -> None:
 
 
 def test_a_backup_whose_list_was_changed_is_refused(rig: Rig) -> None:
-    """N18: the list had digests, and no seal."""
+    """N18: the list of files had digests, but no seal."""
     path = rig.backup / LEARNER / "000000001-e1-v1.checkpoint"
     path.write_bytes(b"of an attacker")
     files = tuple(
-        msgspec.structs.replace(file, sha256=digest_of(path), bytes=14) if file.path.endswith(path.name) else file
+        msgspec.structs.replace(file, sha256=file_digest(path), bytes=14) if file.path.endswith(path.name) else file
         for file in rig.manifest.files
     )
     (rig.backup / "backup.json").write_bytes(msgspec.json.encode(msgspec.structs.replace(rig.manifest, files=files)))

@@ -1,4 +1,4 @@
-"""A backup that is made under load, restored elsewhere: the same bits, learning goes on, no label counts twice."""
+"""Tests that a backup under load, restored elsewhere, answers with the same bits and learns each label once."""
 
 import threading
 from contextlib import closing
@@ -53,7 +53,7 @@ def backup_under_load(
 
 
 def logits_of(store: Store, version: int) -> torch.Tensor:
-    """Returns what a version answers, as a replica loads it."""
+    """Returns the answers of a version that is loaded as a replica loads it."""
     loaded = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(version)
     texts = [text_of(number) for number in range(20)]
     return model_logits(loaded.model, RaggedBatch.of(tokenizer().encode_many(texts)))

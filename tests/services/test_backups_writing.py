@@ -1,4 +1,4 @@
-"""Tests the writing of a backup: whole or not there, while files and versions come and go."""
+"""Tests that a backup is whole or does not exist, while files and versions are written and removed."""
 
 import threading
 from pathlib import Path
@@ -20,7 +20,7 @@ def quiet(_: str) -> None:
 
 
 def settings_in(folder: Path, config: StoreConfig) -> Settings:
-    """Returns settings whose learner has a checkpoint, a journal, an adopted encoder, and what is made again."""
+    """Returns settings whose learner's folder has files of each kind, of which backups leave out two."""
     (folder / LEARNER).mkdir(parents=True)
     for name in ("000000001-e1-v1.checkpoint", "000000001-e1-v1.journal", "abc.encoder", "base.cache", "x.temporary"):
         (folder / LEARNER / name).write_bytes(name.encode())
@@ -46,7 +46,7 @@ def test_a_backup_has_what_is_known_and_not_what_is_made_again(
 
 def test_what_is_there_is_never_written_over(store: Store, store_config: StoreConfig, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
-    with pytest.raises(BackupRefused, match="is there already"):
+    with pytest.raises(BackupRefused, match="exists already"):
         write_backup(settings_in(tmp_path, store_config), store, tmp_path / "b", now_ms=1, say=quiet)
     assert not [*(tmp_path / "b").iterdir()]
 
@@ -102,6 +102,7 @@ def test_versions_that_come_and_go_meanwhile_leave_a_whole_backup(
 def test_a_file_that_is_removed_meanwhile_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "1-v1.checkpoint").write_bytes(b"whole")
-    (tmp_path / "from" / "2-v2.checkpoint").symlink_to(tmp_path / "gone")  # its name is listed, and it cannot be opened
+    # The name is listed, but the file cannot be opened.
+    (tmp_path / "from" / "2-v2.checkpoint").symlink_to(tmp_path / "gone")
     assert copy_learner(tmp_path / "from", tmp_path / "to") == ["1-v1.checkpoint"]
     assert (tmp_path / "to" / "1-v1.checkpoint").read_bytes() == b"whole"

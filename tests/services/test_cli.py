@@ -1,5 +1,6 @@
 """Tests the command line: help, exit codes, one clear message for an error, no heavy imports before they are needed."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.cli import COMMANDS as COMMANDS_BY_NAME
+from services.cli import GROUPS as HEADINGS
 from tests.services.command_line import PRELOADED, lifelong
 
 COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune", "backup")
@@ -43,6 +45,29 @@ def test_help_names_every_command() -> None:
     assert done.returncode == 0
     assert all(f"  {command} " in done.stdout for command in (*COMMANDS, *GROUPS))
     assert "\x1b" not in done.stdout
+
+
+def test_help_has_the_commands_under_headings() -> None:
+    lines = lifelong("--help").stdout.splitlines()
+    headings = [line.removesuffix(":") for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert headings == ["Options", *HEADINGS]
+    names = [line.split()[0] for line in lines[lines.index(f"{headings[1]}:") :] if line.startswith("  ")]
+    assert names == [*COMMANDS_BY_NAME]
+
+
+@pytest.mark.parametrize(
+    ("shell", "typed"),
+    [
+        ("bash", {"COMP_WORDS": "lifelong rol", "COMP_CWORD": "1"}),
+        ("zsh", {"_TYPER_COMPLETE_ARGS": "lifelong rol"}),
+        ("fish", {"_TYPER_COMPLETE_ARGS": "lifelong rol", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}),
+    ],
+)
+def test_a_shell_completes_the_names_of_commands(shell: str, typed: dict[str, str]) -> None:
+    script = Path(sys.executable).with_name("lifelong")
+    env = {**os.environ, **typed, "_LIFELONG_COMPLETE": f"complete_{shell}"}
+    done = subprocess.run([script], capture_output=True, text=True, env=env)
+    assert "rollout" in done.stdout and "predict" not in done.stdout
 
 
 @pytest.mark.parametrize("group", GROUPS)

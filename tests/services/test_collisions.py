@@ -1,4 +1,4 @@
-"""Tests that a package of another distribution with one of our names is noticed, and which one Python imports."""
+"""Tests that other distributions' packages with our names are found, and that the imported package is named."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Cores are counted within the limits of a container."""
+"""Tests that the number of cores respects the limits of a container."""
 
 import os
 from pathlib import Path

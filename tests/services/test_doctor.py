@@ -1,4 +1,4 @@
-"""Tests the doctor: it finds each problem and names the remedy."""
+"""Tests that the doctor finds each problem of a machine and names the fix."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Tests what the doctor asks servers: each problem is found, with its remedy."""
+"""Tests that the doctor finds each problem of the servers and names the fix."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_redis_server_is_fit_where_it_has_an_append_only_file(store_config: St
     check = doctor.check_redis(settings)
     assert (check.state, check.fix) == (
         "warn",
-        "A power cut may take what was published. Set appendonly to yes on the Redis server",
+        "A power failure may lose publications. Set appendonly to yes on the Redis server",
     )
     setting("appendonly", "yes")
     assert "appendonly" not in doctor.check_redis(settings).fix
@@ -84,7 +84,7 @@ def test_a_broker_that_does_not_answer_is_to_be_started() -> None:
     ids=["password", "certificate"],
 )
 def test_a_broker_that_refuses_us_is_no_broker_to_start(secure: SecureBroker, change: dict[str, Any], fix: str) -> None:
-    """The error says what to mend, and no other fix stands beside it."""
+    """The error itself names the fix, so the check adds none."""
     stranger = replace(secure.config, **change).with_client(request_timeout_ms=3_000)
     for check in (doctor.check_broker(Settings(bus=stranger)), doctor.check_topics(stranger)):
         assert (check.state, check.fix, fix in check.found) == ("fail", "", True)
@@ -96,7 +96,8 @@ def test_topics_that_others_made_are_named_with_what_to_do(bus_config: BusConfig
     admin = KafkaAdminClient(bootstrap_servers=bus_config.bootstrap_servers)
     admin.create_topics({theirs: {"num_partitions": 1, "replication_factor": 1}})
     admin.close()
-    eventually(lambda: "grow" in doctor.check_topics(bus_config).fix)  # a new topic is not everywhere at once
+    # A new topic is not known to all brokers at once.
+    eventually(lambda: "grow" in doctor.check_topics(bus_config).fix)
     check = doctor.check_topics(bus_config)
     assert (check.state, theirs in check.found) == ("fail", True)
     assert "lifelong topics create" in check.fix and "lifelong topics grow, or lower bus.partitions" in check.fix

@@ -1,4 +1,4 @@
-"""An encoder is compared with published vectors, and INT8 and INT4 with full precision."""
+"""Tests the comparison of an encoder with published vectors, and of INT8 and INT4 with full precision."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.errors import EncoderNotFound
-from services.encoder_check import FILE, BadVectors, EncoderCheck, agreement_of, check
+from services.encoder_check import FILE, BadVectors, EncoderCheck, check, compare_vectors
 from tests.model.published_encoder import KINDS, TEXTS, WIDTH, reference, write_encoder, write_modules
 
 
 def vectors_of(folder: Path, *, pooling: str = "mean") -> Tensor:
-    """Returns what the libraries compute of TEXTS: unit vectors."""
+    """Returns the unit vectors that the libraries compute for TEXTS."""
     rows = [reference(folder, text) for text in TEXTS]
     pooled_BD = torch.stack([row_SD[0] if pooling == "cls" else row_SD.mean(dim=0) for row_SD in rows])
     return functional.normalize(pooled_BD, dim=1)
@@ -83,5 +83,5 @@ def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_vector_that_is_not_finite_is_not_right() -> None:
-    assert agreement_of(torch.ones(1, 2), torch.ones(1, 2)).is_right
-    assert not agreement_of(torch.full((1, 2), float("nan")), torch.ones(1, 2)).is_right
+    assert compare_vectors(torch.ones(1, 2), torch.ones(1, 2)).is_right
+    assert not compare_vectors(torch.full((1, 2), float("nan")), torch.ones(1, 2)).is_right

@@ -1,4 +1,4 @@
-"""A class of the user is checked: its size, whether its vectors depend on each other, and its times."""
+"""Tests the check of a user's class: its size, whether its vectors depend on each other, and its times."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A file of published vectors is read, or refused with the line."""
+"""Tests that a file of published vectors is read, or refused with the number of the line."""
 
 import json
 from pathlib import Path

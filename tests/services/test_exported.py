@@ -1,4 +1,4 @@
-"""The version in a folder is read back with the digests of its manifest."""
+"""Tests that an exported version is read back, and that each tensor is checked against its digest."""
 
 from pathlib import Path
 
@@ -24,5 +24,5 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     write_version(tmp_path / "out", manifest_of(1), weights)
     with pytest.raises(BadExport, match=r"lacks a part of head\.out"):
         read_version(tmp_path / "out")
-    with pytest.raises(BadExport, match="is no version that"):
+    with pytest.raises(BadExport, match="is not a version that"):
         read_version(tmp_path)

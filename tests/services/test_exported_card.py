@@ -1,4 +1,4 @@
-"""The card says what a version is, and how it is loaded, where it can be."""
+"""Tests that the model card describes the version, and how other libraries load it, if they can."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_a_card_says_what_is_answered_and_loads_it_in_twenty_lines(space: LabelS
 
 def test_a_card_has_the_figures_of_sets_and_of_scores() -> None:
     sets = Evaluation(num_labels=50, accuracy=0.9, micro_f1=(0.91, 0.8))
-    assert "- accuracy: 90.0% of 50 labels that were held back; micro-F1 0.910\n" in card(
+    assert "- accuracy: 90.0% of 50 held-out labels; micro-F1 0.910\n" in card(
         manifest_of(3, evaluation=sets), lacks="", with_onnx=False
     )
     scores = Evaluation(num_labels=50, accuracy=0.9, absolute_error=(0.25, 0.5))

@@ -1,4 +1,4 @@
-"""A version becomes a folder that other libraries load: sentence-transformers plus twenty lines, and ONNX Runtime."""
+"""Tests that sentence-transformers, with twenty lines of code, and ONNX Runtime load an exported version."""
 
 import json
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""A version that was exported is imported elsewhere under a number of its own, and answers with the same bits."""
+"""Tests that another service imports an exported version under a new number, and answers with the same bits."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -45,7 +45,7 @@ def learner(store: Store) -> TinyPublisher:
 
 @pytest.fixture
 def other_store(store_config: StoreConfig) -> Iterator[Store]:
-    """Another service's store, in which nothing is."""
+    """The empty store of another service."""
     with closing(Store(replace(store_config, prefix=f"other-{store_config.prefix}"), KEYS)) as other:
         yield other
 
@@ -84,7 +84,8 @@ def test_a_number_is_taken_once(learner: TinyPublisher, folder: Path) -> None:
     manifest = import_version(learner.store, folder, tokenizer(), now_ms=5)
     with pytest.raises(ParentMoved, match="2 is the newest number"):
         learner.store.versions.add(msgspec.structs.replace(manifest, created_ms=6), detail="")
-    learner.store.versions.add(manifest, detail="")  # a reply that was lost
+    # The call is repeated, as after a lost reply.
+    learner.store.versions.add(manifest, detail="")
 
 
 def test_another_tokenizer_is_refused(learner: TinyPublisher, folder: Path) -> None:
@@ -98,10 +99,10 @@ def test_another_tokenizer_is_refused(learner: TinyPublisher, folder: Path) -> N
 def test_what_was_changed_is_refused(folder: Path) -> None:
     weights = folder / "version" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
-    with pytest.raises(BadExport, match="is not what was exported"):
+    with pytest.raises(BadExport, match="was changed since the export"):
         read_version(folder)
     weights.write_bytes(b"")
-    with pytest.raises(BadExport, match="is no version that `lifelong export` has written"):
+    with pytest.raises(BadExport, match="is not a version that `lifelong export` has written"):
         read_version(folder)
 
 
@@ -120,7 +121,7 @@ def test_a_learner_that_starts_again_goes_on_from_its_own_version(store: Store, 
 
 
 def test_the_learner_goes_on_beside_a_version_that_was_promoted(store: Store, tmp_path: Path) -> None:
-    """What it publishes then is compared with the imported version, which is the reference."""
+    """The learner's later versions are compared with the imported version, which is the reference."""
     rig = PublishRig(store, tmp_path / "state")
     controller = Controller(store, no_judge, config=RolloutConfig(), holder="test", now_ms=lambda: 1)
     rig.learn(0, 40)

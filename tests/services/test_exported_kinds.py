@@ -1,5 +1,7 @@
-"""Versions of sets, of scores and of features as folders: what loads them answers as the service does, or they say why
-it cannot."""
+"""Tests exported versions with sets of labels, scores and features.
+
+The code that loads the folder answers as the service does, or the card says why the version cannot be loaded.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +13,9 @@ import torch
 from model.kinds import Predicted
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.exported import BadExport, Exported, card, card_of, export_version, load_code
+from services.exported import BadExport, Exported, card, export_version, kind_card, load_code
 from serving.config import PrecisionConfig
-from serving.ranking import rankings_of
+from serving.ranking import rank_texts
 from serving.weights.loader import Loader
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.live
 
 TEXTS: Final = [text_of(number) for number in range(300, 360)]
 NEAR: Final = 0.08
-"""How far a probability may be off: replicas round the inputs of the head, of which this one has few."""
+"""Largest error of a probability: replicas round the inputs of the head, and this head has few of them."""
 
 
 def exported(store: Store, rig: PublishRig, *, with_onnx: bool = False) -> Exported:
@@ -48,9 +50,9 @@ def loaded_from(made: Exported, space: LabelSpace) -> Any:
 
 
 def served(store: Store, number: int, z_BD: torch.Tensor) -> list[Predicted]:
-    """What a replica makes of these vectors."""
+    """Returns a replica's answers for these vectors."""
     loader = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
-    ranking = rankings_of(z_BD, [loader.load(number)], 5)[number]
+    ranking = rank_texts(z_BD, [loader.load(number)], 5)[number]
     return [each.predicted for each in ranking.scored(range(len(z_BD)))]
 
 
@@ -74,9 +76,9 @@ def test_onnx_runtime_gives_the_same_scores_by_what_the_card_says(
     rig.learn(0, 200)
     made = exported(store, rig, with_onnx=True)
     space = store.versions.manifest(1).labelled
-    assert f"The scores are `{card_of(space).scores}`." in (Path(made.folder) / "README.md").read_text()
+    assert f"The scores are `{kind_card(space).scores}`." in (Path(made.folder) / "README.md").read_text()
     names: dict[str, Any] = {"torch": torch, "logits": logits_of_onnx(Path(made.folder))}
-    exec(f"scores = {card_of(space).scores}", names)
+    exec(f"scores = {kind_card(space).scores}", names)
     assert torch.allclose(names["scores"], loaded_from(made, space).scores(TEXTS), atol=1e-3)
 
 
@@ -119,10 +121,10 @@ def test_a_version_of_features_says_that_others_cannot_read_them_and_has_no_onnx
         rig.learner.learn_many(records(range(first, first + 20)), {"feedback.v1/0": first + 20})
         rig.learner.tick()
     made = exported(store, rig)
-    lacks = "it was taught with more than texts (features.scales), which they do not read"
+    lacks = "it reads more than texts (features.scales), which other libraries do not"
     assert made.lacks == lacks and not (Path(made.folder) / "model.safetensors").exists()
     assert (Path(made.folder) / "README.md").read_text() == card(
         store.versions.manifest(made.version), lacks=lacks, with_onnx=False
     )
-    with pytest.raises(BadExport, match="no ONNX form: it was taught with more than texts"):
+    with pytest.raises(BadExport, match="no ONNX form: it reads more than texts"):
         export_version(store, made.version, tmp_path / "onnx", b"", with_onnx=True, say=lambda text: None)

@@ -1,11 +1,11 @@
-"""Tests the signing key: it is made once, readable by its owner only, and asked for where Redis is not ours."""
+"""Tests the signing key: generated once, readable only by its owner, and required if Redis is not ours."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from services.keys import FILE, REPLICA_FILE, ReplicaKeys, ring_of, with_signing_key, write_keys
+from services.keys import FILE, REPLICA_FILE, ReplicaKeys, key_ring, with_signing_key, write_keys
 from services.settings import BadSettings, Settings, as_environment, load, replaced
 from wire.keyring import Kind, new_ring, parse
 
@@ -50,10 +50,10 @@ def test_programs_that_are_started_follow_the_file_of_the_keys(tmp_path: Path) -
 def test_replicas_follow_a_file_of_their_own_that_signs_nothing(tmp_path: Path) -> None:
     settings = with_signing_key(Settings(state_dir=tmp_path), own_store=True)
     replica_keys = ReplicaKeys(settings)
-    given = replica_keys.given_to(settings)
+    given = replica_keys.replica_settings(settings)
     assert given.key_file == tmp_path / REPLICA_FILE
     assert not parse((tmp_path / REPLICA_FILE).read_text()).of(Kind.SECRET)
-    assert ring_of(given).accepted == ring_of(settings).accepted
+    assert key_ring(given).accepted == key_ring(settings).accepted
     write_keys(tmp_path / FILE, new_ring())
     ReplicaKeys(settings)
-    assert ring_of(given).accepted == ring_of(settings).accepted
+    assert key_ring(given).accepted == key_ring(settings).accepted

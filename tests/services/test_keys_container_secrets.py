@@ -1,4 +1,4 @@
-"""The secrets of containers: each folder holds what its containers need, and what exists is kept."""
+"""Tests the secrets of containers: each folder holds only what its containers need, and existing secrets are kept."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests the changes of a file of keys: each step accepts what the step before signed."""
+"""Tests the changes of a key file: each step accepts the signatures of the step before."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_a_key_is_found_by_its_id_and_an_unknown_one_is_named() -> None:
     ring = new_ring()
     assert found(ring, ring.keys[1].id) == ring.keys[1]
     gone = retired(added(ring, Kind.NEXT), ring.keys[0])
-    with pytest.raises(KeysUnfit, match=f"{ring.keys[0].id}: is no key of ours"):
+    with pytest.raises(KeysUnfit, match=f"{ring.keys[0].id}: is not one of our keys"):
         found(gone, ring.keys[0].id)
     with pytest.raises(KeysUnfit, match="signing-keys new"):
         newest(SHARED)

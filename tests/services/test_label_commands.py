@@ -1,9 +1,9 @@
-"""What an operator means is checked against what is known: misspelt and taken names are refused."""
+"""Tests that label commands are checked against the known classes: misspelt and taken names are refused."""
 
 import pytest
 
 from rollout.plans import NotPossible
-from services.label_commands import ClassesInForce, Wish
+from services.label_commands import ClassesInForce, LabelEdit
 from wire.config import LabelConfig
 from wire.label_set import LabelSet
 from wire.records import LabelAction, LabelCommand
@@ -14,7 +14,7 @@ KNOWN = ClassesInForce(LabelSet.of(LabelConfig(), [RENAMED, RETIRED]), ("bill", 
 
 
 def command(action: LabelAction, labels: tuple[str, ...], to: tuple[str, ...] = ()) -> LabelCommand:
-    return KNOWN.command(Wish(action=action, labels=labels, to=to), max_chars=20, source="me", now_ms=5)
+    return KNOWN.command(LabelEdit(action=action, labels=labels, to=to), max_chars=20, source="me", now_ms=5)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def command(action: LabelAction, labels: tuple[str, ...], to: tuple[str, ...] = 
         ("retire", ("spam",), (), "'spam' was retired"),
         ("merge", ("card",), ("card",), "name two classes or more"),
         ("merge", ("card",), ("bill",), "'bill' is called 'invoice' now"),
-        ("split", ("card",), ("invoice",), "its labels are learnt as they come"),
+        ("split", ("card",), ("invoice",), "its labels are learnt as they arrive"),
         ("add", ("card",), (), "in the set already"),
         ("add", ("  ",), (), "1 to 20 characters"),
     ],
@@ -44,5 +44,6 @@ def test_a_command_has_the_next_number_and_labels_in_their_normal_form() -> None
     assert found == LabelCommand(
         number=3, action="merge", labels=("card", "lost card"), to=("lost card",), source="me", time_ms=5
     )
-    assert command("add", ("spam", "bill")).labels == ("spam", "bill")  # retired and renamed ones are taken back
+    # Retired and renamed labels can be added again.
+    assert command("add", ("spam", "bill")).labels == ("spam", "bill")
     assert command("merge", ("card",), ("spam",)).to == ("spam",)

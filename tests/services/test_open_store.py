@@ -1,4 +1,4 @@
-"""Tests which store is opened: that of the settings, of the stack that runs, or of the state folder alone."""
+"""Tests which store is opened: the store of the settings, of the running stack, or of the state folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What becomes of a command is waited for, and said."""
+"""Tests that the outcome of a command is awaited, and that a missing outcome is explained."""
 
 import pytest
 

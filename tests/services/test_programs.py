@@ -1,9 +1,9 @@
-"""The programs of a service, and which of them an event would still wait for."""
+"""Tests the list of a service's programs, and which of them are not ready yet."""
 
 from contextlib import closing
 
 from rollout.plans import begin
-from services.programs import commands_of, unready_programs
+from services.programs import program_commands, unready_programs
 from services.settings import Settings
 from tests.stores import KEYS, manifest_of
 from wire.config import StoreConfig
@@ -12,7 +12,7 @@ from wire.store import Store
 
 
 def test_each_task_has_a_learner_and_a_rollout() -> None:
-    commands = commands_of(Settings(tasks={"urgency": {}}))
+    commands = program_commands(Settings(tasks={"urgency": {}}))
     assert {name: (*command.words, command.task) for name, command in commands.items()} == {
         "serve": ("serve", ""),
         "learner": ("learn", ""),
@@ -23,7 +23,7 @@ def test_each_task_has_a_learner_and_a_rollout() -> None:
 
 
 def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
-    """Reports are told apart by their replica and not by their time: clocks may be set while a stack starts."""
+    """Reports of an earlier stack are recognized by replica, not by time: a clock may be set while a stack starts."""
 
     def unready_now() -> str:
         return next(unready_programs({"": store}, replicas=1, earlier={"of the stack before"}), "")

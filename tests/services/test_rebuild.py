@@ -56,12 +56,12 @@ def test_what_a_killed_learner_has_published_is_made_again_bit_for_bit(
 
     ahead = {name: offset + 1 for name, offset in manifest.trained_through.items()}
     later = msgspec.structs.replace(manifest, trained_through=ahead)
-    with pytest.raises(NotRebuilt, match="nothing comes"):
+    with pytest.raises(NotRebuilt, match="no records arrive"):
         rebuild_version(later, small_learner(**LEARNS), small_config(**LEARNS), bus, say=lambda _: None)
 
 
 def environment(bus: BusConfig, store: StoreConfig, folder: Path, **changed: float | str) -> dict[str, str]:
-    """Returns the variables of a command under the settings of the learner, its constants included."""
+    """Returns the environment of a command with the settings and constants of the learner."""
     settings = Settings(
         state_dir=folder / "state",
         encoder=str(folder / "encoder"),

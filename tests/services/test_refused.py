@@ -1,9 +1,9 @@
-"""Dead letters: the newest are shown, and what they hold is sent again."""
+"""Tests that the newest dead letters are shown, and that their events and labels are sent again."""
 
 import msgspec
 import pytest
 
-from services.refused import SHOWN_BYTES, newest_letters, record_in, replay
+from services.refused import SHOWN_BYTES, decode_dead_letter, newest_letters, replay
 from tests.brokers import take
 from wire.bus import Bus
 from wire.config import BusConfig
@@ -24,13 +24,13 @@ def letter(prefix: str, payload: bytes, *, offset: int, topic: type[Event] | typ
 
 
 def test_an_event_is_sent_under_an_id_that_names_its_letter() -> None:
-    """It counts as answered under its own."""
+    """Under its own id the event counts as answered."""
     refused = refuse_event("unanswerable", "x", EVENT, Place(topic="events.v1", partition=2, offset=7))
-    record = record_in(refused, BusConfig())
+    record = decode_dead_letter(refused, BusConfig())
     assert record == msgspec.structs.replace(EVENT, id="e-1@events.v1/2/7")
     long = msgspec.structs.replace(EVENT, id="i" * 1_024)
     refused = refuse_event("unanswerable", "x", long, Place(topic="events.v1", partition=2, offset=7))
-    again = record_in(refused, BusConfig())
+    again = decode_dead_letter(refused, BusConfig())
     assert isinstance(again, Event) and again.id == "events.v1/2/7"
 
 
@@ -41,7 +41,7 @@ def test_an_event_is_sent_under_an_id_that_names_its_letter() -> None:
 def test_what_cannot_be_read_cannot_be_sent(topic: str, payload: bytes, reason: str) -> None:
     unreadable = DeadLetter(reason="x", detail="", topic=topic, partition=0, offset=0, payload=payload)
     with pytest.raises(BadMessage) as raised:
-        record_in(unreadable, BusConfig())
+        decode_dead_letter(unreadable, BusConfig())
     assert raised.value.reason == reason
 
 
@@ -50,10 +50,10 @@ def test_a_letter_of_a_foreign_topic_is_read_by_its_map() -> None:
     foreign = DeadLetter(
         reason="x", detail="", topic="tickets", partition=0, offset=7, payload=b'{"body": "hi", "number": "T1"}'
     )
-    record = record_in(foreign, config)
+    record = decode_dead_letter(foreign, config)
     assert isinstance(record, Event) and (record.text, record.id) == ("hi", "T1@tickets/0/7")
     refused = refuse_event("unanswerable", "x", EVENT, Place(topic="tickets", partition=0, offset=8))
-    assert record_in(refused, config) == msgspec.structs.replace(EVENT, id="e-1@tickets/0/8")
+    assert decode_dead_letter(refused, config) == msgspec.structs.replace(EVENT, id="e-1@tickets/0/8")
 
 
 @pytest.mark.live
@@ -72,7 +72,7 @@ def test_letters_are_listed_and_sent_again(bus: Bus, bus_config: BusConfig) -> N
     ids = [each.message_id for each in letters]
     replayed = replay(bus, bus_config, [*ids, "nowhere/0/0"])
     assert sorted(replayed.sent) == sorted(ids[1:])
-    assert replayed.refused["nowhere/0/0"] == "there is no such letter"
+    assert replayed.refused["nowhere/0/0"] == "there is no such dead letter"
     assert replayed.refused[ids[0]].startswith("undecodable")
     (event,) = take(bus.follow([Event], {}).poll, 1)
     assert event.record.text == EVENT.text

@@ -49,9 +49,9 @@ def test_a_label_that_names_no_event_source_is_sent_as_one_of_the_source_that_is
     of_http = LabelFilter(event_source="http")
     assert of_http.matches(unknown)
     assert of_http.is_all
-    assert of_http.feedback_of(unknown).event_source == "http"
-    assert LabelFilter().feedback_of(crm).event_source == "crm"
-    assert LabelFilter().feedback_of(unknown).event_source is None
+    assert of_http.to_feedback(unknown).event_source == "http"
+    assert LabelFilter().to_feedback(crm).event_source == "crm"
+    assert LabelFilter().to_feedback(unknown).event_source is None
 
 
 def test_the_id_tells_apart_all_that_an_approval_depends_on() -> None:
@@ -80,13 +80,13 @@ def test_a_released_label_comes_back_approved(bus: Bus) -> None:
 
 @pytest.mark.live
 def test_an_attackers_label_is_not_released_with_that_of_the_desk(bus: Bus) -> None:
-    """N4: whoever may send labels adds one of his own to the event, and waits for the operator."""
+    """N4: an attacker who may send labels adds one to the event, and waits for the operator to release it."""
     desk = quarantined("ticket 7")
     evil = msgspec.structs.replace(desk, label="delivery", source="attacker", time_ms=8)
     unproven = msgspec.structs.replace(evil, reason="missing")
     bus.publisher().send_all([desk, evil, unproven], 10)
     for wide in (LabelFilter(), LabelFilter(reason="flip"), LabelFilter(ids=(id_of(desk), id_of(evil)))):
-        with pytest.raises(NotPossible, match=f"2 labels are of the event 'ticket 7': {id_of(desk)}, {id_of(evil)}"):
+        with pytest.raises(NotPossible, match=f"2 labels are for the event 'ticket 7': {id_of(desk)}, {id_of(evil)}"):
             release(bus, RECEIPTS, wide)
     refused = release(bus, RECEIPTS, LabelFilter(ids=(id_of(unproven),)))
     assert (refused.sent, refused.unproven) == ((), {"missing": 1})
@@ -105,7 +105,7 @@ def test_events_of_two_sources_are_two_events_and_one_without_a_source_may_be_ei
     bus.publisher().send_all([of_crm, of_http], 10)
     assert release(bus, RECEIPTS, LabelFilter(source="desk")).sent == (of_crm, of_http)
     bus.publisher().send_all([quarantined("1", reason="ambiguous")], 10)
-    with pytest.raises(NotPossible, match="3 labels are of the event '1'"):
+    with pytest.raises(NotPossible, match="3 labels are for the event '1'"):
         release(bus, RECEIPTS, LabelFilter(source="desk"))
 
 

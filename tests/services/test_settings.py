@@ -1,4 +1,4 @@
-"""Tests of loading the settings: precedence, what follows from what, what a child reads, hidden secrets."""
+"""Tests how settings are loaded: precedence, defaults that follow other settings, child processes, hidden secrets."""
 
 import json
 import os
@@ -124,10 +124,10 @@ def test_constants_are_set_by_one_variable_alone_and_a_child_has_them_too(tmp_pa
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("slow_batch=8", "LIFELONG_INTERNAL: it is no table of JSON"),
-        ("[8]", "LIFELONG_INTERNAL: it is no table of JSON"),
-        ('{"serving.replicas": 2}', "serving.replicas is no constant. It is a setting: LIFELONG_SERVING__REPLICAS"),
-        ('{"learner.slow_bach": 8}', "learner.slow_bach is no constant. Did you mean learner.slow_batch?"),
+        ("slow_batch=8", "LIFELONG_INTERNAL: it is not a JSON object"),
+        ("[8]", "LIFELONG_INTERNAL: it is not a JSON object"),
+        ('{"serving.replicas": 2}', "serving.replicas is not a constant. It is a setting: LIFELONG_SERVING__REPLICAS"),
+        ('{"learner.slow_bach": 8}', "learner.slow_bach is not a constant. Did you mean learner.slow_batch?"),
         ('{"learner.slow_batch": 1}', "LIFELONG_INTERNAL: learner.slow_batch: 1 is not accepted"),
     ],
 )

@@ -13,7 +13,7 @@ MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array"
 """A malformed text for every type of setting that has malformed texts."""
 
 ANY_TEXT = ("labels.allow", "bus.map.answers.headers")
-"""Lists of any texts have no malformed text: one that is no JSON is its only member."""
+"""Lists of arbitrary texts have no malformed text: a text that is not JSON becomes the only member of the list."""
 
 CHECKED = sorted(
     name for name, schema in schemas(Settings).items() if schema["type"] in MALFORMED and name not in ANY_TEXT
@@ -47,7 +47,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
     ("environ", "fix"),
     [
         ({"LIFELONG_BUS__PARTITION": "3"}, "Did you mean bus.partitions?"),
-        ({"LIFELONG_BUS": "{}"}, "bus is no setting (Input should be a dictionary"),
+        ({"LIFELONG_BUS": "{}"}, "bus is not a setting (Input should be a dictionary"),
         ({"LIFELONG_SERVING__PRECISION": "{}"}, "Did you mean serving.precision.mode?"),
         ({"LIFELONG_SERVING__PRECISION__MODE": "int2"}, 'enum ["auto", "fp32", "int8", "int4"]'),
         ({"LIFELONG_SERVING__REPLICAS": "0"}, "(integer, minimum 1, maximum 1024, default 1)"),
@@ -55,7 +55,7 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         ({"LIFELONG_LEARNER__PARKED_BYTES": "-5"}, "minimum 1048576, maximum"),
         ({"LIFELONG_BUS__PARTITIONS": "0"}, "minimum 1, maximum 10000"),
         ({"LIFELONG_STORE__CHUNK_BYTES": "0"}, "store.chunk_bytes is a constant now: 4194304. Remove it"),
-        ({"LIFELONG_LEARNER__SEED": "1"}, "learner.seed is what seed is: set that"),
+        ({"LIFELONG_LEARNER__SEED": "1"}, "learner.seed is a copy of seed: set seed"),
         ({"LIFELONG_BUS__HEARTBEAT_INTERVAL_MS": "6000"}, "It is bus.client.heartbeat_interval_ms now"),
         ({"LIFELONG_BUS__CLIENT": '{"heartbeat_interval_ms": 6000}'}, "must be below bus.client.session_timeout_ms"),
         (
@@ -104,7 +104,7 @@ def test_a_strategy_that_is_no_import_path_is_refused_by_every_command(name: str
 
 
 def test_a_value_in_the_place_of_a_section_is_refused_whatever_the_section_has() -> None:
-    with pytest.raises(BadSettings, match="LIFELONG_BUS: bus is no setting"):
+    with pytest.raises(BadSettings, match="LIFELONG_BUS: bus is not a setting"):
         load(file=None, environ={"LIFELONG_BUS": "{}"}, flags={"bus.partitions": "3"})
 
 

@@ -1,6 +1,7 @@
-"""Tests the ends of the ranges: programs are built with each setting at either end of its range.
+"""Tests that programs can be built with each setting at either end of its range.
 
-A contradiction between settings is refused when they are loaded; a value that the encoder lacks, by the program.
+The loading of the settings refuses a contradiction between them. The program refuses a value that does not suit the
+encoder.
 """
 
 import os
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SERVERS = {"bus.bootstrap_servers": "127.0.0.1:1", "store.url": "redis://127.0.0.1:1"}
 
 INSIDE = {"minimum": 0, "exclusiveMinimum": 1e-3, "maximum": 0, "exclusiveMaximum": -1e-3}
-"""What is added to a bound for the last value that is allowed."""
+"""Added to the bound with this keyword, gives the outermost allowed value."""
 
 TOO_LARGE_HERE = {"serving.threads", "learner.threads", "learner.num_features"}
 """Settings whose ends would take all threads of the test process, or gigabytes of memory."""

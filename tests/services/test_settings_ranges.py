@@ -1,4 +1,4 @@
-"""Tests that every number has a range, that what is in it is taken, and that what is outside is refused."""
+"""Tests that every number has a range, that values in the range are accepted, and that all others are refused."""
 
 import re
 

@@ -1,10 +1,10 @@
-"""Secrets from files: the same rule for each of them, in every layer."""
+"""Tests that every secret can be read from a file, in every layer."""
 
 from pathlib import Path
 
 import pytest
 
-from services.settings import MAX_SECRET_BYTES, BadSettings, Settings, load, resolved
+from services.settings import MAX_SECRET_BYTES, BadSettings, Settings, load, read_secret_files
 from services.settings_docs import schemas
 
 KEY = "a key of some length"
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_every_secret_may_be_in_a_file(file: Path, name: str) -> None:
-    assert resolved({f"{name}_file": str(file)}, SECRETS) == ({name: KEY}, [])
+    assert read_secret_files({f"{name}_file": str(file)}, SECRETS) == ({name: KEY}, [])
 
 
 def test_a_later_layer_wins_with_a_file_as_without(file: Path, tmp_path: Path) -> None:
@@ -47,11 +47,11 @@ def test_a_file_without_a_secret_is_named(tmp_path: Path, content: bytes | None,
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
-    values, problems = resolved({"signing_key_file": str(path)}, SECRETS)
+    values, problems = read_secret_files({"signing_key_file": str(path)}, SECRETS)
     assert values == {}
     assert f"signing_key_file: {path}" in problems[0] and why in problems[0]
 
 
 def test_what_is_no_secret_has_no_file(file: Path) -> None:
-    with pytest.raises(BadSettings, match=r"bus\.prefix_file is no setting"):
+    with pytest.raises(BadSettings, match=r"bus\.prefix_file is not a setting"):
         load(file=None, environ={}, flags={"bus.prefix_file": str(file)})

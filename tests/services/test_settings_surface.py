@@ -12,7 +12,7 @@ from wire.config import flat, nested
 
 SNAPSHOT = Path(__file__).parent / "settings.txt"
 HISTORY = Path(__file__).parent / "settings_history.txt"
-"""Paragraphs: a sentence that says why, then `- name` and `+ name` of the settings that went and came for it."""
+"""Paragraphs: a sentence with the reason, then a line `- name` or `+ name` for each removed or added setting."""
 
 
 def frozen() -> str:

@@ -77,7 +77,7 @@ def test_the_weights_of_classes_are_of_the_task_that_has_them(file: Path) -> Non
 
 def test_what_does_not_suit_the_kind_of_labels_of_a_task_is_refused(file: Path) -> None:
     flags = {"tasks.urgency.labels.kind": "multilabel", "serving.refusal.min_score": 0.2}
-    with pytest.raises(BadSettings, match=r"tasks\.urgency: serving\.refusal refuses to name one class"):
+    with pytest.raises(BadSettings, match=r"tasks\.urgency: serving\.refusal is for labels of one class"):
         loaded(file, **flags)
 
 
@@ -88,10 +88,10 @@ def test_a_task_that_there_is_not_is_a_mistake_that_names_those_there_are(file: 
 
 @pytest.mark.parametrize("task", ["", "queue"])
 def test_a_map_of_labels_of_another_kind_than_its_task_is_refused(file: Path, task: str) -> None:
-    """A task without a map of its own gets no labels by that of the default one, and may be of any kind."""
+    """A task without its own message map gets no labels through the default task's map, and may be of any kind."""
     loaded(file, **{"tasks.urgency.labels.kind": "multilabel"})
     flags = {f"tasks.{task}.labels.kind" if task else "labels.kind": "score"}
     with pytest.raises(BadSettings, match=r"feedback.label makes no label of labels.kind score") as caught:
         loaded(file, **flags)
-    assert "map bus.map.feedback.value in its place" in str(caught.value)
+    assert "map bus.map.feedback.value instead" in str(caught.value)
     assert f"tasks.{task}: " in str(caught.value) or not task

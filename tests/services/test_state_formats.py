@@ -1,6 +1,6 @@
-"""Tests when a finding ends a migration."""
+"""Tests which findings end a migration."""
 
-from services.state_formats import FormatFinding, Readability, read
+from services.state_formats import FormatFinding, Readability, readable
 
 
 def test_only_what_is_needed_and_unreadable_is_fatal() -> None:
@@ -8,4 +8,4 @@ def test_only_what_is_needed_and_unreadable_is_fatal() -> None:
         for is_needed in (False, True):
             finding = FormatFinding(name="n", format="f", verdict=verdict, is_needed=is_needed)
             assert finding.is_fatal == (is_needed and verdict is Readability.UNREADABLE)
-    assert not read("plan", "rollout plan").is_fatal
+    assert not readable("plan", "rollout plan").is_fatal

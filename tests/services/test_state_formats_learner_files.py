@@ -1,12 +1,11 @@
-"""Tests what is said of the learner's files, and that an old checkpoint is rewritten whole."""
+"""Tests the findings about the learner's files."""
 
 import shutil
 from hashlib import sha256
 from pathlib import Path
 
-from learner.state.checkpoints import Checkpoints
-from learner.state.snapshot import FORMAT, decode, encode
-from services.state_formats import FormatFinding, Readability, examined_files
+from learner.state.snapshot import FORMAT, encode
+from services.state_formats import FormatFinding, Readability, examine_files
 from tests.learner.snapshots import snapshot
 from tests.services.migration.states import CHECKPOINTS, GOLDEN
 
@@ -14,25 +13,7 @@ OLD = "000000001-e1-v3.checkpoint"
 
 
 def by_name(folder: Path) -> dict[str, FormatFinding]:
-    return {finding.name: finding for finding in examined_files(folder)}
-
-
-def test_an_old_checkpoint_is_rewritten_under_its_name(tmp_path: Path) -> None:
-    shutil.copy(CHECKPOINTS / "checkpoint.v2", tmp_path / OLD)
-    (tmp_path / OLD).chmod(0o600)
-    (finding,) = examined_files(tmp_path)
-    assert (finding.name, finding.format, finding.verdict) == (OLD, "checkpoint 2", Readability.REWRITTEN)
-    assert finding.rewrite is not None and finding.is_needed and not finding.is_fatal
-    before = decode((tmp_path / OLD).read_bytes())
-    finding.rewrite()
-    after = decode((tmp_path / OLD).read_bytes())
-    assert after.facts.format == FORMAT and after.facts.offsets == before.facts.offsets
-    assert after.facts.pending == before.facts.pending
-    assert [path.name for path in tmp_path.iterdir()] == [OLD] and (tmp_path / OLD).stat().st_mode & 0o777 == 0o600
-    (finding,) = examined_files(tmp_path)
-    assert (finding.verdict, finding.rewrite) == (Readability.READ, None)
-    newest = Checkpoints(tmp_path, num_newest=1).newest()
-    assert newest is not None and newest.facts == after.facts
+    return {finding.name: finding for finding in examine_files(folder)}
 
 
 def test_a_checkpoint_of_a_newer_release_is_fatal_where_it_is_the_newest(tmp_path: Path) -> None:
@@ -50,7 +31,7 @@ def test_a_checkpoint_of_a_newer_release_is_fatal_where_it_is_the_newest(tmp_pat
     )
     assert found[OLD].verdict is Readability.READ
     (tmp_path / "000000003-e1-v3.checkpoint").write_bytes(encode(snapshot(3)))
-    assert not any(finding.is_fatal for finding in examined_files(tmp_path))
+    assert not any(finding.is_fatal for finding in examine_files(tmp_path))
 
 
 def test_torn_files_are_said_and_stop_nothing(tmp_path: Path) -> None:
@@ -68,4 +49,4 @@ def test_torn_files_are_said_and_stop_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_findings(tmp_path: Path) -> None:
-    assert [*examined_files(tmp_path / "none")] == [] and not (tmp_path / "none").exists()
+    assert [*examine_files(tmp_path / "none")] == [] and not (tmp_path / "none").exists()

@@ -1,4 +1,4 @@
-"""Tests what is said of the records in the store, of golden bytes and of what no release wrote."""
+"""Tests the findings about the records in the store: golden bytes, and bytes that no release wrote."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.state_formats import FormatFinding, Readability, examined_store
+from services.state_formats import FormatFinding, Readability, examine_store
 from tests.services.migration.states import JUDGED, TALLIES
 from tests.stores import KEYS, lease_of, publish
 from wire.records import Erase, RolloutPlan
@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[1] / "wire" / "golden"
 
 
 def found_in(store: Store) -> dict[str, FormatFinding]:
-    return {finding.name: finding for finding in examined_store(store)}
+    return {finding.name: finding for finding in examine_store(store)}
 
 
 def test_what_this_release_wrote_is_read_as_it_is(store: Store) -> None:

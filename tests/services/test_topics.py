@@ -1,4 +1,4 @@
-"""What each program does with its topics is what it is checked for."""
+"""Tests that the check of a program's topics covers all that the program does with them."""
 
 import threading
 from contextlib import closing
@@ -17,7 +17,7 @@ from services.topics import (
     ProgramName,
     TopicsUnfit,
     findings_for,
-    line_of,
+    render_finding,
     require_topics,
     require_transactions,
 )
@@ -37,8 +37,8 @@ def test_every_program_has_its_uses() -> None:
 
 def test_each_topic_is_said_in_a_line() -> None:
     error = TopicsUnfit([FINDING, FINDING])
-    assert str(error).count(line_of(FINDING)) == 2
-    assert line_of(FINDING) == "events.v1: it is missing. Mend it: lifelong topics create"
+    assert str(error).count(render_finding(FINDING)) == 2
+    assert render_finding(FINDING) == "events.v1: it is missing. Fix: lifelong topics create"
 
 
 def test_a_broker_that_is_away_is_waited_for_later() -> None:

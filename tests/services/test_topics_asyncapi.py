@@ -1,4 +1,4 @@
-"""The document of the topics is that of the records, and `docs/asyncapi.yaml` is this document."""
+"""Tests that the AsyncAPI document describes the records, and that `docs/asyncapi.yaml` is up to date."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from services.topics import document_of
+from services.topics import asyncapi_document
 from services.versions import ROOT
 from wire.envelope import to_message
 from wire.records import TOPIC_RECORDS, Answer, Event, Feedback
@@ -17,7 +17,7 @@ HEADER = "# Made of the records by `python -m tests.services.test_topics_asyncap
 
 
 def as_text() -> str:
-    return HEADER + yaml.safe_dump(document_of(), sort_keys=False, width=120)
+    return HEADER + yaml.safe_dump(asyncapi_document(), sort_keys=False, width=120)
 
 
 def test_the_file_in_the_docs_is_the_document() -> None:
@@ -25,7 +25,7 @@ def test_the_file_in_the_docs_is_the_document() -> None:
 
 
 def test_every_topic_is_described_and_every_reference_leads_somewhere() -> None:
-    document = document_of("eu.")
+    document = asyncapi_document("eu.")
     addresses = {channel["address"] for channel in document["channels"].values()}
     assert addresses == {f"eu.{record.TOPIC}" for record in TOPIC_RECORDS}
     for path in re.findall(r"'#/([^']+)'", str(document)):
@@ -35,7 +35,7 @@ def test_every_topic_is_described_and_every_reference_leads_somewhere() -> None:
 
 
 def test_messages_of_ours_are_valid() -> None:
-    components = document_of()["components"]
+    components = asyncapi_document()["components"]
     answer = Answer(
         event_id="e",
         text="t",

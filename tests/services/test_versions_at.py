@@ -1,4 +1,4 @@
-"""Which version answered at a moment of the past, as the topic of answers says."""
+"""Tests which version answered at a moment of the past, according to the topic of answers."""
 
 from datetime import UTC, datetime
 

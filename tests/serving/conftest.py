@@ -13,7 +13,7 @@ from serving.observers import Counts
 from serving.queue import BatchQueue, Item
 from serving.replica import Replica
 from serving.replica_config import ReplicaConfig
-from tests.serving.pipelines import engine_of, queue_of
+from tests.serving.pipelines import engine_of, make_queue
 from tests.serving.replicas import SERVING
 from tests.serving.versions import TinyPublisher
 from tests.stores import KEYS
@@ -24,7 +24,7 @@ from wire.store import Store
 
 @pytest.fixture
 def queue() -> BatchQueue[Item]:
-    return queue_of(10_000)
+    return make_queue(10_000)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def no_broker() -> Publisher:
     raise BusUnavailable("no broker in this test")
 
 
-def queue_of(max_items: int, counts: Counts | None = None) -> BatchQueue[Item]:
+def make_queue(max_items: int, counts: Counts | None = None) -> BatchQueue[Item]:
     return BatchQueue(
         max_items=max_items,
         max_bytes=1 << 30,
@@ -58,7 +58,7 @@ def pipeline_of(
 ) -> Pipeline:
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
-    queue = queue_of(max_queue_items, counts)
+    queue = make_queue(max_queue_items, counts)
     engine = engine_of(queue, counts, predict)
     bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(

@@ -41,7 +41,7 @@ from serving.app import run
 from serving.config import ServingConfig; from serving.replica_config import ReplicaConfig
 from serving.scaling import ScalingConfig
 from serving.cluster import RayLost
-from services.commands.exits import code_of
+from services.commands.exits import exit_code
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import parse
 from wire.logs import LogConfig
@@ -59,7 +59,7 @@ try:
     run(config, stop)
 except RayLost as error:
     print(error, file=sys.stderr)
-    sys.exit(code_of(error))
+    sys.exit(exit_code(error))
 """
 
 

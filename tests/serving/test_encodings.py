@@ -78,9 +78,9 @@ def test_the_time_of_shared_blocks_counts_for_each_encoder(took_s: float, slow: 
     rig = Rig(took_s)
     rig.encode(rig.stable, times=NUM_FORWARDS)
     both = RaggedBatch.of([[1] * 8, [2] * 8])
-    lower = rig.health.encode_lower(rig.other, both, "int8", 1)
-    rig.health.encode(rig.other, SHORT, "int8", lower=lower[:1])
-    assert [rows.took_s for rows in lower] == [pytest.approx(took_s / 4)] * 2
+    prefixes = rig.health.encode_prefixes(rig.other, both, "int8", 1)
+    rig.health.encode(rig.other, SHORT, "int8", prefixes=prefixes[:1])
+    assert [prefix.took_s for prefix in prefixes] == [pytest.approx(took_s / 4)] * 2
     assert rig.of(2) == VersionHealth(version=2, timed=1, slow=slow)
 
 

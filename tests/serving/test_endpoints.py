@@ -6,7 +6,7 @@ import pytest
 
 from serving import endpoints
 from serving.config import ServingConfig
-from serving.endpoints import Core, OpenEndpoints, endpoints_of
+from serving.endpoints import Core, OpenEndpoints, enabled_endpoints
 from serving.errors import Unhealthy
 from tests.doors.test_endpoint import ListInMemory, OpenList, SmallCore
 from tests.serving.pipelines import pipeline_of
@@ -48,12 +48,12 @@ def test_what_is_off_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
         "absent": ("no.such.module", lambda config: False),
     }
     monkeypatch.setattr(endpoints, "ENDPOINTS", ways)
-    assert endpoints_of(CONFIG) == []
-    assert [type(each) for each in endpoints_of(replace(CONFIG, grpc_port=7))] == [ListInMemory]
-    assert endpoints_of(replace(CONFIG, grpc_port=7), but=["list"]) == []
+    assert enabled_endpoints(CONFIG) == []
+    assert [type(each) for each in enabled_endpoints(replace(CONFIG, grpc_port=7))] == [ListInMemory]
+    assert enabled_endpoints(replace(CONFIG, grpc_port=7), but=["list"]) == []
 
 
 def test_http_is_on_and_grpc_is_on_by_its_port() -> None:
-    assert [type(each).__name__ for each in endpoints_of(CONFIG)] == ["HttpEndpoint"]
-    both = endpoints_of(replace(CONFIG, grpc_port=8_001))
+    assert [type(each).__name__ for each in enabled_endpoints(CONFIG)] == ["HttpEndpoint"]
+    both = enabled_endpoints(replace(CONFIG, grpc_port=8_001))
     assert [type(each).__name__ for each in both] == ["HttpEndpoint", "GrpcEndpoint"]

@@ -8,14 +8,14 @@ from serving.models import ActiveVersions, LatencyTable, Version
 from serving.observers import Counts, StallReport
 from serving.queue import BatchQueue, Item, ItemFailure
 from tests.serving.callers import Caller, answered, running
-from tests.serving.versions import PRECISIONS, label_of, live_of, model_of, plan_of
+from tests.serving.versions import PRECISIONS, label_of, live_versions, model_of, plan_of
 from wire.draws import arm_for
 from wire.records import PrecisionEvaluation
 
 
 def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    with running(engine, queue, live_of([3])):
+    with running(engine, queue, live_versions([3])):
         queue.submit(caller.item("where is my card", event_id="e1", key="k"))
         (answer,) = answered(caller.wait(1))
     assert (answer.event_id, answer.key, answer.text, answer.time_ms) == ("e1", "k", "where is my card", 9)
@@ -29,7 +29,7 @@ def test_an_answer_names_its_event_its_weights_and_its_classes(engine: Engine, q
 
 def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    live = live_of([3, 4])
+    live = live_versions([3, 4])
     with running(engine, queue, live):
         queue.submit_many([caller.item("hello there", key=f"k{index}") for index in range(40)])
         answers = answered(caller.wait(40))
@@ -76,13 +76,13 @@ def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueu
 
 def test_a_swap_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    with running(engine, queue, live_of([1], number=1)):
+    with running(engine, queue, live_versions([1], number=1)):
         queue.submit(caller.item("before"))
         caller.wait(1)
         queue.submit(caller.item("once more"))
         caller.wait(2)
         assert engine.swap_stalls.num == 0
-        engine.activate(live_of([2], number=2))
+        engine.activate(live_versions([2], number=2))
         queue.submit(caller.item("after"))
         (_, _, after) = answered(caller.wait(3))
     stalls = engine.swap_stalls
@@ -94,11 +94,11 @@ def test_a_swap_is_counted_with_its_stall_once_a_batch_has_seen_it(engine: Engin
 
 def test_swaps_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    with running(engine, queue, live_of([1], number=3)):
+    with running(engine, queue, live_versions([1], number=3)):
         queue.submit(caller.item("first"))
         caller.wait(1)
         before = engine.swap_stalls
-        engine.activate(live_of([2], number=5))
+        engine.activate(live_versions([2], number=5))
         queue.submit(caller.item("second"))
         caller.wait(2)
     after = engine.swap_stalls
@@ -111,7 +111,7 @@ def test_swaps_that_no_batch_waited_for_cost_nothing(engine: Engine, queue: Batc
 def test_200_swaps_under_load_fail_nothing_and_mix_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
     texts = [f"text number {index}" for index in range(8)]
-    lives = [live_of([1 + index % 4, 5 + index % 4], number=1 + index) for index in range(200)]
+    lives = [live_versions([1 + index % 4, 5 + index % 4], number=1 + index) for index in range(200)]
     stop = threading.Event()
     num_asked = 0
 
@@ -143,7 +143,7 @@ def test_a_full_queue_browns_out_and_an_empty_one_does_not(
     engine: Engine, counts: Counts, queue: BatchQueue[Item]
 ) -> None:
     """More than half of the queue's room waits for the first batches; below a quarter the brown-out ends."""
-    live = live_of([1])
+    live = live_versions([1])
     version = replace(live.versions[1], precisions=MEASURED, latency=FAST_INT4)
     caller = Caller()
     queue.submit_many([caller.item("hello", event_id=f"e{index}") for index in range(6_000)])

@@ -11,7 +11,7 @@ from serving.queue import BatchQueue, Item, ItemFailure
 from tests.serving.callers import Caller, running
 from tests.serving.pipelines import engine_of
 from tests.serving.test_engine_faults import BrokenForward
-from tests.serving.versions import TINY, live_of, model_of
+from tests.serving.versions import TINY, live_versions, model_of
 from wire.records import Answer, VersionHealth
 
 
@@ -24,7 +24,7 @@ def test_a_task_without_weights_answers_nothing(engine: Engine, queue: BatchQueu
     """Whoever asks for it by its name is told, and who asks for all gets the others."""
     caller = Caller()
     items = [caller.item("hi", event_id="all"), caller.item("hi", event_id="one", tasks=("urgency",))]
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         queue.submit_many(items)
         answer, failure = caller.wait(2)
     assert isinstance(answer, Answer) and (answer.task, answer.tasks) == ("", {})
@@ -34,8 +34,8 @@ def test_a_task_without_weights_answers_nothing(engine: Engine, queue: BatchQueu
 
 def test_each_task_is_counted_by_itself(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
     caller = Caller()
-    engine.activate(replace(live_of([3]), task="urgency"), "urgency")
-    with running(engine, queue, live_of([1])):
+    engine.activate(replace(live_versions([3]), task="urgency"), "urgency")
+    with running(engine, queue, live_versions([1])):
         queue.submit_many([caller.item("hi", event_id="a"), caller.item("hi", event_id="b", tasks=("urgency",))])
         caller.wait(2)
     found = counts.snapshot()
@@ -47,12 +47,12 @@ def test_a_version_that_fails_is_counted_in_its_task_and_the_stable_ones_answer(
 ) -> None:
     caller = Caller()
     broken = QuantizedEncoder(TINY, dict.fromkeys(("int8", "int4"), BrokenForward()))
-    sick = live_of([3, 4], share=1.0)
+    sick = live_versions([3, 4], share=1.0)
     model = QuantizedModel(broken, model_of(4).head, model_of(4).labels)
     versions = {3: sick.versions[3], 4: replace(sick.versions[4], model=model)}
     sick = replace(sick, task="urgency", versions=versions)
     sick.health.follow({number: version.model.encoder for number, version in sick.versions.items()}, stable=3)
-    live = live_of([1])
+    live = live_versions([1])
     live.health.follow({1: live.versions[1].model.encoder}, stable=1)
     engine.activate(sick, "urgency")
     with running(engine, queue, live):

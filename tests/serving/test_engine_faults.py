@@ -14,10 +14,10 @@ from model.ragged import RaggedBatch, RaggedLayout
 from serving.engine import Engine
 from serving.errors import Unhealthy
 from serving.observers import Counts
-from serving.queue import BatchQueue, Item, ItemFailure, Outcome, Terms, Unanswered
+from serving.queue import BatchQueue, Item, ItemFailure, ItemOptions, Outcome, Unanswered
 from tests.serving.callers import Caller, answered, running
 from tests.serving.pipelines import PREDICT, engine_of
-from tests.serving.versions import TINY, live_of, model_of
+from tests.serving.versions import TINY, live_versions, model_of
 from wire.records import Answer, Event, VersionHealth
 
 POISON = [1 << 20]
@@ -51,7 +51,7 @@ def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], coun
     caller = Caller()
     items = [caller.item("good", event_id=f"g{index}") for index in range(4)]
     items.insert(2, caller.item("bad", event_id="bad", token_ids=POISON))
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         queue.submit_many(items)
         outcomes = caller.wait(5)
     failed = [outcome for outcome in outcomes if isinstance(outcome, ItemFailure)]
@@ -79,7 +79,7 @@ class BrokenForward:
 def test_where_a_version_fails_the_stable_one_answers_and_the_failures_are_counted(
     engine: Engine, queue: BatchQueue[Item], counts: Counts
 ) -> None:
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     broken = QuantizedEncoder(TINY, dict.fromkeys(("int8", "int4"), BrokenForward()))
     model = QuantizedModel(broken, model_of(2).head, model_of(2).labels)
     live = replace(live, versions={1: live.versions[1], 2: replace(live.versions[2], model=model)})
@@ -98,7 +98,7 @@ def test_where_a_version_fails_the_stable_one_answers_and_the_failures_are_count
 
 def test_the_engine_goes_on_after_a_failure(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         queue.submit(caller.item("bad", token_ids=POISON))
         caller.wait(1)
         queue.submit(caller.item("good"))
@@ -118,7 +118,7 @@ def test_memory_that_runs_out_is_no_fault_of_an_event(
     caller = Caller()
     machine.raises = lambda texts: error if "bad luck" in texts else None
     queue.submit_many([caller.item(text) for text in ("good", "bad luck", "good")])
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         assert kinds(caller.wait(3)) == [Answer, Unanswered, Answer]
     assert counts.snapshot()["machine_faults"] == 1
     assert "model_failed" not in counts.snapshot()
@@ -130,7 +130,7 @@ def test_a_batch_that_is_too_large_for_the_memory_is_answered_in_parts(
     caller = Caller()
     machine.raises = lambda texts: MemoryError() if len(texts) > 1 else None
     queue.submit_many([caller.item("good") for _ in range(5)])
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         assert len(answered(caller.wait(5))) == 5
 
 
@@ -139,7 +139,7 @@ def test_where_nothing_can_be_answered_no_event_is_blamed(
 ) -> None:
     """B25 no. 9: a broken processor, for example, may raise any error."""
     caller = Caller()
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         queue.submit(caller.item("good"))
         caller.wait(1)
         machine.raises = lambda texts: RuntimeError("device-side assert triggered")
@@ -155,13 +155,13 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
     now_s = [0.0]
     engine = engine_of(queue, Counts(), machine.predict, clock=lambda: now_s[0])
     caller = Caller()
-    with running(engine, queue, live_of([1])):
+    with running(engine, queue, live_versions([1])):
         machine.raises = lambda texts: MemoryError()
         for number, now_s[0] in enumerate((10.0, 14.0, 16.0)):
             engine.check(batch_timeout_s=5)
             queue.submit(caller.item("hello"))
             caller.wait(number + 1)
-            abandoned = replace(caller.item("hung up"), terms=Terms(is_wanted=lambda: False))
+            abandoned = replace(caller.item("hung up"), terms=ItemOptions(is_wanted=lambda: False))
             queue.submit(abandoned)  # a batch that is never computed says nothing of the model
         with pytest.raises(Unhealthy, match="failed for more than 5 s"):
             engine.check(batch_timeout_s=5)
@@ -174,7 +174,7 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
     now_s = [0.0]
     engine = engine_of(queue, counts, clock=lambda: now_s[0])
-    engine.activate(live_of([1]))
+    engine.activate(live_versions([1]))
     with pytest.raises(Unhealthy, match="ended"):
         engine.check(batch_timeout_s=5)
     engine.start()

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from serving.filters import filtered
+from serving.filters import apply_filters
 from serving.queue import Batch, Item, ItemFailure
 from tests.wire.samples import answer_to
 from wire.records import Answer, Event
@@ -23,7 +23,7 @@ class Naming:
 def test_each_answer_goes_through_all_filters_in_order_with_its_own_times() -> None:
     failure = ItemFailure(event=Event(id="f", text="t"), reason="model_failed")
     batch: Batch[Item] = Batch([], 10.0, [9.0, 9.5, 10.0])
-    first, second, third = filtered(
+    first, second, third = apply_filters(
         [Naming("a"), Naming("b")], batch, [answer_to("x"), failure, answer_to("y")], began_s=10.0, ended_s=11.0
     )
     assert isinstance(first, Answer) and isinstance(third, Answer)
@@ -40,4 +40,4 @@ def test_a_filter_that_raises_ends_the_batch() -> None:
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        filtered([Broken()], Batch([], 0.0, [0.0]), [answer_to("x")], began_s=0.0, ended_s=0.0)
+        apply_filters([Broken()], Batch([], 0.0, [0.0]), [answer_to("x")], began_s=0.0, ended_s=0.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from serving.filters import AnswerTraces, filtered, filters_of
+from serving.filters import AnswerTraces, apply_filters, filters_of
 from serving.queue import Batch, Item, ItemFailure, Outcome
 from tests.serving.versions import RECEIPTS
 from tests.wire.collector import Collector, collecting
@@ -36,7 +36,7 @@ def answer(parent: str) -> Answer:
 
 
 def of(*outcomes: Outcome) -> list[Outcome]:
-    return filtered(filters_of(0.0, RECEIPTS), batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5)
+    return apply_filters(filters_of(0.0, RECEIPTS), batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5)
 
 
 def test_without_an_exporter_there_is_no_filter(collector: Collector) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.models import is_older, servable
-from tests.serving.versions import TINY, encoder_weights, labels_of, live_of, model_of, plan_of, version_weights
+from tests.serving.versions import TINY, encoder_weights, labels_of, live_versions, model_of, plan_of, version_weights
 from wire.draws import arm_for
 from wire.records import RolloutPlan
 
@@ -46,7 +46,7 @@ def test_without_the_stable_version_the_newest_other_stands_in(
 
 
 def test_what_answers_nothing_limits_no_text() -> None:
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     config = replace(TINY, max_pos=16)
     encoder = QuantizedEncoder.from_tensors(config, encoder_weights(0, config))
     model = QuantizedModel(encoder, QuantizedHead.from_tensors(config, version_weights(2)), labels_of(2))
@@ -56,7 +56,7 @@ def test_what_answers_nothing_limits_no_text() -> None:
 
 
 def test_versions_of_one_encoder_are_found_beside_each_other() -> None:
-    live = live_of([2, 1])
+    live = live_versions([2, 1])
     stranger = replace(live.versions[2], number=3, model=model_of(3, encoder_seed=1))
     live = replace(live, versions={**live.versions, 3: stranger})
     assert [version.number for version in live.cohorts[1]] == [1, 2]
@@ -87,7 +87,7 @@ def test_every_entity_is_answered_by_a_loaded_version_and_by_its_own_arm_where_t
 
 
 def test_texts_end_where_the_stable_version_says_and_no_version_has_too_few_positions() -> None:
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     versions = {1: replace(live.versions[1], max_tokens=40), 2: replace(live.versions[2], max_tokens=20)}
     assert replace(live, versions=versions).max_tokens == 40
     assert replace(live, versions=versions, plan=plan_of(2, 1)).max_tokens == 20

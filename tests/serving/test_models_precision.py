@@ -15,10 +15,10 @@ from serving.models import (
     Choice,
     LatencyTable,
     Version,
-    accurate,
+    accurate_enough,
     choose,
     is_overloaded,
-    preferred,
+    pick_precision,
 )
 from tests.serving.versions import model_of
 from wire.records import PrecisionEvaluation
@@ -90,7 +90,7 @@ def test_more_load_never_makes_a_batch_slower(
         choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
         for load in sorted(pair)
     ]
-    calm_ms, busy_ms = (version.latency.ms_of(choice.by_version[KEY], num_tokens) for choice in choices)
+    calm_ms, busy_ms = (version.latency.batch_ms(choice.by_version[KEY], num_tokens) for choice in choices)
     assert busy_ms <= calm_ms
     assert choices[0].is_brown_out <= choices[1].is_brown_out
 
@@ -109,7 +109,7 @@ def test_gains_between_half_the_margin_and_the_margin_change_nothing(gains: list
     current = name
     for gain in gains:
         latency = table((1, 1, 1), (1 - gain,) * 3)
-        current = preferred(("int8", "int4"), latency, 16, min_gain=0.1, current=current)
+        current = pick_precision(("int8", "int4"), latency, 16, min_gain=0.1, current=current)
         assert current == name
 
 
@@ -152,7 +152,7 @@ def test_without_latencies_the_best_answers() -> None:
 
 
 def test_what_was_not_measured_is_not_within_a_floor() -> None:
-    assert accurate(version_of(0.0, 0.0).precisions, 1.0) == ("int8",)
+    assert accurate_enough(version_of(0.0, 0.0).precisions, 1.0) == ("int8",)
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:

@@ -4,11 +4,11 @@ from threading import Thread
 
 from serving.observers import NUM_STALLS, StallReport, SwapStalls
 from serving.queue import Batch, Item
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 
 
 def run_batch(stalls: SwapStalls, number: int | None, *, ready_s: float, start_s: float, end_s: float) -> None:
-    live = {} if number is None else {"": live_of([1], number=number)}
+    live = {} if number is None else {"": live_versions([1], number=number)}
     batch: Batch[Item] = Batch([], ready_s, [])
     stalls.batch_began(batch, live, start_s)
     stalls.batch_ended(batch, live, [], end_s)

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from functools import partial
 
-from serving.pipeline import encoding, items_of
+from serving.pipeline import encoding, make_items
 from serving.queue import DEFAULT
 from tests.serving.pipelines import pipeline_of
-from tests.serving.versions import live_of, tokenizer
+from tests.serving.versions import live_versions, tokenizer
 from wire.records import Event, text_chars
 
 
@@ -28,14 +28,14 @@ def test_more_of_a_text_is_kept_where_more_is_read() -> None:
 def test_it_is_ready_once_there_are_weights() -> None:
     pipeline = pipeline_of(encoding(tokenizer(), lambda: 16))
     assert not pipeline.is_ready
-    pipeline.engine.activate(live_of([1]))
+    pipeline.engine.activate(live_versions([1]))
     assert pipeline.is_ready
 
 
 def test_nothing_longer_waits_than_an_answer_carries_back() -> None:
     """B12: texts of 1 MiB waited in full, and were truncated only for their tokens."""
     events = [Event(id="long", text="word " * 200_000), Event(id="short", text="hello")]
-    long, short = items_of(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16), DEFAULT, 16)
+    long, short = make_items(events, [lambda _: None] * 2, encoding(tokenizer(), lambda: 16), DEFAULT, 16)
     assert long.event.text == events[0].text[: text_chars(16)]
     assert short.event is events[1]
     assert [item.num_tokens for item in (long, short)] == [16, 3]

@@ -11,9 +11,9 @@ from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
 from serving.models import ActiveVersions, Version
 from serving.predict import LONG_TOKENS, predict_many
-from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_of, model_of, plan_of, tokenizer
+from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_versions, model_of, plan_of, tokenizer
 from wire.kinds import name_hash
-from wire.receipts import Verdicts, verdicts_of
+from wire.receipts import Verdicts, parse_verdicts
 from wire.records import Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
@@ -24,7 +24,7 @@ INT8 = {1: "int8", 2: "int8", 4: "int8"}
 
 @pytest.mark.parametrize("precisions", [INT8, {1: "int4", 2: "int4"}, {1: "int8", 2: "int4"}])
 def test_an_answer_does_not_depend_on_its_batch(precisions: dict[int, str]) -> None:
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
     together = predict_many(events, tokens, live, precisions, top_scores=4, receipts=RECEIPTS, now_ms=lambda: 5)
@@ -42,7 +42,7 @@ def test_an_answer_is_given_under_the_precision_that_it_names() -> None:
         (answer,) = predict_many(
             [Event(id="e", text="hi")],
             tokenizer().encode_many(["hi"]),
-            live_of([1]),
+            live_versions([1]),
             {1: precision},
             top_scores=4,
             receipts=RECEIPTS,
@@ -57,7 +57,7 @@ def test_the_label_is_that_of_the_best_class() -> None:
     (answer,) = predict_many(
         [Event(id="e", text="hi")],
         tokenizer().encode_many(["hi"]),
-        live_of([4]),
+        live_versions([4]),
         INT8,
         top_scores=9,
         receipts=RECEIPTS,
@@ -70,7 +70,7 @@ def test_the_label_is_that_of_the_best_class() -> None:
 def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
     events = [Event(id="e", text="hi"), Event(id="f", text="hi", key="customer-9")]
     tokens = tokenizer().encode_many(["hi", "hi"])
-    answers = predict_many(events, tokens, live_of([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    answers = predict_many(events, tokens, live_versions([1]), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     for answer in answers:
         feedback = Feedback(event_id=answer.event_id, label="x", key=answer.key, receipt=answer.receipt, time_ms=8)
         assert RECEIPTS.refusal(feedback, is_required=True, max_age_ms=1) == ""
@@ -80,7 +80,7 @@ def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
 def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> None:
     """Whichever answers, those that share its encoder are judged by the same label; others are not."""
     stranger = Version(number=3, model=model_of(3, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     live = replace(live, versions={**live.versions, 3: stranger})
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
@@ -88,13 +88,13 @@ def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> No
     assert {answer.arm for answer in answers} == {"stable", "candidate"}
     for answer in answers:
         names = tuple((number, name_hash(label_of(number, answer.text))) for number in (1, 2))
-        assert verdicts_of(answer.receipt) == Verdicts(answer.arm, answer.weights_version, names)
+        assert parse_verdicts(answer.receipt) == Verdicts(answer.arm, answer.weights_version, names)
 
 
 def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> None:
     """So a label judges a version with a new encoder; which events are sampled depends on their ids alone."""
     stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     live = replace(live, versions={1: live.versions[1], 2: stranger}, paired_share=0.25)
     events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(200)]
     tokens = tokenizer().encode_many([event.text for event in events])
@@ -102,7 +102,7 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     seeds = {1: 0, 2: 1}
     num_paired = 0
     for answer in answers:
-        verdicts = verdicts_of(answer.receipt)
+        verdicts = parse_verdicts(answer.receipt)
         assert verdicts is not None
         named = [number for number, _ in verdicts.names]
         assert named in ([1, 2], [answer.weights_version])
@@ -114,38 +114,38 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     every = predict_many(
         events, tokens, replace(live, paired_share=1.0), INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7
     )
-    whole = [verdicts_of(answer.receipt) for answer in every]
+    whole = [parse_verdicts(answer.receipt) for answer in every]
     assert all(verdicts is not None and len(verdicts.names) == 2 for verdicts in whole)
     (alone,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     assert alone == answers[0]
 
 
-def test_a_lean_answer_is_the_same_without_what_others_need() -> None:
-    """No other encoder's verdicts and no vector, for events that come faster than they are answered."""
+def test_an_answer_that_sheds_extras_is_the_same_otherwise() -> None:
+    """Without other encoders' verdicts and without a vector, while events come faster than they are answered."""
     stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
-    live = live_of([1, 2])
+    live = live_versions([1, 2])
     live = replace(live, versions={1: replace(live.versions[1], encoding="as ours"), 2: stranger})
     events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(40)]
     tokens = tokenizer().encode_many([event.text for event in events])
     whole, lean = (
         predict_many(events, tokens, each, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
-        for each in (live, replace(live, is_lean=True))
+        for each in (live, replace(live, sheds_extras=True))
     )
     assert any(answer.vector for answer in whole)
     assert not any(answer.vector for answer in lean)
     for answer, other in zip(lean, whole, strict=True):
         assert msgspec.structs.replace(other, vector=None, receipt=answer.receipt) == answer
-        verdicts = verdicts_of(answer.receipt)
+        verdicts = parse_verdicts(answer.receipt)
         assert verdicts is not None
         assert [number for number, _ in verdicts.names] == [answer.weights_version]
 
 
-def test_a_lean_answer_to_a_long_text_has_its_vector() -> None:
-    live = live_of([1])
+def test_an_answer_that_sheds_extras_has_the_vector_of_a_long_text() -> None:
+    live = live_versions([1])
     version = replace(live.versions[1], encoding="as ours", max_tokens=2 * LONG_TOKENS)
     events = [Event(id=f"{num_words}", text="word " * num_words) for num_words in (LONG_TOKENS - 3, LONG_TOKENS - 2)]
     tokens = tokenizer().encode_many([event.text for event in events], max_tokens=2 * LONG_TOKENS)
-    lean = replace(live, versions={1: version}, is_lean=True)
+    lean = replace(live, versions={1: version}, sheds_extras=True)
     answers = predict_many(events, tokens, lean, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
     assert [answer.vector is not None for answer in answers] == [False, True]
 
@@ -153,13 +153,13 @@ def test_a_lean_answer_to_a_long_text_has_its_vector() -> None:
 def test_a_version_without_classes_names_none() -> None:
     model = QuantizedModel(model_of(1).encoder, model_of(1).head, ())
     empty = Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)
-    live = replace(live_of([1, 2], share=0.0), versions={**live_of([2]).versions, 1: empty})
+    live = replace(live_versions([1, 2], share=0.0), versions={**live_versions([2]).versions, 1: empty})
     tokens = tokenizer().encode_many(["hi"])
     (answer,) = predict_many(
         [Event(id="e", text="hi")], tokens, live, INT8, top_scores=5, receipts=RECEIPTS, now_ms=lambda: 7
     )
     assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())
-    assert verdicts_of(answer.receipt) == Verdicts("stable", 1, ((1, 0), (2, name_hash(label_of(2, "hi")))))
+    assert parse_verdicts(answer.receipt) == Verdicts("stable", 1, ((1, 0), (2, name_hash(label_of(2, "hi")))))
 
 
 def test_a_score_that_is_not_finite_is_no_answer() -> None:
@@ -181,7 +181,7 @@ def test_a_score_that_is_not_finite_is_no_answer() -> None:
 def test_an_answer_has_the_vector_of_its_text_where_the_encoding_has_a_name() -> None:
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
-    live = live_of([1])
+    live = live_versions([1])
     named = replace(live, versions={1: replace(live.versions[1], encoding="as ours")})
     answers = predict_many(events, tokens, named, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 0)
     z_BD = live.versions[1].model.encoder.encode(RaggedBatch.of(tokens))

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
-from serving.encodings import Health, LowerRows
-from serving.models import ActiveVersions, Choice, versions_of
+from serving.encodings import Health, SharedPrefix
+from serving.models import ActiveVersions, Choice, all_versions
 from serving.predict import Predict, predict_by_task, predict_many
-from tests.serving.versions import PRECISIONS, RECEIPTS, live_of, model_of, plan_of, tokenizer
-from wire.receipts import time_of
+from tests.serving.versions import PRECISIONS, RECEIPTS, live_versions, model_of, plan_of, tokenizer
+from wire.receipts import receipt_time_ms
 from wire.records import Answer, Event, Feedback
 
 TEXTS = ["where is my card", "hi", "a somewhat longer text than the others, about my account", "hi again"]
@@ -37,15 +37,17 @@ class CountingHealth(Health):
         precision: str,
         *,
         others: Sequence[Health] = (),
-        lower: Sequence[LowerRows] = (),
+        prefixes: Sequence[SharedPrefix] = (),
     ) -> Tensor:
-        if not lower:
+        if not prefixes:
             self._forwards.append(batch.layout.num_sequences)
-        return super().encode(encoder, batch, precision, others=others, lower=lower)
+        return super().encode(encoder, batch, precision, others=others, prefixes=prefixes)
 
-    def encode_lower(self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int) -> list[LowerRows]:
+    def encode_prefixes(
+        self, encoder: PackedEncoder, batch: RaggedBatch, precision: str, layer: int
+    ) -> list[SharedPrefix]:
         self._lower.append((layer, batch.layout.num_sequences))
-        return super().encode_lower(encoder, batch, precision, layer)
+        return super().encode_prefixes(encoder, batch, precision, layer)
 
 
 @pytest.fixture
@@ -55,12 +57,14 @@ def forwards() -> list[int]:
 
 def tasks_of(forwards: list[int], numbers: Mapping[str, Sequence[int]]) -> dict[str, ActiveVersions]:
     """Returns tasks with these versions, all on one encoder."""
-    return {task: replace(live_of(each), task=task, health=CountingHealth(forwards)) for task, each in numbers.items()}
+    return {
+        task: replace(live_versions(each), task=task, health=CountingHealth(forwards)) for task, each in numbers.items()
+    }
 
 
 def answered(live: Mapping[str, ActiveVersions], events: Sequence[Event]) -> list[Answer]:
     tokens = tokenizer().encode_many([event.text for event in events])
-    return predict_by_task(PREDICT, events, tokens, live, Choice(dict.fromkeys(versions_of(live), "int8")))
+    return predict_by_task(PREDICT, events, tokens, live, Choice(dict.fromkeys(all_versions(live), "int8")))
 
 
 def events(*tasks: tuple[str, ...]) -> list[Event]:
@@ -116,21 +120,21 @@ def test_the_receipts_of_all_tasks_have_the_time_of_the_answer(forwards: list[in
     """Else the label of a task would not be matched with the answer."""
     ticking = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=count(9).__next__)
     live = tasks_of(forwards, {"": [1], "queue": [2], "urgency": [3]})
-    choice = Choice(dict.fromkeys(versions_of(live), "int8"))
+    choice = Choice(dict.fromkeys(all_versions(live), "int8"))
     given = events((), ("urgency",), ("queue", ""), ())
     for answer in predict_by_task(ticking, given, tokenizer().encode_many(TEXTS), live, choice):
-        assert {time_of(each.receipt) for each in (answer, *answer.tasks.values())} == {answer.time_ms}
+        assert {receipt_time_ms(each.receipt) for each in (answer, *answer.tasks.values())} == {answer.time_ms}
 
 
 def test_the_forwards_of_a_shared_encoder_are_timed_for_all_tasks() -> None:
     """Version 2 of the task has an encoder of its own: it is timed beside the forwards that both tasks share."""
     both = {
-        number: replace(live_of([number]).versions[number], model=model_of(number, encoder_seed=number - 1))
+        number: replace(live_versions([number]).versions[number], model=model_of(number, encoder_seed=number - 1))
         for number in (1, 2)
     }
     task = ActiveVersions(number=1, plan=plan_of(1, 2, share=1.0), versions=both, task="urgency")
     task.health.follow({number: version.model.encoder for number, version in both.items()}, stable=1)
-    live = {"": live_of([1]), "urgency": task}
+    live = {"": live_versions([1]), "urgency": task}
     live[""].health.follow({1: both[1].model.encoder}, stable=1)
     for _ in range(20):
         answered(live, events((), (), (), ()))
@@ -142,7 +146,7 @@ def test_the_forwards_of_a_shared_encoder_are_timed_for_all_tasks() -> None:
 def test_precisions_are_of_a_task() -> None:
     choice = Choice({("", 1): "int8", ("urgency", 1): "int4"})
     assert choice.of_task("urgency") == {1: "int4"}
-    live = {"": live_of([1]), "urgency": replace(live_of([1]), task="urgency")}
+    live = {"": live_versions([1]), "urgency": replace(live_versions([1]), task="urgency")}
     given = events((), (), (), ())
     tokens = tokenizer().encode_many(TEXTS)
     for answer in predict_by_task(PREDICT, given, tokens, live, choice):

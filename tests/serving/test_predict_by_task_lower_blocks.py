@@ -10,7 +10,7 @@ from model.packed import PackedEncoder
 from model.plan import layer_of
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.encodings import Health
-from serving.models import ActiveVersions, Choice, Version, versions_of
+from serving.models import ActiveVersions, Choice, Version, all_versions
 from serving.predict import predict_by_task
 from tests.model.small_encoder import stored
 from tests.serving.test_predict_by_task import PREDICT, TEXTS, CountingHealth, answered, events
@@ -111,7 +111,7 @@ def test_a_precision_shares_within_itself(forwards: list[int]) -> None:
     """Each of two precisions has its own rows; an encoder alone in its precision runs whole."""
     lower: list[tuple[int, int]] = []
     live = trained_tasks(forwards, lower)
-    precisions = dict.fromkeys(versions_of(live), "int8") | {("queue", 2): "int4"}
+    precisions = dict.fromkeys(all_versions(live), "int8") | {("queue", 2): "int4"}
     given = events((), (), (), ())
     together = predict_by_task(PREDICT, given, tokenizer().encode_many(TEXTS), live, Choice(precisions))
     assert lower == [(2, 4)]

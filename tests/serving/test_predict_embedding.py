@@ -9,24 +9,24 @@ from model.ragged import RaggedBatch
 from serving.engine import Engine
 from serving.observers import Counts
 from serving.predict import embed_many
-from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Terms
+from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, ItemOptions
 from serving.weights.loader import encode_contents
 from tests.serving.callers import Caller, answered, running
-from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_of, tokenizer
+from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_versions, tokenizer
 from wire.events import content
 from wire.records import Answer, Event
 
 TEXT = "where is my card"
 
 
-def asked(caller: Caller, text: str, terms: Terms) -> Item:
+def asked(caller: Caller, text: str, terms: ItemOptions) -> Item:
     item = caller.item(text)
     return Item(event=item.event, token_ids=item.token_ids, done=item.done, terms=terms)
 
 
 def test_a_vector_is_what_the_encoder_makes_of_the_text() -> None:
     token_ids = tokenizer().encode_many([TEXT])
-    (embedding,) = embed_many(token_ids, live_of([1]))
+    (embedding,) = embed_many(token_ids, live_versions([1]))
     expected_D = encoder_of().encode(RaggedBatch.of(token_ids))[0].numpy()
     assert np.frombuffer(embedding.z, "<f4") == pytest.approx(expected_D, abs=1e-6)
     assert (embedding.weights_version, embedding.arm, embedding.precision) == (1, "stable", "int8")
@@ -37,9 +37,15 @@ def test_a_batch_may_ask_for_answers_for_vectors_and_for_a_version_at_once(
     engine: Engine, queue: BatchQueue[Item], counts: Counts
 ) -> None:
     caller = Caller()
-    all_terms = (Terms(), Terms(is_embedding=True), Terms(version=4), Terms(), Terms(is_embedding=True, version=4))
+    all_terms = (
+        ItemOptions(),
+        ItemOptions(is_embedding=True),
+        ItemOptions(version=4),
+        ItemOptions(),
+        ItemOptions(is_embedding=True, version=4),
+    )
     queue.submit_many([asked(caller, TEXT, terms) for terms in all_terms])
-    with running(engine, queue, live_of([3, 4], share=0.0)):
+    with running(engine, queue, live_versions([3, 4], share=0.0)):
         outcomes = caller.wait(5)
     by_plan, vector, named, again, other_vector = outcomes
     assert isinstance(vector, EmbeddedText)
@@ -54,8 +60,8 @@ def test_a_batch_may_ask_for_answers_for_vectors_and_for_a_version_at_once(
 
 def test_a_version_that_has_gone_meanwhile_is_named(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    queue.submit(asked(caller, TEXT, Terms(version=9)))
-    with running(engine, queue, live_of([3])):
+    queue.submit(asked(caller, TEXT, ItemOptions(version=9)))
+    with running(engine, queue, live_versions([3])):
         (outcome,) = caller.wait(1)
     assert isinstance(outcome, ItemFailure)
     assert outcome.reason == "version_gone"
@@ -64,10 +70,10 @@ def test_a_version_that_has_gone_meanwhile_is_named(engine: Engine, queue: Batch
 def test_a_text_that_has_no_vector_fails_alone(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
     poison = caller.item(TEXT, token_ids=[1 << 20])
-    terms = Terms(is_embedding=True)
+    terms = ItemOptions(is_embedding=True)
     queue.submit(asked(caller, TEXT, terms))
     queue.submit(Item(event=poison.event, token_ids=poison.token_ids, done=poison.done, terms=terms))
-    with running(engine, queue, live_of([3])):
+    with running(engine, queue, live_versions([3])):
         good, bad = caller.wait(2)
     assert isinstance(good, EmbeddedText)
     assert isinstance(bad, ItemFailure)
@@ -83,7 +89,7 @@ def test_an_event_has_the_vector_of_its_content_whatever_else_is_in_the_batch() 
         Event(id="3", text="where is my card", features={"amount": 12.0}),
     ]
     tokens = tokenizer().encode_many([event.text for event in events])
-    live = live_of([1])
+    live = live_versions([1])
     z_BD = live.health.encode_events(events, tokens, encoder, "int8")
     for row, event in enumerate(events):
         assert z_BD[row].equal(live.health.encode_events([event], [tokens[row]], encoder, "int8")[0])

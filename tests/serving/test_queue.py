@@ -8,24 +8,24 @@ from dataclasses import dataclass
 import pytest
 
 from serving.errors import QueueClosed, QueueFull
-from serving.queue import DEFAULT, Batch, BatchQueue, Priority, QueueState, Terms, uncounted
+from serving.queue import DEFAULT, Batch, BatchQueue, ItemOptions, Priority, QueueState, ignore_abandoned
 
 
 @dataclass(frozen=True)
 class Text:
     num_tokens: int
     num_bytes: int = 1
-    terms: Terms = DEFAULT
+    terms: ItemOptions = DEFAULT
 
 
-def queue_of(
+def make_queue(
     *,
     max_items: int = 100,
     max_bytes: int = 1 << 20,
     items: int = 4,
     tokens: int = 100,
     wait_ms: float = 0.0,
-    on_abandoned: Callable[[int], None] = uncounted,
+    on_abandoned: Callable[[int], None] = ignore_abandoned,
 ) -> BatchQueue[Text]:
     return BatchQueue(
         max_items=max_items,
@@ -56,33 +56,33 @@ def lengths_of(batch: Batch[Text] | None) -> list[int]:
     ],
 )
 def test_a_batch_is_the_longest_prefix_within_the_budget(lengths: list[int], fitting: int) -> None:
-    queue = queue_of(tokens=10, items=4)
+    queue = make_queue(tokens=10, items=4)
     queue.submit_many([Text(length) for length in lengths])
     assert lengths_of(queue.take()) == lengths[:fitting]
 
 
 def test_what_came_while_the_model_was_busy_is_one_batch() -> None:
-    queue = queue_of()
+    queue = make_queue()
     for length in (1, 2, 3):
         queue.submit(Text(length))
     assert lengths_of(queue.take()) == [1, 2, 3]
 
 
 def test_batches_keep_the_order() -> None:
-    queue = queue_of(tokens=10)
+    queue = make_queue(tokens=10)
     assert queue.submit_many([Text(length) for length in (6, 6, 3, 2)]) == 4
     assert [lengths_of(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
 
 
 def test_a_full_queue_refuses_at_once() -> None:
-    queue = queue_of(max_items=2)
+    queue = make_queue(max_items=2)
     queue.submit_many([Text(1), Text(2)])
     with pytest.raises(QueueFull, match="2 texts wait already"):
         queue.submit(Text(3))
 
 
 def test_as_many_are_taken_as_there_is_room_for() -> None:
-    queue = queue_of(max_items=3)
+    queue = make_queue(max_items=3)
     assert queue.submit_many([Text(1), Text(2)]) == 2
     assert queue.load == pytest.approx(2 / 3)
     assert queue.submit_many([Text(3), Text(4)]) == 1
@@ -91,7 +91,7 @@ def test_as_many_are_taken_as_there_is_room_for() -> None:
 
 def test_the_queue_is_bounded_in_bytes_too() -> None:
     """B22: the number of texts alone bounds no memory, since a text may be long."""
-    queue = queue_of(max_bytes=100)
+    queue = make_queue(max_bytes=100)
     assert queue.submit_many([Text(1, num_bytes=60), Text(2, num_bytes=40), Text(3, num_bytes=1)]) == 2
     assert queue.load == 1.0
     assert lengths_of(queue.take()) == [1, 2]
@@ -99,14 +99,14 @@ def test_the_queue_is_bounded_in_bytes_too() -> None:
 
 
 def test_room_comes_back_when_a_batch_is_taken() -> None:
-    queue = queue_of(max_items=1)
+    queue = make_queue(max_items=1)
     for length in (1, 2, 3):
         queue.submit(Text(length))
         assert lengths_of(queue.take()) == [length]
 
 
 def test_a_closed_queue_hands_out_what_it_has_and_ends() -> None:
-    queue = queue_of()
+    queue = make_queue()
     queue.submit(Text(7))
     queue.close()
     assert lengths_of(queue.take()) == [7]
@@ -117,7 +117,7 @@ def test_a_closed_queue_hands_out_what_it_has_and_ends() -> None:
 
 
 def test_close_ends_a_consumer_that_waits() -> None:
-    queue = queue_of()
+    queue = make_queue()
     found: list[Batch[Text] | None] = []
     consumer = threading.Thread(target=lambda: found.append(queue.take()))
     consumer.start()
@@ -127,7 +127,7 @@ def test_close_ends_a_consumer_that_waits() -> None:
 
 
 def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
-    queue = queue_of(wait_ms=50)
+    queue = make_queue(wait_ms=50)
     queue.submit(Text(1))
     started_s = time.monotonic()
     assert lengths_of(queue.take()) == [1]
@@ -135,7 +135,7 @@ def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
 
 
 def test_a_full_batch_does_not_wait() -> None:
-    queue = queue_of(wait_ms=60_000, items=2)
+    queue = make_queue(wait_ms=60_000, items=2)
     queue.submit_many([Text(1), Text(2)])
     assert lengths_of(queue.take()) == [1, 2]
 
@@ -153,7 +153,7 @@ def test_a_text_that_waited_long_enough_does_not_wait_again() -> None:
 
 
 def test_company_that_fills_the_batch_ends_the_wait() -> None:
-    queue = queue_of(wait_ms=60_000, items=2)
+    queue = make_queue(wait_ms=60_000, items=2)
     queue.submit(Text(1))
     late = threading.Timer(0.05, lambda: queue.submit(Text(2)))
     late.start()
@@ -163,13 +163,13 @@ def test_company_that_fills_the_batch_ends_the_wait() -> None:
 
 @pytest.mark.parametrize(("lengths", "is_full"), [([1], False), ([1, 1], True), ([10], True)])
 def test_a_full_batch_waits_when_items_or_tokens_fill_one(lengths: list[int], is_full: bool) -> None:
-    queue = queue_of(items=2, tokens=10)
+    queue = make_queue(items=2, tokens=10)
     queue.submit_many([Text(length) for length in lengths])
     assert queue.has_full_batch == is_full
 
 
 def test_many_producers_lose_nothing() -> None:
-    queue = queue_of(max_items=10_000, items=32)
+    queue = make_queue(max_items=10_000, items=32)
 
     def produce() -> None:
         for _ in range(500):
@@ -186,8 +186,8 @@ def test_many_producers_lose_nothing() -> None:
     assert (count, len(queue)) == (2_000, 0)
 
 
-URGENT = Terms(priority=Priority.HIGH)
-LATER = Terms(priority=Priority.LOW)
+URGENT = ItemOptions(priority=Priority.HIGH)
+LATER = ItemOptions(priority=Priority.LOW)
 
 
 def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> None:
@@ -203,9 +203,9 @@ def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> No
 
 
 def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
-    gone = Terms(is_wanted=lambda: False)
+    gone = ItemOptions(is_wanted=lambda: False)
     dropped: list[int] = []
-    queue = queue_of(items=2, tokens=10, on_abandoned=dropped.append)
+    queue = make_queue(items=2, tokens=10, on_abandoned=dropped.append)
     queue.submit_many([Text(1, terms=gone), Text(2), Text(9, terms=gone), Text(3), Text(4, terms=gone)])
     batch = queue.take()
     assert (lengths_of(batch), dropped, len(queue)) == ([2, 3], [2], 1)

@@ -11,9 +11,9 @@ from lifelong.plugins.kinds.scores import UNIT_BITS
 from model.kinds import UNIT, Ranked, Space
 from serving.models import ActiveVersions
 from serving.predict import predict_many
-from tests.serving.versions import RECEIPTS, labels_of, live_of, tokenizer
+from tests.serving.versions import RECEIPTS, labels_of, live_versions, tokenizer
 from wire.kinds import name_hash
-from wire.receipts import verdicts_of
+from wire.receipts import parse_verdicts
 from wire.records import Answer, Event, LabelSpace
 
 TEXTS = ["where is my card", "hi"]
@@ -36,7 +36,7 @@ def answers(live: ActiveVersions, *, top_scores: int = 2) -> list[Answer]:
 
 
 def test_an_answer_names_every_class_above_the_threshold_with_its_probability() -> None:
-    for answer in answers(sets(live_of([1])), top_scores=4):
+    for answer in answers(sets(live_versions([1])), top_scores=4):
         above = tuple(label for label, score in answer.scores if score > 0.5)
         assert answer.labels == above
         assert answer.label is None
@@ -45,8 +45,8 @@ def test_an_answer_names_every_class_above_the_threshold_with_its_probability() 
 
 
 def test_the_receipt_has_the_set_that_each_version_names() -> None:
-    for answer in answers(sets(live_of([1, 2]))):
-        verdicts = verdicts_of(answer.receipt)
+    for answer in answers(sets(live_versions([1, 2]))):
+        verdicts = parse_verdicts(answer.receipt)
         assert verdicts is not None and answer.labels is not None
         named = dict(verdicts.names)
         assert named.keys() == {1, 2}
@@ -72,7 +72,7 @@ class Twice:
 
 
 def test_a_kind_that_names_more_texts_than_there_are_is_an_error_that_names_it() -> None:
-    live = live_of([1])
+    live = live_versions([1])
     object.__setattr__(live.versions[1], "tensors", Twice())
     with pytest.raises(ValueError, match=r"version 1: its labels.kind class names 4 of 2 texts"):
         answers(live)
@@ -80,13 +80,13 @@ def test_a_kind_that_names_more_texts_than_there_are_is_an_error_that_names_it()
 
 @pytest.mark.parametrize("top_scores", [1, 9])
 def test_all_that_are_named_have_a_score(top_scores: int) -> None:
-    for answer in answers(sets(live_of([4])), top_scores=top_scores):
+    for answer in answers(sets(live_versions([4])), top_scores=top_scores):
         assert answer.labels is not None
         assert set(answer.labels) <= {label for label, _ in answer.scores} <= set(labels_of(4))
 
 
 def test_a_version_of_scores_expects_one_between_its_bounds_and_the_receipt_has_its_place() -> None:
-    live = live_of([1])
+    live = live_versions([1])
     versions = {
         number: replace(each, labelled=LabelSpace(kind="score", low=1.0, high=5.0))
         for number, each in live.versions.items()
@@ -94,7 +94,7 @@ def test_a_version_of_scores_expects_one_between_its_bounds_and_the_receipt_has_
     for answer in answers(replace(live, versions=versions)):
         assert answer.value is not None and 1.0 <= answer.value <= 5.0
         assert (answer.label, answer.labels, answer.scores) == (None, None, ())
-        verdicts = verdicts_of(answer.receipt)
+        verdicts = parse_verdicts(answer.receipt)
         assert verdicts is not None
         named = dict(verdicts.names)[1]
         assert isinstance(named, int)

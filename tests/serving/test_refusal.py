@@ -11,9 +11,9 @@ from model.head import free_energies
 from serving.config import RefusalConfig
 from serving.predict import predict_many
 from serving.refusal import NO_REFUSALS, Refusal, share_below
-from tests.serving.versions import RECEIPTS, label_of, live_of, tokenizer
+from tests.serving.versions import RECEIPTS, label_of, live_versions, tokenizer
 from wire.kinds import name_hash
-from wire.receipts import verdicts_of
+from wire.receipts import parse_verdicts
 from wire.records import Answer, Certainty, Event
 
 MEASURED = Certainty(temperature=1.0, quantiles=(0.0, 1.0, 2.0), risks=(0.3, 0.1, 0.2), samples=90)
@@ -21,7 +21,7 @@ MEASURED = Certainty(temperature=1.0, quantiles=(0.0, 1.0, 2.0), risks=(0.3, 0.1
 
 def answered(config: RefusalConfig, certainty: Certainty) -> Answer:
     """The answer of a version that was measured so, under these settings."""
-    live = live_of([1])
+    live = live_versions([1])
     versions = {1: replace(live.versions[1], refusal=Refusal(config, certainty) if config.is_on else None)}
     tokens = tokenizer().encode_many(["hi"])
     (answer,) = predict_many(
@@ -46,7 +46,7 @@ def test_what_is_less_certain_than_known_texts_is_refused_and_stays_in_the_score
     refused = answered(rule, certain_from(1_000.0))
     assert (refused.label, refused.refused, refused.certainty) == ("none", True, 0.0)
     assert refused.named == refused.scores[0][0] == label_of(1, "hi")
-    verdicts = verdicts_of(refused.receipt)
+    verdicts = parse_verdicts(refused.receipt)
     assert verdicts is not None and verdicts.names == ((1, name_hash(refused.named)),)
     given_ = answered(rule, certain_from(-1_000.0))
     assert (given_.label, given_.refused, given_.certainty) == (label_of(1, "hi"), False, 1.0)

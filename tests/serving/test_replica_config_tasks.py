@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from serving.config import RefusalConfig, ServingConfig
-from serving.replica_config import ReplicaConfig, ReplicaSettings, own_rows, problems_of, rows_of
+from serving.replica_config import ReplicaConfig, ReplicaSettings, task_overrides, task_problems, task_settings
 from tests.stores import KEYS
 from wire.config import BusConfig, LabelConfig, TrustConfig
 from wire.mapping import FeedbackMap, MapConfig
@@ -27,10 +27,10 @@ def test_a_task_differs_where_it_says_so() -> None:
 @pytest.mark.parametrize(
     ("tables", "problem"),
     [
-        ({"Urgency": {}}, "tasks.Urgency: a task has a name"),
-        ({"a:b": {}}, "tasks.a:b: a task has a name"),
-        ({"urgency": {"bus": {"prefix": "x"}}}, "tasks.urgency.bus.prefix is of all tasks together"),
-        ({"urgency": {"serving": {"threads": 2}}}, "tasks.urgency.serving.threads is of all tasks together"),
+        ({"Urgency": {}}, "tasks.Urgency: the name of a task"),
+        ({"a:b": {}}, "tasks.a:b: the name of a task"),
+        ({"urgency": {"bus": {"prefix": "x"}}}, "tasks.urgency.bus.prefix cannot be set for one task"),
+        ({"urgency": {"serving": {"threads": 2}}}, "tasks.urgency.serving.threads cannot be set for one task"),
         ({"urgency": {"labels": {"mod": "ask"}}}, "tasks.urgency.labels.mod"),
         ({"urgency": {"labels": {"mode": "asked"}}}, "tasks.urgency.labels.mode"),
     ],
@@ -42,9 +42,9 @@ def test_what_a_task_may_not_be_or_set_is_refused_by_its_name(tables: dict[str, 
 
 def test_labels_of_a_map_of_its_own_are_of_the_task() -> None:
     tables = {"urgency": {"bus": {"map": {"feedback": {"label": "{urgency}"}}}}, "queue": {}}
-    assert rows_of(tables, "urgency")["bus.map.feedback.task"] == "urgency"
-    assert rows_of(tables, "queue") == {}
-    assert problems_of(tables, {}) == []
+    assert task_settings(tables, "urgency")["bus.map.feedback.task"] == "urgency"
+    assert task_settings(tables, "queue") == {}
+    assert task_problems(tables, {}) == []
 
 
 def test_a_map_of_a_task_has_labels_of_one_kind() -> None:
@@ -60,6 +60,6 @@ def test_a_map_of_a_task_has_labels_of_one_kind() -> None:
 
 def test_flags_win_over_what_the_task_of_the_settings_sets() -> None:
     values = {"task": "urgency", "tasks.urgency.labels.mode": "ask", "labels.mode": "open"}
-    assert own_rows(values, {}) == {"labels.mode": "ask"}
-    assert own_rows(values, {"labels.mode": "open"}) == {}
-    assert own_rows({"tasks.urgency.labels.mode": "ask"}, {}) == {}
+    assert task_overrides(values, {}) == {"labels.mode": "ask"}
+    assert task_overrides(values, {"labels.mode": "open"}) == {}
+    assert task_overrides({"tasks.urgency.labels.mode": "ask"}, {}) == {}

@@ -98,7 +98,7 @@ def start(
             replica = Replica(config, f"replica{time.monotonic_ns()}")
             replica.start()
             started.callback(replica.close)
-            eventually(lambda: replica.api().bridge.why_not_ready() is None)
+            eventually(lambda: replica.api().bridge.not_ready_problem() is None)
             return replica
 
         yield start_one

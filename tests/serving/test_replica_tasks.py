@@ -88,7 +88,7 @@ def test_a_task_whose_versions_are_all_refused_keeps_no_other_from_being_ready(
         asked = httpx2.post(f"{url}/predict", json={"text": "hello", "tasks": ["urgency"]})
         assert (asked.status_code, asked.json()["error"]["code"]) == (503, "no_weights")
         (report,) = of_task.reports.replicas()
-        assert report.alarms == ("no version answers, as every one that is stored was refused: wrong_spec",)
+        assert report.alarms == ("no version answers: the replica refused every stored version (wrong_spec)",)
         broken.publish(2)
         broken.plan(2)
         eventually(lambda: "tasks" in httpx2.post(f"{url}/predict", json={"text": "hello"}).json()["answers"][0])

@@ -4,7 +4,7 @@ from contextlib import closing
 
 from serving.config import ServingConfig
 from serving.engine import Engine
-from serving.observers import Counts, count_of
+from serving.observers import Counts, task_counter
 from serving.pipeline import NOTHING_NOTED
 from serving.queue import BatchQueue, Item
 from serving.replica_config import ReplicaConfig, TaskConfig
@@ -32,7 +32,7 @@ def test_a_task_follows_its_own_plan_and_labels_and_reports_to_its_own_store(
     )
     parts = SharedParts("r1", engine, tokenizer(), WeightsInUse(), counts, NOTHING_NOTED)
     task = ServedTask("urgency", config, parts, complete=lambda report: report)
-    counts.add(count_of("urgency", "answers_int8"), 3)
+    counts.add(task_counter("urgency", "answers_int8"), 3)
     counts.add("answers_int8", 5)
     of_default = TinyPublisher(store)
     of_default.publish(1)

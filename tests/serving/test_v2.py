@@ -5,13 +5,13 @@ import pytest
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import Unpublished
 from serving.v2 import INPUTS, OUTPUTS, Tensor, columns_of, events_of, metadata_of, version_of, versions_of
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from wire.records import Answer
 
 ANSWER = Answer(
     event_id="e1", text="t", label="a", score=0.5, weights_version=3, arm="stable", precision="int8", rollout_revision=1
 )
-LIVE = live_of([3, 4])
+LIVE = live_versions([3, 4])
 
 
 def texts(name: str, *values: str) -> Tensor:
@@ -71,7 +71,7 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
         ([texts("features", '{"x": 1}', '{"x": [1]}')], "element 1: `features` is no JSON object"),
         ([texts("text", "a"), texts("features", "{")], "element 0: `features` is no JSON object"),
         ([texts("parts", "{}")], "element 0: `parts` is no JSON list of objects"),
-        ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input is"),
+        ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input has"),
         ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
         ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
     ],

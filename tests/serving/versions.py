@@ -162,7 +162,7 @@ def plan_of(
     return RolloutPlan(revision=revision, salt="salt", arms=tuple(arms), previous=previous)
 
 
-def live_of(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> ActiveVersions:
+def live_versions(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> ActiveVersions:
     """Returns one or two versions that share an encoder, each for half of the entities."""
     versions = {
         each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers

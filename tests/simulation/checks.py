@@ -28,8 +28,7 @@ from wire.records import (
     WeightManifest,
 )
 from wire.store import keys
-from wire.store.signed import decode, decode_manifest
-from wire.store.signed import parts_of as parts_of_entry
+from wire.store.signed import decode, decode_manifest, split_entry
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -141,7 +140,7 @@ class Checks:
         outcomes = model.value(PREFIX + keys.OUTCOMES.encode()) or {}
         gone = set[str]()
         for entry in model.value(PREFIX + keys.COMMANDS.encode()) or {}:
-            command = decode(parts_of_entry(entry)[0], Command, keys.COMMANDS)
+            command = decode(split_entry(entry)[0], Command, keys.COMMANDS)
             body = outcomes.get(b"%d" % command.seq)
             if body is not None and decode(body, CommandOutcome, keys.OUTCOMES).state == "purged":
                 gone.add(str(command.body.get("digest", "")))

@@ -81,11 +81,11 @@ def believes_zeros() -> AbstractContextManager[None]:
 def reads_the_past_again() -> AbstractContextManager[None]:
     """N6: where a log had lost its tail, the learner read it from its beginning, and knew only the newest of it."""
 
-    def return_into_log(self: Any, error: Exception) -> None:
-        for partition in losses.returns(self._consumer, error):
-            self._go_on(partition, 0, LogMark(log=self.marks[partition].log))
+    def recover(self: Any, error: Exception) -> None:
+        for partition in losses.find_resume_points(self._consumer, error):
+            self._move_to(partition, 0, LogMark(log=self.marks[partition].log))
 
-    return replaced(follower.Positions, "return_into_log", return_into_log)
+    return replaced(follower.Positions, "recover", recover)
 
 
 def keeps_texts() -> AbstractContextManager[None]:
@@ -120,11 +120,11 @@ def numbers_go_on() -> AbstractContextManager[None]:
 def answers_the_past_again() -> AbstractContextManager[None]:
     """N15: where committed events were lost, a replica went to the beginning of the log."""
 
-    def return_into_log(self: Any, error: Exception) -> None:
-        for partition in losses.returns(self._consumer, error):
+    def recover(self: Any, error: Exception) -> None:
+        for partition in losses.find_resume_points(self._consumer, error):
             self._consumer.seek_to_beginning(partition)
 
-    return replaced(subscription.GroupReader, "_return_into_log", return_into_log)
+    return replaced(subscription.GroupReader, "_recover", recover)
 
 
 MUTANTS: Final = {

@@ -124,7 +124,7 @@ class SimEngine:
         self._ledger = ledger
         self.live: ActiveVersions | None = None
 
-    def live_of(self, task: str) -> ActiveVersions | None:
+    def live_versions(self, task: str) -> ActiveVersions | None:
         return self.live
 
     def activate(self, versions: ActiveVersions, task: str) -> int:

@@ -1,4 +1,4 @@
-"""A collector of OTLP over HTTP, as a test has it: it keeps the spans that are posted to it."""
+"""An OTLP collector over HTTP for tests, which keeps the spans that are posted to it."""
 
 import threading
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A span as it came: `parent` is the id of the one above it, "" where there is none."""
+    """A received span. `parent` is the id of its parent span ("": none)."""
 
     service: str
     name: str
@@ -30,7 +30,7 @@ class Span:
 
 @dataclass(slots=True)
 class Collector:
-    """What came, in the order of its coming; `status` is what posts are answered with."""
+    """The received spans in order. Posts are answered with `status`."""
 
     endpoint: str = ""
     status: int = 200
@@ -39,7 +39,7 @@ class Collector:
     headers: dict[str, str] = field(default_factory=dict)
 
     def of(self, trace: str, name: str = "") -> list[Span]:
-        """Returns the spans of a trace, of this name where one is given."""
+        """Returns the spans of a trace; with `name`, only the spans of that name."""
         return [span for span in list(self.spans) if span.trace == trace and name in ("", span.name)]
 
     def take(self, body: bytes) -> None:
@@ -84,7 +84,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         collector.endpoint = f"http://127.0.0.1:{server.server_port}"

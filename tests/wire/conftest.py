@@ -1,4 +1,4 @@
-"""A registry that serves during one test."""
+"""A schema registry that runs during one test."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""One record of each kind that crosses a topic, with every field set, and a plain message with the place it is from."""
+"""One record of each topic, with every field set, and a plain message with its place."""
 
 import json
 from typing import Any
@@ -125,7 +125,7 @@ SAMPLES: tuple[TopicRecord, ...] = (
 
 
 def answer_to(event_id: str, *, text: str = "hello", **others: Any) -> Answer:
-    """Returns an answer with the fields that it must have, and `others`."""
+    """Returns an answer with the required fields, and `others`."""
     return Answer(
         event_id=event_id,
         text=text,
@@ -140,5 +140,5 @@ def answer_to(event_id: str, *, text: str = "hello", **others: Any) -> Answer:
 
 
 def plain(body: object, *, key: bytes | None = None) -> Message:
-    """Returns a message that is JSON and nothing else, as any producer may send it."""
+    """Returns a message of plain JSON, as any producer may send it."""
     return Message(key=key, value=json.dumps(body).encode(), timestamp_ms=5)

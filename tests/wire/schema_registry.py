@@ -32,7 +32,7 @@ CUSTOMER = {"type": "record", "name": "Customer", "fields": [{"name": "name", "t
 
 @dataclass
 class Registry:
-    """What the server has, by path, and how often it was asked."""
+    """The server's responses by path, and the number of requests."""
 
     port: int = 0
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Registry:
         self.bodies[f"/schemas/ids/{number}"] = {"schema": json.dumps(schema), **more}
 
     def add_tickets(self, number: int) -> None:
-        """Adds the schema of tickets, which names that of customers."""
+        """Adds the schema of tickets, which references the schema of customers."""
         reference = {"name": "Customer", "subject": "crm/customer", "version": 2}
         self.add(number, TICKET, schemaType="AVRO", references=[reference])
         self.bodies["/subjects/crm%2Fcustomer/versions/2"] = {"schema": json.dumps(CUSTOMER), "id": 3, "version": 2}
@@ -55,7 +55,7 @@ class Registry:
 
 @contextmanager
 def serving() -> Iterator[Registry]:
-    """Serves a registry that asks for a password, until left."""
+    """Serves a registry that requires a password, while the block runs."""
     registry = Registry()
     expected = f"Basic {b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
 

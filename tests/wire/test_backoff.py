@@ -1,4 +1,4 @@
-"""Tests of the pauses between attempts."""
+"""Tests the pauses between attempts."""
 
 from random import Random
 
@@ -19,6 +19,6 @@ def test_the_random_part_is_a_share_of_the_pause() -> None:
     assert [backoff.pause_s(num_failures) for num_failures in (1, 2, 4)] == [0.875, 1.75, 7.0]
 
 
-def test_a_first_pause_that_is_longer_than_the_longest_stays() -> None:
+def test_a_first_pause_longer_than_the_longest_is_kept() -> None:
     backoff = Backoff(first_s=60.0, longest_s=2.0)
     assert [backoff.pause_s(num_failures) for num_failures in (1, 2)] == [60.0, 60.0]

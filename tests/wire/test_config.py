@@ -16,7 +16,7 @@ FILE = Path("file.pem")
     ("settings", "sentence"),
     [
         ({"url": "redis://host", "ssl_cafile": FILE}, "belong to a store.url that begins with rediss://"),
-        ({"url": "rediss://host", "ssl_keyfile": FILE}, "of the key of store.ssl_certfile, which is not set"),
+        ({"url": "rediss://host", "ssl_keyfile": FILE}, "belong to the key of store.ssl_certfile, which is not set"),
         ({"url": "redis://host", "sentinel_password": SECRET}, "belong to a store.url that begins with redis.sentinel"),
     ],
 )

@@ -21,10 +21,10 @@ FILE = Path("file.pem")
         ({"security_protocol": "SSL", "sasl_password": SECRET}, "belong to bus.security_protocol SASL_PLAINTEXT or"),
         ({"ssl_cafile": FILE}, "belong to bus.security_protocol SSL or SASL_SSL"),
         ({"ssl_password": SECRET}, "belong to bus.security_protocol SSL or SASL_SSL"),
-        ({"security_protocol": "SSL", "ssl_keyfile": FILE}, "bus.ssl_keyfile and bus.ssl_password are of the key of"),
-        ({"security_protocol": "SSL", "ssl_password": SECRET}, "of the key of bus.ssl_certfile, which is not set"),
-        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "bus.sasl_oauth_token_provider makes"),
-        ({"sasl_oauth_token_provider": "my.tokens:Provider"}, "bus.sasl_oauth_token_provider makes the tokens of"),
+        ({"security_protocol": "SSL", "ssl_keyfile": FILE}, "bus.ssl_keyfile and bus.ssl_password belong to"),
+        ({"security_protocol": "SSL", "ssl_password": SECRET}, "to the key of bus.ssl_certfile, which is not set"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "bus.sasl_oauth_token_provider provides"),
+        ({"sasl_oauth_token_provider": "my.tokens:Provider"}, "bus.sasl_oauth_token_provider provides the tokens for"),
     ],
 )
 def test_security_that_has_no_effect_is_refused(settings: dict[str, Any], sentence: str) -> None:

@@ -1,11 +1,11 @@
-"""Tests arms: they are sticky under ramps, have their shares, and are the same in every process."""
+"""Tests the traffic split: arms are sticky under ramps, have their shares, and are the same in every process."""
 
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.draws import arm_for, place_of
+from wire.draws import arm_for, uniform_hash
 from wire.records import CANDIDATE, STABLE, Arm, RolloutPlan
 
 keys = st.text(min_size=1, max_size=30)
@@ -18,7 +18,7 @@ def plan_of(share: float, *, salt: str = "s", revision: int = 1) -> RolloutPlan:
 
 
 def test_places_do_not_change() -> None:
-    places = [round(place_of(key, "s"), 6) for key in ("customer-1", "customer-2", "")]
+    places = [round(uniform_hash(key, "s"), 6) for key in ("customer-1", "customer-2", "")]
     assert places == [0.375777, 0.124821, 0.878895]
 
 
@@ -36,7 +36,7 @@ def test_a_ramp_moves_entities_one_way_only(key: str, one: float, other: float) 
 
 
 @given(keys)
-def test_nobody_and_everybody(key: str) -> None:
+def test_shares_of_zero_and_one(key: str) -> None:
     assert arm_for(key, plan_of(0.0)).name == STABLE
     assert arm_for(key, plan_of(1.0)).name == CANDIDATE
 

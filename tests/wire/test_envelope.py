@@ -161,7 +161,7 @@ def test_plain_json_is_completed_from_kafka() -> None:
 
 
 def test_an_id_by_the_place_names_the_log() -> None:
-    """B5: after the broker has lost its log, the same offset is another event."""
+    """B5: after the broker has lost its log, the same offset is another event's."""
     place = Place(topic="events.v1", partition=3, offset=1042, log="GqQ1WfZsQpKfWzBLm_4nyg")
     assert from_message(Event, plain({"text": "hello"}), place).id == "events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg"
 

@@ -1,4 +1,4 @@
-"""What is no record, and what of a message is read otherwise than it was written: no input does harm."""
+"""Tests which messages are refused, and which values are normalised: no input does harm."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def reason_of(record_type: type[TopicRecord], message: Message) -> str:
         (b'{"text": "a", "time_ms": 1700000000000000000}', "wrong_schema"),
     ],
 )
-def test_what_is_no_event(body: bytes | None, reason: str) -> None:
+def test_a_message_that_is_not_an_event_is_refused(body: bytes | None, reason: str) -> None:
     assert reason_of(Event, Message(key=None, value=body)) == reason
 
 
@@ -88,7 +88,7 @@ def test_a_plain_message_is_no_dead_letter() -> None:
     ],
 )
 def test_short_fields_are_bounded(record_type: type[TopicRecord], body: dict[str, str]) -> None:
-    """B3: every field that becomes an id, a key or a header somewhere is short enough, in bytes."""
+    """B3: every field that becomes an id, a key or a header is bounded, in bytes."""
     long = {name: text.replace("x", "\u00e9" * (MAX_FIELD_BYTES // 2)) for name, text in body.items()}
     from_message(record_type, plain(long), PLACE)
     assert reason_of(record_type, plain({name: text + "\u00e9" for name, text in long.items()})) == "oversized"
@@ -99,7 +99,7 @@ def test_a_key_of_kafka_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("header", [("ce_mood", b"\xff" * 5_000), ("trace", b"\xff"), ("ce_reason", b"\xff")])
-def test_headers_that_are_not_ours_are_not_looked_at(header: tuple[str, bytes]) -> None:
+def test_foreign_headers_are_ignored(header: tuple[str, bytes]) -> None:
     message = Message(key=None, value=b'{"text": "a"}', headers=(header,))
     assert from_message(Event, message, PLACE).text == "a"
 

@@ -1,4 +1,4 @@
-"""Tests which waiting answers a label matches, and the aliases under which an event is remembered."""
+"""Tests which waiting answers a label matches, and the aliases under which an event is stored."""
 
 import msgspec
 import pytest
@@ -54,7 +54,7 @@ WAITING = [CRM, HTTP, PLAIN, OLD, Given(event_id="2", source="crm")]
         (label(source="http", receipt_ms=7, approval="by an operator"), [CRM, HTTP], [HTTP]),
     ],
 )
-def test_a_label_fits_the_answers_of_which_all_is_true_that_it_says(
+def test_a_label_matches_the_answers_that_agree_with_all_its_fields(
     feedback: Feedback, waiting: list[Given], expected: list[Given]
 ) -> None:
     """B5: an event is (source, id), and a receipt belongs to one answer."""
@@ -66,7 +66,7 @@ givens = st.builds(Given, source=words, event_id=words, entity=words, times_ms=s
 
 
 @given(st.tuples(words, words), st.tuples(words, words))
-def test_two_events_are_remembered_by_other_texts(one: tuple[str, str], other: tuple[str, str]) -> None:
+def test_different_events_have_different_keys(one: tuple[str, str], other: tuple[str, str]) -> None:
     assert (encoded_key(one) == encoded_key(other)) == (one == other)
 
 
@@ -76,7 +76,7 @@ def test_an_event_without_a_source_is_its_id(event_id: str) -> None:
 
 
 @given(givens, givens)
-def test_names_of_different_kinds_never_meet(one: Given, other: Given) -> None:
+def test_aliases_of_different_kinds_are_disjoint(one: Given, other: Given) -> None:
     same = {
         0: (one.source, one.event_id) == (other.source, other.event_id),
         1: one.event_id == other.event_id,
@@ -91,11 +91,11 @@ def test_names_of_different_kinds_never_meet(one: Given, other: Given) -> None:
     "feedback",
     [label(source="crm"), label(), label(receipt_ms=9_000, key="customer-7"), label(receipt_ms=7, approval="x")],
 )
-def test_a_label_seeks_one_of_the_names_of_its_event(feedback: Feedback) -> None:
+def test_a_label_looks_up_an_alias_of_its_event(feedback: Feedback) -> None:
     assert lookup_alias(feedback) in set(aliases_of(CRM))
 
 
-def test_a_label_that_says_more_seeks_no_other_event() -> None:
+def test_a_label_with_more_fields_looks_up_no_other_event() -> None:
     assert lookup_alias(label(receipt_ms=2_000)) not in set(aliases_of(CRM))
     assert lookup_alias(label(source="http")) not in set(aliases_of(CRM))
 
@@ -111,8 +111,8 @@ def refusal(feedback: Feedback) -> str:
     return RECEIPTS.refusal(feedback, is_required=False, max_age_ms=1e9)
 
 
-def test_the_key_of_a_label_is_that_of_the_answer_that_its_receipt_is_of() -> None:
-    """Of all that wait, and of none that has another time or entity."""
+def test_a_label_gets_the_key_of_its_receipts_answer() -> None:
+    """The answer must be waiting, and have the receipt's time and entity."""
     keyed = label(receipt_ms=9_000, key="customer-7")
     bare = msgspec.structs.replace(keyed, key="")
     assert with_key(bare, WAITING, refusal) == keyed
@@ -135,7 +135,7 @@ def test_the_key_of_a_label_is_that_of_the_answer_that_its_receipt_is_of() -> No
         ("", True, None, ("", "1")),
     ],
 )
-def test_a_label_replaces_that_of_one_event(
+def test_a_label_replaces_the_label_of_one_event(
     approval: str, replaces: bool, source: str | None, expected: tuple[str, str] | None
 ) -> None:
     feedback = msgspec.structs.replace(label(source=source, approval=approval), replaces=replaces)

@@ -1,4 +1,4 @@
-"""Tests of files that are written atomically: whatever interrupts a write, the former content stays."""
+"""Tests atomic writes: if anything interrupts a write, the former content stays."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.files import FileWatch, atomic_write, stamp_of
+from wire.files import FileWatch, atomic_write, file_stamp
 
 KILLED = """
 import os, signal, sys
@@ -25,7 +25,7 @@ with atomic_write(Path(sys.argv[1])) as file:
 
 
 class Interrupted(Exception):
-    """Stands for whatever is raised while a file is written."""
+    """Stands for any exception during a write."""
 
 
 def write(path: Path, content: bytes, *, is_synced: bool = False) -> None:
@@ -69,7 +69,7 @@ def test_a_kill_keeps_the_former_content(tmp_path: Path) -> None:
     assert path.read_bytes() == b"the former"
 
 
-def test_of_two_writers_that_may_not_replace_the_first_one_succeeds(tmp_path: Path) -> None:
+def test_if_two_writers_may_not_replace_the_first_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with pytest.raises(FileExistsError), atomic_write(path, may_replace=False, is_synced=True) as file:
         file.write(b"second")
@@ -85,7 +85,7 @@ def test_the_mode_is_set_before_anything_is_written(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.binary(max_size=20), st.booleans())))
-def test_the_file_has_what_the_last_whole_write_wrote(writes: list[tuple[bytes, bool]]) -> None:
+def test_the_file_has_the_content_of_the_last_complete_write(writes: list[tuple[bytes, bool]]) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         expected: bytes | None = None
@@ -99,14 +99,14 @@ def test_the_file_has_what_the_last_whole_write_wrote(writes: list[tuple[bytes, 
         assert len(list(Path(folder).iterdir())) == (expected is not None)
 
 
-def test_a_file_that_takes_the_place_of_another_has_another_stamp(tmp_path: Path) -> None:
+def test_a_replaced_file_has_another_stamp(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("before")
-    before = stamp_of(path)
-    assert stamp_of(path) == before
+    before = file_stamp(path)
+    assert file_stamp(path) == before
     with atomic_write(path) as file:
         file.write(b"behind")
-    assert stamp_of(path) != before
+    assert file_stamp(path) != before
 
 
 def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     assert watch.read_again(path.read_text) == "three"
 
 
-def test_a_file_that_nobody_has_read_is_read_at_once_and_then_now_and_then(tmp_path: Path) -> None:
+def test_an_unread_file_is_read_at_once_and_then_at_intervals(tmp_path: Path) -> None:
     now_s = [-50.0]
     path = tmp_path / "file"
     path.write_text("one")

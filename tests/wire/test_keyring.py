@@ -1,4 +1,4 @@
-"""Tests one key: both of a pair have one id, and a signature is one of Ed25519, with the vector of RFC 8032."""
+"""Tests keys: both keys of a pair have one id, and signatures are Ed25519, by the test vector of RFC 8032."""
 
 from hashlib import sha256
 
@@ -10,13 +10,13 @@ SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031c
 PUBLIC = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
 
 
-def test_the_public_key_of_a_seed_is_that_of_the_first_test_of_rfc_8032() -> None:
+def test_the_public_key_of_a_seed_is_the_first_test_vector_of_rfc_8032() -> None:
     pair = Key(Kind.SECRET, SEED)
     assert pair.public == PUBLIC and pair.of_kind(Kind.PUBLIC) == Key(Kind.PUBLIC, PUBLIC)
     assert pair.id == Key(Kind.PUBLIC, PUBLIC).id == Key(Kind.RETIRED, PUBLIC).id == sha256(PUBLIC).hexdigest()[:16]
 
 
-def test_a_signature_is_of_the_purpose_and_the_digests_of_the_name_and_the_record() -> None:
+def test_a_signature_covers_the_purpose_and_the_digests_of_name_and_record() -> None:
     signature = Key(Kind.SECRET, SEED).sign(b"body", "eu.plan")
     signed = b"lifelong signature v2\n" + sha256(b"eu.plan").digest() + sha256(b"body").digest()
     Ed25519PublicKey.from_public_bytes(PUBLIC).verify(signature, signed)

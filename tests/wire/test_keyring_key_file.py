@@ -1,4 +1,4 @@
-"""Tests that keys which rotate in a file are those of a running program, within a moment, and that mistakes are not."""
+"""Tests that a running program follows its file of keys, and that a file with mistakes changes nothing."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def at_once(path: Path) -> KeyRing:
-    """Returns the keys of a program that looks whenever it needs one."""
+    """Returns the keys of a program that checks the file at each use."""
     return followed(path, parse(path.read_text()), check_s=0.0)
 
 
@@ -35,7 +35,7 @@ def changed(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
     return ring
 
 
-def test_a_program_that_runs_signs_with_the_next_key_and_refuses_the_retired_one(path: Path, tmp_path: Path) -> None:
+def test_a_running_program_signs_with_the_next_key_and_refuses_the_retired_one(path: Path, tmp_path: Path) -> None:
     learner = at_once(path)
     public = tmp_path / "replica.keys"
     write_keys(public, learner.for_replicas())
@@ -68,7 +68,7 @@ def test_receipts_follow_their_secrets(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ed25519-secret:xy", "ed25519-public:" + 64 * "0"])
-def test_a_file_that_is_no_use_changes_nothing(path: Path, text: str) -> None:
+def test_a_file_with_mistakes_changes_nothing(path: Path, text: str) -> None:
     ring = at_once(path)
     before = ring.keys
     path.write_text(text)
@@ -79,7 +79,7 @@ def test_a_file_that_is_no_use_changes_nothing(path: Path, text: str) -> None:
     assert ring.keys != before
 
 
-def test_a_program_does_not_go_on_with_keys_that_cannot_sign_where_it_signs(path: Path) -> None:
+def test_a_program_that_signs_keeps_its_keys_if_the_new_ones_cannot_sign(path: Path) -> None:
     ring = at_once(path)
     write_keys(path, ring.for_replicas())
     assert ring.signer is not None
@@ -92,7 +92,7 @@ def test_a_copy_in_another_process_follows_the_file_too(path: Path) -> None:
     assert copy.keys == new.keys
 
 
-def test_a_program_looks_now_and_then_and_not_at_each_use(path: Path) -> None:
+def test_a_program_checks_the_file_at_intervals_and_not_at_each_use(path: Path) -> None:
     ring = followed(path, parse(path.read_text()), check_s=1_000.0)
     before = ring.keys
     write_keys(path, new_ring())

@@ -1,4 +1,4 @@
-"""Tests the text of a ring: it is read as it is written, and what is none is refused without showing a secret."""
+"""Tests the text of a ring: writing and parsing are inverse, and errors do not show a secret."""
 
 import pytest
 from hypothesis import given
@@ -28,15 +28,15 @@ def test_a_ring_is_read_as_it_is_written(kinds: list[Kind], between: str) -> Non
     [
         ("", "there is no key"),
         (OLD.text.replace("ed25519-secret", "ed25519-sekret"), "line 1, key 1: begins with no kind of key"),
-        (OLD.text.replace("\n", "0,", 1), r"line 1, key 1: what stands behind ed25519-secret: is not hexadecimal"),
-        (OLD.text.replace("receipt-secret:", "receipt-secret:00"), "line 2, key 1: receipt-secret has 64"),
+        (OLD.text.replace("\n", "0,", 1), r"line 1, key 1: the text after ed25519-secret: is not hexadecimal"),
+        (OLD.text.replace("receipt-secret:", "receipt-secret:00"), "line 2, key 1: receipt-secret needs 64"),
         (OLD.keys[1].line, "neither ed25519-secret nor ed25519-public"),
         (OLD.keys[0].line, "there is no receipt-secret"),
         (",".join(new_key(Kind.PUBLIC).line for _ in range(33)), "33 keys are more than 32"),
     ],
     ids=["empty", "word", "digits", "length", "none that verifies", "no receipts", "too many"],
 )
-def test_what_is_no_ring_is_refused_with_its_place_and_without_its_secret(text: str, why: str) -> None:
+def test_an_invalid_ring_is_refused_with_the_place_and_without_a_secret(text: str, why: str) -> None:
     with pytest.raises(ValueError, match=why) as caught:
         parse(text)
     assert not any(secret in str(caught.value) for secret in OLD.secrets)

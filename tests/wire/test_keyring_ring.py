@@ -1,4 +1,4 @@
-"""Tests of the ring of keys: the first key signs, all are accepted, and each refusal says why."""
+"""Tests the ring of keys: the first key signs, all are accepted, and each refusal has a reason."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ def rotated(ring: KeyRing) -> KeyRing:
     return KeyRing((new_key(Kind.SECRET), *ring.keys))
 
 
-def test_a_replica_s_ring_verifies_what_the_whole_ring_signed_and_signs_nothing() -> None:
+def test_a_replicas_ring_verifies_all_signatures_and_cannot_sign() -> None:
     replica = parse(OLD.for_replicas().text)
     replica.verify(BODY, OLD.sign(BODY, "it").encode(), "it")
     assert replica.receipts == OLD.receipts and not replica.of(Kind.SECRET, Kind.SUBJECT)
@@ -35,7 +35,7 @@ def test_while_keys_rotate_every_program_accepts_every_signature() -> None:
     assert accepted.signer == OLD.signer and new.signer != OLD.signer
 
 
-def test_what_a_retired_or_a_foreign_key_signed_is_refused_by_the_name_of_the_key() -> None:
+def test_signatures_of_retired_and_foreign_keys_are_refused_with_the_key() -> None:
     signature = OLD.sign(BODY, "manifest 7").encode()
     identity = OLD.keys[0].id
     retired = KeyRing((*new_ring().keys, OLD.keys[0].of_kind(Kind.RETIRED)))
@@ -48,7 +48,7 @@ def test_what_a_retired_or_a_foreign_key_signed_is_refused_by_the_name_of_the_ke
 
 
 def test_a_public_key_is_never_taken_for_a_secret() -> None:
-    """Whoever knows the public key could else sign with it as with a shared secret (algorithm confusion)."""
+    """Otherwise, anyone who knows the public key could use it as a shared secret (algorithm confusion)."""
     public = OLD.keys[0].public
     replica = OLD.for_replicas()
     for secret in (public, public.hex().encode()):
@@ -59,7 +59,7 @@ def test_a_public_key_is_never_taken_for_a_secret() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_no_other_bytes_are_a_signature(signature: bytes) -> None:
+def test_other_bytes_are_not_a_signature(signature: bytes) -> None:
     for ring in (OLD, SHARED, KeyRing((*SHARED.keys, *OLD.keys))):
         with pytest.raises(BadSignature):
             ring.verify(BODY, signature, "it")
@@ -75,7 +75,7 @@ def test_a_changed_bit_of_the_record_is_noticed(bit: int, ring: KeyRing) -> None
         ring.open(bytes(changed), ring.seal(BODY, "it").encode(), "it")
 
 
-def test_a_shared_secret_is_left_without_a_refusal_and_subjects_keep_their_names() -> None:
+def test_a_shared_secret_is_replaced_without_refusals_and_subjects_keep_their_digests() -> None:
     subject = Key(Kind.SUBJECT, SHARED.subject)
     both = KeyRing((*SHARED.keys, new_key(Kind.SECRET), new_key(Kind.RECEIPT), subject))
     left = KeyRing((*both.keys[1:], *both.keys[:1]))
@@ -91,7 +91,7 @@ def test_a_shared_secret_is_left_without_a_refusal_and_subjects_keep_their_names
 @pytest.mark.parametrize("ring", [OLD, SHARED])
 @pytest.mark.parametrize("name", ["eu.task:fraud:plan", "eu.plan", "eu.manifest:8", "us.manifest:7"])
 def test_a_signature_of_another_record_task_or_service_is_refused(ring: KeyRing, name: str) -> None:
-    """N8: whoever writes to the server and holds no key copied the signed record of one place to another."""
+    """N8: somebody without a key copied the signed record of one place in the server to another."""
     with pytest.raises(BadSignature, match=name):
         ring.for_replicas().verify(BODY, ring.sign(BODY, "eu.manifest:7").encode(), name)
     with pytest.raises(BadSignature, match=name):

@@ -1,4 +1,4 @@
-"""An answer counts as right in the mean as often as it agrees, and two answers differ as seldom as they can."""
+"""Tests that the mean of right answers is the mean agreement, and that two answers differ as rarely as possible."""
 
 import pytest
 from hypothesis import given
@@ -13,27 +13,27 @@ EVENTS = [f"event-{number}".encode() for number in range(4_000)]
 
 
 @given(SETS, SETS)
-def test_f1_is_symmetric_and_one_for_equal_sets_alone(one: frozenset[str], other: frozenset[str]) -> None:
+def test_f1_is_symmetric_and_one_only_for_equal_sets(one: frozenset[str], other: frozenset[str]) -> None:
     assert f1(one, other) == f1(other, one)
     assert 0 <= f1(one, other) <= 1
     assert (f1(one, other) == 1) == (one == other)
 
 
 @pytest.mark.parametrize(("named", "label"), [("ab", "abc"), ("a", "abc"), ("abcd", "d"), ("", "a"), ("", "")])
-def test_the_share_of_right_answers_is_the_f1_in_the_mean(named: str, label: str) -> None:
+def test_the_expected_share_of_right_answers_is_the_mean_f1(named: str, label: str) -> None:
     right = [is_right(set_of(named), set_of(label), event) for event in EVENTS]
     assert sum(right) / len(right) == pytest.approx(f1(named, label), abs=0.03)
 
 
 @given(SETS, SETS, SETS, st.binary())
-def test_of_two_answers_to_one_event_the_one_that_agrees_more_is_never_alone_wrong(
+def test_an_answer_with_higher_agreement_is_right_if_the_other_one_is(
     one: frozenset[str], other: frozenset[str], label: frozenset[str], event: bytes
 ) -> None:
     worse, better = sorted((one, other), key=lambda named: f1(named, label))
     assert is_right(set_of(better), set_of(label), event) >= is_right(set_of(worse), set_of(label), event)
 
 
-def test_one_class_is_right_or_wrong_whatever_is_drawn() -> None:
+def test_a_single_class_is_right_or_wrong_for_every_draw() -> None:
     for event in EVENTS[:100]:
         assert 0 <= draw_of(event) < 1
         assert is_right("a", "a", event)
@@ -43,7 +43,7 @@ def test_one_class_is_right_or_wrong_whatever_is_drawn() -> None:
 
 
 @pytest.mark.parametrize(("expected", "value"), [(0.25, 0.75), (0.5, 0.5), (0.9, 0.85), (0.0, 1.0)])
-def test_the_share_of_right_scores_is_one_less_the_absolute_error(expected: float, value: float) -> None:
+def test_the_expected_share_of_right_scores_is_one_minus_the_absolute_error(expected: float, value: float) -> None:
     right = [is_right(unit_value(expected), unit_value(value), event) for event in EVENTS]
     assert sum(right) / len(right) == pytest.approx(1 - abs(expected - value), abs=0.03)
     assert not is_right(None, unit_value(value), EVENTS[0])

@@ -1,4 +1,4 @@
-"""The set of labels is a function of the settings and of the commands in their order."""
+"""Tests that the set of labels is a function of the settings and of the commands in order."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ LISTED = LabelConfig(mode="listed", allow=("bill", "card"))
 NAMES = st.sampled_from("abcd")
 
 
-def test_a_label_may_have_as_many_characters_as_are_set_and_no_more() -> None:
+def test_the_length_of_a_label_is_bounded() -> None:
     check_label("l" * 20, LabelSet(), max_chars=20)
     with pytest.raises(BadMessage, match=r"a label has 21 characters, at most 20 are learnt"):
         check_label("l" * 21, LabelSet(), max_chars=20)
@@ -36,7 +36,7 @@ def commands(draw: st.DrawFn) -> list[LabelCommand]:
 
 
 @given(commands(), st.integers(0, 8), NAMES)
-def test_the_commands_may_be_read_in_parts(given_: list[LabelCommand], place: int, name: str) -> None:
+def test_commands_may_be_applied_in_parts(given_: list[LabelCommand], place: int, name: str) -> None:
     whole = LabelSet.of(LabelConfig(), given_)
     part = LabelSet.of(LabelConfig(), given_[:place])
     for each in given_[place:]:
@@ -47,7 +47,7 @@ def test_the_commands_may_be_read_in_parts(given_: list[LabelCommand], place: in
     assert whole.added.isdisjoint(whole.retired)
 
 
-def test_a_late_label_means_what_its_name_was_changed_to_last() -> None:
+def test_a_late_label_has_the_last_meaning_of_its_name() -> None:
     labels = LabelSet().after(command(1, "rename", "bill", to=("invoice",)))
     labels = labels.after(command(2, "merge", "invoice", "receipt", to=("money",)))
     assert [labels.name_of(name) for name in ("bill", "invoice", "receipt", "money")] == ["money"] * 4
@@ -89,7 +89,7 @@ def test_a_retired_label_is_refused_in_every_mode() -> None:
 SETS = LabelConfig(kind="multilabel")
 
 
-def test_a_set_of_labels_is_refused_for_the_first_name_that_is() -> None:
+def test_a_set_of_labels_is_refused_for_its_first_refused_name() -> None:
     listed = LabelSet(LabelConfig(kind="multilabel", mode="listed", allow=("bill", "card")))
     assert listed.refusal(set_of(["bill", "card"]), lambda name: True) == ""
     assert listed.refusal(set_of([]), lambda name: True) == ""
@@ -98,7 +98,7 @@ def test_a_set_of_labels_is_refused_for_the_first_name_that_is() -> None:
     assert listed.why(reason, set_of(["bill", "crad"])).startswith("the label 'crad' is not in labels.allow; did you")
 
 
-def test_the_names_of_a_set_are_those_of_now_each_once() -> None:
+def test_a_set_has_the_present_names_each_once() -> None:
     merged = LabelSet(SETS).after(command(1, "merge", "bill", "invoice", to=("money",)))
     assert merged.name_of(set_of(["bill", "invoice", " card "])) == set_of(["card", "money"])
     retired = merged.after(command(2, "retire", "money"))
@@ -116,11 +116,11 @@ SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 
 
 @given(st.floats(-1e6, 1e6))
-def test_a_score_is_its_place_in_the_range_and_stays_that(value: float) -> None:
+def test_a_score_becomes_its_place_in_the_range_once(value: float) -> None:
     labels = LabelSet(SCORES)
     place = labels.name_of(sent_value(value))
     assert value_of(place) == pytest.approx((min(max(value, 1.0), 5.0) - 1) / 4, abs=1e-5)
     assert labels.name_of(place) == place
     assert labels.refusal(sent_value(value), lambda name: False) == ""
     assert labels.refusal("bill", lambda name: True) == WRONG_KIND
-    assert LabelSet().why(WRONG_KIND, place).startswith("a score came, and labels.kind is class")
+    assert LabelSet().why(WRONG_KIND, place).startswith("a score was sent, and labels.kind is class")

@@ -1,4 +1,4 @@
-"""How labels are written, and what the settings of the list refuse."""
+"""Tests the normal form of labels, and the rules of their settings."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def test_labels_that_look_alike_are_one(forms: tuple[str, ...], label: str, expe
 
 
 def test_a_list_belongs_to_a_mode_that_uses_it() -> None:
-    with pytest.raises(ValueError, match=r"labels\.allow is used under labels\.mode listed or ask"):
+    with pytest.raises(ValueError, match=r"labels\.allow needs labels\.mode listed or ask"):
         LabelConfig(allow=("a",))
     with pytest.raises(ValueError, match="blank label"):
         LabelConfig(mode="listed", allow=("a", " "))

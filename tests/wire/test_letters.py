@@ -1,4 +1,4 @@
-"""Tests dead letters: every refused message and unsendable record makes one that can be sent."""
+"""Tests dead letters: every refused message and unsendable record becomes one that can be sent."""
 
 import json
 
@@ -35,7 +35,7 @@ TOO_LARGE = SendFailed("Answer 'e-17': too large", is_permanent=True)
 
 
 def size_of(record: TopicRecord) -> int:
-    """Returns the size of the record's message in a batch of its own, as the client library computes it."""
+    """Returns the size of a batch with only the record's message, as the client library computes it."""
     message = to_message(record)
     headers = list(message.headers)
     size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers)
@@ -55,14 +55,14 @@ def test_a_dead_letter_carries_the_payload_untouched() -> None:
     assert letter.message_id == "events.v1/3/1042"
 
 
-def test_the_letter_of_an_empty_message_is_empty() -> None:
+def test_the_dead_letter_of_an_empty_message_is_empty() -> None:
     letter = refused(BadMessage("empty", ""), Message(key=None, value=None))
     assert to_message(letter).value == b""
     assert from_message(DeadLetter, to_message(letter), PLACE) == letter
 
 
-def test_a_payload_that_is_too_large_is_cut_and_its_size_named() -> None:
-    """B3: one record of a compressed batch may be larger than any message that our topics take."""
+def test_a_payload_that_is_too_large_is_truncated_and_its_size_named() -> None:
+    """B3: a record of a compressed batch may be larger than the largest message of our topics."""
     letter = refused(BadMessage("oversized", "d" * 2_000), Message(key=None, value=b"x" * (MAX_PAYLOAD_BYTES + 7)))
     assert len(letter.payload) == MAX_PAYLOAD_BYTES
     assert letter.detail.endswith(
@@ -72,7 +72,7 @@ def test_a_payload_that_is_too_large_is_cut_and_its_size_named() -> None:
     assert size_of(letter) < MAX_LETTER_BYTES
 
 
-def test_a_record_that_was_not_taken() -> None:
+def test_a_record_that_the_broker_refused() -> None:
     answer = answer_to("e-17", text="x" * MAX_SHORT_PAYLOAD_BYTES, time_ms=9)
     value = to_message(answer).value or b""
     letter = unsendable(answer, TOO_LARGE, PLACE, source="replica-1")
@@ -88,7 +88,7 @@ def test_a_record_that_was_not_taken() -> None:
     )
 
 
-def test_a_letter_that_was_not_taken_keeps_its_reason_and_its_origin() -> None:
+def test_a_refused_dead_letter_keeps_its_reason_and_its_origin() -> None:
     letter = refused(BadMessage("oversized", "too long"), Message(key=None, value=b"x" * MAX_EVENT_BYTES))
     other = PLACE.__class__(topic="deadletter.v1", partition=0, offset=0)
     short = unsendable(letter, TOO_LARGE, other, source="replica-2")
@@ -108,8 +108,8 @@ def test_a_letter_that_was_not_taken_keeps_its_reason_and_its_origin() -> None:
     ],
     ids=["surrogate", "surrogates", "time", "source", "number", "nothing"],
 )
-def test_a_record_without_an_encoding_has_a_letter(record: TopicRecord) -> None:
-    """B2: whatever the encoding error of a record is, its letter can be sent."""
+def test_a_record_that_cannot_be_encoded_has_a_dead_letter(record: TopicRecord) -> None:
+    """B2: a record with any encoding error has a dead letter that can be sent."""
     letter = unsendable(record, SendFailed("\ud800" * 5_000, is_permanent=True), PLACE, source="\ud800" * 5_000)
     assert size_of(letter) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
     assert from_message(DeadLetter, to_message(letter), PLACE) == letter
@@ -161,7 +161,7 @@ def test_anything_is_a_record_or_a_letter_that_can_be_sent(
     headers: tuple[tuple[str, bytes | None], ...],
     timestamp_ms: int,
 ) -> None:
-    """B2, B3: every message of a producer that is read makes a record that can be sent."""
+    """B2, B3: every message that is read becomes a record that can be sent."""
     message = Message(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
     try:
         record = from_message(record_type, message, PLACE)
@@ -178,7 +178,7 @@ def test_anything_is_a_record_or_a_letter_that_can_be_sent(
     assert size_of(short) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
 
 
-def test_an_event_that_gets_no_answer_is_the_payload_of_its_letter() -> None:
+def test_an_event_without_an_answer_is_the_payload_of_its_dead_letter() -> None:
     event = Event(id="a", text="hello", key="k", source="shop", time_ms=5)
     letter = refuse_event("model_failed", "x" * 2 * MAX_DETAIL_CHARS, event, PLACE)
     assert (letter.reason, letter.topic, letter.partition, letter.offset) == (

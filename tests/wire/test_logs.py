@@ -30,7 +30,7 @@ def lines_of(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_json_is_a_line_for_each_event_of_ours_and_of_libraries(stream: io.StringIO) -> None:
+def test_json_has_one_line_for_each_event_of_ours_and_of_libraries(stream: io.StringIO) -> None:
     configure(LogConfig(as_json=True), stream=stream)
     structlog.get_logger("one").info("swapped", revision=3)
     logging.getLogger("a.library").warning("it is %s", "late")
@@ -70,7 +70,7 @@ def test_the_configuration_does_not_show_its_secrets() -> None:
     assert SECRET not in repr(LogConfig(secrets=(SECRET,)))
 
 
-def test_what_others_chose_writes_nothing_but_itself_on_a_terminal(stream: io.StringIO) -> None:
+def test_strings_from_outside_cannot_control_a_terminal(stream: io.StringIO) -> None:
     """N20: a logged name may have escape sequences and line breaks; an exception keeps its lines."""
     configure(LogConfig(), stream=stream)
     try:

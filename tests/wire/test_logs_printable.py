@@ -1,4 +1,4 @@
-"""What is shown of a string of others."""
+"""Tests how strings from outside are escaped."""
 
 import json
 
@@ -9,7 +9,7 @@ from wire.logs import printable
 
 
 @given(st.text())
-def test_what_is_shown_is_printable_and_tells_the_characters(text: str) -> None:
+def test_the_result_is_printable_and_reversible(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
     quoted = shown.replace('"', r"\"")
@@ -17,7 +17,7 @@ def test_what_is_shown_is_printable_and_tells_the_characters(text: str) -> None:
         assert json.loads(f'"{quoted}"') == text
 
 
-def test_line_breaks_are_kept_if_that_is_asked_for() -> None:
+def test_line_breaks_are_kept_on_request() -> None:
     assert printable("a\n\x1b\tb", keep="\n\t") == "a\n\\u001b\tb"
 
 

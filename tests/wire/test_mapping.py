@@ -1,4 +1,4 @@
-"""Templates: paths, optional fields, values as text, and what is refused with its place."""
+"""Tests templates: paths, optional fields, values as text, and errors with their positions."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def test_fields_become_text(text: str, filled: str) -> None:
     [
         ("{bdy}", "`bdy` is missing (setting t): there are 'subject, body, number"),
         ("{bdy}", "Did you mean 'body'?"),
-        ("{note}", "`note` is null; write {note?} where it may be"),
+        ("{note}", "`note` is null; write {note?} if it may be null"),
         ("{subject.name}", "there is no field in a JSON str"),
         ("{customer.tags.2}", "there is no field in a JSON list"),
         ("{customer.nam}", "Did you mean 'name'?"),
@@ -68,19 +68,19 @@ def test_a_field_that_is_missing_is_named_with_the_nearest(text: str, told: str)
 
 
 @pytest.mark.parametrize("text", ["{", "}", "{}", "a {b", "{a{b}}", "{.a}", "{a..b}", "{?}"])
-def test_what_is_no_template_is_refused_with_its_place(text: str) -> None:
+def test_an_invalid_template_is_refused_with_its_position(text: str) -> None:
     with pytest.raises(ValueError, match=r"t: character \d+: write \{field\}"):
         Template.of(text, "t")
 
 
 @pytest.mark.parametrize("text", ["{body.__class__}", "{body!r}", "{number:>9999999}", "{body[0]}"])
-def test_nothing_but_fields_is_reached(text: str) -> None:
-    """A template of str.format would reach attributes, and pad without a bound."""
+def test_a_template_reaches_only_fields(text: str) -> None:
+    """A template of str.format could read attributes, and pad to any length."""
     with pytest.raises(BadMessage):
         Template.of(text, "t").fill(BODY)
 
 
-def test_both_ends_are_bounded() -> None:
+def test_templates_and_their_texts_are_bounded() -> None:
     with pytest.raises(ValueError, match="characters"):
         Template.of("x" * (MAX_TEMPLATE_CHARS + 1), "t")
     with pytest.raises(BadMessage, match="longer than"):
@@ -93,7 +93,7 @@ def test_one_field_alone_keeps_its_type() -> None:
 
 
 @given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), VALUES, max_size=5))
-def test_any_template_is_refused_or_fills_or_names_what_is_missing(text: str, body: dict[str, Any]) -> None:
+def test_any_template_is_refused_or_filled_or_names_the_missing_field(text: str, body: dict[str, Any]) -> None:
     try:
         Template.of(text, "t").fill(body)
     except BadMessage as error:

@@ -1,4 +1,4 @@
-"""The settings of the maps: what is refused, and with which fix."""
+"""Tests the settings of maps: which are refused, and with which fix."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ LABELS = {
         ({"bus.map.events.topic": "crm"}, "bus.map.events.topic needs bus.map.events.text"),
         ({"bus.map.feedback.topic": "crm"}, "needs bus.map.feedback.event_id, bus.map.feedback.label"),
         (EVENTS | {"bus.map.events.text": "{body"}, "bus.map.events.text: character 1"),
-        (LABELS | {"bus.map.feedback.labels": "{tags}"}, "only one of them makes it. Remove the others"),
+        (LABELS | {"bus.map.feedback.labels": "{tags}"}, "set only one of them. Remove the others"),
         (LABELS | {"bus.map.feedback.topic": "feedback.v1"}, "bus.map names feedback.v1, which is a topic of ours"),
         (
             EVENTS | {"bus.map.events.topic": str(list("abcdefghijklmnopqrstuvwxyz0123456")).replace("'", '"')},

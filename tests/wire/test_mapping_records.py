@@ -1,4 +1,4 @@
-"""Foreign messages become records, by their map and the envelope, in both modes of CloudEvents."""
+"""Tests that maps and the envelope turn foreign messages into records, in both modes of CloudEvents."""
 
 import base64
 import json
@@ -30,26 +30,26 @@ def event(given: Message, section: EventMap = EVENTS) -> Event:
     return from_message(Event, given, PLACE, foreign=field_map(section), passed_on=frozenset({"traceparent"}))
 
 
-def test_a_message_of_others_becomes_an_event() -> None:
+def test_a_foreign_message_becomes_an_event() -> None:
     made = event(message(TICKET, traceparent="00-ab"))
     assert made == Event(
         id="4711", text="Where is my parcel?", key="12", time_ms=5, headers=(("traceparent", "00-ab"),)
     )
 
 
-def test_a_message_of_others_becomes_a_label() -> None:
+def test_a_foreign_message_becomes_a_label() -> None:
     given = message({"ticket_id": 4711, "queue": 3, "agent": "eve"})
     made = from_message(Feedback, given, PLACE, foreign=field_map(FEEDBACK))
     assert made == Feedback(event_id="4711", label="3", source="eve", time_ms=5)
 
 
-def test_a_label_of_others_may_name_the_source_of_its_event() -> None:
+def test_a_foreign_label_may_name_the_source_of_its_event() -> None:
     section = FeedbackMap(topic=("crm.r",), event_id="{id}", label="{queue}", event_source="/{system}")
     given = message({"id": 7, "queue": "a", "system": "crm"})
     assert from_message(Feedback, given, PLACE, foreign=field_map(section)).event_source == "/crm"
 
 
-def test_what_the_map_leaves_out_comes_from_the_message() -> None:
+def test_fields_without_a_template_come_from_the_message() -> None:
     made = event(
         message(TICKET, ce_id="a", ce_source="/crm", ce_type="crm.ticket.v9"), EventMap(topic=("t",), text="{body}")
     )
@@ -83,13 +83,13 @@ def test_structured_events_are_read(content_type: str) -> None:
         ({"specversion": "1.0", "data": {"ticket_id": 3}}, "wrong_schema"),
     ],
 )
-def test_a_structured_event_that_is_none_is_refused(body: Any, reason: str) -> None:
+def test_an_invalid_structured_event_is_refused(body: Any, reason: str) -> None:
     with pytest.raises(BadMessage) as caught:
         event(message(body, content__type="application/cloudevents+json"))
     assert caught.value.reason == reason
 
 
-def test_a_structured_event_without_its_content_type_says_how_its_data_are_reached() -> None:
+def test_a_structured_event_without_its_content_type_is_refused_with_the_fix() -> None:
     whole = {"specversion": "1.0", "type": "crm.ticket", "id": "a", "source": "/crm", "data": TICKET}
     with pytest.raises(BadMessage) as caught:
         event(message(whole))
@@ -103,23 +103,23 @@ def test_a_batch_is_refused_by_name() -> None:
         event(message({}, content__type="application/cloudevents-batch+json"))
 
 
-def test_a_type_of_others_is_refused_where_nothing_is_mapped() -> None:
+def test_a_foreign_type_is_refused_if_nothing_is_mapped() -> None:
     with pytest.raises(BadMessage, match=r"ce_type is 'crm\.ticket'"):
         from_message(Event, message({"text": "hello"}, ce_type="crm.ticket"), PLACE)
 
 
-def test_our_own_messages_are_read_in_a_topic_of_others() -> None:
+def test_our_own_messages_are_read_in_a_foreign_topic() -> None:
     ours = Event(id="a", text="hello", key="k")
     assert event(to_message(ours)) == ours
 
 
 @pytest.mark.parametrize("header", [b"\xff", b"x" * 2_000, None])
-def test_a_header_that_cannot_be_passed_on_is_left_out(header: bytes | None) -> None:
+def test_a_header_that_cannot_be_copied_is_omitted(header: bytes | None) -> None:
     given = Message(key=None, value=b'{"text": "hello"}', headers=(("traceparent", header),))
     assert from_message(Event, given, PLACE, passed_on=frozenset({"traceparent"})).headers == ()
 
 
-def test_a_client_sets_no_header_by_the_object() -> None:
+def test_a_client_cannot_set_headers_by_the_json_object() -> None:
     given = message({"text": "hello", "headers": [["x", "y"]]})
     assert from_message(Event, given, PLACE).headers == ()
 
@@ -172,7 +172,7 @@ def test_a_list_of_a_foreign_message_becomes_a_set_of_labels() -> None:
     assert (made.event_id, made.label, made.labels) == ("7", "", ("b", "3"))
 
 
-def test_a_number_of_a_foreign_message_becomes_a_score_also_where_it_is_text() -> None:
+def test_a_number_of_a_foreign_message_becomes_a_score_even_as_text() -> None:
     section = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", value="{points}")
     for points in (4.5, "4.5"):
         given = message({"ticket_id": 7, "points": points})
@@ -203,7 +203,7 @@ def test_a_label_of_another_form_names_the_setting_and_what_it_wants(made: str, 
     assert (caught.value.reason, told in caught.value.detail) == ("wrong_schema", True), caught.value.detail
 
 
-def test_a_map_says_which_tasks_answer_and_which_one_a_label_is_of() -> None:
+def test_a_map_names_the_tasks_of_events_and_labels() -> None:
     section = EventMap(topic=("crm.messages",), text="{body}", tasks="{kind}, urgency")
     assert event(message({"body": "help", "kind": "queue"}), section).tasks == ("queue", "urgency")
     urgency = FeedbackMap(topic=("crm.resolutions",), event_id="{ticket_id}", label="{urgency}", task="urgency")

@@ -1,4 +1,4 @@
-"""The names of metrics, their kinds and labels are frozen, and follow Prometheus's rules."""
+"""Tests that the names, kinds and labels of metrics are frozen, and follow Prometheus's rules."""
 
 from services.versions import ROOT
 from wire.metrics import EVERY, LEARNER, METRICS, REPLICA, ROLLOUT
@@ -8,7 +8,7 @@ DOCUMENT = ROOT / "docs" / "operate" / "metrics.md"
 
 
 def frozen() -> str:
-    """Returns all metrics, one a line."""
+    """Returns all metrics, one on each line."""
     return "".join(
         f"{metric.name} {metric.kind} {','.join(metric.labels)}".rstrip() + "\n" for metric in METRICS.values()
     )

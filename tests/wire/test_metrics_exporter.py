@@ -1,4 +1,4 @@
-"""A scrape over HTTP: what Prometheus's own parser reads of it, and which port it is on."""
+"""Tests scrapes over HTTP with Prometheus's own parser, and the ports of the listener."""
 
 import socket
 from contextlib import closing
@@ -31,7 +31,7 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
     return found
 
 
-def test_the_last_report_is_told_with_its_histogram() -> None:
+def test_the_last_report_is_exported_with_its_histogram() -> None:
     report = SAMPLES["replica_report.v1"]
     assert isinstance(report, ReplicaReport)
     metrics.take(REPLICA_REPORT)
@@ -49,7 +49,7 @@ def test_the_last_report_is_told_with_its_histogram() -> None:
     assert "process_resident_memory_bytes" in {name for name, *_ in found}
 
 
-def test_the_controller_tells_the_times_from_label_to_live() -> None:
+def test_the_controller_exports_the_times_from_label_to_live() -> None:
     report = SAMPLES["controller_report.v1"]
     assert isinstance(report, ControllerReport)
     metrics.take(report)
@@ -93,7 +93,7 @@ def test_a_process_knows_the_address_of_its_metrics_while_it_serves_them() -> No
     assert metrics.address() == ""
 
 
-def test_the_address_of_a_listener_on_every_interface_is_one_of_this_machine() -> None:
+def test_the_address_of_a_listener_on_all_interfaces_is_the_machines() -> None:
     with metrics.served(MetricsConfig(host="0.0.0.0", port=free_port())) as port:
         assert metrics.address() in {f"{socket.gethostbyname(socket.gethostname())}:{port}"}
 
@@ -103,7 +103,7 @@ def test_without_a_port_nothing_listens() -> None:
         assert port == 0
 
 
-def test_the_latency_has_the_traces_of_answers_as_exemplars_for_who_asks_for_openmetrics() -> None:
+def test_openmetrics_has_traces_of_answers_as_exemplars_of_the_latency() -> None:
     report = SAMPLES["replica_report.v1"]
     assert isinstance(report, ReplicaReport)
     metrics.take(report)

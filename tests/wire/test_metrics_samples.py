@@ -1,4 +1,4 @@
-"""What becomes of each report: its counts under fixed names, with bounded labels."""
+"""Tests the samples of each report: its counts under fixed names, with bounded labels."""
 
 from wire.metrics import (
     EVERY,
@@ -10,7 +10,7 @@ from wire.metrics import (
     ROLLOUT,
     AnyReport,
     MetricValue,
-    samples_of,
+    report_samples,
 )
 from wire.records import ArmAccuracy, ControllerReport, Evaluation, LabelRate, LearnerReport, Promise, ReplicaReport
 
@@ -58,10 +58,10 @@ CONTROLLER_REPORT = ControllerReport(
 
 
 def values(report: AnyReport) -> dict[tuple[str, ...], float]:
-    return {(sample.name.removeprefix("lifelong_"), *sample.labels): sample.value for sample in samples_of(report)}
+    return {(sample.name.removeprefix("lifelong_"), *sample.labels): sample.value for sample in report_samples(report)}
 
 
-def test_a_replica_s_report() -> None:
+def test_the_samples_of_a_replicas_report() -> None:
     found = values(REPLICA_REPORT)
     assert found["answers_total", "stand-in", "int8"] == 5
     assert found["refusals_total", "queue_full"] == 7
@@ -71,7 +71,7 @@ def test_a_replica_s_report() -> None:
     assert ("promise_kept", "x") not in found
 
 
-def test_a_learner_s_report() -> None:
+def test_the_samples_of_a_learners_report() -> None:
     found = values(LEARNER_REPORT)
     assert found["labels_total", "withdrawn"] == 3
     assert [found["labels_total", end] for end in ("learnt", "refused_forged", "quarantined_flip", "late")] == [
@@ -89,7 +89,7 @@ def test_a_learner_s_report() -> None:
     assert found["publish_seconds", "gate"] == 0.02
 
 
-def test_a_controller_s_report() -> None:
+def test_the_samples_of_a_controllers_report() -> None:
     found = values(CONTROLLER_REPORT)
     assert found["arm_answers", "stable"] == 10
     assert found["arm_labels", "stable"] == 4
@@ -103,7 +103,7 @@ def test_a_controller_s_report() -> None:
 def test_every_metric_comes_from_a_report_with_its_own_labels() -> None:
     reports: tuple[AnyReport, ...] = (REPLICA_REPORT, LEARNER_REPORT, CONTROLLER_REPORT)
     for report, metrics in zip(reports, (REPLICA, LEARNER, ROLLOUT), strict=True):
-        found: list[MetricValue] = [*samples_of(report)]
+        found: list[MetricValue] = [*report_samples(report)]
         plain = {metric.name for metric in (*EVERY, *metrics)} - {LATENCY, LABEL_TO_LIVE}
         assert {sample.name for sample in found} == plain
         assert all(len(sample.labels) == len(METRICS[sample.name].labels) for sample in found)

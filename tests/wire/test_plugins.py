@@ -1,4 +1,4 @@
-"""A plug-in is found by its name, in the table, among entry points, or by a path; anything else is one clear error."""
+"""Tests that a plug-in is found in the table, among entry points, or by a path, and the errors of all other names."""
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -12,7 +12,7 @@ from wire.plugins import Families, Named, PluginError, Registry, imported, membe
 
 
 class Greeting(Named, Protocol):
-    """What a plug-in of the door has."""
+    """The protocol of the door."""
 
     loudness: int
 
@@ -56,19 +56,19 @@ def test_a_name_is_looked_up_in_the_table_among_entry_points_and_as_a_path(regis
     assert registry.get("own") is own
 
 
-def test_those_of_installed_packages_can_be_asked_for_at_once(registry: Registry[Any]) -> None:
+def test_plugins_of_installed_packages_can_be_loaded_at_once(registry: Registry[Any]) -> None:
     registry.load_installed()
     assert registry._plugins == {"world": WORLD}
 
 
-def test_all_are_those_of_the_table_and_those_that_were_asked_for(registry: Registry[Any]) -> None:
+def test_all_returns_the_table_and_the_requested_plugins(registry: Registry[Any]) -> None:
     registry.get("world")
-    with pytest.raises(PluginError, match="is called 'world', and 'wrong' where it is listed"):
+    with pytest.raises(PluginError, match="is called 'world', but it is listed as 'wrong'"):
         registry.all()
     assert [each.name for each in registry._plugins.values()] == ["world", "hello"]
 
 
-def test_a_name_that_two_have_is_refused_and_one_may_come_twice(registry: Registry[Any]) -> None:
+def test_two_plugins_of_one_name_are_refused_and_one_may_be_registered_twice(registry: Registry[Any]) -> None:
     registry.get("hello")
     assert registry.register(HELLO) is HELLO
     with pytest.raises(PluginError, match="are both called 'hello': rename one of them"):
@@ -76,12 +76,12 @@ def test_a_name_that_two_have_is_refused_and_one_may_come_twice(registry: Regist
     assert registry.get("hello") is HELLO
 
 
-def test_what_lacks_a_member_is_refused_with_what_it_lacks(registry: Registry[Any]) -> None:
+def test_a_plugin_without_a_member_is_refused_with_the_missing_names(registry: Registry[Any]) -> None:
     with pytest.raises(PluginError, match=r"Silent, a plug-in of lifelong.greetings, lacks loudness, greet"):
         registry.get(f"{HERE}:SILENT")
 
 
-def test_an_unknown_name_says_what_may_be_meant(registry: Registry[Any]) -> None:
+def test_an_unknown_name_is_refused_with_a_suggestion(registry: Registry[Any]) -> None:
     with pytest.raises(PluginError, match=r"there is no 'helo' among .*; did you mean 'hello'"):
         registry.get("helo")
     with pytest.raises(PluginError, match="there are hello, world, wrong, and module:attribute"):
@@ -98,7 +98,7 @@ def test_two_packages_with_one_entry_point_are_refused(
 
 
 @pytest.mark.parametrize("path", ["nowhere.at.all:X", f"{HERE}:NOTHING", "raises_when_imported:X"])
-def test_what_cannot_be_imported_names_the_path(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_import_names_the_path(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raises_when_imported.py").write_text('raise RuntimeError("not today")')
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PluginError, match=f"{path} cannot be imported: "):
@@ -111,7 +111,7 @@ def test_the_members_of_a_protocol_are_its_attributes_and_methods() -> None:
 
 @dataclass
 class Greeters(Greeter):
-    """A family, which claims the greetings that begin with its name."""
+    """A family that claims the greetings that begin with its name."""
 
     def claims(self, setting: str) -> bool:
         return setting.startswith(self.name)

@@ -1,4 +1,4 @@
-"""Tests of the token bucket of each key."""
+"""Tests the token bucket of each key."""
 
 import pytest
 from hypothesis import given
@@ -18,23 +18,23 @@ def test_a_burst_is_let_through_and_then_the_rate(buckets: TokenBuckets) -> None
     assert buckets.take("a", 1, now=0.5) == 0
 
 
-def test_what_was_refused_costs_nothing(buckets: TokenBuckets) -> None:
+def test_a_refused_request_takes_no_tokens(buckets: TokenBuckets) -> None:
     buckets.take("a", 3, now=0)
     assert buckets.take("a", 2, now=0) == 0.5
     assert buckets.take("a", 1, now=0) == 0
 
 
-def test_keys_do_not_share(buckets: TokenBuckets) -> None:
+def test_keys_do_not_share_a_bucket(buckets: TokenBuckets) -> None:
     buckets.take("a", 4, now=0)
     assert buckets.take("b", 4, now=0) == 0
 
 
-def test_more_than_a_burst_can_be_had_when_the_bucket_is_full(buckets: TokenBuckets) -> None:
+def test_more_than_a_burst_is_granted_when_the_bucket_is_full(buckets: TokenBuckets) -> None:
     assert buckets.take("a", 99, now=0) == 0
     assert buckets.take("a", 99, now=0) == 2
 
 
-def test_the_longest_unseen_key_is_forgotten(buckets: TokenBuckets) -> None:
+def test_the_least_recently_used_key_is_evicted(buckets: TokenBuckets) -> None:
     for key in "abc":
         buckets.take(key, 4, now=0)
     assert buckets.take("a", 4, now=0) == 0

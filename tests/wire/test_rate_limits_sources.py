@@ -1,4 +1,4 @@
-"""Tests of the limits on each source of labels."""
+"""Tests the limits on each source of labels."""
 
 import random
 from collections import Counter
@@ -18,7 +18,7 @@ def rates(**changed: float) -> Rates:
     return Rates(per_s=options["per_s"], burst=int(options["burst"]), max_sources=int(options["max_sources"]))
 
 
-def test_a_source_says_its_burst_and_then_its_rate() -> None:
+def test_a_source_sends_its_burst_and_then_its_rate() -> None:
     buckets = rates()
     assert [buckets.take("a", time_ms) for time_ms in (0, 0, 0, 0)] == [True, True, True, False]
     assert [buckets.take("a", time_ms) for time_ms in (499, 500, 500, 1_000)] == [False, True, False, True]
@@ -34,7 +34,7 @@ def test_sources_do_not_share_a_bucket() -> None:
     assert [buckets.take(source, 0) for source in "aabb"] == [True, False, True, False]
 
 
-def test_the_longest_silent_source_is_forgotten() -> None:
+def test_the_least_recently_seen_source_is_evicted() -> None:
     buckets = rates(burst=1)
     for source in ("a", "b", "a", "c"):
         buckets.take(source, 0)
@@ -47,7 +47,7 @@ def test_no_rate_is_no_limit_and_remembers_nothing() -> None:
 
 
 @given(st.lists(st.integers(0, 20_000)))
-def test_no_source_says_more_than_its_burst_and_its_rate_together(times_ms: list[int]) -> None:
+def test_no_source_sends_more_than_its_burst_and_its_rate_together(times_ms: list[int]) -> None:
     buckets = rates()
     accepted = sum(buckets.take("a", time_ms) for time_ms in times_ms)
     elapsed_ms = max(times_ms) - times_ms[0] if times_ms else 0
@@ -55,7 +55,7 @@ def test_no_source_says_more_than_its_burst_and_its_rate_together(times_ms: list
 
 
 def flood(num_others: int, *, times: int = 100, labels: int = 60_000) -> tuple[Counter[str], Counter[str]]:
-    """Returns the labels sent and accepted by source, where `bot` sends `times` as many as each of the others."""
+    """Returns the labels sent and accepted by source, if `bot` sends `times` as many as each other source."""
     shares = Shares(share=SHARE, window=2_000)
     rng = random.Random(0)
     names = ["bot", *(f"desk {number}" for number in range(num_others))]
@@ -74,7 +74,7 @@ def test_a_source_that_floods_gets_its_share_and_the_others_lose_nothing(num_oth
 
 
 @pytest.mark.parametrize("weights", [[1], [1, 1], [3, 2, 2], [1] * 40])
-def test_sources_that_say_about_as_much_as_each_other_are_not_capped(weights: list[int]) -> None:
+def test_sources_of_about_equal_size_are_not_capped(weights: list[int]) -> None:
     shares = Shares(share=SHARE, window=500)
     names = [f"desk {number}" for number in range(len(weights))]
     accepted = [shares.add(name) for name in random.Random(1).choices(names, weights, k=5_000)]
@@ -88,7 +88,7 @@ def test_a_source_is_free_again_when_it_is_alone_again() -> None:
     assert shares.add("bot") and len(shares.export()) == 50
 
 
-def test_a_long_name_is_kept_short() -> None:
+def test_a_long_name_is_truncated() -> None:
     shares = Shares(share=0.5, window=10)
     shares.add("x" * 1_000_000)
     assert len(shares.export()[0][0]) == 100
@@ -98,9 +98,7 @@ LABELS = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 3_000)))
 
 
 @given(LABELS, LABELS)
-def test_restored_limits_go_on_as_if_nothing_had_happened(
-    before: list[tuple[str, int]], after: list[tuple[str, int]]
-) -> None:
+def test_restored_limits_continue_unchanged(before: list[tuple[str, int]], after: list[tuple[str, int]]) -> None:
     whole = (rates(), Shares(share=0.3, window=9))
     parts = (rates(), Shares(share=0.3, window=9))
     for source, time_ms in before:

@@ -1,4 +1,4 @@
-"""Tests receipts: only those that the service made are accepted."""
+"""Tests receipts: only receipts of the service are accepted."""
 
 import hmac
 from hashlib import sha256
@@ -17,8 +17,8 @@ from wire.receipts import (
     MAX_VERDICTS,
     Receipts,
     Verdicts,
-    time_of,
-    verdicts_of,
+    parse_verdicts,
+    receipt_time_ms,
 )
 from wire.records import Feedback
 from wire.timestamps import MAX_TIME_MS
@@ -56,26 +56,26 @@ def mac_of(*parts: str | int) -> str:
 
 
 def test_receipts_do_not_change() -> None:
-    """Labels of answers that were given before an update are still believed after it."""
+    """Labels of answers from before an update are still accepted after it."""
     given_verdicts = Verdicts("candidate", 12, ((9, name_hash("refund")), (12, name_hash("card_declined"))))
     text = "candidate:c:9-e12cf6e3:c-a750374a"
     mac = mac_of("e-17", 1_700_000_000_456, "customer-9", text)
     receipt = receipt_of("e-17", 1_700_000_000_456, "customer-9", given_verdicts)
     assert receipt == f"18bcfe569c8.{text}.{mac}"
-    assert verdicts_of(receipt) == given_verdicts
+    assert parse_verdicts(receipt) == given_verdicts
 
 
 def test_a_receipt_without_verdicts_is_forged() -> None:
     receipt = f"3e8.{mac_of('e', 1_000, 'e')}"
     assert refusal(label(receipt=receipt)) == "forged"
-    assert verdicts_of(receipt) is None
+    assert parse_verdicts(receipt) is None
 
 
 @given(ids, times, ids, verdicts)
-def test_the_label_of_a_given_answer_is_believed(event_id: str, time_ms: int, key: str, made: Verdicts) -> None:
+def test_the_label_of_a_given_answer_is_accepted(event_id: str, time_ms: int, key: str, made: Verdicts) -> None:
     receipt = receipt_of(event_id, time_ms, key if key else event_id, made)
     assert refusal(label(event_id, key, receipt, time_ms)) == ""
-    assert (time_of(receipt), verdicts_of(receipt)) == (time_ms, made)
+    assert (receipt_time_ms(receipt), parse_verdicts(receipt)) == (time_ms, made)
     assert len(receipt) <= MAX_CHARS
 
 
@@ -90,31 +90,31 @@ def test_other_verdicts_are_forged(made: Verdicts, claimed: Verdicts) -> None:
 
 @given(st.text(max_size=400) | st.from_regex(r"[0-9a-f]{1,11}\.[a-z:0-9-]{0,300}\.[0-9a-f]{32}", fullmatch=True))
 def test_a_text_that_is_no_receipt_has_no_verdicts_or_few(text: str) -> None:
-    claimed = verdicts_of(text)
+    claimed = parse_verdicts(text)
     assert claimed is None or len(claimed.names) <= MAX_VERDICTS
 
 
-def test_a_receipt_holds_so_many_verdicts() -> None:
+def test_the_number_of_verdicts_is_bounded() -> None:
     too_many = tuple((version, 0) for version in range(1, MAX_VERDICTS + 2))
     with pytest.raises(ValueError, match="9 verdicts"):
         receipt_of(verdicts=Verdicts("stable", 1, too_many))
 
 
 @given(st.tuples(ids, times, ids), st.tuples(ids, times, ids))
-def test_a_receipt_is_good_for_one_answer(made: tuple[str, int, str], used: tuple[str, int, str]) -> None:
+def test_a_receipt_is_valid_for_one_answer(made: tuple[str, int, str], used: tuple[str, int, str]) -> None:
     assume(made != used)
     signed = receipt_of(*made).partition(".")[2]
     assert f"{used[1]:x}.{signed}" != receipt_of(*used)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"[0-9a-f]{1,11}\.[0-9a-f]{32}", fullmatch=True))
-def test_what_nobody_made_is_forged(receipt: str) -> None:
+def test_any_other_text_is_forged(receipt: str) -> None:
     assume(receipt)
     assert refusal(label(receipt=receipt), is_required=False) == "forged"
 
 
 @pytest.mark.parametrize("written", ["+{}", " {}", "0{}", "0x{}", "{} "])
-def test_another_way_to_write_a_receipt_is_forged(written: str) -> None:
+def test_another_spelling_of_a_receipt_is_forged(written: str) -> None:
     assert refusal(label(receipt=written.format(receipt_of()))) == "forged"
 
 
@@ -127,26 +127,26 @@ def test_a_receipt_of_another_key_entity_or_event_is_forged() -> None:
     assert refusal(label(receipt=ours, key="customer-9")) == ""
 
 
-def test_a_label_without_a_receipt_is_missing_one_only_where_it_is_required() -> None:
+def test_a_label_without_a_receipt_is_refused_only_if_one_is_required() -> None:
     assert refusal(label()) == "missing"
     assert refusal(label(), is_required=False) == ""
 
 
-def test_a_label_said_too_long_after_its_answer_is_expired() -> None:
+def test_a_receipt_expires_for_late_labels() -> None:
     receipt = receipt_of()
     assert refusal(label(receipt=receipt, time_ms=1_000 + DAY_MS)) == ""
     assert refusal(label(receipt=receipt, time_ms=1_001 + DAY_MS)) == "expired"
     assert refusal(label(receipt=receipt, time_ms=0)) == ""
 
 
-def test_an_operator_vouches_for_one_label() -> None:
+def test_an_approval_is_for_one_label() -> None:
     approved = RECEIPTS.approved(label(receipt="5.ab"))
     assert refusal(approved) == ""
     assert refusal(msgspec.structs.replace(approved, label="delivery")) == "forged"
     assert refusal(msgspec.structs.replace(label(), approval="ab" * 16)) == "forged"
 
 
-def test_an_approval_covers_the_source_of_the_event_where_it_is_named() -> None:
+def test_an_approval_covers_the_source_of_the_event_if_it_is_named() -> None:
     """B5: an approval is for one event. Approvals of labels without an event source stay valid."""
     key = hmac.digest(b"a key for tests", b"lifelong approval v1\x01", sha256)
     before = hmac.digest(key, b'["e","refund","","desk",2000]', sha256).hex()[:32]
@@ -192,10 +192,10 @@ sets = st.dictionaries(
 
 
 @given(sets)
-def test_the_sets_that_versions_name_come_back_and_fit_a_field(named: dict[int, tuple[int, ...]]) -> None:
+def test_predicted_sets_are_decoded_and_fit_a_field(named: dict[int, tuple[int, ...]]) -> None:
     verdicts = Verdicts("candidate", max(named), tuple(sorted(named.items())))
     receipt = receipt_of(verdicts=verdicts)
-    assert verdicts_of(receipt) == verdicts
+    assert parse_verdicts(receipt) == verdicts
     assert len(receipt) < min(MAX_CHARS, MAX_FIELD_BYTES)
 
 
@@ -203,7 +203,7 @@ def test_no_class_has_a_hash_of_its_own() -> None:
     assert name_hash(None) == 0
 
 
-def test_an_approval_of_a_set_of_labels_is_of_that_set_alone() -> None:
+def test_an_approval_of_a_set_of_labels_is_for_that_set_only() -> None:
     approved = RECEIPTS.approved(Feedback(event_id="e", labels=("a", "b")))
     assert refusal(approved) == ""
     assert refusal(msgspec.structs.replace(approved, labels=("b", "a"))) == "", "it is the same set"
@@ -212,8 +212,8 @@ def test_an_approval_of_a_set_of_labels_is_of_that_set_alone() -> None:
 
 
 @given(ids, ids, verdicts, st.text(min_size=1, max_size=20))
-def test_a_receipt_is_of_one_task(event_id: str, entity: str, given_verdicts: Verdicts, task: str) -> None:
-    """Whoever moves the parts of a receipt, or the name of its task, into other parts has none."""
+def test_a_receipt_is_for_one_task(event_id: str, entity: str, given_verdicts: Verdicts, task: str) -> None:
+    """A receipt is invalid if parts of it, or the name of its task, are moved to other parts."""
     receipt = RECEIPTS.of(event_id, time_ms=1_000, entity=entity, verdicts=given_verdicts, task=task)
     of_task = Feedback(event_id=event_id, label="refund", key=entity or event_id, receipt=receipt, task=task)
     assume(entity)
@@ -225,7 +225,7 @@ def test_a_receipt_is_of_one_task(event_id: str, entity: str, given_verdicts: Ve
     assert refusal(msgspec.structs.replace(of_task, task="", receipt=moved)) == FORGED
 
 
-def test_an_approval_and_a_found_answer_are_of_one_task() -> None:
+def test_an_approval_and_a_found_answer_are_for_one_task() -> None:
     approved = RECEIPTS.approved(msgspec.structs.replace(label(), task="urgency"))
     assert refusal(approved) == ""
     assert refusal(msgspec.structs.replace(approved, task="")) == FORGED

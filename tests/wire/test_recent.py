@@ -1,9 +1,9 @@
-"""Tests of the names that occurred recently."""
+"""Tests the set of recent names."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wire.recent import RecentHashes, hash_of
+from wire.recent import RecentHashes, name_hash64
 
 
 @given(st.lists(st.sampled_from([b"a", b"b", b"c", b"d"])), st.integers(0, (1 << 32) - 1))
@@ -15,10 +15,10 @@ def test_the_last_different_names_are_remembered(names: list[bytes], seed: int) 
         if name not in expected:
             expected = [*expected, name][-2:]
         assert [each for each in (b"a", b"b", b"c", b"d") if each in recent] == sorted(expected)
-    assert recent.export() == [hash_of(name, seed) for name in expected]
+    assert recent.export() == [name_hash64(name, seed) for name in expected]
 
 
-def test_it_goes_on_from_what_was_exported() -> None:
+def test_an_exported_set_is_restored() -> None:
     recent = RecentHashes(2)
     for name in (b"a", b"b", b"c"):
         recent.add(name)
@@ -27,12 +27,12 @@ def test_it_goes_on_from_what_was_exported() -> None:
     assert [name in restored for name in (b"a", b"b", b"c", b"d")] == [False, False, True, True]
 
 
-def test_what_is_discarded_makes_room() -> None:
+def test_a_discarded_name_makes_room() -> None:
     recent = RecentHashes(3)
     for name in (b"a", b"b", b"c"):
         recent.add(name)
     recent.discard([b"b", b"never seen"])
-    assert recent.export() == [hash_of(b"a"), hash_of(b"c")]
+    assert recent.export() == [name_hash64(b"a"), name_hash64(b"c")]
     recent.add(b"d")
     recent.add(b"b")
     assert [name in recent for name in (b"a", b"b", b"c", b"d")] == [False, True, True, True]

@@ -9,7 +9,7 @@ from wire.registry import RegistryConfig
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        ({"url": "registry:8081"}, "is no address"),
+        ({"url": "registry:8081"}, "must be an address"),
         ({"url": "http://me:hush@registry"}, "holds a user name"),
         ({"url": "http://registry", "username": "me"}, r"needs bus\.registry\.password"),
         ({"password": SecretStr("hush")}, r"bus\.registry\.url is required"),

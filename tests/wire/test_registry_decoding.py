@@ -1,4 +1,4 @@
-"""Tests messages of a registry: Avro and JSON become the objects that maps read, and whatever else a refusal."""
+"""Tests that messages with a registered schema are decoded (Avro and JSON), and all others are refused."""
 
 import json
 from contextlib import suppress
@@ -18,7 +18,7 @@ from wire.errors import BadMessage
 from wire.mapping import EventMap, MapConfig
 from wire.message import Message, Place
 from wire.records import Event
-from wire.registry import HEAD, UNREADABLE, RegistryDecoder, Schema, decoder_of
+from wire.registry import HEAD, UNREADABLE, RegistryDecoder, Schema, payload_decoder
 
 AT = datetime(2026, 11, 28, 12, tzinfo=UTC)
 VALUES = {"ticket_id": 7, "subject": None, "body": "where is it", "customer": {"name": "eve"}, "at": AT}
@@ -57,18 +57,20 @@ def test_avro_and_json_become_objects(decode: RegistryDecoder, registry: Registr
     ("value", "reason", "why"),
     [
         (b"\0\0", "undecodable", "too few"),
-        (framed(7, avro(VALUES)[:-1]), "undecodable", "not of its schema 7"),
+        (framed(7, avro(VALUES)[:-1]), "undecodable", "does not match its schema 7"),
         (framed(7, avro(VALUES) + b"x"), "undecodable", "1 bytes are left"),
-        (framed(8, b"{"), "undecodable", "not of its schema 8"),
+        (framed(8, b"{"), "undecodable", "does not match its schema 8"),
         (framed(8, b"[1]"), "wrong_schema", "is of a list"),
         (framed(9, b"\x02a"), "wrong_schema", "is of a str"),
         (framed(10, b""), "undecodable", "a schema of PROTOBUF"),
-        (framed(11, b""), "undecodable", "is none of Avro"),
+        (framed(11, b""), "undecodable", "is not an Avro schema"),
         (framed(12, b""), "undecodable", "has no /schemas/ids/12"),
         (framed(7, bytes(1 << 20)), "oversized", "at most"),
     ],
 )
-def test_what_is_not_of_its_schema_is_refused(decode: RegistryDecoder, value: bytes, reason: str, why: str) -> None:
+def test_a_payload_that_does_not_match_its_schema_is_refused(
+    decode: RegistryDecoder, value: bytes, reason: str, why: str
+) -> None:
     with pytest.raises(BadMessage, match=why) as refusal:
         decode(value)
     assert refusal.value.reason == reason
@@ -76,12 +78,12 @@ def test_what_is_not_of_its_schema_is_refused(decode: RegistryDecoder, value: by
 
 @given(st.binary(max_size=40))
 def test_no_bytes_of_a_sender_raise_anything_else(payload: bytes) -> None:
-    read = decoder_of((Schema(json.dumps(CUSTOMER)), Schema(json.dumps(TICKET))))
+    read = payload_decoder((Schema(json.dumps(CUSTOMER)), Schema(json.dumps(TICKET))))
     with suppress(*UNREADABLE):
         assert set(read(payload)) == set(VALUES)
 
 
-def test_a_mapped_topic_is_read_by_the_registry(registry: Registry) -> None:
+def test_a_mapped_topic_is_decoded_with_the_registry(registry: Registry) -> None:
     registry.add_tickets(7)
     section = EventMap(topic=("crm",), id="{ticket_id}", text="{subject?}{body}", key="{customer.name}")
     config = BusConfig(map=MapConfig(events=section), registry=registry.config)

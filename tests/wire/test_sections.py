@@ -1,4 +1,4 @@
-"""What every section of the settings is made with: trees and names, and rules that are all said at once."""
+"""Tests the helpers of settings: trees and dotted names, and rules that are all reported at once."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -31,11 +31,11 @@ def test_a_tree_has_its_values_by_dotted_name_and_back() -> None:
     assert nested(flat(tree)) == tree
 
 
-def test_a_value_in_the_place_of_a_section_hides_it() -> None:
+def test_a_value_with_the_name_of_a_section_replaces_it() -> None:
     assert nested({"bus": 3, "bus.partitions": 8}) == {"bus": 3}
 
 
-def test_all_broken_rules_are_said() -> None:
+def test_all_broken_rules_are_reported() -> None:
     require((True, "never"))
     with pytest.raises(ValueError, match="one; two"):
         require((False, "one"), (True, "never"), (False, "two"))

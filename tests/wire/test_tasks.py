@@ -1,4 +1,4 @@
-"""Tests which tasks an event is for, and what of the topics a task reads."""
+"""Tests which tasks answer an event, and which records a task reads."""
 
 import pytest
 
@@ -10,13 +10,13 @@ from wire.tasks import TaskNames
 TASKS = TaskNames(("queue", "urgency"))
 
 
-def test_a_label_is_read_by_its_task_alone() -> None:
+def test_a_label_is_read_only_by_its_task() -> None:
     label = Feedback(event_id="e", label="high", task="urgency")
     assert TaskNames(TASKS.names, "urgency").own(label) is label
     assert [TaskNames(TASKS.names, task).own(label) for task in ("", "queue")] == [None, None]
 
 
-def test_an_answer_is_read_as_that_of_the_task() -> None:
+def test_an_answer_is_read_as_the_tasks_answer() -> None:
     answer = answer_to("e", tasks={"urgency": URGENCY})
     own: dict[str, Answer | None] = {task: TaskNames(TASKS.names, task).own(answer) for task in TASKS.all}
     assert own[""] == answer_to("e")
@@ -28,7 +28,7 @@ def test_an_answer_is_read_as_that_of_the_task() -> None:
 @pytest.mark.parametrize(
     "record", [Event(id="e", text="a", tasks=("urgncy",)), Feedback(event_id="e", label="b", task="urgncy")]
 )
-def test_a_task_that_there_is_not_is_refused_by_its_name(record: Event | Feedback) -> None:
+def test_an_unknown_task_is_refused_by_its_name(record: Event | Feedback) -> None:
     with pytest.raises(BadMessage, match=r"there is no task 'urgncy'\. Did you mean 'urgency'"):
         TASKS.check(record)
 
@@ -36,7 +36,7 @@ def test_a_task_that_there_is_not_is_refused_by_its_name(record: Event | Feedbac
 @pytest.mark.parametrize(
     ("tasks", "fix"), [(TASKS, "There are 'queue', 'urgency', and the default one"), (TaskNames(), r"\[tasks.NAME\]")]
 )
-def test_the_refusal_says_which_tasks_there_are(tasks: TaskNames, fix: str) -> None:
+def test_the_refusal_lists_the_tasks(tasks: TaskNames, fix: str) -> None:
     with pytest.raises(BadMessage, match=fix):
         tasks.check(Event(id="e", text="a", tasks=("colour",)))
 

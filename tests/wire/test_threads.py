@@ -1,4 +1,4 @@
-"""Tests of the background thread."""
+"""Tests the background thread."""
 
 import os
 import threading
@@ -10,7 +10,7 @@ from wire.threads import BackgroundThread, lower_priority
 
 
 class Fault(Exception):
-    """Stands for what a room raises where a thread of its own has ended."""
+    """Stands for the exception of a room whose thread has ended."""
 
 
 def test_it_runs_until_it_is_closed() -> None:
@@ -28,7 +28,7 @@ def test_it_runs_until_it_is_closed() -> None:
     assert not thread.is_alive()
 
 
-def test_one_that_has_ended_by_itself_is_a_fault() -> None:
+def test_a_thread_that_ended_early_is_a_fault() -> None:
     thread = BackgroundThread(lambda: None, name="loop")
     thread.start()
     thread.join(10)
@@ -37,7 +37,7 @@ def test_one_that_has_ended_by_itself_is_a_fault() -> None:
     thread.close()
 
 
-def test_one_that_was_never_started_can_be_closed() -> None:
+def test_a_thread_that_was_never_started_can_be_closed() -> None:
     thread = BackgroundThread(lambda: None, name="loop")
     with pytest.raises(Fault):
         thread.check(Fault)
@@ -50,7 +50,7 @@ def hang(release: threading.Event) -> None:
 
 
 @pytest.mark.alone
-def test_one_that_hangs_is_left_behind() -> None:
+def test_a_thread_that_hangs_is_abandoned() -> None:
     release = threading.Event()
     thread = BackgroundThread(lambda: hang(release), name="hanging")
     thread.start()
@@ -63,7 +63,7 @@ def test_one_that_hangs_is_left_behind() -> None:
     thread.join(10)
 
 
-def test_the_priority_of_one_thread_is_lowered_alone() -> None:
+def test_only_the_priority_of_the_calling_thread_is_lowered() -> None:
     values: list[int] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Times of records: milliseconds inside, RFC 3339 outside."""
+"""Tests the times of records: milliseconds inside, RFC 3339 outside."""
 
 import pytest
 from hypothesis import given
@@ -9,7 +9,7 @@ from wire.timestamps import MAX_TIME_MS, clamped_ms, from_rfc3339, is_time, to_r
 
 
 @given(st.integers(0, MAX_TIME_MS))
-def test_a_time_comes_back_to_the_millisecond(time_ms: int) -> None:
+def test_a_time_is_restored_to_the_millisecond(time_ms: int) -> None:
     assert from_rfc3339(to_rfc3339(time_ms)) == time_ms
 
 
@@ -18,13 +18,13 @@ def test_zones_are_taken_into_account() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "1970-01-01T00:00:00"])
-def test_what_is_no_time_with_a_zone_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_time_with_a_zone_is_refused(text: str) -> None:
     with pytest.raises(BadMessage, match="ce_time"):
         from_rfc3339(text)
 
 
 @pytest.mark.parametrize("time_ms", [-1, MAX_TIME_MS + 1])
-def test_a_time_that_no_record_can_carry_is_refused(time_ms: int) -> None:
+def test_a_time_out_of_range_is_refused(time_ms: int) -> None:
     assert not is_time(time_ms)
     with pytest.raises(ValueError, match="give milliseconds since 1970"):
         to_rfc3339(time_ms)

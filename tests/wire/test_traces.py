@@ -1,4 +1,4 @@
-"""The names of spans and of their attributes are frozen, and the document has them."""
+"""Tests that the names of spans and of their attributes are frozen and documented."""
 
 from services.versions import ROOT
 from wire.traces import SPANS
@@ -8,7 +8,7 @@ DOCUMENT = ROOT / "docs" / "traces.md"
 
 
 def frozen() -> str:
-    """Returns all spans, one a line."""
+    """Returns all spans, one on each line."""
     return "".join(f"{span.name} {span.made_by} {','.join(span.attributes)}\n" for span in SPANS)
 
 

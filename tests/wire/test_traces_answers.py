@@ -1,4 +1,4 @@
-"""The trace of an answer is found by its label, once, and what is not sampled or too old is not kept."""
+"""Tests that a label finds the trace of its answer once, and that unsampled and old traces are not kept."""
 
 import msgspec
 import pytest
@@ -23,7 +23,7 @@ def test_a_label_finds_the_trace_of_its_answer(source: str | None, found: str) -
     assert answers.take("a", "shop") == ("" if found else PARENT)
 
 
-def test_what_is_not_sampled_is_not_kept() -> None:
+def test_an_unsampled_trace_is_not_kept() -> None:
     answers = TracedAnswers()
     answers.add(traced("a", parent=PARENT[:-1] + "0"))
     answers.add(answer_to("b"))
@@ -38,6 +38,6 @@ def test_the_oldest_are_forgotten_first_and_a_later_answer_counts() -> None:
     assert [answers.take(event_id, None) for event_id in "abc"] == [later, "", PARENT]
 
 
-def test_of_other_headers_none_is_a_traceparent() -> None:
+def test_other_headers_are_not_a_traceparent() -> None:
     assert traceparent_of((("tracestate", "x"), ("traceparent", "y"))) == "y"
     assert traceparent_of((("tracestate", "x"),)) == ""

@@ -1,4 +1,4 @@
-"""What a collector gets: spans below their parents, no more than are allowed, and nothing where nothing is sampled."""
+"""Tests the spans that a collector gets: with their parents, at a bounded rate, and only if they are sampled."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def made(parent: str) -> str:
     return traces.record(ANSWER, parent, start_ms=1_000, end_ms=1_250.5, attributes={"lifelong.arm": "stable"})
 
 
-def test_a_span_is_below_the_one_of_its_traceparent_and_names_itself() -> None:
+def test_a_span_has_the_parent_of_its_traceparent_and_a_name() -> None:
     with collecting() as collector:
         with traces.exported(TracesConfig(endpoint=collector.endpoint), "replica"):
             answer = made(SAMPLED)
@@ -38,14 +38,14 @@ def test_a_span_is_below_the_one_of_its_traceparent_and_names_itself() -> None:
 
 
 @pytest.mark.parametrize("parent", [SAMPLED[:-1] + "0", f"00-{TRACE}-{CALLER}-", ""])
-def test_what_nobody_sampled_has_no_span(parent: str) -> None:
+def test_an_unsampled_event_has_no_span(parent: str) -> None:
     with collecting() as collector:
         with traces.exported(TracesConfig(endpoint=collector.endpoint, share=0), "replica"):
             assert made(parent) == ""
         assert not collector.spans
 
 
-def test_a_share_of_the_others_begins_traces_of_their_own() -> None:
+def test_a_share_of_the_other_events_begins_traces() -> None:
     with collecting() as collector:
         config = TracesConfig(endpoint=collector.endpoint, share=0.5, max_per_s=100_000)
         with traces.exported(config, "replica"):
@@ -58,7 +58,7 @@ def test_a_share_of_the_others_begins_traces_of_their_own() -> None:
     assert len({span.trace for span in collector.spans}) == len(begun)
 
 
-def test_no_more_spans_a_second_are_made_than_allowed() -> None:
+def test_the_rate_of_spans_is_bounded() -> None:
     with collecting() as collector, traces.exported(TracesConfig(endpoint=collector.endpoint, max_per_s=5), "replica"):
         assert sum(bool(made(SAMPLED)) for _ in range(100)) == 5
         time.sleep(0.45)
@@ -66,7 +66,7 @@ def test_no_more_spans_a_second_are_made_than_allowed() -> None:
 
 
 @pytest.mark.parametrize("status", [0, 500])
-def test_a_collector_that_is_away_or_fails_stops_nobody(status: int) -> None:
+def test_a_collector_that_is_away_or_fails_stops_no_program(status: int) -> None:
     with collecting() as collector:
         collector.status = status
         endpoint = collector.endpoint if status else f"http://127.0.0.1:{free_port()}"
@@ -79,7 +79,7 @@ def test_a_collector_that_is_away_or_fails_stops_nobody(status: int) -> None:
     assert made(SAMPLED) == ""
 
 
-def test_the_environment_of_the_sdk_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sdk_reads_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-token=secret")
     with collecting() as collector:
         with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
@@ -112,10 +112,10 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "grpc://collector:4317", "http:///v1/traces"])
-def test_what_is_no_address_is_refused(endpoint: str) -> None:
+def test_an_invalid_address_is_refused(endpoint: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
-    with pytest.raises(ValidationError, match=r"no address such as http://127\.0\.0\.1:4318"):
+    with pytest.raises(ValidationError, match=r"must be an address such as http://127\.0\.0\.1:4318"):
         TypeAdapter(TracesConfig).validate_python({"endpoint": endpoint})
 
 

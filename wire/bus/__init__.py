@@ -4,23 +4,25 @@
     broker -> Subscription.poll() -> ... -> finish()    a group shares the partitions; the finished prefix is committed
     broker -> Follower.poll() -> offsets                all partitions; the reader stores the offsets with its state
 
-Delivery is at least once: offsets are committed after the effect, so a record may be delivered again and none is lost.
-A message that cannot be read is returned as a dead letter with its position, ready to be sent, so that one bad message
-stops nobody.
+Delivery is at least once: offsets are committed after the effect of a record. A record may be delivered again, and no
+record is lost. A message that cannot be parsed is returned as a dead-letter record with its position, so that one bad
+message does not block its partition.
 
-bus             makes what sends and reads                  client          opens the library's clients
-topics          makes, grows and checks topics              client_options  what the library is given besides ours
-publisher       sends records, bounded                      client_errors   the library's exceptions as ours
-transactions    sends records together with offsets         losses          where a reader goes on after a loss
-subscription    reads as a member of a group                offsets         which offsets may be committed, and when
+bus             creates publishers and readers              client          opens the clients of kafka-python
+topics          creates, grows and checks topics            client_options  options that are passed to kafka-python
+publisher       sends records, bounded                      client_errors   maps exceptions of kafka-python to ours
+transactions    sends records together with offsets         losses          where a reader resumes after a loss
+subscription    reads as a member of a consumer group       offsets         which offsets may be committed, and when
 follower        reads all partitions from given offsets     fetching, record_batches, reading   from bytes to records
 
-Rejected: automatic commits (they acknowledge what was delivered, not what was done), transactions for the learner (it
-stores its offsets with its weights, which is exact without them), and one client for all (a consumer belongs to one
-thread).
+Rejected:
+
+- automatic commits, which acknowledge delivered records, not processed ones;
+- transactions for the learner, which stores its offsets with its weights and is exact without transactions;
+- one shared client: a consumer belongs to one thread.
 """
 
-from wire.bus.bus import Bus, every_record
+from wire.bus.bus import Bus, read_all_records
 from wire.bus.follower import Followed, Follower
 from wire.bus.offsets import Position
 from wire.bus.publisher import Publisher
@@ -40,7 +42,7 @@ __all__ = [
     "Received",
     "Refused",
     "Subscription",
-    "every_record",
     "partition_name",
+    "read_all_records",
     "readings",
 ]

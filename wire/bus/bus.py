@@ -1,15 +1,17 @@
-"""Makes the clients of one Kafka cluster, and says where its logs begin and end for us.
+"""Creates the clients of one Kafka cluster, and determines the offsets at which reading begins and ends.
 
     Bus -> Publisher (any thread) | Subscription (a member of a group) | Follower (all partitions, from given offsets)
-    every_record(bus, record_types): whole topics, from their start to their current end
+    read_all_records(bus, record_types): whole topics, from their start to their current end
 
-The end offset of a partition, the one that its next record will get, has two sources, and the larger value is right.
-The ListOffsets request is exact on Apache Kafka, but Tansu 0.6 answers with the start of the last batch plus one. The
-high watermark in every fetch is right on both, but known only for partitions that were fetched, and as old as the last
-fetch.
+The end offset of a partition is the offset that its next record will get. There are two sources for it, and the larger
+value is right:
 
-A consumer group that has committed nothing begins at the offsets that `bus.begin` stands for. They are committed before
-the first member joins, so that all members, and those of a later start, go on from there.
+- The ListOffsets request is exact on Apache Kafka. Tansu 0.6 answers it with the start of the last batch plus one.
+- The high watermark in the reply to a fetch is right on both brokers, but it is known only for partitions that were
+  fetched, and it is as old as the last fetch.
+
+A consumer group without committed offsets begins at the offsets that the setting `bus.begin` stands for. These offsets
+are committed before the first member joins, so that all members, also after a restart, continue from them.
 """
 
 import threading
@@ -25,11 +27,11 @@ from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 from wire.bus import topics
 from wire.bus.client import Clients
 from wire.bus.client_errors import mapped
-from wire.bus.client_options import address_of
+from wire.bus.client_options import render_address
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.follower import Follower
 from wire.bus.publisher import Publisher
-from wire.bus.reading import by_name, partition_name, partitions_of, readings
+from wire.bus.reading import by_name, list_partitions, partition_name, readings
 from wire.bus.subscription import Subscription
 from wire.bus.topics import Finding, examine
 from wire.bus.transactions import TRANSACTION_TIMEOUT_MS, TransactionalPublisher
@@ -41,21 +43,29 @@ from wire.timestamps import from_rfc3339
 
 R = TypeVar("R", bound=TopicRecord)
 
-Opened: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
+OpenClient: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] | Follower
 
 PING_TIMEOUT_MS = 2_000
 SCAN_POLL_MS = 200
 QUIET_S = 3.0
-"""A topic with lag that returns nothing for this long has no more records for us: only gaps are left."""
+"""If a topic with lag returns no records for this long, only gaps are left in it: its scan ends."""
 
-MAX_POLL_INTERVAL_MS = 60_000  # a member that does not poll for this long loses its partitions
-FOLLOWED_BYTES = 512 << 10  # largest fetch of a follower, so that it reads all partitions concurrently
-PARTITION_BYTES = 128 << 10  # the same for one partition; Tansu fills a fetch from the first one alone
+MAX_POLL_INTERVAL_MS = 60_000
+"""A member that does not poll for this long loses its partitions."""
+
+FOLLOWED_BYTES = 512 << 10
+"""Largest fetch of a follower: small, so that it reads all partitions concurrently."""
+
+PARTITION_BYTES = 128 << 10
+"""Largest part of a fetch that comes from one partition: Tansu would fill the whole fetch from the first partition."""
 
 
-def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
-    """Returns the end offsets of `partitions`. Uses up `consumer`: it fetches from each, for at most `timeout_s`."""
-    poll = raw_polls(consumer, TopicLogs(consumer, known={}))
+def fetch_end_offsets(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
+    """Returns the end offsets of `partitions`.
+
+    It fetches from each partition with `consumer`, for at most `timeout_s`. The consumer must not be used afterwards.
+    """
+    poll = raw_polls(consumer, TopicLogs(consumer))
     consumer.assign(partitions)
     for partition, offset in consumer.end_offsets(partitions).items():
         consumer.seek(partition, offset)
@@ -70,31 +80,39 @@ def fetched_ends(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) 
     return ends
 
 
-def offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int, *, timeout_s: float) -> dict[Any, int]:
-    """Returns the offset of the first record logged at `time_ms` or later; the end of partitions that have none.
+def fetch_offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int, *, timeout_s: float) -> dict[Any, int]:
+    """Returns for each partition the offset of the first record that was logged at `time_ms` or later.
 
-    Of these Kafka says that it has none, and Tansu answers with the first offset and a time that is too early. Uses up
-    `consumer` like `fetched_ends`.
+    For a partition without such a record it returns the end offset. Kafka answers None for such a partition; Tansu
+    answers with the first offset and a time that is too early. The consumer must not be used afterwards.
     """
     found = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
     offsets = {each: at.offset for each, at in found.items() if at is not None and at.timestamp >= time_ms}
     missing = [each for each in partitions if each not in offsets]
-    return offsets | (fetched_ends(consumer, missing, timeout_s=timeout_s) if missing else {})
+    if missing:
+        offsets |= fetch_end_offsets(consumer, missing, timeout_s=timeout_s)
+    return offsets
 
 
-def begin_group(consumer: Any, topics: Iterable[str], offsets: Callable[[], Mapping[str, int]]) -> None:
-    """Commits `offsets` (`topic/partition` -> next offset) for the partitions for which the group has none."""
-    found = offsets()
-    new = [each for each in partitions_of(consumer, topics if found else ()) if consumer.committed(each) is None]
+def commit_start_offsets(consumer: Any, topics: Iterable[str], offsets: Callable[[], Mapping[str, int]]) -> None:
+    """Commits `offsets` (`topic/partition` -> next offset) in the partitions in which the group has committed none."""
+    start = offsets()
+    if not start:
+        return
+    new = [partition for partition in list_partitions(consumer, topics) if consumer.committed(partition) is None]
     if not new:
         return
-    begin = {each: found[partition_name(each)] for each in new if partition_name(each) in found}
-    with suppress(CommitFailedError):  # the group has members: they have done it
+    begin = {partition: start[partition_name(partition)] for partition in new if partition_name(partition) in start}
+    # The commit fails if the group has members already: they have committed these offsets.
+    with suppress(CommitFailedError):
         consumer.commit({partition: OffsetAndMetadata(offset, "", -1) for partition, offset in begin.items()})
 
 
-def beginning(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]]) -> dict[str, int]:
-    """Returns the offsets that `begin` stands for, by `topic/partition`; none where it is the start of each log."""
+def start_offsets(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]]) -> dict[str, int]:
+    """Returns the offsets that `begin` stands for, by `topic/partition`; empty for "earliest", the start of each log.
+
+    `begin` is "earliest", "latest" or an RFC 3339 time.
+    """
     if begin == "earliest":
         return {}
     if begin == "latest":
@@ -106,9 +124,9 @@ def beginning(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]])
 
 
 class Bus:
-    """One Kafka cluster, accessed under one client id. `close` closes every client that was made here.
+    """One Kafka cluster, accessed under one client id. `close` closes every client that it has created.
 
-    With `tasks`, what is for none of them is refused, and followers give the records of the reader's task alone.
+    If `tasks` is set, records for other tasks are refused, and followers return only records of the reader's task.
     """
 
     def __init__(self, config: BusConfig, client_id: str, *, tasks: TaskNames | None = None) -> None:
@@ -116,27 +134,27 @@ class Bus:
         self._request_timeout_s = 1e-3 * config.client_number("request_timeout_ms")
         self._tasks = tasks
         self._client_id = client_id
-        self._address = address_of(config)
+        self._address = render_address(config)
         self._clients = Clients(config, client_id)
         self._lock = threading.Lock()
-        self._opened: list[Opened] = []
+        self._opened: list[OpenClient] = []
 
     def ping(self, timeout_ms: int = PING_TIMEOUT_MS) -> None:
-        """Raises BusUnavailable, naming the address, where no broker answers within `timeout_ms`."""
+        """Raises BusUnavailable with the address if no broker answers within `timeout_ms`."""
         self._clients.admin(timeout_ms).close()
 
     def create_topics(self) -> list[str]:
-        """Creates the topics that do not exist, and returns them; existing ones are left as they are. Idempotent."""
+        """Creates the topics that do not exist and returns their names. Existing topics are not changed. Idempotent."""
         with self._admin() as admin:
             return topics.create(admin, self._config)
 
     def grow_topics(self) -> dict[str, int]:
-        """Adds partitions to our topics up to `bus.partitions`; returns how many each of them had."""
+        """Adds partitions to our topics up to `bus.partitions`; returns the former number of each topic that grew."""
         with self._admin() as admin:
             return topics.grow(admin, self._config)
 
     def remove_topics(self, group: str, *, wait_ms: int | None = None) -> None:
-        """Removes the topics of our prefix with all their records, and the consumer group `group` (see `remove`)."""
+        """Removes the topics of our prefix with all their records, and the consumer group `group` (`topics.remove`)."""
         with self._admin(wait_ms) as admin:
             topics.remove(admin, self._config, group)
 
@@ -148,9 +166,9 @@ class Bus:
         may_write: Sequence[type[TopicRecord]] = (),
         wait_ms: int | None = None,
     ) -> list[Finding]:
-        """Returns what is wrong, or to note, about the topics of these records (see `examine`).
+        """Returns the findings about the topics that a program reads and writes (see `examine`).
 
-        What is found about `may_write`, which no program needs, is a note.
+        Findings about topics that only `may_write` names are notes: no program needs these topics.
         """
         uses: dict[str, dict[str, bool]] = {name: {"read": True} for name in readings(self._config, reads)}
         for record in (*may_write, *writes):
@@ -164,7 +182,10 @@ class Bus:
         return publisher
 
     def transactions(self) -> TransactionalPublisher:
-        """Returns a publisher that commits offsets with what it sends. One of a client id ends that before it."""
+        """Returns a publisher that commits records together with offsets.
+
+        Only one per client id is valid: a new one makes the broker reject the publisher before it.
+        """
         publisher = TransactionalPublisher(
             partial(
                 self._clients.producer,
@@ -179,7 +200,8 @@ class Bus:
     def subscribe(self, record_type: type[R], group: str, *, commits_itself: bool = True) -> Subscription[R]:
         """Joins `group`, whose members share the partitions of the topic of `record_type`.
 
-        Where it does not commit itself, it begins at what transactions have committed, once they have ended.
+        With `commits_itself` false, transactions commit the offsets. Then the member begins at the committed offsets
+        only after open transactions have ended.
         """
         consumer = self._clients.consumer(
             isolation_level="read_uncommitted" if commits_itself else "read_committed",
@@ -194,7 +216,9 @@ class Bus:
         with _closed_on_error(consumer):
             topics = readings(self._config, [record_type], self._tasks)
             with mapped(self._address):
-                begin_group(consumer, topics, partial(self.begin_offsets, cast("type[TopicRecord]", record_type)))
+                commit_start_offsets(
+                    consumer, topics, partial(self.begin_offsets, cast("type[TopicRecord]", record_type))
+                )
             subscription = Subscription(
                 consumer, topics, self._config, refused_by=self._client_id, commits_itself=commits_itself
             )
@@ -211,11 +235,12 @@ class Bus:
     ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
-        A partition without an offset is read from its start. `marks` are those that an earlier poll returned with the
-        offsets: by them a log that is another one now, or has lost records, is noticed, and what was read is known.
+        A partition without an offset is read from its start. `marks` are the marks that an earlier poll returned with
+        the offsets. The follower compares them with the logs, so that it notices a log that was recreated or has lost
+        records, and knows which records it has read.
 
-        Under load each fetch returns the records of `fetch_max_wait_ms`, and that of a patient reader those of
-        `patient_max_wait_ms`: fewer fetches spare the broker and the reader more than the wait costs.
+        Under load each fetch returns the records of `fetch_max_wait_ms`. With `is_patient` it returns the records of
+        `patient_max_wait_ms`: fewer fetches save the broker and the reader more than the longer wait costs.
         """
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.client_number("fetch_max_wait_ms")
         consumer = self._clients.consumer(
@@ -241,37 +266,43 @@ class Bus:
         return follower
 
     def end_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
-        """Returns the offset of the next record of each partition by `topic/partition`, to `follow` from now on."""
+        """Returns `topic/partition` -> end offset of the partition; `follow` from there reads only new records."""
         with self._open_consumer() as consumer:
-            partitions = partitions_of(consumer, readings(self._config, record_types))
-            return by_name(fetched_ends(consumer, partitions, timeout_s=self._request_timeout_s))
+            partitions = list_partitions(consumer, readings(self._config, record_types))
+            return by_name(fetch_end_offsets(consumer, partitions, timeout_s=self._request_timeout_s))
 
     def offsets_at(self, record_type: type[TopicRecord], time_ms: int) -> dict[str, int]:
-        """Returns the offset of the first record logged at `time_ms` or later, else of the next one, by partition."""
+        """Returns, by `topic/partition`, the offset of the first record that was logged at `time_ms` or later.
+
+        For a partition without such a record it returns the end offset.
+        """
         with self._open_consumer() as consumer:
-            partitions = partitions_of(consumer, readings(self._config, [record_type]))
-            return by_name(offsets_at(consumer, partitions, time_ms, timeout_s=self._request_timeout_s))
+            partitions = list_partitions(consumer, readings(self._config, [record_type]))
+            return by_name(fetch_offsets_at(consumer, partitions, time_ms, timeout_s=self._request_timeout_s))
 
     def begin_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
-        """Returns where `bus.begin` says to begin (see `beginning`)."""
-        return beginning(self, self._config.begin, record_types)
+        """Returns the offsets that the setting `bus.begin` stands for (see `start_offsets`)."""
+        return start_offsets(self, self._config.begin, record_types)
 
     def close(self, *, flush_s: float | None = None) -> None:
-        """Closes what is still open: flushes the publishers, leaves the groups. Call it when nobody polls any more.
+        """Closes every open client: flushes the publishers and leaves the groups. No thread may poll any more.
 
-        Each publisher may take `flush_s` (None: its delivery timeout).
+        Flushing a publisher may take `flush_s` (None: its delivery timeout).
         """
         with self._lock:
             opened = self._opened
             self._opened = []
-        with ExitStack() as closing:  # an error of one does not keep the others from being closed
-            for each in opened:
-                close: Callable[[], None] = partial(each.close, flush_s) if isinstance(each, Publisher) else each.close
-                closing.callback(close)
+        # The stack closes all clients, even if closing one of them raises an error.
+        with ExitStack() as stack:
+            for client in opened:
+                if isinstance(client, Publisher):
+                    stack.callback(client.close, flush_s)
+                else:
+                    stack.callback(client.close)
 
     @contextmanager
     def _open_consumer(self) -> Iterator[Any]:
-        """Opens a consumer without a group, which is asked for offsets and closed."""
+        """Opens a consumer without a group for requests about offsets, and closes it afterwards."""
         consumer = self._clients.consumer(group_id=None, auto_offset_reset="none")
         try:
             with mapped(self._config.bootstrap_servers):
@@ -288,9 +319,10 @@ class Bus:
         finally:
             admin.close()
 
-    def _register(self, opened: Opened) -> None:
+    def _register(self, client: OpenClient) -> None:
         with self._lock:
-            self._opened = [*(each for each in self._opened if not each.is_closed), opened]
+            self._opened = [each for each in self._opened if not each.is_closed]
+            self._opened.append(client)
 
 
 @contextmanager
@@ -302,10 +334,10 @@ def _closed_on_error(consumer: Any) -> Iterator[None]:
         raise
 
 
-def every_record(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
+def read_all_records(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
     """Yields all records of the topics of `record_types`, in the order of each partition.
 
-    consumes: the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
+    consumes: records of the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
     """
     with closing(bus.follow(record_types, {})) as follower:
         last_received_s = time.monotonic()

@@ -1,16 +1,19 @@
-"""Opens the clients of the library, with the options that are ours, those of the settings, and those of `[bus.client]`.
+"""Opens clients of kafka-python with fixed options, options from settings, and the options of `[bus.client]`.
 
-    Clients --KafkaProducer | KafkaConsumer | KafkaAdminClient--> a client, or BusUnavailable, which says why
-                  '-- over KafkaClient | ProducerClient, which mend the network client of kafka-python 3.0.12
+    Clients --KafkaProducer | KafkaConsumer | KafkaAdminClient--> a client, or BusUnavailable with the cause
+                  '-- over KafkaClient | ProducerClient, which fix the network client of kafka-python 3.0.12
 
-In 3.0.12 a connection that was accepted and then lost, before any response on it, counts as a success. So a proxy in
-front of a broker that is away is connected to in a busy loop. Also, the producer asks for the delay of a node in
-milliseconds and gets seconds, and no delay at all while the connection is made. Each of the two bugs takes a whole core
-of a machine on which other processes have to answer, among them the restarting broker.
+Two bugs of kafka-python 3.0.12 each keep a whole core busy, on a machine on which other processes need it, among them
+the restarting broker:
 
-If no connection can be made for the first time, the library says only that the time was over. `failures` are the
-reasons of the last attempts: a wrong password or certificate is none that time mends. What a broker says before it
-hangs up is lost in 3.0.12 if both are read at once, so that a refusal would seem to be an outage.
+- A connection that was accepted and then lost before any response counts as a success. If a proxy stands in front of a
+  broker that is down, the client connects to it in a busy loop.
+- The producer expects the connection delay of a node in milliseconds and gets seconds, and it gets no delay at all
+  while the connection is being made.
+
+If the first connection fails, the library reports only a timeout. `failures` keeps the errors of the last attempts,
+because waiting does not fix a wrong password or certificate. A third bug of 3.0.12 discards the last data of a broker
+if the data and the end of the connection are read at once; a refusal would then look like an outage.
 """
 
 from collections import deque
@@ -25,37 +28,43 @@ from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-unty
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped, told
-from wire.bus.client_options import address_of, options_for, problems, security_options
+from wire.bus.client_errors import explained, mapped
+from wire.bus.client_options import options_for, problems, render_address, security_options
 from wire.config import BusConfig
 from wire.errors import BusRefused, WireError
 from wire.letters import MAX_LETTER_BYTES
 
-METADATA_AGE_MS = 5_000  # new partitions are noticed after this long
-RECONNECT_MS = (50, 1_000)  # first and longest pause between attempts; the client's own longest is 30 s
+METADATA_AGE_MS = 5_000
+"""New partitions are noticed after at most this time."""
+
+RECONNECT_MS = (50, 1_000)
+"""First and longest pause between attempts to connect. The library's default for the longest is 30 s."""
 
 CONNECTING_MS = 100.0
-"""Longest wait of a producer while a connection is made. An event of the connection ends the wait."""
+"""Longest wait of a producer while a connection is being made. An event on the connection ends the wait."""
 
-KEPT_FAILURES = 8
-"""How many failures are kept. A broker that has refused a password hangs up at once on the next attempt."""
+MAX_FAILURES = 8
+"""Number of failures that are kept.
+
+More than one is needed: a broker that has refused a password closes the next connection without a reason.
+"""
 
 
 class Clients:
-    """Opens clients of one cluster under one client id. Raises BusRefused where an option is wrong."""
+    """Opens clients of one cluster under one client id. Raises BusRefused if an option of `[bus.client]` is wrong."""
 
     def __init__(self, config: BusConfig, client_id: str) -> None:
         self._config = config
         self._client_id = client_id
-        self._address = address_of(config)
-        if wrong := problems(config.client):
-            raise BusRefused("; ".join(wrong))
+        self._address = render_address(config)
+        if found := problems(config.client):
+            raise BusRefused("; ".join(found))
 
     def admin(self, wait_ms: int | None = None) -> Any:
         return self._open(KafkaAdminClient, wait_ms=wait_ms)
 
     def producer(self, **transactional: Any) -> Any:
-        """Opens a producer; `transactional` are the options of one that sends in transactions."""
+        """Opens a producer. `transactional` are the options of a producer that sends in transactions."""
         producer = self._open(
             KafkaProducer,
             **transactional,
@@ -68,7 +77,10 @@ class Clients:
             delivery_timeout_ms=self._config.client_number("delivery_timeout_ms"),
             max_block_ms=self._config.client_number("request_timeout_ms"),
         )
-        return _patch_abort_errors(producer if transactional else _patch_id_renewal(producer))
+        if not transactional:
+            _patch_id_renewal(producer)
+        _patch_abort_errors(producer)
+        return producer
 
     def consumer(self, **options: Any) -> Any:
         return self._open(
@@ -82,6 +94,7 @@ class Clients:
 
     def _open(self, client: Callable[..., Any], *, wait_ms: int | None = None, **options: Any) -> Any:
         client_type = ProducerClient if client is KafkaProducer else KafkaClient
+        bootstrap_ms = self._config.client_number("request_timeout_ms") if wait_ms is None else wait_ms
         network_clients: list[Any] = []
 
         def open_network(**configs: Any) -> Any:
@@ -97,9 +110,7 @@ class Clients:
                     **options_for(client, self._config.client),
                     bootstrap_servers=self._config.bootstrap_servers.split(","),
                     client_id=self._client_id,
-                    bootstrap_timeout_ms=self._config.client_number("request_timeout_ms")
-                    if wait_ms is None
-                    else wait_ms,
+                    bootstrap_timeout_ms=bootstrap_ms,
                     request_timeout_ms=self._config.client_number("request_timeout_ms"),
                     retry_backoff_ms=self._config.client_number("retry_backoff_ms"),
                     reconnect_backoff_ms=RECONNECT_MS[0],
@@ -110,9 +121,10 @@ class Clients:
                 )
         except WireError as error:
             failures = [failure for each in network_clients for failure in each.failures]
-            for network_client in network_clients:  # a client that found no broker leaves its thread running
+            # The library leaves the thread of a client running if the client found no broker.
+            for network_client in network_clients:
                 network_client.close()
-            raise told(self._address, error, failures) from error
+            raise explained(self._address, error, failures) from error
 
 
 class KafkaClient(KafkaNetClient):  # type: ignore[misc]
@@ -124,7 +136,7 @@ class KafkaClient(KafkaNetClient):  # type: ignore[misc]
 
     @property
     def failures(self) -> list[Exception]:
-        """Why the last connections failed that did so, the newest first."""
+        """The errors of the last failed connections, newest first."""
         return list(reversed(self._manager.failures))
 
 
@@ -132,7 +144,7 @@ class ProducerClient(KafkaClient):
     """The network client of the producer."""
 
     def connection_delay(self, node_id: int) -> float:
-        """Returns the milliseconds until the node can be connected or sent to."""
+        """Returns the milliseconds until the producer may connect to the node or send to it."""
         connection = self._manager._conns.get(node_id)
         if connection is not None and not connection.connected:
             return CONNECTING_MS
@@ -142,21 +154,22 @@ class ProducerClient(KafkaClient):
 class _Manager(KafkaConnectionManager):  # type: ignore[misc]
     def __init__(self, net: Any, **configs: Any) -> None:
         super().__init__(net, **configs)
-        self.failures: deque[Exception] = deque(maxlen=KEPT_FAILURES)
+        self.failures: deque[Exception] = deque(maxlen=MAX_FAILURES)
 
     async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
         transport = await super()._build_transport(node, timeout_at=timeout_at)
         receive = transport._sock_recv
 
-        def receive_last_words() -> tuple[bytes, Exception | None]:
+        def receive_data_before_error() -> tuple[bytes, Exception | None]:
             data, error = receive()
-            return data, None if data else error  # the next read has the error again
+            # If there are data, the error is withheld: the next read returns it again.
+            return data, None if data else error
 
-        transport._sock_recv = receive_last_words
+        transport._sock_recv = receive_data_before_error
         return transport
 
     async def _connect(self, node: Any, conn: Any, **options: Any) -> None:
-        """Connects. A connection without any response counts as one more failure for the back-off."""
+        """Connects to a node. A connection that ends without any response counts as a failure for the back-off."""
         before = self._backoff.get(node.node_id)
         await super()._connect(node, conn, **options)
         if conn.init_future.failed():
@@ -167,11 +180,11 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
             self.update_backoff(node.node_id)
 
 
-def _patch_id_renewal(producer: Any) -> Any:
-    """Patches the client library's `producer` so that it sends again after a record has expired in flight.
+def _patch_id_renewal(producer: Any) -> None:
+    """Patches the library's `producer` so that it continues to send after a record has expired in flight.
 
-    kafka-python 3.0.12 drops its producer id then, and requests a new one only in its initial state, to which it never
-    returns: it goes on accepting records, and neither sends nor fails them.
+    kafka-python 3.0.12 then drops its producer id. It requests a new id only in its initial state, and it never returns
+    to that state: it accepts more records, but neither sends them nor reports a failure.
     """
     manager = producer._transaction_manager
     reset_id = manager.reset_producer_id
@@ -182,17 +195,17 @@ def _patch_id_renewal(producer: Any) -> Any:
             manager._current_state = TransactionState.UNINITIALIZED
 
     manager.reset_producer_id = reset_id_and_state
-    return producer
 
 
 class BatchAborted(KafkaError):  # type: ignore[misc]
-    """A record was aborted because another one was refused permanently. The record itself is not the cause."""
+    """A record was aborted because another record was refused permanently. The record itself is not the cause."""
 
 
-def _patch_abort_errors(producer: Any) -> Any:
-    """Patches the client library's `producer` so that a refused record and those aborted with it have different errors.
+def _patch_abort_errors(producer: Any) -> None:
+    """Patches the library's `producer` so that records that are aborted with a refused record have another error.
 
-    kafka-python 3.0.12 gives all of them the error of the first, so that thousands of records would seem too large.
+    kafka-python 3.0.12 gives all of them the error of the refused record: if one record is too large, thousands of
+    records would seem to be too large.
     """
     sender = producer._sender
     abort = sender._maybe_abort_batches
@@ -201,4 +214,3 @@ def _patch_abort_errors(producer: Any) -> Any:
         abort(BatchAborted(f"another record was refused: {error}"))
 
     sender._maybe_abort_batches = abort_others
-    return producer

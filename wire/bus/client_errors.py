@@ -1,10 +1,10 @@
 """Maps the errors of the client library to ours.
 
     no broker | unknown topic                     -> BusUnavailable | TopicMissing     (try again)
-    rights | password, token | certificate, TLS   -> BusUnauthorized | BusUnauthenticated | BusUntrusted   (mend it)
+    rights | password, token | certificate, TLS   -> BusUnauthorized | BusUnauthenticated | BusUntrusted   (fix it)
 
-Each message names the brokers that were asked and the fix. The library wraps an error of TLS, and forgets why a
-connection failed while it has none at all (`wire.bus.client` remembers that).
+Each message names the brokers' addresses and the fix. The library wraps TLS errors. It does not keep the cause of a
+failed first connection, so `wire.bus.client` records the causes.
 """
 
 import ssl
@@ -33,19 +33,25 @@ from wire.errors import (
 )
 
 UNAUTHENTICATED = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
-HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
-"""Errors of TLS that say only that the connection was lost."""
+CONNECTION_LOST = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+"""TLS errors that mean only that the connection was lost."""
 
-NO_ANSWER_FIX = "Start it, or correct bus.bootstrap_servers; one that hangs up may want another bus.security_protocol"
-RIGHTS_FIX = "grant them as docs/connect.md lists them, or use a user that has them"
+NO_ANSWER_FIX = (
+    "Start the broker, or correct bus.bootstrap_servers; if a broker closes the connection, "
+    "bus.security_protocol may be wrong"
+)
+RIGHTS_FIX = "grant the rights that docs/connect.md lists, or use a user that has them"
 SASL_FIX = "correct bus.sasl_username, bus.sasl_password or bus.sasl_mechanism"
-TLS_FIX = "correct bus.ssl_cafile (who signs the brokers), bus.ssl_certfile (who we are), or bus.security_protocol"
-TOPIC_FIX = "make it with `lifelong topics create`, or correct bus.prefix"
+TLS_FIX = (
+    "correct bus.ssl_cafile (the authority that signs the brokers' certificates), bus.ssl_certfile (our certificate), "
+    "or bus.security_protocol"
+)
+TOPIC_FIX = "create it with `lifelong topics create`, or correct bus.prefix"
 
 
 @contextmanager
 def mapped(servers: str) -> Iterator[None]:
-    """Maps errors of the client library in its block to BusUnavailable (try again) or BusRefused (do not)."""
+    """Maps errors of the client library in its block to ours: BusUnavailable (retry) or BusRefused (do not retry)."""
     try:
         yield
     except (KafkaError, OSError) as error:
@@ -53,7 +59,7 @@ def mapped(servers: str) -> Iterator[None]:
 
 
 def mapped_error(servers: str, error: Exception) -> WireError:
-    """Returns our error for one of the library's; the message names the brokers that were asked."""
+    """Returns our error for an error of the library. The message names the brokers' addresses."""
     if refused := refusal(servers, error):
         return refused
     if isinstance(error, UnknownTopicOrPartitionError):
@@ -64,36 +70,43 @@ def mapped_error(servers: str, error: Exception) -> WireError:
 
 
 def topic_missing(servers: str, topics: Collection[str]) -> TopicMissing:
-    """Returns the error about topics that are missing, or are hidden from us."""
+    """Returns the error about topics that do not exist or that we may not see."""
     names = ", ".join(sorted(topics))
-    return TopicMissing(f"Kafka at {servers} tells of no topic {names}: {TOPIC_FIX}. Where it is there: {RIGHTS_FIX}")
+    return TopicMissing(f"Kafka at {servers} shows no topic {names}: {TOPIC_FIX}. If it exists, {RIGHTS_FIX}")
 
 
-def told(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
-    """Returns `error`, of a client that got no connection, as why its attempts failed tells it, the newest first."""
-    for refused in (refusal(servers, failure) for failure in failures):
-        if refused:
+def explained(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
+    """Returns the error of a client that got no connection, with the cause.
+
+    `error` is the client's error, `failures` are the errors of its attempts to connect, newest first. The newest
+    failure that is a refusal takes the place of `error`.
+    """
+    for failure in failures:
+        if refused := refusal(servers, failure):
             return refused
     if not failures or not isinstance(error, BusUnavailable):
         return error
-    return BusUnavailable(f"{error} (the last attempt: {failures[0]}). {NO_ANSWER_FIX}")
+    return BusUnavailable(f"{error} (last attempt: {failures[0]}). {NO_ANSWER_FIX}")
 
 
 def refusal(servers: str, error: Exception) -> BusRefused | None:
-    """Returns our error where the broker, or we, refuse each other: for rights, for who one is, for a certificate."""
+    """Returns our error if broker or client has refused the other, else None.
+
+    The causes are missing rights, a wrong identity, and a certificate that is not trusted.
+    """
     if isinstance(error, AuthorizationError):
-        return BusUnauthorized(f"Kafka at {servers} refuses us for lack of rights ({error}): {RIGHTS_FIX}")
+        return BusUnauthorized(f"Kafka at {servers} denies us a right ({error}): {RIGHTS_FIX}")
     if isinstance(error, UNAUTHENTICATED):
-        return BusUnauthenticated(f"Kafka at {servers} does not accept who we are ({error}): {SASL_FIX}")
+        return BusUnauthenticated(f"Kafka at {servers} does not accept our credentials ({error}): {SASL_FIX}")
     if tls := _tls_error(error):
-        return BusUntrusted(f"Kafka at {servers}: no trusted connection by TLS ({tls}): {TLS_FIX}")
+        return BusUntrusted(f"Kafka at {servers}: the TLS connection is not trusted ({tls}): {TLS_FIX}")
     return None
 
 
 def _tls_error(error: BaseException) -> ssl.SSLError | None:
-    """Returns the error of TLS behind one of the library's, unless it says only that the connection was lost."""
+    """Returns the TLS error that an error of the library wraps; None if there is none or the connection was lost."""
     inner = error.args[0] if isinstance(error, KafkaConnectionError) and error.args else None
     for each in (error, error.__cause__, error.__context__, inner):
-        if isinstance(each, ssl.SSLError) and not isinstance(each, HUNG_UP):
+        if isinstance(each, ssl.SSLError) and not isinstance(each, CONNECTION_LOST):
             return each
     return None

@@ -1,14 +1,14 @@
-"""The options that the client library gets besides our own: those of `[bus.client]`, and those of TLS and SASL.
+"""The options of kafka-python that users set: the section `[bus.client]`, and the options of TLS and SASL.
 
-    {"compression_type": "lz4"} --problems--> what is wrong, with "did you mean"
-                                --options_for(KafkaProducer)--> those that this client knows
-    BusConfig --security_options--> ssl_context, and for SASL: password | tokens | what the library finds
+    {"compression_type": "lz4"} --problems--> error messages, with "Did you mean"
+                                --options_for(KafkaProducer)--> the options that this client knows
+    BusConfig --security_options--> ssl_context, and for SASL: password | tokens | credentials that the library finds
 
-Users set options of `[bus.client]` by the library's names. An option that we set ourselves, or that is no number, text
-or truth value, is refused with the reason. Some have defaults of ours (`wire.config.CLIENT_NUMBERS`).
+The keys of `[bus.client]` are the library's names. An option is refused with the reason if we set it ourselves, or if
+its value cannot be a number, a text or a boolean. Some options have defaults of ours (`wire.config.CLIENT_NUMBERS`).
 
-Broker and client authenticate each other. The broker's certificate and its host name are always verified; a private
-certificate authority is set by `bus.ssl_cafile`.
+Broker and client authenticate each other. The broker's certificate and its host name are always verified. The setting
+`bus.ssl_cafile` names a private certificate authority.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider  # type: ignore[import-un
 from wire.config import CLIENT_NUMBERS, BusConfig
 from wire.errors import BusRefused
 
-OURS: dict[str, str] = {
+OWN_SETTINGS: dict[str, str] = {
     "bootstrap_servers": "bus.bootstrap_servers",
     "bootstrap_timeout_ms": "bus.client.request_timeout_ms",
     "group_id": "bus.prefix",
@@ -39,32 +39,32 @@ OURS: dict[str, str] = {
     "ssl_keyfile": "bus.ssl_keyfile",
     "ssl_password": "bus.ssl_password",
 }
-"""The options that have a setting of their own, and its name."""
+"""Maps each option that has a setting of its own to the name of the setting."""
 
-FIXED: dict[str, str] = {
-    "acks": "every answer is on all in-sync replicas",
-    "allow_auto_create_topics": "topics are made by `lifelong topics create`",
+FIXED_OPTIONS: dict[str, str] = {
+    "acks": "every answer must be on all in-sync replicas",
+    "allow_auto_create_topics": "`lifelong topics create` creates the topics",
     "auto_offset_reset": "`bus.begin` says where to begin",
     "client_id": "it names the process",
-    "enable_auto_commit": "offsets are committed after the effect",
-    "enable_idempotence": "a record that is sent again lies in its log once",
-    "fetch_max_bytes": "all partitions are read side by side",
-    "isolation_level": "aborted records are never read where the broker ends transactions",
-    "max_partition_fetch_bytes": "all partitions are read side by side",
-    "max_poll_interval_ms": "a member polls all the time",
+    "enable_auto_commit": "offsets are committed after the effect of a record",
+    "enable_idempotence": "a record that is sent twice must be in its log once",
+    "fetch_max_bytes": "all partitions are read concurrently",
+    "isolation_level": "aborted records are never read if the broker ends transactions",
+    "max_partition_fetch_bytes": "all partitions are read concurrently",
+    "max_poll_interval_ms": "a member polls continuously",
     "max_request_size": "the largest dead letter must fit",
-    "metadata_max_age_ms": "new partitions are noticed soon",
-    "metrics_enabled": "`lifelong status` and /metrics have ours",
+    "metadata_max_age_ms": "new partitions must be noticed soon",
+    "metrics_enabled": "`lifelong status` and /metrics report our own metrics",
     "reconnect_backoff_max_ms": "a broker that is back must be noticed soon",
     "reconnect_backoff_ms": "a broker that is back must be noticed soon",
     "ssl_check_hostname": "the broker's name is always verified",
     "transactional_id": "it names the replica (`serving.exactly_once`)",
     "transaction_timeout_ms": "a replica that was killed must not hold up its partitions",
 }
-"""The options that no setting changes, and why."""
+"""Maps each option that no setting changes to the reason."""
 
 TLS_OPTIONS = frozenset({"ssl_ciphers", "ssl_crlfile"})
-"""Options of the library that go into the TLS context, which is ours."""
+"""Options of the library that are applied to our own TLS context."""
 
 _DEFAULTS: dict[str, Any] = (
     KafkaConsumer.DEFAULT_CONFIG | KafkaProducer.DEFAULT_CONFIG | KafkaAdminClient.DEFAULT_CONFIG
@@ -73,30 +73,34 @@ _WRITABLE = {name for name, value in _DEFAULTS.items() if value is None or isins
 
 
 def problems(table: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for every option in `table` that cannot be set, with the fix."""
+    """Returns an error message with the fix for every option in `table` that cannot be set."""
     found = [_problem(name, value) for name, value in sorted(table.items())]
     return [f"bus.client.{problem}" for problem in found if problem]
 
 
 def options_for(client: Any, table: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options in `table` that the class `client` of the library has, without those of TLS and those that
-    its caller passes (`BusConfig.client_number`)."""
+    """Returns the options in `table` that the library's class `client` has.
+
+    TLS options and the options that the caller passes itself (`BusConfig.client_number`) are left out.
+    """
     passed = {*TLS_OPTIONS, *CLIENT_NUMBERS}
     return {name: table[name] for name in table if name in client.DEFAULT_CONFIG and name not in passed}
 
 
 def _problem(name: str, value: Any) -> str:
-    if name in OURS:
-        return f"{name} has a setting of its own: set {OURS[name]}"
-    if name in FIXED:
-        return f"{name} cannot be set: {FIXED[name]}"
+    if name in OWN_SETTINGS:
+        return f"{name} has a setting of its own: set {OWN_SETTINGS[name]}"
+    if name in FIXED_OPTIONS:
+        return f"{name} cannot be set: {FIXED_OPTIONS[name]}"
     if name not in _DEFAULTS:
-        close = get_close_matches(name, _WRITABLE - OURS.keys() - FIXED.keys(), n=1)
-        return f"{name} is no option of the Kafka client.{f' Did you mean {close[0]}?' if close else ''}"
+        close = get_close_matches(name, _WRITABLE - OWN_SETTINGS.keys() - FIXED_OPTIONS.keys(), n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        return f"{name} is no option of the Kafka client.{hint}"
     if name not in _WRITABLE:
         return f"{name} cannot be written as a number or a text"
+    # `BusConfig` has checked these numbers.
     if name in CLIENT_NUMBERS:
-        return ""  # `BusConfig` has checked it
+        return ""
     default = _DEFAULTS[name]
     kinds = (int, float) if type(default) is float else (type(default),)
     if default is not None and type(value) not in kinds:
@@ -104,10 +108,12 @@ def _problem(name: str, value: Any) -> str:
     return ""
 
 
-def address_of(config: BusConfig) -> str:
-    """Returns the brokers' addresses with protocol and user, for messages: a broker that refuses us seems to be away.
+def render_address(config: BusConfig) -> str:
+    """Returns the brokers' addresses with protocol and user, for error messages.
 
-    >>> address_of(BusConfig(bootstrap_servers="kafka:9093", security_protocol="SSL"))
+    A wrong protocol or user can look like a broker that is down, so the messages name both.
+
+    >>> render_address(BusConfig(bootstrap_servers="kafka:9093", security_protocol="SSL"))
     'kafka:9093 over SSL'
     """
     protocol = "" if config.security_protocol == "PLAINTEXT" else f" over {config.security_protocol}"
@@ -116,7 +122,10 @@ def address_of(config: BusConfig) -> str:
 
 
 def security_options(config: BusConfig) -> dict[str, Any]:
-    """Returns the options. Raises BusRefused, naming the file or the path, where one of them cannot be read."""
+    """Returns the options of TLS and SASL.
+
+    Raises BusRefused with its name if a certificate file cannot be read or the token provider cannot be imported.
+    """
     options: dict[str, Any] = {"security_protocol": config.security_protocol}
     if config.uses_ssl:
         options["ssl_context"] = _context(config)
@@ -131,7 +140,8 @@ def security_options(config: BusConfig) -> dict[str, Any]:
 
 
 def _context(config: BusConfig) -> ssl.SSLContext:
-    password = config.ssl_password.get_secret_value() if config.ssl_password else ""  # "": never ask the terminal
+    # An empty password keeps OpenSSL from asking for one on the terminal.
+    password = config.ssl_password.get_secret_value() if config.ssl_password else ""
     crl = config.client.get("ssl_crlfile")
     try:
         context = ssl.create_default_context(cafile=config.ssl_cafile)
@@ -147,29 +157,34 @@ def _context(config: BusConfig) -> ssl.SSLContext:
         files = ", ".join(str(file) for file in named if file)
         raise BusRefused(
             f"a certificate or key of the bus cannot be read ({files}): {error}. Give PEM files that this user may "
-            "read, and bus.ssl_password where the key is encrypted"
+            "read, and set bus.ssl_password if the key is encrypted"
         ) from error
     return context
 
 
 class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
-    """Asks an object of the user for a token at each connection. `path` is the import path of what makes the object."""
+    """Asks the user's token provider for a token at each connection.
+
+    `path` is `module:name` of a callable without arguments that returns the provider. Raises BusRefused if the callable
+    cannot be imported or called, or if the provider has no method `token`.
+    """
 
     def __init__(self, path: str) -> None:
         module, _, name = path.partition(":")
         try:
             self._provider = getattr(importlib.import_module(module), name)()
-            self._provider.token  # noqa: B018 - asked for here, so that the mistake is found at the start
+            # A missing method must be found at the start, not at the first connection.
+            self._provider.token  # noqa: B018
         except (ImportError, AttributeError, TypeError) as error:
             raise BusRefused(
                 f"bus.sasl_oauth_token_provider: {path} cannot be used ({error}). It must be callable without "
-                "arguments, and what it returns must have a method token()"
+                "arguments, and the object that it returns must have a method token()"
             ) from error
 
     def token(self) -> str:
         return str(self._provider.token())
 
     def extensions(self) -> dict[str, str]:
-        """Returns the extensions of the provider, where it has any: Confluent Cloud asks for its cluster by them."""
-        asked = getattr(self._provider, "extensions", dict)
-        return dict(asked())
+        """Returns the SASL extensions of the provider, if it has any. Confluent Cloud requires its cluster in them."""
+        get_extensions = getattr(self._provider, "extensions", dict)
+        return dict(get_extensions())

@@ -1,24 +1,26 @@
-"""Fetches with the client library's consumer: by our reader of batches, bounded in bytes, and from logs that are known.
+"""Polls with the library's consumer: parses batches with our reader, bounds the bytes, and detects recreated topics.
 
     raw_polls(consumer) --> poll: Fetcher: FetchedPartition(bytes) -> take(n) -> Raw, until the poll has MAX_POLL_BYTES
-    IdleFetches: records come --> a fetch waits some milliseconds for many records, as configured
-                 none for IDLE_AFTER_S --> it waits IDLE_WAIT_MS for the first record, which then comes at once
-    TopicLogs: the topic id in the metadata --> whether the topic was made anew, with offsets from 0 on
+    IdleFetches: records arrive        --> a fetch waits some milliseconds for many records, as configured
+                 none for IDLE_AFTER_S --> a fetch waits IDLE_WAIT_MS, and returns as soon as a record arrives
+    TopicLogs: the topic id in the metadata --> whether the topic was recreated, with offsets from 0 on
 
-The library bounds a poll only by the number of records. If our bound is reached, we raise PollFull: the library returns
-the records of the poll so far, and raises PollFull at the beginning of the next poll, which is then repeated.
+The library bounds a poll only by the number of records. When the bound on bytes is reached, `take` raises PollFull. The
+library then returns the records that the poll has so far. It raises PollFull again at the beginning of the next poll,
+and that poll is repeated.
 
-A fetch that waits 5 ms is sent 200 times a second, whether there are records or not: on a Zen 4 this took 0.2 of a core
-from a replica without events, and nearly as much from the broker. With IdleFetches they take 0.05 each.
+A fetch that waits 5 ms is sent 200 times a second, even if there are no records. On a Zen 4 this took 0.2 of a core in
+a replica without events, and nearly as much in the broker. With IdleFetches each of the two takes 0.05 of a core.
 
-Kafka assigns an id to every topic at its creation, since 2.8; Tansu, which stores nothing, assigns new ids at every
-start. The metadata of a consumer has these ids. It is refreshed every few seconds, and after a lost connection. Records
-that were fetched meanwhile are held until then, so that no record is attributed to a log that is gone.
+Since version 2.8 Kafka assigns an id to every topic when it is created. Tansu stores nothing and assigns new ids at
+every start. A consumer has these ids in its metadata, which it refreshes every few seconds and after a lost connection.
+Records that were fetched before a pending refresh are held until it ends, so that no record is attributed to a log that
+does not exist any more.
 """
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -26,53 +28,49 @@ from kafka import TopicPartition  # type: ignore[import-untyped]
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 from kafka.protocol.consumer import IsolationLevel  # type: ignore[import-untyped]
 
-from wire.bus.record_batches import Raw, batches_in, with_aborted
+from wire.bus.record_batches import Raw, flag_aborted, split_batches
 
 REFRESH_TIMEOUT_MS = 2_000
 
 IDLE_AFTER_S: Final = 1.0
-"""A consumer that gets no record for so long is idle."""
+"""A consumer that gets no record for this long is idle."""
 
 IDLE_WAIT_MS: Final = 100
-"""How long the broker holds back a fetch of an idle consumer that has no record."""
+"""How long the broker waits for a record before it answers a fetch of an idle consumer."""
 
 ENDS_TRANSACTIONS = {27, 66}
-"""WriteTxnMarkers and ListTransactions: API keys of brokers on which no transaction stays open for ever.
+"""API keys of WriteTxnMarkers and ListTransactions: a broker that has one of them ends every open transaction.
 
 On other brokers (Tansu 0.6) an abandoned transaction would block every reader of committed records, and aborted records
-are not marked. There we read uncommitted records.
+are not marked. On these brokers we read uncommitted records.
 """
 
 MAX_POLL_BYTES = 16 << 20
-"""Bytes after which a poll ends. It may exceed them by one record, and by the batch of that record."""
+"""Bytes after which a poll ends. A poll may exceed the bound by one record, and by the batch of that record."""
 
 
 class TopicLogs:
-    """The ids of the topics that one consumer reads, as `kafka-topics.sh --describe` shows them."""
+    """The topic ids of the logs that one consumer reads, formatted as `kafka-topics.sh --describe` prints them."""
 
-    def __init__(self, consumer: Any, known: Mapping[str, str]) -> None:
+    def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self._known = {topic: log for topic, log in known.items() if log}
+        self._known: dict[str, str] = {}
 
-    @property
-    def known(self) -> dict[str, str]:
-        """The id of the log that is read, by topic; absent where the broker does not tell."""
-        return dict(self._known)
-
-    def of(self, topic: str) -> str:
+    def log_id(self, topic: str) -> str:
+        """Returns the id of the log that is read, or "" if the broker assigns no ids."""
         return self._known.get(topic, "")
 
     def adopt(self, topic: str) -> None:
-        """Makes the current log of `topic` the one that is read."""
+        """Makes the current log of `topic` the log that is read."""
         self._known.pop(topic, None)
-        self.recreated([topic])
+        self.find_recreated([topic])
 
-    def recreated(self, topics: Iterable[str]) -> list[str]:
-        """Returns those of `topics` that have another log than before; remembers the logs of those that had none."""
+    def find_recreated(self, topics: Iterable[str]) -> list[str]:
+        """Returns the topics in `topics` that have another log than before; stores the log of a topic that is new."""
         recreated = []
         for topic in topics:
-            log = self._log(topic)
-            if log and self._known.setdefault(topic, log) != log:
+            log_id = self._current_log_id(topic)
+            if log_id and self._known.setdefault(topic, log_id) != log_id:
                 recreated.append(topic)
         return recreated
 
@@ -83,7 +81,7 @@ class TopicLogs:
             manager = self._consumer._manager
             self._consumer._net.run(manager.wait_for, cluster.request_update(), REFRESH_TIMEOUT_MS)
 
-    def _log(self, topic: str) -> str:
+    def _current_log_id(self, topic: str) -> str:
         topic_id = self._consumer._cluster.topic_id(topic)
         if topic_id is None or topic_id.int == 0:
             return ""
@@ -91,10 +89,11 @@ class TopicLogs:
 
 
 class IdleFetches:
-    """Sets how long the fetches of `consumer` wait. Belongs to the thread that polls."""
+    """Sets how long the fetches of `consumer` wait. It belongs to the thread that polls."""
 
     def __init__(self, consumer: Any, *, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._options: dict[str, Any] = consumer._fetcher.config  # the library reads it for each fetch
+        # The library reads these options for each fetch.
+        self._options: dict[str, Any] = consumer._fetcher.config
         self._busy = {name: self._options[name] for name in ("fetch_min_bytes", "fetch_max_wait_ms")}
         wait_ms = max(IDLE_WAIT_MS, self._busy["fetch_max_wait_ms"])
         self._idle = {"fetch_min_bytes": 1, "fetch_max_wait_ms": wait_ms}
@@ -102,19 +101,20 @@ class IdleFetches:
         self._busy_until_s = clock_s() + IDLE_AFTER_S
 
     def note(self, has_records: bool) -> None:
-        """Takes note of a poll that has ended."""
+        """Notes that a poll has ended, with records or without."""
         now_s = self._clock_s()
         if has_records:
             self._busy_until_s = now_s + IDLE_AFTER_S
-        self._options.update(self._idle if now_s >= self._busy_until_s else self._busy)
+        is_idle = now_s >= self._busy_until_s
+        self._options.update(self._idle if is_idle else self._busy)
 
 
 class PollFull(KafkaError):  # type: ignore[misc]
     """The byte budget of the current poll is spent."""
 
 
-class Budget:
-    """The bytes that the current poll may still take: one budget for all partitions of a consumer."""
+class ByteBudget:
+    """The bytes that the current poll may still return. All partitions of a consumer share one budget."""
 
     def __init__(self) -> None:
         self._left = MAX_POLL_BYTES
@@ -124,7 +124,7 @@ class Budget:
         return self._left <= 0
 
     def spend(self, num_bytes: int) -> bool:
-        """Takes `num_bytes` from the budget; True where it is spent now."""
+        """Takes `num_bytes` from the budget; returns whether the budget is spent now."""
         self._left -= num_bytes
         return self.is_spent
 
@@ -133,7 +133,7 @@ class Budget:
 
 
 class FetchedPartition:
-    """The data of one partition in one fetch. The names are those that the library's `Fetcher` uses."""
+    """The data of one partition in one fetch. The library's `Fetcher` dictates the names of its members."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class FetchedPartition:
         tp: TopicPartition,
         records: Any,
         *,
-        budget: Budget,
+        budget: ByteBudget,
         isolation_level: int,
         aborted_transactions: Sequence[Any] | None,
         on_drain: Callable[[Any], None],
@@ -161,7 +161,10 @@ class FetchedPartition:
         return self._raws is not None
 
     def take(self, n: int) -> list[Raw]:
-        """Returns the next records, at most `n`; fewer where the budget is spent or the fetch is exhausted."""
+        """Returns the next records, at most `n`; fewer if the budget is spent or the data end.
+
+        Raises PollFull if the budget was spent before the first record.
+        """
         if self._raws is None:
             return []
         if self._budget.is_spent:
@@ -183,8 +186,8 @@ class FetchedPartition:
             self._on_drain(self)
 
     def _read(self, data: memoryview) -> Iterator[Raw]:
-        """Yields what lies from our offset on: a fetch begins with the whole batch that holds the offset."""
-        for batch, is_aborted in with_aborted(batches_in(data, self.topic_partition), self._aborted):
+        """Yields the entries from our offset on. The first batch of a fetch may begin before this offset."""
+        for batch, is_aborted in flag_aborted(split_batches(data, self.topic_partition), self._aborted):
             self.leader_epoch = batch.leader_epoch
             raws = [batch.gap(batch.base_offset)] if is_aborted else batch.raws()
             for raw in raws:
@@ -193,17 +196,17 @@ class FetchedPartition:
 
 
 def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
-    """Makes `consumer` read with our reader; returns its poll function, which takes a timeout in milliseconds.
+    """Makes `consumer` parse batches with our reader; returns its poll function, which takes a timeout in milliseconds.
 
-    The records of a poll lie in the logs that `logs` names then. Where the logs cannot be determined the poll returns
-    no records and raises the client's error; the next poll begins at the same offsets.
+    The records of a poll belong to the logs that `logs` has after the poll. If the logs cannot be determined, the poll
+    raises the client's error, and the next poll begins at the same offsets.
     """
-    budget = Budget()
+    budget = ByteBudget()
     idle_fetches = IdleFetches(consumer)
 
     def fetched_partition(fetch_offset: int, tp: TopicPartition, *args: Any, **options: Any) -> FetchedPartition:
         part = FetchedPartition(fetch_offset, tp, *args, budget=budget, **options)
-        # a fetch without records must leave the epoch of the position as it is
+        # A fetch without records must not change the leader epoch of the position.
         part.leader_epoch = consumer._subscription.assignment[tp].position.leader_epoch
         return part
 
@@ -216,6 +219,7 @@ def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicParti
         try:
             fetched: dict[TopicPartition, list[Raw]] = consumer.poll(timeout_ms)
         except PollFull:
+            # The library raises the error of the poll before.
             fetched = consumer.poll(timeout_ms)
         idle_fetches.note(bool(fetched))
         try:

@@ -1,15 +1,15 @@
-"""Where a reader goes on whose position is not in the log any more, and what was lost.
+"""Determines where a reader resumes whose position is not in the log any more, and what was lost.
 
-    position below the start of the log (retention)      -> its start; what is between counts as expired
-    position above its end, or on a branch that was cut  -> the end of what both logs have, a Loss
-    another log (the topic was made anew)                -> its start, a Loss
+    position below the start of the log (retention)            -> its start; the records in between count as expired
+    position above its end, or behind a point of truncation    -> the end of the common part of both logs, and a Loss
+    another log (the topic was recreated)                      -> its start, and a Loss
 
-A log is cut when a broker loses its last records: by a power cut before they were on a disk, or by an unclean election.
-The broker finds the cut by the leader epoch of our last record, also when its log has grown past our position since.
-Without an epoch only a position above the end is noticed.
+A log is truncated when a broker loses its last records: in a power failure before they were on a disk, or by an unclean
+leader election. The broker finds the point of truncation by the leader epoch of our last record, even if its log has
+grown past our position since then. Without an epoch only a position above the end is noticed.
 
-Rejected: the client's own reset. To the oldest record it repeats days, to the newest it skips what came after the cut,
-and it does both without a word.
+Rejected: the client's `auto_offset_reset`. A reset to the oldest record repeats days of records, a reset to the newest
+record skips the records after the truncation, and both happen silently.
 """
 
 from typing import Any, NamedTuple
@@ -21,14 +21,15 @@ from wire.bus.reading import Loss, partition_name
 from wire.bus.record_batches import Raw
 from wire.records import LogMark
 
-NOT_IN_LOG = (OffsetOutOfRangeError, LogTruncationError)
-"""What a poll raises where our position is not in the log, and no policy says where to go on."""
+POSITION_ERRORS = (OffsetOutOfRangeError, LogTruncationError)
+"""The errors that a poll raises if our position is not in the log: no reset policy is set."""
 
 
-class Return(NamedTuple):
-    """Where to go on in one partition: the next offset, how many records before it expired, and the loss, if any.
+class ResumePoint(NamedTuple):
+    """Where to resume in one partition: the next offset, the number of records that expired before it, and the loss.
 
-    `epoch` is the leader epoch of the record before that offset (-1: unknown), by which the next cut is found.
+    `epoch` is the leader epoch of the record before that offset (-1: unknown). The broker finds the next truncation by
+    this epoch.
     """
 
     offset: int
@@ -38,62 +39,72 @@ class Return(NamedTuple):
 
 
 def seek(consumer: Any, partition: Any, offset: int, epoch: int = -1) -> None:
-    """Goes on at `offset`, behind a record of the leader `epoch`, so that the broker notices a log that was cut."""
+    """Moves the consumer to `offset`. `epoch` is the leader epoch of the record before `offset`.
+
+    The broker compares the epoch with its log and so detects a truncated log.
+    """
     consumer.seek(partition, offset)
     consumer._subscription.assignment[partition].seek(OffsetAndMetadata(offset, "", epoch))
 
 
-def returns(consumer: Any, error: Exception) -> dict[Any, Return]:
-    """Returns where to go on in each partition of an error of NOT_IN_LOG. Raises the client's errors."""
+def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint]:
+    """Returns where to resume in each partition that a POSITION_ERRORS error names. Raises the client's errors."""
     known: dict[Any, Any] = {}
     if isinstance(error, LogTruncationError):
         known = error.divergent_offsets
-    # An offset that is out of range says nothing of where the log was cut.
-    cuts = known or dict.fromkeys(error.args[0])
+    # An OffsetOutOfRangeError does not tell where the log was truncated.
+    truncations = known or dict.fromkeys(error.args[0])
     assigned = consumer._subscription.assignment
-    positions = {each: assigned[each].position.offset for each in cuts if each in assigned}
+    positions = {each: assigned[each].position.offset for each in truncations if each in assigned}
     if not positions:
         return {}
     first = consumer.beginning_offsets(list(positions))
     last = consumer.end_offsets(list(positions))
-    found: dict[Any, Return] = {}
-    for each, position in positions.items():
-        cut = cuts[each]
-        end = last[each] if cut is None else min(cut.offset, last[each])
-        epoch = -1 if cut is None else cut.leader_epoch
-        found[each] = return_to(partition_name(each), position, start=first[each], end=end, epoch=epoch)
+    found: dict[Any, ResumePoint] = {}
+    for partition, position in positions.items():
+        truncation = truncations[partition]
+        end = last[partition]
+        epoch = -1
+        if truncation is not None:
+            end = min(truncation.offset, end)
+            epoch = truncation.leader_epoch
+        name = partition_name(partition)
+        found[partition] = resume_point(name, position, start=first[partition], end=end, epoch=epoch)
     return found
 
 
-def return_to(partition: str, position: int, *, start: int, end: int, epoch: int = -1) -> Return:
-    """Returns where to go on in a log whose records from `start` up to `end`, of `epoch`, are those that we know.
+def resume_point(partition: str, position: int, *, start: int, end: int, epoch: int = -1) -> ResumePoint:
+    """Returns where to resume in a log from our `position`.
 
-    >>> return_to("t/0", 7, start=0, end=5)[:2], return_to("t/0", 7, start=9, end=20)[:2]
+    `start` is the start of the log. Up to `end` its records are the records that we know; `epoch` is the leader epoch
+    of the last of them.
+
+    >>> resume_point("t/0", 7, start=0, end=5)[:2], resume_point("t/0", 7, start=9, end=20)[:2]
     ((5, 0), (9, 2))
     """
     if position > end:
-        return Return(max(start, end), 0, Loss(partition, position, end), epoch)
-    return Return(max(start, position), max(start - position, 0), None)
+        return ResumePoint(max(start, end), 0, Loss(partition, position, end), epoch)
+    return ResumePoint(max(start, position), max(start - position, 0), None)
 
 
-def mark_behind(mark: LogMark, raw: Raw) -> LogMark:
-    """Returns what is known of the log behind `raw`, where `mark` is known before it."""
+def mark_after(mark: LogMark, raw: Raw) -> LogMark:
+    """Returns the mark of the log after `raw`, given the mark before it."""
     if raw.is_gap:
         return LogMark(log=mark.log, epoch=raw.epoch, log_ms=mark.log_ms, skip_ms=mark.skip_ms)
     skip_ms = mark.skip_ms if was_read(mark, raw) else 0
     return LogMark(log=mark.log, epoch=raw.epoch, log_ms=max(mark.log_ms, raw.appended_ms), skip_ms=skip_ms)
 
 
-def mark_behind_cut(mark: LogMark, epoch: int) -> LogMark:
-    """Returns what is known at the cut of a log: every record from there on is new, whatever its time says."""
+def mark_after_cut(mark: LogMark, epoch: int) -> LogMark:
+    """Returns the mark at the point where a log was truncated: every record after it is new, regardless of its time."""
     return LogMark(log=mark.log, epoch=epoch, log_ms=mark.log_ms)
 
 
 def mark_in_new_log(mark: LogMark, log: str) -> LogMark:
-    """Returns what is known at the start of another log: what is not newer than the last record was read."""
+    """Returns the mark at the start of another log: records not newer than the last record that we read are skipped."""
     return LogMark(log=log, log_ms=mark.log_ms, skip_ms=mark.log_ms)
 
 
 def was_read(mark: LogMark, raw: Raw) -> bool:
-    """Whether `raw` was read before the loss that is behind us, by the broker's clock."""
+    """Whether `raw` was read before the last loss, by the broker's clock."""
     return 0 < raw.appended_ms <= mark.skip_ms

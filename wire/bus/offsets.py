@@ -1,19 +1,19 @@
-"""Which offsets of a subscription may be committed, when the next commit is due, and whether the last one failed.
+"""Tracks which offsets of a subscription may be committed, when a commit is due, and whether the last commit failed.
 
     open(partition) -> add(offset)... in order of offset -> finish(position)... in any order -> prefix()
-    prefix --due: what is not committed yet--> (the client commits) --> ended
+    prefix --begin_commit: the uncommitted offsets--> (the client commits) --> end_commit
 
 An offset may be committed if all records below it are finished: it is the end of the prefix of finished records (a low
 watermark). An unfinished record ends the prefix, so that a restart delivers it and all records after it again.
-Positions carry the generation of the partition's assignment: a record that is finished after its partition was lost has
-no effect. Offsets may have gaps (compaction, transaction markers): if all records are finished, the prefix ends one
-past the last.
+A position carries the generation of its partition's assignment: if a record is finished after its partition was lost,
+this has no effect. Offsets may have gaps (compaction, transaction markers): if all records are finished, the prefix
+ends one past the last record.
 
-A commit has the leader epoch of the last record before it: by that the broker notices, when we go on from there, that
-its log has been cut before that record.
+A committed offset carries the leader epoch of the last record before it. When we resume there, the broker compares the
+epoch with its log and so notices that the log was truncated before that record.
 
-Rejected: committing the highest finished offset (if we are killed, it loses every record in flight below it), and a
-commit for each record (Kafka would write as many records again).
+Rejected: committing the highest finished offset (after a kill, every record in flight below it is lost), and a commit
+for each record (Kafka would write one more record for each of ours).
 """
 
 import threading
@@ -34,10 +34,13 @@ Partition = tuple[str, int]
 """Topic and number of a partition."""
 
 COMMIT_INTERVAL_S = 0.25
-"""Records that were finished in this time are processed again after a crash."""
+"""Time between commits. Records that were finished within this time are processed again after a crash."""
 
 REVOKE_TIMEOUT_MS = 2_000
-"""The group waits for us meanwhile. What is not committed in this time others process again."""
+"""Time for a commit during a rebalance, for which the whole group waits.
+
+If the commit takes longer, other members process its records again.
+"""
 
 log = structlog.get_logger("bus")
 
@@ -59,12 +62,14 @@ class Position:
 @dataclass(slots=True)
 class _Track:
     generation: int
-    waiting: OrderedDict[int, bool] = field(default_factory=OrderedDict)  # offset -> finished?; the first is not
-    end: int = 0  # the offset after the last record of the prefix; 0: the prefix is empty
+    # Offset -> whether the record is finished. The first record is not finished.
+    waiting: OrderedDict[int, bool] = field(default_factory=OrderedDict)
+    # The offset after the last record of the prefix; 0 if the prefix is empty.
+    end: int = 0
 
 
 class FinishedPrefix:
-    """The finished prefix of each partition, in which at most `limit` delivered records may wait.
+    """The finished prefix of each partition, and the records after it, of which at most `limit` may wait.
 
     Not thread-safe: the owner calls it under a lock.
     """
@@ -75,33 +80,37 @@ class FinishedPrefix:
         self._tracks: dict[Partition, _Track] = {}
 
     def open(self, partition: Partition) -> None:
-        """Starts to track `partition` under a new generation. Idempotent: a tracked partition is left as it is."""
+        """Starts to track `partition` under a new generation. Idempotent: a tracked partition is not changed."""
         if partition not in self._tracks:
             self._tracks[partition] = self._new_track()
 
     def retain(self, partitions: Iterable[Partition]) -> None:
-        """Drops every partition that is not in `partitions`, with the records that wait there."""
+        """Drops every partition that is not in `partitions`, with its waiting records."""
         retained = set(partitions)
         self._tracks = {partition: track for partition, track in self._tracks.items() if partition in retained}
 
     def add(self, partition: Partition, offset: int) -> Position:
-        """Notes that the record at `offset` was delivered. Raises ValueError where the partition is full.
+        """Notes that the record at `offset` was delivered. Raises ValueError if `limit` records of the partition wait.
 
-        An offset that is not above the earlier ones means that the log was rewound or recreated. Then the records that
-        wait are dropped, and a new generation begins.
+        If `offset` is not above all earlier offsets, the log was rewound or recreated. Then the waiting records are
+        dropped, and a new generation begins.
         """
         track = self._tracks[partition]
         if offset < track.end or (track.waiting and offset <= next(reversed(track.waiting))):
-            track = self._tracks[partition] = self._new_track()
+            track = self._new_track()
+            self._tracks[partition] = track
         if len(track.waiting) >= self._limit:
-            raise ValueError(f"{partition}: {self._limit} records wait already; finish some before more are delivered")
+            raise ValueError(
+                f"{partition}: {self._limit} records wait already; call finish for some before adding more"
+            )
         track.waiting[offset] = False
         return Position(topic=partition[0], partition=partition[1], offset=offset, generation=track.generation)
 
     def finish(self, position: Position) -> bool:
-        """Notes that the effect of the record is done; False where its generation is over or it was finished before.
+        """Notes that the effect of the record at `position` is done, and returns whether this counts.
 
-        Takes amortised constant time: each record is visited once more, when the prefix passes it.
+        It does not count if the generation of the position is over, or if the record was finished before. Takes
+        amortised constant time: each record is visited once more, when the prefix passes it.
         """
         track = self._tracks.get((position.topic, position.partition))
         if track is None or track.generation != position.generation or track.waiting.get(position.offset) is not False:
@@ -116,12 +125,15 @@ class FinishedPrefix:
         return True
 
     def prefix(self) -> dict[Partition, int]:
-        """Returns the offset to commit by partition: all records below it are finished. Empty prefixes are absent."""
+        """Returns partition -> offset to commit: all records below it are finished. Empty prefixes are absent."""
         ends = {partition: next(iter(track.waiting), track.end) for partition, track in self._tracks.items()}
         return {partition: end for partition, end in ends.items() if end}
 
-    def through(self, is_done: Callable[[Position], bool]) -> tuple[dict[Partition, int], list[Position]]:
-        """Returns the prefix as it would be if the records for which `is_done` is true were finished, and these."""
+    def prefix_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Partition, int], list[Position]]:
+        """Returns the prefix as if the records for which `is_done` is true were finished, and the ones that it gains.
+
+        The state does not change.
+        """
         ends = dict[Partition, int]()
         done = list[Position]()
         for (topic, number), track in self._tracks.items():
@@ -137,13 +149,13 @@ class FinishedPrefix:
                 ends[topic, number] = end
         return ends, done
 
-    def tracks(self, position: Position) -> bool:
-        """Whether the record at `position` still counts: its partition was not lost since it was delivered."""
+    def is_current(self, position: Position) -> bool:
+        """Whether the partition of `position` was not lost since the record was delivered."""
         track = self._tracks.get((position.topic, position.partition))
         return track is not None and track.generation == position.generation
 
     def room(self, partition: Partition) -> int:
-        """Returns how many more records of `partition` may be delivered."""
+        """Returns the number of records of `partition` that may still be delivered."""
         return self._limit - len(self._tracks[partition].waiting)
 
     @property
@@ -157,7 +169,7 @@ class FinishedPrefix:
 
 
 class Transaction(NamedTuple):
-    """What one transaction commits: offsets, the records whose effects it must have, and the member that commits."""
+    """The input of one transaction: offsets, positions of the records whose effects it must contain, and the member."""
 
     offsets: Mapping[Any, Any]
     positions: Sequence[Position]
@@ -165,28 +177,34 @@ class Transaction(NamedTuple):
 
 
 class Commits:
-    """Belongs to a subscription, whose `lock` guards `finished`."""
+    """The commits of one subscription, whose `lock` guards `finished`."""
 
     def __init__(self, finished: FinishedPrefix, lock: threading.Lock) -> None:
         self._finished = finished
         self._lock = lock
         self._committed: dict[Any, int] = {}
-        self._epochs: dict[Any, list[tuple[int, int]]] = {}  # by partition: the first offset of each leader epoch
-        self._has_failed = False  # whether the last one failed: an outage is logged once, not at every commit
+        # Partition -> (first offset, leader epoch) for each epoch.
+        self._epochs: dict[Any, list[tuple[int, int]]] = {}
+        # Whether the last commit failed: an outage is logged once, not at every commit.
+        self._has_failed = False
         self._next_s = 0.0
         self._is_under_way = False
         self.num_failed = 0
 
     def note_epoch(self, partition: Any, offset: int, epoch: int) -> None:
-        """Takes note that a record at `offset` was written by the leader `epoch`. The caller holds the lock."""
+        """Notes that the record at `offset` was written in leader epoch `epoch`. The caller holds the lock."""
         epochs = self._epochs.setdefault(partition, [])
-        while epochs and epochs[-1][0] >= offset:  # the log was rewound
+        # Epochs at or above the offset are from before the log was rewound.
+        while epochs and epochs[-1][0] >= offset:
             epochs.pop()
         if not epochs or epochs[-1][1] != epoch:
             epochs.append((offset, epoch))
 
-    def due(self) -> dict[Any, Any]:
-        """Returns what to commit now, where the interval is over and none is under way; `ended` must follow."""
+    def begin_commit(self) -> dict[Any, Any]:
+        """Returns the offsets to commit now, after which `end_commit` must be called.
+
+        Returns {} if the interval is not over, a commit is under way, or no offset is new.
+        """
         now_s = time.monotonic()
         if self._is_under_way or now_s < self._next_s:
             return {}
@@ -196,34 +214,35 @@ class Commits:
         return offsets
 
     def offsets(self) -> dict[Any, Any]:
-        """Returns what is finished and not committed."""
+        """Returns the offsets that are finished and not committed."""
         with self._lock:
-            return self._missing(self._finished.prefix())
+            return self._uncommitted(self._finished.prefix())
 
-    def through(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
-        """Returns what to commit with the effects of the records for which `is_done` is true, and these."""
+    def offsets_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
+        """Returns the uncommitted offsets as if the records for which `is_done` is true were finished, and these."""
         with self._lock:
-            ends, done = self._finished.through(is_done)
-            return self._missing(ends), done
+            ends, done = self._finished.prefix_with(is_done)
+            return self._uncommitted(ends), done
 
     async def commit_now(self, consumer: Any) -> None:
-        """Commits what is finished of partitions that may go, where the broker answers within REVOKE_TIMEOUT_MS.
+        """Commits the finished offsets before partitions may be revoked; gives up after REVOKE_TIMEOUT_MS.
 
-        The client's `commit_async` has no timeout, and returns before the commit where the coordinator is unknown.
+        The client's `commit_async` has no timeout, and it returns before the commit if the coordinator is unknown.
         """
         if not (offsets := self.offsets()):
             return
         try:
             await consumer._coordinator._commit_offsets_sync_async(offsets, timeout_ms=REVOKE_TIMEOUT_MS)
         except KafkaError as error:
-            self.ended(offsets, error)
+            self.end_commit(offsets, error)
         else:
-            self.ended(offsets, None)
+            self.end_commit(offsets, None)
 
-    def ended(self, offsets: Mapping[Any, Any], answer: object) -> None:
-        """Takes note of the client's answer, which is an exception where the commit failed."""
+    def end_commit(self, offsets: Mapping[Any, Any], answer: object) -> None:
+        """Notes the client's answer to a commit of `offsets`: an exception if the commit failed."""
         self._is_under_way = False
-        if isinstance(answer, Exception):  # the next commit includes these offsets
+        if isinstance(answer, Exception):
+            # The next commit includes these offsets.
             self.num_failed += 1
             if not self._has_failed:
                 log.warning("commits_fail", error=str(answer))
@@ -235,15 +254,15 @@ class Commits:
         self._has_failed = isinstance(answer, Exception)
 
     def retain(self, partitions: Collection[Any]) -> None:
-        """Forgets the partitions that are not ours any more."""
+        """Drops all state of partitions that are not in `partitions`."""
         with self._lock:
             self._committed = {each: end for each, end in self._committed.items() if each in partitions}
             self._epochs = {each: epochs for each, epochs in self._epochs.items() if each in partitions}
 
     def lag(self, consumer: Any) -> int:
-        """Returns how many records of our partitions are not finished, as of the last fetch of each.
+        """Returns the number of unfinished records in our partitions, as of the last fetch of each partition.
 
-        A partition that nothing was delivered of yet counts none.
+        A partition from which no record was delivered yet counts as 0.
         """
         with self._lock:
             prefix = self._finished.prefix()
@@ -254,7 +273,7 @@ class Commits:
                 lag += max(0, end - prefix[partition])
         return lag
 
-    def _missing(self, ends: Mapping[Any, int]) -> dict[Any, Any]:
+    def _uncommitted(self, ends: Mapping[Any, int]) -> dict[Any, Any]:
         return {
             TopicPartition(*partition): OffsetAndMetadata(end, "", self._epoch_before(partition, end))
             for partition, end in ends.items()
@@ -262,8 +281,10 @@ class Commits:
         }
 
     def _epoch_before(self, partition: Any, end: int) -> int:
-        """Returns the leader epoch of the last record before `end` (-1: unknown), and forgets those before that."""
+        """Returns the leader epoch of the last record before `end` (-1: unknown), and drops earlier epochs."""
         epochs = self._epochs.get(partition, [])
         while len(epochs) > 1 and epochs[1][0] < end:
             epochs.pop(0)
-        return epochs[0][1] if epochs and epochs[0][0] < end else -1
+        if epochs and epochs[0][0] < end:
+            return epochs[0][1]
+        return -1

@@ -1,4 +1,4 @@
-"""The results of reading: records and refusals, each with its position, and what the broker has lost."""
+"""Parses messages into records or dead-letter records, each with its position, and defines the results of a poll."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ R = TypeVar("R", bound=TopicRecord)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received(Generic[R]):
-    """A record, and the position to finish once its effect is done.
+    """A record, and the position to finish when its effect is done.
 
-    `log_ms` is the time of the record in its log: that of the broker where the topic has `LogAppendTime`, else that of
-    the sender's client. It is negative where the log has none. `mark` says what is known of the log behind the record.
+    `log_ms` is the timestamp of the record in its log: the broker's time if the topic has `LogAppendTime`, else the
+    time of the sender's client. It is negative if the log has none. `mark` is the mark of the log after the record.
     """
 
     record: R
@@ -40,9 +40,9 @@ class Received(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refused:
-    """A message that is no record. The reader sends the dead letter, then finishes the position.
+    """A message that is not a valid record. The reader sends the dead-letter record, then finishes the position.
 
-    Where it spans several offsets, the letter names the first of them, and the position has the last.
+    If the message spans several offsets, the dead-letter record has the first offset, and the position has the last.
     """
 
     dead_letter: DeadLetter
@@ -50,9 +50,10 @@ class Refused:
 
 
 class Loss(NamedTuple):
-    """A partition whose log was cut at `end`, before our `position`, or is another one (`end` 0).
+    """A loss of records in one partition, which is named `topic/partition`.
 
-    What the broker lost is lost, unless we have read it. `partition` is `topic/partition`.
+    Its log was truncated at offset `end`, before our `position`. With `is_replaced` the topic was recreated instead,
+    and `end` is 0. Records that the broker lost before we read them are lost.
     """
 
     partition: str
@@ -62,15 +63,19 @@ class Loss(NamedTuple):
 
     def __str__(self) -> str:
         if self.is_replaced:
-            return f"{self.partition} was made anew: its offsets stand for other records than those we have read"
-        return f"{self.partition} was cut at {self.end}, before our position {self.position}: the broker lost records"
+            return f"{self.partition} was recreated: its offsets now belong to other records than the records we read"
+        return (
+            f"{self.partition} was truncated at {self.end}, before our position {self.position}: "
+            "the broker lost records"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Poll(Generic[R]):
     """The records of one poll, in order within each partition.
 
-    `num_expired` records were deleted by retention before they were read, and `losses` noticed, since the poll before.
+    Since the poll before, `num_expired` records were deleted by retention before they were read, and `losses` were
+    noticed.
     """
 
     received: list[Received[R]]
@@ -81,10 +86,14 @@ class Poll(Generic[R]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TopicReading(Generic[R]):
-    """How the messages of a topic are read: as which record, by which map (None: they are ours), with which headers.
+    """How the messages of one topic are parsed.
 
-    `decode` reads those that were written with a schema registry. What is for none of `tasks` is refused (None: nobody
-    asks). `replaces` says whether the labels of the topic take the place of those before them.
+    - `record_type`: the type of the records.
+    - `foreign`: the field map of a topic in a user's format; None for a topic in our format.
+    - `passed_on`: the names of headers that a record keeps.
+    - `decode`: decodes values that were written with a schema registry.
+    - `tasks`: records for other tasks are refused; None: tasks are not checked.
+    - `replaces`: whether a label of the topic replaces earlier labels of its event.
     """
 
     record_type: type[R]
@@ -95,7 +104,7 @@ class TopicReading(Generic[R]):
     replaces: bool = False
 
     def record_in(self, message: Message, place: Place) -> R:
-        """Returns the record in a message. Raises BadMessage."""
+        """Returns the record that `message` contains. Raises BadMessage."""
         record = from_message(
             self.record_type,
             message,
@@ -106,7 +115,8 @@ class TopicReading(Generic[R]):
         )
         if self.tasks is not None:
             self.tasks.check(record)
-        if isinstance(record, Feedback):  # no sender says so of its own label
+        # Only the settings decide this: a sender cannot set `replaces` of its own label.
+        if isinstance(record, Feedback):
             return cast("R", msgspec.structs.replace(record, replaces=self.replaces))
         return record
 
@@ -114,12 +124,12 @@ class TopicReading(Generic[R]):
 def readings(
     config: BusConfig, record_types: Sequence[type[R]], tasks: TaskNames | None = None
 ) -> dict[str, TopicReading[R]]:
-    """Returns how each topic of `record_types` is read, by its name: ours, and those that are mapped."""
+    """Returns topic name -> how its messages are parsed, for our topics and the mapped topics of `record_types`."""
     found: dict[str, TopicReading[R]] = {}
     decode = RegistryDecoder(config.registry) if config.registry.url else None
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
-        passed_on = _passed_on(config, record_type)
+        passed_on = _kept_headers(config, record_type)
         found[config.topic_of(cast("type[TopicRecord]", record_type))] = TopicReading(
             record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
@@ -138,17 +148,25 @@ def readings(
     return found
 
 
-def _passed_on(config: BusConfig, record_type: type[Any]) -> frozenset[str]:
-    """Returns the headers that a record keeps: an event those of the settings, an answer that of a trace."""
+def _kept_headers(config: BusConfig, record_type: type[Any]) -> frozenset[str]:
+    """Returns the names of the headers that a record keeps.
+
+    An event keeps the headers of the setting `bus.map.answers.headers`, an answer keeps the trace header.
+    """
     if record_type is Event:
         return frozenset(config.map.answers.headers)
-    return frozenset({TRACEPARENT}) if record_type is Answer and traces.is_on() else frozenset()
+    if record_type is Answer and traces.is_on():
+        return frozenset({TRACEPARENT})
+    return frozenset()
 
 
 def read(
     raw: Raw, reading: TopicReading[R], position: Position, *, mark: LogMark, refused_by: str
 ) -> Received[R] | Refused:
-    """Returns `raw`, behind which `mark` is known of the log, as a record, or as a dead letter of `refused_by`."""
+    """Parses `raw` into a record, or into a dead-letter record whose source is `refused_by`.
+
+    `mark` is the mark of the log after `raw`.
+    """
     message = Message(key=raw.key, value=raw.value, headers=raw.headers, timestamp_ms=raw.timestamp_ms)
     place = Place(topic=raw.topic, partition=raw.partition, offset=raw.offset, log=mark.log)
     try:
@@ -160,8 +178,11 @@ def read(
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)
 
 
-def partitions_of(consumer: Any, topics: Iterable[str]) -> list[Any]:
-    """Returns all known partitions of `topics`, by topic and number; the consumer asks the broker for new topics."""
+def list_partitions(consumer: Any, topics: Iterable[str]) -> list[Any]:
+    """Returns all known partitions of `topics`, in the order of `topics` and their numbers.
+
+    For a topic that it does not know, the consumer asks the broker.
+    """
     partitions: list[Any] = []
     for topic in topics:
         numbers = sorted(consumer.partitions_for_topic(topic))
@@ -170,10 +191,10 @@ def partitions_of(consumer: Any, topics: Iterable[str]) -> list[Any]:
 
 
 def partition_name(partition: Any) -> str:
-    """Returns `topic/partition`, the key of offsets outside of this package."""
+    """Returns `topic/partition`, the key of offsets outside this package."""
     return f"{partition.topic}/{partition.partition}"
 
 
 def by_name(offsets: Mapping[Any, int]) -> dict[str, int]:
-    """Returns the offsets by `topic/partition`."""
+    """Returns the offsets with `topic/partition` as keys."""
     return {partition_name(partition): offset for partition, offset in offsets.items()}

@@ -1,14 +1,14 @@
-"""Reads the record batches of a fetch (Kafka's message format 2), and always advances, whatever the bytes are.
+"""Parses the record batches of a fetch (Kafka's message format 2). Any bytes are skipped or parsed, so it never stalls.
 
-    bytes of a fetch --batches_in--> RecordBatch --inflate, raws--> Raw: a record | a refusal | a gap
+    bytes of a fetch --split_batches--> RecordBatch --inflate, raws--> Raw: a record | a refusal | a gap
 
-If a batch cannot be read (its checksum is wrong, its compression is unknown, a length does not fit), the rest of it is
-one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers, aborted
-records, and offsets that compaction has removed.
+If a batch cannot be parsed (its checksum is wrong, its compression is unknown, a length does not fit), the rest of its
+offsets is one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers,
+aborted records, and offsets that compaction has removed.
 
-Functions that read a part of a record take the bytes and a position, and return what they read with the position behind
-it. They raise ValueError or IndexError if the bytes do not fit. `inflate` decompresses at most MAX_INFLATED_BYTES of a
-batch: a decompression bomb of kilobytes can inflate to gigabytes. All its errors are ValueError.
+Functions that parse a part of a record take the bytes and a position, and return the part and the position after it.
+They raise ValueError or IndexError if the bytes do not fit. `inflate` decompresses at most MAX_INFLATED_BYTES of a
+batch, because a decompression bomb of kilobytes can inflate to gigabytes. All its errors are ValueError.
 """
 
 import struct
@@ -28,14 +28,15 @@ from kafka.record.util import calc_crc32c, decode_varint  # type: ignore[import-
 
 from wire.errors import BadMessage
 
-RECORD_BYTES = 200  # memory of a record besides its key, its value and its headers
+RECORD_OVERHEAD_BYTES = 200
+"""Memory of a record in addition to its key, its value and its headers."""
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 """Base offset, length, leader epoch, format, checksum, attributes, last offset delta, first and largest timestamp,
 producer, its epoch, base sequence, number of records."""
 
 LENGTH_AT = 8
-LENGTH_FROM = 12  # the length counts the bytes after it
+LENGTH_FROM = 12  # the length field counts the bytes after itself
 CHECKSUM_FROM = 21
 FORMAT = 2
 CODEC_BITS = 0x07
@@ -45,15 +46,15 @@ CONTROL_BIT = 0x20
 ABORT = 0  # type of the marker that ends an aborted transaction
 
 MAX_HEADERS = 1_000
-"""Most headers of one record that are read."""
+"""A record with more headers is refused."""
 
 MARKER = struct.Struct(">hh")
-"""The key of the record in a control batch: version and type."""
+"""The key of the record in a control batch: version and marker type."""
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
 MAX_INFLATED_BYTES = 64 << 20
-"""Largest decompressed batch: eight times our largest message."""
+"""Largest decompressed batch: 64 MiB, eight times our largest message."""
 
 GZIP_FORMAT = 31  # zlib's `wbits` for the gzip format with the largest window
 XERIAL_MAGIC = b"\x82SNAPPY\x00"
@@ -63,17 +64,17 @@ Codec = Callable[[memoryview], bytes]
 
 
 class Raw(msgspec.Struct, frozen=True, kw_only=True):
-    """The log from `offset` to `next_offset`: a record, a refusal where `error` is set, or nothing where `is_gap`.
+    """The part of a log from `offset` up to `next_offset`.
 
-    `epoch` is that of the leader that wrote it. `appended_ms` is the time of the record by the broker's clock (0: it
-    has that of its sender's alone).
+    It is a gap if `is_gap` is set, a refusal if `error` is set, and otherwise a record. `epoch` is the epoch of the
+    leader that wrote it. `appended_ms` is its time by the broker's clock; 0 if it has only its sender's time.
     """
 
     topic: str
     partition: int
     offset: int
     next_offset: int
-    num_bytes: int = RECORD_BYTES
+    num_bytes: int = RECORD_OVERHEAD_BYTES
     timestamp_ms: int = -1
     appended_ms: int = 0
     epoch: int = -1
@@ -86,7 +87,7 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordBatch:
-    """One batch as the broker sent it. Where `fault` is set only the two offsets of its header are valid."""
+    """One batch as the broker sent it. If `fault` is set, only `base_offset` and `next_offset` are valid."""
 
     partition: TopicPartition
     data: memoryview
@@ -109,21 +110,21 @@ class RecordBatch:
         return bool(self.attributes & CONTROL_BIT)
 
     def raws(self) -> Iterator[Raw]:
-        """Yields records, refusals and gaps for all offsets of the batch; raises nothing.
+        """Yields records, refusals and gaps that cover all offsets of the batch. It raises nothing.
 
-        A record is held back until the next one is read. If that fails, the offset of the record held back stands for
-        the refusal.
+        A record is held back until the next record is parsed. If that fails, the record that is held back is dropped,
+        and the refusal begins at its offset.
         """
         offset = self.base_offset
         held: Raw | None = None
         try:
-            for raw in self._records():
+            for raw in self._parse_records():
                 if held is not None:
                     yield held
                 held = raw
                 offset = raw.offset
         except (ValueError, IndexError) as error:
-            yield self._rest(offset, str(error))
+            yield self._refuse_rest(offset, str(error))
             return
         if held is not None:
             yield held
@@ -150,7 +151,7 @@ class RecordBatch:
         except (ValueError, IndexError):
             return False
 
-    def _rest(self, offset: int, reason: str) -> Raw:
+    def _refuse_rest(self, offset: int, reason: str) -> Raw:
         topic, number = self.partition
         detail = f"offsets {offset} to {self.next_offset - 1} of a batch that begins at {self.base_offset}: {reason}"
         return Raw(
@@ -158,17 +159,18 @@ class RecordBatch:
             partition=number,
             offset=offset,
             next_offset=self.next_offset,
-            num_bytes=RECORD_BYTES + len(self.data),
+            num_bytes=RECORD_OVERHEAD_BYTES + len(self.data),
             epoch=self.leader_epoch,
             value=bytes(self.data),
             error=BadMessage("unreadable_batch", detail),
         )
 
-    def _records(self) -> Iterator[Raw]:
+    def _parse_records(self) -> Iterator[Raw]:
         if self.fault:
             raise ValueError(self.fault)
         if self.is_control:
-            marker_type(self._body())  # raises where it is damaged
+            # Raises an error if the marker is damaged.
+            marker_type(self._body())
             return
         next_offset = self.base_offset
         body = self._body()
@@ -177,26 +179,27 @@ class RecordBatch:
             length, at = decode_varint(body, at)
             end = at + length
             if end < at or end > len(body):
-                raise ValueError(f"a record of {length} bytes does not fit")
-            raw = self._record(body[at:end])
+                raise ValueError(f"a record of {length} bytes does not fit into the batch")
+            raw = self._parse_record(body[at:end])
             if raw.offset < next_offset or raw.offset >= self.next_offset:
-                raise ValueError(f"a record has offset {raw.offset}")
+                raise ValueError(f"a record has offset {raw.offset}, which is out of order or outside the batch")
             yield raw
             next_offset = raw.next_offset
             at = end
         if at < len(body):
-            raise ValueError(f"{len(body) - at} bytes are left over behind {self.num_records} records")
+            raise ValueError(f"{len(body) - at} bytes are left over after {self.num_records} records")
 
     def _body(self) -> bytes:
         return bytes(inflate(self.attributes & CODEC_BITS, self.data[HEADER.size :]))
 
-    def _record(self, data: bytes) -> Raw:
-        at = 1  # after the attributes, which have no meaning yet
+    def _parse_record(self, data: bytes) -> Raw:
+        # The first byte has the attributes, to which Kafka has assigned no meaning yet.
+        at = 1
         milliseconds, at = decode_varint(data, at)
         delta, at = decode_varint(data, at)
-        key, at = nullable(data, at)
-        value, at = nullable(data, at)
-        headers, error = named_headers(data, at)
+        key, at = read_nullable(data, at)
+        value, at = read_nullable(data, at)
+        headers, error = read_headers(data, at)
         topic, number = self.partition
         has_append_time = bool(self.attributes & LOG_APPEND_TIME_BIT)
         return Raw(
@@ -204,7 +207,7 @@ class RecordBatch:
             partition=number,
             offset=self.base_offset + delta,
             next_offset=self.base_offset + delta + 1,
-            num_bytes=RECORD_BYTES + len(data),
+            num_bytes=RECORD_OVERHEAD_BYTES + len(data),
             timestamp_ms=self.largest_ms if has_append_time else self.first_ms + milliseconds,
             appended_ms=self.largest_ms if has_append_time else 0,
             epoch=self.leader_epoch,
@@ -215,8 +218,8 @@ class RecordBatch:
         )
 
 
-def with_aborted(batches: Iterable[RecordBatch], transactions: Iterable[Any]) -> Iterator[tuple[RecordBatch, bool]]:
-    """Yields each batch of one fetch, and whether its records are of one of these aborted `transactions`."""
+def flag_aborted(batches: Iterable[RecordBatch], transactions: Iterable[Any]) -> Iterator[tuple[RecordBatch, bool]]:
+    """Yields each batch of one fetch, and whether its records belong to one of the aborted `transactions`."""
     pending = deque(sorted(transactions, key=lambda transaction: transaction.first_offset))
     producers: set[int] = set()
     for batch in batches:
@@ -227,31 +230,32 @@ def with_aborted(batches: Iterable[RecordBatch], transactions: Iterable[Any]) ->
         yield batch, batch.is_transactional and not batch.is_control and batch.producer_id in producers
 
 
-def batches_in(data: memoryview, partition: TopicPartition) -> Iterator[RecordBatch]:
-    """Yields the complete batches of a fetch. A truncated last one is left out: the next fetch begins with it."""
+def split_batches(data: memoryview, partition: TopicPartition) -> Iterator[RecordBatch]:
+    """Yields the complete batches of a fetch. A truncated last batch is left out: the next fetch begins with it."""
     at = 0
     while at + LENGTH_FROM <= len(data):
         (length,) = struct.unpack_from(">i", data, at + LENGTH_AT)
         end = at + LENGTH_FROM + max(length, 0)
         if end > len(data):
             return
-        yield _batch(data[at:end], partition)
+        yield _parse_batch(data[at:end], partition)
         at = end
 
 
-def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
+def _parse_batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
     (base,) = struct.unpack_from(">q", data)
     if len(data) < HEADER.size:
-        return _faulty(data, partition, base, base + 1, "its header is cut off")
+        return _faulty_batch(data, partition, base, base + 1, "its header is truncated")
     (_, _, epoch, form, checksum, attributes, delta, first_ms, largest_ms, producer, _, _, num) = HEADER.unpack_from(
         data
     )
     if form != FORMAT:
-        return _faulty(data, partition, base, base + 1, f"it has message format {form}, {FORMAT} is read")
+        return _faulty_batch(data, partition, base, base + 1, f"it has message format {form}, expected {FORMAT}")
     if calc_crc32c(data[CHECKSUM_FROM:]) != checksum:
-        has_length = num > 0 and num == delta + 1  # two fields that agree were not damaged
+        # If the two fields agree, neither of them is damaged.
+        has_length = num > 0 and num == delta + 1
         num_offsets = num if has_length else 1
-        return _faulty(data, partition, base, base + num_offsets, "its checksum is wrong")
+        return _faulty_batch(data, partition, base, base + num_offsets, "its checksum is wrong")
     return RecordBatch(
         partition=partition,
         data=data,
@@ -266,12 +270,14 @@ def _batch(data: memoryview, partition: TopicPartition) -> RecordBatch:
     )
 
 
-def _faulty(data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str) -> RecordBatch:
+def _faulty_batch(
+    data: memoryview, partition: TopicPartition, base_offset: int, next_offset: int, fault: str
+) -> RecordBatch:
     return RecordBatch(partition=partition, data=data, base_offset=base_offset, next_offset=next_offset, fault=fault)
 
 
-def nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
-    """Returns the byte string at `at`, which stands behind its length; None where the length is negative."""
+def read_nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
+    """Returns the byte string at `at`, after its length, and the position after it; None if the length is negative."""
     length, at = decode_varint(data, at)
     if length < 0:
         return None, at
@@ -281,23 +287,23 @@ def nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
     return data[at:end], end
 
 
-def named_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
-    """Returns the headers that stand from `at` to the end of the record, or why they are not read.
+def read_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
+    """Returns the headers from `at` to the end of the record, or the reason to refuse the record.
 
-    A header whose name is no UTF-8, or missing, is left out: other programs may have any.
+    A header whose name is missing or not UTF-8 is left out, because other programs may write any bytes.
     """
     num, at = decode_varint(data, at)
     if num > MAX_HEADERS:
-        return (), BadMessage("oversized", f"there are {num} headers, at most {MAX_HEADERS} are read")
+        return (), BadMessage("oversized", f"the record has {num} headers, at most {MAX_HEADERS} are accepted")
     headers = []
     for _ in range(num):
-        name, at = nullable(data, at)
-        value, at = nullable(data, at)
+        name, at = read_nullable(data, at)
+        value, at = read_nullable(data, at)
         with suppress(UnicodeDecodeError):
             if name is not None:
                 headers.append((name.decode(), value))
     if num < 0 or at != len(data):
-        raise ValueError("the parts of a record are not as long as the record")
+        raise ValueError("the parts of a record together are not as long as the record")
     return tuple(headers), None
 
 
@@ -307,21 +313,22 @@ def marker_type(body: bytes) -> int:
     at += 1
     for _ in ("milliseconds", "offset"):
         _, at = decode_varint(body, at)
-    key, _ = nullable(body, at)
+    key, _ = read_nullable(body, at)
     if length < 0 or key is None or len(key) < MARKER.size:
-        raise ValueError("it is a control batch without a marker")
+        raise ValueError("a control batch without a marker")
     _, kind = MARKER.unpack_from(key)
     return int(kind)
 
 
 def inflate(codec: int, data: memoryview) -> bytes | memoryview:
-    """Returns the records of a batch with compression `codec`. Raises ValueError for an unknown codec, a broken frame,
-    or more than MAX_INFLATED_BYTES.
+    """Returns the decompressed records of a batch with compression `codec`.
+
+    Raises ValueError for an unknown codec, a broken frame, or more than MAX_INFLATED_BYTES.
     """
     if codec == 0:
         return data
     if codec not in CODECS:
-        raise ValueError(f"no compression has the number {codec}")
+        raise ValueError(f"the batch has compression {codec}, which does not exist")
     name, decompress = CODECS[codec]
     try:
         inflated = decompress(data)
@@ -337,7 +344,7 @@ def _gzip(data: memoryview) -> bytes:
 
 
 def _lz4(data: memoryview) -> bytes:
-    decompressor: Any = lz4.frame.LZ4FrameDecompressor()  # its RuntimeError names what is wrong
+    decompressor: Any = lz4.frame.LZ4FrameDecompressor()
     return cast("bytes", decompressor.decompress(data, max_length=MAX_INFLATED_BYTES + 1))
 
 
@@ -348,28 +355,30 @@ def _zstd(data: memoryview) -> bytes:
 
 
 def _snappy(data: memoryview) -> bytes:
-    """Decompresses one block, or the framed blocks of the Java library, each preceded by its size."""
+    """Decompresses one block, or the framed blocks of the Java library; each framed block follows its size."""
     if bytes(data[: len(XERIAL_MAGIC)]) != XERIAL_MAGIC:
-        return _snappy_block(data, room=MAX_INFLATED_BYTES)
+        return _snappy_block(data, max_bytes=MAX_INFLATED_BYTES)
     blocks: list[bytes] = []
     at = XERIAL_HEADER_BYTES
-    room = MAX_INFLATED_BYTES
+    bytes_left = MAX_INFLATED_BYTES
     while at < len(data):
         (size,) = struct.unpack_from(">I", data, at)
-        blocks.append(_snappy_block(data[at + 4 : at + 4 + size], room=room))
-        room -= len(blocks[-1])
+        block = _snappy_block(data[at + 4 : at + 4 + size], max_bytes=bytes_left)
+        blocks.append(block)
+        bytes_left -= len(block)
         at += 4 + size
     return b"".join(blocks)
 
 
-def _snappy_block(block: memoryview, *, room: int) -> bytes:
-    """Decompresses a block. It begins with its decompressed size, a little-endian varint of 7 bits a byte."""
+def _snappy_block(block: memoryview, *, max_bytes: int) -> bytes:
+    """Decompresses one block. It begins with its decompressed size, a little-endian varint with 7 bits per byte."""
     size = 0
     for index, byte in enumerate(block[:5]):
         size |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
             break
-    if size > room:
+    # The size is checked before any byte is decompressed.
+    if size > max_bytes:
         raise ValueError(f"the snappy frame inflates to more than {MAX_INFLATED_BYTES} bytes")
     return cast("bytes", snappy.decompress(bytes(block)))
 

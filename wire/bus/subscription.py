@@ -4,13 +4,16 @@
       '-- GroupReader: committed offset and epoch --> position --> batches
                        the log has no such position --> another position (`wire.bus.losses`), and a Loss
 
-A rebalance does not affect a partition that stays here: its records in flight still count. A record of a lost
-partition that is finished later has no effect; the new owner reads it again from the committed prefix. No partition
-stays if a generation of the group was over before the client told us of it, since it may have been another member's in
-between: we go on from what is committed, and not from our position, which may lie before it. If a transaction commits,
-none ever stays. A recreated topic is read from its beginning.
+Effects of a rebalance on a partition:
 
-All partitions are paused together or none is.
+- A partition that stays with this member is not affected: its records in flight still count.
+- If the partition goes to another member, finishing one of its records has no effect any more. The new owner reads the
+  records again from the committed prefix.
+- If this member has missed a generation of the group, another member may have owned its partitions in between. It then
+  keeps none of them, and resumes at the committed offsets, because its own positions may lie before these.
+- If transactions commit the offsets, no partition ever stays.
+
+A recreated topic is read from its beginning. Either all partitions are paused or none is.
 """
 
 import threading
@@ -24,7 +27,7 @@ from kafka.structs import MemberState  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import mapped, topic_missing
 from wire.bus.fetching import TopicLogs, raw_polls
-from wire.bus.losses import NOT_IN_LOG, returns, seek
+from wire.bus.losses import POSITION_ERRORS, find_resume_points, seek
 from wire.bus.offsets import Commits, FinishedPrefix, Position, Transaction
 from wire.bus.reading import Loss, Poll, Refused, TopicReading, partition_name, read
 from wire.bus.record_batches import Raw
@@ -35,53 +38,57 @@ log = structlog.get_logger("bus")
 
 R = TypeVar("R", bound=TopicRecord)
 
-MAX_UNFINISHED = 10_000  # most delivered records of one partition that wait for a commit
-JOIN_PATIENCE_MS = 250
+MAX_UNFINISHED = 10_000
+"""Largest number of delivered records of one partition that wait for `finish`."""
+
+JOIN_POLL_MS = 250
+"""Shortest poll while this member joins the group."""
 
 
 class GroupReader:
-    """The positions of a member in the logs of its partitions. It belongs to a subscription, and to its thread.
-
-    Since they were taken last, `num_expired` records had expired before they were read, `losses` were noticed, and what
-    was delivered of the partitions in `void` stands for nothing any more.
-    """
+    """The positions of a member in the logs of its partitions. It belongs to the polling thread of a subscription."""
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
-        self.logs = TopicLogs(consumer, known={})
+        self.logs = TopicLogs(consumer)
         self._poll = raw_polls(consumer, self.logs)
         self._losses: list[Loss] = []
         self._num_expired = 0
-        self._void = set[Any]()
-        consumer._coordinator.refresh_committed_offsets_if_needed = self._go_to_commits
+        self._invalidated = set[Any]()
+        consumer._coordinator.refresh_committed_offsets_if_needed = self._seek_to_commits
 
     def poll(self, timeout_ms: int, topics: Collection[str]) -> dict[Any, list[Raw]]:
-        """Returns what is delivered; nothing where a position was moved. Raises the client's errors."""
+        """Returns the delivered batches; none if a position was moved. Raises the client's errors."""
         try:
             batches = self._poll(timeout_ms)
-        except NOT_IN_LOG as error:
-            self._return_into_log(error)
+        except POSITION_ERRORS as error:
+            self._recover(error)
             return {}
-        recreated = self.logs.recreated(topics)
+        recreated = self.logs.find_recreated(topics)
         if not recreated:
             return batches
-        for partition, raws in batches.items():  # those of other topics are fetched again
+        # Batches of the other topics are dropped, too, and fetched again.
+        for partition, raws in batches.items():
             seek(self._consumer, partition, raws[0].offset)
         self._start_over(recreated)
         return {}
 
-    def take(self) -> tuple[int, list[Loss], set[Any]]:
-        """Returns `num_expired`, `losses` and `void`, and begins them anew."""
-        taken = self._num_expired, self._losses, self._void
+    def take_losses(self) -> tuple[int, list[Loss], set[Any]]:
+        """Returns what has happened since the last call, and forgets it.
+
+        These are the number of records that expired before they were read, the losses, and the partitions whose
+        delivered records are invalid since a loss.
+        """
+        taken = self._num_expired, self._losses, self._invalidated
         self._num_expired = 0
         self._losses = []
-        self._void = set()
+        self._invalidated = set()
         return taken
 
-    def _go_to_commits(self, timeout_ms: int | None = None) -> bool:
-        """Goes to the committed offsets where there is no position; to the start where nothing is committed.
+    def _seek_to_commits(self, timeout_ms: int | None = None) -> bool:
+        """Moves partitions without a position to their committed offsets, or to the start if nothing is committed.
 
-        It stands in for the method of the client library, which forgets the leader epochs of the commits.
+        It replaces a method of the client library, which drops the leader epochs of the commits.
         """
         subscription = self._consumer._subscription
         missing = subscription.missing_fetch_positions()
@@ -95,14 +102,14 @@ class GroupReader:
             self._consumer.seek_to_beginning(*new)
         return True
 
-    def _return_into_log(self, error: Exception) -> None:
-        for partition, back in returns(self._consumer, error).items():
-            seek(self._consumer, partition, back.offset, back.epoch)
-            self._num_expired += back.num_expired
-            if back.num_expired:
-                log.warning("records_expired", partition=partition_name(partition), num=back.num_expired)
-            if back.loss is not None:
-                self._lose(partition, back.loss)
+    def _recover(self, error: Exception) -> None:
+        for partition, point in find_resume_points(self._consumer, error).items():
+            seek(self._consumer, partition, point.offset, point.epoch)
+            self._num_expired += point.num_expired
+            if point.num_expired:
+                log.warning("records_expired", partition=partition_name(partition), num=point.num_expired)
+            if point.loss is not None:
+                self._record_loss(partition, point.loss)
 
     def _start_over(self, topics: Collection[str]) -> None:
         """Starts at the beginning of recreated topics: our positions belong to the old logs."""
@@ -112,25 +119,25 @@ class GroupReader:
         for partition in replaced:
             position = self._consumer._subscription.assignment[partition].position
             offset = position.offset if position else 0
-            self._lose(partition, Loss(partition_name(partition), offset, 0, is_replaced=True))
+            self._record_loss(partition, Loss(partition_name(partition), offset, 0, is_replaced=True))
         if replaced:
             self._consumer.seek_to_beginning(*replaced)
 
-    def _lose(self, partition: Any, loss: Loss) -> None:
+    def _record_loss(self, partition: Any, loss: Loss) -> None:
         log.warning("log_truncated", reason=str(loss))
         self._losses.append(loss)
-        self._void.add(partition)
+        self._invalidated.add(partition)
 
 
 class Subscription(Generic[R]):
-    """One member of a group. `poll` and `close` belong to one thread, the others to any.
+    """One member of a group. Only one thread may call `poll` and `close`; any thread may call the other methods.
 
-    With `commits_itself` false, a transaction commits (`wire.bus.transactions`), and nothing else does.
+    With `commits_itself` false, only transactions commit the offsets (`wire.bus.transactions`).
 
     consumes: the records of the partitions that the group assigns to us
-    produces: Poll, and commits of the finished prefix: on a poll, now and then (`wire.bus.offsets`), and before a
-              partition is revoked
-    waits for: the broker, at most the timeout of the poll; for `finish`, where MAX_UNFINISHED records of one partition
+    produces: Poll, and commits of the finished prefix: on a poll if the interval is over (`wire.bus.offsets`), and
+              before a partition is revoked
+    waits for: the broker, at most the timeout of the poll; for `finish`, if MAX_UNFINISHED records of one partition
                wait: then polls return no records
     unblocked by: a record, or the end of the timeout
     """
@@ -155,26 +162,28 @@ class Subscription(Generic[R]):
         self._finished = FinishedPrefix(limit=max(MAX_UNFINISHED, config.client_number("max_poll_records")))
         self._is_paused = False
         self._commits = Commits(self._finished, self._lock)
-        self._member = consumer.group_metadata()  # as which our partitions were assigned
+        # The member id and generation under which our partitions were assigned.
+        self._member = consumer.group_metadata()
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
+        # If the member joined before it knows the partitions, it would have to join a second time.
         with mapped(self._servers):
-            known = consumer.topics()  # a join before the partitions are known would be followed by a second one
+            known = consumer.topics()
         if missing := readings.keys() - known:
             raise topic_missing(self._servers, missing)
 
     def poll(self, timeout_ms: int) -> Poll[R]:
-        """Waits at most `timeout_ms` for records, or JOIN_PATIENCE_MS, if that is longer, during a rebalance.
+        """Waits at most `timeout_ms` for records; during a rebalance at most JOIN_POLL_MS, if that is longer.
 
-        Call it often, also while paused: it keeps us in the group. While no broker answers it returns no records, or
-        raises BusUnavailable; a later poll continues.
+        Call it often, also while paused: polling keeps the member in the group. While no broker answers, it returns no
+        records or raises BusUnavailable. Later polls continue.
         """
         self._apply_pauses()
         with mapped(self._servers):
             self._commit_when_due()
-            batches = self._reader.poll(self._patience_ms(timeout_ms), self._readings)
-        num_expired, losses, void = self._reader.take()
-        self._drop_in_flight(void)
+            batches = self._reader.poll(self._poll_timeout_ms(timeout_ms), self._readings)
+        num_expired, losses, invalidated = self._reader.take_losses()
+        self._drop_in_flight(invalidated)
         poll: Poll[R] = Poll(received=[], refused=[], num_expired=num_expired, losses=losses)
         for partition, raws in batches.items():
             for raw in raws:
@@ -182,26 +191,28 @@ class Subscription(Generic[R]):
         return poll
 
     def finish(self, position: Position) -> None:
-        """Notes that the effect of the record at `position` is done; ignored where its partition was lost meanwhile."""
+        """Notes that the effect of the record at `position` is done. Has no effect if its partition was lost."""
         with self._lock:
             self._finished.finish(position)
 
     def transaction(self, is_done: Callable[[Position], bool]) -> Transaction:
-        """Returns what a transaction can commit, where the effects of the records with `is_done` are part of it."""
-        member = self._member  # first: the broker refuses the member of an assignment that is over
-        return Transaction(*self._commits.through(is_done), member)
+        """Returns the input of a transaction that contains the effects of the records for which `is_done` is true."""
+        # The member is read before the offsets: if a rebalance comes in between, the broker refuses the old member.
+        member = self._member
+        offsets, positions = self._commits.offsets_with(is_done)
+        return Transaction(offsets, positions, member)
 
     def committed(self, offsets: Mapping[Any, Any]) -> None:
-        """Takes note that a transaction has committed these."""
-        self._commits.ended(offsets, None)
+        """Notes that a transaction has committed `offsets`."""
+        self._commits.end_commit(offsets, None)
 
     def is_ours(self, position: Position) -> bool:
-        """Whether the partition of `position` was not lost since."""
+        """Whether the partition of `position` was not lost since the record was delivered."""
         with self._lock:
-            return self._finished.tracks(position)
+            return self._finished.is_current(position)
 
     def pause(self) -> None:
-        """Stops the delivery of records from the next poll on. Go on polling to stay in the group."""
+        """Stops the delivery of records from the next poll on. Continue to poll to stay in the group."""
         with self._lock:
             self._is_paused = True
 
@@ -221,14 +232,14 @@ class Subscription(Generic[R]):
 
     @property
     def lag(self) -> int:
-        """How many records of our partitions are not finished, as of the last fetches. Of the polling thread."""
+        """Number of unfinished records in our partitions, as of the last fetches. For the polling thread only."""
         return self._commits.lag(self._consumer)
 
     def close(self) -> None:
         """Commits the finished prefix and leaves the group. Idempotent.
 
-        A member that is joining for the first time sends no LeaveGroup: Tansu 0.6 would wait for it for ever, and
-        nobody could join any more. It removes a member without heartbeats.
+        A member that is joining for the first time sends no LeaveGroup: Tansu 0.6 would then wait for this member for
+        ever, and no member could join any more. Without heartbeats Tansu removes the member.
         """
         self.is_closed = True
         if self._is_joining() and not self.partitions:
@@ -246,7 +257,7 @@ class Subscription(Generic[R]):
                 self._finished.finish(position)
                 return
         reading = self._readings[raw.topic]
-        mark = LogMark(log=self._reader.logs.of(raw.topic), epoch=raw.epoch)
+        mark = LogMark(log=self._reader.logs.log_id(raw.topic), epoch=raw.epoch)
         item = read(raw, reading, position, mark=mark, refused_by=self._refused_by)
         if isinstance(item, Refused):
             poll.refused.append(item)
@@ -262,53 +273,53 @@ class Subscription(Generic[R]):
             else:
                 self._consumer.resume(*assignment)
 
-    def _patience_ms(self, timeout_ms: int) -> int:
-        """Returns how long to poll. During a join that is longer, and a rejoin is requested.
+    def _poll_timeout_ms(self, timeout_ms: int) -> int:
+        """Returns the timeout of the next poll, at least JOIN_POLL_MS during a join. It also requests a rejoin then.
 
-        kafka-python 3.0.12 discards a JoinGroup response that arrives between two polls. Where new partitions were the
+        kafka-python 3.0.12 discards a JoinGroup response that arrives between two polls. If new partitions were the
         reason to join, it then neither joins again nor sends heartbeats.
         """
         if not self._is_joining():
             return timeout_ms
         self._consumer._coordinator.request_rejoin()
-        return max(timeout_ms, JOIN_PATIENCE_MS)
+        return max(timeout_ms, JOIN_POLL_MS)
 
     def _is_joining(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def _drop_in_flight(self, partitions: Collection[Any]) -> None:
-        """Forgets what is in flight of `partitions`: their offsets stand for other records now."""
+        """Drops the records in flight of `partitions`, whose offsets now belong to other records."""
         if partitions:
             assigned = self._consumer.assignment()
-            self._own(assigned - set(partitions))
-            self._own(assigned)
+            self._set_partitions(assigned - set(partitions))
+            self._set_partitions(assigned)
 
     def _commit_when_due(self) -> None:
-        if self._commits_itself and (offsets := self._commits.due()):
-            self._consumer.commit_async(offsets, callback=self._commits.ended)
+        if self._commits_itself and (offsets := self._commits.begin_commit()):
+            self._consumer.commit_async(offsets, callback=self._commits.end_commit)
 
     async def _revoke(self) -> None:
-        """Prepares for a rebalance, after which we begin at what is committed, where a transaction commits."""
+        """Prepares for a rebalance. If transactions commit the offsets, we resume at the committed offsets after it."""
         if self._commits_itself:
             await self._commits.commit_now(self._consumer)
         else:
-            self._give_up()
+            self._release_partitions()
 
     def _assign(self, partitions: set[Any]) -> None:
-        """Goes on with the partitions of a new generation: from what is committed, where one before it was missed."""
+        """Takes over the partitions of a new generation; at the committed offsets if a generation was missed."""
         now = self._consumer.group_metadata()
         if (now.member_id, now.generation_id - 1) != (self._member.member_id, self._member.generation_id):
-            self._give_up()
+            self._release_partitions()
             self._consumer._subscription.assign_from_subscribed(list(partitions))
         self._member = now
-        self._own(partitions)
+        self._set_partitions(partitions)
 
-    def _give_up(self) -> None:
-        """Forgets all partitions, what is in flight of them, and our positions: the committed ones are asked for."""
-        self._own(set())
+    def _release_partitions(self) -> None:
+        """Drops all partitions, their records in flight and our positions; the next poll fetches committed offsets."""
+        self._set_partitions(set())
         self._consumer._subscription.assign_from_subscribed([])
 
-    def _own(self, partitions: set[Any]) -> None:
+    def _set_partitions(self, partitions: set[Any]) -> None:
         with self._lock:
             self._finished.retain(partitions)
             for partition in partitions:
@@ -330,4 +341,5 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._subscription._assign(assigned)
 
     async def on_partitions_lost(self, lost: set[Any]) -> None:
-        self._subscription._own(set())  # others read them already: nothing is left to commit
+        # Other members read these partitions already, so nothing is left to commit.
+        self._subscription._set_partitions(set())

@@ -1,17 +1,22 @@
-"""Our topics: how they are made, grown and removed, and what a program finds wrong with those that it needs.
+"""Creates, grows and removes our topics, and checks the topics that a program needs.
 
-    settings --create, grow, remove--> partitions, retention, the clock, and size limits above what we accept
+    settings --create, grow, remove--> partitions, retention, timestamps, and size limits above what we accept
     topics read and written --metadata, settings--> examine --> Finding(topic, is_wrong, found, fix)
 
-An oversized event must be able to arrive, or it could not become a dead letter. The dead letter of the largest message
-must fit, too. The broker sets the times of answers and labels, so that the learner can compare them
-(`learner.intake.consumer`), whatever the clock of a sender says. The time of an event is the client's own.
+The topics accept more than the largest event that we accept, because an oversized event must arrive to become a dead
+letter. The dead letter of the largest message must fit, too. The broker sets the timestamps of answers and labels, so
+that the learner can compare them (`learner.intake.consumer`) even if the clock of a sender is wrong. The timestamp of
+an event is the client's.
 
-Topics are examined before a program waits for records that cannot come. Wrong is what keeps it from its work: a topic
-that is missing, hidden, or may not be read or written, fewer partitions than the settings say, a log that is compacted
-(it keeps one event of each key), or records that are gone before a program that was away has read them. The rest is a
-note, also that the settings of a topic are hidden from us: what is not known is not wrong. A broker that does not tell
-rights is not asked for settings (Tansu 0.6 hangs up then).
+Topics are checked before a program waits for records that cannot come. A finding is wrong if the program cannot work:
+
+- the topic does not exist, is hidden from us, or may not be read or written;
+- it has fewer partitions than the setting;
+- it is compacted, so that its log keeps only one event per key;
+- its retention is so short that records expire before a program that was down reads them.
+
+Any other finding is a note, also that the settings of a topic are hidden from us. If a broker does not report rights,
+its settings are not requested: Tansu 0.6 would close the connection.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,69 +60,76 @@ RETENTION_MS: dict[type, int] = {
 }
 FORBIDDEN = (ClusterAuthorizationFailedError.errno, TopicAuthorizationFailedError.errno)
 READY_TIMEOUT_MS = 60_000
-"""How long new topics may take until the brokers know them: on a busy machine more than the client's 10 s."""
+"""Time until all brokers know new topics. On a busy machine the client's default of 10 s is too short."""
 
 TIMED_BY_BROKER = (Answer, Feedback)
 TIMESTAMP_TYPE = "message.timestamp.type"
-BY_BROKER = "LogAppendTime"
-LETTER_ROOM = MAX_LETTER_BYTES - MAX_MESSAGE_BYTES
-"""Bytes that the dead letter of the largest message takes beyond that message."""
+LOG_APPEND_TIME = "LogAppendTime"
+LETTER_OVERHEAD_BYTES = MAX_LETTER_BYTES - MAX_MESSAGE_BYTES
+"""Bytes that the dead letter of the largest message adds to the message."""
 
-TOLD = "authorized_operations"
-"""The field of a topic's metadata with our rights, by name; it has none where the broker does not tell them."""
+OPERATIONS = "authorized_operations"
+"""The field of a topic's metadata that has the names of our rights; empty if the broker does not report them."""
 
 DESCRIBE_CONFIGS = "DESCRIBE_CONFIGS"
-"""The right to be told the settings of a topic; nothing else needs it."""
+"""The right to read the settings of a topic. Only the check of topics needs it."""
 
-GROW = "lifelong topics grow, or lower bus.partitions where a topic cannot grow"
-"""The fix for too few partitions. Event Hubs adds none in its basic and standard tiers."""
+GROW_FIX = "lifelong topics grow, or lower bus.partitions if the topic cannot grow"
+"""The fix for too few partitions. Event Hubs cannot add partitions in its basic and standard tiers."""
 
-LEAST_RETENTION_MS = 3_600_000
-"""Shortest retention that is no mistake: an outage of an hour loses nothing."""
+MIN_RETENTION_MS = 3_600_000
+"""A shorter retention is a mistake: an outage of an hour must not lose records."""
 
 
 def create(admin: Any, config: BusConfig) -> list[str]:
     """Creates the topics that do not exist, through the library's admin client; returns their names.
 
-    It asks only for those: who may not create topics may still use ours. Raises BusUnauthorized, BusRefused.
+    It sends no request if all topics exist, so a user without the right to create topics can use existing topics.
+    Raises BusUnauthorized, BusRefused.
     """
-    options = {config.topic_of(record): _options(record, config) for record in TOPIC_RECORDS}
+    options = {config.topic_of(record): _topic_options(record, config) for record in TOPIC_RECORDS}
     missing = {name: options[name] for name in options.keys() - set(admin.list_topics())}
     if not missing:
         return []
     response = admin.create_topics(missing, raise_errors=False)
     for topic in response["topics"]:
         code = topic["error_code"]
-        told = f"topic {topic['name']}: {topic['error_message']} (code {code})"
+        message = f"topic {topic['name']}: {topic['error_message']} (code {code})"
         if code in FORBIDDEN:
-            raise BusUnauthorized(f"{told}: {RIGHTS_FIX}")
+            raise BusUnauthorized(f"{message}: {RIGHTS_FIX}")
         if code not in (0, TopicAlreadyExistsError.errno):
-            raise BusRefused(f"{told}. Settings of new topics: bus.replication_factor, partitions, max_message_bytes")
+            raise BusRefused(
+                f"{message}. Correct bus.replication_factor, bus.partitions or bus.max_message_bytes for new topics"
+            )
     admin.wait_for_topics(list(missing), timeout_ms=READY_TIMEOUT_MS)
     return sorted(missing)
 
 
 def grow(admin: Any, config: BusConfig) -> dict[str, int]:
-    """Adds partitions to our topics that have fewer than the settings say; returns how many each had."""
+    """Adds partitions to our topics that have fewer than `bus.partitions`; returns their former numbers by topic.
+
+    Raises BusUnauthorized, BusRefused.
+    """
     names = {config.topic_of(record) for record in TOPIC_RECORDS} & set(admin.list_topics())
     described = admin.describe_topics(sorted(names)) if names else []
     had = {topic["name"]: len(topic["partitions"]) for topic in described}
     grown = {name: num for name, num in had.items() if num < config.partitions}
     response = admin.create_partitions(dict.fromkeys(grown, config.partitions), raise_errors=False) if grown else None
     for result in response.results if response else ():
-        told = f"topic {result.name}: {result.error_message} (code {result.error_code})"
+        message = f"topic {result.name}: {result.error_message} (code {result.error_code})"
         if result.error_code in FORBIDDEN:
-            raise BusUnauthorized(f"{told}: {RIGHTS_FIX}")
-        if result.error_code not in (0, InvalidPartitionsError.errno):  # it has them already: our metadata is older
-            raise BusRefused(told)
+            raise BusUnauthorized(f"{message}: {RIGHTS_FIX}")
+        # InvalidPartitionsError: the topic has the partitions already, and our metadata are outdated.
+        if result.error_code not in (0, InvalidPartitionsError.errno):
+            raise BusRefused(message)
     return grown
 
 
 def remove(admin: Any, config: BusConfig, group: str) -> None:
-    """Removes the topics of our prefix, with their records, and the consumer group `group`; what is gone is no error.
+    """Removes the topics of our prefix, with their records, and the consumer group `group`. Idempotent.
 
-    A mapped topic, and those of a prefix that begins with ours, are not among them. Raises BusUnauthorized, BusRefused,
-    BusUnavailable.
+    It does not remove mapped topics, nor topics of a longer prefix that begins with ours. Raises BusUnauthorized,
+    BusRefused, BusUnavailable.
     """
     names = {topic_name(config.prefix, record) for record in TOPIC_RECORDS} & set(admin.list_topics())
     removed = admin.delete_topics(sorted(names), raise_errors=False)["topics"] if names else []
@@ -130,16 +142,17 @@ def remove(admin: Any, config: BusConfig, group: str) -> None:
             raise mapped_error(config.bootstrap_servers, error(name))
 
 
-def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:
+def _topic_options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:
+    overhead_bytes = LETTER_OVERHEAD_BYTES if record_type is DeadLetter else 0
     return {
         "num_partitions": config.partitions,
         "replication_factor": config.replication_factor,
         "configs": {
             "cleanup.policy": "delete",
             "retention.ms": str(RETENTION_MS[record_type]),
-            TIMESTAMP_TYPE: BY_BROKER if record_type in TIMED_BY_BROKER else "CreateTime",
-            "max.message.bytes": str(config.max_message_bytes + (LETTER_ROOM if record_type is DeadLetter else 0)),
-            # one of three replicas may be away; an acknowledged record is then still on two
+            TIMESTAMP_TYPE: LOG_APPEND_TIME if record_type in TIMED_BY_BROKER else "CreateTime",
+            "max.message.bytes": str(config.max_message_bytes + overhead_bytes),
+            # One of three replicas may be down; an acknowledged record is then still on two replicas.
             "min.insync.replicas": str(2 if config.replication_factor > 2 else 1),
         },
     }
@@ -147,41 +160,44 @@ def _options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What was found about a topic, and the command that mends it; `is_wrong` where it keeps us from work."""
+    """A finding about a topic, and the command that fixes it. `is_wrong`: the program cannot work until it is fixed."""
 
     topic: str
     found: str
     fix: str
     is_wrong: bool
     is_missing: bool = False
-    """Whether the topic is not there, or not for us; it may be made yet."""
+    """Whether the topic does not exist or is hidden from us. It may still be created."""
 
 
 def examine(admin: Any, config: BusConfig, uses: Mapping[str, Mapping[str, bool]]) -> list[Finding]:
-    """Returns what was found about topics. `uses` has the name of each, with what is done there (`read`, `write`), and
-    whether that is needed: about what is not, there are notes alone."""
+    """Returns the findings about topics.
+
+    `uses` maps the name of each topic to its uses ("read", "write"), and each use to whether the program needs it. If
+    no use of a topic is needed, its findings are notes.
+    """
     existing = set(admin.list_topics())
-    findings = [_missing(name, config, any(uses[name].values())) for name in sorted(uses.keys() - existing)]
+    findings = [_missing_topic(name, config, any(uses[name].values())) for name in sorted(uses.keys() - existing)]
     known = sorted(uses.keys() & existing)
     described = {topic["name"]: topic for topic in admin.describe_topics(known)} if known else {}
-    told = [name for name in known if DESCRIBE_CONFIGS in (described[name].get(TOLD) or ())]
-    options, why_not = _options_of(admin, told)
+    readable = [name for name in known if DESCRIBE_CONFIGS in (described[name].get(OPERATIONS) or ())]
+    options, error = _describe_options(admin, readable)
     ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
     for name in known:
-        findings += _about_rights(name, described[name], uses[name], config)
+        findings += _check_rights(name, described[name], uses[name], config)
         own: list[Finding] = []
         if name in ours:
-            own += _about_partitions(name, len(described[name]["partitions"]), config)
-        if described[name].get(TOLD) and name not in options:
-            own.append(_hidden(name, config, why_not if name in told else ""))
-        own += _about_options(name, options.get(name, {}), ours.get(name))
+            own += _check_partitions(name, len(described[name]["partitions"]), config)
+        if described[name].get(OPERATIONS) and name not in options:
+            own.append(_hidden_settings(name, config, error if name in readable else ""))
+        own += _check_options(name, options.get(name, {}), ours.get(name))
         is_needed = any(uses[name].values())
         findings += [replace(each, is_wrong=each.is_wrong and is_needed) for each in own]
     return findings
 
 
-def _options_of(admin: Any, names: Iterable[str]) -> tuple[dict[str, dict[str, str]], str]:
-    """Returns the settings of topics by name, and why the broker did not tell them, "" where it did."""
+def _describe_options(admin: Any, names: Iterable[str]) -> tuple[dict[str, dict[str, str]], str]:
+    """Returns topic -> settings, and the error of the request; "" if it succeeded."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
     try:
         described = admin.describe_configs(resources, config_filter="all") if resources else {}
@@ -193,12 +209,12 @@ def _options_of(admin: Any, names: Iterable[str]) -> tuple[dict[str, dict[str, s
     return values, ""
 
 
-def _hidden(name: str, config: BusConfig, why_not: str) -> Finding:
-    found = "its settings are hidden from us, so nobody checks its retention, or whether it is compacted"
+def _hidden_settings(name: str, config: BusConfig, error: str) -> Finding:
+    found = "its settings are hidden from us, so its retention and its compaction are not checked"
     fix = _grant(config, "DescribeConfigs", name)
-    if why_not:
-        found = f"{found}: {why_not}"
-        fix = f"look at them: kafka-configs.sh --describe --entity-type topics --entity-name {name}"
+    if error:
+        found = f"{found}: {error}"
+        fix = f"check them with kafka-configs.sh --describe --entity-type topics --entity-name {name}"
     return Finding(topic=name, found=found, fix=fix, is_wrong=False)
 
 
@@ -207,42 +223,44 @@ def _grant(config: BusConfig, operation: str, name: str) -> str:
     return f"kafka-acls.sh --add --allow-principal User:{user} --operation {operation} --topic {name}"
 
 
-def _missing(name: str, config: BusConfig, is_needed: bool) -> Finding:
+def _missing_topic(name: str, config: BusConfig, is_needed: bool) -> Finding:
     ours = {config.topic_of(record) for record in TOPIC_RECORDS}
-    fix = "lifelong topics create" if name in ours else "correct bus.map, or make the topic"
+    fix = "lifelong topics create" if name in ours else "correct bus.map, or create the topic"
     found = "it is missing, or hidden from us"
     return Finding(topic=name, found=found, fix=fix, is_wrong=is_needed, is_missing=is_needed)
 
 
-def _about_rights(
+def _check_rights(
     name: str, topic: Mapping[str, Any], uses: Mapping[str, bool], config: BusConfig
 ) -> Iterable[Finding]:
-    told = topic.get(TOLD)
-    if not told:
+    operations = topic.get(OPERATIONS)
+    if not operations:
         return
     for use, is_needed in uses.items():
-        if use.upper() not in told:
+        if use.upper() not in operations:
             fix = _grant(config, use.capitalize(), name)
             yield Finding(topic=name, found=f"we may not {use} it", fix=fix, is_wrong=is_needed)
 
 
-def _about_partitions(name: str, num: int, config: BusConfig) -> Iterable[Finding]:
+def _check_partitions(name: str, num: int, config: BusConfig) -> Iterable[Finding]:
     if num < config.partitions:
         found = f"it has {num} partitions, bus.partitions is {config.partitions}"
-        yield Finding(topic=name, found=found, fix=GROW, is_wrong=True)
+        yield Finding(topic=name, found=found, fix=GROW_FIX, is_wrong=True)
 
 
-def _about_options(name: str, options: Mapping[str, str], record: type[TopicRecord] | None) -> Iterable[Finding]:
+def _check_options(name: str, options: Mapping[str, str], record: type[TopicRecord] | None) -> Iterable[Finding]:
     alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
     if "compact" in options.get("cleanup.policy", ""):
-        found = "it is compacted, and loses all but the last record of each key"
+        found = "it is compacted, and keeps only the last record of each key"
         yield Finding(topic=name, found=found, fix=f"{alter}cleanup.policy=delete", is_wrong=True)
     retention_ms = int(options.get("retention.ms", -1))
-    wanted_ms = RETENTION_MS[record] if record else LEAST_RETENTION_MS
+    wanted_ms = RETENTION_MS[record] if record else MIN_RETENTION_MS
     if 0 <= retention_ms < wanted_ms:
-        found = f"records are gone after {retention_ms / 3_600_000:g} h; we would keep them {wanted_ms / 3_600_000:g} h"
-        is_wrong = retention_ms < LEAST_RETENTION_MS
+        hours = retention_ms / 3_600_000
+        wanted_hours = wanted_ms / 3_600_000
+        found = f"its records are deleted after {hours:g} h; a new topic would keep them for {wanted_hours:g} h"
+        is_wrong = retention_ms < MIN_RETENTION_MS
         yield Finding(topic=name, found=found, fix=f"{alter}retention.ms={wanted_ms}", is_wrong=is_wrong)
-    if record in TIMED_BY_BROKER and options.get(TIMESTAMP_TYPE, BY_BROKER) != BY_BROKER:
-        found = "senders set its times: labels are lost where a sender's clock is wrong"
-        yield Finding(topic=name, found=found, fix=f"{alter}{TIMESTAMP_TYPE}={BY_BROKER}", is_wrong=False)
+    if record in TIMED_BY_BROKER and options.get(TIMESTAMP_TYPE, LOG_APPEND_TIME) != LOG_APPEND_TIME:
+        found = "senders set its timestamps: labels are lost if a sender's clock is wrong"
+        yield Finding(topic=name, found=found, fix=f"{alter}{TIMESTAMP_TYPE}={LOG_APPEND_TIME}", is_wrong=False)

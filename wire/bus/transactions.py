@@ -1,11 +1,13 @@
-"""Sends records and commits the offsets of what they answer in one transaction of Kafka: all of it is seen, or nothing.
+"""Sends records and commits the offsets of their inputs in one Kafka transaction: readers see all of it or nothing.
 
-    records, offsets, member of the group --commit--> begin -> send -> offsets -> commit --> who reads what is committed
-                                                                             '--> abort --> nobody
+    records, offsets, member of the group --commit--> begin -> send -> offsets -> commit --> every reader
+                                                                             '--> abort --> no reader
 
-The broker refuses the offsets of a member whose partitions have gone to another one (KIP-447): so of two replicas that
-both answered an event, one commits its answer. Where nobody can tell how a transaction ended, this publisher must be
-closed, and what the group has committed must be asked: the next publisher of the same name ends the transaction first.
+The broker refuses the offsets of a member whose partitions were assigned to another member (KIP-447). So if two
+replicas have answered the same event, only one of them commits its answer.
+
+If the outcome of a transaction is unknown, this publisher must be closed, and the group's committed offsets must be
+fetched. The next publisher with the same transactional id ends the transaction first.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +17,7 @@ from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import mapped_error
 from wire.bus.fetching import ENDS_TRANSACTIONS
-from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, end_producer
+from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, close_producer
 from wire.config import BusConfig
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed
@@ -24,17 +26,17 @@ from wire.mapping import AnswerFields
 from wire.records import TopicRecord
 
 TRANSACTION_TIMEOUT_MS = 10_000
-"""After this time the broker aborts the transaction of a replica that was killed; until then its partitions wait."""
+"""After this time the broker aborts the transaction of a replica that was killed. Until then its partitions wait."""
 
 
 class TransactionAborted(BusUnavailable):
-    """A transaction was aborted: nothing of it is seen, and all of it may be sent again."""
+    """A transaction was aborted: readers see nothing of it, and all of it may be sent again."""
 
 
 class TransactionalPublisher:
-    """One transaction at a time, from one thread. `open_producer` makes a client with a transactional id.
+    """Commits one transaction at a time, from one thread. `open_producer` opens a client with a transactional id.
 
-    Raises BusRefused where the broker knows no transactions, and BusUnavailable.
+    Raises BusRefused if the broker does not support transactions, and BusUnavailable.
     """
 
     def __init__(self, open_producer: Callable[[], Any], config: BusConfig) -> None:
@@ -47,10 +49,11 @@ class TransactionalPublisher:
         self._begin()
 
     def commit(self, records: Iterable[TopicRecord], offsets: Mapping[Any, Any], member: Any) -> None:
-        """Returns when `records` and `offsets` are committed together.
+        """Commits `records` and `offsets` together; returns when they are committed.
 
-        Raises SendFailed for a record that can never be sent, and TransactionAborted: nothing is seen, go on. Raises
-        BusUnavailable where nobody can tell: close it.
+        Raises RecordRefused for a record that can never be sent, and TransactionAborted. In both cases readers see
+        nothing, and the publisher can be used again. Raises BusUnavailable if the outcome is unknown: close the
+        publisher.
         """
         producer = self._producer
         try:
@@ -63,23 +66,25 @@ class TransactionalPublisher:
                 sent.append((record, self._send(record)))
             producer.send_offsets_to_transaction(offsets, member)
         except (KafkaError, ValueError, *ENCODING_ERRORS) as error:
-            if producer._transaction_manager.has_fatal_error():  # such as another client of the name
+            # A fatal error is, for example, another client with the same transactional id.
+            if producer._transaction_manager.has_fatal_error():
                 raise BusUnavailable(f"{self._servers}: {error}") from error
-            self._end_by_next(self._failure(sent, error), error)
+            self._abort_and_reopen(self._abort_error(sent, error), error)
         try:
             producer.commit_transaction()
         except KafkaError as error:
-            failure = self._failure(sent, error)
-            if isinstance(failure, RecordRefused):  # with a failed record no commit is sent
-                self._end_by_next(failure, error)
+            failure = self._abort_error(sent, error)
+            # If a record has failed, the client does not send the commit.
+            if isinstance(failure, RecordRefused):
+                self._abort_and_reopen(failure, error)
             raise BusUnavailable(f"{self._servers}: {error}") from error
 
     def close(self) -> None:
-        """Ends the client; a transaction under way is aborted by the broker. Idempotent."""
+        """Closes the client; the broker aborts a transaction that is under way. Idempotent."""
         if not self.is_closed:
             self.is_closed = True
             try:
-                end_producer(self._producer, REPLACE_TIMEOUT_S)
+                close_producer(self._producer, REPLACE_TIMEOUT_S)
             except KafkaError:
                 return
 
@@ -91,19 +96,24 @@ class TransactionalPublisher:
         except PERMANENT_ERRORS as error:
             raise Unsendable(record, error) from error
 
-    def _end_by_next(self, failure: Exception, error: Exception) -> NoReturn:
-        """Ends a transaction that was not committed by another client of its name, and raises `failure`."""
+    def _abort_and_reopen(self, failure: Exception, error: Exception) -> NoReturn:
+        """Aborts an uncommitted transaction and raises `failure`.
+
+        It opens another client with the same transactional id, which makes the broker abort the transaction.
+        """
         self.close()
         self._begin()
         raise failure from error
 
     def _begin(self) -> None:
-        """Opens a client; the broker aborts what the one before it has begun, and takes no more of that."""
+        """Opens a client. The broker aborts the transaction of the client before it and refuses that client."""
         self._producer = self._open_producer()
         self.is_closed = False
         try:
             if not ENDS_TRANSACTIONS & set(self._producer._sender._client._manager.broker_version_data.api_versions):
-                raise BusRefused(f"{self._servers} ends no transactions: set serving.exactly_once to false")
+                raise BusRefused(
+                    f"Kafka at {self._servers} does not support transactions: set serving.exactly_once to false"
+                )
             self._producer.init_transactions()
         except KafkaError as error:
             self.close()
@@ -112,8 +122,8 @@ class TransactionalPublisher:
             self.close()
             raise
 
-    def _failure(self, sent: Iterable[tuple[TopicRecord, Any]], error: Exception) -> Exception:
-        """Returns what a transaction that was aborted raises."""
+    def _abort_error(self, sent: Iterable[tuple[TopicRecord, Any]], error: Exception) -> Exception:
+        """Returns the error to raise for an aborted transaction."""
         if isinstance(error, Unsendable):
             return RecordRefused(error.record, str(error.cause))
         for record, future in sent:
@@ -124,7 +134,7 @@ class TransactionalPublisher:
 
 
 class Unsendable(KafkaError):  # type: ignore[misc]
-    """A record cannot even be handed to the client."""
+    """A record cannot be passed to the client."""
 
     def __init__(self, record: TopicRecord, cause: Exception) -> None:
         super().__init__(str(cause))
@@ -133,7 +143,7 @@ class Unsendable(KafkaError):  # type: ignore[misc]
 
 
 class RecordRefused(SendFailed):
-    """A record can never be sent; the others may be sent again without it."""
+    """A record can never be sent. The other records of its transaction may be sent again without it."""
 
     def __init__(self, record: TopicRecord, reason: str) -> None:
         super().__init__(f"{type(record).__name__} {record.message_id}: {reason}", is_permanent=True)

@@ -7,22 +7,21 @@
     operator --Command: Erase, LabelCommand, EncoderOffer, Repair--> learner --CommandOutcome--> operator
     operator --LabelCommand--> replicas, rollout                                   page --AdminAction--> operator
 
-topics      the records of Kafka topics, what a text in them may be, and what a reader knows of a log
-weights     versions of the weights, and encoders that are offered to the learner
-commands    what operators ask for, and what became of it
+topics      the records of Kafka topics, the bounds of their texts, and a reader's position in a log
+weights     versions of the weights, and encoders that operators offer to the learner
+commands    the commands of operators, and their outcomes
 plans       the rollout plan, and the decisions about it
 reports     the reports of replicas, learner and controller
-schemas     the JSON Schemas of what clients read and write; imported by its name, since clients need none
+schemas     the JSON Schemas of the records that clients read and write
 record      the base class
 
-Others import all other records from here.
+Other rooms import all records from here. Only `schemas` is imported by its own name, because clients do not need it.
 
-Schema evolution: a new field has a default and needs no new topic. A change of meaning or type is a new record under a
-new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown `format`,
-`format_version` or `model_spec` by name, because wrong weights are worse than none.
+Schema evolution: a new field has a default value and needs no new topic. A change of meaning or type is a new record
+under a new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown
+`format`, `format_version` or `model_spec` by name, because wrong weights are worse than none.
 
-Rejected: a schema registry (one machine needs none, and topic names have versions) and a `common/` room (both sides
-already depend on `wire`).
+Rejected: a schema registry for our own records (topic names have versions, and one machine needs no registry).
 """
 
 from wire.inputs import MAX_EVENT_BYTES

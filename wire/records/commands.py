@@ -1,11 +1,11 @@
-"""What operators ask for: commands in one signed log, their bodies, and what became of each.
+"""The commands of operators, in one signed log: their bodies, and the outcome of each.
 
     a body, by its verb --wire/store/commands.py: numbered, signed--> Command --learner, rollout--> CommandOutcome
 
-    Erase, LabelCommand, EncoderOffer (weights.py), Repair    the learner follows them
-    steps of the rollout                                      done when they are in the log, and so is their outcome
+    Erase, LabelCommand, EncoderOffer (weights.py), Repair    the learner carries them out
+    steps of the rollout                                      done when they and their outcome are in the log
 
-A verb is a body here and a handler in `learner/release/handlers.py`; no other record knows which verbs there are.
+Each verb has a body here and a handler in `learner/release/handlers.py`. No other record lists the verbs.
 """
 
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar
@@ -20,11 +20,11 @@ AnyBody = TypeVar("AnyBody", bound="CommandBody")
 
 
 class CommandBody(Record, frozen=True, kw_only=True):
-    """What a command asks for.
+    """The parameters of a command. There is one subclass for each verb.
 
-    `IS_KEPT` says that its effect is a part of what the learner knows. Such a command is never removed from the log,
-    and is followed in every state of the learner that lacks it: after a start from nothing, or a way back to an older
-    model. Others are followed once.
+    `IS_KEPT` means that the effect of the command is a part of the learner's state. Such a command is never removed
+    from the log, and the learner applies it to every state that lacks it, such as a new state or an older checkpoint.
+    All other commands are carried out once.
     """
 
     VERB: ClassVar[str]
@@ -32,9 +32,11 @@ class CommandBody(Record, frozen=True, kw_only=True):
 
 
 class Command(Record, frozen=True, kw_only=True):
-    """An entry of the log: what `source` asked for at `time_ms`. Numbers (`seq`) begin at 1, and grow.
+    """An entry of the log: the command that `source` gave at `time_ms`.
 
-    `body` has the fields of the verb's own record, so a new verb changes no record here. `is_kept`: see `CommandBody`.
+    - `seq`: the number of the command. Numbers begin at 1 and increase.
+    - `body`: the fields of the verb's own record. So a new verb does not change this record.
+    - `is_kept`: see `CommandBody`.
     """
 
     seq: int
@@ -46,26 +48,27 @@ class Command(Record, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, body: CommandBody, seq: int, *, source: str, time_ms: int) -> Self:
-        """Returns the command that asks for `body`."""
+        """Returns the log entry of `body`."""
         fields = msgspec.json.decode(msgspec.json.encode(body))
         return cls(seq=seq, verb=body.VERB, body=fields, is_kept=body.IS_KEPT, source=source, time_ms=time_ms)
 
     def read(self, body: type[AnyBody]) -> AnyBody:
-        """Returns the body as a record. Raises msgspec.ValidationError where it is none of this type."""
+        """Returns the body as a record of type `body`. Raises msgspec.ValidationError if it does not have that type."""
         return msgspec.convert(self.body, body)
 
 
 class CommandOutcome(Record, frozen=True, kw_only=True):
-    """What became of the command `seq`, at `time_ms`.
+    """The outcome of the command `seq`, at `time_ms`.
 
-    open        it waits for something, such as a slow round
-    applied     the learner knows it, and has not published a version that does
-    published   `version` is the first version that knows it
-    purged      no older version and no older checkpoint is left; `numbers` are gone, too
-    refused     it has no effect, for these `reasons`
-    done        it has its effect, for which no version is needed; a step of the rollout was about `version`
+    - `open`: the command waits for something, such as a slow round.
+    - `applied`: the learner's state includes the command, and no published version does yet.
+    - `published`: `version` is the first version that includes the command.
+    - `purged`: all older versions and older checkpoints have been deleted. `numbers` is empty then.
+    - `refused`: the command has no effect, for these `reasons`.
+    - `done`: the command has its effect, and needs no new version. For a step of the rollout, `version` is the version
+      that it was about.
 
-    `numbers` count what was done: samples by where they were, repaired blobs, the holdout samples of an offer.
+    `numbers` counts the effects: samples by their place, repaired blobs, or the holdout samples of an offer.
     """
 
     seq: int
@@ -77,19 +80,19 @@ class CommandOutcome(Record, frozen=True, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing that an operator waits for can follow."""
+        """Whether no further state follows that an operator waits for."""
         return self.state not in ("open", "applied")
 
 
 class CommandEntry(NamedTuple):
-    """A command with what became of it; None while nobody has said."""
+    """A command and its outcome; None while there is no outcome."""
 
     command: Command
     outcome: CommandOutcome | None = None
 
 
 class Erase(CommandBody, frozen=True, kw_only=True):
-    """Erase everything about a subject, whose digest (`wire.keyring`) is `digest`, and never learn about it again."""
+    """Erase everything about the subject with this `digest` (`wire.keyring`), and never learn about it again."""
 
     VERB: ClassVar[str] = "erase"
     IS_KEPT: ClassVar[bool] = True
@@ -98,14 +101,14 @@ class Erase(CommandBody, frozen=True, kw_only=True):
 
 
 class LabelCommand(CommandBody, frozen=True, kw_only=True):
-    """What is to happen to `labels`, said by `source` at `time_ms`. It is the `number`th about labels, counted from 1.
+    """Change the set of labels, as `source` asked at `time_ms`. Commands about labels are numbered from 1 (`number`).
 
-    add       labels are in the set: one that was retired or renamed is a class of its own again
-    rename    the class `labels[0]` is called `to[0]`, and a label of the old name means the new one
-    merge     the classes `labels` become one, `to[0]`; a label of any of them means that one
-    split     the class `labels[0]` loses texts to the classes `to`, which are learnt from the labels that come;
-              `forgets` says whether what was learnt of it until then is taken out
-    retire    the classes are never answered again, and their labels are refused
+    - `add`: `labels` are added to the set. A label that was retired or renamed is a class of its own again.
+    - `rename`: the class `labels[0]` is now called `to[0]`. A label with the old name means the new one.
+    - `merge`: the classes `labels` become one class, `to[0]`. A label with any of their names means that class.
+    - `split`: some texts of the class `labels[0]` now belong to the classes `to`, which are learnt from new labels.
+      `forgets` says whether the previous samples of the class are removed from the model.
+    - `retire`: the classes `labels` are never answered again, and their labels are refused.
     """
 
     VERB: ClassVar[str] = "relabel"
@@ -121,14 +124,14 @@ class LabelCommand(CommandBody, frozen=True, kw_only=True):
 
 
 class LabelChange(Record, frozen=True, kw_only=True):
-    """A command that was followed. Exactly the records below `offsets` had their effect before."""
+    """A command about labels that was applied, after the records below `offsets` and no others had been processed."""
 
     command: LabelCommand
     offsets: dict[str, int] = {}
 
 
 class Repair(CommandBody, frozen=True, kw_only=True):
-    """Compare these blobs with what the learner makes of them again, and write those that are damaged."""
+    """Compute these blobs again, compare them with the stored ones, and write those that are damaged or missing."""
 
     VERB: ClassVar[str] = "repair"
 

@@ -15,22 +15,27 @@ class Arm(Record, frozen=True, kw_only=True):
 
 STABLE: ArmName = "stable"
 CANDIDATE: ArmName = "candidate"
-"""The arm of the one version that is judged, from its first answer until it is promoted or withdrawn."""
+"""The arm of the version that is evaluated, from its first answer until it is promoted or withdrawn."""
 NEWEST: ArmName = "newest"
-"""The arm that follows the learner. It is never judged, and has a small share of its own."""
+"""The arm of the learner's newest version. It has a small share of its own, and is never evaluated."""
 STAND_IN: ArmName = "stand-in"
-"""The arm of answers from a replica that cannot load the stable version and serves another one in its place. No plan
-names it, and the rollout counts none of these answers."""
+"""The arm of answers from a replica that cannot load the stable version and serves another one instead. No plan names
+this arm, and the rollout does not count its answers."""
 
 
 class RolloutPlan(Record, frozen=True, kw_only=True):
-    """Which version answers which share of the entities.
+    """The traffic split: which version answers which share of the entities.
 
-    `revision` grows by one with every change. `salt` seeds the split; it changes only when a new split is wanted.
-    `arms` are in the order stable, candidate, newest. The stable version is so since `stable_since_ms`. `previous` is
-    an earlier one, which was stable for a while; a rollback returns to it (0: none). `reference` is a stable version of
-    the past, beside which candidates are judged in total (0: none). While `pinned` is set, nothing is promoted and no
-    new candidate is admitted.
+    - `revision`: increases by one with every change.
+    - `salt`: seeds the split. It changes only if a new split is wanted.
+    - `arms`: in the order stable, candidate, newest.
+    - `stable_since_ms`: when the stable version became stable.
+    - `previous`: an earlier version that was stable for a while. A rollback returns to it (0: none).
+    - `reference`: an earlier stable version with which candidates are compared, so that small losses cannot add up
+      (0: none).
+    - `pinned`: no version is promoted, and no new candidate is admitted.
+    - `paused`: no version is promoted, and the candidate's share does not grow.
+    - `approved`: the candidate whose promotion an operator has approved (0: none).
     """
 
     revision: int
@@ -68,12 +73,12 @@ class RolloutPlan(Record, frozen=True, kw_only=True):
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """Every version that answers traffic, stable first."""
+        """The versions that answer traffic, the stable one first."""
         return tuple(dict.fromkeys(arm.version for arm in self.arms))
 
     @property
     def needed(self) -> tuple[int, ...]:
-        """Every version that must be stored: those that answer, stable first, then `previous` and `reference`.
+        """The versions that must stay stored: `versions`, then `previous` and `reference`.
 
         >>> RolloutPlan(revision=1, salt="", arms=(Arm(name=STABLE, version=7, share=1.0),), previous=4).needed
         (7, 4)
@@ -102,12 +107,13 @@ NOT_WORSE: Final = "C"
 
 
 class Decision(Record, frozen=True, kw_only=True):
-    """A decision about `version`, by which the plan got its `revision`: what, when, why, and the numbers behind it.
+    """A decision about `version`, which made the plan's `revision`: what, when, why, and the numbers behind it.
 
-    `rule` is the rule that decided: A, B or C (`rollout/publication_rule.py`, `rollout/paired_rule.py`), "unpaired"
-    (`rollout/unpaired_rule.py`), "change" (`rollout/statistics.py`), or "operator". `stable` and `reference`
-    are those of the plan afterwards. `count` says for how many decisions this one stands: promotions by one of the
-    rules A, B and C in the same hour are one decision, the last of them.
+    - `rule`: the rule that decided: A, B or C (`rollout/publication_rule.py`, `rollout/paired_rule.py`), "unpaired"
+      (`rollout/unpaired_rule.py`), "change" (`rollout/statistics.py`), or "operator".
+    - `stable`, `reference`: the plan's stable and reference versions after the decision.
+    - `count`: the number of decisions that this entry stands for. Promotions by the rules A, B and C in the same hour
+      are one entry, which is the last of them.
     """
 
     version: int

@@ -1,4 +1,4 @@
-"""The base class of all records, and the names of Redis keys."""
+"""The base class of all records, and the format of Redis keys."""
 
 from typing import TypeAlias
 

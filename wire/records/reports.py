@@ -1,4 +1,4 @@
-"""The reports of replicas, the learner and the rollout controller on their own state."""
+"""The reports that replicas, the learner and the rollout controller make of their own state."""
 
 from typing import Final, Literal
 
@@ -8,22 +8,21 @@ from wire.records.record import ArmName, Record
 from wire.records.weights import Evaluation
 
 TOLERATED_SLOWDOWN: Final = 1.25
-"""A forward is slow if it took longer than this multiple of the median of the stable version's."""
-
+"""A forward pass is slow if it took longer than this multiple of the stable version's median."""
 
 LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-"""Upper ends of the classes in which a replica counts latencies; there is one more, for what took longer."""
+"""Upper bounds of the histogram buckets of a replica's latencies. One more bucket has the longer ones."""
 
 LABEL_TO_LIVE_BOUNDS_MS: Final = (100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 30_000, 60_000)
-"""Upper ends of the classes in which the times from label to live are counted, as well."""
+"""Upper bounds of the histogram buckets of the times from label to live. One more bucket has the longer ones."""
 
 
 class VersionHealth(Record, frozen=True, kw_only=True):
-    """How a version does on one replica, since it answers there.
+    """The health of a version on one replica, since it began to answer there.
 
-    `errors` of its `answers` failed, for events that the stable version could answer. `slow` of the `timed` forwards of
-    its encoder took longer than `TOLERATED_SLOWDOWN` times the median of those of the stable version's, of about as
-    many tokens.
+    - `errors`: how many of its `answers` failed although the stable version could answer the event.
+    - `slow`: how many of the `timed` forward passes of its encoder took longer than `TOLERATED_SLOWDOWN` times the
+      median of the stable version's forward passes of about as many tokens.
     """
 
     version: int
@@ -34,9 +33,9 @@ class VersionHealth(Record, frozen=True, kw_only=True):
 
 
 class Promise(Record, frozen=True, kw_only=True):
-    """A limit that a replica promises to keep, such as `p99_ms`, and what it measured over the last minute.
+    """A service level that a replica promises, such as `p99_ms`, and the `value` that it measured in the last minute.
 
-    `value` is None where nothing was measured. A ceiling must not be exceeded; any other limit must be reached.
+    The value must not exceed the limit if it is a ceiling, and must reach it otherwise. None: nothing was measured.
     """
 
     name: str
@@ -46,26 +45,30 @@ class Promise(Record, frozen=True, kw_only=True):
 
     @property
     def is_met(self) -> bool | None:
-        """None where nothing was measured."""
+        """Whether the promise is kept; None if nothing was measured."""
         if self.value is None:
             return None
         return self.value <= self.limit if self.is_ceiling else self.value >= self.limit
 
 
 class ReplicaReport(Record, frozen=True, kw_only=True):
-    """What one replica serves now, and its counters. It expires in Redis a few seconds after the replica has ended.
+    """What one replica serves now, and its counters. The report expires in Redis a few seconds after the replica ends.
 
-    `swap_stalls_ms` are the last few pauses between two batches with a weight swap between them, `swap_pauses_ms` the
-    pauses without a swap before each of them. `refused` counts the versions that the replica refused, by reason;
-    `counts` counts answers, duplicates, dead letters and refused requests, by name.
-
-    `damaged` are the digests of blobs that versions in force need and that are missing or corrupt: a process that has
-    their bytes may write them again. `stand_in` is the version that answers in place of the plan's stable one where
-    this replica cannot load that (0: it serves the stable version). `health` has the versions that answer. `profile`
-    is that of its settings ("": none), and `promises` are what it is held to. `latency_counts` counts answers by the
-    time from the queue to the answer, in the classes of LATENCY_BOUNDS_MS and beyond; `latency_sum_ms` is the sum of
-    these times. Since `swapped_ms` the replica follows the plan of `revision` (0: unknown). `keys` are the ids of the
-    keys whose signatures it accepts (none: unknown). `metrics_address` is the host and port of its /metrics ("": none).
+    - `revision`, `swapped_ms`: the revision of the plan that the replica follows, and since when (0: unknown).
+    - `versions`: the versions that answer. `health` has the health of each.
+    - `stand_in`: the version that answers instead of the plan's stable version, because the replica cannot load that
+      one (0: the stable version answers).
+    - `refused`: the number of versions that the replica refused, by reason.
+    - `damaged`: the digests of blobs that active versions need and that are missing or corrupt. Any process that has
+      their bytes may write them again.
+    - `swap_stalls_ms`: the last few pauses between two batches with a weight swap between them. `swap_pauses_ms` has,
+      for each of them, a pause before it without a swap.
+    - `counts`: the numbers of answers, duplicates, dead letters and refused requests, by name.
+    - `latency_counts`, `latency_sum_ms`: a histogram of the times from the queue to the answer, with a bucket for each
+      of LATENCY_BOUNDS_MS and one for longer times, and the sum of the times.
+    - `profile`, `promises`: the profile in its settings ("": none), and the service levels that it promises.
+    - `keys`: the ids of the keys whose signatures it accepts (none: unknown).
+    - `metrics_address`: the host and port of its /metrics ("": none).
     """
 
     replica: str
@@ -92,23 +95,26 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
 
     @property
     def alarms(self) -> tuple[str, ...]:
-        """What is wrong with the replica now, a sentence each."""
+        """The replica's current problems, one sentence each."""
         found: list[str] = []
         if self.stand_in:
-            found.append(f"version {self.stand_in} stands in for the stable one, which it cannot have")
+            found.append(f"version {self.stand_in} answers instead of the stable version, which cannot be loaded")
         if self.refused and not self.versions:
             reasons = ", ".join(sorted(self.refused))
-            found.append(f"no version answers, as every one that is stored was refused: {reasons}")
+            found.append(f"no version answers: the replica refused every stored version ({reasons})")
         if self.damaged:
-            found.append(f"{len(self.damaged)} of the blobs that it needs are damaged or missing")
+            found.append(f"damaged or missing blobs that the replica needs: {len(self.damaged)}")
         return tuple(found)
 
 
 class Drift(Record, frozen=True, kw_only=True):
     """A drift alarm: the mean of a signal has risen by more than chance, detected after `at_label` labels.
 
-    `signal` is `error` (the error rate of given answers), `classes 1-16` (the same for the classes that came as the 1st
-    to the 16th) or `distance` (of texts to the nearest class mean, 1 - cosine).
+    `signal` is one of:
+
+    - `error`: the error rate of the answers as given.
+    - `classes 1-16`: the error rate of one cohort, here of the first 16 classes.
+    - `distance`: the distance of a text to the nearest class mean, 1 - cosine.
     """
 
     signal: str
@@ -121,7 +127,7 @@ class Drift(Record, frozen=True, kw_only=True):
 
 
 class Confusion(Record, frozen=True, kw_only=True):
-    """How many of the recent answers said `answered` ("" for no class) where the label was `label`, another one."""
+    """A frequent mistake: how many recent `answers` said `answered` ("": no class) although the label was `label`."""
 
     label: str
     answered: str
@@ -129,23 +135,29 @@ class Confusion(Record, frozen=True, kw_only=True):
 
 
 class LearnerReport(Record, frozen=True, kw_only=True):
-    """The state of the learner. It expires in Redis a few seconds after the learner has ended.
+    """The state of the learner. The report expires in Redis a few seconds after the learner ends.
 
-    `state` is standby, learning or stopped; `version` is the one from which it continues to learn. `counts` holds the
-    outcomes of labels by name (labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
-    matched = learnt + holdout + over_capacity + set_aside; `labels_evicted` counts those of classes that have lost
-    their row since). It also holds messages that were no record (`unreadable_*`), refusals of the gate (`gate_*`), slow
-    rounds (`rounds_*`), drifts (`drift_*`), failures (`*_failed`), and letters to operators (`letters_*`).
-
-    `accuracy` is prequential: the accuracy of given answers, before their label was learnt. `evaluation` is that of the
-    published version; `refusals` are the reasons why the gate refused the candidate after it. `is_rested` says that
-    no slow round is due until labels come. `publish_ms` holds the duration of each step of the last publication,
-    `read_ms` when the oldest of the labels that came with it was read (0: it had none).
-    `drifts` are the last few. `alarms` name the labels that are held as flips now, the label windows that are too
-    small, classes without a row, and a slow strategy that was set aside. `durable_version` is the newest version that
-    is known to be on the store's disk, where a power cut does not take it (0: none that this learner published).
-    `confusions` are the most frequent mistakes among the answers of `recent_accuracy` since the learner started. `keys`
-    are the ids of the keys whose signatures it accepts (none: unknown); it signs with the first.
+    - `version`: the version from which the learner continues.
+    - `durable_version`: the newest version that is known to be on the store's disk, so that a power cut cannot lose it
+      (0: no version of this learner).
+    - `counts`: counters by name:
+      - of labels: labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
+        matched = learnt + holdout + over_capacity + set_aside. `labels_evicted` counts labels of classes that have lost
+        their row since.
+      - of others: unreadable messages (`unreadable_*`), refusals of the gate (`gate_*`), slow rounds (`rounds_*`),
+        drifts (`drift_*`), failures (`*_failed`), and messages to operators (`letters_*`).
+    - `lag`: the number of answers and labels that are not read yet.
+    - `accuracy`: prequential accuracy, of the answers as given, before their labels were learnt. `recent_accuracy` is
+      the same for recent answers, and `confusions` are the most frequent mistakes among them since the learner started.
+    - `evaluation`: the evaluation of the published version.
+    - `refusals`: the reasons why the gate refused the candidate after that version.
+    - `is_rested`: no slow round is due until labels arrive.
+    - `publish_ms`: the duration of each step of the last publication.
+    - `read_ms`: the time at which the oldest of its new labels was read (0: it had no new label).
+    - `drifts`: the last few drift alarms.
+    - `alarms`: labels that are held as flips now, label windows that are too small, classes without a row, and a
+      training strategy that was set aside.
+    - `keys`: the ids of the keys whose signatures the learner accepts (none: unknown). It signs with the first.
     """
 
     learner: str
@@ -176,12 +188,12 @@ class LearnerReport(Record, frozen=True, kw_only=True):
 
     @property
     def num_drifts(self) -> int:
-        """The number of all drifts since the learner began."""
+        """The number of drifts since the learner began."""
         return sum(count for name, count in self.counts.items() if name.startswith("drift_"))
 
 
 class LabelRate(Record, frozen=True, kw_only=True):
-    """The answers that an arm gave at its present share, and the labels that counted for such answers."""
+    """The number of answers that an arm gave at its current share, and of the labels that counted for these answers."""
 
     arm: ArmName
     answers: int
@@ -189,9 +201,9 @@ class LabelRate(Record, frozen=True, kw_only=True):
 
 
 class ArmAccuracy(Record, frozen=True, kw_only=True):
-    """How many of the last `labels` labels of answers of an arm, whatever its versions, said what it had answered.
+    """The accuracy of an arm, across its versions: `right` of its last `labels` labelled answers were right.
 
-    `low` and `high` are a confidence sequence of the arm's accuracy.
+    `low` and `high` are the bounds of a confidence sequence for the accuracy.
     """
 
     arm: ArmName
@@ -202,16 +214,19 @@ class ArmAccuracy(Record, frozen=True, kw_only=True):
 
 
 class ControllerReport(Record, frozen=True, kw_only=True):
-    """The state of the rollout. It expires in Redis a few seconds after the controller that leads has ended.
+    """The state of the rollout. The report expires in Redis a few seconds after the leading controller ends.
 
-    `evidence` is what the labels say about the candidate, and `waits_for` what its decision waits for, in words.
-    `counts` holds the outcomes of answers and labels by name, and failures by the step that failed (`failed_*`).
-    `alarms` are the current failures; an alarm ends when its step succeeds. `label_rates` has the arms that answered.
-    `label_to_live_counts` counts labels by the time from the label to the first answer of the stable arm that had
-    learnt it, in the classes of LABEL_TO_LIVE_BOUNDS_MS and beyond; `label_to_live_sum_ms` is the sum of these times.
-    `swap_skews_ms` are the times between the first and the last replica that took a plan, of the last few plans.
-    `arm_accuracies` has the arms that got labels. `keys` are the ids of the keys whose signatures it accepts (none:
-    unknown); it signs with the first.
+    - `evidence`: a summary in words of the labels' evidence about the candidate.
+    - `waits_for`: in words, the reason why the candidate is not decided yet.
+    - `counts`: the outcomes of answers and labels by name, and failures by the step that failed (`failed_*`).
+    - `alarms`: the current failures. An alarm ends when its step succeeds.
+    - `label_rates`: the arms that have answered.
+    - `arm_accuracies`: the arms whose answers have got labels.
+    - `label_to_live_counts`, `label_to_live_sum_ms`: a histogram of the times from a label to the first answer of a
+      stable version that had learnt it, with a bucket for each of LABEL_TO_LIVE_BOUNDS_MS and one for longer times, and
+      the sum of the times.
+    - `swap_skews_ms`: for each of the last few plans, the time between the first and the last replica that adopted it.
+    - `keys`: the ids of the keys whose signatures the controller accepts (none: unknown). It signs with the first.
     """
 
     controller: str

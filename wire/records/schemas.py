@@ -1,9 +1,9 @@
-"""JSON Schemas of the records of the topics, as the value of their messages holds them.
+"""JSON Schemas of the values of messages, for the topics that clients read or write.
 
     Event --SCHEMAS["event"]--> draft 2020-12, also in docs/schemas/event.json
 
-Readers ignore fields that they do not know, so the schemas allow them. Headers are not part of a value: an event's id,
-source and time may be there or in the headers `ce_id`, `ce_source` and `ce_time`.
+Readers ignore unknown fields, so the schemas allow them. Headers are not part of a value. An event's id, source and
+time may be in the value or in the headers `ce_id`, `ce_source` and `ce_time`.
 """
 
 import inspect
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from wire.inputs import NOTHING_SAID
+from wire.inputs import EMPTY_CONTENT
 from wire.kinds import LABEL_FIELDS
 from wire.records.topics import Answer, Event, Feedback, Quarantined, TopicRecord
 
@@ -21,9 +21,9 @@ REF = "#/$defs/{name}"
 
 
 def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[str, Any]]:
-    """Returns the schemas of `records`, and of the records in them, by name.
+    """Returns the schemas of `records` and of the records inside them, by name.
 
-    A description is the record's docstring without its indentation, whether or not msgspec removes it (0.23 does).
+    The description of a schema is the record's docstring without indentation. Only msgspec 0.23 and later remove it.
     """
     _, components = msgspec.json.schema_components(records, ref_template=ref_template)
     for schema in components.values():
@@ -32,23 +32,25 @@ def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[
     return components
 
 
-def _schema_of(record: type[TopicRecord]) -> dict[str, Any]:
+def _schema(record: type[TopicRecord]) -> dict[str, Any]:
     definitions = components_of([record], REF)
     own = definitions.pop(record.__name__)
     own["properties"].pop("headers", None)
     if record is Event:
-        del own["required"]  # an event without an id has that of its header, or its place
-        own["anyOf"] = [{"required": [name]} for name in NOTHING_SAID]
+        # The id may be missing: then it is the header's, or the place of the message.
+        del own["required"]
+        own["anyOf"] = [{"required": [name]} for name in EMPTY_CONTENT]
     if record is Feedback:
         own["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
     whole = {"$schema": DIALECT, "$id": record.TYPE, **own}
     if definitions:
         whole["$defs"] = definitions
-    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))  # defaults are lists, and no tuples
+    # Defaults are tuples here, and lists in JSON.
+    decoded: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(whole))
     return decoded
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    record.__name__.lower(): _schema_of(record) for record in (Event, Answer, Feedback, Quarantined)
+    record.__name__.lower(): _schema(record) for record in (Event, Answer, Feedback, Quarantined)
 }
-"""The schema of each record by its name in lower case. A dead letter has none: its value is what was refused."""
+"""The schema of each record by its name in lower case. A dead letter has none: its value is the refused payload."""

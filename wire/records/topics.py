@@ -1,13 +1,16 @@
-"""The records of Kafka topics: events, answers, labels, dead letters, quarantined labels, and what operators did.
+"""The records of Kafka topics: events, answers, labels, dead letters, quarantined labels, and operators' actions.
 
     Event --> Answer: TaskAnswer of each task, TextVector          Feedback, or Quarantined --> the learner
-    DeadLetter, AdminAction --> operators                          LogMark: what a reader knows of a log it has read
+    DeadLetter, AdminAction --> operators                          LogMark: a reader's position in a log
 
-Rejected: one topic for all of them (whoever reads labels would read every text, too), answers without the text (the
-learner would have to join them with the events as well), an answer for each task (an event is finished when its answer
-is, and each would carry the text and the vector again), the answers of all tasks in one list (readers that know no
-tasks find that of the default one at the top), and the log of the process in the place of AdminAction (whoever can
-write the file can change what is in it, and each machine has its own).
+Rejected:
+
+- One topic for all records: a reader of labels would have to read every text, too.
+- Answers without the text: the learner would have to join answers with events as well.
+- One message for each task: an event is finished when its answer is sent, and every message would repeat the text and
+  the vector.
+- The answers of all tasks in one list: a reader that does not know tasks finds the default task's answer at the top.
+- A log file instead of AdminAction: anyone who can write the file can change its lines, and each machine has its own.
 """
 
 from collections.abc import Mapping
@@ -15,25 +18,25 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from wire.inputs import NOTHING_SAID, Features, Part, fields_of
+from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of
 from wire.kinds import ANSWER_FIELDS, said_by
 from wire.records.record import ArmName, Record
 
 MAX_TEXT_TOKENS = 8_192
-"""Most tokens of a text that a model may read."""
+"""Highest number of tokens that a model may read of a text."""
 
 _CHARS_PER_TOKEN = 16
 _MIN_TEXT_CHARS = 16_384
 
 MAX_TEXT_CHARS = _CHARS_PER_TOKEN * MAX_TEXT_TOKENS
-"""Longest text that a record carries, in characters: that of so many tokens. Of a longer one the beginning is read."""
+"""Longest text that a record carries, in characters: room for MAX_TEXT_TOKENS tokens. A longer text is truncated."""
 
 ADMIN: Final = "admin"
-"""The key of every `AdminAction`: all lie in one partition, in the order in which they were written."""
+"""The message key of every `AdminAction`, so that all of them are in one partition, in the order of writing."""
 
 
 def text_chars(max_tokens: int) -> int:
-    """Returns how much of a text an `Answer` carries back, in characters, where the model reads `max_tokens` of it.
+    """Returns the longest text that an `Answer` carries, in characters, if the model reads `max_tokens` of a text.
 
     >>> text_chars(256), text_chars(2_048), text_chars(8_192)
     (16384, 32768, 131072)
@@ -42,11 +45,12 @@ def text_chars(max_tokens: int) -> int:
 
 
 class LogMark(Record, frozen=True, kw_only=True):
-    """What is known of the last record before an offset: an offset alone does not say whether the log still has it.
+    """Identifies the last record before an offset, because an offset alone does not say whether the log still has it.
 
-    `log` is the id of its log ("": unknown), `epoch` that of the leader that wrote it (-1: unknown), and `log_ms` the
-    latest time of the records so far by the broker's clock (0: the clock is the senders'). After a loss, records that
-    are not newer than `skip_ms` are skipped, since they were read before (0: none).
+    - `log`: the id of the record's log ("": unknown).
+    - `epoch`: the epoch of the partition leader that wrote the record (-1: unknown).
+    - `log_ms`: the latest timestamp so far by the broker's clock (0: the topic has the senders' timestamps).
+    - `skip_ms`: after the log lost records, records up to this time are skipped, since they were read before (0: none).
     """
 
     log: str = ""
@@ -60,10 +64,12 @@ LogMarks: TypeAlias = Mapping[str, LogMark]
 
 
 class TextVector(Record, frozen=True, kw_only=True):
-    """What the encoder has made of a text, for a learner that would make the same of it.
+    """The encoder's output for a text, so that the learner does not have to compute it again.
 
-    `z` is a unit vector, float32, little-endian. `encoding` names weights, length limit and arithmetic: equal names
-    give equal vectors, to the last bit. `code` proves that the service made it, see `wire.receipts`.
+    - `z`: a unit vector, float32, little-endian.
+    - `encoding`: names the weights, the length limit and the arithmetic. For the same text, equal names mean equal
+      vectors, to the last bit.
+    - `code`: proves that the service computed the vector (`wire.receipts`).
     """
 
     z: bytes
@@ -72,19 +78,24 @@ class TextVector(Record, frozen=True, kw_only=True):
 
 
 class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """What one task answers to an event, and the weights that did.
+    """The answer of one task to an event, and the weights that gave it.
 
-    Within an `Answer` it is sent without the fields that have their defaults.
+    In the `tasks` of an `Answer`, fields that have their default values are omitted.
 
-    `label` is None while the weights know no class. `scores` are the best few classes with their probabilities, best
-    first. `receipt` proves that the service gave the answer, see `wire.receipts`. `certainty` is the share of the
-    learner's holdout samples that the weights are less certain of (None: nobody asked); an answer that is `refused` for
-    it has the fallback label, and the class that the weights name first in its `scores`.
+    - `label`: the predicted class, and `score` its probability. None while the weights know no class.
+    - `scores`: the best few classes with their probabilities, best first.
+    - `receipt`: proves that the service gave the answer (`wire.receipts`).
+    - `certainty`: the share of the learner's holdout samples about which the weights are less certain than about this
+      event (None: not requested).
+    - `refused`: the answer is not certain enough. `label` is then the fallback label, and the first of `scores` is the
+      class that the weights predict.
 
-    Where events have sets of labels, `labels` are those that the weights name, best first (None while they know no
-    class), `label` is None, and `score` is the probability of the best class. Where they have scores, `value` is the
-    one that the weights expect (None while they know none), `label` is None and `score` 0. Where they have labels of a
-    kind without a field of its own, `output` is an object with the name of the `kind`, and what that says.
+    If labels are not single classes, `label` is None, and another field has the answer:
+
+    - Sets of labels: `labels` has the predicted labels, best first (None while the weights know no class), and `score`
+      is the probability of the best one.
+    - Scores: `value` is the expected score (None while the weights know no score), and `score` is 0.
+    - Any other kind of label: `output` is an object with the name of the `kind` and the answer in that kind's fields.
     """
 
     label: str | None
@@ -103,7 +114,8 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def named(self) -> str | None:
-        """What the weights name, as one string (`wire.kinds`), also where the answer was refused."""
+        """The prediction of the weights as one string (`wire.kinds`); None if the weights knew nothing."""
+        # A refused answer has the fallback label in `label`, and the predicted class first in `scores`.
         if self.refused and self.scores:
             return self.scores[0][0]
         if self.label is None and self.labels is None and self.value is None and self.output is None:
@@ -112,11 +124,14 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
-    """The model's answer to one event, by `task` ("" the default one), and what others answer to it, in `tasks`.
+    """The model's answer to one event: the answer of `task`, and the answers of the other tasks in `tasks`.
 
-    `text`, `features` and `parts` are the event's, as far as they are read, so that the learner needs no more than the
-    answer and a label. `vector` is that of what the event says, where it can be used. `audit` asks for the label of the
-    event, whatever the answer. `headers` are the event's, see there.
+    - `task`: the name of the task ("": the default task).
+    - `text`, `features` and `parts`: the content of the event, as much of it as the model reads. So the learner needs
+      only the answer and a label.
+    - `vector`: the encoder's output for this content, if the learner can use it.
+    - `audit`: the event is in the random sample of events whose labels are always requested.
+    - `headers`: the headers that are copied from the event's message (`Event.headers`).
     """
 
     TOPIC: ClassVar[str] = "answers.v1"
@@ -145,7 +160,7 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
         return self.key if self.key else self.event_id
 
     def of_task(self, task: str) -> "Answer | None":
-        """Returns the answer of this task alone; None where it did not answer."""
+        """Returns the answer of `task` without the other tasks' answers; None if that task did not answer."""
         if task == self.task:
             return msgspec.structs.replace(self, tasks={}) if self.tasks else self
         found = self.tasks.get(task)
@@ -155,11 +170,12 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class AdminAction(Record, frozen=True, kw_only=True):
-    """A call that changes something, by `client`, and what became of it: `asked`, then `done`, `failed` or `refused`.
+    """An entry of the audit log: an action that `client` requested on a page, and its `outcome`.
 
-    `number` counts the records of `source`, a page, from 1. `previous` is the code of the record before this one, as
-    far as that page knew ("" for the first of all), and `code` proves that one of ours wrote this record after that
-    one: see `services.admin_log`.
+    - `outcome`: `asked` before the action, then `done`, `failed` or `refused`.
+    - `source` and `number`: the page that wrote the entry, and the number of the entry among that page's, from 1.
+    - `previous`: the code of the preceding entry, as far as that page knew ("" for the very first entry).
+    - `code`: proves that this installation wrote this entry after the `previous` one (`services.admin_log`).
     """
 
     TOPIC: ClassVar[str] = "audit.v1"
@@ -185,12 +201,13 @@ class AdminAction(Record, frozen=True, kw_only=True):
 
 
 class Event(Record, frozen=True, kw_only=True):
-    """A text to classify, features (numbers and categories by name), parts of other types (`wire.inputs`), or several
-    of them.
+    """An event to answer: a text, features (numbers and categories by name), parts of other types, or several of these.
 
-    `id` is unique within `source`; `key` names the entity (customer, device) and decides the arm and the partition.
-    `headers` are those of its message that its answer's message has, too; they are no part of its content. `tasks` are
-    those that answer it (`wire.tasks`), "" the default one; without any, all tasks of the service do.
+    - `id`: unique within `source`.
+    - `key`: names the entity, such as a customer or a device. It decides the arm and the partition.
+    - `headers`: the headers of the event's message that are copied to the answer's message. They are not content.
+    - `parts`: inputs of other types (`wire.inputs`).
+    - `tasks`: the tasks that answer the event (`wire.tasks`); "" is the default task. Empty: all tasks of the service.
     """
 
     TOPIC: ClassVar[str] = "events.v1"
@@ -212,25 +229,38 @@ class Event(Record, frozen=True, kw_only=True):
 
     @property
     def entity(self) -> str:
-        """The entity by which the arm is chosen: the key, or the id of an event without a key."""
+        """The entity by which the arm is chosen: the key, or the event's id if it has no key."""
         return self.key if self.key else self.id
 
 
 class Feedback(Record, frozen=True, kw_only=True):
-    """The label of an event that was answered, sent by `source` at `time_ms`.
+    """The label of an event, sent by `source` at `time_ms`. `wire.events` joins it with the answer to the event.
 
-    `event_source`, `key` and `receipt` are the answer's `source`, `key` and `receipt`, where the sender has them.
-    `event_source` is None where the sender does not know it; "" is a source, that of plain JSON. `wire.events` joins
-    the label with its answer. `approval` is made by an operator who releases a quarantined label. `wire.receipts`
-    checks receipts and approvals. `text`, `features` and `parts` are the event's: with them no answer is needed, so
-    labels of any age and labelled history can be learnt. Where the answer waits, its own ones count. `answered` and
-    `proof` are set by the learner alone, which has found the answer again for a late label: the label that was
-    answered, and its own code over it and what the event says. Where events have sets of labels, `labels` is that
-    of the event, where they have scores, `value` is it, and `label` is "". Where they have labels of a kind without
-    a field of its own, `target` is an object with the name of the `kind`, and what that says. `task` is the one
-    that the label is of, "" the default one.
-    `replaces` is set by the reader of a mapped topic alone, whatever a message says: the label takes the place of the
-    one before.
+    One of these fields has the label:
+
+    - `label`: a class ("" if another field has the label).
+    - `labels`: a set of labels.
+    - `value`: a score.
+    - `target`: a label of any other kind: an object with the name of the `kind` and the label in that kind's fields.
+
+    These fields say which answer is labelled:
+
+    - `event_source`, `key`, `receipt`: the answer's `source`, `key` and `receipt`, if the sender knows them. An
+      `event_source` of None is unknown; "" is a source, too: the source of events in plain JSON.
+    - `task`: the task that the label is for ("": the default task).
+
+    These fields are optional:
+
+    - `text`, `features`, `parts`: the content of the event. A label with its content needs no answer, so labels of any
+      age and labelled history can be learnt. If the answer still waits for its label, the answer's content counts.
+    - `approval`: made when an operator releases a quarantined label. `wire.receipts` checks receipts and approvals.
+
+    Only the service sets these fields:
+
+    - `answered`, `proof`: set by the learner when it has found the answer of a late label: the label that was
+      answered, and a code over that label and the content.
+    - `replaces`: set by the reader of a mapped topic: the label replaces an earlier label of the event. A value in a
+      message is ignored.
     """
 
     TOPIC: ClassVar[str] = "feedback.v1"
@@ -257,18 +287,19 @@ class Feedback(Record, frozen=True, kw_only=True):
 
     @property
     def bare(self) -> "Feedback":
-        """The label alone, without anything that is known of what its event says."""
-        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None, proof="")
+        """The label without the content of its event."""
+        return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None, proof="")
 
     @property
     def said(self) -> str:
-        """What the label says, as one string (`wire.kinds`)."""
+        """The label as one string, whatever its kind (`wire.kinds`)."""
         return said_by(self)
 
     @property
     def message_id(self) -> str:
-        found = "/found" if self.proof else ""  # the label itself is another message
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}{_of_task(self.task)}"
+        # A late label is sent again with its answer. That is another message than the label itself.
+        found = "/found" if self.proof else ""
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}{_task_suffix(self.task)}"
 
     @property
     def answered_entity(self) -> str:
@@ -277,12 +308,12 @@ class Feedback(Record, frozen=True, kw_only=True):
 
     @property
     def entity(self) -> str:
-        """The partition key: the event's id, so that every label of an event lies in one partition."""
+        """The partition key: the event's id, so that all labels of an event are in one partition."""
         return self.event_id
 
 
 class DeadLetter(Record, frozen=True, kw_only=True):
-    """A message that was refused: the reason, its origin, and the unchanged payload."""
+    """A message that was refused: the reason, where the message came from, and its unchanged payload."""
 
     TOPIC: ClassVar[str] = "deadletter.v1"
     TYPE: ClassVar[str] = "lifelong.deadletter.v1"
@@ -306,11 +337,14 @@ class DeadLetter(Record, frozen=True, kw_only=True):
 
 
 class Quarantined(Record, frozen=True, kw_only=True):
-    """A label that the learner refused or held, and the reason: the fields of its `Feedback`, and what it labels.
+    """A label that the learner refused or holds, and the reason. An operator may release it.
 
-    `text`, `features`, `parts` and `answered`, the label that the service gave, are set where the answer was known, and
-    `event_source` is then the answer's. `detail` says what to do, where the reason alone does not. An operator may
-    release the label. `labels`, `value` and `target` are those of the label, where events have such.
+    It has the fields of its `Feedback`, and the content of the event:
+
+    - `detail`: says what to do, if the reason alone does not say it.
+    - `text`, `features`, `parts`, `answered`, `event_source`: the content of the event, the label that the service
+      answered, and the answer's source, if the answer was known.
+    - `label`, `labels`, `value`, `target`: the label, as in `Feedback`.
     """
 
     TOPIC: ClassVar[str] = "quarantine.v1"
@@ -337,7 +371,7 @@ class Quarantined(Record, frozen=True, kw_only=True):
     @property
     def message_id(self) -> str:
         event = _qualified_id(self.event_id, self.event_source)
-        return f"{event}/{self.source}/{self.reason}{_of_task(self.task)}"
+        return f"{event}/{self.source}/{self.reason}{_task_suffix(self.task)}"
 
     @property
     def entity(self) -> str:
@@ -345,12 +379,12 @@ class Quarantined(Record, frozen=True, kw_only=True):
 
     @property
     def bare(self) -> "Quarantined":
-        """The label and the reason alone, without anything that is known of what its event says."""
-        return msgspec.structs.replace(self, **NOTHING_SAID, answered=None)
+        """The label and the reason, without the content of the event."""
+        return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None)
 
     @property
     def feedback(self) -> Feedback:
-        """The label as it was sent, with the text where that is known."""
+        """The label as it was sent, with the event's content if that is known."""
         return Feedback(
             event_id=self.event_id,
             label=self.label,
@@ -373,7 +407,7 @@ TOPIC_RECORDS: tuple[type[TopicRecord], ...] = (Event, Answer, Feedback, DeadLet
 
 
 def topic_name(prefix: str, record: type[TopicRecord]) -> str:
-    """Returns the topic of a record in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
+    """Returns the topic of a record type in the environment `prefix`: `topic_name("eu.", Event)` is `eu.events.v1`."""
     return f"{prefix}{record.TOPIC}"
 
 
@@ -381,5 +415,5 @@ def _qualified_id(event_id: str, event_source: str | None) -> str:
     return event_id if event_source is None else f"{event_source}/{event_id}"
 
 
-def _of_task(task: str) -> str:
+def _task_suffix(task: str) -> str:
     return f"/{task}" if task else ""

@@ -1,14 +1,16 @@
-"""Versions of the weights: a manifest, which names tensors by digest, and how they were evaluated and made.
+"""Versions of the weights: a manifest, which names tensors by digest, with the version's evaluation and its origin.
 
     WeightManifest -> TensorEntry: a blob by digest        -> Probe: what a replica must compute before it serves them
-                   -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to make them again, bit for bit
-                   -> NameChanges: what it names differently       -> Certainty: how certain it is of texts
-                   -> LabelSpace: what its labels are
+                   -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to reproduce it, bit for bit
+                   -> NameChanges: differences from the reference  -> Certainty: how certain it is of texts
+                   -> LabelSpace: the kind of its labels
     EncoderOffer   -> TensorEntry: an encoder that an operator offers
 
-Rejected: tensors inside the manifest (a version that changed only its head would be stored and fetched whole), tensors
-as a pickled object (reading it would run whatever is in it), and an offer by the path of a folder (the learner may run
-on another machine).
+Rejected:
+
+- Tensors inside the manifest: a version that changed only its head would be stored and fetched as a whole.
+- Pickled tensors: reading them would run any code in them.
+- An offer that names a folder: the learner may run on another machine.
 """
 
 from typing import ClassVar, Final, Literal, NamedTuple, TypeAlias
@@ -20,27 +22,29 @@ from wire.records.commands import CommandBody, LabelChange
 from wire.records.record import Record
 
 MAX_NEW_CLASSES: Final = 64
-"""The most new classes that a manifest names."""
+"""Highest number of new classes that a manifest lists."""
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
-"""What a slow round learns from: new labels, the replay memory while no labels come, or pseudo-labels."""
+"""What a slow round learns from: new labels, the replay memory while no labels arrive, or pseudo-labels."""
 
 PSEUDO_LABELS: Final = "guesses"
-"""The kind of a round on pseudo-labels, under its name in manifests and checkpoints, which older programs read."""
+"""The kind of a round on pseudo-labels. Manifests and checkpoints call it so, and older programs read them."""
 
 TIERS: Final = ("task", "domain", "base")
-"""How deep a slow round may train, from the top of the encoder down; the learner counts `rounds_task` and so on."""
+"""How deep a slow round may train, from the top of the encoder down. The learner counts `rounds_task` and so on."""
 
 HEAD_PREFIX: Final = "head."
-"""How the names of the head's tensors begin; all others are the encoder's."""
+"""The prefix of the names of the head's tensors. All other tensors are the encoder's."""
 
 
 class Certainty(Record, frozen=True, kw_only=True):
-    """The free energies of `samples` holdout samples, none of which was learnt, and how often answers are wrong.
+    """The distribution of the free energy over `samples` holdout samples, and how often answers are wrong.
 
-    The free energy of a text is the log of the sum of exp(logit / `temperature`) over the classes (0: nothing was
-    measured). `quantiles[i]` is the one that a share of i / (n - 1) of the samples is below, where there are n of them.
-    `risks[i]` is the upper 95 % bound of the share of wrong answers among texts at or above `quantiles[i]`.
+    The free energy of a text is the log of the sum of exp(logit / `temperature`) over the classes. A temperature of 0
+    means that nothing was measured.
+
+    - `quantiles`: n quantiles of the free energy. A share of i / (n - 1) of the samples is below `quantiles[i]`.
+    - `risks[i]`: the upper 95 % bound of the error rate among texts at or above `quantiles[i]`.
     """
 
     temperature: float = 0.0
@@ -50,7 +54,10 @@ class Certainty(Record, frozen=True, kw_only=True):
 
 
 class NewClass(Record, frozen=True, kw_only=True):
-    """A class that the reference lacks: how many recent texts the version names so, and how many labels say so."""
+    """A class that the reference does not have.
+
+    `texts` counts the recent texts that the version assigns to the class, `labels` the labels that name it.
+    """
 
     label: str
     texts: int
@@ -58,24 +65,30 @@ class NewClass(Record, frozen=True, kw_only=True):
 
 
 class NameChanges(Record, frozen=True, kw_only=True):
-    """Recent texts as the version and the reference name them.
+    """The differences between the predictions of a version and of the reference of the rollout.
 
-    `reference` is the version compared with (0: nothing was measured), and `texts` the number of texts. `between_old`
-    counts changes between two classes that the reference knows, `to_new` those to a class that it lacks. `forgotten`
-    counts the texts whose label the reference names, and the version does not; `lost` those whose label the version
-    published before names, and it does not. `wins`, `ties` and `losses` compare the line of the version, the version
-    published last at each time, with the reference on the labelled events since the reference was set, each before it
-    was learnt: only the line was right, both alike, only the reference was right. `new_classes` are the classes that
-    the reference lacks, those of most texts first, at most MAX_NEW_CLASSES. `labels` counts all labels of the time in
-    which theirs were counted.
+    - `reference`: the version that is compared with (0: nothing was measured).
 
-    A version with another encoder than the reference is compared with it on the holdout: `held_wins`, `held_ties` and
-    `held_losses` count the holdout samples that only the version names rightly, both alike, and only the reference,
-    each text once. Samples of classes that the reference lacks are left out: it names none of them, and the holdout has
-    as many of each class, so with them a version that adds classes would be better whatever it forgets. `trial_wins`,
-    `trial_ties` and `trial_losses` compare the encoder of the version with that of the reference on new labels, each
-    before the head of either had learnt it. Then every other field but `reference` is 0. With the same encoder these
-    fields are 0.
+    If both have the same encoder, they are compared on `texts` recent texts:
+
+    - `between_old`: predictions that changed from one class of the reference to another of its classes.
+    - `to_new`: predictions that changed to a class that the reference does not have.
+    - `forgotten`: texts whose label the reference predicts and the version does not.
+    - `lost`: texts whose label the previously published version predicts and this version does not.
+    - `new_classes`: the classes that the reference does not have, the one with the most texts first, at most
+      MAX_NEW_CLASSES. `labels` counts all labels of the period in which the labels of these classes were counted.
+    - `wins`, `ties`, `losses`: labelled events since the reference was set, each predicted before it was learnt. The
+      reference is compared with the version that was the newest one at the time of the event: only that version was
+      right, both or neither were right, only the reference was right.
+
+    If the encoders differ, only `reference` and these fields are set:
+
+    - `held_wins`, `held_ties`, `held_losses`: holdout samples, each text once: only the version is right, both or
+      neither are right, only the reference is right. Samples of classes that the reference does not have are left out:
+      the reference is wrong on all of them, and the holdout has equally many samples of each class, so a version that
+      adds classes would seem better even if it had forgotten others.
+    - `trial_wins`, `trial_ties`, `trial_losses`: the same comparison of the two encoders on new labels, each predicted
+      before the head of either encoder had learnt it.
     """
 
     reference: int = 0
@@ -98,9 +111,9 @@ class NameChanges(Record, frozen=True, kw_only=True):
 
 
 class LabelSpace(Record, frozen=True, kw_only=True):
-    """What the labels of a version are: the `kind` that the settings name.
+    """The `kind` of a version's labels, as the settings name it, and how to read the head's outputs.
 
-    Of sets of classes, `threshold` was taken off each output of the head. Scores lie between `low` and `high`.
+    For sets of classes, `threshold` has been subtracted from each output of the head. Scores are from `low` to `high`.
     """
 
     kind: str
@@ -113,7 +126,7 @@ CLASSES: Final = LabelSpace(kind=DEFAULT)
 
 
 class TensorPart(Record, frozen=True, kw_only=True):
-    """One array of a stored tensor: dtype by safetensors name (`I8`, `U8`, `I32`, `F16`, `F32`), and shape."""
+    """One array of a stored tensor. `dtype` is a name of safetensors: `I8`, `U8`, `I32`, `F16` or `F32`."""
 
     name: str
     dtype: str
@@ -121,10 +134,15 @@ class TensorPart(Record, frozen=True, kw_only=True):
 
 
 class TensorEntry(Record, frozen=True, kw_only=True):
-    """One named weight: a blob of safetensors bytes under its SHA-256, and the arrays that it must hold.
+    """One named weight: a blob of safetensors bytes, stored under its SHA-256, and the arrays that it must hold.
 
-    `scheme` says how the parts form the tensor (`n8g64`: INT8 whose high plane is INT4 in groups of 64; `w4g64`: the
-    INT4 alone; `w8c`: INT8 per output channel; `fp32`; `vectors`: what a layer has besides its matrices).
+    `scheme` says how the parts form the tensor:
+
+    - `n8g64`: INT8 whose high 4 bits are the INT4 weights, in groups of 64.
+    - `w4g64`: these INT4 weights alone.
+    - `w8c`: INT8 with a scale for each output channel.
+    - `fp32`: float32.
+    - `vectors`: a layer's parameters besides its matrices.
     """
 
     name: str
@@ -135,14 +153,14 @@ class TensorEntry(Record, frozen=True, kw_only=True):
 
 
 class Probe(Record, frozen=True, kw_only=True):
-    """An input and the learner's logits for it: a replica must compute the same ones before it serves the version."""
+    """A text and the learner's logits for it. A replica must compute the same logits before it serves the version."""
 
     text: str
     logits: tuple[float, ...]
 
 
 class CohortEvaluation(Record, frozen=True, kw_only=True):
-    """Accuracy of a version and of its parent on the holdout samples of classes that came at about the same time."""
+    """Accuracy of a version and of its parent on the holdout samples of one cohort: classes of about the same age."""
 
     num_labels: int
     accuracy: float
@@ -150,14 +168,25 @@ class CohortEvaluation(Record, frozen=True, kw_only=True):
 
 
 class Evaluation(Record, frozen=True, kw_only=True):
-    """Accuracy of the version and of its parent on the holdout samples, both at their best precision, in [0, 1].
+    """Accuracy of the version and of its parent on `num_labels` holdout samples, in [0, 1].
 
-    `negative_flips` is the share of samples that the parent classifies correctly and the version does not. `cohorts`
-    has the oldest classes first, and is written as `stages`. `worst_class` is the class that lost most,
-    `worst_class_drop` of its accuracy. `anchor` is an older version, compared on `anchor_labels` samples whose classes
-    it knew; both choose among the classes of the anchor. `head_update` and `top_update` are the changes of the head and
-    of the trained blocks, relative to their norm. Pairs of the version and its parent: `average_precision` of weighted
-    classes, `micro_f1` of sets, the mean `absolute_error` of scores, and `figures` of labels of other kinds.
+    Both run at their best precision.
+
+    - `negative_flips`: the share of samples that the parent classifies correctly and the version does not.
+    - `cohorts`: the accuracy by the age of the classes, the oldest first. Its name in JSON is `stages`.
+    - `worst_class`: the class whose accuracy fell most, by `worst_class_drop`.
+    - `anchor`: an older version, to measure forgetting (0: none). `anchor_accuracy` and `accuracy_beside_anchor` are
+      the accuracy of the anchor and of this version on the `anchor_labels` samples whose classes the anchor knew. Both
+      choose only among the anchor's classes.
+    - `head_update`, `top_update`: the norm of the change of the head and of the trained blocks, relative to the norm of
+      their weights.
+
+    Further pairs of numbers, of the version and of its parent:
+
+    - `average_precision`: for each class that has a weight.
+    - `micro_f1`: for sets of labels.
+    - `absolute_error`: for scores, the mean.
+    - `figures`: for any other kind of label.
     """
 
     num_labels: int = 0
@@ -180,10 +209,11 @@ class Evaluation(Record, frozen=True, kw_only=True):
 
 
 class PrecisionEvaluation(Record, frozen=True, kw_only=True):
-    """The learner's evaluation of one precision in which the weights can be run: `int8` or `int4`.
+    """The learner's evaluation of the weights at one precision: `int8` or `int4`.
 
-    `accuracy` is measured on the same few holdout samples for all precisions. `cosine` (the mean over embeddings) and
-    `agreement` (the share of texts with the same label) compare with full precision.
+    - `accuracy`: measured on the same few holdout samples for all precisions.
+    - `cosine`: the mean cosine between the embeddings at this precision and at full precision.
+    - `agreement`: the share of texts whose predicted label is the same as at full precision.
     """
 
     name: str
@@ -193,12 +223,14 @@ class PrecisionEvaluation(Record, frozen=True, kw_only=True):
 
 
 class Round(Record, frozen=True, kw_only=True):
-    """A slow round. Exactly the records below `offsets` had their effect before it began.
+    """A slow round: gradient training of the encoder's top blocks.
 
-    The head was refitted under the round's encoder on the memory as it was after the records below `memory_offsets`
-    ({}: not yet). `outcome` says whether that encoder replaced the one before. `layers` is the number of top blocks
-    that it trained. It is written only where that is not all that any round may train, so that what was recorded before
-    there were tiers has the same bytes.
+    - `offsets`: the records below these offsets, and no others, had been processed when the round began.
+    - `memory_offsets`: the head was refitted under the round's encoder on the replay memory as it was after the records
+      below these offsets ({}: not yet).
+    - `outcome`: says whether the round's encoder replaced the previous one.
+    - `layers`: the number of top blocks that the round trained. It is absent if the round trained as many as any round
+      may: older programs wrote rounds without this field, and their bytes stay the same.
     """
 
     number: int
@@ -210,9 +242,9 @@ class Round(Record, frozen=True, kw_only=True):
 
 
 class ConceptChange(NamedTuple):
-    """A class that means something else for events since `since_ms`: its labels about earlier ones are forgotten.
+    """A change of the meaning of a class for events since `since_ms`. Its labels for earlier events are forgotten.
 
-    Exactly the records below `offsets` had their effect before.
+    The records below `offsets`, and no others, had been processed before the change.
     """
 
     label: str
@@ -221,13 +253,18 @@ class ConceptChange(NamedTuple):
 
 
 class Lineage(Record, frozen=True, kw_only=True):
-    """How to reproduce a version: read the topics from their start, and run these rounds on the way, the oldest first.
+    """How to reproduce a version from the topics.
 
-    On the way, too, restart the classes whose concepts have changed, and follow what operators did to the set of
-    labels: of what came at the same offsets, the concepts first. The result of a round depends only on which
-    records are below its offsets, so reading them in any order gives the same weights. `gap` says why the version
-    cannot be reproduced from these: labels were set aside, a subject was erased, or there were more rounds or concept
-    changes than are kept; "" where it can.
+    Read the topics from their start. At the offsets that each entry names, the oldest entry first:
+
+    - run the slow `rounds`,
+    - restart the classes of `concept_changes` (in JSON: `changes`),
+    - apply `label_changes`, the operators' commands about labels. At equal offsets, concept changes come before these.
+
+    The result of a round depends only on the set of records below its offsets, so these may be read in any order.
+
+    `gap` says why the version cannot be reproduced ("": it can): labels were set aside, a subject was erased, or there
+    were more rounds or concept changes than are kept.
     """
 
     rounds: tuple[Round, ...] = ()
@@ -237,11 +274,16 @@ class Lineage(Record, frozen=True, kw_only=True):
 
 
 class HeadSolution(Record, frozen=True, kw_only=True):
-    """How the weights of a head were computed, so that they can be computed again, bit for bit.
+    """How the weights of a head were computed, so that they can be reproduced, bit for bit.
 
-    The sums below `base` were solved, and the records up to each of `batches` followed in a rank-k update, all that the
-    version has. `fading_share` is the share of the newest labels. The weights were divided by `temperature`, and have
-    the logarithms of `class_weights` behind them. `arithmetic`: the library and instruction set that round the results.
+    - `base`: the exact sums over the records below these offsets were solved.
+    - `batches`: the records up to each of these offsets were then added by a rank-k update. The last of them are all
+      records of the version.
+    - `fading_share`: the result is a blend with weights that were solved from the newest labels alone, which have this
+      share.
+    - `temperature`: the weights were divided by this number.
+    - `class_weights`: the logarithms of these weights were added to the logits of their classes.
+    - `arithmetic`: the library and the instruction set, which decide how results are rounded.
     """
 
     base: dict[str, int] = {}
@@ -255,20 +297,25 @@ class HeadSolution(Record, frozen=True, kw_only=True):
 class WeightManifest(Record, frozen=True, kw_only=True):
     """A version of the weights: its tensors by digest, the offsets it was trained through, and its evaluation.
 
-    `version` grows by one; `parent` is the version it was trained from (0: none). `config` is the model's canonical
-    JSON, and `model_spec` is the hash of it and of the tokenizer's. `trained_through` maps `topic/partition` to the
-    next offset to read: every record below it had its effect. `labels[i]` names row i of the head. `precisions` are
-    those that may answer, the best first; the probes hold for the first. `erased` counts the erasures (`Erase`) that
-    were done before the version was made: its sums hold nothing about those subjects. `label_commands` counts the
-    commands about labels (`LabelCommand`) that its classes follow, and `commands` is the number (`Command.seq`) of the
-    last command of any verb that it knows. `lineage` says how to reproduce the version.
-    `max_tokens` is the length at which texts were truncated in training and evaluation, and at which they must be
-    truncated in serving (0: not recorded, as by older programs, which truncated at 256). `name_changes` tells what the
-    version names differently from the reference of the rollout, `solution` how its head was computed, and `certainty`
-    how certain it is of texts of its classes. `label_space` says what its labels are where they are no single classes:
-    of sets, it names each class whose logit is above 0; of scores, the logit of its only row is the place of the score
-    in its range. Then it has format 4, which programs from before there were kinds refuse; else nothing is written of
-    it.
+    - `version`, `parent`: versions are numbered in steps of one; the parent is the version that this one was trained
+      from (0: none).
+    - `config`, `model_spec`: the model's configuration as canonical JSON, and the hash of it and of the tokenizer's
+      digest.
+    - `labels[i]`: the class of row i of the head.
+    - `precisions`: the precisions that may answer, the best first. The `probes` hold for the first.
+    - `trained_through`: maps `topic/partition` to the next offset to read. Every record below it has been processed.
+    - `max_tokens`: texts were truncated at this length in training and evaluation, and must be in serving. 0: not
+      recorded; older programs truncated at 256.
+    - `erased`: the number of erasures (`Erase`) before the version was made. Its sums hold nothing of these subjects.
+    - `label_commands`: the number of commands about labels (`LabelCommand`) that its classes follow.
+    - `commands`: the number (`Command.seq`) of the last command of any verb that it follows.
+    - `lineage`, `solution`: how to reproduce the version and the weights of its head.
+    - `name_changes`: how its predictions differ from the predictions of the rollout's reference. Its name in JSON is
+      `changes`.
+    - `certainty`: how certain it is of texts of its classes.
+    - `label_space`: the kind of its labels if they are not single classes. For sets of labels, the version predicts
+      each class whose logit is above 0. For scores, the head has one row, whose logit is the place of the score in its
+      range. A manifest with a label space has format 4, which programs that know no kinds of labels refuse.
     """
 
     FORMAT: ClassVar[str] = "lifelong-weights"
@@ -300,24 +347,25 @@ class WeightManifest(Record, frozen=True, kw_only=True):
 
     @property
     def num_bytes(self) -> int:
-        """The size of all blobs in bytes."""
+        """The total size of the blobs in bytes."""
         return sum(tensor.num_bytes for tensor in self.tensors)
 
     @property
     def labelled(self) -> LabelSpace:
-        """What its labels are."""
+        """The kind of its labels; single classes if the manifest names none."""
         return CLASSES if isinstance(self.label_space, msgspec.UnsetType) else self.label_space
 
     @property
     def encoder_digests(self) -> dict[str, str]:
-        """The digests of the encoder's tensors, by name: versions of which these are equal share the encoder."""
+        """The digests of the encoder's tensors, by name. Versions with equal digests share the encoder."""
         return {tensor.name: tensor.digest for tensor in self.tensors if not tensor.name.startswith(HEAD_PREFIX)}
 
 
 class VersionEntry(Record, frozen=True, kw_only=True):
-    """One line of the history of versions: what happened to `version`, when, and why.
+    """An entry of the history of versions: what happened to `version`, when, and why.
 
-    An encoder that was offered is `adopted`, first in `version`, or `refused`, while `version` was current.
+    For an encoder that an operator offered, `version` is the first one with this encoder if it was `adopted`, and the
+    current one if it was `refused`.
     """
 
     version: int
@@ -327,12 +375,15 @@ class VersionEntry(Record, frozen=True, kw_only=True):
 
 
 class EncoderOffer(CommandBody, frozen=True, kw_only=True):
-    """A finished encoder, to take the place of the one in use, together with a head of another size, if that is wanted.
+    """Replace the encoder by a trained one, or change the size of the head, or both.
 
-    `name` is what the operator called it, and `tokenizer` the digest of its tokenizer. `config` is its canonical JSON,
-    and `tensors` are its stored weights, whose blobs are in the store; without any, the encoder in use stays. The head
-    has `num_features` random features, and room for `label_capacity` classes (0: as many as before). The accuracy may
-    be lower by `max_loss`, in [0, 1] (None: as much as between any two versions).
+    - `name`: the operator's name for the encoder.
+    - `tokenizer`: the digest of its tokenizer.
+    - `config`: its configuration as canonical JSON.
+    - `tensors`: its stored weights, whose blobs are in the store. Empty: the current encoder stays.
+    - `num_features`: the number of random features of the head (0: unchanged).
+    - `label_capacity`: the number of classes that the head has room for (0: unchanged).
+    - `max_loss`: how much lower the accuracy may be, in [0, 1] (None: as much lower as between any two versions).
     """
 
     VERB: ClassVar[str] = "adopt"

@@ -1,17 +1,17 @@
-"""The Redis client: weights by digest, the lease to publish them, the rollout plan. Nothing else imports redis.
+"""The Redis client: weights by digest, the lease to publish them, the rollout plan. No other package imports redis.
 
     Store -> blobs | lease | versions | plans | commands | reports | signatures | dump | collect
           -> server (Lua scripts) -> Redis
 
-store       the door, which shows these parts            folder    copies of plan, versions and blobs in files
-server      the connection                               keys      names every Redis key, and says who may write which
-signed      signs and verifies records, and seals files  watch     waits for changes
-plans       the plan, the decisions, the evidence        commands  the log of what operators ask for
-signatures  signs anew after keys have rotated           dump      everything that a backup holds
-collect     removes what no version needs
+store       the entry point, which contains the parts     folder    copies of plan, versions and blobs in files
+server      the connection                                keys      the Redis keys, and the accounts that may write them
+signed      signs and verifies records, and seals files   watch     waits for changes
+plans       the plan, the decisions, the evidence         commands  the log of operators' commands
+signatures  re-signs records after a key rotation         dump      the contents of a backup
+collect     removes versions and blobs that are unused
 
-Other rooms import from here, and nothing from inside besides `signed`, and the parts that few processes need: `dump`
-(backups), `folder` (replicas).
+Other packages import these names. The only modules that they import directly are `signed`, and modules that few
+processes need: `dump` (backups) and `folder` (replicas).
 """
 
 from wire.store.blobs import Blobs

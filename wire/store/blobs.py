@@ -1,20 +1,23 @@
-"""A content-addressed store: blobs under their SHA-256, in chunks, written once.
+"""A content-addressed store: blobs under their SHA-256 digest, in chunks, written once.
 
-    put: begin -> chunk 0, 1, ... -> finish; one chunk: in one step
-    get: layout -> chunk 0, 1, ... into one buffer -> digest compared
-    repair: get -> damaged: put under a temporary name -> rename, in one step
+    put: begin -> chunk 0, 1, ... -> finish; a blob of one chunk: in one step
+    get: layout -> chunk 0, 1, ... into one buffer -> compare the digest
+    repair: get -> if damaged: put under a temporary name -> rename, in one step
 
-A blob is a Redis hash: field `i` is chunk i, `chunk` the size of all chunks but the last, `bytes` the size of the blob.
-`bytes` is written last, so a blob that has it is complete. The chunk size of the first writer holds for all who
-continue the blob. The sorted set `blobs` has the time at which each was last put, so that a blob which is about to be
-published is not collected.
+A blob is a Redis hash. Field `i` is chunk i, field `chunk` is the size of all chunks but the last, and field `bytes` is
+the size of the blob. `bytes` is written last, so a blob that has it is complete. The first writer fixes the chunk size;
+writers that continue the blob use the same size. The sorted set `blobs` has the time at which each blob was last put,
+so that a blob is not collected between `put` and its publication.
 
-`put` trusts a complete blob, whatever its bytes are by now; only `repair` reads it back. A reader in the middle of a
-blob that is being repaired gets the old bytes, the new ones or, for a mixture, BlobCorrupt.
+`put` does not check the bytes of a complete blob; only `repair` reads them back. While a blob is repaired, a reader
+gets the old bytes, the new bytes or, for a mixture of both, BlobCorrupt.
 
-Rejected: one string per blob (512 MiB at most, and one command that blocks all clients), appending (not idempotent, so
-it cannot be repeated after a lost reply), reference counts (a wrong count stays wrong), and reading back in `put` (an
-encoder that never changes would be fetched for every version).
+Rejected:
+
+- one string per blob: it has at most 512 MiB, and its command blocks all clients;
+- appending: it is not idempotent, so it cannot be repeated after a lost reply;
+- reference counts: a wrong count stays wrong;
+- reading back in `put`: an encoder that never changes would be fetched for every version.
 """
 
 import re
@@ -27,7 +30,7 @@ from wire.store import keys
 from wire.store.server import NOW, Server
 
 MAX_CHUNKS = 1 << 16
-"""Most chunks of a blob of ours."""
+"""Largest number of chunks of a blob."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -38,7 +41,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 return redis.call('HEXISTS', KEYS[1], 'bytes')
 """
-"""Writes a blob of one chunk, unless somebody has begun to write it: then that is continued, by all steps."""
+"""Writes a blob of one chunk. If another writer has begun the blob, it writes nothing: continue with `_BEGIN`."""
 
 _BEGIN = f"""{NOW}
 redis.call('ZADD', KEYS[2], now, ARGV[1])
@@ -65,34 +68,36 @@ return 1
 
 
 class Blobs:
-    """The blobs on one server. `make_room(num_bytes)` is called before a blob is put, and may raise StoreFull."""
+    """The blobs on one server. It calls `make_room(num_bytes)`, which may raise StoreFull, before it puts a blob."""
 
     def __init__(self, server: Server, make_room: Callable[[int], None]) -> None:
         self._server = server
         self._make_room = make_room
 
     def put(self, data: bytes | bytearray | memoryview) -> str:
-        """Stores `data` unless it is stored, safe from collection for the grace period. Returns its digest. Idempotent.
+        """Stores `data` unless it is stored already, and returns its digest. Idempotent.
 
-        Collects garbage where memory is short. Raises StoreFull where too much must stay (then nothing is written), and
-        BlobCorrupt where an incomplete blob has an invalid chunk size: repair it.
+        The blob is not collected within the grace period. If memory is short, garbage is collected first. Raises
+        StoreFull if that does not free enough (then nothing is written), and BlobCorrupt if an incomplete blob has an
+        invalid chunk size (call `repair`).
         """
-        view = self._checked(data)
+        view = self._check_size(data)
         self._make_room(len(view))
         digest = sha256(view).hexdigest()
         self._write(digest, view)
         return digest
 
     def repair(self, data: bytes | bytearray | memoryview) -> bool:
-        """Replaces what is stored under the digest of `data`, unless it is `data`; True where something was written."""
-        view = self._checked(data)
+        """Makes the blob under the digest of `data` equal to `data`; returns whether it had to write."""
+        view = self._check_size(data)
         digest = sha256(view).hexdigest()
         try:
             self.get(digest, len(view))
         except NotFound:
             try:
                 self._write(digest, view)
-            except BlobCorrupt:  # an incomplete blob has an invalid chunk size
+            except BlobCorrupt:
+                # An incomplete blob has an invalid chunk size.
                 self._replace(digest, view)
             return True
         except BlobCorrupt:
@@ -101,24 +106,26 @@ class Blobs:
         return False
 
     def has(self, digests: Iterable[str]) -> set[str]:
-        """Returns those of `digests` that are complete. It does not save them from collection, as `put` does."""
+        """Returns the digests whose blobs are complete. Unlike `put`, it does not protect them from collection."""
         wanted = list(digests)
-        replies = self._server.ask_many([("HEXISTS", self._key_of(digest), "bytes") for digest in wanted])
+        replies = self._server.ask_many([("HEXISTS", self._blob_key(digest), "bytes") for digest in wanted])
         return {digest for digest, is_complete in zip(wanted, replies, strict=True) if is_complete}
 
     def get(self, digest: str, num_bytes: int) -> bytearray:
-        """Returns the verified blob. Raises NotFound where there is none, BlobCorrupt where size or digest differ."""
+        """Returns the verified blob. Raises NotFound if there is none, BlobCorrupt if its size or digest differs."""
         if not _DIGEST.fullmatch(digest):
-            raise BlobCorrupt(f"{digest[:80]!r} is no SHA-256")
+            raise BlobCorrupt(f"{digest[:80]!r} is no SHA-256 digest")
         if num_bytes > self._server.config.max_blob_bytes:
-            raise BlobCorrupt(f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes}")
+            raise BlobCorrupt(
+                f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes} (max_blob_bytes)"
+            )
         sizes = self._layout(digest, num_bytes)
         buffer = bytearray(num_bytes)
         hasher = sha256()
         start = 0
         with memoryview(buffer) as view:
             for index, size in enumerate(sizes):
-                chunk = self._server.ask("HGET", self._key_of(digest), index)
+                chunk = self._server.ask("HGET", self._blob_key(digest), index)
                 if chunk is None or len(chunk) != size:
                     raise BlobCorrupt(f"blob {digest}: chunk {index} changed while it was read")
                 view[start : start + size] = chunk
@@ -128,18 +135,18 @@ class Blobs:
             raise BlobCorrupt(f"blob {digest}: its bytes have the digest {hasher.hexdigest()}")
         return buffer
 
-    def _key_of(self, name: str) -> str:
+    def _blob_key(self, name: str) -> str:
         return self._server.key(keys.BLOB, name)
 
-    def _checked(self, data: bytes | bytearray | memoryview) -> memoryview:
+    def _check_size(self, data: bytes | bytearray | memoryview) -> memoryview:
         view = memoryview(data).cast("B")
         if len(view) > self._server.config.max_blob_bytes:
             raise ValueError(f"blob of {len(view)} bytes: the largest allowed is {self._server.config.max_blob_bytes}")
         return view
 
     def _write(self, name: str, view: memoryview) -> None:
-        """Stores `view` under `name`, in chunks, unless it is stored completely."""
-        blob = self._key_of(name)
+        """Stores `view` under `name` in chunks, unless a complete blob is there."""
+        blob = self._blob_key(name)
         script_keys = (blob, self._server.key(keys.BLOBS))
         chunk_bytes = self._server.config.chunk_bytes
         if len(view) <= chunk_bytes and self._server.run(_WHOLE, script_keys, (name, chunk_bytes, view)):
@@ -156,16 +163,17 @@ class Blobs:
             raise StoreUnavailable(f"blob {name} was removed while it was written: put it again")
 
     def _replace(self, digest: str, view: memoryview) -> None:
-        """Writes a blob under a temporary name and renames it. If we are killed in between, it is garbage."""
+        """Writes a blob under a temporary name and renames it. A kill in between leaves a temporary blob as garbage."""
         name = f"{digest}.{secrets.token_hex(8)}"
         self._write(name, view)
-        script_keys = (self._key_of(name), self._key_of(digest), self._server.key(keys.BLOBS))
+        script_keys = (self._blob_key(name), self._blob_key(digest), self._server.key(keys.BLOBS))
         if not self._server.run(_REPLACE, script_keys, (name, digest)):
-            self.get(digest, len(view))  # the script ran twice, and had renamed the blob before
+            # The script ran twice, and the first run renamed the blob.
+            self.get(digest, len(view))
 
     def _layout(self, digest: str, num_bytes: int) -> list[int]:
-        """Returns the sizes of the chunks, after comparing them with the stored ones; fetches no chunk."""
-        key = self._key_of(digest)
+        """Returns the sizes of the chunks after it has compared them with the stored sizes. It fetches no chunk."""
+        key = self._blob_key(digest)
         stored, chunk = self._server.ask("HMGET", key, "bytes", "chunk")
         if stored is None:
             raise NotFound(f"blob {digest}")

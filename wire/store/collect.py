@@ -3,15 +3,15 @@
     roots: keep, current, plan -> drop the manifests of other versions -> sweep unreferenced blobs past the grace period
            the open offer -------------------------------------------------^
 
-It is safe while others publish. Manifests are removed only if the pointer and the plan are still those that we read,
-and a blob only if it was not put or published since we read the clock. `put` and `publish` renew a blob's time in the
-same script that relies on it, so a blob between `put` and `publish` is safe for the grace period. After that, `publish`
-names the missing blob and changes nothing. A reader of a version that is being removed gets NotFound or BlobCorrupt. A
-full server accepts the commands of a collection, since they only remove.
+A collection is safe while other processes publish. Manifests are removed only if the pointer and the plan have not
+changed since they were read. A blob is removed only if it was not put or published since the clock was read. `put` and
+`publish` renew a blob's time in the same script that relies on it, so between `put` and `publish` a blob is safe for
+the grace period. After that, `publish` reports the missing blob and changes nothing. A reader of a version that is
+being removed gets NotFound or BlobCorrupt. A full server accepts the commands of a collection, since they only remove.
 
-    put -> make_room: above MOST_USED of the memory -> drop all but the plan's and the newest versions -> StoreFull
+    put -> make_room: above MAX_USED_SHARE of the memory -> drop all but the plan's and the newest versions -> StoreFull
 
-So a publisher makes room itself where nobody collects, or where the retained versions take too much memory.
+So a publisher collects garbage itself if no other process does, or if the retained versions take too much memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,15 +27,17 @@ from wire.store.versions import Versions
 AnyItem = TypeVar("AnyItem")
 
 GRACE_MS = 60_000
-"""Grace period of a blob after it was last put or published: the blobs of the last minute always stay. A learner
-publishes heads of half a megabyte several times a second."""
+"""Grace period of a blob after it was last put or published.
 
-PRESSED_GRACE_MS = 10_000
-PRESSED_VERSIONS = 16
-"""Grace period, and number of the newest versions that stay besides the plan's, where memory is short."""
+It is short, because a learner publishes heads of half a megabyte several times a second.
+"""
+
+LOW_MEMORY_GRACE_MS = 10_000
+LOW_MEMORY_VERSIONS = 16
+"""Grace period if memory is short, and the number of newest versions that then stay in addition to the plan's."""
 
 BATCH = 64
-"""Most keys that one script removes."""
+"""Largest number of keys that one script removes."""
 
 _DROP = """
 local current, plan, versions = unpack(KEYS, 1, 3)
@@ -63,7 +65,7 @@ return removed
 
 
 class Collector:
-    """The garbage collector of one server. It needs no lease: any number may run concurrently, at any time."""
+    """The garbage collector of one server. It needs no lease: any number of collections may run concurrently."""
 
     def __init__(self, server: Server, versions: Versions, plans: Plans, commands: CommandLog) -> None:
         self._server = server
@@ -72,9 +74,10 @@ class Collector:
         self._commands = commands
 
     def collect(self, keep: Iterable[int], *, grace_ms: int = GRACE_MS) -> int:
-        """Removes versions that are not in `keep`, current or in the plan, and their blobs. Returns how many of both.
+        """Removes versions that are not in `keep`, not current and not in the plan, and blobs that are then unused.
 
-        Raises BadSignature or UnknownFormat where a version that stays cannot be read: its blobs would be at risk.
+        Returns the number of removed versions and blobs together. Raises BadSignature or UnknownFormat if a version
+        that stays cannot be read: its blobs would be at risk.
         """
         cutoff = self._server.now_ms() - grace_ms
         num_dropped = self._drop(frozenset(keep))
@@ -84,25 +87,29 @@ class Collector:
         return num_dropped + self._sweep(garbage, cutoff)
 
     def make_room(self, num_bytes: int = 0) -> None:
-        """Collects garbage until `num_bytes` may be written. Raises StoreFull where too much must stay."""
+        """Collects garbage if `num_bytes` cannot be written. Raises StoreFull if they still cannot be written."""
         try:
             self._server.check_room(num_bytes)
         except StoreFull:
-            self.collect(self._versions.stored()[-PRESSED_VERSIONS:], grace_ms=PRESSED_GRACE_MS)
+            self.collect(self._versions.stored()[-LOW_MEMORY_VERSIONS:], grace_ms=LOW_MEMORY_GRACE_MS)
             self._server.check_room(num_bytes)
 
     def _drop(self, keep: frozenset[int]) -> int:
-        """Removes manifests in batches; stops at a batch that finds the pointer or the plan changed.
+        """Removes manifests in batches; returns their number. Stops when the pointer or the plan has changed.
 
-        The next call continues there.
+        The next collection removes the rest.
         """
         key = self._server.key
         current = self._versions.current()
         plan = self._plans.read()
-        retained = keep | {current} | set(plan.needed if plan else ())
-        revision = plan.revision if plan else 0
+        retained = keep | {current}
+        revision = 0
+        if plan:
+            retained |= set(plan.needed)
+            revision = plan.revision
+        unneeded = [version for version in self._versions.stored() if version not in retained]
         removed = 0
-        for batch in _batches([version for version in self._versions.stored() if version not in retained]):
+        for batch in _batches(unneeded):
             script_keys = [key(keys.CURRENT), key(keys.PLAN), key(keys.VERSIONS)]
             script_keys += [key(keys.MANIFEST, version) for version in batch]
             count = self._server.run(_DROP, script_keys, (current, revision, *batch))
@@ -114,13 +121,15 @@ class Collector:
     def _referenced(self) -> Iterator[str]:
         """Yields the digests of the blobs of every stored version, and of the open offer."""
         offer = self._commands.open_offer()
-        yield from (tensor.digest for tensor in offer.tensors) if offer else ()
+        if offer:
+            yield from (tensor.digest for tensor in offer.tensors)
         readable = self._versions.contents()
         for version in self._versions.stored():
             try:
-                contents = readable.get(version) or self._versions.contents_of(version)
+                contents = readable.get(version) or self._versions.read_contents(version)
             except NotFound:
-                continue  # removed meanwhile by another collection
+                # Another collection has just removed the version.
+                continue
             yield from contents.blobs
 
     def _sweep(self, digests: list[str], cutoff: int) -> int:

@@ -1,17 +1,17 @@
-"""The log of what operators ask: one order, each entry signed under its number, and what became of each.
+"""The log of operators' commands: in one order, each entry signed under its number, with the outcome of each command.
 
     append(body) --numbered, signed, on disk--> `commands` --read(first)--> the learner --note(outcome)--> `outcomes`
            |-- a LabelCommand, in its order --> the list `labels`, which replicas and the rollout read as well
            '-- an EncoderOffer -------------> the hash `offer`, whose blobs the collector keeps until it is closed
     a step of the rollout --the script that writes the plan--> its entry, with its outcome
 
-Commands whose effect is a part of what the learner knows (`CommandBody.IS_KEPT`) are permanent: a learner that starts
-from nothing follows them before it learns. There are MAX_KEPT of them at most. Of the others the newest MAX_PASSING are
-in the log. Every checkpoint of the learner holds the permanent ones, and it writes the log again (`rewrite`) if the
-server was wiped. What is asked twice is one command, if it is permanent.
+Commands whose effect is part of the learner's state (`CommandBody.IS_KEPT`) are permanent: a learner that starts
+without a checkpoint follows them before it learns. There are at most MAX_KEPT permanent commands. Of the other
+commands, the log has the newest MAX_PASSING. Every checkpoint of the learner contains the permanent commands, and the
+learner restores the log (`rewrite`) if the server was wiped. A permanent command that is appended twice is one command.
 
-A signature names the service, the task, the kind of the record and its number. So whoever may write to the server and
-has no key of ours asks for nothing: what is not signed, or stands under another number, is no entry.
+A signature covers the service, the task, the kind of the record and its number. Without one of our keys, a client with
+write access to the server cannot give a command: an entry without a valid signature for its number is ignored.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,16 +29,16 @@ from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
 MAX_KEPT: Final = 100_000
-"""Most commands that are never removed: every checkpoint of the learner holds all of them."""
+"""Largest number of permanent commands. Every checkpoint of the learner contains all of them."""
 
 MAX_PASSING: Final = 1_000
-"""Most others: the oldest goes when another one comes."""
+"""Largest number of other commands: a new one removes the oldest."""
 
 MAX_SEQ: Final = 1 << 50
-"""No command of ours has so high a number; whatever has is a stranger's."""
+"""Our commands have lower numbers. An entry with this number or a higher one is not ours."""
 
 BATCH: Final = 1_000
-"""Outcomes that one call writes."""
+"""Number of outcomes that one call writes."""
 
 APPEND: Final = """
 local function is_taken(commands, seq)
@@ -58,7 +58,7 @@ local function append(commands, outcomes, passing, seq, entry, outcome, is_kept,
   redis.call('HDEL', outcomes, oldest)
 end
 """
-"""Lua that defines `append`, which the script of the plan calls as well."""
+"""Lua that defines `is_taken` and `append`. The script that writes the plan uses them, too."""
 
 _PROJECT: Final = """
 local function project(labels, offer, asked, seq, digest, verb, body, signature)
@@ -108,7 +108,7 @@ notify(history, notices, ARGV[2], ARGV[3])
 
 
 class Step(NamedTuple):
-    """What an operator did to the rollout, which is done with the plan: its verb, and about which version."""
+    """An operator's step in the rollout, which takes effect with the plan: its verb and its version."""
 
     verb: str
     version: int
@@ -117,7 +117,7 @@ class Step(NamedTuple):
 
 
 class CommandLog:
-    """The log on one server."""
+    """The log of commands on one server."""
 
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
@@ -128,40 +128,40 @@ class CommandLog:
 
     @property
     def names(self) -> list[str]:
-        """The keys that `APPEND` writes."""
+        """The Redis keys that `APPEND` writes."""
         return [self._log, self._outcomes, self._server.key(keys.PASSING)]
 
     def append(self, body: CommandBody, *, source: str = "", time_ms: int = 0) -> Command:
-        """Adds a command behind all others; returns it when it is on disk. What is there already is not added again.
+        """Adds a command at the end of the log; returns it when it is on disk. A permanent command is added only once.
 
-        Raises LabelsChanged where a command about labels is not the next one, CommandsFull, CannotSign.
+        Raises LabelsChanged if a command about labels does not have the next number, CommandsFull, CannotSign.
         """
         self._ring.require_signer()
         log, outcomes, passing = self.names
         number = body.number if isinstance(body, LabelCommand) else 0
         while (command := self._find(body)) is None:
             command = Command.of(body, self.last_seq() + 1, source=source, time_ms=time_ms)
-            args = (*self._written(command), number, MAX_PASSING, MAX_KEPT)
+            args = (*self._script_arguments(command), number, MAX_PASSING, MAX_KEPT)
             reply = self._server.run(_ADD, (outcomes, log, passing, *self._projections), args).decode()
             if reply == "labels":
                 raise LabelsChanged(f"somebody else has changed the labels: command {number} is not the next one")
             if reply == "full" and not self._remove_foreign():
-                raise CommandsFull(f"{MAX_KEPT} commands that are kept for good were given already")
+                raise CommandsFull(f"the log has {MAX_KEPT} commands that are permanent, and cannot take more of them")
             if reply == "ok":
                 break
         self._server.sync()
         return command
 
     def read(self, first: int = 1) -> list[Command]:
-        """Returns the commands from number `first` on, in their order. What our keys have not signed is left out.
+        """Returns the commands from number `first` on, in order. Entries without a valid signature are left out.
 
-        Raises UnknownKey for a key that is not among ours: it may be one that this process has not read yet.
+        Raises UnknownKey if an entry names a key that we do not have: this process may not have read a new key yet.
         """
         values = self._server.ask("ZRANGEBYSCORE", self._log, first, "+inf", "WITHSCORES")
         return [command for _, command in self._entries(values, is_strict=True) if command is not None]
 
     def outcomes(self, commands: Sequence[Command]) -> dict[int, CommandOutcome]:
-        """Returns what became of these commands, by their numbers, as far as it was noted."""
+        """Returns number -> outcome for the commands whose outcome is stored."""
         found: dict[int, CommandOutcome] = {}
         for start in range(0, len(commands), BATCH):
             numbers = [command.seq for command in commands[start : start + BATCH]]
@@ -172,7 +172,10 @@ class CommandLog:
         return found
 
     def outcome(self, command: Command) -> CommandOutcome | None:
-        """Returns what became of a command; None while nobody has said. Raises CommandMoved."""
+        """Returns the outcome of a command; None while there is none.
+
+        Raises CommandMoved if another command has its number, because the log was restored.
+        """
         questions = [
             ("ZRANGEBYSCORE", self._log, command.seq, command.seq, "WITHSCORES"),
             ("HGET", self._outcomes, command.seq),
@@ -180,20 +183,23 @@ class CommandLog:
         values, body = self._server.ask_many(questions)
         if all(found != command for _, found in self._entries(values)):
             raise CommandMoved(
-                f"command {command.seq} is another one now, since the log was written again: `lifelong commands list` "
-                "shows what became of yours"
+                f"the log was restored, and number {command.seq} is another command now: `lifelong commands list` "
+                "shows the new number and the outcome of yours"
             )
-        return None if body is None else signed.decode(body, CommandOutcome, self._outcomes)
+        if body is None:
+            return None
+        return signed.decode(body, CommandOutcome, self._outcomes)
 
     def entries(self, limit: int = MAX_KEPT + MAX_PASSING) -> list[CommandEntry]:
-        """Returns the last `limit` commands with their outcomes, in their order. Raises UnknownKey."""
+        """Returns the last `limit` commands with their outcomes, in order. Raises UnknownKey."""
         values = self._server.ask("ZREVRANGE", self._log, 0, limit - 1, "WITHSCORES")
-        commands = [command for _, command in self._entries(values, is_strict=True) if command is not None][::-1]
+        commands = [command for _, command in self._entries(values, is_strict=True) if command is not None]
+        commands.reverse()
         outcomes = self.outcomes(commands)
         return [CommandEntry(command, outcomes.get(command.seq)) for command in commands]
 
     def note(self, outcomes: Sequence[CommandOutcome]) -> None:
-        """Stores what became of commands."""
+        """Stores outcomes of commands."""
         for start in range(0, len(outcomes), BATCH):
             pairs: list[int | bytes] = []
             for outcome in outcomes[start : start + BATCH]:
@@ -201,15 +207,17 @@ class CommandLog:
             self._server.ask("HSET", self._outcomes, *pairs)
 
     def close_offer(self, outcome: CommandOutcome, name: str) -> None:
-        """Adds what became of an offer to the history of versions, once; its blobs are kept no longer."""
+        """Closes the open offer: adds its outcome to the history of versions, once, and releases its blobs."""
         action: Literal["adopted", "refused"] = "refused" if outcome.state == "refused" else "adopted"
-        detail = ": ".join(["encoder " + name, *filter(None, [", ".join(outcome.reasons)])])
+        detail = f"encoder {name}"
+        if reasons := ", ".join(outcome.reasons):
+            detail = f"{detail}: {reasons}"
         entry = VersionEntry(version=outcome.version, action=action, time_ms=outcome.time_ms, detail=detail)
         script_keys = [self._server.key(name) for name in (keys.OFFER, keys.HISTORY, keys.NOTICES)]
         self._server.run(_CLOSE, script_keys, (outcome.seq, signed.encode(entry), self._server.config.history))
 
     def open_offer(self) -> EncoderOffer | None:
-        """Returns the last offer, unless it is closed. Raises BadSignature, UnknownFormat."""
+        """Returns the last offer, or None if it is closed. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.OFFER)
         if self._server.ask("HEXISTS", key, "outcome"):
             return None
@@ -217,9 +225,10 @@ class CommandLog:
         return None if body is None else signed.decode(body, EncoderOffer, key)
 
     def rewrite(self, change: Callable[[list[CommandEntry]], Sequence[CommandEntry]]) -> Sequence[CommandEntry]:
-        """Puts what `change` makes of the log in its place, projections included; returns it when it is on disk.
+        """Replaces the log by `change(log)`, with its projections; returns the new log when it is on disk.
 
-        `change` is called again where somebody else was faster.
+        The projections are the list of labels and the open offer. `change` is called again if another process has
+        added a command in between.
         """
         log, outcomes, passing = self.names
         while True:
@@ -227,26 +236,28 @@ class CommandLog:
             entries = change(self.entries())
             args: list[int | str | bytes] = [top[0] if top else b"", MAX_PASSING]
             for command, outcome in entries:
-                seq, entry, is_kept, digest, verb, body, signature = self._written(command)
+                seq, entry, is_kept, digest, verb, body, signature = self._script_arguments(command)
                 is_closed = verb == EncoderOffer.VERB and outcome is not None and outcome.is_final
-                args += [seq, entry, b"" if outcome is None else signed.encode(outcome), is_kept, digest]
-                args += ["" if is_closed else verb, body, signature]
+                encoded_outcome = b"" if outcome is None else signed.encode(outcome)
+                # Without its verb, a closed offer is not projected.
+                projected_verb = "" if is_closed else verb
+                args += [seq, entry, encoded_outcome, is_kept, digest, projected_verb, body, signature]
             if self._server.run(_REPLACE, (outcomes, log, passing, *self._projections), args):
                 self._server.sync()
                 return entries
 
-    def written_step(self, step: Step | None) -> tuple[int | str | bytes, ...]:
-        """Returns number, entry, outcome and MAX_PASSING, as `APPEND` takes them, for a step that is done."""
+    def step_arguments(self, step: Step | None) -> tuple[int | str | bytes, ...]:
+        """Returns the arguments that `APPEND` takes for a step: its number, entry and outcome, and MAX_PASSING."""
         if step is None:
             return ("", "", "", MAX_PASSING)
         seq = self.last_seq() + 1
         body = {"version": step.version}
         command = Command(seq=seq, verb=step.verb, body=body, source=step.source, time_ms=step.time_ms)
         outcome = CommandOutcome(seq=seq, time_ms=step.time_ms, state="done", version=step.version)
-        return (seq, self._signed(command), signed.encode(outcome), MAX_PASSING)
+        return (seq, self._sign(command), signed.encode(outcome), MAX_PASSING)
 
     def last_seq(self) -> int:
-        """Returns the highest number that is taken."""
+        """Returns the number of the last command; 0 if there is none."""
         top = self._server.ask("ZREVRANGE", self._log, 0, 0, "WITHSCORES")
         seq = float(top[1]) if top else 0
         if seq < MAX_SEQ:
@@ -255,48 +266,51 @@ class CommandLog:
         return max((command.seq for command in self.read()), default=0)
 
     def _find(self, body: CommandBody) -> Command | None:
-        """Returns the command that is there already and asks for the same, if it is kept."""
+        """Returns the permanent command in the log with the same verb and body, or None."""
         if not body.IS_KEPT:
             return None
         wanted = Command.of(body, 0, source="", time_ms=0)
-        seq = self._server.ask("HGET", self._projections[0], _digest_of(wanted))
+        seq = self._server.ask("HGET", self._projections[0], _request_digest(wanted))
         if seq is None:
             return None
         values = self._server.ask("ZRANGEBYSCORE", self._log, int(seq), int(seq), "WITHSCORES")
         commands = [command for _, command in self._entries(values)]
-        return next((each for each in commands if each and each.verb == body.VERB and each.body == wanted.body), None)
+        for command in commands:
+            if command and command.verb == body.VERB and command.body == wanted.body:
+                return command
+        return None
 
-    def _written(self, command: Command) -> tuple[int | str | bytes, ...]:
-        """Returns what the scripts write of a command: its number, its entry, and its part of the projections."""
-        digest = _digest_of(command) if command.is_kept else ""
+    def _script_arguments(self, command: Command) -> tuple[int | str | bytes, ...]:
+        """Returns the arguments of the scripts for a command: its number, its entry and its projections."""
+        digest = _request_digest(command) if command.is_kept else ""
         body = signature = b""
         if command.verb == LabelCommand.VERB:
             label = command.read(LabelCommand)
-            body = signed.signed_entry(signed.encode(label), self._ring, self._server.key(keys.LABEL, label.number))
+            body = signed.sign_entry(signed.encode(label), self._ring, self._server.key(keys.LABEL, label.number))
         elif command.verb == EncoderOffer.VERB:
             body = signed.encode(command.read(EncoderOffer))
             signature = self._ring.sign(body, self._projections[2]).encode()
-        return (command.seq, self._signed(command), int(command.is_kept), digest, command.verb, body, signature)
+        return (command.seq, self._sign(command), int(command.is_kept), digest, command.verb, body, signature)
 
-    def _signed(self, command: Command) -> bytes:
+    def _sign(self, command: Command) -> bytes:
         name = self._server.key(keys.COMMAND, command.seq)
-        return signed.signed_entry(signed.encode(command), self._ring, name)
+        return signed.sign_entry(signed.encode(command), self._ring, name)
 
     def _entries(self, values: Sequence[bytes], *, is_strict: bool = False) -> Iterator[tuple[bytes, Command | None]]:
-        """Yields the entries of a reply, in which each is before its number; None stands for what is none of ours.
+        """Yields each entry of a reply with its command; None if the entry is not ours.
 
-        Raises UnknownKey if `is_strict`.
+        `values` has entries and their numbers alternately. Raises UnknownKey if `is_strict`.
         """
         for entry, score in zip(values[::2], values[1::2], strict=True):
             try:
-                yield entry, verified(entry, score, self._ring, self._server.config.prefix)
+                yield entry, verify_command(entry, score, self._ring, self._server.config.prefix)
             except (BadSignature, UnknownFormat) as error:
                 if is_strict and isinstance(error, UnknownKey):
                     raise
                 yield entry, None
 
     def _remove_foreign(self) -> int:
-        """Removes what is no entry of ours; returns how many there were."""
+        """Removes entries that are not ours; returns their number."""
         values = self._server.ask("ZRANGEBYSCORE", self._log, "-inf", "+inf", "WITHSCORES")
         foreign = [entry for entry, command in self._entries(values) if command is None]
         self._server.ask_many([("ZREM", self._log, entry) for entry in foreign])
@@ -304,7 +318,7 @@ class CommandLog:
 
 
 class LabelCommands:
-    """The commands about labels on one server, as everybody reads them who translates labels."""
+    """The commands about labels on one server. Every process that translates labels reads them."""
 
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
@@ -312,48 +326,51 @@ class LabelCommands:
         self._list = server.key(keys.LABELS)
 
     def requested(self, first: int = 0) -> Sequence[LabelCommand]:
-        """Returns the commands from index `first` on, in their order. Raises BadSignature, UnknownFormat."""
+        """Returns the commands from index `first` on, in order. Raises BadSignature, UnknownFormat."""
         commands = list[LabelCommand]()
         for number, value in enumerate(self._server.ask("LRANGE", self._list, first, -1), start=first + 1):
             name = self._server.key(keys.LABEL, number)
-            command = signed.decode(signed.body_of(value, self._ring, name), LabelCommand, name)
+            command = signed.decode(signed.verify_entry(value, self._ring, name), LabelCommand, name)
             if command.number != number:
                 raise BadSignature(f"{name} was signed as number {command.number}")
             commands.append(command)
         return commands
 
 
-def verified(entry: bytes, score: bytes, ring: KeyRing, prefix: str) -> Command:
-    """Returns the command of an entry of the log below `prefix`. Raises BadSignature, UnknownFormat."""
+def verify_command(entry: bytes, score: bytes, ring: KeyRing, prefix: str) -> Command:
+    """Returns the command in an entry of the log under `prefix`. Raises BadSignature, UnknownFormat."""
     name = f"{prefix}{keys.COMMAND}:{score.decode()}"
-    command = signed.decode(signed.body_of(entry, ring, name), Command, name)
+    command = signed.decode(signed.verify_entry(entry, ring, name), Command, name)
     if command.seq != float(score):
         raise BadSignature(f"{name} was signed as number {command.seq}")
     return command
 
 
 def merged(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
-    """Returns a log with `others` behind it, under the next numbers; commands about labels count on, too.
+    """Returns the log `entries` followed by `others` under the next numbers.
 
-    What is kept and asked for in `entries` already is left out.
+    Commands about labels also get the next numbers among these commands. A permanent command in `others` that
+    `entries` has already is left out.
     """
     found = [*entries]
-    known = {_digest_of(command) for command, _ in entries if command.is_kept}
+    known = {_request_digest(command) for command, _ in entries if command.is_kept}
     num_labels = sum(command.verb == LabelCommand.VERB for command, _ in entries)
     numbers = count(max((command.seq for command, _ in entries), default=0) + 1)
     for command, outcome in others:
-        if command.is_kept and _digest_of(command) in known:
+        if command.is_kept and _request_digest(command) in known:
             continue
         body = command.body
         if command.verb == LabelCommand.VERB:
             num_labels += 1
             body = body | {"number": num_labels}
         command = msgspec.structs.replace(command, seq=next(numbers), body=body)
-        found.append(CommandEntry(command, outcome and msgspec.structs.replace(outcome, seq=command.seq)))
+        if outcome is not None:
+            outcome = msgspec.structs.replace(outcome, seq=command.seq)
+        found.append(CommandEntry(command, outcome))
     return found
 
 
-def _digest_of(command: Command) -> str:
-    """Returns what tells what a command asks for from anything else."""
+def _request_digest(command: Command) -> str:
+    """Returns a digest of the verb and the body of a command: equal requests have equal digests."""
     fields = msgspec.json.encode((command.verb, command.body), order="deterministic")
     return sha256(fields).hexdigest()[:32]

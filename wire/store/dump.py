@@ -1,11 +1,11 @@
-"""Everything that the store holds of one service, as values that another server takes: for backups.
+"""Exports and imports the contents of a service's store, for backups.
 
-    read() -> the small keys, as they were in one moment -> blobs_of(them) -> digests, each fetched by `Blobs.get`
-    write(keys) -> each in one script, those that are followed last         is_empty, clear: before a restore
+    read() -> the keys without blobs, at one point in time -> blobs_of(them) -> digests; `Blobs.get` fetches each blob
+    write(keys) -> one script for each key; plan and pointers last           is_empty, clear: before a restore
 
-What expires is left out: reports, and who holds a lease. The epoch of a lease is kept, or the next holder would have
-one that the store refuses. After a restore the numbers of versions go on GAP higher: numbers that were given after the
-backup are in receipts, and must never name two versions.
+State that expires is left out: reports, and the holders of leases. The epoch of a lease is kept, because otherwise the
+store would refuse the epoch of the next holder. After a restore, version numbers continue GAP higher: receipts contain
+numbers that were used after the backup, and a number must never belong to two versions.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -18,23 +18,23 @@ from wire.errors import UnknownFormat
 from wire.keyring import KeyRing
 from wire.records import Command, CommandEntry, CommandOutcome, EncoderOffer, Erase, RolloutPlan
 from wire.store import keys, signed
-from wire.store.commands import CommandLog, merged, verified
+from wire.store.commands import CommandLog, merged, verify_command
 from wire.store.server import Server
-from wire.store.signatures import SEALED
+from wire.store.signatures import SEALED_LIST
 from wire.store.versions import GAP
 
 BATCH: Final = 500
-"""Keys that one command removes."""
+"""Number of keys that one command removes."""
 
-FOLLOWED: Final = (keys.NEWEST, keys.CURRENT, keys.PLAN)
-"""Written last: a program that finds them finds everything else."""
+WRITTEN_LAST: Final = (keys.NEWEST, keys.CURRENT, keys.PLAN)
+"""The keys that are written last: a program that finds them finds all other keys, too."""
 
-LOG: Final = (keys.COMMANDS, keys.OUTCOMES)
-"""The log of commands: whatever else is made of it is written with it."""
+LOG_KEYS: Final = (keys.COMMANDS, keys.OUTCOMES)
+"""The keys of the log of commands. Its projections are derived from them and not exported."""
 
-_SINGLE: Final = (
-    *(keys.VERSIONS, keys.HISTORY, keys.EVIDENCE, keys.JUDGED, keys.DECISIONS, *LOG),
-    *(keys.EPOCH, keys.NOTICES, *FOLLOWED),
+_SINGLE_KEYS: Final = (
+    *(keys.VERSIONS, keys.HISTORY, keys.EVIDENCE, keys.JUDGED, keys.DECISIONS, *LOG_KEYS),
+    *(keys.EPOCH, keys.NOTICES, *WRITTEN_LAST),
 )
 
 _READ: Final = """
@@ -69,7 +69,11 @@ KeyType: TypeAlias = Literal["string", "hash", "list", "zset"]
 
 
 class StoredKey(msgspec.Struct, frozen=True, array_like=True):
-    """One key without its prefix: its value, the items, fields and values by turns, or members and scores by turns."""
+    """One Redis key, with its name without the prefix.
+
+    `values` has the value of a string, the items of a list, fields and values of a hash alternately, or members and
+    scores of a sorted set alternately.
+    """
 
     name: str
     type: KeyType
@@ -77,12 +81,12 @@ class StoredKey(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def is_signed(self) -> bool:
-        """Whether it is one signed record."""
+        """Whether the key has one signed record."""
         return self.type == "hash" and b"body" in self.fields
 
     @property
     def fields(self) -> dict[bytes, bytes]:
-        """The fields of a hash."""
+        """Field -> value of a hash."""
         return dict(zip(self.values[::2], self.values[1::2], strict=True))
 
 
@@ -96,15 +100,19 @@ class Dump:
         self._prefix = server.config.prefix
 
     def read(self, leases: Sequence[str]) -> list[StoredKey]:
-        """Returns every key but the blobs, as they are in one moment; of `leases` the epochs alone."""
-        names = [*(f"{keys.LEASE}:{name}" for name in leases), *_SINGLE]
+        """Returns every key except blobs, at one point in time. Of the leases named `leases` it has only the epochs."""
+        names = [*(f"{keys.LEASE}:{name}" for name in leases), *_SINGLE_KEYS]
         found = self._server.run(_READ, [self._server.key(keys.VERSIONS)], [self._prefix, *names])
-        return [_without_holder(StoredKey(name.decode(), kind.decode(), tuple(values))) for name, kind, values in found]
+        stored: list[StoredKey] = []
+        for name, kind, values in found:
+            key = StoredKey(name.decode(), kind.decode(), tuple(values))
+            stored.append(_without_holder(key))
+        return stored
 
     def verify(self, stored: Sequence[StoredKey], prefix: str) -> None:
-        """Raises UnknownKey and BadSignature for the first record that no key of ours signed under `prefix`.
+        """Raises UnknownKey or BadSignature for the first record that none of our keys signed under `prefix`.
 
-        Raises CannotSign where our keys cannot sign them for another prefix, as `write` does.
+        Raises CannotSign if our keys cannot sign: `write` has to re-sign the records.
         """
         self._ring.require_signer()
         for key in stored:
@@ -113,17 +121,17 @@ class Dump:
                 self._ring.verify(key.fields[b"body"], key.fields.get(b"signature", b""), name)
             if key.name == keys.COMMANDS:
                 for entry, score in zip(key.values[::2], key.values[1::2], strict=True):
-                    verified(entry, score, self._ring, prefix)
-            if key.name == SEALED:
+                    verify_command(entry, score, self._ring, prefix)
+            if key.name == SEALED_LIST:
                 for entry in key.values:
-                    signed.opened(entry, self._ring, name)
+                    signed.open_entry(entry, self._ring, name)
 
     def is_empty(self) -> bool:
-        """Whether there is no key of ours, of any kind."""
+        """Whether the server has no key of this service."""
         return next(self._names(), None) is None
 
     def clear(self, kept: Collection[str] = ()) -> None:
-        """Removes every key of ours but those of the kinds in `kept`, the blobs among them."""
+        """Removes every key of this service, blobs included, except keys of the kinds in `kept`."""
         batch: list[bytes] = []
         for name in self._names(kept):
             batch.append(name)
@@ -134,15 +142,20 @@ class Dump:
             self._server.ask("UNLINK", *batch)
 
     def write(self, stored: Sequence[StoredKey], *, newest: int) -> int:
-        """Writes the keys, whose blobs are put; returns the number from which versions go on: above `newest`, too.
+        """Writes the keys; returns the number after which version numbers continue, which is above `newest`.
 
-        They are signed anew, by our first key and for our prefix. Erasures that the store has already are kept, behind
-        the commands that are written: they are permanent. Returns when all is on the server's disk. Idempotent.
+        The blobs must be in the store already. Records are re-signed with our first key for our prefix. Erasures are
+        permanent, so erasures that the store already has are appended to the commands that are written. Returns when
+        everything is on the server's disk. Idempotent.
         """
-        by_name = {key.name: self._signed_here(key) for key in stored if key.name not in LOG}
+        by_name = {key.name: self._sign_again(key) for key in stored if key.name not in LOG_KEYS}
         entries = entries_of(stored)
-        self._commands.rewrite(lambda own: merged(entries, [each for each in own if each.command.verb == Erase.VERB]))
-        last = [by_name.pop(name) for name in FOLLOWED if name in by_name]
+
+        def append_erasures(present: list[CommandEntry]) -> Sequence[CommandEntry]:
+            return merged(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
+
+        self._commands.rewrite(append_erasures)
+        last = [by_name.pop(name) for name in WRITTEN_LAST if name in by_name]
         highest = max(newest, *(int(key.values[0]) for key in last if key.name == keys.NEWEST), 0) + GAP
         last = [key for key in last if key.name != keys.NEWEST]
         for key in (*by_name.values(), StoredKey(keys.NEWEST, "string", (b"%d" % highest,)), *last):
@@ -150,22 +163,25 @@ class Dump:
         self._server.sync()
         return highest
 
-    def _signed_here(self, key: StoredKey) -> StoredKey:
-        """Returns a key with the signatures of its records for our prefix, by our first key."""
+    def _sign_again(self, key: StoredKey) -> StoredKey:
+        """Returns the key with its records re-signed by our first key, for our prefix."""
         name = self._server.key(key.name)
         values = key.values
         if key.is_signed:
             signature = self._ring.sign(key.fields[b"body"], name).encode()
             values = tuple(chain.from_iterable((key.fields | {b"signature": signature}).items()))
-        if key.name == SEALED:
-            values = tuple(signed.sealed(entry[signed.SEAL_CHARS :], self._ring, name) for entry in values)
+        if key.name == SEALED_LIST:
+            values = tuple(signed.seal_entry(entry[signed.SEAL_CHARS :], self._ring, name) for entry in values)
         return StoredKey(key.name, key.type, values)
 
     def _names(self, kept: Collection[str] = ()) -> Iterator[bytes]:
-        """Yields the names of all our keys. Another service may have a prefix that begins with ours."""
+        """Yields the names of all keys of this service, except keys of the kinds in `kept`.
+
+        Keys of another service whose prefix begins with ours are recognized by the rest of their names.
+        """
         cursor = 0
         while True:
-            reply = self._server.ask("SCAN", cursor, "MATCH", f"{_escaped(self._prefix)}*", "COUNT", 1_000)
+            reply = self._server.ask("SCAN", cursor, "MATCH", f"{_escape(self._prefix)}*", "COUNT", 1_000)
             cursor = int(reply[0])
             for name in reply[1]:
                 if name.decode().removeprefix(self._prefix).partition(":")[0] in keys.ALL.difference(kept):
@@ -175,7 +191,7 @@ class Dump:
 
 
 def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
-    """Returns the sizes of the blobs that the stored versions and the offer need, by digest. Raises UnknownFormat."""
+    """Returns digest -> size in bytes of the blobs that the versions and the open offer need. Raises UnknownFormat."""
     found: dict[str, int] = {}
     for version, body in manifests(stored):
         found |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
@@ -187,19 +203,23 @@ def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
 
 
 def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
-    """Returns the log of commands. Raises UnknownFormat."""
-    by_name = {key.name: key for key in stored if key.name in LOG}
+    """Returns the log of commands, unverified. Raises UnknownFormat."""
+    by_name = {key.name: key for key in stored if key.name in LOG_KEYS}
+    if keys.COMMANDS not in by_name:
+        return []
     outcomes = by_name[keys.OUTCOMES].fields if keys.OUTCOMES in by_name else {}
     entries: list[CommandEntry] = []
-    for entry in by_name[keys.COMMANDS].values[::2] if keys.COMMANDS in by_name else ():
-        command = signed.decode(signed.parts_of(entry)[0], Command, keys.COMMANDS)
-        body = outcomes.get(b"%d" % command.seq)
-        entries.append(CommandEntry(command, signed.decode(body, CommandOutcome, keys.OUTCOMES) if body else None))
+    for entry in by_name[keys.COMMANDS].values[::2]:
+        command = signed.decode(signed.split_entry(entry)[0], Command, keys.COMMANDS)
+        outcome = None
+        if body := outcomes.get(b"%d" % command.seq):
+            outcome = signed.decode(body, CommandOutcome, keys.OUTCOMES)
+        entries.append(CommandEntry(command, outcome))
     return entries
 
 
 def in_force_since(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
-    """Returns the keys with a plan that is in force since `time_ms`: replicas refuse one that was before theirs."""
+    """Returns the keys with the time of the plan set to `time_ms`: replicas refuse a plan older than their own."""
     return [_plan_since(key, time_ms) if key.name == keys.PLAN else key for key in stored]
 
 
@@ -215,7 +235,7 @@ def manifests(stored: Sequence[StoredKey]) -> Iterator[tuple[int, bytes]]:
         kind, _, number = key.name.partition(":")
         if kind == keys.MANIFEST:
             if not number.isdigit():
-                raise UnknownFormat(f"{key.name} names no version")
+                raise UnknownFormat(f"{key.name}: expected the number of a version after the colon")
             yield int(number), key.fields[b"body"]
 
 
@@ -225,10 +245,10 @@ def _without_holder(key: StoredKey) -> StoredKey:
     return StoredKey(key.name, key.type, (b"epoch", key.fields.get(b"epoch", b"0")))
 
 
-def _escaped(prefix: str) -> str:
-    r"""Returns a pattern that matches the prefix alone.
+def _escape(prefix: str) -> str:
+    r"""Returns a glob pattern that matches only `prefix` itself.
 
-    >>> _escaped("a*b:")
+    >>> _escape("a*b:")
     'a\\*b:'
     """
     return "".join(f"\\{char}" if char in r"*?[]^\\" else char for char in prefix)

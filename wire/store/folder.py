@@ -1,9 +1,9 @@
-"""Copies of records and blobs in a folder, which are read and verified by the code that reads Redis.
+"""Copies of records and blobs in a folder. The code that reads Redis also reads and verifies the copies.
 
     Redis --copy: a hash, field by field--> FOLDER/NAME --FolderServer--> Plans, Versions, Blobs of a FolderStore
 
-A file is one hash of the server, and is believed for what its signature or its digest says, as in Redis. Only the plan,
-the manifests and the blobs are copied, each of which proves itself.
+A file is one hash of the server. Its signature or its digest is verified, as in Redis. Only the plan, the manifests and
+the blobs are copied, because each of them has a signature or a digest.
 """
 
 import os
@@ -20,24 +20,28 @@ from wire.keyring import KeyRing
 from wire.records import WeightManifest
 from wire.store import keys
 from wire.store.server import Server
-from wire.store.store import Store, of_task
+from wire.store.store import Store, task_config
 from wire.tasks import DEFAULT
 
 LOCK: Final = "lock"
-MODE: Final = 0o600
-MODE_OF_FOLDER: Final = 0o700
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
 
 
 class FolderServer(Server):
-    """Answers the commands that read plan, manifests and blobs from the files of a folder; `copy` alone connects."""
+    """Answers the commands that read plan, manifests and blobs from files in a folder. Only `copy` uses Redis."""
 
     def __init__(self, config: StoreConfig, folder: Path) -> None:
         super().__init__(config)
         self.folder = folder
-        self._last: tuple[str, Mapping[str, bytes]] = ("", {})  # a blob is asked for chunk by chunk
+        # The hash that was read last: a blob is read chunk by chunk.
+        self._last_hash: tuple[str, Mapping[str, bytes]] = ("", {})
 
     def ask(self, *command: Any) -> Any:
-        """Returns what Redis would reply. A file that is missing or cannot be read is a hash without fields."""
+        """Returns the reply that Redis would give. A file that is missing or unreadable is a hash without fields.
+
+        Raises NotImplementedError for commands other than HGET, HMGET and HSTRLEN.
+        """
         match command:
             case ("HGET", name, field):
                 return self._hash(name).get(str(field))
@@ -51,61 +55,62 @@ class FolderServer(Server):
         return [self.ask(*command) for command in commands]
 
     def copy(self, *parts: str | int) -> None:
-        """Copies a hash of the server that the settings name. Raises OSError, StoreUnavailable."""
+        """Copies a hash from the Redis server of the settings. Raises OSError, StoreUnavailable."""
         name = self.key(*parts)
         fields = [field.decode() for field in super().ask("HKEYS", name)]
         values = dict[str, bytes]()
         for field in fields:
             values[field] = super().ask("HGET", name, field) or b""
-        with atomic_write(self._path(name), mode=MODE) as file:
+        with atomic_write(self._path(name), mode=FILE_MODE) as file:
             file.write(msgspec.msgpack.encode(values))
-        self._last = ("", {})
+        self._last_hash = ("", {})
 
     def keep(self, names: Iterable[str]) -> None:
-        """Removes every file but these hashes. Raises OSError."""
-        self._last = ("", {})
+        """Removes every file except the files of the hashes `names`. Raises OSError."""
+        self._last_hash = ("", {})
         kept = {LOCK, *(self._path(name).name for name in names)}
         for path in self.folder.iterdir():
             if path.name not in kept:
                 path.unlink()
 
     def has(self, *parts: str | int) -> bool:
-        """Whether there is a file of this hash."""
+        """Whether the hash has a file."""
         return self._path(self.key(*parts)).exists()
 
     def _path(self, name: str) -> Path:
         return self.folder / name.removeprefix(self.config.prefix)
 
     def _hash(self, name: str) -> Mapping[str, bytes]:
-        if self._last[0] != name:
+        if self._last_hash[0] != name:
             try:
                 fields = msgspec.msgpack.decode(self._path(name).read_bytes(), type=dict[str, bytes])
             except (OSError, msgspec.DecodeError):
                 return {}
-            self._last = (name, fields)
-        return self._last[1]
+            self._last_hash = (name, fields)
+        return self._last_hash[1]
 
 
 class FolderStore(Store):
-    """A copy of a task's plan, and of the versions that answer under it. Belongs to one thread. Verbs: save.
+    """A copy of a task's plan and of the versions that answer under it. It belongs to one thread.
 
-    `plans.read`, `versions.manifest`, `versions.signatures` and `blobs.get` read and verify what is in the folder; no
-    other method may be called. All replicas of a machine share the folder.
+    `save` writes the folder. `plans.read`, `versions.manifest`, `versions.signatures` and `blobs.get` read the folder
+    and verify its contents. No other method may be called. All replicas of a machine share the folder.
     """
 
     def __init__(self, folder: Path, config: StoreConfig, ring: KeyRing, *, task: str = DEFAULT) -> None:
-        self._files = FolderServer(of_task(config, task), folder)
+        self._files = FolderServer(task_config(config, task), folder)
         super().__init__(config, ring, task=task, server=self._files)
-        self._intact: set[str] = set()  # the digests of the blobs that this process has verified
+        # Digests of the blobs that this process has verified.
+        self._verified: set[str] = set()
 
     def save(self, manifests: Sequence[WeightManifest]) -> bool:
-        """Copies the plan in force and these versions, verifies the copies, and removes every other one.
+        """Copies the plan in force and these versions, verifies the copies, and removes all other files.
 
-        Returns False, and copies nothing, while another process does. If it is killed or fails, every file is whole.
+        Returns False and copies nothing while another process copies. After a kill or an error every file is complete.
         Raises OSError and WireError.
         """
-        self._files.folder.mkdir(mode=MODE_OF_FOLDER, parents=True, exist_ok=True)
-        lock = locked(os.open(self._files.folder / LOCK, os.O_CREAT | os.O_RDWR, MODE))
+        self._files.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        lock = locked(os.open(self._files.folder / LOCK, os.O_CREAT | os.O_RDWR, FILE_MODE))
         if lock is None:
             return False
         try:
@@ -123,20 +128,19 @@ class FolderStore(Store):
             self.versions.manifest(manifest.version)
         self._files.copy(keys.PLAN)
         self.plans.read()
-        numbers = [manifest.version for manifest in manifests]
-        key = self._files.key
-        self._files.keep(
-            [key(keys.PLAN), *(key(keys.MANIFEST, each) for each in numbers), *(key(keys.BLOB, each) for each in sizes)]
-        )
-        self._intact = set(sizes)
+        names = [self._files.key(keys.PLAN)]
+        names += [self._files.key(keys.MANIFEST, manifest.version) for manifest in manifests]
+        names += [self._files.key(keys.BLOB, digest) for digest in sizes]
+        self._files.keep(names)
+        self._verified = set(sizes)
 
     def _copy_blob(self, digest: str, num_bytes: int) -> None:
-        """Copies a blob, unless it is here whole."""
-        if digest in self._intact and self._files.has(keys.BLOB, digest):
+        """Copies a blob, unless the folder has a valid copy."""
+        if digest in self._verified and self._files.has(keys.BLOB, digest):
             return
         try:
             self.blobs.get(digest, num_bytes)
         except (NotFound, BlobCorrupt):
             self._files.copy(keys.BLOB, digest)
             self.blobs.get(digest, num_bytes)
-        self._intact.add(digest)
+        self._verified.add(digest)

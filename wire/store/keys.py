@@ -1,32 +1,32 @@
-"""The Redis keys of the store, each named once, and the accounts (ACL) that may read and write them.
+"""The names of the store's Redis keys, and the accounts (ACL) that may read and write them.
 
-one key      plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, commands, ...
-a key each   manifest:<version>, blob:<digest>, lease:<name>, report:<replica>
+single keys   plan, evidence, decisions, current, newest, epoch, versions, history, changes, blobs, commands, ...
+one for each  manifest:<version>, blob:<digest>, lease:<name>, report:<replica>
 
-The names here are without the prefix of the environment (`Server.key` puts it before).
+These names are without the prefix of the environment, which `Server.key` adds.
 
-There is one account for learner, rollout and commands, and one for replicas. A replica reads everything below the
-prefix, and writes its own report alone. So whoever breaks into a replica can change nothing that others serve. Both
-accounts need Redis 7 or newer, which knows keys that may only be read.
+There are two accounts: one for learner, rollout and commands, and one for replicas. A replica may read all keys under
+the prefix, and may write only reports. So an attacker on one replica cannot change the weights or the plan of other
+replicas. Both accounts need Redis 7 or newer, which supports read-only keys.
 """
 
 from hashlib import sha256
 from typing import Final
 
 ASKED: Final = "asked"
-"""A hash: the numbers of the commands that are kept, by the digest of what each asks for."""
+"""A hash: digest of verb and body -> number, for the permanent commands."""
 BLOB: Final = "blob"
 """A hash for each digest: the chunks of a blob."""
 BLOBS: Final = "blobs"
-"""A sorted set: the digests of all blobs, by when each was last put or published."""
+"""A sorted set: the digests of all blobs, by the time at which each was last put or published."""
 COMMAND: Final = "command"
-"""What the name of a signed entry of `commands` begins with; its number follows."""
+"""The signed name of an entry of `commands` is this word and the entry's number."""
 COMMANDS: Final = "commands"
-"""A sorted set: what operators ask for, each entry signed, by number."""
+"""A sorted set: the operators' commands, each entry signed, by number."""
 CONTROLLER: Final = "controller"
-"""The report of the rollout controller that leads."""
+"""The report of the leading rollout controller."""
 CURRENT: Final = "current"
-"""The version to learn on from: the pointer that a rollback sets back."""
+"""The version to continue learning from: the pointer that a rollback sets back."""
 DECISIONS: Final = "decisions"
 """A sorted set: the decisions about the plan, by time."""
 DISK: Final = "disk"
@@ -38,31 +38,31 @@ EVIDENCE: Final = "evidence"
 HISTORY: Final = "history"
 """A list: the publications of the versions, newest first."""
 JUDGED: Final = "judged"
-"""A list: the events that were judged last, each signed, beside the evidence."""
+"""A list: the last judged events, each sealed. It is written together with the evidence."""
 LABEL: Final = "label"
-"""What the name of a signed entry of `labels` begins with; its number follows."""
+"""The signed name of an entry of `labels` is this word and the entry's number."""
 LABELS: Final = "labels"
-"""A list: the commands about labels, each signed, in their order."""
+"""A list: the commands about labels, each signed, in order."""
 LEARNER: Final = "learner"
-"""The report of the learner that leads."""
+"""The report of the leading learner."""
 LEASE: Final = "lease"
-"""A hash for each lease: its holder, its epoch and its end."""
+"""A hash for each lease: its holder, its epoch and its expiry."""
 MANIFEST: Final = "manifest"
 """A hash for each version: the signed manifest."""
 NEWEST: Final = "newest"
-"""The highest number that any version ever had."""
+"""The highest version number that was ever used."""
 NOTICES: Final = "changes"
-"""The counter of notices about publications and plans, and their channel. Its key has an older name."""
+"""The counter of notices about publications and plans, and their channel. The key keeps an older name."""
 OFFER: Final = "offer"
-"""A hash: the signed offer of an encoder that was made last, and whether it is closed."""
+"""A hash: the last offer of an encoder, signed, and whether it is closed."""
 OUTCOMES: Final = "outcomes"
-"""A hash: what became of each command, by its number."""
+"""A hash: number of a command -> its outcome."""
 PASSING: Final = "passing"
-"""A list: the numbers of the commands that go one day, the oldest first."""
+"""A list: the numbers of the commands that are not permanent, oldest first."""
 PLAN: Final = "plan"
 """A hash: the signed rollout plan, and its revision."""
 REPORT: Final = "report"
-"""A record for each replica, with an expiry."""
+"""One report for each replica, with an expiry."""
 REPORTS: Final = "reports"
 """A sorted set: the names of the replicas, by the time of their last report."""
 VERSIONS: Final = "versions"
@@ -108,9 +108,9 @@ _REPLICA_RIGHTS = "+@read +@connection +@pubsub -@dangerous +info +set +zadd +zr
 
 
 def account_rules(writer_password: str, replica_password: str, prefix: str = "lifelong:") -> str:
-    """Returns both accounts as lines of Redis's `aclfile`, with digests in place of the passwords.
+    """Returns both accounts as lines of Redis's `aclfile`, with digests instead of the passwords.
 
-    `prefix` is `store.prefix`. The replica's account covers its reports about every task.
+    `prefix` is the setting `store.prefix`. The replica's account may write reports about every task.
     """
     keys = f"%R~{prefix}* ~{prefix}report:* ~{prefix}reports"
     keys_of_tasks = f"~{prefix}task:*:report:* ~{prefix}task:*:reports"

@@ -1,14 +1,15 @@
-"""The lease: the right to publish, with an epoch (a fencing token) that tells an old holder from the new one.
+"""The lease: the right to publish, with an epoch (a fencing token) that distinguishes an old holder from a new one.
 
     acquire -> Lease(epoch) -> renew ... -> release, or expiry -> the next holder's epoch is higher
 
-A lease can expire while its holder is paused, so time alone protects nothing: every publication carries the epoch, and
-the server compares it. All times are the server's. A lease that would last longer than its TTL was renewed when the
-server's clock was ahead, and counts as expired: a wrong clock costs at most one takeover. The record of a lease never
-expires, or its epoch would start again. `acquire` is idempotent: with the nonce that holds the lease it returns the
-same lease, so a lost reply costs nothing. A full server grants and renews leases, too, or no leader could make room.
+A lease can expire while its holder is paused, so a time limit alone does not protect a publication: every publication
+carries the epoch, and the server compares it. All times are the server's. If the remaining time of a lease exceeds its
+TTL, the lease was renewed while the server's clock was ahead, and it counts as expired: a wrong clock costs at most one
+takeover. The record of a lease never expires, because otherwise its epoch would start at 1 again. `acquire` is
+idempotent: with the nonce that holds the lease it returns the same lease, so a lost reply has no effect. A full server
+also grants and renews leases, because otherwise no leader could free memory.
 
-Rejected: `redis.lock.Lock` (its token does not grow), and the holder's name as proof (two processes may share it).
+Rejected: `redis.lock.Lock` (its token does not increase), and the holder's name as proof (two processes may share it).
 """
 
 import secrets
@@ -59,27 +60,29 @@ class Lease:
 
 
 class Leases:
-    """Leases by name. A random identity makes the nonces of each object its own."""
+    """Leases by name. Each object has a random identity, so that the nonces of two objects differ."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._identity = secrets.token_hex(8)
 
     def acquire(self, name: str, holder: str, ttl_ms: int, *, above: int = 0) -> Lease | None:
-        """Returns the lease, or None while another holds it. The holder renews its lease by it.
+        """Returns the lease, or None while another holder has it. If the caller has the lease, this renews it.
 
-        `above` is the highest epoch known from elsewhere, which a server that was wiped has forgotten: the epoch of a
-        new holder is above it.
+        The epoch of a new holder is higher than `above`. Pass the highest epoch that is known from elsewhere: a server
+        that was wiped has lost it.
         """
         nonce = f"{self._identity}/{holder}"
         epoch = self._server.run(_ACQUIRE, (self._server.key(keys.LEASE, name),), (nonce, holder, ttl_ms, above))
-        return Lease(name=name, holder=holder, nonce=nonce, epoch=epoch, ttl_ms=ttl_ms) if epoch else None
+        if not epoch:
+            return None
+        return Lease(name=name, holder=holder, nonce=nonce, epoch=epoch, ttl_ms=ttl_ms)
 
     def renew(self, lease: Lease) -> bool:
-        """Extends the lease to `ttl_ms` from now; False where another holder has it or had it: stop."""
+        """Extends the lease to `ttl_ms` from now. Returns False if another holder has or had it: stop publishing."""
         script_keys = (self._server.key(keys.LEASE, lease.name),)
         return bool(self._server.run(_RENEW, script_keys, (lease.nonce, lease.epoch, lease.ttl_ms)))
 
     def release(self, lease: Lease) -> None:
-        """Frees the lease for the next holder. No effect where another holder has it already."""
+        """Frees the lease for the next holder. Has no effect if another holder has it already."""
         self._server.run(_RELEASE, (self._server.key(keys.LEASE, lease.name),), (lease.nonce, lease.epoch))

@@ -1,19 +1,19 @@
-"""The rollout plan, one signed record that is replaced by compare and swap on its revision, and the decisions about it.
+"""The rollout plan: a signed record that is replaced by compare-and-swap on its revision, and the decisions about it.
 
     read -> a plan with revision + 1 -> write: one script compares, writes, adds the decision, notifies
-                                              an operator's step: it adds the entry in the log of commands, too
+                                              for an operator's step, it also adds the entry in the log of commands
     decisions.since(time) -> the decisions, newest first
 
-The script refuses a plan that names a version without a manifest: no replica could load it, and the rollout would
-stand still. The collector compares the revision in its script, too, so that no version of a plan is removed.
+The script refuses a plan that names a version without a manifest: no replica could load that version, and the rollout
+would stall. The collector's script compares the revision, too, so that it removes no version of the plan.
 
-A plan is followed before it is on disk: `sync` waits for that, if somebody has to know. A server that loses its last
-second has the plan before, and the controller decides again, from evidence that is kept here as well.
+Replicas follow a plan before it is on disk; `sync` waits until it is. If a server loses its last second of writes, it
+has the plan before, and the controller decides again from evidence that is stored here, too.
 
-Decisions are kept for 90 days, whatever else is published meanwhile, in a sorted set by time. A learner that publishes
-five versions a second may have each promoted at once, so promotions by one of the rules A, B and C in the same hour
-share a slot: the last of them stands for all, and counts them. There are then at most 72 of these a day. All others are
-kept one by one, `MAX_DECISIONS` in total at most, and the oldest go first.
+Decisions are kept for 90 days in a sorted set by time. A learner that publishes five versions a second may have each of
+them promoted at once. So promotions by the same rule (A, B or C) in the same hour share a slot: only the last of them
+is kept, with their count, which makes at most 72 a day. Every other decision has its own slot. There are at most
+`MAX_DECISIONS` decisions, and the oldest are removed first.
 """
 
 from collections.abc import Sequence
@@ -30,17 +30,16 @@ from wire.store.commands import APPEND, CommandLog, Step
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
-KEPT_MS: Final = 90 * 86_400_000
+RETENTION_MS: Final = 90 * 86_400_000
 """How long a decision is kept."""
 
 MAX_DECISIONS: Final = 20_000
-"""Most decisions that are kept: about 10 MB."""
+"""Largest number of decisions that are kept: about 10 MB."""
 
 HOUR_MS: Final = 3_600_000
 
-SHARED: Final = {ADDITIVE: 0.25, SUPERIOR: 0.5, NOT_WORSE: 0.75}
-"""Rules whose promotions share a slot, and what tells their slots from each other and from those of whole
-milliseconds."""
+SHARED_SLOTS: Final = {ADDITIVE: 0.25, SUPERIOR: 0.5, NOT_WORSE: 0.75}
+"""Rules whose promotions share a slot, and the fraction of a millisecond that makes the slot's score unique."""
 
 DECIDE = """
 local function decide(decisions, slot, body, is_shared, oldest, max)
@@ -51,7 +50,7 @@ local function decide(decisions, slot, body, is_shared, oldest, max)
   redis.call('ZREMRANGEBYRANK', decisions, 0, -max - 1)
 end
 """
-"""Lua that defines `decide`: it adds a decision, and removes those that are too old or too many."""
+"""Lua that defines `decide`: it adds a decision and removes decisions that are too old or too many."""
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
 
@@ -81,25 +80,25 @@ redis.call('HSET', KEYS[1], 'body', ARGV[1], 'signature', ARGV[2])
 for i = 4, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[i]) end
 redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
 """
-"""An event that is written twice, as after a lost reply, is the same event to who reads them."""
+"""After a lost reply an event may be written twice; readers count it once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A place in the sorted set, by time in milliseconds; a shared one holds one decision."""
+    """A place in the sorted set of decisions. Its score is a time in milliseconds; a shared slot has one decision."""
 
     score: float
     is_shared: bool
 
     @classmethod
-    def of(cls, decision: Decision) -> "Slot":
-        if decision.action == "promoted" and decision.rule in SHARED:
-            return cls(decision.time_ms // HOUR_MS * HOUR_MS + SHARED[decision.rule], True)
+    def for_decision(cls, decision: Decision) -> "Slot":
+        if decision.action == "promoted" and decision.rule in SHARED_SLOTS:
+            return cls(decision.time_ms // HOUR_MS * HOUR_MS + SHARED_SLOTS[decision.rule], True)
         return cls(float(decision.time_ms), False)
 
 
 class Decisions:
-    """The decisions on one server."""
+    """The decisions about the plan on one server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -107,24 +106,25 @@ class Decisions:
     def since(self, time_ms: int, limit: int) -> list[Decision]:
         """Returns the last `limit` decisions that are not older than `time_ms`, newest first."""
         key = self._server.key(keys.DECISIONS)
-        oldest = time_ms // HOUR_MS * HOUR_MS  # a shared slot is under the beginning of its hour
+        # The score of a shared slot is the beginning of its hour.
+        oldest = time_ms // HOUR_MS * HOUR_MS
         bodies = self._server.ask("ZRANGEBYSCORE", key, oldest, "+inf")
         decisions = [signed.decode(body, Decision, key) for body in bodies]
         kept = [decision for decision in decisions if decision.time_ms >= time_ms]
         return sorted(kept, key=lambda decision: (decision.time_ms, decision.revision), reverse=True)[:limit]
 
-    def arguments(self, decision: Decision | None) -> tuple[str | bytes | float, ...]:
-        """Returns the arguments of `decide` after its key. A decision in a shared slot counts those before it."""
+    def script_arguments(self, decision: Decision | None) -> tuple[str | bytes | float, ...]:
+        """Returns the arguments of `decide` after its key. In a shared slot the decision adds the count so far."""
         if decision is None:
             return 0, "", 0, 0, MAX_DECISIONS
-        slot = Slot.of(decision)
+        slot = Slot.for_decision(decision)
         if slot.is_shared:
             key = self._server.key(keys.DECISIONS)
             for body in self._server.ask("ZRANGEBYSCORE", key, slot.score, slot.score):
                 before = signed.decode(body, Decision, key)
                 is_repeated = before.revision == decision.revision
                 decision = msgspec.structs.replace(decision, count=before.count + (not is_repeated))
-        oldest = decision.time_ms - KEPT_MS
+        oldest = decision.time_ms - RETENTION_MS
         return repr(slot.score), signed.encode(decision), int(slot.is_shared), oldest, MAX_DECISIONS
 
 
@@ -151,12 +151,11 @@ class Plans:
         *,
         step: Step | None = None,
     ) -> None:
-        """Replaces the plan of revision `plan.revision - 1`; keeps `decision` and sets `current`, if given.
+        """Replaces the plan of revision `plan.revision - 1`. Idempotent.
 
-        An operator's `step` gets an entry in the log of commands.
-
-        Idempotent. Raises PlanMoved where another revision is in force, NotFound where the version of an arm, of a
-        rollback, of the reference or of the pointer is not stored. Version 0 stands for none.
+        If given, it also stores `decision`, sets the pointer `current`, and adds an operator's `step` to the log of
+        commands. Raises PlanMoved if another revision is in force. Raises NotFound if the version of an arm, of a
+        rollback, of the reference or of the pointer is not stored; version 0 means no version.
         """
         key = self._server.key
         body = signed.encode(plan)
@@ -166,10 +165,10 @@ class Plans:
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
         signature = self._ring.sign(body, script_keys[0])
-        about = (body, signature, plan.revision, pointer, *self.decisions.arguments(decision))
+        about = (body, signature, plan.revision, pointer, *self.decisions.script_arguments(decision))
         outcome = "taken"
         while outcome == "taken":
-            args = (*about, *self._commands.written_step(step), *needed)
+            args = (*about, *self._commands.step_arguments(step), *needed)
             outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
             raise PlanMoved(f"revision {details[0]} is in force; revision {plan.revision} cannot follow it")
@@ -178,32 +177,32 @@ class Plans:
             raise NotFound(f"version {version} is not stored, so the plan of revision {plan.revision} cannot name it")
 
     def sync(self) -> None:
-        """Waits until the plan in force is on disk, where the server can tell."""
+        """Waits until the plan in force is on disk, if the server can report that (`why_not_durable`)."""
         self._server.sync()
 
     def write_evidence(self, evidence: Record, judged: Sequence[Record], *, max_judged: int) -> None:
-        """Replaces what is known about the versions of the plan, and adds the events that were `judged` since.
+        """Replaces the evidence about the versions of the plan, and adds the events that were `judged` since then.
 
-        Both are signed, and written together. Of all such events the last `max_judged` are kept.
+        Both are signed and written together. The last `max_judged` events are kept.
         """
         body = signed.encode(evidence)
         names = [self._server.key(keys.EVIDENCE), self._server.key(keys.JUDGED)]
-        events = [signed.sealed(signed.encode(event), self._ring, names[1]) for event in judged]
+        events = [signed.seal_entry(signed.encode(event), self._ring, names[1]) for event in judged]
         args = (body, self._ring.sign(body, names[0]), max_judged, *events)
         self._server.run(_WRITE_EVIDENCE, names, args)
 
     def read_evidence(self, record_type: type[AnyRecord]) -> AnyRecord | None:
-        """Returns the evidence that was written last; None where none was. Raises BadSignature, UnknownFormat."""
+        """Returns the last evidence, or None if there is none. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.EVIDENCE)
         body = signed.fetch(self._server, key, self._ring)
         return None if body is None else signed.decode(body, record_type, key)
 
     def read_judged(self, record_type: type[AnyRecord]) -> list[AnyRecord]:
-        """Returns the events that were judged last, in their order. Raises BadSignature, UnknownFormat."""
+        """Returns the last judged events, in order. Raises BadSignature, UnknownFormat."""
         key = self._server.key(keys.JUDGED)
         items = self._server.ask("LRANGE", key, 0, -1)
-        return [signed.decode(signed.opened(item, self._ring, key), record_type, key) for item in items]
+        return [signed.decode(signed.open_entry(item, self._ring, key), record_type, key) for item in items]
 
     def forget_evidence(self) -> None:
-        """Removes the evidence, and the events that were judged: they cannot be read."""
+        """Removes the evidence and the judged events. The caller could not read them."""
         self._server.ask("DEL", self._server.key(keys.EVIDENCE), self._server.key(keys.JUDGED))

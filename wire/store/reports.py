@@ -1,11 +1,11 @@
 """The reports of replicas, the learner and the controller, which expire unless they are renewed.
 
-    replica -> SET report:<replica> with an expiry, and its name in a sorted set -> replicas(): those not expired
+    replica -> SET report:<replica> with an expiry, and its name in a sorted set -> replicas(): reports not expired
     learner, controller -> SET learner, SET controller with an expiry -> learner(), controller()
 
-A report that is written is also what this process tells Prometheus (`wire/metrics.py`). One that cannot be read
-(written by a later program, or damaged) is skipped and counted, so that it does not hide the others. There is no
-script, so the Redis account of a replica needs no permission for scripts.
+This process also exports the report that it writes to Prometheus (`wire/metrics.py`). A report that cannot be read
+(written by a later release, or damaged) is skipped and counted, so that the other reports can be read. No report is
+written by a script, so the Redis account of a replica needs no permission for scripts.
 """
 
 from typing import TypeVar
@@ -23,11 +23,11 @@ from wire.tasks import DEFAULT
 AnyReport = TypeVar("AnyReport", ReplicaReport, LearnerReport, ControllerReport)
 
 MAX_REPORTS = 1_000
-"""Most replicas that are listed: the latest, by their own clocks."""
+"""Largest number of replicas that are listed: the replicas with the latest reports, by their own clocks."""
 
 
 class Reports:
-    """The reports of one task on one server. `num_unreadable` counts those that were skipped."""
+    """The reports of one task on one server. `num_unreadable` counts reports that were skipped."""
 
     def __init__(self, server: Server, ring: KeyRing, task: str = DEFAULT) -> None:
         self._server = server
@@ -46,7 +46,7 @@ class Reports:
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once(
             [
-                ("SET", key, self._encoded(report), "PX", ttl_ms),
+                ("SET", key, self._encode(report), "PX", ttl_ms),
                 ("ZADD", names, report.time_ms, report.replica),
                 ("ZREMRANGEBYRANK", names, 0, -MAX_REPORTS - 1),
             ]
@@ -58,27 +58,27 @@ class Reports:
         if not names:
             return []
         bodies = self._server.ask("MGET", *(self._server.key(keys.REPORT, name.decode()) for name in names))
-        decoded = [self._decoded(body, ReplicaReport) for body in bodies]
+        decoded = [self._decode(body, ReplicaReport) for body in bodies]
         return [report for report in decoded if report is not None]
 
     def write_learner(self, report: LearnerReport) -> None:
-        """Replaces the report of the learner that leads, which expires after `report_ttl_ms`."""
+        """Replaces the leading learner's report, which expires after `report_ttl_ms`."""
         self._set(keys.LEARNER, report)
 
     def learner(self) -> LearnerReport | None:
-        """Returns the learner's report; None where it has expired."""
-        return self._decoded(self._server.ask("GET", self._server.key(keys.LEARNER)), LearnerReport)
+        """Returns the learner's report; None if it has expired."""
+        return self._decode(self._server.ask("GET", self._server.key(keys.LEARNER)), LearnerReport)
 
     def write_controller(self, report: ControllerReport) -> None:
-        """Replaces the report of the controller that leads, which expires after `report_ttl_ms`."""
+        """Replaces the leading controller's report, which expires after `report_ttl_ms`."""
         self._set(keys.CONTROLLER, report)
 
     def controller(self) -> ControllerReport | None:
-        """Returns the controller's report; None where it has expired."""
-        return self._decoded(self._server.ask("GET", self._server.key(keys.CONTROLLER)), ControllerReport)
+        """Returns the controller's report; None if it has expired."""
+        return self._decode(self._server.ask("GET", self._server.key(keys.CONTROLLER)), ControllerReport)
 
     def programs(self) -> dict[str, ReplicaReport | LearnerReport | ControllerReport]:
-        """Returns the reports of all programs that run, by what each is and its name: `learner host/1/ab`."""
+        """Returns the reports of all running programs, by kind and name, for example `learner host/1/ab`."""
         found: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
         found |= {f"replica {report.replica}": report for report in self.replicas()}
         if (learner := self.learner()) is not None:
@@ -90,13 +90,13 @@ class Reports:
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
         metrics.take(report, self._task)
         ttl_ms = self._server.config.report_ttl_ms
-        self._server.ask_once([("SET", self._server.key(name), self._encoded(report), "PX", ttl_ms)])
+        self._server.ask_once([("SET", self._server.key(name), self._encode(report), "PX", ttl_ms)])
 
-    def _encoded(self, report: Record) -> bytes:
-        """Returns the bytes of a report that says which keys this process accepts."""
+    def _encode(self, report: Record) -> bytes:
+        """Returns the bytes of the report, with the ids of the keys that this process accepts."""
         return signed.encode(msgspec.structs.replace(report, keys=self._ring.accepted))
 
-    def _decoded(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
+    def _decode(self, body: bytes | None, record_type: type[AnyReport]) -> AnyReport | None:
         if body is None:
             return None
         try:

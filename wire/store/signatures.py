@@ -1,9 +1,9 @@
-"""Which key signed what is stored, and how it is signed anew with the first of ours: after keys have rotated.
+"""Finds the keys that signed the stored records, and re-signs records with our first key after a key rotation.
 
-    signers() -> {id of a key: the records that it signed}        renew() -> how many are signed by our first key now
+    signers() -> {id of a key: the records that it signed}        renew() -> number of records that were re-signed
 
-A record that is signed anew keeps its bytes; a script writes the signature only where they are still the same, so a
-program that publishes meanwhile loses nothing. What none of our keys signed is left as it is, and named.
+A re-signed record keeps its bytes. A script writes the new signature only if the bytes are still the same, so a
+concurrent publication is not lost. Records that none of our keys signed are not changed; `signers` lists them.
 """
 
 import hmac
@@ -18,13 +18,13 @@ from wire.store.server import WHEN_FULL, Server
 from wire.store.versions import Versions
 
 BATCH: Final = 500
-"""Entries of a list that one script replaces."""
+"""Number of entries of a list that one script replaces."""
 
-SEALED: Final = keys.JUDGED
+SEALED_LIST: Final = keys.JUDGED
 """The list whose entries are sealed."""
 
-NOBODY: Final = ""
-"""Stands for the id of a key that is none of ours."""
+FOREIGN: Final = ""
+"""Stands for the id of any key that is not ours."""
 
 _RENEW = f"""{WHEN_FULL}
 if redis.call('HGET', KEYS[1], 'body') ~= ARGV[1] then return 0 end
@@ -52,7 +52,7 @@ end
 
 
 class Signatures:
-    """The signatures of everything on one server."""
+    """The signatures of all records on one server."""
 
     def __init__(self, server: Server, ring: KeyRing, versions: Versions) -> None:
         self._server = server
@@ -60,47 +60,47 @@ class Signatures:
         self._versions = versions
 
     def signers(self) -> dict[str, list[str]]:
-        """Returns the names of the records that each key signed, by its id; NOBODY stands for a foreign key."""
+        """Returns id of a key -> names of the records that it signed, with FOREIGN for keys that are not ours."""
         found = dict[str, dict[str, None]]()
         for name, body, signature in self._records():
             found.setdefault(self._signer(name, body, signature), {})[name] = None
         for place, name, entry in self._commands():
-            found.setdefault(self._signer(name, *signed.parts_of(entry)), {})[place] = None
-        for entry in self._entries(SEALED):
-            found.setdefault(self._sealer(SEALED, entry), {})[SEALED] = None
+            found.setdefault(self._signer(name, *signed.split_entry(entry)), {})[place] = None
+        for entry in self._entries(SEALED_LIST):
+            found.setdefault(self._sealer(SEALED_LIST, entry), {})[SEALED_LIST] = None
         return {signer: list(names) for signer, names in found.items()}
 
     def renew(self) -> int:
-        """Signs with our first key what another of ours signed; returns how many records. Raises CannotSign."""
+        """Re-signs records of our other keys with our first key; returns their number. Raises CannotSign."""
         first = self._ring.require_signer().id
         renewed = 0
         for name, body, signature in self._records():
-            if self._signer(name, body, signature) not in (first, NOBODY):
+            if self._signer(name, body, signature) not in (first, FOREIGN):
                 key = self._server.key(name)
                 renewed += self._server.run(_RENEW, [key], [body, self._ring.sign(body, key)])
-        renewed += self._renew_seals(SEALED, first)
+        renewed += self._renew_seals(SEALED_LIST, first)
         entries: dict[str, dict[bytes, bytes]] = {keys.COMMANDS: {}, keys.LABELS: {}}
         for place, name, entry in self._commands():
-            body, signature = signed.parts_of(entry)
-            if self._signer(name, body, signature) not in (first, NOBODY):
-                entries[place][entry] = signed.signed_entry(body, self._ring, self._server.key(name))
+            body, signature = signed.split_entry(entry)
+            if self._signer(name, body, signature) not in (first, FOREIGN):
+                entries[place][entry] = signed.sign_entry(body, self._ring, self._server.key(name))
         self._replace(keys.COMMANDS, entries[keys.COMMANDS], script=_RENEW_MEMBERS)
         self._replace(keys.LABELS, entries[keys.LABELS])
         return renewed + len(entries[keys.COMMANDS]) + len(entries[keys.LABELS])
 
     def _renew_seals(self, name: str, first: str) -> int:
-        """Seals the entries of a list with our first key; returns how many another one had sealed."""
+        """Seals entries of a list that our other keys sealed with our first key; returns their number."""
         key = self._server.key(name)
         entries = {
-            entry: signed.sealed(entry[signed.SEAL_CHARS :], self._ring, key)
+            entry: signed.seal_entry(entry[signed.SEAL_CHARS :], self._ring, key)
             for entry in self._entries(name)
-            if self._sealer(name, entry) not in (first, NOBODY)
+            if self._sealer(name, entry) not in (first, FOREIGN)
         }
         self._replace(name, entries)
         return len(entries)
 
     def _replace(self, name: str, entries: Mapping[bytes, bytes], *, script: str = _RENEW_ENTRIES) -> None:
-        """Replaces entries of a list, or of a sorted set, each by another of the same record."""
+        """Replaces entries of a list or a sorted set. `entries` maps each old entry to the new one."""
         pairs = list(entries.items())
         for start in range(0, len(pairs), BATCH):
             batch = [*chain.from_iterable(pairs[start : start + BATCH])]
@@ -119,7 +119,7 @@ class Signatures:
         return entries
 
     def _commands(self) -> Iterator[tuple[str, str, bytes]]:
-        """Yields the key, the name and the entry of every command, in the log and in the list about labels."""
+        """Yields (Redis key, signed name, entry) of every command in the log and in the list of label commands."""
         values = self._server.ask("ZRANGEBYSCORE", self._server.key(keys.COMMANDS), "-inf", "+inf", "WITHSCORES")
         for entry, score in zip(values[::2], values[1::2], strict=True):
             yield keys.COMMANDS, f"{keys.COMMAND}:{score.decode()}", entry
@@ -130,7 +130,7 @@ class Signatures:
         try:
             return self._ring.verify(body, signature, self._server.key(name))
         except BadSignature:
-            return NOBODY
+            return FOREIGN
 
     def _sealer(self, name: str, entry: bytes) -> str:
         code, body = entry[: signed.SEAL_CHARS], entry[signed.SEAL_CHARS :]
@@ -138,4 +138,4 @@ class Signatures:
         for key in self._ring.of(*SIGNING):
             if hmac.compare_digest(key.seal(body, place).encode(), code):
                 return key.id
-        return NOBODY
+        return FOREIGN

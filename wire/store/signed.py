@@ -1,15 +1,17 @@
-"""Signed records: manifests and rollout plans. No key that signs is ever in Redis.
+"""Signed records, such as manifests and rollout plans. A signing key is never stored in Redis.
 
     record -> canonical JSON -> signature by the first key of `wire/keyring.py` -> {body, signature} in one Redis hash
-    and back: the signature names its key, which is looked up among those that are accepted
+    and back: the signature names its key, which must be one of the accepted keys
 
-The format is decoded before the rest, so that a manifest of a later program is refused by name and not misread.
+The format version is decoded before the other fields, so that a manifest of a later release is refused with its version
+and not misread.
 
-`Seals` seals what belongs to the keys of one service and lies elsewhere: backups, checkpoints at a shared address. The
-prefix of the service and its task are part of the name, so what was sealed for one is refused by another.
+`Seals` seals files of one service outside Redis: backups, and checkpoints at a shared address. The prefix of the
+service and its task are part of the sealed name, so another service refuses the file.
 
-Rejected: one secret that all programs share (who verified could sign: a replica that was broken into could change what
-all of them answer). Judged events are still sealed by a secret: only controllers read them, thousands at a time.
+Rejected: one secret that all programs share. Every program that verifies could then sign, and an attacker on one
+replica could change the answers of all replicas. Judged events are still sealed with a secret: only controllers read
+them, thousands at a time.
 """
 
 from typing import Any, TypeVar
@@ -22,7 +24,7 @@ from wire.records import Record, WeightManifest
 from wire.store.server import Server
 
 MAX_BODY_BYTES = 32 << 20
-"""Largest record: the manifest of 100,000 tensors has about this size."""
+"""Largest record. The manifest of 100,000 tensors has about this size."""
 
 SEAL_CHARS = 64
 """Characters of a seal: HMAC-SHA256 in hexadecimal."""
@@ -38,21 +40,21 @@ class _Format(msgspec.Struct):
 
 
 def encode(record: Record) -> bytes:
-    """Returns the bytes to sign; equal records give equal bytes. Raises ValueError above MAX_BODY_BYTES."""
+    """Returns the bytes to sign: equal records give equal bytes. Raises ValueError above MAX_BODY_BYTES."""
     body = _encoder.encode(record)
     if len(body) > MAX_BODY_BYTES:
-        raise ValueError(f"{type(record).__name__} of {len(body)} bytes: the largest that is read has {MAX_BODY_BYTES}")
+        raise ValueError(f"{type(record).__name__} of {len(body)} bytes: at most {MAX_BODY_BYTES} are accepted")
     return body
 
 
 def fetch(server: Server, name: str, ring: KeyRing) -> bytes | None:
-    """Returns the body under the Redis key `name` after verifying its signature; None where there is none.
+    """Returns the body under the Redis key `name` after verifying its signature; None if there is no body.
 
     Raises UnknownKey, BadSignature, and UnknownFormat above MAX_BODY_BYTES.
     """
     num_bytes = server.ask("HSTRLEN", name, "body")
     if num_bytes > MAX_BODY_BYTES:
-        raise UnknownFormat(f"{name}: {num_bytes} bytes")
+        raise UnknownFormat(f"{name}: {num_bytes} bytes, at most {MAX_BODY_BYTES} are accepted")
     body, signature = server.ask("HMGET", name, "body", "signature")
     if body is None:
         return None
@@ -60,37 +62,37 @@ def fetch(server: Server, name: str, ring: KeyRing) -> bytes | None:
     return bytes(body)
 
 
-def sealed(body: bytes, ring: KeyRing, name: str) -> bytes:
-    """Returns the seal and the body of a record in one value, as for an entry of the list `name`. Raises CannotSign."""
+def seal_entry(body: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns seal and body of a record as one value, for an entry of the list `name`. Raises CannotSign."""
     return ring.seal(body, name).encode() + body
 
 
-def opened(value: bytes, ring: KeyRing, name: str) -> bytes:
-    """Returns the body of a sealed record. Raises BadSignature, with `name`, where we have not sealed it."""
+def open_entry(value: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns the body of a sealed record. Raises BadSignature with `name` if none of our keys has sealed it."""
     ring.open(value[SEAL_CHARS:], value[:SEAL_CHARS], name)
     return value[SEAL_CHARS:]
 
 
-def signed_entry(body: bytes, ring: KeyRing, name: str) -> bytes:
-    """Returns the signature and the body of a record in one value, for a list that replicas read. Raises CannotSign."""
+def sign_entry(body: bytes, ring: KeyRing, name: str) -> bytes:
+    """Returns signature and body of a record as one value, for a list that replicas read. Raises CannotSign."""
     return ring.sign(body, name).encode() + body
 
 
-def body_of(value: bytes, ring: KeyRing, name: str) -> bytes:
-    """Returns the body of a signed entry. Raises UnknownKey, BadSignature."""
-    body, signature = parts_of(value)
+def verify_entry(value: bytes, ring: KeyRing, name: str) -> bytes:
+    """Verifies a signed entry and returns its body. Raises UnknownKey, BadSignature."""
+    body, signature = split_entry(value)
     ring.verify(body, signature, name)
     return body
 
 
-def parts_of(value: bytes) -> tuple[bytes, bytes]:
-    """Returns the body and the signature of an entry: the body begins at its first brace."""
+def split_entry(value: bytes) -> tuple[bytes, bytes]:
+    """Returns the body and the signature of an entry. The body begins at the first brace."""
     signature, brace, rest = value.partition(b"{")
     return brace + rest, signature
 
 
 def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
-    """Returns the record in `body`. Raises UnknownFormat, with `name`, where it cannot be decoded."""
+    """Returns the record in `body`. Raises UnknownFormat with `name` if it cannot be decoded."""
     try:
         return msgspec.json.decode(body, type=record_type)
     except msgspec.DecodeError as error:
@@ -100,7 +102,7 @@ def decode(body: Any, record_type: type[AnyStruct], name: str) -> AnyStruct:
 def decode_manifest(body: bytes, version: int | None) -> WeightManifest:
     """Returns the manifest in `body`. Raises UnknownFormat for another format, BadSignature for another version.
 
-    None stands for any version: that of a file, which nobody has signed.
+    With `version` None any version is accepted: for a manifest in an unsigned file.
     """
     name = f"manifest of version {version}" if version is not None else "manifest"
     head = decode(body, _Format, name)
@@ -129,9 +131,11 @@ class Seals:
         return self._ring.require_signer().id
 
     def seal(self, content: bytes, name: str) -> bytes:
-        """Returns the seal of `content` as `name`. Raises CannotSign."""
+        """Returns the seal of `content` under the name `name`. Raises CannotSign."""
         return self._ring.seal(content, f"{self._prefix}{name}").encode()
 
     def check(self, content: bytes, seal: bytes, name: str, *, prefix: str | None = None) -> None:
-        """Raises BadSignature unless a key of ours sealed `content` as `name`, for our prefix or the one given."""
-        self._ring.open(content, seal, f"{self._prefix if prefix is None else prefix}{name}")
+        """Raises BadSignature unless one of our keys sealed `content` under `name`, for `prefix` (None: our prefix)."""
+        if prefix is None:
+            prefix = self._prefix
+        self._ring.open(content, seal, f"{prefix}{name}")

@@ -1,11 +1,11 @@
-"""The store: everything that the programs keep in Redis.
+"""The store: all data that the programs keep in Redis.
 
     learner: leases, blobs, versions, commands, reports
     serving: plans, versions, blobs, labels, reports    rollout: leases, versions, plans, labels, reports, collector
     operator: commands, plans, versions, reports, labels, signatures, dump
 
-Each part is implemented in the file named after its noun. Each task of a service (`wire.tasks`) has a store of its own,
-behind a prefix of its own.
+Each part is implemented in the file of its name. Each task of a service (`wire.tasks`) has its own store, under its own
+key prefix.
 """
 
 from dataclasses import replace
@@ -34,17 +34,17 @@ if TYPE_CHECKING:
 class Store:
     """Weights, plans and reports of one task in Redis. Connects at the first command. Thread-safe; close it when done.
 
-    A ring that cannot sign reads everything, and raises CannotSign where something would be written signed.
+    With a key ring that cannot sign, everything can be read, and writing a signed record raises CannotSign.
 
-    Every method of every part raises StoreUnavailable where Redis does not answer or refuses, and may be called again
-    after that: all are idempotent.
+    Every method of every part raises StoreUnavailable if Redis does not answer or refuses. All methods are idempotent,
+    so the caller may call them again.
     """
 
     def __init__(
         self, config: StoreConfig, ring: KeyRing, *, task: str = DEFAULT, server: Server | None = None
     ) -> None:
-        """`server` answers in the place of the one that `config` names, such as a folder (`wire.store.folder`)."""
-        self._server = server or Server(of_task(config, task))
+        """`server` replaces the server that `config` names, for example with a folder (`wire.store.folder`)."""
+        self._server = server or Server(task_config(config, task))
         self._ring = ring
         self.versions = Versions(self._server, ring)
         self.commands = CommandLog(self._server, ring)
@@ -58,7 +58,7 @@ class Store:
 
     @cached_property
     def signatures(self) -> "Signatures":
-        # Of commands alone: no process that runs for long loads them.
+        # Only commands of the CLI use these modules, so long-running processes do not load them.
         from wire.store.signatures import Signatures
 
         return Signatures(self._server, self._ring, self.versions)
@@ -74,15 +74,15 @@ class Store:
         return Watch(self._server)
 
     def check_policy(self) -> None:
-        """Raises UnsafePolicy where the server may evict weights."""
+        """Raises UnsafePolicy if the server may evict weights, StoreRefused if it is a Redis Cluster."""
         self._server.check_policy()
 
     def why_not_durable(self) -> str:
-        """Returns why a power cut may take what was published, with the fix; empty where it may not."""
+        """Returns why a power failure may lose publications, with the fix; "" if it cannot."""
         return self._server.why_not_durable()
 
     def max_memory(self) -> int:
-        """Returns the server's `maxmemory` in bytes; 0 where it has no limit."""
+        """Returns the server's `maxmemory` in bytes; 0 if it has no limit."""
         return self._server.memory()[1]
 
     def close(self) -> None:
@@ -90,6 +90,8 @@ class Store:
         self._server.close()
 
 
-def of_task(config: StoreConfig, task: str) -> StoreConfig:
-    """Returns the settings of a task's store: it has a prefix of its own."""
-    return replace(config, prefix=f"{config.prefix}task:{task}:") if task else config
+def task_config(config: StoreConfig, task: str) -> StoreConfig:
+    """Returns the settings of a task's store, which differ in the key prefix."""
+    if not task:
+        return config
+    return replace(config, prefix=f"{config.prefix}task:{task}:")

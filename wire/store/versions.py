@@ -1,13 +1,13 @@
-"""Versions of the weights: published by the holder of the lease, one after another, atomically.
+"""Versions of the weights: the holder of the lease publishes them one after another, each atomically.
 
     blobs are stored -> one script: signature, manifest, pointer, history, notice -> publish returns -> sync: on disk
 
-The script checks everything before it writes. A version is served before it is on the disk, which takes up to a second.
-The append-only file is one sequence, so where the pointer is on disk its blobs are, too: a server that loses its last
-second goes back to an earlier version that is whole.
+The script checks everything before it writes. Replicas serve a version before it is on disk, which takes up to a
+second. The append-only file is one sequence: if the pointer is on disk, its blobs are on disk, too. So a server that
+loses its last second of writes returns to an earlier version that is complete.
 
-`current` is the version to continue learning from. A rollback sets it back, so a new version takes its number from
-`next_number` and not from `current`: the withdrawn number stays used.
+`current` is the version to continue learning from. A rollback sets it back. A new version takes its number from
+`next_number` and not from `current`, so that the number of a withdrawn version is never used again.
 
 Rejected: MULTI with WATCH (several round trips, and the outcome is unknown after a lost reply), and a pointer that
 readers follow without a signature.
@@ -27,7 +27,7 @@ from wire.store.server import NOW, Server
 from wire.store.watch import NOTIFY
 
 GAP: Final = 10_000
-"""How much higher the numbers of versions go on after a restore, and with each leader: more than can be lost."""
+"""Numbers that are skipped after a restore and by each new leader: more numbers than a power failure can lose."""
 
 _STORE = f"""{NOTIFY}{NOW}
 local function is_stored(k, a) return redis.call('HGET', KEYS[k + 1], 'body') == ARGV[a + 2] end
@@ -52,7 +52,8 @@ local function store(k, a)
   notify(history, notices, entry, limit)
 end
 """
-"""What both scripts do with a version, whose keys and arguments (`_stored`) come behind `k` and `a` others."""
+"""Lua functions of both scripts. The keys and arguments of the version (`_script_arguments`) begin after `k` other keys
+and `a` other arguments."""
 
 _PUBLISH = f"""{_STORE}
 local lease, current, fence = unpack(KEYS, 1, 3)
@@ -82,12 +83,12 @@ if refused then return refused end
 store(0, 0)
 return {{'ok'}}
 """
-"""Stores a version that no learner goes on from: it takes a number, and needs no lease."""
+"""Stores a version from which no learner continues. It takes a number and needs no lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The erasures before a version, and the sizes of its blobs in bytes, by digest: from its manifest."""
+    """The cached part of a manifest: the number of erasures before it, and digest -> size of its blobs in bytes."""
 
     erased: int
     blobs: Mapping[str, int]
@@ -96,7 +97,7 @@ class Contents:
 class Versions:
     """The manifests, the pointer and the history on one server.
 
-    Contents are cached by version and signature, since a version number is used again after a server was wiped.
+    Contents are cached by version and signature, because after a server was wiped a version number is used again.
     """
 
     def __init__(self, server: Server, ring: KeyRing) -> None:
@@ -107,19 +108,19 @@ class Versions:
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
         """Makes `manifest` current; it is on disk after the next `sync`. Idempotent.
 
-        Raises StaleEpoch where another holds the lease, ParentMoved where `current` is not the parent or the number is
-        used, NotFound where a blob is missing or was collected (put it again). A server that never had a version, such
-        as one that was wiped, accepts any parent.
+        Raises StaleEpoch if another holder has the lease, ParentMoved if `current` is not the parent or the number is
+        used, NotFound if a blob is missing or was collected (put it again). A server without any version, such as one
+        that was wiped, accepts any parent.
         """
         if manifest.epoch != lease.epoch:
             raise StaleEpoch(
-                f"version {manifest.version} was made in epoch {manifest.epoch}, the lease is of {lease.epoch}"
+                f"version {manifest.version} was made in epoch {manifest.epoch}, but the lease has epoch {lease.epoch}"
             )
         check_sizes(manifest, self._server.config)
         if manifest.version < 1:
-            raise ValueError(f"version {manifest.version}: the first is 1, for 0 means that there is none")
+            raise ValueError(f"version {manifest.version}: the first is 1, because 0 means no version")
         key = self._server.key
-        script_keys, args = self._stored(manifest)
+        script_keys, args = self._script_arguments(manifest)
         reply = self._server.run(
             _PUBLISH,
             [key(keys.LEASE, lease.name), key(keys.CURRENT), key(keys.EPOCH), *script_keys],
@@ -128,39 +129,39 @@ class Versions:
         self._check_outcome(manifest, *(part.decode() for part in reply))
 
     def add(self, manifest: WeightManifest, *, detail: str) -> None:
-        """Stores a version that was imported, beside the line of the learner; the plan may name it. It is on disk then.
+        """Stores an imported version outside the learner's lineage; returns when it is on disk. The plan may name it.
 
-        Its epoch is 0. Raises ParentMoved where the number was used meanwhile, NotFound where a blob is missing.
+        Its epoch is 0. Raises ParentMoved if its number is used already, NotFound if a blob is missing.
         """
         assert manifest.epoch == 0, "an epoch is a lease's"
         check_sizes(manifest, self._server.config)
-        reply = self._server.run(_ADD, *self._stored(manifest, detail=detail))
+        reply = self._server.run(_ADD, *self._script_arguments(manifest, detail=detail))
         self._check_outcome(manifest, *(part.decode() for part in reply))
         self._server.sync()
 
     def sync(self) -> None:
-        """Waits until what was published is on disk, where the server can tell (`why_not_durable`)."""
+        """Waits until all publications are on disk, if the server can report that (`why_not_durable`)."""
         self._server.sync()
 
     def manifest(self, version: int) -> WeightManifest:
-        """Returns the manifest. Raises NotFound, BadSignature, UnknownFormat, or BlobCorrupt for a giant blob."""
+        """Returns the verified manifest. Raises NotFound, BadSignature, UnknownFormat, BlobCorrupt (a huge blob)."""
         body = signed.fetch(self._server, self._server.key(keys.MANIFEST, version), self._ring)
         if body is None:
-            raise NotFound(f"version {version} is not stored: it was never published, or nobody needed it any more")
+            raise NotFound(f"version {version} is not stored: it was never published, or was removed as unneeded")
         manifest = signed.decode_manifest(body, version)
         check_sizes(manifest, self._server.config)
         return manifest
 
     def is_imported(self, version: int) -> bool:
-        """Whether a version was added, and not published by a learner. Raises what `manifest` raises."""
+        """Whether a version was imported, not published by a learner. Raises the errors of `manifest`."""
         return self.manifest(version).epoch == 0
 
     def current(self) -> int:
-        """Returns the version to continue learning from; 0 where there is none. A rollback sets it back."""
+        """Returns the version to continue learning from; 0 if there is none. A rollback sets it back."""
         return int(self._server.ask("GET", self._server.key(keys.CURRENT)) or 0)
 
     def next_number(self) -> int:
-        """Returns the lowest number above that of every version that ever was: a withdrawn number stays used."""
+        """Returns the number of the next version. It is above the numbers of all versions that ever existed."""
         return int(self._server.ask("GET", self._server.key(keys.NEWEST)) or 0) + 1
 
     def stored(self) -> list[int]:
@@ -168,37 +169,39 @@ class Versions:
         return [int(version) for version in self._server.ask("ZRANGE", self._server.key(keys.VERSIONS), 0, -1)]
 
     def signatures(self, versions: Sequence[int]) -> dict[int, bytes | None]:
-        """Returns the signatures of the manifests of these versions, unverified; None for one that is not stored."""
+        """Returns version -> unverified signature of its manifest; None for a version that is not stored."""
         names = [self._server.key(keys.MANIFEST, version) for version in versions]
         found = self._server.ask_many([("HGET", name, "signature") for name in names])
         return dict(zip(versions, found, strict=True))
 
     def contents(self) -> dict[int, Contents]:
-        """Returns the contents of the stored versions; a version that cannot be read is left out."""
+        """Returns version -> contents for the stored versions. A version that cannot be read is left out."""
         versions = self.stored()
         readable = {}
         for version, signature in self.signatures(versions).items():
             try:
-                contents = self._contents.get((version, signature)) or self.contents_of(version)
+                contents = self._contents.get((version, signature)) or self.read_contents(version)
             except (NotFound, BadSignature, UnknownFormat, BlobCorrupt):
                 continue
             readable[version, signature] = contents
         self._contents = readable
         return {version: contents for (version, _), contents in readable.items()}
 
-    def contents_of(self, version: int) -> Contents:
-        """Returns the contents of one version, past the cache. Raises what `manifest` raises."""
+    def read_contents(self, version: int) -> Contents:
+        """Returns the contents of one version without the cache. Raises the errors of `manifest`."""
         manifest = self.manifest(version)
         return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def history(self, limit: int) -> list[VersionEntry]:
-        """Returns the last entries, newest first."""
+        """Returns the last `limit` entries of the history, newest first."""
         key = self._server.key(keys.HISTORY)
         bodies = self._server.ask("LRANGE", key, 0, limit - 1) if limit > 0 else []
         return [signed.decode(body, VersionEntry, key) for body in bodies]
 
-    def _stored(self, manifest: WeightManifest, *, detail: str = "") -> tuple[list[str], list[str | bytes | int]]:
-        """Returns the KEYS and ARGV of a version that is stored."""
+    def _script_arguments(
+        self, manifest: WeightManifest, *, detail: str = ""
+    ) -> tuple[list[str], list[str | bytes | int]]:
+        """Returns the KEYS and ARGV that the scripts take for a version."""
         key = self._server.key
         body = signed.encode(manifest)
         entry = VersionEntry(version=manifest.version, action="published", time_ms=manifest.created_ms, detail=detail)
@@ -213,20 +216,22 @@ class Versions:
         return script_keys, args
 
     def _check_outcome(self, manifest: WeightManifest, outcome: str, found: str = "") -> None:
-        """Raises the error of an outcome of the script that is not `ok`; `found` is what the script compared with."""
+        """Raises the error for an outcome of a script that is not "ok". `found` is the value that the script found."""
         version = f"version {manifest.version}"
         if outcome == "stale":
             raise StaleEpoch(f"{version}: the lease is in epoch {found} now, this learner's is {manifest.epoch}")
         if outcome == "parent":
             raise ParentMoved(f"{version} was trained from {manifest.parent}, but {found} is current")
         if outcome == "used":
-            raise ParentMoved(f"{version} was published before, otherwise; {found} is the newest number that is used")
+            raise ParentMoved(
+                f"{version} was published before, with other contents; {found} is the highest number that is used"
+            )
         if outcome == "blob":
-            raise NotFound(f"{version}: blob {found} is not stored with the bytes that the manifest says; put it first")
+            raise NotFound(f"{version}: blob {found} is not stored with the size in the manifest; put it first")
 
 
 def check_sizes(manifest: WeightManifest, config: StoreConfig) -> None:
-    """Raises BlobCorrupt where the manifest names a blob that is too large to be read."""
+    """Raises BlobCorrupt if the manifest names a blob that is too large to be read."""
     for tensor in manifest.tensors:
         if tensor.num_bytes < 0 or tensor.num_bytes > config.max_blob_bytes:
             size = f"{tensor.num_bytes} bytes, more than {config.max_blob_bytes}"

@@ -1,9 +1,9 @@
-"""Notices of publications and plans: a counter and a channel of one name.
+"""Notices of publications and plans: a counter and a channel with the same name.
 
     publication or plan -> INCR, PUBLISH -> Watch.wait returns True -> the caller reads the plan
 
-The counter is authoritative and the notice only a hint: a watcher whose connection was lost, or that never could
-subscribe, reads the counter at its next poll.
+The counter is authoritative, and a notice is only a hint: a watcher that lost its connection, or could not subscribe,
+reads the counter at its next poll.
 """
 
 import threading
@@ -47,8 +47,8 @@ class Watch:
         """Returns True once there was a notice since the last True; False after `timeout_s` seconds, or when closed.
 
         consumes: notices of publications and plans, and their counter every `poll_interval_ms`
-        produces: nothing; the caller reads what it needs, and may read whenever it likes
-        waits for: a notice; while Redis is away, for the next poll
+        produces: nothing; the caller reads the state that it needs
+        waits for: a notice; while Redis is down, the next poll
         unblocked by: a notice, the timeout, and `close` at the next poll
         """
         with self._waiting:
@@ -63,7 +63,7 @@ class Watch:
             return False
 
     def close(self) -> None:
-        """Ends the wait, at the latest after the poll interval, and the subscription."""
+        """Ends the subscription, and the wait after at most the poll interval."""
         self._closed.set()
         with self._waiting:
             self._unsubscribe()
@@ -72,13 +72,14 @@ class Watch:
         try:
             (count,) = self._server.ask_once([("GET", self._key)])
         except StoreUnavailable:
-            return False  # the caller's own reads raise it
+            # The caller's own reads raise this error.
+            return False
         changed = count != self._seen
         self._seen = count
         return bool(changed)
 
     def _listen(self, timeout_s: float) -> None:
-        """Returns at a message of any kind, or after `timeout_s`. The first message confirms the subscription."""
+        """Waits for a message of any kind, at most `timeout_s`. The first message confirms the subscription."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._server.subscribe(self._key)

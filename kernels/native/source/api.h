@@ -1,7 +1,8 @@
-/* The interface of the shared object, and the records that cross from Python (kernels/native/binding.py has the same).
+/* The interface of the shared object, and the records that Python fills in (kernels/native/binding.py declares the
+ * same).
  *
- * The caller has checked every argument except the token ids of `encode`: no function here checks sizes again.
- * Functions that allocate return 0, or NO_MEMORY if the allocation failed. Pointers to floats and integers need no
+ * The caller has checked all arguments except the token ids of `encode`; no function here checks sizes again. A function
+ * that allocates memory returns 0, or NO_MEMORY if the allocation failed. Pointers to floats and integers need no
  * alignment.
  */
 #ifndef LIFELONG_API_H
@@ -12,16 +13,17 @@
 #define NO_MEMORY -1
 #define NO_SUCH_WORD -2
 
-/* The normalised row is multiplied by in_scale [width] when it is quantized for the matrix that reads it; NULL is 1. */
+/* Layer normalisation. The normalised row is multiplied by in_scale [width] when it is quantized for the matrix that
+ * reads it; NULL stands for 1. */
 typedef struct {
     const float *gain, *bias, *in_scale;
     float eps;
 } Norm;
 
-/* word [num_words, word_width] is int8 with one scale a row. With `multipliers` [num_words, word_width / 64] it is signed
- * nibbles (even columns in the low one), which are multiplied by those. `expand` [width, word_width] widens it, or is NULL.
- * position [positions, width] already includes the segment's row; its rows lie `position_stride` floats apart, or 0 if
- * all positions have the same. */
+/* word [num_words, word_width] is int8 with one scale for each row. With `multipliers` [num_words, word_width / 64], it
+ * is signed nibbles (even columns are low nibbles), which are multiplied by the multipliers. `expand` [width, word_width]
+ * widens the words; it may be NULL. position [positions, width] includes the segment's row. Its rows are
+ * `position_stride` floats apart; 0 if all positions share one row. */
 typedef struct {
     int64_t num_words;
     const uint8_t *word, *multipliers;
@@ -31,35 +33,36 @@ typedef struct {
     Norm norm;
 } Embedding;
 
-/* The cosines and sines [positions, head_width / 2] by which queries and keys are rotated; NULL for none. */
+/* The cosines and sines [positions, head_width / 2] by which queries and keys are rotated; NULL for no rotation. */
 typedef struct {
     const float *cosine, *sine;
 } Rotations;
 
-/* Which keys `heads` heads see: those that are at most `window` away, the first `sinks`, and the `topk` blocks of `block`
- * keys that the router chooses for 32 queries. In a sequence of fewer than `dense_below` tokens they see all. */
+/* The keys that `heads` heads attend to: the keys that are at most `window` tokens away, the first `sinks` keys, and the
+ * `topk` blocks of `block` keys that the router chooses for 32 queries. In a sequence of fewer than `dense_below` tokens,
+ * the heads attend to all keys. */
 typedef struct {
     int32_t heads, window, sinks, block, topk, dense_below;
 } Span;
 
 /* The heads of an attention: query head h reads the keys and values of kv head h / (heads / kv_heads). Rows of qkv are
- * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. The spans are those of all heads in
- * order, and change only where the kv head does; without spans every head sees all keys. */
+ * [q of each head | k of each kv head | v of each kv head], each `head_width` wide. The spans cover all heads in order;
+ * heads with the same kv head have the same span. Without spans, every head attends to all keys. */
 typedef struct {
     int32_t heads, kv_heads, head_width, num_spans;
     const Span *spans;
 } HeadShape;
 
-/* A matrix as one block uses it: y = weight(x) + bias + b(a(x)). `bias`, a whole number of panels, replaces the weight's
- * own; NULL keeps that. a [rank, inputs] and b [outputs, rank], INT8, are a low-rank addition (LoRA, Hu et al.,
- * arXiv:2106.09685); both are NULL without one. */
+/* A matrix as one block uses it: y = weight(x) + bias + b(a(x)). `bias`, a whole number of panels, replaces the bias in
+ * the weight; NULL keeps the bias in the weight. a [rank, inputs] and b [outputs, rank], INT8, are a low-rank addition
+ * (LoRA, Hu et al., arXiv:2106.09685); both are NULL without one. */
 typedef struct {
     const Weight *weight, *a, *b;
     const float *bias;
 } Linear;
 
 /* qkv [(heads + 2 * kv_heads) * head_width, width], out [width, heads * head_width], up [inner, width], down [width,
- * inner]; `rank` is the largest of their low-rank additions. */
+ * inner]. `rank` is the largest rank of their low-rank additions. */
 typedef struct {
     HeadShape heads;
     int32_t inner, rank;
@@ -86,23 +89,24 @@ typedef struct {
     int (*runs_here)(void);
     /* q [rows, width] u8, qparams [rows] of (scale, min) */
     void (*quantize_rows)(const float *x, Shape shape, uint8_t *q, float *qparams);
-    /* sums [rows, num_out] of q [rows, num_in], without an epilogue */
+    /* sums [rows, num_out] <- q [rows, num_in] times the integers of the weight, without an epilogue */
     int (*accumulate)(const uint8_t *q, int64_t rows, const Weight *w, int32_t *sums);
     /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
     int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
-    /* out [tokens, heads * head_width] of the rows of qkv, `stride` floats apart, whose panels of 64 columns are `pitch`
-     * floats apart; sequence i is tokens offsets[i] to offsets[i + 1] */
+    /* out [tokens, heads * head_width] <- self-attention. The rows of qkv are `stride` floats apart, and its panels of 64
+     * columns `pitch` floats apart. Sequence i is tokens offsets[i] to offsets[i + 1]. */
     int (*attention)(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,
                      const HeadShape *heads, float *out);
     void (*embed)(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x);
     void (*mean_rows)(const float *x, int width, const int32_t *offsets, int sequences, float *out);
-    /* out [sequences, width]: vectors, that of sequence i in row rows[i]. If `rows` is NULL, out [tokens, width] is
-     * every token's row after `layers` blocks. Returns NO_SUCH_WORD for an id outside the vocabulary. */
+    /* out [sequences, width] <- the vectors of all sequences; the vector of sequence i is row rows[i]. If `rows` is NULL,
+     * out [tokens, width] <- the row of every token after `layers` blocks. Returns NO_SUCH_WORD for an id outside the
+     * vocabulary. */
     int (*encode)(const Encoder *e, int layers, const int64_t *ids, const int32_t *offsets, const int32_t *rows,
                   int sequences, int threads, float *out);
-    /* out [sequences, width] of x [tokens, width], every token's row after `layer` blocks: the bits of `encode`, in the
-     * order that `rows` gives */
+    /* out [sequences, width] <- the same bits as `encode`, from x [tokens, width], the row of every token after `layer`
+     * blocks. `rows` has the same meaning as for `encode`. */
     int (*encode_from)(const Encoder *e, int layer, const float *x, const int32_t *offsets, const int32_t *rows,
                        int sequences, int threads, float *out);
 } Kernels;

@@ -3,15 +3,15 @@
  *     q, k, v of a head --pack--> integers        up to 32 queries at a time:
  *     queries x keys --dot--> scores --softmax, exp2--> weights x values --dot--> out
  *
- * Both products are those of dot.h. In the first the keys are the rows and the queries lie in the lanes, so that
+ * dot.h computes both products. In the first, the keys are the rows and the queries are in the lanes, so that
  * maximum, exponential and sum are computed for all queries at once and no reduction crosses lanes: for a text of ten
- * tokens the reductions took most of the time. In the second the queries are the rows; their weights are read where the
- * softmax stored them.
+ * tokens, such reductions took most of the time. In the second product the queries are the rows; it reads their weights
+ * where the softmax has stored them.
  *
  * Rejected: blocks of keys with a running maximum (online softmax, Milakov and Gimelshein, arXiv:1805.02867), because
  * the scores of 32 queries fit into the second-level cache for every text that the encoder takes, and the weights would
- * depend on the block. Rejected: four heads of a short text interleaved step by step, because it was no faster: a
- * single head does not wait for its own results.
+ * depend on the block. Rejected: four heads of a short text interleaved step by step. It was not faster, because a single
+ * head does not wait for its own results.
  */
 #ifndef LIFELONG_ATTENTION_H
 #define LIFELONG_ATTENTION_H
@@ -105,8 +105,8 @@ INLINE Lanes softmax_rows(int masked, int count, int lane, HeadScratch *s)
     return 1.0f / __builtin_convertvector(state.total, Lanes);
 }
 
-/* out[r] <- center + scale * (weights x values) / sum of weights, for queries from `first` on and 16 * vectors columns
- * from `i` on */
+/* out[r] <- center + scale * (weights x values) / sum of weights, for queries from `first` on and for 16 * vectors
+ * columns from `i` on */
 INLINE void weights_times_values_tile(int rows, int vectors, int first, int queries, int i, Keys k, Matrix out,
                                       HeadScratch *s)
 {
@@ -143,7 +143,7 @@ static void weights_times_values_2(int queries, int i, const Keys *k, Matrix out
     weights_times_values(2, queries, i, *k, out, s);
 }
 
-/* Rows of `out` <- the means of the values, by the scores of at most QUERIES queries. */
+/* Rows of `out` <- the weighted means of the values, by the scores of at most QUERIES queries. */
 INLINE void mix_values(int masked, int queries, const Keys *k, Matrix out, HeadScratch *s)
 {
     for (int lane = 0; lane < queries; lane += LANES)

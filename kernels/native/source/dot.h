@@ -30,14 +30,14 @@ typedef struct {
     const uint8_t *prefetch;
 } ByteRows;
 
-/* The right-hand side: for every quad, QUAD bytes of each output; the next quad lies `pitch` bytes further on. */
+/* The right-hand operand: for every quad, QUAD bytes of each output. The next quad is `pitch` bytes ahead. */
 typedef struct {
     const uint8_t *from;
     int64_t pitch;
     int num_quads;
 } Panel;
 
-/* The destination: the sums of row r are stored from to + r * stride on. */
+/* The destination: the sums of row r are stored at to + r * stride. */
 typedef struct {
     int32_t *to;
     int64_t stride;
@@ -123,8 +123,8 @@ INLINE void dot_rows(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 #endif
 
 /* INT4 weights are multiplied in excess-8, as integers from 0 to 15. The excess of a group's sum is 8 times the sum of
- * the row's integers, so each partial sum starts from minus that. Then it is multiplied by the group's multiplier. All
- * of it is exact. */
+ * the row's integers, so each partial sum starts from minus this excess. Then it is multiplied by the group's multiplier.
+ * All of this is exact. */
 #if defined(__AVX512VNNI__)
 
 INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_t *multipliers, int32_t (*sums)[PANEL])

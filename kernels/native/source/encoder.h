@@ -3,11 +3,12 @@
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers
  *         -> mean, or the first row -> unit length
  *
- * A batch may also begin with the rows that another encoder made of it, whose lower blocks are the same (`encode_from`).
+ * A batch can also start from the rows between two blocks, which another encoder with the same lower blocks has computed
+ * (`encode_from`).
  *
- * A piece is a run of whole sequences of about 400 tokens together. It goes through all layers at once, and threads
- * take pieces from one atomic counter without waiting for each other. Intermediate results between two matrices are
- * computed for so few tokens at a time that they stay in the second-level cache.
+ * A piece is a run of whole sequences with about 400 tokens in total. It goes through all layers at once, and threads
+ * take pieces from one atomic counter without waiting for each other. Between two matrices, only a few tokens are
+ * computed at a time, so that their intermediate results stay in the second-level cache.
  */
 #ifndef LIFELONG_ENCODER_H
 #define LIFELONG_ENCODER_H
@@ -21,14 +22,14 @@
 #else
 #define INNER_ROWS 96
 #endif
-#define PREFETCH_TOKENS 8 /* distance */
+#define PREFETCH_TOKENS 8 /* how many tokens ahead the rows of words are prefetched */
 
 typedef struct {
     float *x, *mixed, *qkv, *inner;
     RowScratch rows;
-    uint8_t *step_rows; /* of the quantized rows that are wider than a token: `mixed`, `inner` */
-    float *low;         /* what the first matrix of a low-rank addition gives */
-    uint8_t *low_rows;  /* of that, quantized */
+    uint8_t *step_rows; /* the quantized rows that are wider than a token: `mixed`, `inner` */
+    float *low;         /* the results of the first matrix of a low-rank addition */
+    uint8_t *low_rows;  /* `low`, quantized */
     HeadScratch *head;
 } Scratch;
 
@@ -37,7 +38,7 @@ typedef struct {
     int64_t tokens, longest;
 } Extent;
 
-/* Reserves the scratch memory of one thread, by the largest block. */
+/* Reserves the scratch memory of one thread, for the largest block. */
 static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
 {
     int64_t span = min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS)), qkv = 0, mixed = 0, inner = 0;
@@ -106,7 +107,7 @@ INLINE const float *position_row(const Embedding *e, int position)
 }
 
 /* x <- the embeddings of sequences offsets[0..sequences] of `ids`, not yet normalised; row 0 of x is token offsets[0].
- * The table exceeds the near caches and is read at random, so the rows of tokens further on are prefetched. */
+ * The table exceeds the caches and is read in random order, so the rows of later tokens are prefetched. */
 static void embed_rows(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
 {
     int end = offsets[sequences];
@@ -119,7 +120,8 @@ static void embed_rows(const Embedding *e, int width, const int64_t *ids, const 
         }
 }
 
-/* s->x <- the same if `expand` widens the words (factorised embeddings: ALBERT, Lan et al., arXiv:1909.11942). */
+/* s->x <- the embeddings, as in `embed_rows`, if `expand` widens the words (factorised embeddings: ALBERT, Lan et al.,
+ * arXiv:1909.11942). */
 static void expand_rows(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, Scratch *s)
 {
     float *x = s->x;
@@ -176,7 +178,7 @@ INLINE void unit_row(float *x, int width)
     for (int i = 0; i < width; i += LANES) store16(x + i, load16(x + i) * inverse);
 }
 
-/* The end of the run of sequences from `first` on that have at most `limit` tokens together; a run has at least one. */
+/* The end of the run of sequences from `first` on with at most `limit` tokens in total. A run has at least one sequence. */
 INLINE int end_of_span(const int32_t *offsets, int first, int sequences, int limit)
 {
     int end = first + 1;
@@ -184,7 +186,8 @@ INLINE int end_of_span(const int32_t *offsets, int first, int sequences, int lim
     return end;
 }
 
-/* y <- x times a matrix and its low-rank addition, whose first product is rounded to 8 bits as every input is. */
+/* y <- x times a matrix, plus its low-rank addition. The result of the addition's first matrix is quantized to 8 bits,
+ * like every input of a matrix. */
 static void linear_of_block(Epilogue epilogue, QuantizedRows x, const Linear *m, Matrix y, Scratch *s)
 {
     BiasedWeight weight = {m->weight, m->bias};
@@ -216,7 +219,7 @@ static void rotate(Matrix qkv, int num_tokens, const HeadShape *shape, const Rot
             }
 }
 
-/* x <- x + out(attention(qkv(x))), for whole sequences of `tokens` tokens together, whose rows begin at `first`. */
+/* x <- x + out(attention(qkv(x))), for whole sequences with `tokens` tokens in total, whose rows begin at `first`. */
 static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
                           Scratch *s)
 {
@@ -230,14 +233,15 @@ static void run_attention(const Encoder *e, const Block *b, const int32_t *offse
         attend(sequence, offsets[i + 1] - offsets[i], &b->heads, s->mixed + (int64_t)row * out_width, s->head);
     }
     RowScratch wide = row_scratch(s->step_rows, tokens, out_width), *mixed = out_width > width ? &wide : &s->rows;
-    int row = out_width > width ? 0 : first; /* the rows from `first` on have been read, and are still in the cache */
+    /* The quantized rows from `first` on are no longer needed and still in the cache, so they are overwritten. */
+    int row = out_width > width ? 0 : first;
     quantize_into(mixed, row, tokens, s->mixed, out_width, b->out.weight->bits);
     QuantizedRows rows = quantized(mixed, row, tokens, out_width);
     linear_of_block(ADD, rows, &b->out, dense(s->x + (int64_t)first * width, width), s);
 }
 
-/* x <- norm2(h + down(gelu(up(h)))) with h = norm1(x), then quantized for the next weight, of `next_bits`. With 0 there
- * is no next weight, and nothing is quantized. */
+/* x <- norm2(h + down(gelu(up(h)))) with h = norm1(x), then quantized for the next weight, which has `next_bits`. If
+ * `next_bits` is 0, there is no next weight, and nothing is quantized. */
 static void run_inner(const Encoder *e, const Block *b, int first, int rows, int next_bits, Scratch *s)
 {
     int width = e->width;
@@ -261,14 +265,14 @@ static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, 
         run_inner(e, b, first, (int)min_int(tokens - first, INNER_ROWS), next_bits, s);
 }
 
-/* What goes in: ids, or rows x of tokens after `layer` blocks. Row 0 is that of the first token of the batch. */
+/* The input: ids, or the rows x of tokens after `layer` blocks. Row 0 belongs to the first token of the batch. */
 typedef struct {
     const int64_t *ids;
     const float *x;
     int layer;
 } Input;
 
-/* s->x <- the rows of x, and they are quantized as they were in the forward that made them. */
+/* s->x <- the rows of x. They are quantized in the same way as in the forward that computed them. */
 static void resume(const Encoder *e, Input input, int first, int tokens, int bits, Scratch *s)
 {
     const Norm *before = input.layer ? &e->blocks[input.layer - 1].norm2 : &e->embedding.norm;

@@ -1,5 +1,4 @@
-/* The epilogue of a product: from int32 sums to float32 results, and the matrices that they are read from and stored
- * to. */
+/* The epilogue of a product, which computes float32 results from int32 sums, and the matrices of operands and results. */
 #ifndef LIFELONG_EPILOGUE_H
 #define LIFELONG_EPILOGUE_H
 
@@ -19,15 +18,16 @@ typedef struct {
     const QuantParams *qparams;
 } QuantizedRows;
 
-/* A matrix of floats: `stride` between rows, `pitch` between panels of 64 columns. It is dense (row-major) if the two
- * are the width and PANEL. If they are PANEL and rows * PANEL it is stored panel by panel, for readers of a few
+/* A matrix of floats: `stride` between rows, `pitch` between panels of 64 columns. If these are the width and PANEL, the
+ * matrix is dense (row-major). If they are PANEL and rows * PANEL, it is stored panel by panel, for readers of a few
  * columns. */
 typedef struct {
     float *at;
     int64_t stride, pitch;
 } Matrix;
 
-/* A weight, and the bias that replaces its own where several matrices share it: a whole number of panels, or NULL. */
+/* A weight, and a bias that replaces the weight's bias if several layers share the weight: a whole number of panels, or
+ * NULL. */
 typedef struct {
     const Weight *weight;
     const float *bias;

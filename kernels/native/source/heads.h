@@ -9,13 +9,13 @@
 
 #include "linear.h"
 
-#define QUERIES (2 * LANES) /* as many queries are processed together, if a sequence has them */
+#define QUERIES (2 * LANES) /* the number of queries that are processed together, if a sequence has so many */
 #define MAX_HEAD 256
 #define LOG2_E 1.44269504f
 #define UNSEEN ((uint16_t)0x8000) /* below every score: the score of a key that a query does not see */
 #define MIN_BLOCK 16              /* the smallest block of keys */
 
-/* The columns of qkv, and of the result. */
+/* The columns of qkv, and the columns of the result. */
 INLINE int qkv_width(const HeadShape *h) { return (h->heads + 2 * h->kv_heads) * h->head_width; }
 INLINE int mixed_width(const HeadShape *h) { return h->heads * h->head_width; }
 
@@ -26,13 +26,13 @@ typedef struct {
     int num_tokens, width;
 } Head;
 
-/* Keys as rows of bytes and values in quads: those of a head, or those that a tile of queries sees. */
+/* Keys as rows of bytes, and values in quads: of a whole head, or only the keys that a tile of queries sees. */
 typedef struct {
     const uint8_t *keys, *values;
     int count, width;
 } Keys;
 
-/* Keys from `first` to `end`, which lie from row `at` on once they are gathered. */
+/* Keys from `first` to `end`. After they are gathered, they are rows from `at` on. */
 typedef struct {
     int first, end, at;
 } KeyRange;
@@ -51,12 +51,13 @@ typedef struct {
     int score_shift;  /* a score is a product shifted right by this, so that it fits into 16 bits */
     uint16_t score_rate; /* a score of 1 is this many 65536ths of a halving of the weight */
     float inverse_query_scale, key_scale;
-    /* for heads that do not see all keys: see spans.h */
+    /* only for heads that do not see all keys (spans.h) */
     uint8_t *near_keys, *near_values, *bounds, *pooled, *is_chosen;
     int64_t *block_scores;
     int32_t *best;
     KeyRange *ranges;
-    QueryScale *scales; /* of the heads that share their keys, as are the next */
+    /* one for each of the heads that share their keys */
+    QueryScale *scales;
     uint32_t (*group_queries)[QUERIES];
     /* parameters of the values' channels: v ~ center + scale * q */
     _Alignas(64) float min[MAX_HEAD], scale[MAX_HEAD], center[MAX_HEAD];
@@ -64,7 +65,8 @@ typedef struct {
     _Alignas(64) uint32_t queries[MAX_HEAD / QUAD][QUERIES];
 } HeadScratch;
 
-/* What the scratch memory has to hold: sequences of so many tokens, heads of this width, so many that share keys. */
+/* The size of the scratch memory: the tokens of a sequence, the width of a head, and the number of heads that share
+ * keys. */
 typedef struct {
     int64_t tokens;
     int width, group, has_spans;
@@ -115,8 +117,8 @@ INLINE void scan_channels(int64_t first, Head h, HeadScratch *s)
     }
 }
 
-/* Keys have one scale for all channels and a minimum for each. The minima add the same to all scores of a query, which
- * a softmax does not see. The last key is repeated up to a whole quad. */
+/* Keys have one scale for all channels and a minimum for each channel. The minima add the same to all scores of a query,
+ * which does not change its softmax. The last key is repeated up to a whole quad. */
 INLINE void pack_keys(Head h, HeadScratch *s)
 {
     scan_channels(h.k, h, s);

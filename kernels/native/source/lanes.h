@@ -1,8 +1,8 @@
 /* Vectors of 16 lanes of float32 or int32: every kernel here is written in them, on every processor.
  *
- * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128. It contracts no expression by
- * itself (-ffp-contract=off): `fma16` rounds once and `a * b + c` twice, on every processor, and sums have one order. So
- * all of them compute the same bits.
+ * The compiler turns a Lanes into one 512-bit register, two of 256 bits, or four of 128 bits. It does not contract
+ * expressions (-ffp-contract=off): on every processor, `fma16` rounds once and `a * b + c` twice, and sums have the same
+ * order. So all processors compute the same bits.
  *
  * A number in a name counts lanes: `max16` works on 16 lanes of 32 bits, `max32` on 32 lanes of 16 bits.
  */
@@ -39,7 +39,7 @@ INLINE int64_t max_int(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t round_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 #define HUGE_PAGE (2 << 20)
-#define MANY_PAGES (4 * HUGE_PAGE) /* from here on, memory in small pages would exceed the TLB */
+#define MANY_PAGES (4 * HUGE_PAGE) /* from this size on, memory in small pages would exceed the TLB */
 
 /* Uninitialised memory, to be freed with `free`; NULL if there is none. */
 static void *allocate(int64_t bytes)
@@ -54,7 +54,7 @@ static void *allocate(int64_t bytes)
     return aligned_alloc(64, (size_t)round_up(bytes, 64));
 }
 
-/* A run of memory from which parts are reserved. With `memory` NULL it only counts. */
+/* A block of memory from which parts are reserved. If `memory` is NULL, it only counts their bytes. */
 typedef struct {
     uint8_t *memory;
     int64_t used;

@@ -1,4 +1,4 @@
-/* The part that does not depend on the processor: the list of tables, and the packing of weights. */
+/* The code that does not depend on the processor: the list of tables, and the packing of weights. */
 #include "api.h"
 #include <string.h>
 
@@ -23,7 +23,7 @@ EXPORT const Kernels *lifelong_kernels(int index)
     return NULL;
 }
 
-/* The size of a record that Python fills in; Python compares it with its own when it loads the object. */
+/* The size of a record that Python fills in. Python compares it with the size of its own record at load time. */
 EXPORT int lifelong_record_bytes(int which)
 {
     const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Rotations), sizeof(Span), sizeof(HeadShape),
@@ -57,7 +57,7 @@ static void pack_floats(Weight *w, const float *scale, const float *bias, const 
     }
 }
 
-/* Packs q [num_out, num_in] into `to`, of lifelong_weight_bytes; bias may be NULL. */
+/* Packs q [num_out, num_in] into `to`, which has lifelong_weight_bytes bytes; bias may be NULL. */
 EXPORT void lifelong_pack_i8(const int8_t *q, const float *scale, const float *bias, const float *scaled_ksum, int num_out,
                       int num_in, void *to)
 {

@@ -9,7 +9,7 @@
 
 #include "tiles.h"
 
-#define PREFETCH_BYTES (72 << 10) /* distance; measured */
+#define PREFETCH_BYTES (72 << 10) /* how far ahead weights are prefetched; measured */
 
 INLINE void copy_rows(int rows, int width, const float *from, int64_t from_stride, float *to, int64_t to_stride)
 {
@@ -44,8 +44,8 @@ INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const
 
 /* The address from which the tile of rows from `row` on prefetches. With few rows, a panel is done before the hardware
  * prefetcher has brought the next one from the third-level cache. So each of the first four tiles fetches a quarter of
- * the panel that lies PREFETCH_BYTES behind this one; behind the last panel lies the next weight. A single tile
- * prefetches nothing new: it would wait for the data that it asked for. */
+ * the panel that is PREFETCH_BYTES ahead; the next weight follows the last panel. A single tile prefetches nothing new,
+ * because it would wait for the data. */
 INLINE const uint8_t *prefetch_address(const Weight *w, int panel, int row, int rows)
 {
     const uint8_t *from = weight_panel(w, panel);
@@ -67,7 +67,7 @@ INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, Biase
         }
 }
 
-/* Takes dot.h for up to DOT_ROWS rows: it is done before a tile would be full. */
+/* Up to DOT_ROWS rows use dot.h, which is faster than a partly filled tile. */
 INLINE void linear_with_epilogue(Epilogue epilogue, QuantizedRows x, BiasedWeight w, Matrix y)
 {
 #if defined(__AMX_INT8__)

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* Smaller pieces read the weights too often, larger ones exceed the second-level cache; both bounds are measured. */
+/* Smaller pieces read the weights too often, and larger pieces exceed the second-level cache. Both are measured. */
 #define L2_PIECE_TOKENS 384
 #define MIN_PIECE_TOKENS 24
 #define MAX_THREADS 64
@@ -24,8 +24,8 @@ typedef struct {
     atomic_int next, failed;
 } Job;
 
-/* bounds [sequences + 1] <- `wanted` pieces of about as many tokens each; fewer if a sequence is longer than such a
- * piece. Returns the number of pieces. */
+/* bounds [sequences + 1] <- the bounds of `wanted` pieces with about equally many tokens. There are fewer pieces if a
+ * sequence is longer than a piece. Returns the number of pieces. */
 static int cut(const int32_t *offsets, int sequences, int wanted, int32_t *bounds, Extent *largest)
 {
     int64_t total = offsets[sequences], pieces = 0, next = 1; /* the next piece ends after next / wanted of all tokens */
@@ -73,8 +73,8 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Runs the job on up to `threads` threads, this one included. If a thread cannot be started, the others do its
- * share. */
+/* Runs the job on up to `threads` threads, including the caller's thread. If a thread cannot be started, the others do
+ * its share. */
 static int run_job(Job *job, int sequences, int threads)
 {
     int64_t total = job->offsets[sequences], wanted = round_up((total + L2_PIECE_TOKENS - 1) / L2_PIECE_TOKENS, threads);

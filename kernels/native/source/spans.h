@@ -1,17 +1,17 @@
-/* Self-attention of one sequence, all heads: each sees all keys, or those of its span. kernels/attention_i8/reference.py
- * and spans.py define it, to the bit.
+/* Self-attention of all heads of one sequence: a head sees (attends to) all keys, or the keys of its span.
+ * kernels/attention_i8/reference.py and spans.py define it, to the bit.
  *
  *     a tile of queries --bounds of blocks of keys--> chosen blocks + window + sinks = ranges of keys --gather--> attention
  *
- * The keys and values that a tile sees are copied side by side, so that the products and the softmax are those of
- * attention.h: the copy takes a twentieth of the time. Keys are taken in whole quads, because values are stored so; a
- * key that a query does not see gets the score UNSEEN, and weighs 0.
+ * The keys and values that a tile sees are copied next to each other, so that attention.h can compute the products and
+ * the softmax. The copy takes a twentieth of the time. Keys are copied in whole quads, because values are stored in
+ * quads. A key that a query does not see gets the score UNSEEN, and the weight 0.
  *
- * The router is integer arithmetic. The bounds of all blocks for the pooled queries of a tile are one row times a matrix,
- * with the blocks in the lanes, and take a fiftieth of the time.
+ * The router uses integer arithmetic. The bounds of all blocks for the pooled queries of a tile are one row times a
+ * matrix, with the blocks in the lanes, and take a fiftieth of the time.
  *
- * Rejected: the bounds for each query by itself (they find no more of the attention, and at 16,384 tokens took a quarter
- * of the time), and a pyramid of blocks (what it saves is less than it costs to read).
+ * Rejected: bounds for single queries (they find no more of the attention, and at 16,384 tokens took a quarter of the
+ * time), and a hierarchy of blocks (reading it takes longer than it saves).
  */
 #ifndef LIFELONG_SPANS_H
 #define LIFELONG_SPANS_H
@@ -20,7 +20,7 @@
 
 #define SEEN_BLOCK INT64_MIN /* the score of a block that the whole tile sees anyway */
 
-/* Whether every query sees every key; without a span it does. */
+/* Whether every query sees every key. Without a span, it does. */
 INLINE int is_dense(const Span *span, int num_tokens)
 {
     return !span || num_tokens < span->dense_below || span->window >= num_tokens;
@@ -36,20 +36,20 @@ INLINE const Span *span_of(const HeadShape *shape, int head)
     return NULL;
 }
 
-/* A tile: the queries from `first` to `last`, and what they see. */
+/* A tile: the queries from `first` to `last`, and their span. */
 typedef struct {
     const Span *span;
     int first, last, num_tokens;
 } Tile;
 
-/* The blocks before the end `sinks`, and those from `first` to `end`, are seen by all queries of a tile anyway. */
+/* The blocks that all queries of a tile see by window or sinks: the blocks before `sinks`, and from `first` to `end`. */
 typedef struct {
     int sinks, first, end;
 } SeenBlocks;
 
 INLINE int num_blocks(Tile t) { return (t.num_tokens + t.span->block - 1) / t.span->block; }
 
-/* The end of the blocks that end at key `end` or before it; the last block may be partial. */
+/* The number of blocks that end at key `end` or before it. The last block may be partial. */
 INLINE int end_of_blocks(Tile t, int64_t end) { return end >= t.num_tokens ? num_blocks(t) : (int)(end / t.span->block); }
 
 INLINE SeenBlocks seen_anyway(Tile t)
@@ -116,8 +116,8 @@ INLINE void pool_queries(const uint32_t (*tile)[QUERIES], int queries, int width
     }
 }
 
-/* is_chosen <- the `topk` blocks with the highest scores, without those at SEEN_BLOCK; of equal ones the first. They
- * are found by insertion into a sorted list. */
+/* is_chosen <- the `topk` blocks with the highest scores, except for blocks with the score SEEN_BLOCK. Of blocks with
+ * equal scores, the first wins. They are found by insertion into a sorted list. */
 static void choose_blocks(int blocks, int topk, HeadScratch *s)
 {
     int found = 0;
@@ -166,7 +166,7 @@ INLINE int add_range(KeyRange *ranges, int num_ranges, int first, int end)
     return num_ranges + 1;
 }
 
-/* ranges <- the keys that some query of the tile sees, in whole quads. Returns the number of ranges. */
+/* ranges <- the keys that at least one query of the tile sees, in whole quads. Returns the number of ranges. */
 static int list_keys(Tile t, HeadScratch *s)
 {
     int n = t.num_tokens, window = t.span->window, block = t.span->block;
@@ -184,7 +184,7 @@ static int list_keys(Tile t, HeadScratch *s)
     return is_listed ? num_ranges : add_range(s->ranges, num_ranges, window_first, window_end);
 }
 
-/* Copies the keys and values of the ranges side by side. */
+/* Copies the keys and values of the ranges next to each other. */
 static Keys gather(int num_ranges, int width, HeadScratch *s)
 {
     int count = 0;
@@ -267,8 +267,8 @@ static void attend_span(Head h, const Span *span, int group, Matrix out, HeadScr
     }
 }
 
-/* out [num_tokens, heads * head_width] <- self-attention of one sequence, whose rows of `qkv` hold q, k and v side by
- * side. Keys and values are packed once for all query heads that read them. */
+/* out [num_tokens, heads * head_width] <- self-attention of one sequence. A row of `qkv` holds q, k and v. Keys and
+ * values are packed once for all query heads that read them. */
 static void attend(Matrix qkv, int num_tokens, const HeadShape *shape, float *out, HeadScratch *s)
 {
     int width = shape->head_width, group = shape->heads / shape->kv_heads;
@@ -284,7 +284,8 @@ static void attend(Matrix qkv, int num_tokens, const HeadShape *shape, float *ou
         }
         for (int g = 0; g < group; g++, h.q += width) {
             scan_queries(h, s);
-            if (!g) pack_values(h, s); /* last, as they are read last */
+            /* Values are packed after keys and queries, because they are read last. */
+            if (!g) pack_values(h, s);
             for (int first = 0; first < num_tokens; first += QUERIES)
                 attend_queries(h, first, dense(out + (int64_t)first * mixed_width(shape) + h.q, mixed_width(shape)), s);
         }

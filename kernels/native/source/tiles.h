@@ -1,9 +1,9 @@
 /* y = x w^T + bias on a processor with a matrix unit (AMX), which multiplies 16 rows of 64 bytes by 64 inputs of 16
  * outputs.
  *
- * A block is 32 rows, which stay in the first-level cache, by 32 outputs. One instruction of this unit replaces 256 of
- * dot.h's, so the epilogue would take as long as the product. The two are pipelined: the epilogue of one half of a
- * panel runs while the next half is multiplied.
+ * A block is 32 rows, which stay in the first-level cache, by 32 outputs. One instruction of this unit replaces 256
+ * instructions of dot.h, so the epilogue would take as long as the product. The two are pipelined: the epilogue of one
+ * half of a panel runs while the next half is multiplied.
  *
  * Rejected, all measured: prefetching weights (it slows the loads of tiles down by more than it gains), three tiles of
  * rows by two of outputs, and all rows by one panel after the other for INT8 (equal at 384 inputs, slower at 1536).
@@ -35,7 +35,7 @@
 #define TILE_ZERO(T) __asm__ volatile("tilezero %%tmm" #T ::)
 #define TILE_DOT(C, A, B) __asm__ volatile("tdpbusd %%tmm" #B ", %%tmm" #A ", %%tmm" #C ::)
 
-/* The sums of `rows` rows that still lack the epilogue. */
+/* The sums of `rows` rows to which the epilogue has not been applied yet. */
 typedef struct {
     int32_t (*sums)[BLOCK_OUT];
     int rows;
@@ -58,7 +58,7 @@ INLINE void apply_epilogue_to_rows(Epilogue epilogue, const PendingSums *u, int 
                           u->y + r * u->stride + c * LANES);
 }
 
-/* The weights of 32 outputs and num_tiles * 64 inputs: the address of the first quad, and `pitch` bytes to the next. */
+/* The weights of 32 outputs and num_tiles * 64 inputs: the address of the first quad, and the bytes from quad to quad. */
 typedef struct {
     const uint8_t *from;
     int64_t pitch;

@@ -1,10 +1,10 @@
-/* A packed weight: one block of memory, which `pack` writes once and the kernels read.
+/* A packed weight: one block of memory, which lifelong_pack_i8 or lifelong_pack_i4 writes once and the kernels read.
  *
  *     header | panels, each: integers | multipliers (INT4 only) | scale[64] | bias[64] | scaled_ksum[64]
  *
- * A panel is 64 outputs. For every four inputs (a quad) it holds four bytes of each of its outputs: the operands of one
- * multiply-add instruction are consecutive, and a weight is read from front to back. The weights of an encoder lie one
- * behind the other, so an encoder reads its memory sequentially. Padding outputs of the last panel and padding inputs
+ * A panel is 64 outputs. For every four inputs (a quad), it holds four bytes of each of its outputs: the operands of one
+ * multiply-add instruction are consecutive, and a weight is read from front to back. The weights of an encoder are stored
+ * one after the other, so an encoder reads its memory sequentially. Padding outputs of the last panel and padding inputs
  * of the last quad are zero.
  *
  * INT4 (`bits` = 4) is stored in excess-8: a byte holds two four-bit integers plus 8, of inputs k..k+3 (low nibble) and

@@ -1,5 +1,5 @@
-"""The family of encoders that are torch modules of the user.
+"""The encoder family `module`: the user's torch module as the encoder.
 
-module_code       the class, how it is imported and checked, and its config
-module_encoder    the module at work: what reads texts for it, trained, served, and the family
+module_code       the protocol of the user's class, its import and its checks, and the config of a version
+module_encoder    the module as it reads texts, is trained and is served, and the family
 """

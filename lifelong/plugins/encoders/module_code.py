@@ -1,14 +1,14 @@
-"""What a torch module of the user has that is an encoder, and how a version names it.
+"""The protocol of a torch module that is an encoder, its import and its checks, and the config of its versions.
 
     encoder = "digits:Digits" --import--> class --()--> module --checked on its examples--> EncoderCode
     ModuleConfig: import path, digest of the source, width of the vectors, the head's sizes --> `config` of a manifest
 
-Code comes from the settings of each process alone. A manifest names the import path and a digest of the file in which
-the class stands, and a process that has another file refuses the version, as it would make different vectors, perhaps:
-nothing in a store is ever imported or unpickled.
+Code is loaded only as the settings of a process say: nothing in a store is ever imported or unpickled. A manifest names
+the import path of the class and a digest of the file that defines it. A process that has another file refuses the
+version, because the other code might make different vectors.
 
-The constructor takes no arguments. It is called under a fixed seed, so that weights which are drawn at random are the
-same in every process and after every restart; one that was trained before loads its weights itself.
+The constructor takes no arguments. It is called under a fixed seed, so random initial weights are the same in every
+process and after every restart. A class with pretrained weights loads them in its constructor.
 
 Shape suffixes: B inputs, D width.
 """
@@ -36,9 +36,14 @@ INT8: Final = "int8"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModuleConfig:
-    """The class `path`, whose source has the digest `source`, makes vectors of `d_model` numbers.
+    """The config of a version whose encoder is a user's module, as the manifest stores it.
 
-    Texts become at most `max_inputs` numbers. With `int8`, its linear layers can also run in INT8.
+    - `path`: the import path of the class
+    - `source`: the digest of the file that defines the class
+    - `d_model`: the width of its vectors
+    - `max_inputs`: the length of its longest input, in numbers
+    - `int8`: whether its linear layers can also run in INT8
+    - `head_features`, `label_capacity`: the sizes of the head
     """
 
     schema: int = 1
@@ -59,49 +64,52 @@ class ModuleConfig:
             if type(value) is not int or value < 1:
                 raise WrongConfig(f"{name} is {value!r}; expected a whole number of at least 1")
         if type(self.path) is not str or type(self.source) is not str or type(self.int8) is not bool:
-            raise WrongConfig(f"path, source and int8 are {self.path!r}, {self.source!r}, {self.int8!r}")
+            raise WrongConfig(
+                f"path, source and int8 are {self.path!r}, {self.source!r}, {self.int8!r}; "
+                "expected two strings and a bool"
+            )
 
     @property
     def n_layers(self) -> int:
-        """A module is one block: a slow round trains all of it, or nothing."""
+        """The number of blocks. A module is one block: a slow round trains all of it or nothing."""
         return 1
 
     @property
     def vocab(self) -> int:
-        """Its numbers are no tokens."""
+        """The size of the vocabulary: 0, since the inputs of a module are not tokens."""
         return 0
 
     @property
     def max_sequence(self) -> int:
-        """Longest input, in numbers."""
+        """The length of the longest input, in numbers."""
         return self.max_inputs
 
     @property
     def frozen_facts(self) -> str:
-        """What the vectors depend on besides the weights."""
+        """The import path and the source digest: the vectors depend on them as well as on the weights."""
         return f"{self.path} {self.source}"
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The precisions in which it can run, the most accurate first."""
+        """The precisions in which the module can run, the most accurate first."""
         return (FP32, INT8) if self.int8 else (FP32,)
 
     @property
     def shown(self) -> str:
-        """The encoder as messages name it."""
+        """The name of the encoder in messages."""
         return f"{self.path}, whose source has the digest {self.source[:12]}"
 
     @property
     def without_labels(self) -> "ModuleConfig":
-        """The shape of everything but the rows of the head: equal for versions that can share all else."""
+        """The config without the number of labels. It is equal for versions that can share everything but the head."""
         return dataclasses.replace(self, label_capacity=1)
 
     def canonical_json(self) -> str:
-        """Returns the JSON of all fields, sorted, without spaces."""
+        """Returns all fields as JSON, sorted, without spaces."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
 
     def spec_hash(self, inputs_digest: str) -> str:
-        """Returns the hex SHA-256 over config and inputs: it is equal if weights are interchangeable."""
+        """Returns the hex SHA-256 of the config and the inputs. It is equal if weights are interchangeable."""
         return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
 
@@ -112,24 +120,28 @@ def config_from_json(text: str) -> ModuleConfig:
         return ModuleConfig(**values)
     except (ValueError, TypeError, RecursionError) as error:
         known = ", ".join(each.name for each in dataclasses.fields(ModuleConfig))
-        raise WrongConfig(f"it is {text:.200}; expected the fields {known}") from error
+        raise WrongConfig(f"the config is {text:.200}; expected the fields {known}") from error
 
 
 SEED: Final = 0
+"""The seed under which the constructor is called."""
+
 MAX_INPUTS: Final = 1 << 20
-"""The longest input, in numbers, that a class may ask for."""
+"""The largest `max_inputs` and the largest `width` that a class may have."""
 
 DTYPES: Final = (torch.float32, torch.float16, torch.bfloat16)
-"""What a floating-point weight may be: versions hold float32, which has all values of these."""
+"""The dtypes of floating-point weights that a version can store: float32 holds all values of these exactly."""
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A `torch.nn.Module` that makes a vector of each event, and says how a text becomes its input.
+    """A `torch.nn.Module` that turns a text into numbers (`read`) and the numbers into a vector (`forward`).
 
-    `width` is the length of its vectors, `max_inputs` that of its longest input. Each version is compared on `examples`
-    before it answers: a few texts as events have them, different ones. A class with `int8 = True` is also served in
-    INT8, by torchao, where that is accurate enough and faster.
+    - `width`: the length of its vectors
+    - `max_inputs`: the length of its longest input, in numbers
+    - `examples`: a few different texts, typical of the events. Every version is compared on them before it answers.
+
+    A class with `int8 = True` is also served in INT8, by torchao, if that is accurate enough and faster.
     """
 
     width: int
@@ -137,36 +149,39 @@ class Encoder(Protocol):
     examples: Sequence[str]
 
     def read(self, text: str) -> Sequence[int]:
-        """Returns the numbers of a text: token ids, pixels, samples. Raises ValueError, which says why, for others."""
+        """Returns the numbers of a text: token ids, pixels, samples.
+
+        Raises ValueError with the reason if the text cannot be read.
+        """
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
-        """Returns z_BD, float32, a row for each input. An input is an int64 tensor of what `read` has returned.
+        """Returns z_BD, float32, a row for each input. An input is an int64 tensor of the numbers from `read`.
 
-        A row depends on its own input alone. The module is in evaluation mode, in training too.
+        A row must depend on its own input only. The module is in evaluation mode, during training too.
         """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderCode:
-    """The class that the settings name, and a module that it has made."""
+    """The user's class, as its config, and an instance of it with the constructor's weights."""
 
     config: ModuleConfig
     module: nn.Module
 
     @property
     def encoder(self) -> Encoder:
-        """The module, of which `import_encoder` has checked that it is one."""
+        """The module as an `Encoder`. `import_encoder` has checked that it is one."""
         return cast("Encoder", self.module)
 
     def new_module(self) -> nn.Module:
-        """Returns a module with the weights that the constructor gives."""
+        """Returns a new module with the constructor's weights."""
         return copy.deepcopy(self.module)
 
 
 def import_encoder(path: str) -> EncoderCode:
-    """Returns the encoder of an import path such as `digits:Digits`.
+    """Returns the encoder at an import path such as `digits:Digits`.
 
-    Raises EncoderNotFound where there is none, and WrongConfig where it is not what `Encoder` says.
+    Raises EncoderNotFound if the path does not import, and WrongConfig if the class does not follow `Encoder`.
     """
     if not is_import_path(path):
         raise EncoderNotFound(f"encoder {path!r} is no import path: write module:Class")
@@ -178,7 +193,7 @@ def import_encoder(path: str) -> EncoderCode:
             f"encoder {path!r} does not import: {error}. PYTHONPATH must name the folder of {name.split('.')[0]}, in "
             "every process and on every node"
         ) from error
-    module = _made(path, found)
+    module = _instantiate(path, found)
     config = ModuleConfig(
         path=path,
         source=source_digest(found, f"encoder {path!r}"),
@@ -192,7 +207,9 @@ def import_encoder(path: str) -> EncoderCode:
     return code
 
 
-def _made(path: str, found: Any) -> nn.Module:
+def _instantiate(path: str, found: Any) -> nn.Module:
+    """Returns an instance in evaluation mode. Raises WrongConfig if it is not an `Encoder`."""
+    # Seeding must not change the random numbers of the rest of the process.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         try:
@@ -214,14 +231,14 @@ def _size(path: str, module: nn.Module, name: str) -> int:
 
 
 def _check_weights(path: str, module: nn.Module) -> None:
-    """Raises WrongConfig for a weight that float32 does not hold."""
+    """Raises WrongConfig for a weight whose dtype cannot be stored as float32 exactly."""
     for name, value in module.state_dict().items():
         if not isinstance(value, Tensor) or (value.is_floating_point() and value.dtype not in DTYPES):
             raise WrongConfig(f"encoder {path!r}: {name} is {getattr(value, 'dtype', value)!r}; expected float32")
 
 
 def _check_examples(code: EncoderCode) -> None:
-    """Raises WrongConfig unless the module makes finite vectors of its width of its examples."""
+    """Raises WrongConfig unless the module encodes its examples as float32 vectors of its width."""
     path = code.config.path
     examples = code.encoder.examples
     if isinstance(examples, str) or not examples or not all(isinstance(text, str) for text in examples):
@@ -236,7 +253,7 @@ def _check_examples(code: EncoderCode) -> None:
 
 
 def check_vectors(path: str, z_BD: object, num: int, width: int) -> Tensor:
-    """Returns what `forward` has returned for `num` inputs. Raises WrongConfig where these are no such vectors."""
+    """Returns the result of `forward`. Raises WrongConfig unless it is a float32 tensor of shape [num, width]."""
     if not isinstance(z_BD, Tensor) or z_BD.shape != (num, width) or z_BD.dtype != torch.float32:
         found = f"{z_BD.dtype} {list(z_BD.shape)}" if isinstance(z_BD, Tensor) else type(z_BD).__name__
         raise WrongConfig(f"encoder {path!r}: forward returned {found}; expected torch.float32 {[num, width]}")

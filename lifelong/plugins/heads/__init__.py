@@ -1,4 +1,4 @@
-"""Heads of the user.
+"""The user's heads.
 
-own    a class that makes the weights of a version of the sums of all labels
+own    the head family `own`: the user's class computes the weights of a version from the sums over all labels
 """

@@ -1,10 +1,11 @@
-"""A head of the user: makes the weights of a version of the exact sums of all labels, in the place of the ridge head.
+"""The user's head: computes the weights of a version from the exact sums over all labels, instead of the ridge head.
 
     learner.head = "mine:NearestMean" --import, checked on example sums--> OwnHead
-    sums of what was learnt --weights--> W_CR --checked--> a version as any other
+    sums over all labels --weights--> W_CR --checked--> weights of a version
 
-The class has one method, and gets copies of the sums. Each version is solved from its sums; there is no update after a
-few labels as the ridge head has (`learner.fast.solver`). The weights are not blended with class means either.
+The user's class has one method and gets copies of the sums. The weights of every version are computed from the sums.
+The ridge head has two more steps, which a user's head does not have: an incremental update after a few labels
+(`learner.fast.solver`), and a blend with class means.
 
 Shapes: R features, C classes.
 """
@@ -18,32 +19,34 @@ from torch import Tensor
 
 from lifelong.plugins.source import source_digest
 from model.errors import NonFinite, WrongConfig
-from model.heads import HeadSums, Learnt
+from model.heads import HeadSums, LearnedState
 from wire.plugins import PluginError, imported, parsed
 
 EXAMPLE: Final = (6, 3, 40)
-"""Features, classes and samples of the sums on which a head is checked before it is used."""
+"""The numbers of features, classes and samples of the example sums on which a head is checked before it is used."""
 
 
 @runtime_checkable
 class Head(Protocol):
-    """A classifier that is linear in the features, without a state: equal sums give equal weights, bit for bit."""
+    """A classifier that is linear in the features and stateless: equal sums must give equal weights, bit for bit."""
 
     def weights(self, sums: HeadSums) -> Tensor:
-        """Returns W_CR, a row for each class: a text gets the class whose row has the largest product with its phi.
+        """Returns W_CR, a row for each class. There is at least one class.
 
-        The products are logits, about 0 for no and 1 for yes; a temperature is fitted for them. There is a class.
+        The product of a row and the features phi of a text is the logit of the class: about 0 for no and 1 for yes. The
+        class with the highest logit is the answer. The service fits a temperature, which turns logits into
+        probabilities.
         """
 
 
 class HeadFailed(NonFinite):
-    """A head of the user raised an error, or returned no weights."""
+    """The user's head raised an error or returned invalid weights."""
 
     reason = "head_failed"
 
 
 class OwnHead:
-    """The head that the settings name. `name` is its path with the digest of its source, as versions name it."""
+    """The user's head. `name` is its import path with the digest of its source, which versions carry."""
 
     is_updated = False
 
@@ -52,30 +55,31 @@ class OwnHead:
         self._path = path
         self._head = head
 
-    def solver(self, learnt: Learnt) -> Callable[[], Tensor]:
-        """Returns a function that makes the weights of the sums as they are now."""
+    def solver(self, learnt: LearnedState) -> Callable[[], Tensor]:
+        """Returns a function that computes the weights from a copy of the current sums."""
         return partial(self.weights, learnt.head_sums())
 
     def weights(self, sums: HeadSums) -> Tensor:
-        """Returns weights_CR, float32. Raises HeadFailed. No class needs no weights."""
+        """Returns weights_CR, float32. Raises HeadFailed."""
         shape = sums.class_CR.shape
+        # The user's class is not asked about a head without classes.
         if not shape[0]:
             return torch.zeros(shape)
         try:
             weights_CR = self._head.weights(sums)
         except Exception as error:
-            # The class is another's: whatever it raises has to name it.
+            # A user's class may raise anything, and the message must name the class.
             raise HeadFailed(f"learner.head {self._path}: {error!r}") from error
         if not isinstance(weights_CR, Tensor) or weights_CR.shape != shape:
             found = f"{list(weights_CR.shape)}" if isinstance(weights_CR, Tensor) else type(weights_CR).__name__
             raise HeadFailed(f"learner.head {self._path}: weights returned {found}; expected a tensor {list(shape)}")
         if not weights_CR.isfinite().all():
-            raise HeadFailed(f"learner.head {self._path}: weights returned a number that is not finite")
+            raise HeadFailed(f"learner.head {self._path}: weights returned a value that is not finite")
         return weights_CR.detach().float()
 
 
 class OwnHeads:
-    """The family `own`: a head is the import path of a class, with its arguments."""
+    """The family `own`: the setting `learner.head` is the import path of a class, with arguments."""
 
     name = "own"
 
@@ -91,7 +95,7 @@ OWN: Final = OwnHeads()
 
 @lru_cache(maxsize=4)
 def import_head(path: str) -> OwnHead:
-    """Returns the head of an import path, with its arguments. Raises WrongConfig, which says what to mend."""
+    """Returns the head at an import path such as `mine:Ridge(penalty=1.0)`. Raises WrongConfig with the fix."""
     try:
         name, arguments = parsed(path)
     except PluginError as error:
@@ -102,18 +106,22 @@ def import_head(path: str) -> OwnHead:
     except PluginError as error:
         fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
         raise WrongConfig(f"learner.head {path!r}: {name} does not import: {error.__cause__}. {fix}") from error
-    head = _made(path, cls, arguments)
+    head = _instantiate(path, cls, arguments)
     own = OwnHead(path, head, source_digest(cls, f"learner.head {path!r}"))
     try:
-        first, again = own.weights(_example()), own.weights(_example())
+        first = own.weights(_example())
+        second = own.weights(_example())
     except HeadFailed as error:
         raise WrongConfig(str(error)) from error
-    if not torch.equal(first, again):
-        raise WrongConfig(f"learner.head {path!r}: the same sums give other weights; it may keep and draw nothing")
+    if not torch.equal(first, second):
+        raise WrongConfig(
+            f"learner.head {path!r}: the same sums give other weights; "
+            "`weights` must not keep state or draw random numbers"
+        )
     return own
 
 
-def _made(path: str, cls: Any, arguments: Mapping[str, Any]) -> Head:
+def _instantiate(path: str, cls: Any, arguments: Mapping[str, Any]) -> Head:
     try:
         head = cls(**arguments)
     except (TypeError, ValueError, OSError) as error:
@@ -124,6 +132,7 @@ def _made(path: str, cls: Any, arguments: Mapping[str, Any]) -> Head:
 
 
 def _example() -> HeadSums:
+    """Returns the sums over samples with random features, whose classes alternate."""
     num_features, num_classes, num_samples = EXAMPLE
     rng = torch.Generator().manual_seed(0)
     phi_NR = torch.rand(num_samples, num_features, generator=rng, dtype=torch.float64)

@@ -1,4 +1,5 @@
-"""The inputs of events besides texts. Each has two halves: the symbols, which load no torch, and the tensors.
+"""The inputs of events besides texts. Each has two halves: the codec, which loads no torch, and its tensors.
 
-features, feature_tensors    numbers and categories by name        series    those that an event takes over from earlier
+features, feature_tensors    numbers and categories by name
+series                       features that an event takes from earlier events of its key
 """

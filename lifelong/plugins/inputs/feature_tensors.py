@@ -1,20 +1,22 @@
-"""The features of an event as a vector: standardised numbers and hashed categories in random directions.
+"""Turns the features of an event into a vector: standardised numbers and categories along random directions.
 
     numbers  --(x - mean) / scale, clipped--> weights of a direction for each name -----.
     categories ---------------------------> a direction for each pair of name and value -+-sum-> unit vector e_D
                                                                       a constant direction -'
-    labels doubled since the last time --> features of the memory --scales_of--> other means and scales
+    twice as many labels as at the last measurement --> features of the memory --measure_scales--> new means and scales
 
-Random directions of the width D are almost orthogonal, so a vector keeps its features apart as if each had a column of
-its own (random projection, Johnson and Lindenstrauss 1984; feature hashing, Weinberger et al. 2009), and a new name, or
-a new category, changes no shape. The head's random features (`model.head`) make the interactions of all of them.
+**Random directions** of width D are almost orthogonal, so a vector keeps its features apart as if each feature had its
+own column (random projection, Johnson and Lindenstrauss 1984; feature hashing, Weinberger et al. 2009). A new name or a
+new category does not change the shape of anything. The head's random features (`model.head`) represent interactions
+between features. A direction depends only on the name (numpy guarantees the stream of RandomState).
 
-The directions follow from the names alone (numpy guarantees the stream of RandomState). Mean and scale of each number
-are the stored tensor of the version. A number without an entry, one never seen, adds nothing.
+**Standardisation.** The mean and the scale of each number are a stored tensor of the version. A number without an entry
+adds nothing to the vector.
 
-Scales are measured seldom: whenever there are twice as many labels, while the memory holds everything that was learnt,
-as then everything can be learnt again. If it does not, a number keeps its scale, and only those without one get theirs:
-what the memory has dropped was learnt as if they had their mean.
+**When scales are measured.** New scales change all vectors, so everything has to be learnt again. This is possible only
+while the memory holds all samples, and it is done rarely: each time that the number of labels has doubled. Once the
+memory has dropped samples, known numbers keep their scales, and only new numbers get one. This is correct, because a
+number without a scale was learnt as if it had always been at its mean.
 
 Shape suffixes: D width, N numbers.
 """
@@ -36,28 +38,29 @@ SCALES: Final = "features.scales"
 """The name of the stored tensor."""
 
 CLIP: Final = 4.0
-"""The largest standardised value: a number may lie any number of deviations off."""
+"""Standardised numbers are clipped to [-CLIP, CLIP], so that an outlier does not dominate the vector."""
 
 MAX_DIRECTIONS: Final = 4_096
-"""The most directions that are kept, 3 KB each at D = 384; others are drawn again."""
+"""The size of the cache of directions, 3 KB each at D = 384."""
 
 GROWTH: Final = 2.0
-"""The factor of the number of labels from one measurement of all scales to the next."""
+"""All scales are measured again when the number of labels has grown by this factor."""
 
 Features: TypeAlias = Mapping[str, float | str]
 
 
 class Scale(NamedTuple):
-    """The mean of a number, and its standard deviation."""
+    """The mean and the standard deviation of a number."""
 
     mean: float
     scale: float
 
 
 class FeatureMap:
-    """Makes vectors of features. Immutable. `scales` has an entry for each number that is read.
+    """Turns features into unit vectors of `width`. Immutable.
 
-    `num_labels` is the number of labels after which the scales were measured.
+    `scales` has an entry for each number that is read. `num_labels` is the number of labels at the time when all scales
+    were measured.
     """
 
     def __init__(self, width: int, scales: Mapping[str, Scale], *, num_labels: int = 0) -> None:
@@ -67,18 +70,19 @@ class FeatureMap:
 
     @classmethod
     def of(cls, width: int, stored: QTensor | None) -> "FeatureMap":
-        """Reads the stored tensor; without one no number is read. Raises WrongShape."""
+        """Reads the stored tensor; without a tensor there are no scales. Raises WrongShape."""
         if stored is None:
             return cls(width, {})
-        mean_N, scale_N = (stored.parts[name].tolist() for name in ("mean", "scale"))
-        names = _names_of(stored)
+        mean_N = stored.parts["mean"].tolist()
+        scale_N = stored.parts["scale"].tolist()
+        names = _read_names(stored)
         if not len(names) == len(mean_N) == len(scale_N):
             raise WrongShape(f"{SCALES}: {len(names)} names, {len(mean_N)} means and {len(scale_N)} scales")
         scales = {name: Scale(*values) for name, *values in zip(names, mean_N, scale_N, strict=True)}
         return cls(width, scales, num_labels=int(stored.parts["count"][0]))
 
     def to_tensor(self) -> QTensor:
-        """Returns the stored form. There is at least one number."""
+        """Returns the stored form. There must be at least one number."""
         names = sorted(self.scales)
         encoded = json.dumps(names).encode()
         parts = {
@@ -105,7 +109,7 @@ class FeatureMap:
 
 
 class FeatureTensors:
-    """The functions of features: see `model.inputs`."""
+    """The tensors of features: see `model.inputs.InputTensors`."""
 
     state = SCALES
 
@@ -118,22 +122,25 @@ class FeatureTensors:
     def fit(
         self, values: Sequence[Features], old: QTensor | None, *, num_labels: int, is_complete: bool
     ) -> QTensor | None:
+        # Scales do not depend on the width.
         known = FeatureMap.of(1, old)
-        measured = scales_of(values)
-        is_full = is_complete and num_labels >= GROWTH * known.num_labels
-        scales = measured if is_full else measured | known.scales
+        measured = measure_scales(values)
+        replaces_all = is_complete and num_labels >= GROWTH * known.num_labels
+        scales = measured if replaces_all else measured | known.scales
         if scales == known.scales or not scales:
             return None
-        return FeatureMap(1, scales, num_labels=num_labels if is_full else known.num_labels).to_tensor()
+        return FeatureMap(1, scales, num_labels=num_labels if replaces_all else known.num_labels).to_tensor()
 
 
 TENSORS: Final = FeatureTensors()
 
 
-def scales_of(samples: Sequence[Features]) -> dict[str, Scale]:
-    """Returns mean and standard deviation of each number, rounded to float32; a number of one value has none.
+def measure_scales(samples: Sequence[Features]) -> dict[str, Scale]:
+    """Returns the mean and the standard deviation of each number, rounded to float32.
 
-    >>> scales_of([{"x": 1.0, "y": 5.0, "city": "a"}, {"x": 3.0, "y": 5.0}])
+    A number that has a single value, or too large values, gets no scale.
+
+    >>> measure_scales([{"x": 1.0, "y": 5.0, "city": "a"}, {"x": 3.0, "y": 5.0}])
     {'x': Scale(mean=2.0, scale=1.0)}
     """
     columns: dict[str, list[float]] = {}
@@ -143,7 +150,8 @@ def scales_of(samples: Sequence[Features]) -> dict[str, Scale]:
                 columns.setdefault(name, []).append(value)
     scales: dict[str, Scale] = {}
     for name, values in columns.items():
-        column_N = np.sort(np.asarray(values))  # so that the order of the samples is nothing
+        # Sums of floats depend on the order: sorted, they do not depend on the order of the samples.
+        column_N = np.sort(np.asarray(values))
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float(np.float32(column_N.mean()))
             scale = float(np.float32(column_N.std()))
@@ -158,11 +166,11 @@ def _direction(key: str, width: int) -> Vector:
     return np.random.RandomState(seed).standard_normal(width)
 
 
-def _names_of(stored: QTensor) -> list[str]:
+def _read_names(stored: QTensor) -> list[str]:
     try:
         names = json.loads(stored.parts["names"].numpy().tobytes())
     except ValueError as error:
-        raise WrongShape(f"{SCALES}: its names are no JSON: {error}") from error
+        raise WrongShape(f"{SCALES}: its names are not JSON: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise WrongShape(f"{SCALES}: its names are no list of texts")
+        raise WrongShape(f"{SCALES}: its names are not a list of strings")
     return names

@@ -1,8 +1,8 @@
-"""Numbers and categories by name, beside the text of an event or instead of it: `features`.
+"""The input `features`: numbers and categories by name, with the text of an event or instead of it.
 
     {"price": 0.06, "region": "north"}
 
-A number is a JSON number, a category a JSON string. `series` adds those that an event takes over from earlier ones.
+A number is a JSON number, and a category is a JSON string. `series` adds features from earlier events of the same key.
 """
 
 import math
@@ -12,17 +12,17 @@ from wire.inputs import MAX_FEATURES, Enricher, Features
 from wire.plugins import imported
 
 MAX_FEATURE_BYTES: Final = 256
-"""Longest name and longest category, in bytes of UTF-8."""
+"""The longest name and the longest category, in bytes of UTF-8."""
 
 SERIES: Final = "lifelong.plugins.inputs.series:open_series"
-"""What opens the series of a replica; it is imported only if the settings ask for one."""
+"""The function that opens the series of a replica. It is imported only if the settings use a series."""
 
 PAST: Final = "past:"
-"""What the names of features begin with that are taken over from earlier events (`series`)."""
+"""The prefix of the names of features that come from earlier events (`series`)."""
 
 
 class FeaturesCodec:
-    """The features of an event. All of them are read, and none by the encoder."""
+    """The codec of features. The encoder does not read them: `feature_tensors` makes a vector of them."""
 
     name = "features"
     field = "features"
@@ -32,7 +32,7 @@ class FeaturesCodec:
     examples: tuple[Features, ...] = ({"price": 0.06, "region": "north"}, {"past:1:price": 0.05, "price": 0.06})
 
     def problem(self, value: Features) -> str:
-        """See `wire.inputs`.
+        """Returns what is wrong with the features, and the fix, or "".
 
         >>> FEATURES.problem({"price": 0.06, "region": "north"}), FEATURES.problem({"": 1.0})
         ('', "`features` has a name that is blank: name each value, such as 'price'")
@@ -61,7 +61,7 @@ class FeaturesCodec:
         return value
 
     def sent(self, value: Features) -> Features:
-        """Returns the features that were sent: without those that were taken over from earlier events."""
+        """Returns the features that the client sent, without the features from earlier events."""
         return {name: each for name, each in value.items() if not name.startswith(PAST)}
 
     def render(self, value: Features) -> str:

@@ -1,24 +1,24 @@
-"""The past of a series as features of its next event: a replica remembers the last events and labels of each key.
+"""Lag features of a time series: a replica remembers the last events and labels of each key.
 
-    Event --join--> Event with the features of those of its key before it --> tokens, queue, engine --> Answer
-    feedback.v1, all partitions --SeriesLabels: trusted? in the set?--> add_label --> the event, if it is remembered
+    Event --join--> Event with features of earlier events of its key --> tokens, queue, engine --> Answer
+    feedback.v1, all partitions --SeriesLabels: trusted? in the label set?--> add_label --> its event, if remembered
 
-    past:2:price        the price of the event two before it             (`serving.series.lags`)
-    past:mean48:price   the mean of the last 48 prices before it         (`serving.series.means`)
-    past:label:1        the newest label of its key that has come        (`serving.series.labels`)
+    past:2:price        the price of the event two before this one            (`serving.series.lags`)
+    past:mean48:price   the mean of the last 48 prices before this one        (`serving.series.means`)
+    past:label:1        the label of the newest labelled event of the key     (`serving.series.labels`)
 
-They are computed once, where an event comes in, and the answer carries them as all features. So every version that
-answers, and the learner, read the same numbers. What an event has under such a name already stays as it is, and what is
-not known is left out. An event that comes again is remembered once; the last one of its key gets what it got before.
+These features are computed once, when an event arrives, and the answer carries them like all features. So all versions
+and the learner read the same numbers. A feature that the client sent under such a name is kept, and an unknown value is
+left out. A repeated event is remembered once. If it is the last event of its key, it gets the same features again.
 
-The events of a key come to one replica in their order over Kafka, as they share a partition. Over HTTP each replica
-knows those alone that came to itself. What is remembered is in memory: after a restart, or if a partition has moved to
-another replica, a key begins anew.
+The events of a key share a Kafka partition, so one replica gets them in order. Over HTTP a replica knows only the
+events that it has answered itself. The series are kept in memory: after a restart of the replica, or if a partition
+moves to another replica, the series of a key starts empty.
 
-Every replica reads all labels from its start on, since a label of an event may lie in any partition. A label counts as
-soon as it lies in the topic, under the name that it has now, before the learner has judged it. Receipts, rates and
-shares are checked as in the learner, under the same settings (`learner.trust`); the flip alarm, which needs what the
-model has answered, is the learner's alone.
+Every replica reads all labels from its start on, because the label of an event may be in any partition. A label counts
+as soon as it is in the topic, under its current name, before the learner has judged it. Receipts, rates and shares are
+checked as in the learner, with the same settings (`learner.trust`). Only the learner has the flip alarm, which compares
+labels with the answers of the model.
 """
 
 import math
@@ -42,17 +42,17 @@ from wire.inputs import MAX_FEATURES, Features
 from wire.kinds import render
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
-from wire.receipts import Receipts, time_of
+from wire.receipts import Receipts, receipt_time_ms
 from wire.records import Event, Feedback
 from wire.threads import BackgroundThread
 
 LABEL_WAIT: Final = 64
-"""The last events of a key whose labels may still come."""
+"""The number of events of a key that are remembered while their labels may still come."""
 
 
 @dataclass(slots=True)
 class _Past:
-    """An event that has come. `features` is empty once they matter to no later event."""
+    """A remembered event. `features` becomes empty when no later event can use them any more."""
 
     event: EventKey
     features: Features
@@ -60,7 +60,7 @@ class _Past:
 
 
 class SeriesSettings(Protocol):
-    """[serving.series]."""
+    """The settings of the section [serving.series]."""
 
     @property
     def lags(self) -> tuple[int, ...]: ...
@@ -75,9 +75,9 @@ class SeriesSettings(Protocol):
 
 
 class Series:
-    """Remembers the last events of each key, if `config` uses any of them. Any thread may call it.
+    """Remembers the last events of each key and adds their features to later events. Thread-safe.
 
-    `reader` is what reads labels for it, if they are features of later events.
+    `reader` reads labels from Kafka, if labels are features of later events.
     """
 
     def __init__(self, config: SeriesSettings) -> None:
@@ -85,8 +85,11 @@ class Series:
         self._config = config
         self._num_kept = max(config.depth, config.labels, LABEL_WAIT if config.labels else 0) + 1
         self._lock = threading.Lock()
-        self._keys: OrderedDict[str, deque[_Past]] = OrderedDict()  # oldest first, the key of the last event last
-        self._key_of: dict[str, str] = {}  # by the id of an event that is remembered
+        # The key that was silent for the longest comes first.
+        self._keys: OrderedDict[str, deque[_Past]] = OrderedDict()
+        # By the ids of the remembered events.
+        self._keys_by_event_id: dict[str, str] = {}
+        # The size of the memory: one for each event and one for each of its features.
         self._num_values = 0
 
     def start(self) -> None:
@@ -94,7 +97,7 @@ class Series:
             self.reader.start()
 
     def check(self, error: type[Exception]) -> None:
-        """Raises `error` if the thread that reads labels has ended by itself."""
+        """Raises `error` if the thread that reads labels has failed."""
         if self.reader is not None:
             self.reader.check(error)
 
@@ -103,29 +106,35 @@ class Series:
             self.reader.close()
 
     def join(self, events: Sequence[Event]) -> list[Event]:
-        """Returns the events with what they take over, and remembers them. One without a key is as it was."""
+        """Returns the events with features of earlier events, and remembers them.
+
+        Events without a key are returned as they are and are not remembered.
+        """
         with self._lock:
             return [self._joined(event) if event.key else event for event in events]
 
     def add_label(self, feedback: Feedback, label: str) -> None:
-        """Takes note of the label of an event, if that is remembered. A later one takes the place of the first."""
+        """Sets the label of an event, if the event is remembered. A later label replaces an earlier one."""
         with self._lock:
-            for past in self._keys.get(self._key_of.get(feedback.event_id, ""), ()):
+            for past in self._keys.get(self._keys_by_event_id.get(feedback.event_id, ""), ()):
                 source, event_id = past.event
                 if event_id == feedback.event_id and feedback.event_source in (None, source):
                     past.label = label
 
     def _joined(self, event: Event) -> Event:
         before = list(self._keys.get(event.key, ()))
-        names = [past.event for past in before]
-        is_known = key_of(event) in names
-        taken_over = self._taken_over(before[: names.index(key_of(event))] if is_known else before)
-        if not is_known:
+        event_keys = [past.event for past in before]
+        is_repeated = key_of(event) in event_keys
+        if is_repeated:
+            before = before[: event_keys.index(key_of(event))]
+        past_features = self._past_features(before)
+        if not is_repeated:
             self._remember(event)
-        added = _bounded(taken_over, event.features)
+        added = _fitting(past_features, event.features)
         return msgspec.structs.replace(event, features=added | event.features) if added else event
 
-    def _taken_over(self, before: Sequence[_Past]) -> Features:
+    def _past_features(self, before: Sequence[_Past]) -> Features:
+        """Returns the features of an event that follows these events."""
         features: Features = {}
         for lag in self._config.lags:
             if lag <= len(before):
@@ -140,12 +149,15 @@ class Series:
         pasts = self._keys.setdefault(event.key, deque())
         self._keys.move_to_end(event.key)
         pasts.append(_Past(key_of(event), FEATURES.sent(event.features) if depth else {}))
-        self._key_of[event.id] = event.key
+        self._keys_by_event_id[event.id] = event.key
         self._num_values += 1 + len(pasts[-1].features)
-        if len(pasts) > depth + 1 > 1:
+        # The oldest event whose features the next event could use is `depth` events back. One more is kept, since the
+        # last event may be repeated.
+        if depth > 0 and len(pasts) > depth + 1:
             outdated = pasts[-2 - depth]
             self._num_values -= len(outdated.features)
             outdated.features = {}
+        # A longer history serves labels that come late.
         if len(pasts) > self._num_kept:
             self._forget(pasts.popleft(), event.key)
         while self._num_values > self._config.max_values and len(self._keys) > 1:
@@ -155,12 +167,14 @@ class Series:
 
     def _forget(self, past: _Past, key: str) -> None:
         self._num_values -= 1 + len(past.features)
-        if self._key_of.get(past.event[1]) == key:
-            del self._key_of[past.event[1]]
+        event_id = past.event[1]
+        # A later event of another key may have the same id.
+        if self._keys_by_event_id.get(event_id) == key:
+            del self._keys_by_event_id[event_id]
 
 
 def open_series(replica: Any) -> Series:
-    """Returns the series of a replica, not started: see `InputCodec.enricher`."""
+    """Returns the series of a replica, not started. See `wire.inputs.InputCodec.enricher` for `replica`."""
     series = Series(replica.settings.series)
     if replica.settings.series.labels:
         series.reader = SeriesLabels(
@@ -170,7 +184,7 @@ def open_series(replica: Any) -> Series:
 
 
 def _means(pasts: Sequence[_Past]) -> dict[str, float]:
-    """Returns the mean of each number, of as many of these events as have it."""
+    """Returns the mean of each number over the events that have it."""
     columns: dict[str, list[float]] = {}
     for past in pasts:
         for name, value in past.features.items():
@@ -179,21 +193,22 @@ def _means(pasts: Sequence[_Past]) -> dict[str, float]:
     return {name: mean for name, values in columns.items() if math.isfinite(mean := sum(values) / len(values))}
 
 
-def _bounded(added: Features, own: Features) -> Features:
-    """Returns as many of the `added` features as an event may have beside its own, and none that nobody could read."""
-    fitting = [name for name, value in added.items() if name not in own and not FEATURES.problem({name: value})]
-    return {name: added[name] for name in fitting[: MAX_FEATURES - len(own)]}
+def _fitting(added: Features, own: Features) -> Features:
+    """Returns the features of `added` that are valid and not among `own`, at most MAX_FEATURES together with `own`."""
+    valid = [name for name, value in added.items() if name not in own and not FEATURES.problem({name: value})]
+    return {name: added[name] for name in valid[: MAX_FEATURES - len(own)]}
 
 
 POLL_MS = 50
+"""The longest wait of a poll, in milliseconds."""
 
 log = structlog.get_logger("series")
 
 
 class SeriesLabels:
-    """Reads the labels that `series` needs.
+    """Reads labels from Kafka in a thread and adds the trusted ones to `series`.
 
-    `trust` says which labels are believed, and `labels` returns the set of labels as it is now.
+    `trust` has the limits for labels, and `labels` returns the current set of labels.
     """
 
     def __init__(
@@ -220,7 +235,7 @@ class SeriesLabels:
         self._thread.start()
 
     def check(self, error: type[Exception]) -> None:
-        """Raises `error` if the thread has ended by itself."""
+        """Raises `error` if the thread has failed."""
         self._thread.check(error)
 
     def close(self) -> None:
@@ -244,7 +259,8 @@ class SeriesLabels:
                         num_failures = 0
             except WireError as error:
                 num_failures += 1
-                if num_failures == 1:  # an outage is logged once
+                # An outage is logged once.
+                if num_failures == 1:
                     log.warning("labels_not_read", error=str(error))
                 self._thread.closing.wait(self._backoff.pause_s(num_failures))
 
@@ -256,10 +272,13 @@ class SeriesLabels:
         self._series.add_label(feedback, render(labels.name_of(feedback.said)))
 
     def _is_trusted(self, feedback: Feedback, log_ms: int) -> bool:
-        """Whether the label is believed. The clock of its source is the time of the answers that it labels; of a label
-        without a receipt, the time at which the label came."""
+        """Whether the label passes the checks of receipt, rate and share.
+
+        The rate limit of a source runs on the times of the answers that it labels, as in the learner. A label without a
+        receipt counts at the time when it was written to the topic.
+        """
         refusal = self._receipts.refusal(
             feedback, is_required=self._trust.require_receipts, max_age_ms=1e3 * self._trust.receipt_max_age_s
         )
-        answer_ms = time_of(feedback.receipt) if feedback.receipt else log_ms
+        answer_ms = receipt_time_ms(feedback.receipt) if feedback.receipt else log_ms
         return not refusal and self._rates.take(feedback.source, answer_ms) and self._shares.add(feedback.source)

@@ -1,5 +1,5 @@
-"""The kinds of labels. Each has two halves: the symbols, which load no torch, and the tensors.
+"""The kinds of labels. Each has two halves: the label strings, which load no torch, and the tensors.
 
 classes, class_tensors    one class                     sets, set_tensors    a set of classes
-scores, score_tensors     a number in a range           temperature          the fit that classes and sets share
+scores, score_tensors     a number in a range           temperature          temperature scaling of classes and sets
 """

@@ -1,6 +1,6 @@
-"""The tensors of labels that are one class: the row with the highest logit is named, and right or wrong.
+"""The tensors of the kind `class`: the prediction is the class with the highest logit, and it is right or wrong.
 
-    logits --softmax--> probabilities of the best classes, the best of which is named
+    logits --softmax--> probabilities of the best classes; the best class is the prediction
 
 Shapes: B texts, N samples, C classes, K best classes.
 """
@@ -31,7 +31,7 @@ from wire.kinds import Fingerprint, name_hash
 
 @dataclass(frozen=True, slots=True)
 class ClassRanking:
-    """The logits of some texts, and their best classes, best first."""
+    """The logits of a batch of texts and the rows of their best classes, best first."""
 
     logits_BC: Tensor
     classes_BK: Tensor
@@ -39,16 +39,16 @@ class ClassRanking:
 
     def predictions(self, indices: Sequence[int]) -> list[Predicted]:
         classes_BK = self.classes_BK[indices]
-        values_BK = torch.softmax(self.logits_BC[indices], dim=1).gather(1, classes_BK)
-        if not torch.isfinite(values_BK).all():
+        scores_BK = torch.softmax(self.logits_BC[indices], dim=1).gather(1, classes_BK)
+        if not torch.isfinite(scores_BK).all():
             raise ValueError("a score is not finite")
         if not self.labels:
             return [Predicted(None)] * len(indices)
-        found: list[Predicted] = []
-        for classes, values in zip(classes_BK.tolist(), values_BK.tolist(), strict=True):
+        predictions: list[Predicted] = []
+        for classes, scores in zip(classes_BK.tolist(), scores_BK.tolist(), strict=True):
             names = [self.labels[index] for index in classes]
-            found.append(Predicted(names[0], values[0], tuple(zip(names, values, strict=True))))
-        return found
+            predictions.append(Predicted(names[0], scores[0], tuple(zip(names, scores, strict=True))))
+        return predictions
 
     def fingerprints(self) -> list[Fingerprint]:
         if not self.labels:
@@ -57,7 +57,7 @@ class ClassRanking:
 
 
 class ClassTargets(NamedTuple):
-    """The row of the class of each sample, -1 if it has none."""
+    """The row of each sample's class, or -1 if the class has no row."""
 
     rows_N: Tensor
     is_exclusive: bool = True
@@ -90,9 +90,9 @@ class ClassTargets(NamedTuple):
         before: Sequence[str],
         retired: frozenset[str],
     ) -> Changes:
+        # Each table has one more entry, which the index -1 (no class) finds.
         is_new_C = torch.cat([is_new(classes, before), torch.tensor([False])])
         is_gone_K = torch.tensor([*(label in retired for label in before), False])
-        # The last row of each table is that of no class at all.
         named_N = best_rows(logits_NC).clamp(min=-1)
         before_N = best_rows(before_NK).clamp(min=-1)
         is_changed_N = named_N != rows_in(classes, before)[before_N]
@@ -107,7 +107,7 @@ class ClassTargets(NamedTuple):
 
 
 class ClassTensors:
-    """The functions of the kind."""
+    """See `model.kinds.KindTensors`."""
 
     def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> ClassRanking:
         return ClassRanking(logits_BC, logits_BC.topk(min(top_scores, len(labels)), dim=1).indices, labels)

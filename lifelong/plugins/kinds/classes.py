@@ -1,6 +1,6 @@
-"""Labels that are one class: `label`, a name. Its string is the name itself.
+"""The kind `class`: the label of an event is one class, the field `label`. Its string is the name of the class.
 
-An answer agrees with its label wholly or not at all.
+The agreement of an answer with its label is 1 or 0.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ MARKED: Final = "a label has one of the characters U+001C, U+001D, U+001E and U+
 
 
 class ClassKind:
-    """One class of each event."""
+    """The kind of labels that are one class."""
 
     name = "class"
     field = "label"
@@ -45,7 +45,7 @@ class ClassKind:
                 "wrong_schema",
                 "a label is one name: `labels` takes a list of names, if labels.kind is multilabel",
             )
-        return text_of(value)
+        return to_name(value)
 
     def from_text(self, text: str) -> str:
         return text
@@ -60,7 +60,7 @@ class ClassKind:
         return (label,)
 
     def with_classes(self, label: str, names: Sequence[str]) -> str:
-        """Returns the first name; "" if there is none."""
+        """Returns the first name, or "" if there are no names."""
         return names[0] if names else ""
 
     def learnt(self, label: str, space: Range) -> str:
@@ -78,14 +78,14 @@ class ClassKind:
 
 
 def is_marked(name: str) -> bool:
-    """Whether a name has a character that marks a label of another kind."""
+    """Whether a name contains a character that is reserved for marks of other kinds."""
     return any(mark in name for mark in MARKS)
 
 
-def text_of(value: Any) -> str:
-    """Returns a text as it is, nothing as an empty one, and any other value as its JSON.
+def to_name(value: Any) -> str:
+    """Returns the name that a JSON value means: a string as it is, null as "", and any other value as its JSON.
 
-    >>> text_of("7"), text_of(7), text_of(True), text_of(None)
+    >>> to_name("7"), to_name(7), to_name(True), to_name(None)
     ('7', '7', 'true', '')
     """
     if value is None:

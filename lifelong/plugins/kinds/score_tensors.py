@@ -1,6 +1,7 @@
-"""The tensors of labels that are numbers: the logit of the only row, between 0 and 1, is the place in the range.
+"""The tensors of the kind `score`: the logit of the only row, clipped to [0, 1], is the scaled score.
 
-A sample is right by its absolute error and the number that is drawn for it (`wire.kinds`).
+A prediction counts as right with the probability 1 - |error|: the random number that is drawn for each sample decides
+(randomised rounding, see `wire.kinds`).
 
 Shapes: B texts, N samples, C = 1 row.
 """
@@ -18,8 +19,8 @@ from wire.kinds import Fingerprint, draw_of
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """The logits of some texts, of a version with a row or without."""
+class ScoreRanking:
+    """The logits of a batch of texts. `is_known` is false for a version that has learnt no score and has no row."""
 
     logits_BC: Tensor
     is_known: bool
@@ -42,8 +43,7 @@ class Expected:
 
 
 class ScoreTargets(NamedTuple):
-    """The place of the score of each sample, in [0, 1], and what is drawn for it. `rows_N` are 0, or -1 without a
-    row."""
+    """The scaled score and the random draw of each sample. `rows_N` are 0, or -1 if the head has no row yet."""
 
     rows_N: Tensor
     units_N: Tensor
@@ -56,7 +56,7 @@ class ScoreTargets(NamedTuple):
         return torch.ones(len(self.rows_N), dtype=torch.bool)
 
     def errors(self, logits_NC: Tensor) -> Tensor:
-        """Returns the absolute error of each sample; 1 if there is no row."""
+        """Returns the absolute error of each sample in [0, 1], which is 1 if there is no row."""
         if not logits_NC.shape[1]:
             return torch.ones(len(self.units_N))
         return (logits_NC[:, 0].clamp(0.0, 1.0) - self.units_N).abs()
@@ -85,22 +85,25 @@ class ScoreTargets(NamedTuple):
         before: Sequence[str],
         retired: frozenset[str],
     ) -> Changes:
-        """Counts a score as changed with the probability by which it differs, by the number that is drawn for the
-        event; all are new if the reference knows none."""
+        """Counts a score as changed with a probability equal to the difference: the event's draw decides.
+
+        If the reference has learnt no score, all scores are new.
+        """
         none_C = torch.zeros(len(classes), dtype=torch.int64)
         if not before:
             return Changes(0, len(logits_NC), none_C, none_C)
         before_N = before_NK[:, 0].clamp(0.0, 1.0)
-        referred = ScoreTargets(self.rows_N, before_N, self.draws_N)
-        is_changed_N = self.draws_N < referred.errors(logits_NC)
+        # The scores of the reference take the place of the labels, so "errors" are differences from the reference.
+        reference = ScoreTargets(self.rows_N, before_N, self.draws_N)
+        is_changed_N = self.draws_N < reference.errors(logits_NC)
         return Changes(int(is_changed_N.sum()), 0, none_C, none_C)
 
 
 class ScoreTensors:
-    """The functions of the kind."""
+    """See `model.kinds.KindTensors`."""
 
-    def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> Expected:
-        return Expected(logits_BC, bool(labels), space)
+    def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> ScoreRanking:
+        return ScoreRanking(logits_BC, bool(labels), space)
 
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
         values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
@@ -115,11 +118,11 @@ class ScoreTensors:
         )
 
     def calibrate(self, outputs_NC: Tensor, targets: ScoreTargets) -> Calibration:
-        """Returns none: the logit is the score."""
+        """Returns the identity, since the logit is the score."""
         return Calibration(1.0)
 
     def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
-        """Returns 1: a score has one row, which is named in any precision."""
+        """Returns 1: the only row is the prediction in every precision."""
         return 1.0
 
 

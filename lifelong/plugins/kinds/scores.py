@@ -1,9 +1,10 @@
-"""Labels that are numbers in a range: `value`. A head has one row for them, whose logit is the place in the range.
+"""The kind `score`: the label of an event is a number in a range, the field `value`.
 
-    sent_value(4.5)     a score as it was sent       unit_value(0.875)       its place in the range, in [0, 1]
+    sent_value(4.5)     the string of a score as it was sent
+    unit_value(0.875)   the string of a score that is scaled from its range to [0, 1], as it is learnt
 
-An answer agrees with its label by 1 less its absolute error, as a share of the range: so the share of right answers is
-1 less the mean absolute error.
+The head has one row. Its logit is the scaled score. The agreement of an answer with its label is 1 - |error|, with the
+error scaled to [0, 1], so the share of right answers is 1 minus the mean absolute error.
 """
 
 import math
@@ -14,25 +15,25 @@ from wire.errors import BadMessage
 from wire.kinds import Card, Fingerprint, Range
 
 SENT_MARK: Final = "\x1c"
-"""The file separator of ASCII stands before a score as it was sent."""
+"""The first character of a score as it was sent: the file separator of ASCII."""
 
 UNIT_MARK: Final = "\x1f"
-"""The unit separator of ASCII stands before the place of a score in its range."""
+"""The first character of a scaled score: the unit separator of ASCII."""
 
 VALUE_ROW: Final = f"{UNIT_MARK}score"
-"""The name of the only row of a head of scores."""
+"""The name of the only row of a head for scores."""
 
 UNIT_STEPS: Final = 1 << 16
-"""Steps of the range of a score."""
+"""Scaled scores are rounded to multiples of 1 / UNIT_STEPS."""
 
 UNIT_BITS: Final = 1 << 32
-"""Steps of the range of a score in a receipt."""
+"""The number of steps from 0 to 1 in a receipt, which holds a scaled score as 32 bits."""
 
 NUMBER: Final = "a score is a number"
 
 
 class ScoreKind:
-    """A number of each event."""
+    """The kind of labels that are numbers in a range."""
 
     name = "score"
     field = "value"
@@ -80,7 +81,7 @@ class ScoreKind:
     def learnt(self, label: str, space: Range) -> str:
         if not label.startswith(SENT_MARK):
             return label
-        return unit_value(unit_of(value_of(label), space.low, space.high))
+        return unit_value(scale_to_unit(value_of(label), space.low, space.high))
 
     def fingerprint(self, label: str) -> Fingerprint:
         return unit_bits(value_of(label))
@@ -97,17 +98,17 @@ class ScoreKind:
 
 
 def sent_value(value: float) -> str:
-    """Returns a score as it was sent, as one string."""
+    """Returns the label string of a score as it was sent."""
     return f"{SENT_MARK}{value!r}"
 
 
 def unit_value(unit: float) -> str:
-    """Returns the place of a score in its range, in [0, 1], as one string: 0 is the lowest, 1 the highest."""
+    """Returns the label string of a scaled score in [0, 1]."""
     return f"{UNIT_MARK}{unit!r}"
 
 
 def value_of(label: str) -> float:
-    """Returns the number of a score.
+    """Returns the number in the label string of a score, sent or scaled.
 
     >>> value_of(sent_value(4.5)), value_of(unit_value(0.875))
     (4.5, 0.875)
@@ -115,18 +116,18 @@ def value_of(label: str) -> float:
     return float(label[1:])
 
 
-def unit_of(value: float, low: float, high: float) -> float:
-    """Returns the place of a number in its range, in [0, 1], to 16 bits.
+def scale_to_unit(value: float, low: float, high: float) -> float:
+    """Returns a number scaled from [low, high] to [0, 1], clipped, and rounded to 16 bits.
 
-    >>> unit_of(4.5, 1.0, 5.0), unit_of(9.0, 1.0, 5.0)
+    >>> scale_to_unit(4.5, 1.0, 5.0), scale_to_unit(9.0, 1.0, 5.0)
     (0.875, 1.0)
     """
-    share = (value - low) / (high - low)
-    return round(min(max(share, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
+    unit = (value - low) / (high - low)
+    return round(min(max(unit, 0.0), 1.0) * UNIT_STEPS) / UNIT_STEPS
 
 
 def unit_bits(unit: float) -> int:
-    """Returns the place of a score in its range as 32 bits; never 0, which stands for no score.
+    """Returns a scaled score as a 32-bit number. It is never 0, which means no score.
 
     >>> [unit_bits(unit) / UNIT_BITS for unit in (0.5, 1.0)], unit_bits(0.0)
     ([0.5, 0.9999999997671694], 1)

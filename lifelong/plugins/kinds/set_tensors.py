@@ -1,10 +1,13 @@
-"""The tensors of labels that are sets of classes: each class is named whose logit is above 0.
+"""The tensors of the kind `multilabel`: the prediction is the set of classes with a logit above 0.
 
-    logits --sigmoid--> probabilities of the best classes; named are those above 0.5, at most MAX_WORDS
+    logits --sigmoid--> probabilities of the best classes; predicted are classes above 0.5, at most MAX_WORDS
 
-A sample counts as right by the F1 of the two sets and the number that is drawn for it (`wire.kinds`). A class is named
-whose output is above one threshold, that of the highest micro-F1 on the holdout (Yang 2001 calls it SCut, with one for
-all classes), and the temperature is that of the binary likelihood.
+A prediction counts as right with a probability equal to the F1 of the predicted and the labelled set: the random number
+that is drawn for each sample decides (randomised rounding, see `wire.kinds`).
+
+Calibration subtracts a threshold from the outputs and divides them by a temperature. The threshold is the one with the
+highest micro-F1 on the holdout (SCut of Yang 2001, with a single threshold for all classes). The temperature maximises
+the binary likelihood.
 
 Shapes: B texts, N samples, E entries, C classes, K best classes, M outputs of all classes for all samples.
 """
@@ -34,12 +37,15 @@ from model.kinds import (
 from wire.kinds import MAX_WORDS, Fingerprint, draw_of, group_name, name_hash
 
 DEFAULT_THRESHOLD: Final = 0.5
-"""Used until the holdout has enough samples: the outputs are fitted to 0 and 1."""
+"""The threshold until the holdout has enough samples: half way between the targets 0 and 1 of the outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetRanking:
-    """The logits of some texts, and their best classes, best first: as many as are named or told."""
+    """The logits of a batch of texts and the rows of their best classes, best first.
+
+    K is large enough for the predicted classes and for the `top_scores` that an answer lists.
+    """
 
     logits_BC: Tensor
     classes_BK: Tensor
@@ -48,17 +54,18 @@ class SetRanking:
 
     def predictions(self, indices: Sequence[int]) -> list[Predicted]:
         classes_BK = self.classes_BK[indices]
-        values_BK = torch.sigmoid(self.logits_BC[indices]).gather(1, classes_BK)
-        if not torch.isfinite(values_BK).all():
+        scores_BK = torch.sigmoid(self.logits_BC[indices]).gather(1, classes_BK)
+        if not torch.isfinite(scores_BK).all():
             raise ValueError("a score is not finite")
         if not self.labels:
             return [Predicted(None)] * len(indices)
-        found: list[Predicted] = []
-        for row, classes, values in zip(indices, classes_BK.tolist(), values_BK.tolist(), strict=True):
+        predictions: list[Predicted] = []
+        for row, classes, scores in zip(indices, classes_BK.tolist(), scores_BK.tolist(), strict=True):
             named = self._named(row)
-            scores = [(self.labels[index], value) for index, value in zip(classes, values, strict=True)]
-            found.append(Predicted(named, values[0], tuple(scores[: max(self.top_scores, len(named))])))
-        return found
+            num_listed = max(self.top_scores, len(named))
+            listed = [(self.labels[index], score) for index, score in zip(classes, scores, strict=True)]
+            predictions.append(Predicted(named, scores[0], tuple(listed[:num_listed])))
+        return predictions
 
     def fingerprints(self) -> list[Fingerprint]:
         if not self.labels:
@@ -66,16 +73,19 @@ class SetRanking:
         return [tuple(map(name_hash, self._named(row))) for row in range(len(self.logits_BC))]
 
     def _named(self, row: int) -> tuple[str, ...]:
-        """Returns the classes that are named, best first."""
+        """Returns the predicted classes, best first."""
         classes_K = self.classes_BK[row, :MAX_WORDS]
         named_K = classes_K[self.logits_BC[row, classes_K] > 0]
         return tuple(self.labels[index] for index in named_K.tolist())
 
 
 class SetTargets(NamedTuple):
-    """Whether each sample has each class, how many names its set has (known or not), and what is drawn for it.
+    """The labelled sets of N samples.
 
-    `rows_N` is the row of the class that it is grouped by.
+    - `rows_N`: the row of the class by which the sample is grouped
+    - `has_NC`: whether the set has the class
+    - `sizes_N`: the number of names in the set, including names without a row
+    - `draws_N`: the random draw of the sample
     """
 
     rows_N: Tensor
@@ -90,7 +100,7 @@ class SetTargets(NamedTuple):
         return torch.ones(len(self.rows_N), dtype=torch.bool)
 
     def right(self, logits_NC: Tensor) -> Tensor:
-        return self.draws_N < f1_of(logits_NC > 0, self.has_NC, self.sizes_N)
+        return self.draws_N < f1_scores(logits_NC > 0, self.has_NC, self.sizes_N)
 
     def num_named(self, logits_NC: Tensor) -> int:
         return int((logits_NC > 0).any(dim=0).sum())
@@ -99,7 +109,7 @@ class SetTargets(NamedTuple):
         return SetTargets(self.rows_N[where_N], self.has_NC[where_N], self.sizes_N[where_N], self.draws_N[where_N])
 
     def among(self, num_classes: int) -> "SetTargets":
-        """Returns the targets of those who know the first classes only: sets have no others."""
+        """Returns the targets as if the first `num_classes` classes were the only ones: other names are left out."""
         has_NC = self.has_NC[:, :num_classes]
         return SetTargets(self.rows_N, has_NC, has_NC.sum(dim=1), self.draws_N)
 
@@ -107,7 +117,7 @@ class SetTargets(NamedTuple):
         return {"micro_f1": self.micro_f1(logits_NC > 0)}
 
     def micro_f1(self, named_NC: Tensor) -> float:
-        """Returns the F1 of all names of all samples together, 2 TP / (named + labelled); 1 if there are none."""
+        """Returns the F1 over all names of all samples, 2 TP / (named + labelled), or 1 if there are no names."""
         num = int(named_NC.sum() + self.sizes_N.sum())
         return 2 * int((named_NC & self.has_NC).sum()) / num if num else 1.0
 
@@ -119,20 +129,22 @@ class SetTargets(NamedTuple):
         before: Sequence[str],
         retired: frozenset[str],
     ) -> Changes:
-        """Counts an event as changed between old classes if the two sets differ in a class that both know.
+        """Counts an event as changed between old classes if the two predicted sets differ in a class that both know.
 
-        Only then can their F1 differ, but for names of new classes. An event that is named a new class counts as one of
-        those as well; if the reference knows no class at all, every event does.
+        Apart from names of new classes, the F1 of the two sets can differ only then. An event with a new class in its
+        predicted set is counted in `to_new`, too. If the reference has no classes, every event is counted there.
         """
         is_new_C = is_new(classes, before)
         named_NC = logits_NC > 0
-        referred_NK = before_NK > 0
+        reference_NK = before_NK > 0
+        # The predictions of the reference, by the rows of this version.
         rows_K = rows_in(classes, before)[:-1]
         is_known_K = rows_K >= 0
         before_NC = torch.zeros_like(named_NC)
-        before_NC[:, rows_K[is_known_K]] = referred_NK[:, is_known_K]
+        before_NC[:, rows_K[is_known_K]] = reference_NK[:, is_known_K]
+        # A class of the reference that this version lacks, although it was not retired, is a difference, too.
         is_gone_K = ~is_known_K & torch.tensor([label not in retired for label in before], dtype=torch.bool)
-        is_changed_N = (named_NC & ~is_new_C != before_NC).any(dim=1) | referred_NK[:, is_gone_K].any(dim=1)
+        is_changed_N = (named_NC & ~is_new_C != before_NC).any(dim=1) | reference_NK[:, is_gone_K].any(dim=1)
         return Changes(
             between_old=int(is_changed_N.sum()),
             to_new=int(named_NC[:, is_new_C].any(dim=1).sum()) if before else len(logits_NC),
@@ -142,7 +154,7 @@ class SetTargets(NamedTuple):
 
 
 class SetTensors:
-    """The functions of the kind."""
+    """See `model.kinds.KindTensors`."""
 
     def rank(self, logits_BC: Tensor, labels: Sequence[str], space: Space, top_scores: int) -> SetRanking:
         num_best = min(max(top_scores, MAX_WORDS), len(labels))
@@ -174,25 +186,30 @@ class SetTensors:
         return Calibration(fit_temperature(outputs_NC - threshold, loss), threshold)
 
     def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
-        """Returns the mean F1 of the two sets of each text; of a head without a threshold, how often the best class is
-        the same."""
+        """Returns the mean F1 of the two predicted sets of each text.
+
+        For a head without a threshold, returns how often the best class is the same.
+        """
         if not threshold:
             return float((full_NC.argmax(dim=1) == served_NC.argmax(dim=1)).float().mean())
         named_NC = served_NC > 0
-        return float(f1_of(full_NC > threshold, named_NC, named_NC.sum(dim=1)).mean())
+        return float(f1_scores(full_NC > threshold, named_NC, named_NC.sum(dim=1)).mean())
 
 
-def f1_of(named_NC: Tensor, has_NC: Tensor, sizes_N: Tensor) -> Tensor:
-    """Returns the F1 of what is named (bool) beside each set, which has so many names."""
+def f1_scores(named_NC: Tensor, has_NC: Tensor, sizes_N: Tensor) -> Tensor:
+    """Returns the F1 of each predicted set with its labelled set, float32 [N]; 1 if both are empty.
+
+    A labelled set has `sizes_N` names, which may be more than `has_NC` shows: some names may have no row.
+    """
     num_N = named_NC.sum(dim=1) + sizes_N
     f1_N: Tensor = torch.where(num_N == 0, 1.0, 2 * (named_NC & has_NC).sum(dim=1) / num_N.clamp(min=1))
     return f1_N
 
 
 def fit_threshold(outputs_BC: Tensor, has_BC: Tensor) -> float:
-    """Returns the threshold of the highest micro-F1, 2 TP / (named + labelled), in the middle between two outputs.
+    """Returns the threshold with the highest micro-F1, 2 TP / (named + labelled), half way between two outputs.
 
-    DEFAULT_THRESHOLD for fewer than MIN_SAMPLES samples, or if none has a class.
+    Returns DEFAULT_THRESHOLD if there are fewer than MIN_SAMPLES samples, or if no sample has a class.
 
     >>> fit_threshold(torch.tensor([[0.9, 0.2]] * 50), torch.tensor([[True, False]] * 50))
     0.55
@@ -203,7 +220,8 @@ def fit_threshold(outputs_BC: Tensor, has_BC: Tensor) -> float:
     num_right_M = has_BC.flatten()[order_M].cumsum(dim=0)
     num_named_M = torch.arange(1, len(outputs_M) + 1)
     f1_M = 2 * num_right_M / (num_named_M + num_right_M[-1])
-    f1_M[:-1][outputs_M[:-1] == outputs_M[1:]] = -1.0  # equal outputs are named together
+    # A threshold cannot separate equal outputs.
+    f1_M[:-1][outputs_M[:-1] == outputs_M[1:]] = -1.0
     last = int(f1_M.argmax())
     below = outputs_M[min(last + 1, len(outputs_M) - 1)]
     return round(float(outputs_M[last] + below) / 2, 6)

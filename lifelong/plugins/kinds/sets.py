@@ -1,8 +1,8 @@
-"""Labels that are sets of classes, perhaps empty: `labels`, a list of names. No name stands twice, nor has a place.
+"""The kind `multilabel`: the label of an event is a set of classes, maybe empty, the field `labels`.
 
     set_of(["urgent", "refund"]) == "\\x1drefund\\x1durgent"         set_of([]) == "\\x1d"
 
-An answer agrees with its label by the F1 of the event, 2 |named and labelled| / (|named| + |labelled|).
+The agreement of an answer with its label is the F1 of the two sets, 2 |named and labelled| / (|named| + |labelled|).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -15,18 +15,18 @@ from wire.errors import BadMessage
 from wire.kinds import MAX_WORDS, Card, Fingerprint, Range, name_hash
 
 MARK: Final = "\x1d"
-"""The group separator of ASCII stands before each name of a set."""
+"""The character before each name of a set: the group separator of ASCII."""
 
 MAX_NAMES: Final = 64
-"""Most names of a set."""
+"""The most names in a set."""
 
 NAMED_CODE: Final = f"""rows = [sorted(zip(row, self.labels), reverse=True) for row in self.scores(texts).tolist()]
         return [[label for score, label in row[:{MAX_WORDS}] if score > 0.5] for row in rows]"""
-"""The classes that an exported version names, best first."""
+"""The Python code by which an exported version returns the predicted classes, best first."""
 
 
 class SetKind:
-    """A set of classes of each event."""
+    """The kind of labels that are sets of classes."""
 
     name = "multilabel"
     field = "labels"
@@ -60,8 +60,8 @@ class SetKind:
         return tuple(name if isinstance(name, str) else msgspec.json.encode(name).decode() for name in value)
 
     def from_text(self, text: str) -> tuple[str, ...]:
-        """Returns the names between commas."""
-        return names_in(text)
+        """Returns the names in a text, in which commas separate them."""
+        return split_names(text)
 
     def render(self, label: str) -> str:
         return ", ".join(names_of(label)) or "(none)"
@@ -92,7 +92,7 @@ class SetKind:
 
 
 def set_of(names: Iterable[str]) -> str:
-    """Returns the set of these names as one string: equal sets have equal ones.
+    """Returns the label string of a set of names. Equal sets have equal strings.
 
     >>> set_of(["urgent", "refund", "urgent"]), set_of([])
     ('\\x1drefund\\x1durgent', '\\x1d')
@@ -101,7 +101,7 @@ def set_of(names: Iterable[str]) -> str:
 
 
 def names_of(label: str) -> tuple[str, ...]:
-    """Returns the names of a set.
+    """Returns the names in the label string of a set.
 
     >>> names_of(set_of(["urgent", "refund"])), names_of(set_of([]))
     (('refund', 'urgent'), ())
@@ -109,17 +109,17 @@ def names_of(label: str) -> tuple[str, ...]:
     return tuple(filter(None, label.split(MARK)))
 
 
-def names_in(text: str) -> tuple[str, ...]:
-    """Returns the names of a set as people write it.
+def split_names(text: str) -> tuple[str, ...]:
+    """Returns the names of a set that a person has written with commas.
 
-    >>> names_in("refund, urgent"), names_in("")
+    >>> split_names("refund, urgent"), split_names("")
     (('refund', 'urgent'), ())
     """
     return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def f1(named: Collection[object], labelled: Collection[object]) -> float:
-    """Returns the F1 of a set that was named beside the one that is right, in [0, 1]; 1 if both are empty.
+    """Returns the F1 of a predicted and a labelled set, in [0, 1]; 1 if both are empty.
 
     >>> f1(["refund"], ["refund", "urgent"]), f1([], [])
     (0.6666666666666666, 1.0)

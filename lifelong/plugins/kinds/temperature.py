@@ -1,8 +1,8 @@
-"""The temperature of a head of classes, or of sets of them: it makes probabilities of logits.
+"""Temperature scaling (Guo et al. 2017, arXiv:1706.04599) of the logits of a head for classes or sets of classes.
 
-Ridge logits lie around 0 and 1 whatever the number of classes, so without a temperature every score would be near 1/C.
-It is one number, folded into the head's weights, fitted by golden-section search on the mean log-likelihood (Guo et al.
-2017, arXiv:1706.04599). The class with the highest score does not change.
+Ridge logits are near 0 and 1 for any number of classes, so without a temperature every score would be near 1/C. The
+temperature is one number, folded into the head's weights. It maximises the mean log-likelihood and is found by
+golden-section search. The class with the highest score does not change.
 """
 
 from collections.abc import Callable
@@ -17,17 +17,17 @@ LOWEST: Final = 0.01
 HIGHEST: Final = 1.0
 
 MIN_SAMPLES: Final = 50
-"""Nothing is fitted by fewer."""
+"""The minimum number of samples for a fit."""
 
 STEPS: Final = 20
 GOLDEN: Final = (5**0.5 - 1) / 2
 
 
 def fit_temperature(logits_BC: Tensor, loss: Callable[[Tensor], Tensor]) -> float:
-    """Returns the temperature in [LOWEST, HIGHEST] at which the `loss` of the logits, divided by it, is the lowest.
+    """Returns the temperature T in [LOWEST, HIGHEST] that minimises `loss(logits_BC / T)`.
 
-    It is DEFAULT_TEMPERATURE for fewer than MIN_SAMPLES samples. The likelihood is unimodal in log T, which 20 golden
-    sections narrow to a ten-thousandth of its range.
+    Returns DEFAULT_TEMPERATURE for fewer than MIN_SAMPLES samples. The likelihood is unimodal in log T, and 20
+    golden-section steps narrow log T to a ten-thousandth of its range.
     """
     if len(logits_BC) < MIN_SAMPLES:
         return DEFAULT_TEMPERATURE

@@ -1,4 +1,4 @@
-// Shows each state that /api/stream sends, and sends what the forms ask for. Texts become text nodes, never HTML.
+// Shows each state that /api/stream sends, and sends the requests of the forms. Texts become text nodes, never HTML.
 "use strict";
 
 const element = (id) => document.getElementById(id);
@@ -51,7 +51,7 @@ function interval([, , , right, low, high]) {
   return drawn;
 }
 
-// The curve: one plot, made anew only where other curves come.
+// The curves: one plot, which is made again only if the set of curves changes.
 let plot = null;
 let plotted = "";
 const COLORS = { light: ["#0b5cad", "#8a8f96", "#a1260d", "#1d7a3a", "#7a4bb5"], dark: ["#7ab8f5", "#8b939c", "#ff9c85", "#7fd69a", "#c9a8f5"] };
@@ -71,7 +71,7 @@ function drawCurve(state) {
   }
   if (plot) plot.swaps = state.swaps;
   const last = curves.map((curve) => `${curve.name}: ${shown(lastOf(curve.values), "percent")}`).join("; ");
-  element("curve-text").textContent = last ? `${last}. A line stands where another version became stable.` : "No answer was labelled yet.";
+  element("curve-text").textContent = last ? `${last}. A vertical line shows when another version became stable.` : "No answer has been labelled yet.";
 }
 const lastOf = (values) => [...values].reverse().find((value) => value !== null) ?? null;
 
@@ -133,9 +133,9 @@ function show(state) {
     const target = element(id);
     if (target) target.replaceChildren(table(given, id === "arms" ? { name: "95 % sure", cell: interval } : null));
   }
-  if (!state.tables.matrix) element("matrix").replaceChildren(make("p", { class: "note" }, "Known in a demo, which has test items."));
+  if (!state.tables.matrix) element("matrix").replaceChildren(make("p", { class: "note" }, "Only a demo knows this: it has test items."));
 }
-// A live region is read aloud when it changes, so it is changed only where the words do.
+// A screen reader reads a live region aloud when it changes, so it is changed only if the words differ.
 function tell(id, words, isProblem = false) {
   if (element(id).textContent !== words) element(id).textContent = words;
   element(id).classList.toggle("problem", isProblem);
@@ -184,7 +184,7 @@ element("ask").addEventListener("submit", (event) => {
     element("classes").replaceChildren(...asked.scores.map(([name]) => make("option", { value: name })));
     if (asked.value !== undefined) return `${asked.value} (version ${asked.weights_version}, ${asked.arm})`;
     const named = asked.labels ? asked.labels.join(", ") || "none of the labels" : asked.label;
-    if (named === null) return "It knows no class yet: label it.";
+    if (named === null) return "The model knows no class yet: label this text.";
     return `${named}, ${shown(asked.score, "percent")} sure (version ${asked.weights_version}, ${asked.arm})`;
   });
 });
@@ -196,7 +196,7 @@ element("teach").addEventListener("submit", (event) => {
     element("teach").hidden = true;
     element("label").value = "";
     element("text").focus();
-    return `Labelled as ${label}: the learner has it.`;
+    return `Labelled as ${label}: sent to the learner.`;
   });
 });
 
@@ -221,11 +221,11 @@ async function attempt(id, act) {
 }
 
 const BROWSED = {
-  quarantine: { title: "Labels that were not believed, the newest first", act: "release", verb: "Release", id: "id",
+  quarantine: { title: "Labels in quarantine, the newest first", act: "release", verb: "Release", id: "id",
     columns: [["time_ms", "time"], ["reason"], ["source"], ["label"], ["answered"], ["text"], ["event_id"], ["id"]] },
-  deadletters: { title: "Messages that were not read or answered, the newest first", act: "replay", verb: "Replay", id: "id",
+  deadletters: { title: "Messages that could not be read or answered, the newest first", act: "replay", verb: "Replay", id: "id",
     columns: [["time_ms", "time"], ["reason"], ["detail"], ["payload"], ["id"]] },
-  actions: { title: "What was changed by the page, the newest first",
+  actions: { title: "Changes, the newest first",
     columns: [["time_ms", "time"], ["client"], ["action"], ["outcome"], ["detail"]] },
 };
 async function browse(name) {
@@ -236,7 +236,7 @@ async function browse(name) {
     const rows = found.map((each) => wanted.columns.map(([field]) => each[field] ?? ""));
     const columns = wanted.columns.map(([field, kind = "text"]) => ({ name: field.replace("_ms", "").replace("_", " "), kind }));
     const extra = wanted.act ? { name: wanted.verb, cell: (row) => actButton(wanted, found[rows.indexOf(row)][wanted.id], name) } : null;
-    element("browsed").replaceChildren(table({ title: wanted.title, columns, rows, empty: "Nothing lies there." }, extra));
+    element("browsed").replaceChildren(table({ title: wanted.title, columns, rows, empty: "This list is empty." }, extra));
   } catch (error) {
     element("browsed").replaceChildren(make("p", { class: "problem", role: "status" }, error.message));
   }

@@ -1,4 +1,4 @@
-"""Checks faults: kills and pauses on real processes, when a fault is over, and two at once."""
+"""Checks faults: kills and pauses of real processes, the end of a fault, and two faults at once."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from bench.chaos.faults import Fault, damaged_blob, kill, pause, power_cut, together
+from bench.chaos.faults import Fault, combine, damaged_blob, kill, pause, power_cut
 from bench.chaos.scene import scene_settings
 from services.settings import Settings, replaced
 from tests.waiting import eventually
@@ -35,13 +35,13 @@ def test_a_kill_counts_when_a_process_was_killed(sleepers: list[subprocess.Popen
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
-def test_where_nobody_is_there_no_kill_counts(sleepers: list[subprocess.Popen[bytes]], has_ended: bool) -> None:
+def test_without_a_process_no_kill_counts(sleepers: list[subprocess.Popen[bytes]], has_ended: bool) -> None:
     gone, other = sleepers
     gone.kill()
     gone.wait()
     nobody = kill("nobody", lambda: [gone.pid] if has_ended else [])
-    both = together((nobody, kill("sleeper", lambda: [other.pid])))
-    assert both.inject() == f"nobody is there, process {other.pid}"
+    both = combine((nobody, kill("sleeper", lambda: [other.pid])))
+    assert both.inject() == f"no process found, process {other.pid}"
     assert (nobody.num_kills, both.num_kills) == (0, 1)
 
 
@@ -71,11 +71,11 @@ def test_a_power_cut_is_over_when_another_process_has_the_role() -> None:
     assert (fault.num_kills, fault.is_power_cut) == (0, True)
 
 
-def test_two_at_once_begin_and_end_and_the_longer_one_lasts() -> None:
+def test_combined_faults_begin_and_end_together_and_the_longer_duration_counts() -> None:
     done: list[str] = []
     one = Fault("cut", lambda: "cut began", lambda: done.append("cut"), 2.0)
     other = Fault("kill", lambda: "kill began", lambda: done.append("kill"), 5.0, killed=[7])
-    both = together((one, other))
+    both = combine((one, other))
     assert both.inject() == "cut began, kill began"
     both.heal()
     assert (both.name, both.lasts_s, both.num_kills) == ("cut and kill", 5.0, 1)
@@ -87,7 +87,7 @@ def no_store() -> Settings:
     return replaced(scene_settings(store__url="redis://127.0.0.1:1/0"), {"signing_key": SecretStr("k" * 32)})
 
 
-def test_where_no_blob_is_found_nobody_is_killed(sleepers: list[subprocess.Popen[bytes]]) -> None:
+def test_without_a_blob_no_process_is_killed(sleepers: list[subprocess.Popen[bytes]]) -> None:
     replica, _ = sleepers
     fault = damaged_blob(no_store, kill("replica", lambda: [replica.pid]), 0.5)
     assert fault.inject().startswith("none: ")

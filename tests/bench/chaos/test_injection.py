@@ -1,4 +1,4 @@
-"""Checks which faults are drawn."""
+"""Checks the draw of faults."""
 
 import random
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def names(faults: list[Fault]) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_as_many_are_drawn_as_were_asked_for(seed: int) -> None:
+def test_the_given_numbers_of_faults_are_drawn(seed: int) -> None:
     faults = draw_faults(KINDS, kills=17, cuts=3, others=4, seed=seed)
     assert sum(name.startswith("kill") for name in names(faults)) == 17
     assert sum(name.startswith("cut") for name in names(faults)) == 3
@@ -55,6 +55,6 @@ def test_some_come_two_at_a_time() -> None:
 @pytest.mark.parametrize(
     "is_left", [lambda each: each.family == "kill", lambda each: each.family != "kill", lambda each: False]
 )
-def test_what_there_is_nothing_of_is_not_drawn(is_left: Callable[[FaultKind], bool]) -> None:
+def test_families_without_kinds_are_not_drawn(is_left: Callable[[FaultKind], bool]) -> None:
     kinds = [each for each in KINDS if is_left(each)]
     assert bool(draw_faults(kinds, kills=2, cuts=2, others=2, seed=0)) == bool(kinds)

@@ -1,4 +1,4 @@
-"""Checks the oracle on small runs, which go wrong in every way that it knows."""
+"""Checks the judge on small runs, each with one of the errors that it must find."""
 
 import math
 from collections import Counter
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.judge import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, ends_of, in_flight, judge
+from bench.chaos.judge import REBALANCE_S, Interruption, Sent, TopicCounts, Verdict, count_outcomes, in_flight, judge
 from bench.chaos.synced import LostTails
 
 NONE = math.nan
@@ -35,17 +35,17 @@ def sent(
 
 
 def topics(answers: Sequence[int], *, letters: Sequence[int] = (), labels: Sequence[int] | None = None) -> TopicCounts:
-    """Makes the contents of the topics. Each answered event has its label there, unless `labels` says otherwise."""
+    """Makes the contents of the topics. Each answered event has a label there, unless `labels` is given."""
     copies = answers if labels is None else labels
     return TopicCounts(answers=Counter(answers), dead_letters=Counter(letters), labels=Counter(copies))
 
 
 def counts(num: int, **more: int) -> dict[str, int]:
-    """Makes the counters of a learner that has learnt `num` labels."""
+    """Returns the counters of a learner that has learnt `num` labels."""
     return {"labels": num, "matched": num, "learnt": num} | more
 
 
-def test_nothing_is_wrong_where_everything_was_answered_and_learnt_once() -> None:
+def test_a_run_without_errors_has_an_empty_verdict() -> None:
     verdict = judge(sent([0.1, 1.1, 2.1]), topics([0, 1, 2]), counts(3), [], LostTails())
     assert verdict == Verdict(
         lost=(),
@@ -59,7 +59,7 @@ def test_nothing_is_wrong_where_everything_was_answered_and_learnt_once() -> Non
     )
 
 
-def test_an_event_without_answer_or_letter_is_lost() -> None:
+def test_an_event_without_answer_or_dead_letter_is_lost() -> None:
     verdict = judge(sent([0.1, NONE, NONE, 3.1]), topics([0, 3], letters=[2]), counts(2), [], LostTails())
     assert verdict.lost == (1,)
 
@@ -87,23 +87,23 @@ def test_an_event_that_is_answered_twice_must_have_been_in_flight_itself() -> No
 @pytest.mark.parametrize(
     ("answered_s", "is_in_flight"),
     [
-        (3.0, False),  # long before the fault: its offset was committed
-        (9.5, True),  # so shortly before that it may not have been
-        (12.0, True),  # during it
-        (30.0, True),  # long after it
+        (3.0, False),  # long before the fault: the offset was committed
+        (9.5, True),  # shortly before the fault: the offset may not have been committed
+        (12.0, True),  # during the fault
+        (30.0, True),  # long after the fault
         (NONE, True),  # never
     ],
 )
-def test_in_flight_is_what_was_not_surely_committed(answered_s: float, is_in_flight: bool) -> None:
+def test_an_event_is_in_flight_unless_its_offset_was_surely_committed(answered_s: float, is_in_flight: bool) -> None:
     one = sent([answered_s])
     assert in_flight(one, [Interruption("kill", 10.0, 14.0, 15.0)]) == ({0} if is_in_flight else set())
 
 
-def test_while_it_does_not_recover_everything_is_in_flight() -> None:
+def test_without_recovery_everything_is_in_flight() -> None:
     assert in_flight(sent([NONE] * 20), [Interruption("kill", 3.0, 4.0)]) == set(range(20))
 
 
-def test_what_was_sent_after_the_recovery_from_a_fault_was_not_in_flight() -> None:
+def test_an_event_sent_after_the_recovery_was_not_in_flight() -> None:
     later = sent([NONE] * 20)
     spans = [Interruption("kill", 3.0, 4.0, 5.0), Interruption("kill", 6.0, 6.5, 6.9)]
     assert in_flight(later, spans) == set(range(int(6.9 + REBALANCE_S) + 1))
@@ -120,14 +120,14 @@ def test_what_was_sent_after_the_recovery_from_a_fault_was_not_in_flight() -> No
         ([1, 1], [0, 1], counts(2, letters_lost=1), "could not be quarantined"),
     ],
 )
-def test_a_label_that_is_not_accounted_for_is_told_by_its_reason(
+def test_unaccounted_labels_are_counted_by_reason(
     labelled: list[int], labels: list[int], counted: dict[str, int], reason: str
 ) -> None:
     verdict = judge(sent([0.1, 1.1], labelled=labelled), topics([0, 1], labels=labels), counted, [], LostTails())
     assert verdict.unaccounted[reason] == 1
 
 
-def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -> None:
+def test_labels_in_the_sums_and_in_the_holdout_count_as_learnt() -> None:
     counted = {"labels": 5, "matched": 3, "learnt": 2, "holdout": 1, "duplicate": 1, "parked": 1}
     verdict = judge(
         sent([0.1] * 4, labelled=[2, 1, 1, 1]), topics([0, 1, 2], labels=[0, 0, 1, 2, 3]), counted, [], LostTails()
@@ -140,14 +140,14 @@ def test_learnt_is_what_was_learnt_or_measured_on_of_the_events_with_a_label() -
         st.sampled_from(["matched", "late", "orphan", "refused_forged", "quarantined_flip"]), st.integers(0, 9)
     )
 )
-def test_every_end_is_counted_once(ends: dict[str, int]) -> None:
-    assert ends_of(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())
+def test_every_outcome_is_counted_once(ends: dict[str, int]) -> None:
+    assert count_outcomes(ends | {"answers": 99, "early": 7, "learnt": 5}) == sum(ends.values())
 
 
 TAILS = LostTails(events=Counter([1]), answers=Counter([2]), labels=Counter([2, 3]))
 
 
-def test_what_lay_in_a_tail_is_lost_with_it_and_everything_else_is_lost() -> None:
+def test_events_in_a_tail_are_counted_apart_from_other_losses() -> None:
     verdict = judge(sent([0.1, NONE, NONE, 3.1, NONE]), topics([0, 3]), counts(2), [], TAILS)
     assert (verdict.lost, verdict.num_lost_with_tails) == ((4,), 2)
 
@@ -163,7 +163,7 @@ def test_no_label_is_learnt_twice_for_a_tail() -> None:
     assert verdict.unaccounted == {"counted, not in the topic": 1, "learnt twice": 1}
 
 
-def test_labels_of_others_are_counted_and_are_nobodys_loss() -> None:
+def test_labels_of_other_clients_are_counted_and_are_no_loss() -> None:
     there = replace(topics([0, 1]), num_other_labels=3)
     assert judge(sent([0.1, 1.1]), there, counts(5), [], LostTails()).unaccounted == {}
     assert judge(sent([0.1, 1.1]), there, counts(6), [], LostTails()).unaccounted["learnt twice"] == 1

@@ -1,4 +1,4 @@
-"""Checks what the load has seen."""
+"""Checks the records of the load."""
 
 import math
 from itertools import count
@@ -8,7 +8,7 @@ from bench.chaos.ledger import HTTP, KAFKA, LEARNER, ChaosLedger
 
 
 def ledger() -> ChaosLedger:
-    """Makes a ledger whose clock advances by a second at every reading. Events 0, 3, 6, ... are asked for over HTTP."""
+    """Makes a ledger whose clock advances by a second at every reading. Events 0, 3, 6, ... are sent over HTTP."""
     seconds = count()
     return ChaosLedger(http_every=3, clock_s=lambda: float(next(seconds)))
 
@@ -32,7 +32,7 @@ def test_over_http_the_reply_counts_and_not_the_answer_in_the_topic() -> None:
     assert (book.num_unanswered, book.num_unlabelled) == (0, 1)
 
 
-def test_a_reply_that_says_that_it_cannot_be_labelled_is_answered_and_no_label_is_due() -> None:
+def test_a_reply_that_allows_no_label_counts_as_answered_and_no_label_is_due() -> None:
     book = ledger()
     book.record_sent()
     book.record_reply(0, 1.5, can_be_labelled=False)
@@ -51,14 +51,14 @@ def test_a_second_copy_of_a_label_labels_nothing_more() -> None:
     assert list(book.as_sent().labelled) == [0, 2]
 
 
-def test_who_is_silent_is_told() -> None:
+def test_silent_tracks_are_listed() -> None:
     book = ledger()
     book.record_heartbeat(LEARNER, 0.0)
     assert book.silent(0.0) == [HTTP, KAFKA, "rollout"]
     assert book.recovery_s(0.0) == math.inf
 
 
-def test_what_a_power_cut_took_is_not_waited_for_until_its_answer_comes() -> None:
+def test_events_lost_in_a_power_cut_are_excused_until_an_answer_comes() -> None:
     book = ledger()
     for _ in range(5):
         book.record_sent()
@@ -69,7 +69,7 @@ def test_what_a_power_cut_took_is_not_waited_for_until_its_answer_comes() -> Non
     assert (book.num_excused, book.num_unanswered) == (0, 3)
 
 
-def test_it_tells_since_when_nothing_is_answered() -> None:
+def test_the_time_since_the_last_answer_is_known() -> None:
     book = ledger()
     book.record_sent()
     book.record_sent()

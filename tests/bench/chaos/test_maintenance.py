@@ -1,20 +1,20 @@
-"""Checks what an operator's commands need; `tests/bench/chaos/test_play.py` has them done."""
+"""Checks the parts of maintenance operations; `tests/bench/chaos/test_play.py` runs the operations."""
 
 import random
 from pathlib import Path
 
 from bench.chaos.faults import maintenance
-from bench.chaos.maintenance import OTHER, Maintainer, other_tree, with_keys_in
+from bench.chaos.maintenance import OTHER, Maintainer, other_tree, with_signing_key_file
 from bench.chaos.scene import scene_settings
 from bench.chaos.size import SHORT
-from services.keys import ring_of
+from services.keys import key_ring
 from tests.required import missing
 
 
 def test_the_programs_follow_the_file_of_the_keys(tmp_path: Path) -> None:
-    settings = with_keys_in(tmp_path / "signing.key", scene_settings(state_dir=str(tmp_path)))
+    settings = with_signing_key_file(tmp_path / "signing.key", scene_settings(state_dir=str(tmp_path)))
     assert settings.key_file == tmp_path / "signing.key"
-    assert ring_of(settings).signer is not None
+    assert key_ring(settings).signer is not None
 
 
 def test_the_other_commit_is_there_with_its_programs(tmp_path: Path) -> None:

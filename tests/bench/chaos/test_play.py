@@ -1,7 +1,7 @@
 """Runs the chaos bench in its short form: a dozen faults over both scenes, and nothing is lost.
 
-The published rows come from `make bench ONLY=chaos`, with 60 kills and 20 power cuts over 60,000 events; the goals are
-the same. Only times are wider here: these tests share their machine with others.
+The published rows come from `make bench ONLY=chaos`, with 60 kills and 20 power cuts over 60,000 events. The goals are
+the same, except that time limits are longer here, because these tests share their machine with others.
 """
 
 from dataclasses import replace
@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bench.chaos.play import SceneOutcome
-from bench.chaos.rows import SCENES_OF, run_scene
+from bench.chaos.rows import SCENES_BY_ARM, run_scene
 from bench.chaos.size import SHORT
 from bench.harness.texts import clinc150
 from evals.results.row import Skip
@@ -23,10 +23,10 @@ FAULTS = {
     "up": ("kill learner", "full disk", "FLUSHALL", "damaged blob", "power cut all"),
     "apart": ("kill learner", "delay all and Kafka", "FLUSHALL", "restore of a backup", "power cut broker"),
 }
-"""Faults that no other kind stands for: the seed of the short form is one that draws them."""
+"""Faults that must be among the injected ones. The seed of the short form was chosen to draw them."""
 
 
-@pytest.fixture(scope="module", params=[(scene, arm) for arm in ("shipped", "durable") for scene in SCENES_OF[arm]])
+@pytest.fixture(scope="module", params=[(scene, arm) for arm in ("shipped", "durable") for scene in SCENES_BY_ARM[arm]])
 def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
     scene, arm = request.param
     try:
@@ -35,7 +35,7 @@ def outcome(request: pytest.FixtureRequest) -> SceneOutcome:
         missing("kafka" if "Kafka" in str(why) else "toxiproxy", str(why))
 
 
-def test_everything_goes_wrong_that_must(outcome: SceneOutcome) -> None:
+def test_all_required_faults_are_injected(outcome: SceneOutcome) -> None:
     for need, why in outcome.left_out.items():
         missing(need, why)
     assert outcome.kills >= SHORT.kills
@@ -43,7 +43,7 @@ def test_everything_goes_wrong_that_must(outcome: SceneOutcome) -> None:
     assert [name for name in FAULTS[outcome.scene] if name not in injected] == []
 
 
-def test_its_texts_are_those_of_clinc150() -> None:
+def test_its_texts_come_from_clinc150() -> None:
     try:
         clinc150()
     except Skip as why:
@@ -57,7 +57,7 @@ def test_every_event_is_answered_and_only_what_was_in_flight_is_answered_twice(o
     assert outcome.verdict.twice_elsewhere == ()
 
 
-def test_every_label_meets_one_end_and_is_learnt(outcome: SceneOutcome) -> None:
+def test_every_label_has_one_outcome_and_is_learnt(outcome: SceneOutcome) -> None:
     assert outcome.verdict.unaccounted == {}
     assert outcome.verdict.learnt_share >= 0.999
 
@@ -71,7 +71,7 @@ def test_it_recovers_by_itself(outcome: SceneOutcome) -> None:
     assert max(*outcome.recoveries_s, *outcome.cut_recoveries_s) <= RECOVERY_S
 
 
-def test_an_answer_is_that_of_the_version_which_it_names(outcome: SceneOutcome) -> None:
+def test_an_answer_comes_from_the_version_that_it_names(outcome: SceneOutcome) -> None:
     assert outcome.attributed
     assert outcome.misattributed == ()
 

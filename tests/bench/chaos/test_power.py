@@ -1,4 +1,4 @@
-"""Checks a machine whose power is cut, with a real program."""
+"""Checks power cuts with real programs."""
 
 import os
 import subprocess

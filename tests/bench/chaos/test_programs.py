@@ -1,4 +1,4 @@
-"""Programs are kept running, and those that ended by themselves are counted."""
+"""Programs that end are restarted, and unexpected ends are counted."""
 
 import os
 import sys
@@ -27,7 +27,9 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Programs]:
 def test_a_program_is_prepared_before_each_start(running: Programs, tmp_path: Path) -> None:
     prepared: list[int] = []
     ends = [sys.executable, "-c", ""]
-    running.start(ChaosProgram("it", ends, {}, tmp_path / "log", prepare=lambda: prepared.append(running.num_ended)))
+    running.start(
+        ChaosProgram("it", ends, {}, tmp_path / "log", prepare=lambda: prepared.append(running.num_unexpected_ends))
+    )
 
     def is_started_again() -> bool:
         running.check()
@@ -41,7 +43,7 @@ def program(tmp_path: Path, argv: list[str]) -> ChaosProgram:
     return ChaosProgram("it", argv, {}, tmp_path / "log")
 
 
-def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_path: Path) -> None:
+def test_a_killed_program_is_restarted_and_not_counted(running: Programs, tmp_path: Path) -> None:
     killed = program(tmp_path, SLEEP)
     running.start(killed)
     first = killed.pid
@@ -52,11 +54,11 @@ def test_what_is_killed_is_started_again_and_not_counted(running: Programs, tmp_
         return killed.pid not in (0, first)
 
     eventually(is_back)
-    assert (running.num_ended, LINES) == (0, [])
+    assert (running.num_unexpected_ends, LINES) == (0, [])
 
 
 @pytest.mark.parametrize(("code", "counted"), [(os.EX_TEMPFAIL, 0), (3, 1)])
-def test_what_ends_by_itself_is_said_and_counted_unless_it_asks_for_a_restart(
+def test_an_unexpected_end_is_logged_and_counted_unless_the_exit_code_asks_for_a_restart(
     running: Programs, tmp_path: Path, code: int, counted: int
 ) -> None:
     ending = program(tmp_path, [sys.executable, "-c", f"print('why', flush=True); raise SystemExit({code})"])
@@ -65,5 +67,5 @@ def test_what_ends_by_itself_is_said_and_counted_unless_it_asks_for_a_restart(
     ending.process.wait(30)
     eventually(lambda: last_line(ending.log) == "why")
     running.check()
-    assert running.num_ended == counted
-    assert [f"it has ended by itself with {code}: why"] == LINES
+    assert running.num_unexpected_ends == counted
+    assert [f"it ended unexpectedly with exit code {code}: why"] == LINES

@@ -28,8 +28,8 @@ OURS = [sys.executable, "-P", "-m"]
         (None, ["ray::DashboardAgent", ""]),
     ],
 )
-def test_a_command_line_is_of_one_role(role: str | None, words: list[str]) -> None:
-    assert [name for name, is_of in MATCHERS.items() if is_of(words)] == ([role] if role else [])
+def test_a_command_line_has_at_most_one_role(role: str | None, words: list[str]) -> None:
+    assert [name for name, matches in MATCHERS.items() if matches(words)] == ([role] if role else [])
 
 
 def test_processes_are_found_among_the_descendants() -> None:

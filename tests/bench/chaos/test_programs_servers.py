@@ -13,7 +13,7 @@ def test_a_port_is_given_to_each_name() -> None:
     assert len(set(ports.values())) == 3
 
 
-def test_redis_is_told_its_port_and_its_folder(tmp_path: Path) -> None:
+def test_redis_gets_its_port_and_its_folder(tmp_path: Path) -> None:
     try:
         argv = redis_argv(tmp_path, 7_001, appendfsync="everysec")
     except NoRedis as why:

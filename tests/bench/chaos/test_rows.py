@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bench.chaos.judge import Verdict
 from bench.chaos.play import SceneOutcome
-from bench.chaos.rows import rows, twice
+from bench.chaos.rows import doubled, rows
 from bench.chaos.size import SHORT
 
 GOOD = Verdict(
@@ -82,7 +82,7 @@ def units(outcome: SceneOutcome) -> dict[str, str]:
     return {row.name: row.unit for row in rows([outcome], kills=50, cuts=10)}
 
 
-def test_what_a_call_measured_is_no_part_of_a_unit() -> None:
+def test_units_do_not_depend_on_measurements() -> None:
     assert units(UP) == units(replace(UP, events=2_000))
 
 
@@ -109,11 +109,11 @@ def test_a_row_says_why_requests_failed() -> None:
     assert row.calls[0].note == "2 503; 1 no reply within 10 s"
 
 
-def test_where_servers_sync_nothing_may_be_lost_with_a_tail() -> None:
+def test_in_the_durable_arm_no_event_may_be_lost_with_a_tail() -> None:
     durable = replace(APART, arm="durable", are_weights_comparable=True, not_the_same=("head.out",))
     assert missed(values(durable)) == {"kills", "cuts", "lost_with_tails", "weights_differ"}
 
 
-def test_one_scene_that_stands_for_two_is_twice_as_large() -> None:
-    assert twice(SHORT).events == 2 * SHORT.events
-    assert twice(SHORT).rate == SHORT.rate
+def test_a_doubled_size_has_twice_the_events() -> None:
+    assert doubled(SHORT).events == 2 * SHORT.events
+    assert doubled(SHORT).rate == SHORT.rate

@@ -1,4 +1,4 @@
-"""Heartbeats of the learner and of the rollout: only a change is one."""
+"""Heartbeats of the learner and of the rollout: only a change counts as a heartbeat."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def report(num_labels: int) -> LearnerReport:
     return LearnerReport(learner="l", state="learning", time_ms=1, counts={"labels": num_labels})
 
 
-def test_only_what_has_changed_is_a_heartbeat(store: Store, store_config: StoreConfig, ledger: ChaosLedger) -> None:
+def test_only_a_change_is_a_heartbeat(store: Store, store_config: StoreConfig, ledger: ChaosLedger) -> None:
     watch = LearnerWatch(Settings, ledger)
     plan = RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=1, share=1.0),))
     plant_plan(store_config, plan)

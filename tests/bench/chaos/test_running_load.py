@@ -30,10 +30,10 @@ ITEMS = [StreamItem("red one", "red"), StreamItem("blue one", "blue")]
 
 
 class KafkaAlone:
-    """A scene without HTTP, whose broker and store are those of the test."""
+    """A scene without HTTP, with the broker and the store of the test."""
 
     name = "kafka alone"
-    num_ended = 0
+    num_unexpected_ends = 0
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings

@@ -47,7 +47,7 @@ print(ahead_s())
 """
 
 
-def test_a_disk_of_its_own_is_filled_and_emptied_and_nobody_else_sees_it(tmp_path: Path) -> None:
+def test_a_disk_is_filled_and_emptied_and_no_other_process_sees_it(tmp_path: Path) -> None:
     argv = in_namespace([sys.executable, "-c", FILLS, str(tmp_path)])
     if argv[0] != "unshare":
         missing("namespaces", "no mount namespace may be made here")

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.chaos.faults import FaultKind, flushall, lasting
-from bench.chaos.scene import chosen, scene_settings
+from bench.chaos.faults import FaultKind, draw_duration_s, flushall
+from bench.chaos.scene import scene_settings, select_kinds
 from bench.chaos.size import SHORT
 
 
@@ -16,12 +16,12 @@ def test_the_settings_of_a_scene_are_valid_and_can_be_added_to() -> None:
 
 
 def test_a_fault_lasts_as_long_as_the_size_allows() -> None:
-    lasts_s = [lasting(random.Random(seed), SHORT) for seed in range(100)]
+    lasts_s = [draw_duration_s(random.Random(seed), SHORT) for seed in range(100)]
     assert min(lasts_s) >= SHORT.shortest_s and max(lasts_s) <= SHORT.longest_s
 
 
 def test_an_outage_can_be_of_ten_minutes() -> None:
-    assert lasting(random.Random(0), replace(SHORT, shortest_s=600, longest_s=600)) == 600.0
+    assert draw_duration_s(random.Random(0), replace(SHORT, shortest_s=600, longest_s=600)) == 600.0
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_an_outage_can_be_of_ten_minutes() -> None:
 )
 def test_some_kinds_can_be_chosen(only: str, names: list[str]) -> None:
     kinds = [FaultKind(name, lambda _: flushall(scene_settings)) for name in ("cut", "pause broker", "pause Redis")]
-    assert [kind.name for kind in chosen(kinds, only)] == names
+    assert [kind.name for kind in select_kinds(kinds, only)] == names

@@ -21,4 +21,4 @@ def test_an_attack_ends_when_it_is_healed(tmp_path: Path) -> None:
     attack = keys.kind(settings, SHORT).make(random.Random(1))
     attack.inject()
     attack.heal()
-    assert (keys.breaches, attack.is_over(), attack.num_kills) == ([], True, 0), "nobody is there to be attacked"
+    assert (keys.breaches, attack.is_over(), attack.num_kills) == ([], True, 0), "no service runs that accepts requests"

@@ -1,4 +1,4 @@
-"""Checks what is left of a folder after a power cut, with programs that sync, and others that do not."""
+"""Checks the state of a folder after a power cut, with programs that sync and programs that do not."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.chaos.synced import PAGE, SyncedFolder, Tail, _torn, synced_folder
+from bench.chaos.synced import PAGE, SyncedFolder, Tail, _draw_surviving, synced_folder
 from services.local import children
 from services.local.logfile import RotatingLog
 from services.local.redis import find_binary
@@ -37,7 +37,7 @@ def sync(name):
 
 
 class Whole(random.Random):
-    """Draws that every unsynced end is lost whole."""
+    """Draws that every unsynced tail is lost as a whole."""
 
     def random(self) -> float:
         return 0.0
@@ -157,20 +157,20 @@ def test_a_file_is_cut_off_as_of_the_next_sync(machine: Machine) -> None:
 
 
 def test_an_inode_that_comes_again_has_nothing_of_the_file_before(machine: Machine) -> None:
-    """Most file systems give the number of a removed file to the next one."""
+    """Most file systems reuse the inode of a removed file for the next file."""
     machine.run("write('a', b'long and old', sync=True); os.unlink('a'); write('b', b'new', sync=True)")
     machine.cut()
     assert machine.files()["b"] == b"new"
 
 
-def test_what_another_process_wrote_is_synced_with_its_file(machine: Machine) -> None:
+def test_a_sync_includes_the_bytes_of_other_processes(machine: Machine) -> None:
     machine.run("write('a', b'1')")
     machine.run("write('a', b'2', sync=True)")
     machine.cut()
     assert machine.files() == {"a": b"12"}
 
 
-def test_a_fork_syncs_beside_its_parent(machine: Machine) -> None:
+def test_forked_children_sync_at_the_same_time(machine: Machine) -> None:
     machine.run("""
 for number in range(2):
     if not os.fork():
@@ -212,7 +212,7 @@ def test_folders_links_and_modes_are_as_they_were(machine: Machine) -> None:
     assert ((part / "d").stat().st_mode & 0o777, (part / "d/a").stat().st_mode & 0o777) == (0o700, 0o600)
 
 
-def test_the_kernel_writes_back_what_nobody_synced_but_no_index(machine: Machine) -> None:
+def test_the_kernel_writes_back_unsynced_bytes_except_of_indexes(machine: Machine) -> None:
     machine.run("write('a', b'1'); write('a.index', b'1')")
     machine.write_back()
     machine.run("write('a', b'2')")
@@ -220,7 +220,7 @@ def test_the_kernel_writes_back_what_nobody_synced_but_no_index(machine: Machine
     assert machine.files() == {"a": b"1"}
 
 
-def test_what_was_rolled_back_is_durable_and_goes_on(machine: Machine) -> None:
+def test_rolled_back_files_are_durable_and_can_be_appended_to(machine: Machine) -> None:
     machine.run("write('a', b'1', sync=True); write('a', b'lost')")
     machine.cut()
     machine.run("write('a', b'2', sync=True); write('a', b'lost, too')")
@@ -229,15 +229,15 @@ def test_what_was_rolled_back_is_durable_and_goes_on(machine: Machine) -> None:
     assert machine.files() == {"a": b"12"}
 
 
-def test_what_was_cut_off_and_written_anew_is_lost_from_there_on(machine: Machine) -> None:
-    """A broker cuts off a torn end, and appends: its file differs from the image before the end of that."""
+def test_after_a_truncation_the_new_bytes_are_lost(machine: Machine) -> None:
+    """A broker truncates a torn tail and appends. Then the file differs from its image before the image's end."""
     machine.run("write('a', b'kept, torn', sync=True)")
     machine.run("os.truncate('a', 4); write('a', b' and new')")
     assert [(tail.kept, tail.lost) for tail in machine.cut(random.Random(0))] == [(4, b" and new")]
     assert machine.files() == {"a": b"kept, torn"}
 
 
-def test_another_part_of_the_folder_keeps_what_it_has(machine: Machine) -> None:
+def test_another_part_of_the_folder_is_not_rolled_back(machine: Machine) -> None:
     machine.run("os.mkdir('../other'); write('../other/a', b'1'); write('a', b'1', sync=True); write('a', b'2')")
     machine.cut()
     assert (machine.folder / "other/a").read_bytes() == b"1"
@@ -246,7 +246,7 @@ def test_another_part_of_the_folder_keeps_what_it_has(machine: Machine) -> None:
 
 @given(st.binary(min_size=1, max_size=3 * PAGE), st.integers(0, 99))
 def test_an_unsynced_end_survives_in_part_with_zeros_or_not_at_all(tail: bytes, seed: int) -> None:
-    surviving, zeros = _torn(tail, random.Random(seed))
+    surviving, zeros = _draw_surviving(tail, random.Random(seed))
     assert tail.startswith(surviving) and not zeros.strip(b"\0")
     assert len(surviving + zeros) <= len(tail)
 

@@ -1,23 +1,23 @@
-"""Checks what is found in the tails of files."""
+"""Checks which records are found in the tails of files."""
 
 from collections import Counter
 
 import pytest
 
-from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_batches, named_in
+from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_whole_batches, numbers_in_payloads
 
 
 def batch(number: int) -> bytes:
-    return batch_of(b'header {"event_id":"chaos-%d","text":"chaos-99"}' % number, number)
+    return make_batch(b'header {"event_id":"chaos-%d","text":"chaos-99"}' % number, number)
 
 
 def event(number: int) -> bytes:
-    """Makes the batch of an event, whose id is a header: its digits are followed by those of another."""
+    """Makes the batch of an event, whose id is in a header. Further digits follow the digits of the id."""
     name = b"chaos-%d" % number
-    return batch_of(b"header\n" + b"ce_id" + bytes([2 * len(name)]) + name + b"12", number)
+    return make_batch(b"header\n" + b"ce_id" + bytes([2 * len(name)]) + name + b"12", number)
 
 
-def batch_of(body: bytes, number: int) -> bytes:
+def make_batch(body: bytes, number: int) -> bytes:
     return BATCH_START.pack(number, len(body)) + body
 
 
@@ -35,7 +35,7 @@ def tail(path: str, kept: int, written: bytes = LOG, synced_s: float = 50.0) -> 
 )
 def test_a_batch_that_is_torn_is_lost_whole(kept: int, numbers: list[int]) -> None:
     torn = tail("kafka/logs/answers.v1-0/00000000000000000000.log", kept)
-    assert named_in(torn.written[end_of_batches(torn) :]) == numbers
+    assert numbers_in_payloads(torn.written[end_of_whole_batches(torn) :]) == numbers
 
 
 def test_each_topic_loses_its_own() -> None:
@@ -55,7 +55,7 @@ def test_an_answer_in_a_spool_is_an_answer() -> None:
     assert lost.answers == Counter([4])
 
 
-def test_the_last_sync_of_the_broker_counts_and_of_nobody_else() -> None:
+def test_only_the_last_sync_of_the_broker_counts() -> None:
     lost = LostTails()
     lost.add([tail("redis/appendonly.aof", 0, synced_s=10.0)], cut_s=60.0)
     assert lost.synced_s == 60.0

@@ -1,4 +1,4 @@
-"""Checks what each of our network faults does to a connection through Toxiproxy."""
+"""Checks the effect of each network fault on a connection through Toxiproxy."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ SENT = b"0123456789" * 800
 
 @pytest.fixture(scope="module")
 def echo() -> Iterator[str]:
-    """The address of a server that sends back what it gets."""
+    """The address of a server that echoes all bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=[server], daemon=True).start()
         yield f"127.0.0.1:{server.getsockname()[1]}"
@@ -55,7 +55,7 @@ def proxy(echo: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy
 
 
 def echoed(proxy: Proxy) -> tuple[int, float]:
-    """Returns how many bytes come back, and after how many seconds the last of them."""
+    """Returns the number of echoed bytes, and the seconds until the last of them."""
     host, _, port = proxy.listen.partition(":")
     start_s = time.monotonic()
     num = 0
@@ -69,7 +69,7 @@ def echoed(proxy: Proxy) -> tuple[int, float]:
     return num, time.monotonic() - start_s
 
 
-def fault_of(what: str, proxy: Proxy) -> Fault:
+def make_fault(what: str, proxy: Proxy) -> Fault:
     return network_fault(what, "us and echo", [proxy], 1.0)
 
 
@@ -83,8 +83,8 @@ def fault_of(what: str, proxy: Proxy) -> Fault:
         ("cut in mid-message", 0, 4_096, 0.0),
     ],
 )
-def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
-    fault = fault_of(what, proxy)
+def test_a_toxic_has_its_effect_and_is_cured(proxy: Proxy, what: str, fewest: int, most: int, from_s: float) -> None:
+    fault = make_fault(what, proxy)
     fault.inject()
     num, took_s = echoed(proxy)
     assert num >= fewest
@@ -95,7 +95,7 @@ def test_what_a_toxic_does_and_that_it_is_cured(proxy: Proxy, what: str, fewest:
 
 
 def test_a_connection_is_reset(proxy: Proxy) -> None:
-    fault = fault_of("reset", proxy)
+    fault = make_fault("reset", proxy)
     fault.inject()
     with pytest.raises(ConnectionError):
         echoed(proxy)
@@ -103,8 +103,8 @@ def test_a_connection_is_reset(proxy: Proxy) -> None:
     assert echoed(proxy)[0] == len(SENT)
 
 
-def test_what_is_cut_refuses(proxy: Proxy) -> None:
-    fault = fault_of(CUT, proxy)
+def test_a_cut_connection_refuses_new_ones(proxy: Proxy) -> None:
+    fault = make_fault(CUT, proxy)
     fault.inject()
     with pytest.raises(ConnectionRefusedError):
         echoed(proxy)

@@ -7,5 +7,5 @@ from evals.results import conditions
 
 @pytest.fixture(autouse=True)
 def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are observed for no time before and after a call."""
+    """Skips the pauses before and after a call, in which the load of other processes is observed."""
     monkeypatch.setattr(conditions, "PAUSE_S", 0.0)

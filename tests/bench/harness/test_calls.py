@@ -1,4 +1,4 @@
-"""Checks calls of a case: what is printed and recorded, what is left of one without a result, and what is kept."""
+"""Checks calls of a case: the printed and recorded rows, the rows of a call without a result, and the kept rows."""
 
 import json
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import pytest
 from msgspec.structs import replace
 
 from bench.harness import calls as under_test
-from bench.harness.calls import INTERRUPTED, KeptCall, KeptCalls, call, recorded, surroundings_of
+from bench.harness.calls import INTERRUPTED, KeptCall, KeptCalls, measure_once, recording, surroundings_by_case
 from bench.harness.case import SEEDS, Case, Run
 from bench.harness.machine import PACKAGES
 from evals.results.row import NoResult, Peer, Row, Skip
 from evals.results.rows import decode
-from tests.bench.harness.two import called, run_of, two, two_rows
+from tests.bench.harness.two import make_run, measure_lines, two, two_rows
 from tests.evals.results.test_rows_result_line import CONDITIONS, HERE
 
 CLEAN = replace(HERE, commit="abc1234")
@@ -33,20 +33,20 @@ def skipped(run: Run) -> Iterator[Row]:
 
 def test_a_row_is_printed_when_it_is_measured_and_a_case_without_a_result_has_a_row() -> None:
     said: list[str] = []
-    first, failed = called(Case("half", half), 1, say=said.append)
+    first, failed = measure_lines(Case("half", half), 1, say=said.append)
     assert (first.name, first.met, failed.name, failed.met) == ("half.first", None, "half.failed", False)
     assert failed.calls[0].note == "the learner was still busy after 120 s"
     assert [text.split()[0] for text in said] == ["half.first", "half.failed", "half"]
 
 
-def test_what_cannot_run_here_is_skipped_and_has_no_row() -> None:
+def test_a_case_that_cannot_run_is_skipped_and_has_no_row() -> None:
     said: list[str] = []
-    assert called(Case("skipped", skipped), 1, say=said.append) == []
+    assert measure_lines(Case("skipped", skipped), 1, say=said.append) == []
     assert [text.split()[0] for text in said] == ["skipped:", "skipped"]
 
 
 def test_every_seed_is_a_call() -> None:
-    right, fast = called(two())
+    right, fast = measure_lines(two())
     assert [each.value for each in right.calls] == [99.0, 100.0, 101.0]
     assert (right.min, right.median, right.max, right.met) == (99.0, 100.0, 101.0, True)
     assert len(fast.calls) == len(fast.conditions) == SEEDS
@@ -58,7 +58,7 @@ def test_a_seed_without_a_result_is_not_met() -> None:
             raise NoResult("it diverged")
         yield run.row("right", 99.0)
 
-    right, failed = called(two(fails_later))
+    right, failed = measure_lines(two(fails_later))
     assert [each.value for each in right.calls] == [99.0, None, None]
     assert right.met is False
     assert [each.note for each in failed.calls][1:] == ["it diverged"] * 2
@@ -77,9 +77,9 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
 
     case = Case("x", breaks_at_last)
     path = tmp_path / "results.jsonl"
-    with pytest.raises(RuntimeError), recorded({"x": HERE}, path) as rows:
+    with pytest.raises(RuntimeError), recording({"x": HERE}, path) as rows:
         for seed in range(3):
-            call(run_of(case, seed=seed), rows["x"], NOWHERE)
+            measure_once(make_run(case, seed=seed), rows["x"], NOWHERE)
     first, second, failed = map(json.loads, path.read_text().splitlines())
     assert [len(line["conditions"]) for line in (first, second, failed)] == [3, 3, 3]
     assert values(first) == [0, 1, 2]
@@ -88,7 +88,7 @@ def test_the_calls_before_an_error_are_recorded_and_the_one_with_it_has_no_value
     assert second["calls"][2]["note"] == INTERRUPTED
 
 
-def test_all_cases_of_a_command_have_one_machine_and_commit_and_versions_of_what_each_uses(
+def test_all_cases_of_a_command_have_one_machine_and_commit_and_their_own_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -103,18 +103,18 @@ def test_all_cases_of_a_command_have_one_machine_and_commit_and_versions_of_what
     answer("machine", "2 x processor")
     answer("commit", "b24c41f")
     answer("versions", dict.fromkeys(("python", *PACKAGES, "openvino", "broker"), "1"))
-    answer("servers_given", {"broker": "given by address"})
+    answer("external_servers", {"broker": "given by address"})
     cases = (
         Case("encoder", half, uses=("openvino",)),
         Case("service", half, uses=("broker",)),
         Case("chaos", half, uses=("broker",), has_own_servers=True),
     )
     path = tmp_path / "results.jsonl"
-    with recorded(surroundings_of(cases, "python -m bench"), path) as rows:
+    with recording(surroundings_by_case(cases, "python -m bench"), path) as rows:
         for case in cases:
             rows[case.name].add(Row.of(case.name, 1.0, "s"))
     encoder, service, chaos = map(decode, path.read_text().splitlines())
-    assert sorted(asked) == ["commit", "machine", "servers_given", "versions"]
+    assert sorted(asked) == ["commit", "external_servers", "machine", "versions"]
     common = {"python", *PACKAGES}
     assert encoder.versions.keys() - common == {"openvino"}
     assert service.versions.keys() - common == {"broker"}
@@ -164,13 +164,13 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_lines(tmp_path: Path)
         yield from two_rows(run)
 
     with pytest.raises(KeyboardInterrupt):
-        called(two(measure), here=CLEAN, folder=tmp_path)
-    gone_on = called(two(measure), here=CLEAN, folder=tmp_path)
-    at_once = called(two(), here=CLEAN)
+        measure_lines(two(measure), here=CLEAN, folder=tmp_path)
+    gone_on = measure_lines(two(measure), here=CLEAN, folder=tmp_path)
+    at_once = measure_lines(two(), here=CLEAN)
     assert [line.calls for line in gone_on] == [line.calls for line in at_once]
     assert [len(line.conditions) for line in gone_on] == [3, 3]
     assert seeds == [0, 1, 2]
-    assert called(two(measure), here=CLEAN, folder=tmp_path) == gone_on
+    assert measure_lines(two(measure), here=CLEAN, folder=tmp_path) == gone_on
 
 
 def test_a_seed_without_a_result_is_tried_again(tmp_path: Path) -> None:
@@ -178,5 +178,5 @@ def test_a_seed_without_a_result_is_tried_again(tmp_path: Path) -> None:
         yield run.row("right", 99.0)
         raise NoResult("it diverged")
 
-    called(two(fails), here=CLEAN, folder=tmp_path)
+    measure_lines(two(fails), here=CLEAN, folder=tmp_path)
     assert KeptCalls(tmp_path, CLEAN).read(two(), 0) is None

@@ -1,10 +1,10 @@
-"""Checks the register, and runs every case of the ledger for seconds: the mechanism works, the direction is right."""
+"""Checks the register, and the quick run of every case of the ledger: the mechanism works, the direction is right."""
 
 import pytest
 
 from bench.harness.case import Case
 from bench.harness.cases import CASES
-from tests.bench.harness.two import called
+from tests.bench.harness.two import measure_lines
 from tests.required import missing
 
 LEDGER = [case for case in CASES if case.technique]
@@ -16,7 +16,7 @@ def test_every_case_has_a_name_and_a_function_of_its_own() -> None:
     assert len({case.measure for case in CASES}) == len(names)
 
 
-def test_the_bars_of_the_ledger_are_told_apart_and_have_baselines() -> None:
+def test_the_bars_of_the_ledger_have_unique_names_and_baselines() -> None:
     assert [case.name for case in LEDGER] == ["E1", "E2", "E4", "E6", "E7", "E11", "E12", "E13"]
     for case in LEDGER:
         names = [bar.name for bar in case.bars]
@@ -32,9 +32,9 @@ LONG = ("E4", "E6", "E7", "E12")
     "case",
     [pytest.param(case, marks=pytest.mark.slow if case.name in LONG else (), id=case.name) for case in LEDGER],
 )
-def test_the_quick_run_reaches_what_it_must(case: Case) -> None:
+def test_the_quick_run_meets_its_goals(case: Case) -> None:
     said: list[str] = []
-    lines = called(case, 1, is_quick=True, say=said.append)
+    lines = measure_lines(case, 1, is_quick=True, say=said.append)
     if not lines and "skipped" in said[0]:
         missing("ledger", said[0])
     assert len(lines) == len({line.name for line in lines}) > 0

@@ -1,4 +1,4 @@
-"""Checks the stored lines and the document that is made of them."""
+"""Checks the stored lines and the document that is generated from them."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ from msgspec.structs import replace
 
 from bench.harness.case import SEEDS
 from bench.harness.cases import CASES
-from bench.harness.ledger import DOCUMENT, LINES, markdown, read_lines, taken_over
+from bench.harness.ledger import DOCUMENT, LINES, markdown, merge_lines, read_lines
 from evals.results.rows import ResultLine
 from evals.results.tables import MixedTable
 from services.versions import ROOT
-from tests.bench.harness.two import called, two
+from tests.bench.harness.two import measure_lines, two
 
 
 def measured(num_seeds: int = SEEDS) -> list[ResultLine]:
-    return called(two(), num_seeds)
+    return measure_lines(two(), num_seeds)
 
 
 def test_a_row_that_was_not_run_says_so() -> None:
@@ -24,11 +24,11 @@ def test_a_row_that_was_not_run_says_so() -> None:
     assert "It is claimed. It is measured." in text
 
 
-def test_a_row_that_was_run_has_everything_beside_it() -> None:
+def test_a_measured_row_has_value_goal_and_conditions() -> None:
     text = markdown([two()], {line.name: line for line in measured()})
-    run_of = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
-    assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run_of}" in text
-    assert f"| yes | the slow way; slow: 2; on a quiet machine | {run_of}" in text
+    run = "machine 1, b24c41f, `python -m bench`, 3 seeds; other processes took up to "
+    assert f"| `right`, % | 100 (99 to 101) | >= 99 | yes | chance | {run}" in text
+    assert f"| yes | the slow way; slow: 2; on a quiet machine | {run}" in text
     assert "1. 2 x processor" in text
 
 
@@ -48,13 +48,13 @@ def test_the_rows_of_a_case_are_of_one_commit() -> None:
 def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
     right, fast = measured()
     for lines in ([right, fast], [right]):
-        taken_over(lines, [two()], tmp_path)
+        merge_lines(lines, [two()], tmp_path)
     assert list(read_lines(tmp_path)) == ["E0.fast", "E0.right"]
-    taken_over([replace(right, name="right")], [], tmp_path)
+    merge_lines([replace(right, name="right")], [], tmp_path)
     assert read_lines(tmp_path) == {}
 
 
-def test_the_document_of_the_project_is_that_of_its_lines() -> None:
+def test_the_document_is_up_to_date_with_the_lines() -> None:
     folder = ROOT / "docs"
     assert (folder / DOCUMENT).read_text() == markdown(CASES, read_lines(folder))
     assert (folder / LINES).exists()

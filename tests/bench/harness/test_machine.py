@@ -1,11 +1,11 @@
-"""Checks what is said of the machine and the versions."""
+"""Checks the description of the machine and of the versions."""
 
 from pathlib import Path
 
 import pytest
 
 from bench.harness import machine as under_test
-from bench.harness.machine import PEERS, SERVERS, flags, has_bfloat16, machine, servers_given, versions
+from bench.harness.machine import PEERS, SERVERS, external_servers, flags, has_bfloat16, machine, versions
 from services.local.redis import NoRedis
 
 
@@ -31,14 +31,14 @@ def test_the_broker_is_the_one_that_would_be_started(tmp_path: Path, monkeypatch
     assert versions(["broker"])["broker"] == "Apache Kafka 4.4.0"
 
 
-def test_a_server_that_is_given_by_address_is_not_that_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_given_by_address_has_no_known_version(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("LIFELONG_STORE__URL", "LIFELONG_BUS__BOOTSTRAP_SERVERS"):
         monkeypatch.delenv(variable, raising=False)
-    assert servers_given() == {}
+    assert external_servers() == {}
     monkeypatch.setenv("LIFELONG_STORE__URL", "redis://other:6379")
-    assert servers_given() == {"redis-server": "given by address"}
+    assert external_servers() == {"redis-server": "given by address"}
     monkeypatch.setenv("LIFELONG_BUS__BOOTSTRAP_SERVERS", "other:9092")
-    assert servers_given() == dict.fromkeys(SERVERS, "given by address")
+    assert external_servers() == dict.fromkeys(SERVERS, "given by address")
 
 
 def test_without_a_redis_server_its_version_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Checks that one command runs at a time, and programs that are one side of a comparison."""
+"""Checks that one benchmark runs at a time, and the processes that run one side of a comparison."""
 
 import fcntl
 from pathlib import Path
@@ -9,7 +9,7 @@ from bench.harness import process
 from bench.harness.process import PeerFailed, exclusive, run_module
 
 
-def test_a_process_that_fails_is_told() -> None:
+def test_a_failed_process_raises() -> None:
     with pytest.raises(PeerFailed, match="no_such_module"):
         run_module("no_such_module")
 

@@ -1,11 +1,11 @@
-"""Checks that a service in which something ended gives no figures."""
+"""Checks that a service gives no figures if one of its programs or replicas has ended."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from bench.harness.service import Service, replicas_of
+from bench.harness.service import Service, reporting_replicas
 from evals.results.row import NoResult
 from services.local import children
 from services.local.logfile import RotatingLog
@@ -26,16 +26,16 @@ def report(name: str) -> ReplicaReport:
 
 @pytest.fixture
 def service(tmp_path: Path, store: Store) -> Service:
-    """A service of one replica, of which only the store runs."""
+    """A service with one replica. Only its store runs."""
     settings = load(file=Path(os.devnull), environ={"LIFELONG_STATE_DIR": str(tmp_path)}).settings
     store.reports.write_replica(report("a"))
-    return Service(settings, Stack(settings), Bus(settings.bus, "test"), store, (), replicas_of(store))
+    return Service(settings, Stack(settings), Bus(settings.bus, "test"), store, (), reporting_replicas(store))
 
 
 def test_a_replica_in_the_place_of_another_voids_the_figures(service: Service, store: Store) -> None:
     service.check()
     store.reports.write_replica(report("b"))
-    with pytest.raises(NoResult, match="1 replicas were started in the place of others"):
+    with pytest.raises(NoResult, match="1 replicas were replaced by new ones"):
         service.check()
 
 
@@ -46,7 +46,7 @@ def test_a_program_that_was_started_again_voids_the_figures(service: Service, tm
     service.stack._supervisor.add(toy)
     try:
         eventually(lambda: service.stack.num_restarts == 1)
-        with pytest.raises(NoResult, match="1 times a program"):
+        with pytest.raises(NoResult, match="restarted 1 times"):
             service.check()
     finally:
         service.stack.close()

@@ -1,15 +1,15 @@
-"""Checks the texts that are measured on."""
+"""Checks the texts that benchmarks measure on."""
 
 from pathlib import Path
 
 import pytest
 
-from bench.harness.texts import clinc150, data_folder, few_of_each, joined_pairs, some_texts
+from bench.harness.texts import clinc150, data_folder, first_items_per_class, joined_pairs, some_texts
 from evals.results.row import Skip
 from evals.streams.data import load
 
 
-def test_without_data_it_is_skipped_and_said_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_data_skip_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     assert data_folder() == tmp_path
     with pytest.raises(Skip, match=r"data_full.json is missing; git clone"):
@@ -17,7 +17,8 @@ def test_without_data_it_is_skipped_and_said_why(tmp_path: Path, monkeypatch: py
 
 
 def test_texts_are_different_and_always_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))  # so they are those of the carried stream
+    # Without CLINC150 the texts come from the stream in the package.
+    monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     texts = some_texts(64)
     assert len(set(texts)) == 64
     assert texts == some_texts(64)
@@ -25,7 +26,7 @@ def test_texts_are_different_and_always_the_same(tmp_path: Path, monkeypatch: py
 
 def test_a_primer_has_a_few_items_of_every_label() -> None:
     stream = load("support", None)
-    labels = [item.label for item in few_of_each(stream, 3).train]
+    labels = [item.label for item in first_items_per_class(stream, 3).train]
     assert len(set(labels)) == stream.num_labels
     assert len(labels) == 3 * stream.num_labels
 

@@ -1,6 +1,6 @@
-"""Checks that work is timed without its first call, and as often as there is time for."""
+"""Checks that functions are timed without the first call, and repeated until the time is used up."""
 
-from bench.harness.timing import seconds_of, shortest_s, thread_times_s
+from bench.harness.timing import elapsed_s, fastest_call_s, thread_times_s
 
 
 def work() -> int:
@@ -8,11 +8,11 @@ def work() -> int:
 
 
 def test_times_are_of_the_work() -> None:
-    assert seconds_of(work) > 0.0
-    assert 0.0 < shortest_s(work, 0.05, calls=4) < 0.05
+    assert elapsed_s(work) > 0.0
+    assert 0.0 < fastest_call_s(work, 0.05, calls=4) < 0.05
 
 
-def test_as_many_calls_are_timed_as_there_is_time_for() -> None:
+def test_calls_are_timed_until_the_time_is_used_up() -> None:
     calls: list[int] = []
     times_s = thread_times_s(lambda: calls.append(work()), 0.01)
     assert len(calls) == len(times_s) + 1

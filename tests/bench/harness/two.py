@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.harness.calls import KeptCalls, call
+from bench.harness.calls import KeptCalls, measure_once
 from bench.harness.case import Bar, Case, Run, Technique
 from evals.results.row import Peer, Row
 from evals.results.rows import ResultLine, RowsByCall, Surroundings
@@ -21,14 +21,14 @@ def two_rows(run: Run) -> Iterator[Row]:
 
 def two(measure: Callable[[Run], Iterator[Row]] = two_rows) -> Case:
     technique = Technique(title="two", claim="It is claimed.", how="It is measured.", bars=(FAST, RIGHT))
-    return Case.of_ledger("E0", measure, technique)
+    return Case.for_ledger("E0", measure, technique)
 
 
-def run_of(case: Case, *, seed: int = 0, is_quick: bool = False, say: Callable[[str], None] = print) -> Run:
+def make_run(case: Case, *, seed: int = 0, is_quick: bool = False, say: Callable[[str], None] = print) -> Run:
     return Run(case=case, say=say, seed=seed, is_quick=is_quick)
 
 
-def called(
+def measure_lines(
     case: Case,
     num_calls: int = 3,
     *,
@@ -37,8 +37,8 @@ def called(
     here: Surroundings = HERE,
     folder: Path | None = None,
 ) -> list[ResultLine]:
-    """Returns the lines of a case after so many calls."""
+    """Returns the lines of a case after `num_calls` calls."""
     rows = RowsByCall(case.name, here)
     for seed in range(num_calls):
-        call(run_of(case, seed=seed, is_quick=is_quick, say=say), rows, KeptCalls(folder, here))
+        measure_once(make_run(case, seed=seed, is_quick=is_quick, say=say), rows, KeptCalls(folder, here))
     return list(rows.lines())

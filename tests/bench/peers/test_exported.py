@@ -23,7 +23,7 @@ def test_a_model_is_made_once_with_the_file_of_its_weights(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "model.bin", "model.xml"]
 
 
-def test_what_was_not_finished_is_made_again(tmp_path: Path) -> None:
+def test_an_unfinished_model_is_made_again(tmp_path: Path) -> None:
     def broken(path: Path) -> None:
         path.write_text("half of it")
         raise OSError("no space left")

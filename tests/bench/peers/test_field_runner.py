@@ -26,7 +26,7 @@ def test_it_is_prepared_and_takes_its_turns(name: str) -> None:
 
 
 @pytest.mark.parametrize(("limit", "what"), [("START_S", "ready"), ("PREPARE_S", "done with 1x16")])
-def test_a_process_that_takes_too_long_is_ended_and_the_limit_is_said(
+def test_a_process_that_takes_too_long_is_ended_and_the_error_has_the_limit(
     monkeypatch: pytest.MonkeyPatch, limit: str, what: str
 ) -> None:
     monkeypatch.setattr(field, limit, 0.0)
@@ -35,6 +35,6 @@ def test_a_process_that_takes_too_long_is_ended_and_the_limit_is_said(
         slow.prepare(ONE_SHORT)
 
 
-def test_a_process_that_breaks_is_told_with_its_last_words() -> None:
+def test_the_error_of_a_broken_process_has_its_last_output() -> None:
     with closing(Runner("nobody", 1)) as broken, pytest.raises(PeerFailed, match="KeyError: 'nobody'"):
         broken.wait()

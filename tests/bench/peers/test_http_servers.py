@@ -1,4 +1,4 @@
-"""The peers over HTTP: they are started, asked until they answer, and ended."""
+"""The peers over HTTP: they are started, polled until they answer, and stopped."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import pytest
 from bench.harness.process import PeerFailed
 from bench.http_load import over_http, post
 from bench.peers import http_servers
-from bench.peers.http_servers import PEERS, HttpPeer, environment, started
+from bench.peers.http_servers import PEERS, HttpPeer, environment, running_peer
 from evals.results.row import NoResult
 
 SERVER = """
@@ -34,14 +34,14 @@ def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_servers, "folder", lambda name: tmp_path)
 
 
-def peer_of(tmp_path: Path, program: str) -> HttpPeer:
+def make_peer(tmp_path: Path, program: str) -> HttpPeer:
     path = tmp_path / "program.py"
     path.write_text(program)
     return HttpPeer("a peer", "app", file=path)
 
 
 def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) -> None:
-    with started(peer_of(tmp_path, SERVER), tmp_path, ["a"]) as port:
+    with running_peer(make_peer(tmp_path, SERVER), tmp_path, ["a"]) as port:
         assert over_http(port, [post("/predict", {}, port=port)], num_clients=1, seconds=0.2)
     with pytest.raises(NoResult):
         over_http(port, [b""], num_clients=1, seconds=0.2)
@@ -50,12 +50,12 @@ def test_a_peer_answers_while_it_is_measured_and_is_gone_then(tmp_path: Path) ->
 def test_a_peer_that_ends_at_once_says_why(tmp_path: Path) -> None:
     with (
         pytest.raises(PeerFailed, match="no such library"),
-        started(peer_of(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
+        running_peer(make_peer(tmp_path, "raise SystemExit('no such library')"), tmp_path, ["a"]),
     ):
         pass
 
 
-def test_packages_that_do_not_exist_are_said(tmp_path: Path) -> None:
+def test_missing_packages_are_named(tmp_path: Path) -> None:
     with pytest.raises(PeerFailed, match="cannot be installed"):
         environment(("./no-such-folder",))
     assert environment(()) == Path(sys.executable)

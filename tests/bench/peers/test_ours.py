@@ -1,4 +1,4 @@
-"""Our own encoder takes a batch in one way, as it was first published; its bytes and its rate."""
+"""Checks our own encoder as it is first published, its bytes, and its rate."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Checks how often each encoder is timed, and which counts as the best."""
+"""Checks how often each encoder is timed, and which encoder counts as the best."""
 
 from bench.harness.process import PeerFailed
 from bench.peers.race import HEATS, ROUNDS, Contestant, Race, Turn, disturbance
@@ -77,7 +77,7 @@ def test_without_peers_there_is_no_best() -> None:
     assert race().accurate == []
 
 
-def test_on_one_thread_the_processors_time_counts_and_on_more_the_clocks() -> None:
+def test_processor_time_counts_on_one_thread_and_wall_clock_time_on_more() -> None:
     alone = entry("x", 30, 1.0, busy_ms=20, is_single_threaded=True)
     alone.run()
     assert alone.ms == 20
@@ -86,7 +86,7 @@ def test_on_one_thread_the_processors_time_counts_and_on_more_the_clocks() -> No
     assert threaded.ms == 30
 
 
-def test_who_has_untried_settings_is_known() -> None:
+def test_peers_with_untried_settings_are_listed() -> None:
     assert race(entry("cut", 10, 1.0, is_whole=False), entry("sound", 20, 1.0)).unfinished == ("cut",)
 
 

@@ -9,7 +9,7 @@ from bench.peers.workloads import NATURAL, ONE_SHORT
 from tests.bench.peers.test_race import entry
 
 
-def test_everybody_is_shown_and_who_broke_is_said() -> None:
+def test_all_encoders_are_shown_and_broken_ones_are_marked() -> None:
     races = [
         Race(ONE_SHORT, entry("ours", 1, 0.999), (entry("theirs", 2, 0.99), entry("exact", 9, 1.0))),
         Race(NATURAL, entry("ours", 40, 0.998), (entry("exact", 250, 1.0),)),

@@ -1,4 +1,4 @@
-"""Checks how a padded encoder runs a batch."""
+"""Checks how a padded encoder runs a batch, and the search for its settings."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -65,15 +65,15 @@ def test_the_fastest_variant_is_taken_and_all_are_remembered(tmp_path: Path) -> 
     assert set(choices.tried(TEXTS)) == tried
 
 
-def test_what_is_remembered_is_not_tried_again(tmp_path: Path) -> None:
+def test_stored_settings_are_not_tried_again(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
     choices.store(TEXTS, {"slow": 2.0, "slow, in 4s": 1.0, "slow, in 8s": 3.0, "another, in 8s": 0.0})
     prepared = PaddedEngine(SLOW_AND_FAST[:1], 1, choices).prepare(TEXTS)
-    assert prepared.how == "slow, in 4s", "a variant that there is no more is not chosen"
+    assert prepared.how == "slow, in 4s", "a removed variant is not chosen"
     assert prepared.encode(TEXTS).tolist() == expected(TEXTS)
 
 
-def test_a_new_variant_of_a_peer_is_tried_beside_what_is_remembered(tmp_path: Path) -> None:
+def test_a_new_variant_is_tried_and_compared_with_stored_settings(tmp_path: Path) -> None:
     choices = Choices(tmp_path / "x.json")
     PaddedEngine(SLOW_AND_FAST[:1], 1, choices).prepare(TEXTS)
     assert PaddedEngine(SLOW_AND_FAST, 1, choices).prepare(TEXTS).how.startswith("fast")
@@ -91,7 +91,7 @@ def test_a_search_ends_in_time_and_goes_on_in_the_next_call(tmp_path: Path, monk
     assert prepared.is_whole
 
 
-def test_a_shape_is_fixed_only_where_all_texts_have_it(tmp_path: Path) -> None:
+def test_a_shape_is_fixed_only_if_all_texts_have_it(tmp_path: Path) -> None:
     shapes: list[Shape | None] = []
 
     def load(num_threads: int, lanes: int, shape: Shape | None = None) -> list[Run]:

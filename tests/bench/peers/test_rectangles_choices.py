@@ -1,4 +1,4 @@
-"""Checks which settings are remembered, and for what."""
+"""Checks which settings are stored, and for which batches."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ CHOSEN = EncodeSettings("fast", lanes=2, size=4, is_shape_fixed=True)
 TRIED = {"fast": 0.5, "slow": 2.0}
 
 
-def test_what_was_stored_is_found_for_batches_of_the_same_shape(tmp_path: Path) -> None:
+def test_stored_settings_are_found_for_batches_of_the_same_shape(tmp_path: Path) -> None:
     path = tmp_path / "peer-1.json"
     assert Choices(path).tried(BATCH) == {}
     Choices(path).store(BATCH, TRIED)
@@ -24,7 +24,7 @@ def test_what_was_stored_is_found_for_batches_of_the_same_shape(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("name", "answer"), [("machine", "another"), ("versions", None)])
-def test_another_machine_and_another_library_choose_anew(
+def test_stored_settings_do_not_apply_to_another_machine_or_library(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, answer: str | None
 ) -> None:
     path = tmp_path / "peer-1.json"

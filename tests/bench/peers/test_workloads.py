@@ -1,4 +1,4 @@
-"""Checks what the encoders are timed on."""
+"""Checks the workloads of the encoders."""
 
 from pathlib import Path
 

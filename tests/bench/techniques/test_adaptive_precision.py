@@ -1,4 +1,4 @@
-"""Checks the policies of row E12; `test_run_register.py` runs the row."""
+"""Checks the policies of row E12; `tests/bench/harness/test_cases.py` runs the row."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_the_rule_of_the_article_knows_the_longest_text_alone() -> None:
 
 
 @pytest.mark.parametrize(("accuracy", "small"), [(0.9, INT4), (0.8, INT8)])
-def test_ours_takes_what_is_faster_and_accurate_enough(accuracy: float, small: str) -> None:
+def test_our_policy_takes_the_fastest_precision_that_is_accurate_enough(accuracy: float, small: str) -> None:
     table = LatencyTable((10, 100), {INT8: (2.0, 4.0), INT4: (1.0, 8.0)})
     evaluated = (PrecisionEvaluation(name=INT8, accuracy=0.9), PrecisionEvaluation(name=INT4, accuracy=accuracy))
     version = Version(number=1, model=model_of(1), precisions=evaluated, num_bytes=0, latency=table)

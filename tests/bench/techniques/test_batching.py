@@ -1,4 +1,4 @@
-"""Checks what row E6 holds against the plain server; `tests/bench/harness/test_cases.py` runs the row."""
+"""Checks the figures that row E6 compares with the plain server; `tests/bench/harness/test_cases.py` runs the row."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checks how what is known of long texts is scored."""
+"""Checks the scores of classifiers of long texts."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from bench.techniques.long_texts import held_out_scores, mean_average_precision
 
 
-def test_average_precision_is_that_of_the_order_of_the_scores() -> None:
+def test_average_precision_depends_on_the_order_of_the_scores() -> None:
     scores_BC = torch.tensor([[0.9, 1.0], [0.8, 3.0], [0.1, 2.0]])
     has_BC = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     assert mean_average_precision(scores_BC, has_BC) == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)

@@ -1,4 +1,4 @@
-"""Checks what row E11 of the ledger makes of a demo in which the profile changes."""
+"""Checks the figures that row E11 reads from runs of the demo."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def figures(encoders: list[int], **wrong: int) -> dict[str, Any]:
 
 
 def play(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> list[str]:
-    """Lets the demo find these figures; returns where its arguments will be."""
+    """Replaces the demo by one with these figures; returns the list that will hold its arguments."""
     asked: list[str] = []
 
     def run_demo(*arguments: str) -> DemoRun:
@@ -30,13 +30,13 @@ def play(monkeypatch: pytest.MonkeyPatch, found: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("wrong", ["lost", "duplicates", "mixed", "gone"])
-def test_whatever_went_wrong_is_counted(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
+def test_every_kind_of_error_is_counted(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     asked = play(monkeypatch, figures([3, 4], **{wrong: 2}))
     assert change_under_load(seed=5) == 2
     assert asked == ["--profile", "base", "--change-to", "nano", "--seed", "5"]
 
 
-def test_the_precisions_of_a_steady_load_are_told_with_its_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_steady_load_has_a_latency_and_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = play(monkeypatch, {**figures([3]), "precisions": {"int4": 99, "int8": 1}})
     assert base_under_load(seed=5) == (90, {"int4": 99, "int8": 1})
     assert asked == ["--profile", "base", "--rate", "72", "--seed", "5"]

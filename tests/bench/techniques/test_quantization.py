@@ -1,4 +1,4 @@
-"""Row E7: finer scales are nearer, and training goes through INT8 to INT4."""
+"""Row E7: finer scales are more accurate, and progressive training ends in INT4."""
 
 import torch
 

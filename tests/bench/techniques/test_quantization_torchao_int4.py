@@ -1,9 +1,9 @@
-"""torchao's INT4: rounded in groups, trainable, and the source is left as it was."""
+"""torchao's INT4: weights are rounded in groups and trainable, and the source encoder is not changed."""
 
 import pytest
 import torch
 
-from bench.techniques.quantization import prepared
+from bench.techniques.quantization import fake_quantized
 from model.ragged import RaggedBatch
 from tests.model.small_encoder import small_strata
 from tests.required import imported
@@ -19,7 +19,7 @@ def _torchao() -> None:
 def test_weights_and_embeddings_are_rounded() -> None:
     strata = small_strata()
     before = {name: value.clone() for name, value in strata.state_dict().items()}
-    fake = prepared(strata)
+    fake = fake_quantized(strata)
     assert 0.9 < float((fake(BATCH) * strata(BATCH)).sum(dim=1).min()) < 0.9999
     for row_GK in fake.embed.word.weight.view(-1, 64):
         assert len(row_GK.unique()) <= 16
@@ -27,7 +27,7 @@ def test_weights_and_embeddings_are_rounded() -> None:
 
 
 def test_a_step_reaches_the_weights_and_not_the_token_embeddings() -> None:
-    fake = prepared(small_strata())
+    fake = fake_quantized(small_strata())
     fake.requires_grad_()
     fake.embed.word.requires_grad_(False)
     torch.autograd.backward(fake(BATCH).sum())

@@ -50,4 +50,4 @@ def test_spans_see_short_texts_whole() -> None:
     with torch.no_grad():
         expected = full(ids_BS)
         for config in (SPARSE, LOCAL):
-            assert torch.allclose(full.seen_by(config).eval()(ids_BS), expected, atol=1e-4)
+            assert torch.allclose(full.with_spans(config).eval()(ids_BS), expected, atol=1e-4)

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.techniques.tasks import FineTuning, TuningRecipe, fine_tuned, labelled, served_by, task_accuracy, tasks_of
+from bench.techniques.tasks import (
+    FineTuning,
+    TuningRecipe,
+    fine_tune,
+    labelled,
+    load_tasks,
+    served_encoder,
+    task_accuracy,
+)
 from evals.results.row import Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
@@ -15,7 +23,7 @@ from model.bert import load_encoder
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
-from tests.bench.harness.two import run_of, two
+from tests.bench.harness.two import make_run, two
 from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG, tokenizer_json, write_small
 
@@ -23,7 +31,7 @@ TEXTS = LabelledTexts(TOKEN_IDS, torch.tensor([0, 1, 0, 1, 0, 1]))
 
 
 def test_a_quick_run_has_the_carried_set_alone() -> None:
-    (task,) = tasks_of(run_of(two(), is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
+    (task,) = load_tasks(make_run(two(), is_quick=True), ("clinc150", "sst2"), train=10_000, test=10_000)
     assert task.name == "support"
     assert len(task.train) == 200
 
@@ -31,11 +39,11 @@ def test_a_quick_run_has_the_carried_set_alone() -> None:
 def test_a_run_without_the_data_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIFELONG_DATA", str(tmp_path))
     with pytest.raises(Skip, match="snips"):
-        tasks_of(run_of(two()), ("snips",), train=10, test=10)
+        load_tasks(make_run(two()), ("snips",), train=10, test=10)
 
 
-def test_the_head_on_top_knows_what_it_was_taught(tmp_path: Path) -> None:
-    served = served_by(*load_encoder(write_small(tmp_path / "small")))
+def test_the_head_predicts_the_labels_that_it_learnt(tmp_path: Path) -> None:
+    served = served_encoder(*load_encoder(write_small(tmp_path / "small")))
     items = [StreamItem("play the song", "music"), StreamItem("rain today", "weather")]
     assert task_accuracy(served, TextSet("x", items, items)) == 100
     assert task_accuracy(served, TextSet("x", items, [StreamItem("rain today", "music")])) == 0
@@ -50,7 +58,7 @@ def test_classes_have_the_rows_of_their_names_in_order() -> None:
 
 @torch.no_grad()
 def margin(strata: Strata) -> float:
-    """Returns how much nearer texts are to their own class than to the other."""
+    """Returns the mean of a text's cosine to its own class minus its cosine to the other class."""
     z_BD = encode_many(strata, TOKEN_IDS, batch_size=8)
     cosines_BC = z_BD @ class_means(strata, TEXTS).t()
     own_B = cosines_BC.gather(1, TEXTS.labels_B[:, None]).squeeze(1)
@@ -60,7 +68,7 @@ def margin(strata: Strata) -> float:
 @pytest.mark.parametrize("first_layer", [None, 2])
 def test_tuning_moves_the_chosen_layers_and_no_others(first_layer: int | None) -> None:
     strata = dense_strata(CONFIG)
-    tuned = fine_tuned(strata, TEXTS, TuningRecipe(first_layer=first_layer, num_passes=8, seed=0, rate=1e-3))
+    tuned = fine_tune(strata, TEXTS, TuningRecipe(first_layer=first_layer, num_passes=8, seed=0, rate=1e-3))
     assert margin(tuned) > margin(strata) + 0.01
     below = "layers.1.up.weight"
     assert torch.equal(tuned.get_parameter(below), strata.get_parameter(below)) == (first_layer == 2)

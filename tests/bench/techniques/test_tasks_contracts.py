@@ -1,4 +1,4 @@
-"""Checks what is read of CUAD."""
+"""Checks the contracts and clauses that are read from CUAD."""
 
 import gzip
 import json

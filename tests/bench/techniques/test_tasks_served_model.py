@@ -1,4 +1,4 @@
-"""Checks that a model answers what it was taught."""
+"""Checks that a model predicts the labels that it was trained on."""
 
 from pathlib import Path
 

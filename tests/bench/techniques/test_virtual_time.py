@@ -1,4 +1,4 @@
-"""Checks what arrives when, and what is counted as answered in time."""
+"""Checks the times of arrivals, and which answers count as in time."""
 
 import random
 import time
@@ -22,7 +22,7 @@ def test_arrivals_follow_the_rates_of_their_part_of_a_period() -> None:
     assert [at_s for at_s, _ in arrivals] == sorted(at_s for at_s, _ in arrivals)
 
 
-def test_texts_wait_in_order_and_those_beyond_the_bound_are_refused() -> None:
+def test_texts_wait_in_order_and_texts_beyond_the_bound_are_refused() -> None:
     batches: list[tuple[int, float]] = []
 
     def answer(texts: Sequence[Text], load: float) -> None:
@@ -35,7 +35,8 @@ def test_texts_wait_in_order_and_those_beyond_the_bound_are_refused() -> None:
 
 def test_an_answer_counts_if_its_text_was_answered_by_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
-    monkeypatch.setattr(time, "thread_time", lambda: 0.1 * next(ticks))  # a batch takes 0.1 s
+    # A batch takes 0.1 s.
+    monkeypatch.setattr(time, "thread_time", lambda: 0.1 * next(ticks))
     monkeypatch.setattr(virtual_time, "DEADLINE_S", 0.15)
     arrivals = [(0.0, TEXT), (0.04, TEXT), (0.06, TEXT)]
     assert play(arrivals, lambda texts, load: None) == 2

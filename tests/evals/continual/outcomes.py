@@ -1,4 +1,4 @@
-"""Outcomes of runs, for the tests of what is shown of them."""
+"""Outcomes of runs, for tests of tables and plots."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""Makes four classes of points in eight dimensions, easy to learn and easy to forget."""
+"""Four classes of points in eight dimensions, which are easy to learn and easy to forget."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,8 @@ from torch import Tensor
 from evals.continual.contender import Contender
 from evals.streams.benchmark import Part
 
-torch.set_num_threads(1)  # small tensors, and tests that run side by side
+# The tensors are small, and tests run in parallel.
+torch.set_num_threads(1)
 
 CENTRES = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
 

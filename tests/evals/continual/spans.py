@@ -1,4 +1,4 @@
-"""Makes short streams, and the options of every run."""
+"""Short streams, and the options of the runs on them."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encode
 
 
 def stream_of(*spans: list[int]) -> Benchmark[Tensor]:
-    """Makes a stream with these labels; its one input carries no information."""
+    """Returns a stream with these labels. Its only input carries no information."""
     parts = [Part(torch.zeros(len(labels), 1), torch.tensor(labels)) for labels in spans]
     stages = tuple(Stage(f"span {number}", part, part) for number, part in enumerate(parts))
     return Benchmark("labels", ("a", "b"), stages, is_ordered=True)

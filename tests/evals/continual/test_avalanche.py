@@ -42,22 +42,22 @@ def test_strategies_and_plugins_learn_our_stages(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["avalanche-naive", "avalanche-replay", "avalanche-er-ace", "avalanche-der"])
 @pytest.mark.parametrize("passes", [2.0, 3.0, 4.5])
-def test_all_strategies_get_the_gradients_that_are_asked_for(name: str, passes: float) -> None:
+def test_all_strategies_compute_the_given_number_of_gradients(name: str, passes: float) -> None:
     recipe = RECIPE.paced(passes)
     usage = trained(name, recipe=recipe).usage
     assert 0 <= usage.gradients - passes * 1_200 <= 2 * (recipe.batch + recipe.replayed)
 
 
-def test_every_row_is_fresh_once_even_where_fewer_gradients_are_asked_for() -> None:
+def test_every_row_is_fresh_once_even_if_fewer_gradients_are_given() -> None:
     assert trained("avalanche-replay", recipe=RECIPE.paced(1.0)).usage.gradients == 600 + 2 * 600
 
 
 @pytest.mark.parametrize("name", ["avalanche-ewc(ewc_lambda=10.0)", "avalanche-lwf(alpha=1.0, temperature=2.0)"])
-def test_arguments_go_to_the_class(name: str) -> None:
+def test_arguments_are_passed_to_the_class(name: str) -> None:
     assert accuracy(trained(name), 2, 3) > 0.7
 
 
-def test_bytes_are_taken_as_numbers() -> None:
+def test_rows_of_bytes_are_converted_to_floats() -> None:
     learner = Avalanche(find("avalanche-naive"), mlp((8, 16, 4), 0), RECIPE, capacity=4, seed=0)
     rows = torch.randint(9, (40, 8), dtype=torch.uint8)
     learner.learn_many(Part(rows, torch.arange(40) % 4))
@@ -76,6 +76,6 @@ def test_the_same_seed_learns_the_same() -> None:
         ("avalanche-gdumb(nothing=3)", "cannot be made: .*nothing"),
     ],
 )
-def test_arguments_that_are_missing_or_unknown_are_named(name: str, message: str) -> None:
+def test_missing_and_unknown_arguments_are_named(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         Avalanche(find(name), mlp((8, 4), 0), RECIPE, capacity=10, seed=0)

@@ -6,7 +6,7 @@ from torch import nn
 from evals.continual.contender import Passes, counting
 
 
-def test_samples_are_counted_by_whether_a_backward_pass_can_follow() -> None:
+def test_samples_are_counted_with_and_without_a_backward_pass() -> None:
     passes = Passes()
     net = nn.Linear(3, 2)
     with counting(net, passes):
@@ -17,8 +17,8 @@ def test_samples_are_counted_by_whether_a_backward_pass_can_follow() -> None:
     assert (passes.gradients, passes.forwards) == (5, 7)
 
 
-def test_a_copy_that_is_made_while_counting_counts_for_the_same_passes() -> None:
-    """A strategy that distils copies the net as its teacher."""
+def test_a_copy_that_is_made_while_counting_adds_to_the_same_counts() -> None:
+    """A distillation strategy copies the net as its teacher."""
     passes = Passes()
     net = nn.Linear(3, 2)
     with counting(net, passes), torch.no_grad():

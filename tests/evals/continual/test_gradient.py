@@ -49,9 +49,9 @@ def test_replay_keeps_the_first_stage(make: type[Strategy]) -> None:
     "make",
     [AveragedGradient, partial(Distillation, alpha=1.0), partial(ElasticWeights, strength=10.0, decay=1.0)],
 )
-def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> None:
+def test_strategies_against_forgetting_change_earlier_outputs_less(make: type[Strategy]) -> None:
     def lost(strategy: type[Strategy]) -> float:
-        """Returns how far the outputs of the first stage's classes on its items moved during the second stage."""
+        """Returns how much the second stage changed the outputs of the first stage's classes on their own items."""
         learner = GradientLearner(mlp((8, 16, 4), 1), RECIPE(strategy=strategy), capacity=40, seed=1)
         first = part(0, 1, seed=9)
         learner.learn_many(part(0, 1))
@@ -62,10 +62,11 @@ def test_the_others_move_less_where_they_learnt_before(make: type[Strategy]) -> 
     assert lost(make) < lost(Strategy)
 
 
-def test_predictions_are_by_the_running_mean_of_the_weights() -> None:
+def test_the_running_mean_of_the_weights_predicts() -> None:
     plain, mean = (trained(RECIPE(strategy=Strategy, decay=decay), last=(0, 1)) for decay in (0.0, 0.99))
     assert torch.equal(plain._net[0].weight, mean._net[0].weight)  # type: ignore[index]
-    assert accuracy(mean, 2, 3) > accuracy(plain, 2, 3)  # what was learnt before is in it for a while
+    # The mean still contains earlier weights.
+    assert accuracy(mean, 2, 3) > accuracy(plain, 2, 3)
 
 
 def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
@@ -76,20 +77,21 @@ def test_the_same_seed_learns_the_same_and_another_does_not() -> None:
 
 @pytest.mark.parametrize("passes", [1.4, 3.0, 7.5])
 @pytest.mark.parametrize("make", [Strategy, ExperienceReplay, partial(DarkReplay, alpha=0.2, beta=1.0)])
-def test_all_strategies_get_the_gradients_that_are_asked_for(make: type[Strategy], passes: float) -> None:
+def test_all_strategies_compute_the_given_number_of_gradients(make: type[Strategy], passes: float) -> None:
     recipe = RECIPE(strategy=make).paced(passes)
     usage = trained(recipe).usage
     largest_step = recipe.batch + make().num_draws * recipe.replayed
     assert 0 <= usage.gradients - passes * 2_000 < 2 * largest_step
 
 
-def test_a_memory_is_offered_each_row_once_however_many_passes_there_are() -> None:
+def test_each_row_is_offered_to_the_memory_once_for_any_number_of_passes() -> None:
     recipe = RECIPE(strategy=ExperienceReplay, replayed=1, passes=4.0)
     learner = GradientLearner(mlp((8, 16, 4), 1), recipe, capacity=4_000, seed=1)
     learner.learn_many(part(0, 1))
     assert learner.usage.samples == 1_000 and learner.usage.gradients >= 4_000
 
 
-def test_passes_without_a_gradient_are_counted_apart() -> None:
+def test_passes_without_a_gradient_are_counted_separately() -> None:
     learner = trained(RECIPE(strategy=partial(Distillation, alpha=1.0)))
-    assert (learner.usage.gradients, learner.usage.forwards) == (2_000, 1_000)  # the teacher, from the second stage on
+    # From the second stage on, the teacher passes every row forwards.
+    assert (learner.usage.gradients, learner.usage.forwards) == (2_000, 1_000)

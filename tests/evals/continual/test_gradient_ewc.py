@@ -10,7 +10,7 @@ from tests.learner.rounds.outputs import outputs, weights
 
 
 def nothing(w: Tensor) -> Outputs:
-    """Makes a sample whose loss is 0 for any weights."""
+    """Returns a sample whose loss is 0 for any weights."""
     return Outputs(torch.tensor([[0.0]]) * w.sum(), torch.tensor([0]))
 
 
@@ -21,16 +21,17 @@ def gradient_at(learner: ElasticWeights, value: float) -> list[float]:
     return [round(value, 4) for value in w.grad.tolist()]
 
 
-def test_what_mattered_is_held_where_it_was() -> None:
+def test_important_weights_are_held_in_place() -> None:
     learner = ElasticWeights(strength=3.0, decay=0.5)
     w = torch.tensor([1.0, 1.0], requires_grad=True)
-    learner.end_stage([w], (x * w[0] for x in (1.0, 3.0)))  # F = mean of 1 and 9, for the first weight only
+    # F is the mean of 1 and 9, for the first weight only.
+    learner.end_stage([w], (x * w[0] for x in (1.0, 3.0)))
     assert gradient_at(learner, 1.5) == [3.0 * 5.0 * 0.5, 0.0]
     learner.end_stage([torch.zeros(2, requires_grad=True)], [])
     assert gradient_at(learner, 1.0) == [3.0 * 2.5 * 1.0, 0.0]
 
 
-def test_the_first_stage_is_free() -> None:
+def test_the_first_stage_has_no_penalty() -> None:
     assert gradient_at(ElasticWeights(strength=3.0, decay=1.0), 1.5) == [0.0, 0.0]
 
 

@@ -6,7 +6,7 @@ from evals.continual.gradient import RowBatch, RowMemory
 
 
 def rows(first: int, last: int) -> RowBatch:
-    """Makes rows whose parts all hold the number of the row."""
+    """Returns rows in which every value is the number of the row."""
     numbers = torch.arange(first, last)
     return RowBatch(numbers.to(torch.float32)[:, None].repeat(1, 3), numbers % 4, numbers.to(torch.float32)[:, None])
 
@@ -22,7 +22,7 @@ def test_drawn_rows_are_rows_that_were_added() -> None:
         assert torch.equal(drawn.labels_B, numbers % 4) and torch.equal(drawn.logits_BC[:, 0].long(), numbers)
 
 
-def test_the_bound_is_in_rows_and_the_bytes_are_theirs() -> None:
+def test_the_capacity_is_in_rows_and_their_bytes_are_counted() -> None:
     memory = RowMemory(10, seed=0, policy="reservoir")
     memory.add(rows(0, 40), experience=0)
     assert (len(memory), memory.num_bytes) == (10, 10 * (3 * 4 + 8 + 4))
@@ -30,7 +30,7 @@ def test_the_bound_is_in_rows_and_the_bytes_are_theirs() -> None:
     assert drawn is not None and len(Counter(drawn.x[:, 0].tolist())) == 10
 
 
-def test_experiences_share_the_memory_alike() -> None:
+def test_experiences_get_equal_parts_of_the_memory() -> None:
     memory = RowMemory(12, seed=0, policy="experience-balanced")
     for experience in range(3):
         memory.add(rows(100 * experience, 100 * experience + 100), experience=experience)

@@ -1,4 +1,4 @@
-"""Checks what every head must do."""
+"""The contract of all closed-form heads."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ every_head = pytest.mark.parametrize("make", HEADS.values(), ids=HEADS)
 
 
 def samples(num: int, seed: int = 0) -> tuple[Tensor, list[str]]:
-    """Makes unit vectors around three directions, class after class."""
+    """Returns unit vectors around three directions, class after class."""
     rng = torch.Generator().manual_seed(seed)
     rows = torch.arange(num) % len(NAMES)
     x_BD = torch.eye(D)[rows] + 0.1 * torch.randn(num, D, generator=rng)
@@ -42,7 +42,7 @@ def trained(head: OnlineClassifier, x_BD: Tensor, labels: list[str]) -> OnlineCl
 
 
 @every_head
-def test_what_was_taught_is_known(make: Callable[[], OnlineClassifier]) -> None:
+def test_learnt_classes_are_predicted(make: Callable[[], OnlineClassifier]) -> None:
     head = trained(make(), *samples(60))
     x_BD, labels = samples(30, seed=1)
     assert [head.classes[row] for row in head.predict_many(x_BD).argmax(dim=1).tolist()] == labels
@@ -63,7 +63,7 @@ def test_order_and_batches_change_nothing(make: Callable[[], OnlineClassifier], 
 
 
 @every_head
-def test_rows_are_given_until_they_are_taken(make: Callable[[], OnlineClassifier]) -> None:
+def test_classes_are_admitted_until_the_rows_are_full(make: Callable[[], OnlineClassifier]) -> None:
     head = make()
     assert [head.admit(name) for name in ("a", "b", "a", "c", "d", "e")] == [True] * 5 + [False]
     assert head.classes == ("a", "b", "c", "d")
@@ -72,7 +72,7 @@ def test_rows_are_given_until_they_are_taken(make: Callable[[], OnlineClassifier
 
 
 @every_head
-def test_a_class_without_a_sample_is_not_named(make: Callable[[], OnlineClassifier]) -> None:
+def test_a_class_without_a_sample_is_not_predicted(make: Callable[[], OnlineClassifier]) -> None:
     head = make()
     for name in NAMES:
         head.admit(name)

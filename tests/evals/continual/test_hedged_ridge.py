@@ -12,7 +12,7 @@ NUM_INPUTS = 4
 
 
 def concept(num: int, seed: int) -> Part[Tensor]:
-    """Makes rows whose label depends on a direction that is drawn from `seed`."""
+    """Returns rows whose label depends on a random direction, which depends on `seed`."""
     rng = torch.Generator().manual_seed(seed)
     direction_F = torch.randn(NUM_INPUTS, generator=rng)
     inputs_NF = torch.randn(num, NUM_INPUTS, generator=rng)
@@ -31,14 +31,14 @@ def test_a_concept_is_learnt() -> None:
     assert late > 90 and late > early
 
 
-def test_a_changed_concept_is_learnt_anew() -> None:
+def test_a_changed_concept_is_learnt_again() -> None:
     opposite = concept(900, seed=1)
     opposite = Part(opposite.inputs, 1 - opposite.labels_N)
     before, after, later = by_span(concept(900, seed=1), *(Part(*part) for part in _halves(opposite)))
     assert before > 90 and after > 60 and later > 90
 
 
-def test_labels_that_stay_as_they_are_need_no_inputs() -> None:
+def test_constant_labels_need_no_inputs() -> None:
     rng = torch.Generator().manual_seed(3)
     runs = Part(torch.randn(800, NUM_INPUTS, generator=rng), torch.arange(800) // 40 % 2)
     assert by_span(runs)[0] > 90
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_learner() -> None:
     assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
 
 
-def test_inputs_are_standardised_by_what_came_before() -> None:
+def test_inputs_are_standardised_by_earlier_rows() -> None:
     scaler = StandardScaler(1)
     rng = torch.Generator().manual_seed(0)
     for value in 100 + 5 * torch.randn(3_000, 1, generator=rng):

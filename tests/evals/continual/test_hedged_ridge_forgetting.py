@@ -11,7 +11,7 @@ RIDGE = 0.5
 
 
 def rows(num: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Makes x_NM and one-hot targets_NC, which depend on a matrix that is drawn from `seed`."""
+    """Returns x_NM and one-hot targets_NC, which depend on a random matrix, which depends on `seed`."""
     rng = torch.Generator().manual_seed(seed)
     concept_MC = torch.randn(M, C, generator=rng).double()
     x_NM = torch.randn(num, M, generator=rng).double()
@@ -41,14 +41,14 @@ def accuracy(learner: ForgettingRidge, part: tuple[Tensor, Tensor], memory: int)
 
 @settings(max_examples=25)
 @given(st.integers(1, 60), st.integers(0, 1_000))
-def test_what_forgets_nothing_is_ridge_regression(num: int, seed: int) -> None:
+def test_without_forgetting_it_is_ridge_regression(num: int, seed: int) -> None:
     x_NM, targets_NC = rows(num, seed)
     gram_MM = x_NM.T @ x_NM + RIDGE * torch.eye(M).double()
     expected_CM = torch.linalg.solve(gram_MM, x_NM.T @ targets_NC).T
     torch.testing.assert_close(weights(trained((1.0,), (x_NM, targets_NC)))[0], expected_CM)
 
 
-def test_with_a_whole_turn_of_penalties_it_is_weighted_ridge_regression() -> None:
+def test_after_a_full_turn_of_penalties_it_is_weighted_ridge_regression() -> None:
     """Each coordinate gets its penalty back once a turn, so the sums differ by at most what a turn forgets."""
     factor = 0.999
     num = 40 * M
@@ -60,14 +60,14 @@ def test_with_a_whole_turn_of_penalties_it_is_weighted_ridge_regression() -> Non
     torch.testing.assert_close(found_CM, expected_CM, rtol=1e-3, atol=1e-5)
 
 
-def test_memories_side_by_side_are_the_same_as_alone() -> None:
+def test_memories_are_independent_of_each_other() -> None:
     part = rows(50, seed=3)
     both = weights(trained((1.0, 0.98), part))
     for memory, factor in enumerate((1.0, 0.98)):
         torch.testing.assert_close(both[memory], weights(trained((factor,), part))[0])
 
 
-def test_after_a_change_the_short_memory_is_right_where_the_long_one_is_not() -> None:
+def test_after_a_change_the_short_memory_is_right_and_the_long_one_is_not() -> None:
     learner = trained((1.0, 0.98), rows(2_000, seed=1), rows(200, seed=2))
     x_NM, targets_NC = rows(1_000, seed=2)
     unseen = (x_NM[200:], targets_NC[200:])
@@ -75,7 +75,7 @@ def test_after_a_change_the_short_memory_is_right_where_the_long_one_is_not() ->
     assert accuracy(learner, unseen, memory=0) < 0.5
 
 
-def test_columns_that_stand_still_for_long_do_no_harm() -> None:
+def test_columns_that_are_constant_for_long_do_no_harm() -> None:
     """P would grow by 0.98^-5000 if the penalty were not restored; the first row that moves such a column would then
     destroy the weights.
     """

@@ -20,12 +20,12 @@ def test_forgetting_is_the_best_minus_the_last(matrix: list[Row], points: float)
 
 
 @given(st.lists(st.lists(st.floats(0, 100), min_size=6, max_size=6), min_size=1, max_size=6))
-def test_forgetting_stays_between_nothing_and_everything(rows: list[list[float]]) -> None:
+def test_forgetting_is_between_0_and_100(rows: list[list[float]]) -> None:
     points = forgetting([tuple(row[: number + 1]) for number, row in enumerate(rows)])
     assert points >= 0.0
     assert points <= 100.0
 
 
-def test_backward_transfer_is_what_later_stages_did() -> None:
+def test_backward_transfer_is_the_mean_change_by_later_stages() -> None:
     assert backward_transfer([(90.0,), (95.0, 80.0), (94.0, 60.0, 99.0)]) == pytest.approx((4.0 - 20.0) / 2)
     assert final_accuracy([(90.0,), (80.0, 70.0)]) == 75.0

@@ -1,11 +1,11 @@
-"""One line of the results: what it rounds, and what it divides by the number of items."""
+"""The recorded result of a run: rounded values, and costs for each item."""
 
 from evals.continual.contender import Traits, Usage
 from evals.continual.outcome import outcome
 from evals.continual.runner import Run
 
 
-def test_costs_are_those_of_one_item_and_idle_time_is_told_apart() -> None:
+def test_costs_are_for_one_item_and_idle_time_is_separate() -> None:
     run = Run(
         matrix=((90.0,), (80.0, 70.0)),
         row_before_idle=(60.0, 70.0),

@@ -35,7 +35,7 @@ def test_every_contender_learns_every_stage(tmp_path: Path, data: str, recipes: 
         assert run.usage.gradients >= run.num_items
 
 
-def test_the_best_arguments_of_der_are_the_authors() -> None:
+def test_der_has_the_hyperparameters_of_its_authors() -> None:
     sizes = (10, 200, 499, 500, 5119, 5120, 9999)
     replayed = [recipe_for(SPLIT_RECIPES["der++"], size).replayed for size in sizes]
     assert replayed == [128, 128, 128, 10, 10, 64, 64]
@@ -43,7 +43,7 @@ def test_the_best_arguments_of_der_are_the_authors() -> None:
 
 
 @given(st.integers(0, 27), st.integers(0, 27), st.integers(0, 2**30))
-def test_an_image_is_moved_by_at_most_a_pixel(row: int, column: int, seed: int) -> None:
+def test_an_image_is_shifted_by_at_most_a_pixel(row: int, column: int, seed: int) -> None:
     image = torch.zeros(28, 28, dtype=torch.uint8)
     image[row, column] = 200
     moved = shifted(image.reshape(1, 784).repeat(8, 1), torch.Generator().manual_seed(seed)).view(8, 28, 28)

@@ -15,7 +15,7 @@ CHOICE = RunChoice(seed=0, buffer=0, passes=0.0, learner=LearnerConfig(), encode
 
 
 class LastClasses(Contender[Tensor]):
-    """Memorizes the last `memory` parts. When it is idle it studies the part `at_rest` once more, if there is one."""
+    """Memorizes the last `memory` parts. When idle, it studies the part `at_rest` again, if there is one."""
 
     traits = Traits(precision="fp32")
 
@@ -46,7 +46,7 @@ class LastClasses(Contender[Tensor]):
 
 
 def benchmark(num_stages: int = 3, size: int = 4) -> Benchmark[Tensor]:
-    """Makes a benchmark in which item x has the class x // 2."""
+    """Returns a benchmark in which item x has the class x // 2."""
     stages = []
     for number in range(num_stages):
         inputs = torch.arange(number * size, (number + 1) * size).float()
@@ -56,7 +56,7 @@ def benchmark(num_stages: int = 3, size: int = 4) -> Benchmark[Tensor]:
     return Benchmark("numbers", classes, tuple(stages))
 
 
-def test_the_matrix_has_a_row_for_each_stage_and_shows_what_was_forgotten() -> None:
+def test_the_matrix_has_a_row_for_each_stage_and_shows_forgetting() -> None:
     reported: list[tuple[str, Row]] = []
     run = by_stage(benchmark(), LastClasses(memory=2), CHOICE, lambda name, row: reported.append((name, row)))
     assert run.matrix == ((100.0,), (100.0, 100.0), (0.0, 100.0, 100.0))
@@ -66,7 +66,7 @@ def test_the_matrix_has_a_row_for_each_stage_and_shows_what_was_forgotten() -> N
     assert run.seconds > 0
 
 
-def test_what_is_done_when_idle_changes_the_last_row_alone_and_the_row_before_is_told() -> None:
+def test_idle_work_changes_only_the_last_row_and_the_row_before_it_is_recorded() -> None:
     numbers = benchmark()
     contender = LastClasses(memory=1, at_rest=numbers.stages[0].train)
     run = by_stage(numbers, contender, CHOICE, lambda name, row: None)
@@ -78,17 +78,17 @@ def test_what_is_done_when_idle_changes_the_last_row_alone_and_the_row_before_is
     assert (measured.buffer_samples, measured.gradients_per_item) == (8, 1.333)
 
 
-def test_joint_training_sees_everything_once_in_an_order_of_the_seed() -> None:
+def test_joint_training_sees_every_item_once_in_an_order_from_the_seed() -> None:
     run = all_at_once(benchmark(), LastClasses(memory=1), CHOICE, lambda name, row: None)
     assert run.matrix == ((100.0, 100.0, 100.0),)
 
 
-def test_a_strategy_is_measured_by_stage_unless_it_says_otherwise() -> None:
+def test_a_method_is_measured_by_stage_by_default() -> None:
     assert Method(lambda benchmark, choice: LastClasses(1)).measure is by_stage
 
 
 @given(st.integers(0, 20))
-def test_shuffling_moves_training_items_inside_their_stage_alone(seed: int) -> None:
+def test_shuffling_moves_training_items_only_within_their_stage(seed: int) -> None:
     before = benchmark()
     after = shuffled(before, seed)
     for old, new in zip(before.stages, after.stages, strict=True):
@@ -102,7 +102,7 @@ def test_shuffling_moves_training_items_inside_their_stage_alone(seed: int) -> N
 
 
 @given(st.floats(0.05, 0.9), st.integers(0, 10))
-def test_flipped_labels_are_wrong_ones_of_all_classes_and_about_as_many_as_asked(share: float, seed: int) -> None:
+def test_flipped_labels_are_wrong_and_about_the_given_share(share: float, seed: int) -> None:
     before = benchmark(num_stages=2, size=400)
     after = flipped(before, share, seed)
     old_N = torch.cat([stage.train.labels_N for stage in before.stages])

@@ -8,7 +8,7 @@ from tests.evals.continual.spans import CHOICE, stream_of
 
 
 def test_every_row_is_predicted_before_it_is_learnt() -> None:
-    """Predicting the last label is never right where labels alternate, and almost always where they stay."""
+    """Predicting the last label is never right if labels alternate, and almost always right if they do not change."""
     reported: list[tuple[str, tuple[float, ...]]] = []
     stream = stream_of([1, 0, 1, 0], [0, 0, 1, 1])
     run = prequential(stream, NoChange(), CHOICE, lambda name, row: reported.append((name, row)))
@@ -30,7 +30,8 @@ def test_all_contenders_learn_a_stream_that_hardly_changes() -> None:
     stream = stream_of([0] * 60 + [1] * 60, [0] * 60)
     for name, strategy in STRATEGIES.items():
         run = strategy.measure(stream, strategy.make(stream, CHOICE), CHOICE, lambda name, row: None)
-        expected = 40.0 if name in ("arf", "lifelong") else 95.0  # these see inputs alone, and they say nothing
+        # The first two get only the inputs, which carry no information.
+        expected = 40.0 if name in ("arf", "lifelong") else 95.0
         assert run.matrix[0][0] >= expected, name
 
 
@@ -39,7 +40,7 @@ def test_strategies_in_stages_are_refused() -> None:
         by_path("avalanche-Naive")
 
 
-def test_the_forest_learns_what_inputs_say() -> None:
+def test_the_forest_learns_from_the_inputs() -> None:
     forest = STRATEGIES["arf"].make(stream_of([0]), CHOICE)
     part = stream_of([0, 1] * 200).stages[0].train
     part.inputs[:, 0] = part.labels_N.float()

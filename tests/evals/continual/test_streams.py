@@ -8,7 +8,7 @@ from evals.streams.benchmark import Part
 from learner.errors import DataError
 
 
-def test_no_change_names_the_label_of_the_row_before() -> None:
+def test_no_change_predicts_the_label_of_the_previous_row() -> None:
     contender = NoChange()
     contender.learn_many(Part(torch.zeros(3, 2), torch.tensor([1, 0, 1])))
     assert contender.predict_many(torch.zeros(2, 2)).tolist() == [1, 1]
@@ -24,6 +24,6 @@ def test_a_forest_of_river_gets_row_after_row() -> None:
     assert forest.predict_many(torch.tensor([[0.0], [1.0]])).tolist() == [0, 1]
 
 
-def test_a_path_is_refused_with_the_names_that_there_are() -> None:
+def test_a_path_is_refused_with_the_available_names() -> None:
     with pytest.raises(DataError, match=", ".join(STRATEGIES)):
         by_path("avalanche-replay")

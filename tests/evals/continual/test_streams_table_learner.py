@@ -1,4 +1,4 @@
-"""The service's learner on rows of numbers: what a row becomes, and what it learns of one column and the past."""
+"""The service's learner on rows of numbers: rows become features, and a column and past labels are learnt."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ CONFIG = LearnerConfig(num_features=128, label_capacity=4, trainable_layers=0)
 
 
 def test_a_row_is_learnt_as_numbers_and_categories() -> None:
-    """The class is whether the number is high, unless the category says that it is the other one."""
+    """The class says whether the number is high, unless the category inverts it."""
     contender = TableLearner(("low", "high"), categories=[(1, 2)], config=CONFIG)
     number_N = torch.arange(600.0) * 7 % 10
     is_second_N = torch.arange(len(number_N)) % 3 == 0
@@ -29,7 +29,7 @@ def test_a_row_is_learnt_as_numbers_and_categories() -> None:
 @pytest.mark.slow  # a version after each of 3,000 rows: minutes
 @pytest.mark.timeout(1_200)
 def test_the_learner_of_the_service_beats_no_change_on_electricity_prices() -> None:
-    """No change names 84 % of these rows rightly, and the heads that were made for such tables 93 %, row by row."""
+    """No change predicts 84 % of these rows rightly, and the heads that were designed for such tables predict 93 %."""
     benchmark = series(ELEC2, data_folder("elec2"))
     config = LearnerConfig(label_capacity=16, trainable_layers=0)
     inputs_NF = torch.cat([stage.train.inputs for stage in benchmark.stages])[:3_000]

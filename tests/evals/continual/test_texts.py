@@ -41,7 +41,7 @@ def test_memory_and_passes_are_the_same_for_all(name: str, encoder: str) -> None
 
 
 @pytest.mark.parametrize("name", ["naive", "joint", "lwf", "ewc", "frozen-naive", "frozen-joint"])
-def test_the_others_store_nothing(name: str, encoder: str) -> None:
+def test_strategies_without_memory_store_nothing(name: str, encoder: str) -> None:
     run = measured(name, encoder)
     assert run.usage.samples == 0
     assert run.usage.gradients / run.num_items >= 2.0
@@ -53,7 +53,7 @@ def test_heads_encode_every_text_once(encoder: str) -> None:
         assert run.usage.forwards == run.num_items, name
 
 
-def test_the_memory_of_the_learner_is_the_buffer_and_that_of_the_ceiling_everything(encoder: str) -> None:
+def test_the_learner_stores_the_buffer_and_the_upper_bound_stores_everything(encoder: str) -> None:
     assert measured("lifelong", encoder).usage.samples == 30
     assert 35 <= measured("lifelong", encoder, buffer=40).usage.samples <= 40
     assert measured("lifelong-joint", encoder).usage.samples > 80
@@ -65,7 +65,7 @@ def test_without_a_memory_nothing_is_stored(name: str, encoder: str) -> None:
     assert (usage.samples, usage.num_bytes) == (0, 0)
 
 
-def test_holdout_and_memory_share_the_buffer_and_one_that_is_too_small_freezes_the_encoder() -> None:
+def test_holdout_and_memory_share_the_buffer_and_a_small_buffer_freezes_the_encoder() -> None:
     config = small_config(min_holdout=50, deeper_layers=(2, 0))
     small = within(30, config, num_classes=5, num_items=100)
     assert (small.replay_samples, small.holdout_share, small.deepest_layers) == (30, 0.0, 0)

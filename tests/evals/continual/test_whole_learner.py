@@ -19,7 +19,7 @@ def part(first: int, end: int) -> Part[Texts]:
     return Part([text_of(number) for number in range(first, end)], labels_N)
 
 
-def test_texts_without_a_label_are_learnt_from_in_the_silence_after_the_last_label(tmp_path: Path) -> None:
+def test_unlabelled_texts_are_learnt_when_idle_after_the_last_label(tmp_path: Path) -> None:
     config = small_config(rehearse_after_s=1.0, rehearsal_steps=2, slow_rate=1e-5)
     learner = whole(config, tmp_path, unlabelled=[text_of(number) for number in range(200, 380)])
     counts = learner._learner.counts
@@ -33,13 +33,13 @@ def test_texts_without_a_label_are_learnt_from_in_the_silence_after_the_last_lab
     assert set(learner.predict_many(part(0, 80).inputs).tolist()) <= set(range(len(TOPICS)))
 
 
-def test_without_a_rehearsal_there_is_nothing_to_do_when_idle(tmp_path: Path) -> None:
+def test_without_a_rehearsal_there_is_no_idle_work(tmp_path: Path) -> None:
     learner = whole(small_config(), tmp_path)
     learner.learn_many(part(0, 80))
     assert not learner.idle()
 
 
-def test_gradients_and_encodings_are_those_of_the_rounds(tmp_path: Path) -> None:
+def test_gradients_and_encodings_of_the_rounds_are_counted(tmp_path: Path) -> None:
     """The round after 64 labels takes 60 // 20 steps of 8, and encodes its memory again; then comes the rehearsal."""
     learner = whole(small_config(rehearse_after_s=1.0, rehearsal_steps=50, learn_names=False), tmp_path)
     assert learner.traits == Traits(precision="int8", encoder="trained", uses_names=False)

@@ -1,9 +1,10 @@
-"""Runs a service by a fixed rule, on a real broker and Redis: the first word of a text is its label, once learnt.
+"""A service with a fixed rule, on a real broker and Redis: the first word of a text is its label, once learnt.
 
     events.v1 --> answers.v1        feedback.v1 --> a version per poll that brought labels, a candidate for half of all
 
-It answers each event once, but those in `drops` never and those in `repeats` twice. Under `saving` each label makes a
-version, unless it was learnt before. Where it `judges`, a candidate is stable after a poll without a label.
+It answers each event once, except that events in `drops` get no answer and events in `repeats` get two. With `saving`,
+every label makes a version, unless the label was learnt before. If it `judges`, a candidate becomes stable after a poll
+without a label.
 """
 
 import threading
@@ -12,7 +13,7 @@ from contextlib import closing
 
 import msgspec
 
-from rollout.plans import PlanChange, arms_of, begin, change
+from rollout.plans import PlanChange, begin, change, make_arms
 from wire.bus import Bus, partition_name
 from wire.draws import arm_for
 from wire.records import (
@@ -50,7 +51,7 @@ FIRST = WeightManifest(
 
 
 class Answerer:
-    """Belongs to one thread; any may close it."""
+    """Runs in one thread; any thread may close it."""
 
     def __init__(
         self,
@@ -111,6 +112,7 @@ class Answerer:
         word = event.text.split()[0]
         answer = Answer(
             event_id=event.id,
+            source=event.source,
             text=event.text,
             label=word if word in self._learnt[arm.version] else None,
             score=1.0,
@@ -171,23 +173,23 @@ class Answerer:
 
 
 def refuse_one(bus: Bus) -> None:
-    """Puts a dead letter where the demo will count it."""
+    """Publishes a dead letter, which the demo counts."""
     letter = DeadLetter(reason="empty", detail="", topic=Event.TOPIC, partition=0, offset=0, payload=b"")
     bus.publisher().send(letter)
 
 
 def followed(plan: RolloutPlan | None, version: int) -> PlanChange | None:
-    """Lets `version` be the candidate for half of all events; the first one answers all of them."""
+    """Makes `version` the candidate for half of all events. The first version answers all events."""
     if plan is None:
         return begin(version, salt="s", now_ms=now_ms())
     if version in plan.versions:
         return None
-    arms = arms_of(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
+    arms = make_arms(plan.stable, Arm(name=CANDIDATE, version=version, share=0.5))
     return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))
 
 
 def promoted(plan: RolloutPlan | None) -> PlanChange:
     """Lets the candidate answer all events."""
     assert plan is not None
-    arms = arms_of(plan.candidate)
+    arms = make_arms(plan.candidate)
     return PlanChange(msgspec.structs.replace(plan, revision=plan.revision + 1, arms=arms, time_ms=now_ms()))

@@ -1,4 +1,4 @@
-"""Provides an example of a stream and of figures, for the tests of what is shown of them."""
+"""An example of a stream and of figures, for tests of reports."""
 
 from evals.load.figures import Figures
 from evals.load.oracle import PrequentialFigures

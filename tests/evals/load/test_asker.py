@@ -1,4 +1,4 @@
-"""A request is repeated once, where that is allowed."""
+"""A request is repeated once if the connection was refused or lost."""
 
 import json
 import socketserver
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from evals.load.asker import Failed, predict
+from evals.load.asker import RequestFailed, predict
 from evals.load.labeller import Reply
 from services.local.children import free_port
 
@@ -17,7 +17,7 @@ ANSWER = {"event_id": "e", "key": "k", "receipt": "r", "rollout_revision": 3, "s
 
 @contextmanager
 def server(*replies: bytes) -> Iterator[int]:
-    """Gives one of `replies` to each connection, in order; an empty one hangs up."""
+    """Sends one of `replies` on each connection, in order. An empty reply closes the connection."""
     waiting = iter(replies)
 
     class OneReply(socketserver.StreamRequestHandler):
@@ -44,15 +44,15 @@ def test_an_answer_that_comes_after_a_lost_connection_counts() -> None:
 
 
 def test_a_connection_that_is_lost_twice_is_a_failure() -> None:
-    with server(b"", b"") as port, pytest.raises(Failed):
+    with server(b"", b"") as port, pytest.raises(RequestFailed):
         predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
 def test_a_refusal_is_not_repeated() -> None:
-    with server(reply("503 Busy", "later")) as port, pytest.raises(Failed, match="503"):
+    with server(reply("503 Busy", "later")) as port, pytest.raises(RequestFailed, match="503"):
         predict(f"127.0.0.1:{port}", {"text": "a"})
 
 
-def test_nobody_who_listens_is_a_failure() -> None:
-    with pytest.raises(Failed, match="ConnectionRefusedError"):
+def test_a_refused_connection_is_a_failure() -> None:
+    with pytest.raises(RequestFailed, match="ConnectionRefusedError"):
         predict(f"127.0.0.1:{free_port()}", {"text": "a"})

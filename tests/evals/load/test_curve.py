@@ -1,4 +1,4 @@
-"""Checks accuracy over time, in bounded memory."""
+"""Accuracy over time, in bounded memory."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The figures of a run, from what was seen of it."""
+"""The figures of a run, computed from its records."""
 
 from evals.load.figures import figures
 from evals.load.ledger import Ledger
@@ -48,7 +48,7 @@ def test_arms_rounds_and_audit_are_counted() -> None:
     assert found.accuracy_by_kind == {}
 
 
-def test_the_first_five_seconds_have_a_latency_of_their_own() -> None:
+def test_the_first_five_seconds_have_their_own_latency() -> None:
     ledger = Ledger("run")
     for second, latency_ms in ((0, 900), (4, 300), (5, 5_000)):
         event_id = ledger.record_event(StreamItem("", "a"), stage=0, time_ms=7_000 + 1_000 * second)
@@ -57,7 +57,7 @@ def test_the_first_five_seconds_have_a_latency_of_their_own() -> None:
     assert (found.latency_ms["first_p99"], found.latency_ms["p99"]) == (900, 5_000)
 
 
-def test_the_accuracy_of_the_last_test_is_told_by_kind() -> None:
+def test_the_accuracy_of_the_last_test_is_computed_by_kind() -> None:
     ledger = Ledger("run")
     for round, kind, label in ((0, "made", "b"), (1, "made", "a"), (1, "written", "a"), (1, "written", "b")):
         event_id = ledger.record_event(StreamItem("", "a", kind), stage=0, round=round, time_ms=9_000)
@@ -72,5 +72,6 @@ def test_a_label_is_live_with_the_first_answer_of_a_version_that_covers_it() -> 
     ledger.record_label(Feedback(event_id="run-0", label="a", time_ms=1_500), "feedback.v1/0", 6)
     snapshot = ServiceSnapshot(plan=PLAN, through={2: {"feedback.v1/0": 7}})
     live = figures(ledger, snapshot, Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None).label_to_live_s
-    assert live["p50"] == 0.54  # the candidate's first answer, at 2,040 ms
+    # The candidate's first answer came at 2,040 ms.
+    assert live["p50"] == 0.54
     assert live["stable_p50"] is None

@@ -1,4 +1,4 @@
-"""Checks when labels come back, and that they can be kept, and come when they are released."""
+"""Labels come back late; they can be held, and come when they are released."""
 
 import threading
 from collections.abc import Callable
@@ -28,14 +28,14 @@ def test_one_label_in_a_hundred_comes_twice() -> None:
     assert max(gaps) <= 4.0
 
 
-def test_the_seed_and_the_number_decide() -> None:
+def test_delays_depend_on_the_seed_and_the_number() -> None:
     assert delays(7, seed=1, between_s=(1.0, 4.0)) == delays(7, seed=1, between_s=(1.0, 4.0))
     assert delays(7, seed=1, between_s=(1.0, 4.0)) != delays(7, seed=2, between_s=(1.0, 4.0))
     assert delays(7, seed=1, between_s=(2.0, 2.0))[0] == 2.0
 
 
 class Taken(Sender):
-    """Takes labels, and sends none."""
+    """Collects labels and sends none."""
 
     def __init__(self) -> None:
         super().__init__(BusConfig, client_id="test")
@@ -45,7 +45,7 @@ class Taken(Sender):
         self.labels.append(record)
 
 
-def test_kept_labels_come_at_once_when_they_are_released() -> None:
+def test_held_labels_come_immediately_when_they_are_released() -> None:
     taken = Taken()
     labeller = Labeller(taken, source="desk", delays=lambda number: (0.0,), label_of=lambda number: "a label")
     thread = threading.Thread(target=labeller.run)

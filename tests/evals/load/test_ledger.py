@@ -1,4 +1,4 @@
-"""Checks what a run has seen."""
+"""The records of a run."""
 
 import threading
 
@@ -23,7 +23,7 @@ def answer(event_id: str, label: str | None, *, version: int = 1, arm: str = "st
     )
 
 
-def test_an_id_says_nothing_of_the_label() -> None:
+def test_an_id_does_not_reveal_the_label() -> None:
     ledger = Ledger("run")
     ids = [ledger.record_event(StreamItem("", label), stage=0, time_ms=0) for label in ("secret", "secret", "other")]
     assert ids == ["run-0", "run-1", "run-2"]
@@ -55,13 +55,13 @@ def test_a_test_item_calls_for_no_label() -> None:
     assert [(each.answers, each.began_ms, each.ended_ms) for each in ledger.throughput()] == [(1, 1_000, 3_000)]
 
 
-def test_answers_to_others_are_left_alone() -> None:
+def test_answers_to_other_events_are_ignored() -> None:
     ledger = Ledger("run")
     assert ledger.record_answer(answer("older-0", "a"), read_ms=0) is None
     assert ledger.progress().counts == (0, 0, 0, 0)
 
 
-def test_a_label_that_was_sent_twice_lies_where_it_came_first() -> None:
+def test_a_label_that_was_sent_twice_has_its_first_position() -> None:
     ledger = Ledger("run")
     feedback = Feedback(event_id=ledger.record_event(StreamItem("", "a"), stage=0, time_ms=0), label="a", time_ms=7)
     ledger.record_label(feedback, "feedback.v1/2", 40)
@@ -87,7 +87,7 @@ def test_the_curve_is_of_training_events() -> None:
     assert [(point.answered, point.right) for point in ledger.curve()] == [(2, 1)]
 
 
-def test_what_came_of_the_training_events_is_told() -> None:
+def test_training_events_are_returned_with_their_answers_and_labels() -> None:
     ledger = Ledger("run")
     ids = [
         ledger.record_event(StreamItem(f"text {number}", "a"), stage=number, time_ms=1_000 + number, round=round)

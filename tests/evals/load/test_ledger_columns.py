@@ -1,4 +1,4 @@
-"""The tables of a run as columns of numbers."""
+"""The records of a run as columns of numbers."""
 
 import math
 
@@ -14,7 +14,7 @@ def events(*labels: str) -> Events:
     return table
 
 
-def test_a_text_is_kept_once() -> None:
+def test_a_text_is_stored_once() -> None:
     texts = Interned()
     for text in ("a", "b", "a"):
         texts.append(text)
@@ -28,16 +28,17 @@ def test_an_answer_is_right_or_wrong_and_none_is_wrong() -> None:
     assert table.verdict.tolist() == [RIGHT, WRONG, WRONG, UNSEEN]
 
 
-def test_latencies_are_those_of_answered_events_of_a_round_and_none_is_below_0() -> None:
+def test_latencies_are_of_the_answered_events_of_a_round_and_never_negative() -> None:
     table = events("x", "x", "x")
     table.judge(0, "x", 30)
-    table.judge(2, "x", 150)  # it was answered before its time, by a clock that was set back
+    # The clock was set back, so the answer is earlier than its event.
+    table.judge(2, "x", 150)
     assert list(table.latencies(0, math.inf)) == [30, 0]
     assert list(table.latencies(0, 200)) == [30]
     assert list(table.latencies(1, math.inf)) == []
 
 
-def test_a_label_that_was_sent_twice_counts_where_it_lies_first() -> None:
+def test_a_label_that_was_sent_twice_counts_at_its_first_position() -> None:
     labels = Labels()
     labels.add(7, Label(10, "feedback.v1/0", 3))
     labels.add(7, Label(20, "feedback.v1/0", 9))

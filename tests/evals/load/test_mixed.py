@@ -1,4 +1,4 @@
-"""Answers are computed again by the versions that they name."""
+"""Answers are recomputed with the versions that they name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 
 
 def answers(rig: PublishRig) -> Iterator[Answer]:
-    """The answers of the version that was published last, as a replica gives them."""
+    """Returns answers of the version that was published last, as a replica computes them."""
     last = rig.publisher.last
     assert last is not None
     version = last.version

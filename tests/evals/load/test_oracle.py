@@ -28,10 +28,11 @@ def figures_of(events: Sequence[AskedEvent], num_stages: int = 1) -> Prequential
     return replay(events, encode).figures(num_stages, encoder="made")
 
 
-def test_the_oracle_knows_a_label_from_the_moment_on_in_which_it_is_written() -> None:
+def test_the_oracle_knows_a_label_once_it_is_written() -> None:
     events = [asked("red", 0, 100), asked("red", 100, 200), asked("red", 101, 300)]
     replayed = replay(events, encode)
-    assert replayed.right_NV[:, 1].tolist() == [False, False, True]  # what is written when it is asked is not known yet
+    # A label that is written at the time of an event is not known to the event.
+    assert replayed.right_NV[:, 1].tolist() == [False, False, True]
 
 
 def test_labels_are_learnt_in_the_order_in_which_they_come() -> None:
@@ -47,7 +48,7 @@ def test_labels_are_learnt_in_the_order_in_which_they_come() -> None:
     assert replay(events, encode).events == sorted(events, key=lambda event: event.sent_ms)
 
 
-def test_what_was_not_answered_is_wrong_and_what_is_never_labelled_is_left_out() -> None:
+def test_unanswered_events_are_wrong_and_unlabelled_events_are_left_out() -> None:
     events = [
         asked("red", 0, 5, is_right=True),
         asked("red", 10, 20),
@@ -69,7 +70,7 @@ def test_without_learning_only_the_labels_of_the_first_tenth_are_known() -> None
     assert (figures.oracle, figures.without_learning, figures.encoder) == (90.0, 45.0, "made")
 
 
-def test_the_interval_of_the_ratio_is_that_of_its_stages() -> None:
+def test_the_interval_of_the_ratio_is_over_the_stages() -> None:
     events: list[AskedEvent] = []
     for stage in range(8):
         for number in range(10):
@@ -92,7 +93,7 @@ def test_without_a_label_there_is_no_ratio() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(DIRECTIONS)), st.integers(0, 50)), max_size=30))
 def test_a_class_is_right_once_it_is_known(pairs: list[tuple[str, int]]) -> None:
-    """Where texts of a class are alike, the oracle is right exactly where a label of the class came before."""
+    """If the texts of a class are equal, the oracle is right exactly if a label of the class came before."""
     events = [asked(label, 10 * number, 10 * number + delay) for number, (label, delay) in enumerate(pairs)]
     right = replay(events, encode).right_NV[:, 1].tolist()
     for event, is_right in zip(events, right, strict=True):

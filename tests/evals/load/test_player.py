@@ -31,7 +31,7 @@ def player(config: BusConfig, store: Store, ledger: Ledger, lines: list[str]) ->
         yield Player(ledger, Watcher(store), sender, callbacks, timeouts=timeouts, seed=0)
 
 
-def test_each_event_carries_the_time_at_which_it_was_due(bus: Bus, bus_config: BusConfig, store: Store) -> None:
+def test_each_event_has_the_time_at_which_it_was_due(bus: Bus, bus_config: BusConfig, store: Store) -> None:
     lines: list[str] = []
     with player(bus_config, store, Ledger("run"), lines) as playing, closing(bus.follow([Event], {})) as follower:
         playing.play("first", [Arrival(ITEM, 0)] * 3, 100.0)
@@ -41,11 +41,12 @@ def test_each_event_carries_the_time_at_which_it_was_due(bus: Bus, bus_config: B
     assert lines == ["first: 3 events at 100 a second"]
 
 
-def test_what_is_not_answered_is_given_up_and_said(bus: Bus, bus_config: BusConfig, store: Store) -> None:
+def test_unanswered_events_are_given_up_with_a_message(bus: Bus, bus_config: BusConfig, store: Store) -> None:
     lines: list[str] = []
     with player(bus_config, store, Ledger("run"), lines) as playing:
         playing.send(ITEM, stage=0, time_ms=0)
         playing.await_answers(at_most=0)
         assert lines == ["no answer for 0.05 s; 1 events are given up"]
-        playing.await_answers(at_most=0)  # they are not waited for again
+        # Events that were given up are not waited for again.
+        playing.await_answers(at_most=0)
         assert len(lines) == 1

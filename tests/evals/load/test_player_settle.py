@@ -1,4 +1,4 @@
-"""When a stage has settled: all is learnt and served as far as the rollout lets it, or nothing more comes."""
+"""A stage has settled when all labels are learnt and the rollout is over, or when no version follows."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def snapshot(*, stable: int, followed: bool = True) -> ServiceSnapshot:
         (7, True, False, 5.0, True),
     ],
 )
-def test_it_is_over(
+def test_settling_is_over(
     settler: Settler, lines: list[str], stable: int, followed: bool, is_all: bool, age_s: float, expected: bool
 ) -> None:
     current = _Current(version=7, since_s=100.0)

@@ -1,7 +1,8 @@
-"""What the topics hold, by the number of the event."""
+"""The contents of the topics, by the number of the event."""
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from evals.load.ledger import EventIds, Ledger
@@ -21,29 +22,31 @@ def received(record: TopicRecord, offset: int) -> Received[TopicRecord]:
     return Received(record=record, position=position, log_ms=0, mark=LogMark())
 
 
-def test_answers_labels_and_letters_are_counted_by_event() -> None:
+def test_answers_labels_and_dead_letters_are_counted_by_event() -> None:
     back = TopicContents(IDS.number_of, source="chaos", keeps=True)
     letter = DeadLetter(reason="x", detail="", topic="events.v1", partition=0, offset=1, payload=b"")
     records: list[TopicRecord] = [
-        Event(id=IDS.of(0), text="a"),
-        Event(id=IDS.of(1), text="b"),
-        answer(IDS.of(0), "x"),
-        answer(IDS.of(0), "x"),
+        Event(id=IDS.of(0), text="a", source="chaos"),
+        Event(id=IDS.of(1), text="b", source="chaos"),
+        msgspec.structs.replace(answer(IDS.of(0), "x"), source="chaos"),
+        msgspec.structs.replace(answer(IDS.of(0), "x"), source="chaos"),
         Feedback(event_id=IDS.of(0), label="x", source="chaos"),
         Feedback(event_id="of somebody else", label="x"),
         letter,
+        Event(id=IDS.of(0), text="a", source="mallory"),
+        msgspec.structs.replace(answer(IDS.of(0), "x"), source="mallory"),
     ]
     for offset, record in enumerate(records):
         back.add(received(record, offset))
     assert back.answers == Counter({0: 2})
     assert back.labels == Counter({0: 1})
-    assert (back.num_other_labels, back.num_records[Answer.TOPIC], back.num_records[Feedback.TOPIC]) == (1, 2, 2)
+    assert (back.num_other_labels, back.num_records[Answer.TOPIC], back.num_records[Feedback.TOPIC]) == (1, 3, 2)
     assert back.refused == Counter({1: 1})
     assert [offset for offset, _ in back.topics["feedback.v1/0"]] == [4, 5]
 
 
 @pytest.mark.live
-def test_what_is_missing_or_doubled_is_counted_and_what_is_not_ours_is_not(bus: Bus) -> None:
+def test_missing_and_duplicate_answers_are_counted_and_other_runs_are_not(bus: Bus) -> None:
     ledger = Ledger("run")
     ids = [ledger.record_event(StreamItem("a", "x"), stage=0, time_ms=0) for _ in range(4)]
     letter = DeadLetter(reason="oversized", detail="", topic="events.v1", partition=0, offset=0, payload=b"")

@@ -1,4 +1,4 @@
-"""Checks that a reader reads on behind what it has read, whatever happens to the broker's address."""
+"""A reader resumes after the last record when the broker comes back or has a new address."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from wire.records import Event
 pytestmark = pytest.mark.live
 
 
-def test_each_record_is_read_once_before_and_after_the_broker_was_away(bus: Bus, bus_config: BusConfig) -> None:
+def test_each_record_is_read_once_before_and_after_an_outage_of_the_broker(bus: Bus, bus_config: BusConfig) -> None:
     configs = [bus_config]
     found: list[Received[Any]] = []
     publisher = bus.publisher()

@@ -1,4 +1,4 @@
-"""Checks the figures on cases worked out by hand."""
+"""The figures, on cases with known results."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ from evals.load.score import (
 from wire.records import Evaluation, PrecisionEvaluation, TensorEntry, TensorPart, WeightManifest
 
 
-def test_what_was_not_answered_counts_as_wrong() -> None:
+def test_unanswered_events_count_as_wrong() -> None:
     assert Hits(sent=4, answered=3, right=3).accuracy == 75.0
     assert Hits().accuracy == 0.0
 
@@ -72,7 +72,7 @@ def test_a_label_is_live_at_the_first_answer_under_a_version_that_covers_it() ->
     assert label_to_live(labels, services) == [2.0, 2.5, 2.5]
 
 
-def test_a_label_that_nothing_covers_is_never_live() -> None:
+def test_a_label_that_no_version_covers_is_never_live() -> None:
     labels = [Label(1_000, FEEDBACK, 9), Label(1_000, "feedback.v1/1", 0)]
     assert label_to_live(labels, [VersionTimes({FEEDBACK: 9}, 2_000)]) == [math.inf, math.inf]
     assert label_to_live(labels, []) == [math.inf, math.inf]
@@ -91,7 +91,7 @@ any_labels = st.lists(st.builds(Label, st.integers(0, 50_000), st.sampled_from("
 
 
 @given(any_labels, any_services)
-def test_label_to_live_is_the_plain_search(labels: list[Label], services: list[VersionTimes]) -> None:
+def test_label_to_live_equals_a_linear_search(labels: list[Label], services: list[VersionTimes]) -> None:
     def search(label: Label) -> float:
         covering = (
             each.first_answer_ms for each in services if each.trained_through.get(label.source, 0) > label.offset
@@ -115,7 +115,7 @@ def test_lost_and_duplicates(num_sent: int, numbers: list[int], expected: Audit)
 
 
 @given(st.integers(0, 30), st.lists(st.integers(0, 29)))
-def test_every_answer_is_a_first_one_or_a_duplicate(num_sent: int, numbers: list[int]) -> None:
+def test_every_answer_is_a_first_answer_or_a_duplicate(num_sent: int, numbers: list[int]) -> None:
     counts = Counter(number for number in numbers if number < num_sent)
     assert audit(num_sent, Counter(numbers)) == Audit(len(counts), num_sent - len(counts), counts.total() - len(counts))
 
@@ -125,7 +125,7 @@ def test_throughput_leaves_the_pauses_out() -> None:
     assert per_second([Throughput(0, 0, 0).until(500).until(1_000), Throughput(8, 9_000, 10_000)]) == 5.0
 
 
-def test_bytes_in_full_precision_leave_out_what_only_quantization_needs() -> None:
+def test_bytes_in_full_precision_leave_out_scales_and_sums() -> None:
     quantized = TensorEntry(
         name="w",
         scheme="w8c",
@@ -153,7 +153,7 @@ def test_bytes_in_full_precision_leave_out_what_only_quantization_needs() -> Non
     assert model_bytes(manifest(quantized, plain)) == {"fp32": 4 * (6 + 2) + 20, "served": 44}
 
 
-def test_parity_is_that_of_the_best_precision() -> None:
+def test_parity_is_of_the_best_precision() -> None:
     assert parity(manifest()) == {"cosine": 0.9, "agreement": 0.8}
 
 
@@ -174,7 +174,7 @@ def manifest(*tensors: TensorEntry) -> WeightManifest:
     )
 
 
-def test_a_percentile_is_a_value_that_there_was() -> None:
+def test_a_percentile_is_one_of_the_values() -> None:
     assert nearest_rank(range(1, 101), 95) == 95
     assert nearest_rank([3.0], 95) == 3.0
     assert nearest_rank([], 95) == math.inf

@@ -1,4 +1,4 @@
-"""Checks that the sender loses nothing, whatever happens to the broker."""
+"""The sender loses no record during outages of the broker."""
 
 import os
 import signal
@@ -32,7 +32,7 @@ def running(sender: Sender) -> Iterator[None]:
             run.result()
 
 
-def test_what_was_sent_while_the_broker_slept_arrives_once(
+def test_records_that_were_sent_during_an_outage_arrive_once(
     bus: Bus, bus_config: BusConfig, broker: LocalBroker
 ) -> None:
     sender = Sender(lambda: bus_config, client_id="line")
@@ -49,7 +49,7 @@ def test_what_was_sent_while_the_broker_slept_arrives_once(
     assert Counter(int(each.record.id) for each in received) == Counter(range(100))
 
 
-def test_it_follows_a_broker_to_another_address(bus: Bus, bus_config: BusConfig) -> None:
+def test_the_sender_follows_a_broker_to_another_address(bus: Bus, bus_config: BusConfig) -> None:
     configs = [BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 500})]
     sender = Sender(lambda: configs[0], client_id="line")
     with running(sender):

@@ -1,4 +1,4 @@
-"""Plays a whole run, on a real broker and a real Redis, with a service whose answers can be worked out by hand."""
+"""A whole run on a real broker and a real Redis, with a service whose answers are known."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -34,7 +34,7 @@ PROFILE = LoadProfile(
 COLORS = ReferenceEncoder(
     lambda texts: torch.stack([torch.eye(4)[NAMES.index(text.split()[0])] for text in texts]), digest="colors"
 )
-"""Knows the texts of a class to be alike."""
+"""An encoder that gives all texts of a class the same vector."""
 
 Run = Callable[..., tuple[SessionOutcome, str]]
 
@@ -63,15 +63,17 @@ def run(bus: Bus, bus_config: BusConfig, store: Store) -> Run:
     return run_session
 
 
-def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
+def test_learnt_labels_are_right_at_the_end(run: Run) -> None:
     outcome, lines = run()
     figures = outcome.figures
     assert figures.events == figures.answers
-    assert figures.events >= 49  # 40 to learn from, 9 in the tests, and the fillers
+    # 40 training events, 9 test items, and the fillers.
+    assert figures.events >= 49
     assert (figures.lost, figures.duplicates) == (0, 0)
     assert figures.accuracy_by_stage == ((100.0,), (100.0, 100.0))
     assert (figures.accuracy_final, figures.forgetting) == (100.0, 0.0)
-    assert figures.accuracy_first_seen < 100.0  # the first of each label was asked before its label was sent
+    # The first event of each class was answered before its label was sent.
+    assert figures.accuracy_first_seen < 100.0
     p50_s = figures.label_to_live_s["p50"]
     assert p50_s is not None
     assert p50_s > 0.0
@@ -88,7 +90,7 @@ def test_what_was_learned_is_right_in_the_end(run: Run) -> None:
     assert "first answer" in lines
 
 
-def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_beside_an_oracle(run: Run) -> None:
+def test_a_stream_without_pauses_is_tested_at_its_end_and_compared_with_an_oracle(run: Run) -> None:
     outcome, lines = run(one_after_another(STREAM), judges=False, profile=replace(PROFILE, rate=10))
     figures = outcome.figures
     assert [len(row) for row in figures.accuracy_by_stage] == [2]
@@ -99,11 +101,12 @@ def test_a_stream_without_pauses_is_tested_at_its_end_and_its_answers_stand_besi
     assert known is not None
     assert (known.events, known.encoder, len(known.by_stage)) == (40, "colors", 2)
     assert known.as_given == figures.accuracy_first_seen
-    assert 0.0 < known.oracle < 100.0  # the first text of each class comes before its label
+    # The first text of each class comes before its label.
+    assert 0.0 < known.oracle < 100.0
     assert sum(point.answered for point in outcome.beside["oracle"]) == 40
 
 
-def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
+def test_lost_duplicate_and_refused_events_are_counted(run: Run, bus: Bus) -> None:
     refuse_one(bus)
     outcome, lines = run(drops={3, 15}, repeats={5, 6, 30})
     figures = outcome.figures
@@ -112,8 +115,9 @@ def test_what_is_lost_doubled_or_refused_is_counted(run: Run, bus: Bus) -> None:
     assert "events are given up" in lines
 
 
-def test_labels_that_make_no_version_hold_nothing_up(run: Run) -> None:
+def test_labels_that_make_no_version_do_not_delay_the_run(run: Run) -> None:
     outcome, lines = run(saving=True)
     assert outcome.figures.accuracy_final == 100.0
     assert "labels changed nothing (in the holdout, or repeated)" in lines
-    assert outcome.figures.label_to_live_s["p95"] is None  # they never came live, and are not left out
+    # Labels that were never live are not left out of the percentiles.
+    assert outcome.figures.label_to_live_s["p95"] is None

@@ -1,4 +1,4 @@
-"""Checks loops beside the player."""
+"""The loops that run in parallel to the player."""
 
 import threading
 
@@ -28,20 +28,20 @@ class Ending(Waiting):
         self.closed.set()
 
 
-def test_leaving_closes_every_loop() -> None:
+def test_the_end_of_the_context_closes_every_loop() -> None:
     loops = [Waiting(), Waiting()]
     with Loops(*loops) as running:
         running.check()
     assert all(each.closed.is_set() for each in loops)
 
 
-def test_a_loop_that_failed_is_told() -> None:
+def test_the_error_of_a_loop_is_raised() -> None:
     with Loops(Waiting(), Failing()) as running, pytest.raises(ValueError, match="no more"):
         while True:
             running.check()
 
 
-def test_a_loop_that_ended_by_itself_is_told() -> None:
+def test_a_loop_that_ended_too_early_raises() -> None:
     ending = Ending()
     with Loops(ending) as running, pytest.raises(RuntimeError, match="ended before it was closed"):
         while True:

@@ -1,4 +1,4 @@
-"""Checks what the watcher sees of a running service."""
+"""The watcher's snapshots of a running service."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_publication_counts_once() -> None:
     assert list(totals.durable_ms) == [900.0]
 
 
-def test_only_what_is_new_in_a_report_is_added() -> None:
+def test_only_new_swaps_in_a_report_are_added() -> None:
     totals = ServiceTotals()
     for each in (report(2, 0.1, 0.2), report(2, 0.1, 0.2), report(3, 0.1, 0.2, 0.3), report(1, 9.0, replica="b")):
         totals.add_replica(each)
@@ -46,7 +46,7 @@ def test_only_what_is_new_in_a_report_is_added() -> None:
     assert list(totals.pauses_ms) == [0.05, 0.1, 0.15, 4.5]
 
 
-def test_a_replica_that_starts_again_counts_from_nothing() -> None:
+def test_a_restarted_replica_counts_from_zero() -> None:
     totals = ServiceTotals()
     for each in (report(5, 0.1), report(1, 0.2)):
         totals.add_replica(each)
@@ -62,7 +62,9 @@ def test_a_replica_that_starts_again_counts_from_nothing() -> None:
         ({"feedback.v1/0": 9, "feedback.v1/1": 1, "answers.v1/0": 3}, False, 1),
     ],
 )
-def test_a_version_covers_what_it_was_trained_through(through: dict[str, int], covers: bool, num_missing: int) -> None:
+def test_a_version_covers_the_offsets_up_to_which_it_was_trained(
+    through: dict[str, int], covers: bool, num_missing: int
+) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=7, share=1.0),))
     snapshot = ServiceSnapshot(plan=plan, through={7: through}, reports=(report(1),))
     assert snapshot.covers(7, ENDS) is covers
@@ -85,7 +87,7 @@ def test_a_watcher_sees_an_empty_store(store: Store) -> None:
     assert not watcher.wait(lambda snapshot: snapshot.plan is not None, 0.01)
 
 
-def test_a_watcher_sees_what_drifted(store: Store) -> None:
+def test_a_watcher_sees_drifts(store: Store) -> None:
     drift = Drift(signal="error", at_label=9, before=0.0, after=1.0)
     counts = {"learnt": 9, "drift_error": 2, "drift_distance": 1}
     store.reports.write_learner(LearnerReport(learner="l", state="learning", time_ms=0, counts=counts, drifts=(drift,)))
@@ -94,7 +96,7 @@ def test_a_watcher_sees_what_drifted(store: Store) -> None:
     assert (watcher.snapshot().drifts, watcher.snapshot().drift) == (3, drift)
 
 
-def test_a_replica_in_the_place_of_another_is_counted(store: Store) -> None:
+def test_a_replaced_replica_is_counted(store: Store) -> None:
     watcher = Watcher(store)
     for name, replaced in (("a", 0), ("a", 0), ("b", 1)):
         store.reports.write_replica(report(0, replica=name))
@@ -102,7 +104,7 @@ def test_a_replica_in_the_place_of_another_is_counted(store: Store) -> None:
         assert watcher.snapshot().replaced == replaced
 
 
-def test_a_version_without_a_manifest_is_passed_over(store: Store, store_config: StoreConfig) -> None:
+def test_a_version_without_a_manifest_is_skipped(store: Store, store_config: StoreConfig) -> None:
     plan = RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=FIRST.version, share=1.0),))
     plant_plan(store_config, plan)
     watcher = Watcher(store)

@@ -1,4 +1,4 @@
-"""Others are told from ourselves, and what they took has their names."""
+"""Other processes are distinguished from our own, and their processor time is counted by name."""
 
 import os
 import subprocess
@@ -27,7 +27,7 @@ print(subprocess.Popen([sys.executable, sys.argv[1]], stdout=DEVNULL, stderr=DEV
 
 @pytest.fixture(autouse=True)
 def unobserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are observed for no time before and after the block, and all of them are named."""
+    """The pauses before and after the context take no time, and all other processes are named."""
     monkeypatch.setattr(conditions, "PAUSE_S", 0.0)
     monkeypatch.setattr(conditions, "NUM_BUSIEST", 1000)
 
@@ -41,7 +41,7 @@ def program(tmp_path: Path) -> Path:
 
 @contextmanager
 def not_ours(program: Path) -> Iterator[psutil.Process]:
-    """Runs a program that takes a processor, and is no descendant of this process."""
+    """Runs a program that takes a processor and is not a descendant of this process."""
     argv = [sys.executable, "-c", LEAVES, str(program)]
     pid = int(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     process = psutil.Process(pid)
@@ -52,14 +52,14 @@ def not_ours(program: Path) -> Iterator[psutil.Process]:
 
 
 def await_taken(process: psutil.Process) -> None:
-    """Returns when the process has taken TAKES_S more of a processor."""
+    """Waits until the process has taken TAKES_S more seconds of a processor."""
     target_s = process.cpu_times().user + TAKES_S
     while process.cpu_times().user < target_s:
         os.sched_yield()
 
 
 def observed(process: psutil.Process) -> Conditions:
-    """Observes others while the process takes TAKES_S."""
+    """Measures the load of others while the process takes TAKES_S seconds."""
     with ConditionsWatch() as watch:
         await_taken(process)
     assert watch.conditions
@@ -70,14 +70,14 @@ def names(found: Conditions) -> str:
     return " ".join(found.during.busiest)
 
 
-def test_a_program_of_others_is_counted_and_named_by_what_it_runs(program: Path) -> None:
+def test_another_program_is_counted_and_named_by_its_script(program: Path) -> None:
     with not_ours(program) as process:
         during = observed(process).during
     (share,) = [share for name, share in during.busiest.items() if "busy_program.py" in name]
     assert 0.7 * TAKES_S <= share * during.seconds <= during.others * during.seconds + 0.1
 
 
-def test_our_own_programs_are_not_beside_us(program: Path) -> None:
+def test_our_own_programs_are_not_counted_as_others(program: Path) -> None:
     with subprocess.Popen([sys.executable, program]) as own:
         found = observed(psutil.Process(own.pid))
         own.kill()
@@ -102,9 +102,9 @@ def test_a_program_stays_ours_when_its_parent_has_ended(program: Path) -> None:
 def test_conditions_have_load_and_steal_before_during_and_after(program: Path) -> None:
     with not_ours(program) as process:
         found = observed(process)
-    for stretch in (found.before, found.during, found.after):
-        assert stretch.load >= 0
-        assert 0 <= stretch.steal <= 100
+    for period in (found.before, found.during, found.after):
+        assert period.load >= 0
+        assert 0 <= period.steal <= 100
 
 
 def test_there_are_no_conditions_before_the_end() -> None:

@@ -1,4 +1,4 @@
-"""Checks when a goal is met, and how a row compares with its peers."""
+"""Goals of rows, and the comparison with peers."""
 
 from dataclasses import replace
 
@@ -53,18 +53,18 @@ def test_a_goal_of_peers_is_not_judged_without_all_of_them() -> None:
     assert row(900.0, goal=">= 1.8", peers=PEERS, gaps=Gaps(missing=("third",))).met is True
 
 
-def test_a_goal_of_peers_is_not_judged_where_not_all_settings_of_one_were_tried() -> None:
+def test_a_goal_of_peers_is_not_judged_if_not_all_settings_of_a_peer_were_tried() -> None:
     goal = ">= 1.8x"
     assert Row.of("x", 900.0, "ms", goal=goal, peers=PEERS, gaps=Gaps(unfinished=("slow",))).met is None
 
 
-def test_a_ratio_is_ours_over_the_best_peers() -> None:
+def test_a_ratio_is_our_value_over_the_best_peers() -> None:
     assert row(900.0, 600.0, peers=PEERS).ratios == Spread(2.0, 2.5, 3.0)
     assert row(None, peers=PEERS).ratios is None
     assert row(900.0).ratios is None
 
 
-def test_the_spread_is_that_of_the_calls_with_a_value() -> None:
+def test_the_spread_is_over_the_calls_with_a_value() -> None:
     assert row(3.0, 1.0, 2.0).values == Spread(1.0, 2.0, 3.0)
     assert row(3.0, None).values == Spread(3.0, 3.0, 3.0)
     assert row(None).values is None

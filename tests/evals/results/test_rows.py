@@ -1,4 +1,4 @@
-"""Checks how rows are collected, shown and recorded."""
+"""Rows are collected, printed and recorded."""
 
 from pathlib import Path
 
@@ -33,18 +33,18 @@ def test_a_line_says_whether_the_goal_is_met_and_what_the_best_peer_reaches() ->
     assert line(SLOW).split() == ["slow", "none", "ms", "<=", "5", "NOT", "MET", "it", "was", "not", "there"]
 
 
-def test_a_line_names_the_peers_that_are_missing() -> None:
+def test_a_line_names_missing_peers() -> None:
     gaps = Gaps(missing=("OpenVINO", "torchao"))
     row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=gaps)
     assert line(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
 
 
-def test_a_line_names_the_peers_of_which_not_all_settings_were_tried() -> None:
+def test_a_line_names_peers_whose_settings_were_not_all_tried() -> None:
     row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=Gaps(unfinished=("torchao",)))
     assert line(row).endswith("3x of torch: 300; not all settings tried: torchao")
 
 
-def test_each_call_is_held_against_its_own_goal() -> None:
+def test_each_call_has_its_own_goal() -> None:
     rows = RowsByCall("x", HERE)
     for twice, in_flight in ((500.0, 400), (100.0, 600)):
         rows.add(Row.of("twice", twice, "events", goal=f"<= {in_flight}"))
@@ -66,7 +66,7 @@ def test_the_calls_of_a_row_are_collected() -> None:
     assert "700 (500 to 800)" in line(row)
 
 
-def test_a_row_that_a_call_did_not_come_to_has_no_value_there() -> None:
+def test_a_row_that_a_call_did_not_reach_has_no_value_in_that_call() -> None:
     rows = RowsByCall("x", HERE)
     rows.add(fast(700.0))
     assert rows.end_call() == []

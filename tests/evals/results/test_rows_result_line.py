@@ -1,4 +1,4 @@
-"""Checks the format of results.jsonl, which others read."""
+"""The format of results.jsonl, which other programs read."""
 
 import json
 
@@ -51,7 +51,7 @@ LINE = {
 CONDITIONS = msgspec.convert(LINE["conditions"], tuple[Conditions, ...])
 
 
-def test_a_line_has_exactly_the_names_that_were_promised() -> None:
+def test_a_line_has_exactly_the_promised_fields() -> None:
     line = encode(ResultLine.of(FAST, HERE, CONDITIONS)).decode()
     assert line.endswith("}\n")
     assert json.loads(line) == LINE

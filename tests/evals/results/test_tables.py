@@ -1,4 +1,4 @@
-"""What the tables of the documents say of rows: all calls, the worst of them, the commit, and what ran beside them."""
+"""The tables of the documents: all calls, the worst call, the commit, and the load of other processes."""
 
 from itertools import chain
 
@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from evals.results.row import Call, Gaps, Goal, Peer, Row
 from evals.results.rows import ResultLine
-from evals.results.tables import MixedTable, beside, missed_goals, num_goals, pooled, size_of, table, value_of
+from evals.results.tables import MixedTable, beside, missed_goals, num_goals, pooled, render_value, size_options, table
 from tests.evals.results.test_rows_result_line import CONDITIONS, HERE
 
 AT_LEAST = Goal(">=", 600)
@@ -32,22 +32,22 @@ def test_a_row_has_the_calls_of_all_commands_of_one_size() -> None:
     assert len(line.conditions) == 2
 
 
-def test_rows_of_another_size_stay_apart_and_are_named_by_it() -> None:
+def test_rows_of_different_sizes_stay_separate_and_are_named_by_their_size() -> None:
     small = fast(700.0, command="python -m bench --only fast --set b=2 --set a=1")
-    assert size_of(small) == "--set a=1 --set b=2"
+    assert size_options(small) == "--set a=1 --set b=2"
     shown = table(pooled([fast(800.0), small]), {"fast": ""})
     assert "| `fast` (`as it is`) | 800 events/s |" in shown
     assert "| `fast` (`--set a=1 --set b=2`) | 700 events/s |" in shown
 
 
-def test_a_row_shows_the_median_with_the_lowest_and_the_highest_and_the_calls_that_failed() -> None:
-    assert value_of(fast(700.0)) == "700"
-    assert value_of(fast(1700.4, 0.12345, 900.0)) == "900 (0.1235 to 1,700)"
-    assert value_of(fast(700.0, None)) == "700, 1 of 2 calls without a value: it fell over"
-    assert value_of(fast(None)) == "none: it fell over"
+def test_a_row_shows_the_median_the_range_and_the_failed_calls() -> None:
+    assert render_value(fast(700.0)) == "700"
+    assert render_value(fast(1700.4, 0.12345, 900.0)) == "900 (0.1235 to 1,700)"
+    assert render_value(fast(700.0, None)) == "700, 1 of 2 calls without a value: it fell over"
+    assert render_value(fast(None)) == "none: it fell over"
 
 
-def test_a_row_shows_its_best_peer_and_those_that_are_missing() -> None:
+def test_a_row_shows_its_best_peer_and_the_missing_peers() -> None:
     assert "| 2.5x (2x to 3x) of torch: 300 |" in table([beside_peers((900, 300), (600, 300))], {"twice": ""})
     gaps = Gaps(missing=("OpenVINO",), unfinished=("torchao",))
     call = Call(value=9.0, goal=TWICE, peers=(Peer("torch", 3.0),), gaps=gaps)
@@ -67,7 +67,7 @@ def test_a_table_has_one_commit_and_one_machine(other: dict[str, str]) -> None:
         table([fast(700.0), replace(beside_peers((900, 300)), **other)], {"*": ""})
 
 
-def test_what_no_row_matches_was_not_measured() -> None:
+def test_a_pattern_without_a_row_was_not_measured() -> None:
     assert "| how fast | not measured | | | |" in table([], {"fast": "how fast"})
 
 
@@ -80,18 +80,18 @@ def test_what_no_row_matches_was_not_measured() -> None:
         (fast(700.0, None), "`fast` | >= 600 | 700 | no value: it fell over |"),
     ],
 )
-def test_a_missed_goal_has_its_worst_call_beside_the_median(line: ResultLine, cells: str) -> None:
+def test_a_missed_goal_has_its_worst_call_next_to_the_median(line: ResultLine, cells: str) -> None:
     assert f"| {cells}" in missed_goals([line])
 
 
-def test_goals_that_are_met_are_not_listed_but_counted() -> None:
+def test_met_goals_are_counted_but_not_listed() -> None:
     lines = [fast(700.0), fast(500.0), fast(700.0, goal=None), fast(None, goal=None)]
     assert missed_goals(lines[:1]) == "None.\n"
     assert num_goals(lines) == (2, 3)
 
 
-def test_what_ran_beside_is_told_by_its_numbers() -> None:
+def test_the_load_of_other_processes_is_given_in_numbers() -> None:
     twice = list(chain(CONDITIONS, CONDITIONS))
-    said = "other processes took up to 0.95 processors (python pytest 0.93), the host up to 0.4 %"
-    assert beside(twice) == f"{said}; load before 0.1, after 1.9"
+    load = "other processes took up to 0.95 processors (python pytest 0.93), the host up to 0.4 %"
+    assert beside(twice) == f"{load}; load before 0.1, after 1.9"
     assert beside([]) == "what ran beside it was not recorded"

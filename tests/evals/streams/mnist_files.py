@@ -1,4 +1,4 @@
-"""Writes a small folder in the form of MNIST: every class has a bright spot of its own, in noise."""
+"""Writes a small data set in the format of MNIST: every class has its own bright spot, in noise."""
 
 import gzip
 import struct
@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-torch.set_num_threads(1)  # small tensors, and tests that run side by side
+# The tensors are small, and tests run in parallel.
+torch.set_num_threads(1)
 
 NAMES = {"train": 400, "t10k": 100}
 
@@ -19,7 +20,7 @@ def idx(values: Tensor) -> bytes:
 
 
 def small_mnist(folder: Path) -> Path:
-    """Writes the files; returns the folder of data sets around them."""
+    """Writes the files, and returns the folder of data sets that contains them."""
     (folder / "mnist").mkdir()
     rng = torch.Generator().manual_seed(5)
     for name, num_images in NAMES.items():

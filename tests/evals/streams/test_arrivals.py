@@ -1,4 +1,4 @@
-"""Checks the orders of a stream without pauses."""
+"""The orders of a stream without pauses."""
 
 from collections import Counter
 from itertools import chain
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.streams.arrivals import CHANGED_AT, LAST_ARRIVAL, RENAMED, at_a_desk, mixed, one_after_another
+from evals.streams.arrivals import CHANGED_AT, LAST_ARRIVAL, RENAMED, mixed, one_after_another, recurring
 from evals.streams.stream import Stage, Stream, StreamItem, TextStage
 
 NUM_EVENTS = 2_000
@@ -30,8 +30,8 @@ def test_stages_follow_one_another() -> None:
 
 @given(SEEDS)
 def test_at_a_desk_every_item_comes_once_and_classes_keep_coming(seed: int) -> None:
-    stream = at_a_desk(STREAM, seed)
-    assert stream == at_a_desk(STREAM, seed)
+    stream = recurring(STREAM, seed)
+    assert stream == recurring(STREAM, seed)
     assert Counter(stream.arrivals) == Counter(one_after_another(STREAM).arrivals)
     assert stream.num_events == STREAM.num_events
     stages = [stage for _, stage in stream.arrivals]
@@ -39,14 +39,14 @@ def test_at_a_desk_every_item_comes_once_and_classes_keep_coming(seed: int) -> N
 
 
 def test_at_a_desk_new_classes_come_on_the_way() -> None:
-    stages = [stage for _, stage in at_a_desk(STREAM, 0).arrivals]
+    stages = [stage for _, stage in recurring(STREAM, 0).arrivals]
     first = [stages.index(number) / len(stages) for number in range(5)]
     assert first == sorted(first)
     assert first[-1] > 0.3
 
 
 @given(SEEDS)
-def test_in_a_mixed_stream_the_names_are_those_of_their_time(seed: int) -> None:
+def test_in_a_mixed_stream_names_change_on_the_way(seed: int) -> None:
     stream = mixed(STREAM, seed, NUM_EVENTS)
     assert stream.num_events == NUM_EVENTS
     for place, (item, number) in enumerate(stream.arrivals):

@@ -21,12 +21,12 @@ def test_parts_are_joined_and_permuted() -> None:
     assert both.labels_N.tolist() == [3, 0, 2, 1]
 
 
-def test_rows_are_joined_likewise() -> None:
+def test_rows_are_joined_and_permuted_too() -> None:
     rows = Part(torch.arange(3)[:, None], torch.tensor([0, 1, 2]))
     both = joined([rows, rows], torch.tensor([5, 0]))
     assert both.inputs.tolist() == [[2], [0]]
 
 
-def test_the_items_are_those_to_learn_from() -> None:
+def test_only_training_items_are_counted() -> None:
     benchmark = Benchmark("made", ("x", "y", "z"), (Stage("one", TEXTS, TEXTS), Stage("two", TEXTS, TEXTS)))
     assert benchmark.num_items == 6

@@ -1,4 +1,4 @@
-"""Checks how streams are loaded, and the errors about data that is no stream."""
+"""Streams are loaded, and invalid data is refused with an error."""
 
 import gzip
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.streams.data import fewshot, load, stages_of_labels
+from evals.streams.data import assign_stages, fewshot, load
 from evals.streams.stream import StreamItem
 from learner.errors import DataError
 
@@ -30,7 +30,7 @@ def with_stage(lines: Sequence[Fields], stage: str) -> list[Fields]:
     return [{**line, "stage": stage} for line in lines]
 
 
-def test_the_carried_stream_needs_no_data_folder() -> None:
+def test_the_bundled_stream_needs_no_data_folder() -> None:
     stream = load("support", None)
     assert len(stream.stages) >= 8
     assert stream.num_labels >= 40
@@ -39,7 +39,8 @@ def test_the_carried_stream_needs_no_data_folder() -> None:
         labels = {item.label for item in stage.train}
         assert {item.label for item in stage.test} == labels
         num_labels += len(labels)
-    assert num_labels == stream.num_labels  # no label comes back in a later stage
+    # No label comes back in a later stage.
+    assert num_labels == stream.num_labels
 
 
 def test_a_stream_can_be_tested_on_its_validation_items(tmp_path: Path) -> None:
@@ -57,14 +58,14 @@ def test_stages_come_in_the_order_of_the_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gz", [False, True])
-def test_without_stages_there_is_one_or_equal_ones(tmp_path: Path, gz: bool) -> None:
+def test_lines_without_stages_get_one_stage_or_equal_stages(tmp_path: Path, gz: bool) -> None:
     stream = load(write(tmp_path, TWO, TWO, gz=gz), None)
     assert [(stage.name, len(stage.train), len(stage.test)) for stage in stream.stages] == [("stage 1", 2, 2)]
 
 
 @pytest.mark.parametrize(("num_labels", "num_stages"), [(1, 1), (3, 1), (4, 2), (7, 1), (20, 10), (77, 7), (150, 10)])
 def test_stages_have_equally_many_labels(num_labels: int, num_stages: int) -> None:
-    stage_of = stages_of_labels([f"label {number}" for number in range(num_labels)] * 2)
+    stage_of = assign_stages([f"label {number}" for number in range(num_labels)] * 2)
     sizes = [list(stage_of.values()).count(name) for name in dict.fromkeys(stage_of.values())]
     assert sizes == [num_labels // num_stages] * num_stages
 
@@ -103,7 +104,7 @@ def test_test_items_must_fit_the_training_items(tmp_path: Path, test: Sequence[F
         load(write(tmp_path, with_stage(TWO, "s"), test), None)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data set '.*nowhere': say support, clinc150, or a folder"):
         load(str(tmp_path / "nowhere"), None)
     with pytest.raises(DataError, match=r"train.jsonl is missing \(or train.jsonl.gz\)"):

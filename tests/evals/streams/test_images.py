@@ -36,7 +36,7 @@ def test_permuted_mnist_has_the_same_pixels_in_other_orders(tmp_path: Path) -> N
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=3))
-def test_an_idx_file_comes_back(shape: list[int]) -> None:
+def test_an_idx_file_is_read_back(shape: list[int]) -> None:
     import tempfile
 
     values = torch.arange(torch.Size(shape).numel(), dtype=torch.uint8).reshape(shape)
@@ -58,14 +58,14 @@ def test_a_missing_folder_says_what_to_do(tmp_path: Path) -> None:
     [b"", b"no gzip", gzip.compress(b"\0\0"), gzip.compress(b"\0\0\x08\x01\0\0\0\x09ab")],
     ids=["empty", "no gzip", "short", "too few bytes"],  # a packed file holds the time, and ids must stay the same
 )
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_file_is_named(tmp_path: Path, data: bytes) -> None:
     folder = small_mnist(tmp_path)
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(data)
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte.gz: no "):
         split_mnist(folder)
 
 
-def test_another_data_set_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_another_data_set_is_refused(tmp_path: Path) -> None:
     folder = small_mnist(tmp_path)
     (folder / "mnist" / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(torch.full((100,), 11, dtype=torch.uint8)))
     with pytest.raises(DataError, match="not the published MNIST"):

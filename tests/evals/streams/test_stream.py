@@ -1,4 +1,4 @@
-"""Checks that streams are truncated evenly, and shuffled inside stages only."""
+"""Streams are truncated evenly, and shuffled only within their stages."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ STREAM = Stream("made", (stage("a", 10), stage("b", 4), stage("c", 10)))
 
 
 @given(st.integers(0, 200), st.lists(st.integers(0, 50), min_size=1, max_size=8))
-def test_shares_are_even_where_the_sizes_allow(total: int, sizes: list[int]) -> None:
+def test_shares_are_as_even_as_the_sizes_allow(total: int, sizes: list[int]) -> None:
     shares = even_shares(total, sizes)
     assert sum(shares) == min(total, sum(sizes))
     assert all(share <= size for share, size in zip(shares, sizes, strict=True))
@@ -26,14 +26,14 @@ def test_shares_are_even_where_the_sizes_allow(total: int, sizes: list[int]) -> 
     assert not cut or max(shares) - min(cut) <= 1
 
 
-def test_a_limited_stream_has_that_many_events() -> None:
+def test_a_limited_stream_has_the_given_number_of_events() -> None:
     few = STREAM.limited(15)
     assert [len(stage.train) for stage in few.stages] == [6, 4, 5]
     assert few.stages[0].train == STREAM.stages[0].train[:6]
     assert [stage.test for stage in few.stages] == [stage.test for stage in STREAM.stages]
 
 
-def test_no_limit_and_a_large_one_leave_it_alone() -> None:
+def test_no_limit_and_a_large_limit_do_not_change_the_stream() -> None:
     assert STREAM.limited(None) is STREAM
     assert STREAM.limited(1_000) is STREAM
 
@@ -62,7 +62,7 @@ def test_a_short_stage_is_played_slower(num_train: int, rate: float) -> None:
 
 
 @pytest.mark.parametrize(("num_train", "rate"), [(100, 10.0), (1_344, 16.8), (40_000, 200.0)])
-def test_a_stream_without_pauses_lasts_as_long_as_it_may(num_train: int, rate: float) -> None:
+def test_a_stream_without_pauses_is_spread_over_time(num_train: int, rate: float) -> None:
     assert one_after_another(Stream("made", (stage("a", num_train),))).default_rate == rate
 
 

@@ -27,7 +27,7 @@ def test_elec2_is_ten_spans_of_time_in_order(tmp_path: Path) -> None:
     assert labels_N.tolist() == [0, 1] * 20
 
 
-def test_the_weather_is_read_by_its_own_columns(tmp_path: Path) -> None:
+def test_weather_has_its_own_columns(tmp_path: Path) -> None:
     (tmp_path / "weather").mkdir()
     lines = [",".join(WEATHER.header), *(f"{number},1,2,3,4,5,6,7,{number % 2}" for number in range(20))]
     (tmp_path / "weather" / "weather.csv.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
@@ -49,7 +49,7 @@ def test_a_row_has_its_columns_and_then_columns_and_label_of_each_lag() -> None:
 
 
 @given(st.integers(1, 30), st.integers(0, 29), st.integers(0, 999))
-def test_inputs_know_nothing_of_later_rows_nor_their_own_label(num: int, at: int, seed: int) -> None:
+def test_inputs_do_not_depend_on_later_rows_or_their_own_label(num: int, at: int, seed: int) -> None:
     at = min(at, num - 1)
     rng = torch.Generator().manual_seed(seed)
     columns_ND = torch.rand(num, 3, generator=rng)

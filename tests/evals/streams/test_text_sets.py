@@ -45,7 +45,7 @@ def test_the_stages_of_a_stream_are_joined() -> None:
     assert {item.label for item in support.test} <= set(support.labels)
 
 
-def test_a_cut_keeps_every_class_and_follows_its_seed() -> None:
+def test_a_sample_keeps_every_class_and_depends_on_its_seed() -> None:
     items = [StreamItem(f"text {place}", "rare" if place == 7 else f"class {place % 3}") for place in range(60)]
     whole = TextSet("x", items, items[:5])
     cut = whole.cut(train=10, test=3, seed=1)

@@ -1,4 +1,4 @@
-"""Rotated queries and keys: the score of two tokens depends on their distance alone."""
+"""Rotated queries and keys: the score of two tokens depends only on their distance."""
 
 import torch
 
@@ -8,7 +8,7 @@ HEAD = 16
 
 
 def rotated(x_TD: torch.Tensor, first: int) -> torch.Tensor:
-    """Returns one head of queries, of keys and of values, which are equal, from position `first` on."""
+    """Returns one head with equal queries, keys and values, from position `first` on."""
     positions_T = torch.arange(first, first + len(x_TD))
     return rotate(x_TD.repeat(1, 3), positions_T, num_rotated=2, head_width=HEAD, base=10000.0)
 

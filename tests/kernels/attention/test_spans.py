@@ -1,4 +1,4 @@
-"""Attention over some of the keys: against the definition of full attention, with the other keys taken away."""
+"""Attention to some of the keys equals full attention from which the other keys are removed."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,7 +64,7 @@ def test_a_span_over_all_keys_is_full(keys: Keys) -> None:
 
 @pytest.mark.parametrize("keys", [LOCAL, TOPK])
 def test_a_masked_key_weighs_exactly_nothing(keys: Keys) -> None:
-    """Whatever the value of a key that is not seen, not a bit of the result is different."""
+    """The value of a key that is not seen changes no bit of the result."""
     qkv_TW = rows(70)
     q_BHSD, k_BHSD, v_BHSD = qkv_TW.view(1, 70, 3, HEADS, HEAD).permute(2, 0, 3, 1, 4)
     is_seen = visible(q_BHSD, k_BHSD, keys).expand(1, HEADS, 70, 70)
@@ -100,7 +100,7 @@ def test_the_blocks_with_the_highest_bounds_are_chosen() -> None:
 
 
 def test_blocks_that_a_tile_sees_anyway_are_not_chosen() -> None:
-    """All queries of the first tile see the keys 0 to 39 by their windows, so the router takes the block behind."""
+    """All queries of the first tile see the keys 0 to 39 by their windows, so the router takes the next block."""
     q_BHSD = torch.ones(1, 1, 3 * TILE, HEAD)
     is_seen_SS = visible(q_BHSD, q_BHSD, Keys("topk", topk=1, window=TILE + 7))[0, 0]
     assert is_seen_SS[0].nonzero().flatten().tolist() == list(range(TILE + 12))

@@ -28,7 +28,7 @@ class Keys:
 
 
 def rows(lengths: list[int], *, seed: int = 0, width: int = WIDTH) -> tuple[Tensor, list[int]]:
-    """Returns rows whose channels differ in mean and deviation, as those of a trained model do, and their offsets."""
+    """Returns rows whose channels differ in mean and deviation, as in a trained model, and the offsets of sequences."""
     generator = torch.Generator().manual_seed(seed)
     offsets = [0, *accumulate(lengths)]
     mean_W = torch.randn(width, generator=generator)

@@ -36,7 +36,7 @@ def test_heads_of_any_multiple_of_16(isa: str, width: int) -> None:
 
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 3])
 def test_query_heads_may_share_keys_and_values(isa: str, num_kv_heads: int) -> None:
-    """Each gets what it would get from a copy of its own."""
+    """Each head gets the same result as with its own copy of keys and values."""
     qkv_TW, offsets = rows([4, 17, 70], width=(6 + 2 * num_kv_heads) * HEAD)
     groups = group_equal(offsets)
     found = attention(qkv_TW, groups, num_heads=6, num_kv_heads=num_kv_heads, isa=isa)

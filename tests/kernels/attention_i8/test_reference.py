@@ -13,7 +13,7 @@ from tests.kernels import tolerances
 from tests.kernels.attention_i8.sequences import HEAD, HEADS, rows
 
 MIN_COSINE = 0.999
-"""A figure of accuracy and no bound: the lowest of 600 draws is 0.9995. The error of a score grows with the scores."""
+"""A measured accuracy, not a bound: the lowest of 600 draws is 0.9995. The error of a score grows with the scores."""
 
 
 @given(st.integers(1, 300), st.integers(0, 1 << 30))
@@ -61,7 +61,7 @@ def test_steep_scores_leave_one_weight() -> None:
 
 
 def test_keys_that_are_not_seen_weigh_exactly_nothing() -> None:
-    """They have no part in the maximum either; a query that sees no key has no weights."""
+    """They are left out of the maximum, too. A query that sees no key has no weights."""
     product_HQS = torch.tensor([[[0.0, 6000.0, 100.0], [0.0, 6000.0, 100.0]]])
     is_seen_QS = torch.tensor([[True, False, True], [False, False, False]])
     p_HQS = reference.softmax_u8(product_HQS, torch.full((1, 1, 1), 1e-3), HEAD, is_seen_QS)
@@ -71,7 +71,7 @@ def test_keys_that_are_not_seen_weigh_exactly_nothing() -> None:
 
 
 def test_exp2_fixed() -> None:
-    """The slope, the product and the power are rounded down, by less than 1 each, and the first two oppositely."""
+    """Slope, product and power are each rounded down by less than 1. The first two errors have opposite signs."""
     exponent = torch.cat((torch.arange(0, 20 << 16, 13), torch.tensor([1 << 40])))
     power = reference.exp2_fixed(exponent)
     exact = 65280 * torch.exp2(-exponent.double() / 65536)

@@ -1,4 +1,4 @@
-"""Spans in 8-bit integers: which keys a tile sees, against the same in float32 and against full attention."""
+"""Spans in 8-bit integers: the keys that a tile sees, compared with float32 and with full attention."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_heads_have_spans_of_their_own() -> None:
 
 @pytest.mark.parametrize("keys", [Keys("local", window=3, sinks=5), Keys("topk", window=3, sinks=2, block=16, topk=2)])
 def test_floats_see_the_same_keys(keys: Keys) -> None:
-    """Both definitions choose alike, but for the rounding of the pooled queries, whatever all keys have in common."""
+    """Up to the rounding of pooled queries, both definitions choose the same blocks, for any offset of all keys."""
     generator = torch.Generator().manual_seed(0)
     q_SD = torch.randint(-127, 128, (90, HEAD), generator=generator).double()
     k_SD = torch.randint(0, 256, (90, HEAD), generator=generator).double()

@@ -45,7 +45,7 @@ WHOLE_TILES = [whole_tiles(packed), whole_tiles(packed_i4)]
 """Encoders whose matrices are whole numbers of tiles, in INT8 and in INT4."""
 
 SHAPES = [BlockShape(4, 2, 16, 192), BlockShape(1, 1, 32, 64), BlockShape(6, 1, 32, 128)]
-"""Blocks of other widths than the token's, 64: of all heads, of one head, and inside."""
+"""Blocks whose widths (all heads together, one head, the feed-forward part) differ from the token's width, 64."""
 
 
 @given(
@@ -130,7 +130,7 @@ def test_refuses_layers_that_are_not_there(layers: int) -> None:
 
 @pytest.mark.parametrize("pack", [packed, packed_i4])
 def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
-    """Each is, to the bit, its operations one after the other."""
+    """A block gives the same bits as its operations, one after the other."""
     blocks = [block(64, shape, packed if shape.heads == 1 else pack, in_scale=False) for shape in SHAPES]
     encoder = EncoderKernel(embedding(64, in_scale=False), blocks)
     ids_T, offsets = sequences([POSITIONS, 1, 7, *[POSITIONS] * 8])
@@ -142,7 +142,7 @@ def test_blocks_may_differ_in_shape(isa: str, pack: Pack) -> None:
 
 @pytest.mark.parametrize("pack", [packed, packed_i4])
 def test_low_rank_additions(isa: str, pack: Pack) -> None:
-    """A block is, to the bit, its operations one after the other, if it has additions of any rank."""
+    """A block with additions of any rank gives the same bits as its operations, one after the other."""
     weights = block(64, SHAPES[0], pack, in_scale=False, ranks=(8, 64, 0, 70))
     encoder = EncoderKernel(embedding(64, in_scale=False), [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
@@ -151,7 +151,7 @@ def test_low_rank_additions(isa: str, pack: Pack) -> None:
 
 
 def test_a_low_rank_addition_inside_the_gelu(isa: str) -> None:
-    """It counts before the GELU: a weight of zeros with an addition gives what the addition's product gives alone."""
+    """The addition comes before the GELU: with a weight of zeros, the result is the GELU of the addition alone."""
     plain = block(64, SHAPES[1], in_scale=False)
     zeros = pack_weight(Int8Weight.of(torch.zeros(64, 64, dtype=torch.int8), torch.ones(64), None))
     identity = pack_weight(Int8Weight.of(torch.eye(64, dtype=torch.int8), torch.ones(64), None))
@@ -195,7 +195,7 @@ def test_a_matrix_may_widen_the_words(isa: str, pack: Pack) -> None:
 
 
 def test_rotated_queries_and_keys(isa: str) -> None:
-    """A block is, to the bit, its operations one after the other, with a rotation before the attention."""
+    """A block with a rotation before the attention gives the same bits as its operations, one after the other."""
     weights = block(64, BlockShape(4, 2, 32, 64), in_scale=False)
     angle_PC = torch.rand(POSITIONS, 16, generator=GENERATOR) * 9
     rotary = RotaryWeights(angle_PC.cos(), angle_PC.sin())
@@ -229,8 +229,8 @@ def test_blocks_may_share_matrices() -> None:
 def test_reasons() -> None:
     assert why_not(width=32, positions=512, blocks=[SHAPE, *SHAPES]) == []
     assert why_not(width=40, positions=40_000, blocks=[BlockShape(2, 2, 20, 50), BlockShape(2, 1, 20, 50)]) == [
-        "40 is no multiple of 16",
+        "a token is 40 wide; expected a multiple of 16",
         "sequences have up to 40000 tokens; expected at most 32768",
         "a head is 20 wide; expected a multiple of 16 up to 256",
-        "50 is no multiple of 16",
+        "the feed-forward part is 50 wide; expected a multiple of 16",
     ]

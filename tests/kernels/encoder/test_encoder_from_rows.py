@@ -1,4 +1,4 @@
-"""The native encoder goes on from the rows between two blocks, to the bits of the whole forward."""
+"""The native encoder resumes from the rows between two blocks, and gives the same bits as the whole forward."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from tests.kernels.encoder.test_encoder import ENCODER, WHOLE_TILES, WIDTH
 def test_rows_between_blocks_go_on_to_the_same_bits(
     lengths: list[int], layer: int, threads: int, isa: str, encoder: EncoderKernel
 ) -> None:
-    """The whole batch does, and so do some of its sequences alone."""
+    """The whole batch can resume, and so can some of its sequences."""
     ids_T, offsets = sequences(lengths)
     expected = encoder.encode(ids_T, offsets, isa=isa)
     x_TD = encoder.tokens(ids_T, offsets, layers=layer, threads=threads, isa=isa)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.encoder import BlockShape, EncoderKernel, MatrixWeights
-from kernels.encoder.weights import contiguous
+from kernels.encoder.weights import copy_contiguously
 from tests.kernels.attention_i8.sequences import Keys
 from tests.kernels.encoder.blocks import block, embedding, packed
 
@@ -52,7 +52,7 @@ def test_refuses_what_a_layer_has_for_itself_if_it_does_not_fit(change: dict[str
 
 
 def test_a_matrix_that_blocks_share_is_copied_once() -> None:
-    first, second = contiguous([BLOCK, replace(block(WIDTH, SHAPE), qkv=BLOCK.qkv)])
+    first, second = copy_contiguously([BLOCK, replace(block(WIDTH, SHAPE), qkv=BLOCK.qkv)])
     assert first.qkv.packed.data_ptr() == second.qkv.packed.data_ptr() != BLOCK.qkv.packed.data_ptr()
     assert first.out.packed.data_ptr() == first.qkv.packed.data_ptr() + len(first.qkv.packed)
     assert second.out.packed.data_ptr() == first.down.packed.data_ptr() + len(first.down.packed)

@@ -1,9 +1,9 @@
-"""Tensors that do not fit are refused by name, with what they are and what was expected."""
+"""Tensors that do not fit are refused by name, with the found and the expected dtype and shape."""
 
 import pytest
 import torch
 
-from kernels.encoder.weights import check, check_packed, header_of
+from kernels.encoder.weights import check, check_packed, read_header
 from tests.kernels.encoder.blocks import packed, packed_i4
 
 
@@ -15,9 +15,9 @@ def test_a_dense_tensor_of_the_dtype_and_shape_is_accepted() -> None:
 
 
 def test_a_packed_weight_says_its_bits_and_shape() -> None:
-    assert header_of(packed(7, 16)) == [8, 7, 16]
-    assert header_of(packed_i4(7, 64)) == [4, 7, 64]
-    assert header_of(torch.zeros(3)) == []
+    assert read_header(packed(7, 16)) == [8, 7, 16]
+    assert read_header(packed_i4(7, 64)) == [4, 7, 64]
+    assert read_header(torch.zeros(3)) == []
     check_packed("w", packed_i4(7, 64), (7, 64))
     with pytest.raises(ValueError, match=r"w is packed as \[4, 7, 64\]; expected 8 bits, 7 outputs, 64 inputs"):
         check_packed("w", packed_i4(7, 64), (7, 64), bits=(8,))

@@ -33,7 +33,7 @@ def test_the_high_plane_is_the_product(num_out: int, num_groups: int, seed: int)
 @given(st.integers(1, 40), st.integers(0, 1 << 30))
 @settings(max_examples=40)
 def test_result_is_near_the_float_product(num_rows: int, seed: int) -> None:
-    """The error is at most half a quantization step of every input, and the epilogue's: the sums are exact."""
+    """The error is at most half a quantization step of every input, plus the epilogue's error: the sums are exact."""
     layer = weight(16, 2, seed=seed)
     x_MK = rows(num_rows, 128, seed=seed)
     _, scale_M1, _ = linear_i8.reference.quantize_rows(x_MK)

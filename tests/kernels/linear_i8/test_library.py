@@ -1,4 +1,4 @@
-"""The INT8 layer of torch's own operations: its rows, and the reasons against an operation that is absent or wrong."""
+"""The INT8 layer from torch's operations: its rows, and the reasons against a missing or wrong operation."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.kernels.linear_i8.layers import rows
 
 
 def test_integer_implementations_exist_here() -> None:
-    """A machine without either still works, but five times slower: this test reports that."""
+    """A machine with neither multiplier works, but is five times slower: this test reports it."""
     able = [impl.name for impl in INT8 if not impl.why_not()]
     assert able, [impl.why_not() for impl in INT8]
 

@@ -1,4 +1,4 @@
-"""The INT8 linear layer: every implementation gives the bits of the definition, and one is chosen for each weight."""
+"""The INT8 linear layer: every implementation gives the bits of the definition, and each weight gets one of them."""
 
 from collections.abc import Iterator
 
@@ -114,7 +114,7 @@ def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("_unplanned")
 def test_measured_choice_is_made_once_per_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our own C is left out here, as on a machine where it cannot run."""
+    """Our own C is excluded, as on a machine where it cannot run."""
     monkeypatch.delenv(dispatch.VARIABLE, raising=False)
     monkeypatch.setattr(linear_i8, "IMPLS", (*LIBRARY, linear_i8.REFERENCE))
     layer = weight(3, 8)

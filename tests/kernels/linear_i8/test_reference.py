@@ -26,7 +26,7 @@ def test_a_constant_row_is_exact() -> None:
 
 
 def test_result_is_near_the_float_product() -> None:
-    """The error is at most half a quantization step of every input, and the epilogue's: the sums are exact."""
+    """The error is at most half a quantization step of every input, plus the epilogue's error: the sums are exact."""
     layer = weight(64, 384)
     x_MK = rows(50, 384)
     _, scale_M1, _ = reference.quantize_rows(x_MK)

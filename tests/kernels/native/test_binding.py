@@ -1,4 +1,4 @@
-"""The binding: what is no object of ours is refused, and each function of an instruction set's table is right."""
+"""The binding: a file that is not our shared object is refused, and each function of a table is right."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 
 
 GELU_ERROR = 1e-4
-"""What kernels/native/source/rows.h promises: an eighth of the 8-bit resolution of MiniLM's narrowest row."""
+"""The bound in kernels/native/source/rows.h: an eighth of the 8-bit resolution of MiniLM's narrowest row."""
 
 
 def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
@@ -29,7 +29,8 @@ def test_a_file_that_is_no_object_of_ours_is_refused(tmp_path: Path) -> None:
 def test_rows_are_quantized_to_the_bit(isa: str) -> None:
     for width in (1, 15, 16, 17, 384, 1000):
         x_MK = torch.randn(7, width, generator=GENERATOR) * 3 + 1
-        x_MK[3] = 2.5  # a constant row
+        # A constant row has the range 0.
+        x_MK[3] = 2.5
         q_MK = torch.empty(7, width, dtype=torch.uint8)
         qparams_M2 = torch.empty(7, 2)
         shape = binding.Shape(7, width)
@@ -41,7 +42,7 @@ def test_rows_are_quantized_to_the_bit(isa: str) -> None:
 
 @pytest.mark.parametrize(("num_out", "num_in"), [(70, 96), (96, 128)])
 def test_epilogues(isa: str, num_out: int, num_in: int) -> None:
-    """ADD adds the reference's y exactly; the GELU is piecewise, or a polynomial."""
+    """ADD adds exactly the y of the reference. The GELU is a piecewise approximation."""
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8, generator=GENERATOR)
     layer = reference.Int8Weight.of(q_NK, torch.full((num_out,), 0.004), torch.randn(num_out, generator=GENERATOR))
     packed = pack_weight(layer)

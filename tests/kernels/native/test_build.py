@@ -1,4 +1,4 @@
-"""The shared object is built once and found again, also by an old compiler and without anything installed."""
+"""The shared object is built once and found again. The build works with an old compiler, and with nothing installed."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from kernels.native import binding, build
 
 @pytest.fixture
 def is_built_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the compiler optimize nothing: how fast the object is, is of no interest here."""
+    """Turns off optimization, because these tests do not need a fast object."""
     monkeypatch.setenv("CFLAGS", "-O0")
 
 

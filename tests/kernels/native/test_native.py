@@ -1,4 +1,4 @@
-"""The shared object is loaded, and its absence is reported clearly."""
+"""The shared object is loaded, and one warning reports why it is missing."""
 
 from collections.abc import Iterator
 from pathlib import Path

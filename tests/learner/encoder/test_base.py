@@ -1,9 +1,7 @@
-"""B25 no. 8: states under other settings. Some are kept bit for bit, some are made anew, some are refused."""
+"""States under other settings: some are kept bit for bit, some are rebuilt, some are refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 import torch
 from structlog.testing import capture_logs
@@ -23,7 +21,7 @@ from wire.store import GAP, Store
 
 
 def taught(**changed: float | str) -> Learner:
-    """A learner that knows 80 events."""
+    """A learner that has read 80 events."""
     learner = small_learner(**changed)
     learner.learn_many(stream(0, 80), {"feedback.v1/0": 80})
     return learner
@@ -53,8 +51,8 @@ def assert_same_sums(one: Learner, other: Learner) -> None:
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
 
 
-def assert_made_anew(it: Learner, old: Learner) -> None:
-    """The sums are those of the memory under the encoder of now."""
+def assert_rebuilt(it: Learner, old: Learner) -> None:
+    """Checks that the sums are the sums of the replay buffer under the current encoder."""
     once = it.fast_head.successor(it.fast_head.served)
     once.learn_many(it.replay.samples())
     sums = it.fast_head.export()
@@ -73,10 +71,10 @@ def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize("changed", [{"num_features": 64}, {"num_features": 128}, {"seed": 5}])
-def test_sums_of_other_features_are_made_anew_from_the_memory(changed: dict[str, float]) -> None:
+def test_sums_of_other_features_are_rebuilt_from_the_buffer(changed: dict[str, float]) -> None:
     old = trained()
     it = restored(old, **changed)
-    assert_made_anew(it, old)
+    assert_rebuilt(it, old)
     assert_equal(top_of(it, 1), top_of(old, 1))
     assert it.offsets == old.offsets and it.counts["learnt"] == old.counts["learnt"]
     again = restored(it, **changed)
@@ -84,7 +82,7 @@ def test_sums_of_other_features_are_made_anew_from_the_memory(changed: dict[str,
     assert_same_sums(it, again)
 
 
-def test_what_is_lost_is_said() -> None:
+def test_lost_samples_are_reported() -> None:
     old = taught(replay_samples=30)
     with capture_logs() as logs:
         it = restored(old, replay_samples=30, num_features=64)
@@ -125,10 +123,10 @@ def test_blocks_that_are_not_trained_any_more_stay_as_they_were_trained() -> Non
     assert not again.has_migrated
 
 
-def test_one_more_trained_block_makes_the_sums_anew() -> None:
+def test_one_more_trained_block_rebuilds_the_sums() -> None:
     old = trained()
     it = restored(old, trainable_layers=2)
-    assert_made_anew(it, old)
+    assert_rebuilt(it, old)
     assert_equal(top_of(it, 1), top_of(old, 1))
     it.learn_many(stream(80, 200), {})
     it.tick()
@@ -137,15 +135,15 @@ def test_one_more_trained_block_makes_the_sums_anew() -> None:
     assert it.counts["rounds"] == 2
 
 
-def test_another_encoder_takes_the_memory_and_not_the_blocks() -> None:
+def test_another_encoder_keeps_the_buffer_and_drops_the_blocks() -> None:
     old = trained()
     it = Learner(small_config(), small_strata(seed=8), tokenizer())
     it.restore(old.export(None))
-    assert_made_anew(it, old)
+    assert_rebuilt(it, old)
     assert_equal(top_of(it, 1), top_of(Learner(small_config(), small_strata(seed=8), tokenizer()), 1))
 
 
-def test_a_round_under_way_is_dropped_where_the_encoder_changes_and_repeated_where_not() -> None:
+def test_a_round_is_dropped_if_the_encoder_changes_and_repeated_otherwise() -> None:
     old = taught()
     old.tick()
     assert old.knowledge.round
@@ -161,11 +159,11 @@ def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
     it.learn_many(stream(80, 99), {"feedback.v1/0": 99})
     before = taught(trainable_layers=0).export(None)
     it.set_aside(VersionState(before), 3)
-    assert_made_anew_of(it, before)
+    assert_rebuilt_from(it, before)
     assert it.offsets == {"feedback.v1/0": 99} and it.version == 3
 
 
-def assert_made_anew_of(it: Learner, snapshot: Snapshot) -> None:
+def assert_rebuilt_from(it: Learner, snapshot: Snapshot) -> None:
     once = it.fast_head.successor(it.fast_head.served)
     once.learn_many(samples_of(snapshot))
     assert torch.equal(once.export()["gram"], it.fast_head.export()["gram"])
@@ -178,17 +176,6 @@ def samples_of(snapshot: Snapshot) -> list[Labelled]:
     return samples
 
 
-def test_a_checkpoint_of_format_1_is_gone_on_from() -> None:
-    old = trained()
-    snapshot = old.export(None)
-    origin = snapshot.origin
-    facts = msgspec.structs.replace(snapshot.facts, format=1, origin=None, source=f"{origin.encoder}/{origin.seed}")
-    it = small_learner(slow_rate=1e-5)
-    it.restore(decode(encode(replace(snapshot, facts=facts))))
-    assert not it.has_migrated and it.export(None).facts == snapshot.facts
-    assert_same_sums(it, old)
-
-
 def test_more_trained_blocks_than_there_are_is_refused() -> None:
     with pytest.raises(WrongConfig, match="trainable_layers is 3, but the encoder has 2 blocks"):
         small_learner(trainable_layers=3)
@@ -198,7 +185,7 @@ def test_more_trained_blocks_than_there_are_is_refused() -> None:
 
 @pytest.mark.live
 @pytest.mark.parametrize("changed", [{"num_features": 64}, {"label_capacity": 16}, {"seed": 5}])
-def test_what_the_settings_have_changed_is_published_and_can_be_served(
+def test_a_state_under_changed_settings_is_published_and_can_be_served(
     store: Store, tmp_path: Path, changed: dict[str, float]
 ) -> None:
     rig = PublishRig(store, tmp_path)

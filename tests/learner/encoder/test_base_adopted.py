@@ -1,4 +1,4 @@
-"""The base encoder of a state: that of the settings, or one that was adopted, from its file."""
+"""The base encoder of a state: from the settings, or an adopted one from its file."""
 
 import os
 from pathlib import Path
@@ -40,14 +40,14 @@ def test_an_adopted_encoder_comes_back_from_its_file_to_the_same_bits(tmp_path: 
 
 
 def test_the_top_of_an_adopted_encoder_is_stored_as_it_came(tmp_path: Path) -> None:
-    """Its blocks have the grids of their weights, so that training begins from what is served."""
+    """Its blocks have the grids of their weights, so that training begins from the served weights."""
     first = bases(tmp_path)
     taken = first.take(offer(), weights(), first.of_settings)
     top = export_encoder(taken.strata, first_layer=1)
     assert all(stored.entry == taken.served.tensors[name].entry for name, stored in top.items())
 
 
-def test_without_an_adopted_one_or_after_a_change_of_the_settings_theirs_holds(tmp_path: Path) -> None:
+def test_without_an_adopted_encoder_or_after_changed_settings_the_settings_apply(tmp_path: Path) -> None:
     first = bases(tmp_path)
     taken = first.take(offer(), weights(), first.of_settings)
     assert first.of(None, taken) is first.of_settings
@@ -55,12 +55,12 @@ def test_without_an_adopted_one_or_after_a_change_of_the_settings_theirs_holds(t
     assert changed.of(taken.adopted, changed.of_settings) is changed.of_settings
 
 
-def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_the_error_names_the_missing_file(tmp_path: Path) -> None:
     first = bases(tmp_path)
     taken = first.take(offer(), weights(), first.of_settings)
     for path in tmp_path.glob(f"*{ENCODER_SUFFIX}"):
         path.unlink()
-    with pytest.raises(StateRefused, match="encoder other, which was adopted, is not in"):
+    with pytest.raises(StateRefused, match="the adopted encoder other is not in"):
         first.of(taken.adopted, first.of_settings)
 
 
@@ -79,7 +79,7 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         first.take(offer(), {name: each for name, each in weights().items() if "1.vec" not in name}, first.of_settings)
 
 
-def test_what_does_not_fit_the_service_is_said_with_the_fix() -> None:
+def test_an_offer_that_does_not_fit_is_refused_with_the_fix() -> None:
     first = bases(None)
     assert not first.why_not(offer(), first.of_settings)
     other = EncoderOffer(id="a", name="a", time_ms=1, tokenizer="b" * 64, config=PRUNED.canonical_json())

@@ -1,4 +1,4 @@
-"""The top blocks of an encoder; tests/learner/rounds/test_trainer.py puts trained ones back."""
+"""The top blocks of an encoder. tests/learner/rounds/test_trainer.py loads trained ones."""
 
 from dataclasses import replace
 

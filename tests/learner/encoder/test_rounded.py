@@ -29,7 +29,7 @@ def digests(tensors: dict[str, StoredTensor]) -> dict[str, str]:
 
 @pytest.fixture
 def num_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the calls that round: one entry each."""
+    """One entry for each call that quantizes."""
     calls: list[int] = []
     make = strata_family._rounded
 
@@ -47,15 +47,16 @@ def test_the_second_start_reads_the_same_bits(tmp_path: Path, num_made: list[int
     once = rounded_tensors(tmp_path, strata=first)
     assert digests(rounded_tensors(tmp_path, strata=second)) == digests(once)
     assert digests(rounded_tensors(None)) == digests(once)
-    assert len(num_made) == 2  # and once without a folder
+    # One more call was without a folder.
+    assert len(num_made) == 2
     for (name, mine), theirs in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs), name
     in_scales = [value for name, value in second.state_dict().items() if name.endswith("in_scale")]
     assert any((in_scale != 1).any() for in_scale in in_scales)
 
 
-def test_what_is_trained_is_on_a_grid_and_the_rest_is_not(tmp_path: Path) -> None:
-    """Also where the tensors come from the cache."""
+def test_only_trained_blocks_are_on_a_grid(tmp_path: Path) -> None:
+    """This also holds if the tensors come from the cache."""
     for _ in range(2):
         strata = small_strata()
         stored = rounded_tensors(tmp_path, strata=strata)
@@ -74,7 +75,7 @@ def test_int4_stays_int4(tmp_path: Path) -> None:
         assert stored["layers.0.up"].tensor.scheme == stored["embed.word"].tensor.scheme == "w4g64"
 
 
-def test_other_weights_or_settings_are_rounded_anew(tmp_path: Path, num_made: list[int]) -> None:
+def test_other_weights_or_settings_are_quantized_again(tmp_path: Path, num_made: list[int]) -> None:
     rounded_tensors(tmp_path)
     other = rounded_tensors(tmp_path, strata=small_strata(seed=8))
     assert digests(other) == digests(rounded_tensors(None, strata=small_strata(seed=8)))

@@ -7,7 +7,7 @@ from tests.model.small_encoder import small_strata
 KEY = bytes(range(32))
 
 
-def test_a_file_gives_back_what_was_written_under_its_key(tmp_path: Path) -> None:
+def test_a_file_returns_the_tensors_written_under_its_key(tmp_path: Path) -> None:
     path = tmp_path / "below" / "weights"
     tensors = encoder_tensors(small_strata())
     write_tensors(path, KEY, tensors)

@@ -1,4 +1,4 @@
-"""Vectors that came with answers: what is learnt of a text is the same with and without them."""
+"""Cached vectors of answers: learning a text has the same result with and without them."""
 
 from collections.abc import Callable, Iterator
 
@@ -35,7 +35,7 @@ def test_a_vector_is_found_by_its_text() -> None:
     assert known.of(["hi"]) == {}
 
 
-def test_what_was_made_otherwise_is_not_held() -> None:
+def test_vectors_of_another_encoding_are_not_cached() -> None:
     known = known_vectors()
     known.add("a", vector_of("a", encoding="other"))
     known.add("b", vector_of("b", z=bytes(4)))
@@ -43,12 +43,13 @@ def test_what_was_made_otherwise_is_not_held() -> None:
     assert known.of(["a", "b"]) == {}
 
 
-def test_the_oldest_goes_first() -> None:
+def test_the_oldest_entry_is_dropped_first() -> None:
     known = known_vectors()
     texts = [str(number) * (VECTOR_BYTES // 4) for number in range(5)]
     for text in texts:
         known.add(text, vector_of(text))
-        known.add(text, vector_of(text))  # a repeat takes no room
+        # A repeated text takes no space.
+        known.add(text, vector_of(text))
     assert list(known.of(texts)) == [2, 3, 4]
     known.add("short", vector_of("short"))
     assert list(known.of([*texts, "short"])) == [2, 3, 4, 5]
@@ -87,13 +88,13 @@ def test_the_sums_are_the_same_with_and_without() -> None:
     assert all(torch.equal(value, sums[name]) for name, value in given.fast_head.export().items())
 
 
-def test_a_text_whose_vector_is_known_is_not_encoded() -> None:
+def test_a_text_with_a_cached_vector_is_not_encoded() -> None:
     z_D = torch.nn.functional.one_hot(torch.tensor(3), CONFIG.d_model).float()
     it = learnt_with(lambda text: vector_of(text, z=z_D.numpy().tobytes()))
     assert torch.equal(it.fast_head.means(it.fast_head.ridge.classes), z_D.expand(len(it.fast_head.ridge.classes), -1))
 
 
-def test_replicas_name_the_encoding_as_the_learner_does() -> None:
+def test_replicas_and_the_learner_use_the_same_name_of_the_encoding() -> None:
     """A manifest has the tensors of the head besides those of the encoder."""
     served = small_learner().fast_head.served
     digests = {name: tensor.entry.digest for name, tensor in served.tensors.items()}

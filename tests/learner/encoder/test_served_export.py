@@ -11,7 +11,7 @@ from tests.learner.small_learner import CONFIG, labelled, small_served, small_st
 TEXTS = [sample.text for sample in labelled(0, 70)]
 
 
-def test_what_is_stored_is_what_a_replica_reads() -> None:
+def test_a_replica_reads_the_stored_tensors() -> None:
     norm = export_tensor(plain("a.norm", torch.arange(6.0).view(2, 3)))
     assert norm.entry.num_bytes == len(norm.tensor.to_blob())
     assert [(part.name, part.dtype, part.shape) for part in norm.entry.parts] == [("value", "F32", (2, 3))]
@@ -35,7 +35,7 @@ def test_vectors_do_not_depend_on_which_texts_are_encoded_together() -> None:
     assert served.z_many([]).shape == (0, 64)
 
 
-def test_texts_are_cut_where_the_tokenizer_ends() -> None:
+def test_texts_are_cut_at_the_tokenizers_limit() -> None:
     short = TextTokenizer.from_encoder("minilm-l6", max_tokens=5)
     served = ServedEncoder(CONFIG, short, small_served().tensors)
     one = served.z_many(["where is my card"])

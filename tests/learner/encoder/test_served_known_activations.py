@@ -1,4 +1,4 @@
-"""Checks the kept activations: their bound, and that nothing depends on them but time."""
+"""Cached activations are bounded, and change nothing but the time."""
 
 import torch
 from hypothesis import given
@@ -22,7 +22,8 @@ def test_the_oldest_go_beyond_the_bound() -> None:
         kept.add("below", text, rows(num_rows))
     assert list(kept.of("below", ["a", "b", "c"])) == ["b", "c"]
     assert kept.of("another bottom", ["b"]) == {}
-    kept.add("below", "b", rows(7))  # takes the place of the shorter one
+    # Replaces the shorter activations of the same text.
+    kept.add("below", "b", rows(7))
     assert list(kept.of("below", ["b", "c"])) == ["b", "c"]
     kept.add("below", "d", rows(11))
     assert len(kept) == 0
@@ -50,7 +51,7 @@ def test_each_boundary_keeps_its_own() -> None:
     assert not torch.equal(bottom_TD, upper_TD)
 
 
-def test_what_is_kept_changes_no_bit() -> None:
+def test_cached_activations_change_no_bit() -> None:
     served = small_served()
     first_TD, layout = served.prefix(TEXTS, 1)
     assert len(served.activations) == 3

@@ -20,7 +20,7 @@ class Ridge:
         self._penalty = penalty
 
     def weights(self, sums: HeadSums) -> Tensor:
-        """Returns the weights; `penalty` is a share of the mean of the diagonal."""
+        """Returns the weights; `penalty` is a share of the mean diagonal."""
         diagonal_R = sums.gram_RR.diagonal()
         diagonal_R += self._penalty * diagonal_R.mean()
         weights_CR: Tensor = torch.linalg.solve(sums.gram_RR, sums.class_CR.T).T
@@ -28,7 +28,7 @@ class Ridge:
 
 
 class FailsLater(Ridge):
-    """Takes no more than four classes."""
+    """Fails with more than four classes."""
 
     def weights(self, sums: HeadSums) -> Tensor:
         if len(sums.counts_C) > 4:
@@ -37,7 +37,7 @@ class FailsLater(Ridge):
 
 
 class Counts:
-    """Gives other weights each time."""
+    """Returns other weights at each call."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()

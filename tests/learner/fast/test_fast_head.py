@@ -1,4 +1,4 @@
-"""The fast head: its sums are exact, so what was taken out again was never there."""
+"""The sums of the fast head are exact: unlearning equals never having learnt."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def test_order_and_batches_change_no_bit() -> None:
     assert_same(head_of(SAMPLES), backwards)
 
 
-def test_what_is_unlearnt_was_never_there() -> None:
+def test_unlearning_equals_never_having_learnt() -> None:
     head = head_of(SAMPLES)
     head.unlearn_many(SAMPLES[:7])
     assert_same(head, head_of(SAMPLES[7:]))
@@ -46,7 +46,7 @@ def test_a_copy_learns_by_itself() -> None:
     assert_same(copied, head_of(SAMPLES[7:]))
 
 
-def test_what_was_exported_is_restored_to_the_bit() -> None:
+def test_an_exported_state_is_restored_bit_for_bit() -> None:
     head = head_of(SAMPLES)
     restored = FastHead(small_served(), penalty=1e-4)
     restored.restore(head.export(), head.ridge.classes)
@@ -89,7 +89,7 @@ def test_a_head_grows_with_its_classes() -> None:
         head.admit_all(sample.label for sample in samples[places])
         head.learn_encoded(z_ND[places], roomy.features(z_ND[places]), samples[places])
         assert head.nearest(z_ND[places]).by_all == [sample.label for sample in samples[places]]
-    assert len(head.z_sums_CD) == 512 and head.fading.recent.num_held == 8
+    assert len(head.z_sums_CD) == 512 and head.recency.recent.num_held == 8
     restored = FastHead(roomy, penalty=1e-4, num_recent=8)
     restored.restore(head.export(), head.ridge.classes)
     assert_same(head, restored)

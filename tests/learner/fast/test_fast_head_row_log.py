@@ -8,7 +8,7 @@ def labelled(*labels: str) -> list[Labelled]:
     return [Labelled(f"about {label}", label) for label in labels]
 
 
-def test_what_was_added_is_taken_once() -> None:
+def test_added_rows_are_taken_once() -> None:
     log = RowLog()
     log.add(torch.ones(2, 3), labelled("a", "b"))
     log.add(2 * torch.ones(1, 3), labelled("c"))
@@ -18,7 +18,7 @@ def test_what_was_added_is_taken_once() -> None:
     assert log.take(3).labels == [] and log.take(3).are_all
 
 
-def test_the_last_rows_are_kept_and_it_says_that_some_are_missing() -> None:
+def test_the_last_rows_are_kept_and_missing_rows_are_reported() -> None:
     log = RowLog()
     for number in range(MAX_ROWS + 40):
         log.add(torch.full((1, 3), number), labelled(str(number)))
@@ -28,7 +28,7 @@ def test_the_last_rows_are_kept_and_it_says_that_some_are_missing() -> None:
     assert len(log.take(3).labels) == MAX_ROWS
 
 
-def test_another_change_of_the_sums_ends_what_was_added() -> None:
+def test_another_change_of_the_sums_clears_the_log() -> None:
     log = RowLog()
     log.add(torch.ones(2, 3), labelled("a", "b"))
     log.end()
@@ -37,7 +37,7 @@ def test_another_change_of_the_sums_ends_what_was_added() -> None:
     assert rows.labels == ["c"] and not rows.are_all
 
 
-def test_samples_may_have_other_features_in_sums_that_were_made_anew() -> None:
+def test_samples_may_have_other_features_in_rebuilt_sums() -> None:
     log = RowLog()
     log.add(torch.ones(2, 3), labelled("a", "b"))
     log.add(torch.ones(1, 3), labelled("c"))

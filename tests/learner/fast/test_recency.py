@@ -1,11 +1,11 @@
-"""The newest labels of each class: which are held, in whatever order they come."""
+"""The newest labels of each class are kept, in any order of arrival."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.fast.recency import FADING, MAX_VECTORS, RecentLabels
+from learner.fast.recency import DECAY, MAX_VECTORS, RecentLabels
 
 Z_ND = torch.nn.functional.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), dim=1)
 
@@ -20,7 +20,7 @@ def held(it: RecentLabels) -> list[torch.Tensor]:
 
 @given(st.permutations(range(12)), st.lists(st.integers(0, 3), min_size=12, max_size=12))
 def test_the_order_of_labels_does_not_matter(order: list[int], times_ms: list[int]) -> None:
-    """Some events are of the same time."""
+    """Some events have the same time."""
     rows_N = torch.arange(12) % 2
     one = recent()
     one.add(Z_ND, rows_N, times_ms)
@@ -32,7 +32,7 @@ def test_the_order_of_labels_does_not_matter(order: list[int], times_ms: list[in
 def test_the_mean_is_that_of_the_newest_labels_and_the_newest_weighs_most() -> None:
     it = recent()
     it.add(Z_ND[:5], torch.zeros(5, dtype=torch.int64), [50, 10, 30, 40, 20])
-    mean_D = Z_ND[0] + FADING * Z_ND[3] + FADING**2 * Z_ND[2]
+    mean_D = Z_ND[0] + DECAY * Z_ND[3] + DECAY**2 * Z_ND[2]
     torch.testing.assert_close(it.means(2)[0], torch.nn.functional.normalize(mean_D, dim=0))
     assert not it.means(2)[1].any()
 
@@ -46,14 +46,14 @@ def test_the_mean_since_a_time_leaves_out_older_labels() -> None:
     assert counts_C.tolist() == [2, 0]
 
 
-def test_what_is_taken_out_is_gone_once() -> None:
+def test_unlearning_removes_one_equal_label() -> None:
     it = recent()
     it.add(Z_ND[[0, 0, 1]], torch.tensor([1, 1, 1]), [1, 2, 3])
     it.remove(Z_ND[[0, 5]], torch.tensor([1, 1]))
     assert torch.equal(it.keep_since(1, 0), Z_ND[[1, 0]])
 
 
-def test_older_labels_are_taken_out() -> None:
+def test_older_labels_are_removed() -> None:
     it = recent()
     it.add(Z_ND[:3], torch.tensor([0, 0, 0]), [10, 20, 30])
     assert torch.equal(it.keep_since(0, 20), Z_ND[[2, 1]])
@@ -62,7 +62,7 @@ def test_older_labels_are_taken_out() -> None:
 
 
 @pytest.mark.parametrize("num_recent", [2, 3, 5])
-def test_it_is_restored_also_where_another_number_is_held(num_recent: int) -> None:
+def test_it_is_restored_with_another_number_of_places(num_recent: int) -> None:
     it = recent()
     it.add(Z_ND[:4], torch.zeros(4, dtype=torch.int64), [1, 2, 3, 4])
     restored = recent(num_recent)
@@ -91,8 +91,8 @@ def test_the_vectors_of_many_classes_are_bounded() -> None:
     assert it.num_held == 0 and not it.means(1).any()
 
 
-def test_with_more_classes_the_newest_labels_of_each_are_held() -> None:
-    """So what is held is the same as if there had been so many classes from the start."""
+def test_with_more_classes_the_newest_labels_of_each_are_kept() -> None:
+    """The kept labels are the same as if all classes had been there from the start."""
     early = recent(8)
     late = RecentLabels(MAX_VECTORS // 3, 4, 8)
     early.add(Z_ND, torch.arange(12) % 2, range(12))
@@ -103,7 +103,7 @@ def test_with_more_classes_the_newest_labels_of_each_are_held() -> None:
     assert torch.equal(early.means(5), late.means(5))
 
 
-def test_with_too_many_classes_for_as_many_as_are_needed_none_are_held() -> None:
+def test_with_too_many_classes_no_labels_are_kept() -> None:
     it = RecentLabels(2, 4, 8, max_vectors=8, min_held=3)
     it.add(Z_ND[:5], torch.tensor([0, 0, 0, 0, 1]), range(5))
     z_ND, rows_N = it.held(2)

@@ -43,7 +43,7 @@ def test_any_order_and_any_batches_give_the_same_head_bit_for_bit(order: list[in
 
 @settings(max_examples=50)
 @given(st.lists(st.booleans(), min_size=90, max_size=90))
-def test_what_is_unlearnt_was_never_there_bit_for_bit(is_gone: list[bool]) -> None:
+def test_unlearning_equals_never_having_learnt_bit_for_bit(is_gone: list[bool]) -> None:
     head = make_head()
     other = make_head()
     head.learn_many(PHI, LABELS)
@@ -74,7 +74,7 @@ def test_a_learnt_class_is_predicted() -> None:
     assert head.predict_many(centres).argmax(1).tolist() == [0, 1, 2]
 
 
-def test_a_class_with_one_label_is_recognised_beside_a_large_one() -> None:
+def test_a_class_with_one_label_is_recognised_next_to_a_large_one() -> None:
     head = make_head()
     (large, small) = features(2, seed=5)
     head.learn_many(large + 0.1 * features(400, seed=6), ["a"] * 400)
@@ -94,8 +94,8 @@ def test_classes_come_while_it_runs_until_the_rows_are_taken() -> None:
         head.learn_many(PHI[:1], ["e"])
 
 
-def test_a_row_whose_samples_are_taken_out_is_given_to_another_class() -> None:
-    """B16: the head is then one that never knew the removed class, bit for bit."""
+def test_a_row_without_samples_is_given_to_another_class() -> None:
+    """The head then equals one that never knew the removed class, bit for bit."""
     head = make_head(capacity=3)
     other = RidgeHead(R, 3, penalty=0.01)
     head.learn_many(PHI, LABELS)
@@ -151,7 +151,7 @@ def test_the_tables_grow_with_the_classes_and_no_bit_depends_on_when() -> None:
     assert len(restored.sums.counts_C) == 320
 
 
-def test_sums_are_exported_in_half_the_bytes_where_no_bit_is_lost() -> None:
+def test_sums_are_exported_in_half_the_bytes_if_no_bit_is_lost() -> None:
     sums = torch.tensor([[2**24 - 1, 1], [0, 5]], dtype=torch.float64) / GRID
     assert narrowed(sums).dtype == torch.float32 and torch.equal(narrowed(sums).double(), sums)
     sums[0, 0] += 2 / GRID
@@ -164,7 +164,7 @@ SETS = [*map(set_of, ("", "a", "b", "ab", "c", "ac", "bc", "abc"))] * 8
 
 @settings(max_examples=20, deadline=None)
 @given(st.permutations(range(60)), st.integers(1, 60))
-def test_sets_of_labels_in_any_order_and_any_batches_give_the_same_sums_and_can_be_taken_out(
+def test_sets_of_labels_in_any_order_and_batches_give_the_same_sums_and_can_be_unlearnt(
     order: list[int], size: int
 ) -> None:
     whole = RidgeHead(R, 8, penalty=0.01)

@@ -1,4 +1,4 @@
-"""Tests the Gram matrix: what was added, in whatever pieces, is in it once."""
+"""The Gram matrix contains each added row once, in any batching."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 from learner.fast.ridge import FOLD_ROWS, NUM_STRIPS, GramMatrix, on_grid
 
 NUM_FEATURES = 3 * NUM_STRIPS + 5
-"""It is no multiple of the strips, so these have unequal sizes."""
+"""Not a multiple of NUM_STRIPS, so that the strips have different sizes."""
 
 ROWS = on_grid(torch.rand(3 * FOLD_ROWS, NUM_FEATURES, generator=torch.Generator().manual_seed(0)))
 
@@ -28,13 +28,13 @@ def test_it_is_the_product_of_all_rows_in_any_order_and_pieces(order: list[int],
 
 
 @pytest.mark.parametrize("num_removed", [1, FOLD_ROWS + 1, len(ROWS)])
-def test_rows_are_taken_out_exactly(num_removed: int) -> None:
+def test_rows_are_unlearnt_exactly(num_removed: int) -> None:
     gram = gram_of(ROWS)
     gram.remove(ROWS[:num_removed])
     assert torch.equal(gram.symmetric(), ROWS[num_removed:].T @ ROWS[num_removed:])
 
 
-def test_rows_that_are_still_collected_are_in_what_is_read() -> None:
+def test_rows_that_are_still_collected_are_part_of_the_matrix() -> None:
     few = ROWS[: FOLD_ROWS - 1]
     assert torch.equal(gram_of(few).lower_RR.tril(), (few.T @ few).tril())
 

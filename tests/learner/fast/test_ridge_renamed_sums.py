@@ -1,4 +1,4 @@
-"""Sums under other names: rows of one name are added up, and rows of no name go."""
+"""Sums of renamed classes: rows with one name are added, and rows without a name are dropped."""
 
 import torch
 
@@ -16,7 +16,7 @@ SUMS = {
 }
 
 
-def test_rows_of_one_name_are_one_at_the_first_of_them() -> None:
+def test_rows_of_one_name_are_merged_into_the_first() -> None:
     sums, classes = renamed_sums(SUMS, ("a", "b", "c"), lambda name: {"a": "x", "c": "x"}.get(name, name))
     assert classes == ("x", "b") and sums["counts"].tolist() == [4, 2]
     assert sums["class"].tolist() == [[6.0, 8.0], [3.0, 4.0]] and sums["class"].dtype is torch.float64
@@ -26,7 +26,7 @@ def test_rows_of_one_name_are_one_at_the_first_of_them() -> None:
     assert sums["newest_z"].flatten(1).tolist()[0] == [1.0, 5.0, 6.0]
 
 
-def test_a_class_of_no_name_goes() -> None:
+def test_a_class_without_a_name_is_dropped() -> None:
     sums, classes = renamed_sums(SUMS, ("a", "b", "c"), lambda name: "" if name == "a" else name)
     assert classes == ("b", "c") and sums["counts"].tolist() == [2, 3]
     nothing, none = renamed_sums(SUMS, ("a", "b", "c"), lambda name: "")

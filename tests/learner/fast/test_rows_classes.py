@@ -1,4 +1,4 @@
-"""B16: junk names neither fill the rows for good, nor keep out a class that is meant."""
+"""Junk names neither take the rows permanently nor keep out true classes."""
 
 from dataclasses import replace
 
@@ -45,8 +45,8 @@ def test_a_class_has_a_row_at_once_while_there_are_rows() -> None:
     assert classes.num_provisional == 2
 
 
-def test_a_class_drives_out_the_weakest_that_has_fewer_labels() -> None:
-    """B16: among classes with as many labels, the least recently labelled one goes first."""
+def test_a_class_evicts_the_weakest_class_with_fewer_labels() -> None:
+    """Among classes with equally many labels, the least recently labelled one is evicted first."""
     classes = make_classes({"a": 1, "b": 1, "c": 5})
     assert weaker_after(classes, "d") == []
     classes.count_label("a")
@@ -61,14 +61,13 @@ def test_a_class_drives_out_the_weakest_that_has_fewer_labels() -> None:
     assert weaker_after(classes, "b", 2) == []
 
 
-def test_what_has_enough_labels_is_never_driven_out() -> None:
-    """B16."""
+def test_a_class_with_enough_labels_is_never_evicted() -> None:
     classes = make_classes({"a": 3, "b": 3, "c": 3})
     assert classes.num_provisional == 0 and weaker_after(classes, "d", 1_000) == []
 
 
 def test_labels_of_classes_without_a_row_are_counted_for_a_bounded_number_of_them() -> None:
-    """B16: the first label of a class is still counted when its second comes ten thousand names later."""
+    """The first label of a class still counts if the second one comes ten thousand names later."""
     classes = make_classes({"a": 1, "b": 1, "c": 1})
     weaker_after(classes, "d")
     for number in range(10_000):
@@ -84,11 +83,13 @@ def test_full_rows_are_an_alarm_once_a_class_is_refused() -> None:
     assert list(classes.alarms()) == []
     weaker_after(classes, "d")
     (alarm,) = classes.alarms()
-    assert alarm.startswith("all 3 classes are taken, 1 by provisional ones: labels of 1 others are not learnt")
+    assert alarm.startswith(
+        "all 3 rows are taken, 1 of them by provisional classes: labels of 1 other classes are not learnt"
+    )
 
 
 def test_the_samples_of_a_class_stand_for_labels_that_were_not_counted() -> None:
-    """A checkpoint from before classes were counted is filled in from the samples."""
+    """The counts of a checkpoint from before classes were counted are filled in from its samples."""
     state = backfill(ClassesState(), {"a": 7, "b": 1})
     assert state.labels == {"a": 7, "b": 1}
     assert backfill(ClassesState(labels={"b": 4, "gone": 9}), {"a": 7, "b": 1}).labels == {"b": 4, "a": 7}
@@ -108,8 +109,8 @@ def flooded(**changed: float | str) -> Learner:
     return learner
 
 
-def test_a_flood_of_names_neither_keeps_out_a_class_that_is_meant_nor_drives_one_out() -> None:
-    """B16: 100 names for 3 rows; the second label of a true class is learnt."""
+def test_a_flood_of_names_neither_keeps_out_nor_evicts_true_classes() -> None:
+    """100 names for 3 rows; the second label of a true class is learnt."""
     learner = flooded(trainable_layers=0)
     known = set(learner.fast_head.ridge.classes)
     assert known == {*map(label_of, range(5)), "junk 40", "junk 41", "junk 42"}
@@ -127,7 +128,7 @@ def test_a_flood_of_names_neither_keeps_out_a_class_that_is_meant_nor_drives_one
 
 @pytest.mark.parametrize("policy", ["class-balanced", "reservoir", "experience-balanced"])
 def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -> None:
-    """B16: the learner is then one that never saw it, with another class in its row."""
+    """The learner then equals one that never saw the class, with another class in its row."""
     learner, other = (small_learner(holdout_share=0.0, trainable_layers=0, replay_policy=policy) for _ in range(2))
     names = ["junk", *(f"class {number}" for number in range(7))]
     labels = [(number, names[number % 8]) for number in range(24)]
@@ -146,8 +147,8 @@ def test_the_sums_of_an_evicted_class_go_out_bit_for_bit(policy: ReplayPolicy) -
     assert all(torch.equal(mine[name][order], theirs[name]) for name in ("class", "counts", "z"))
 
 
-def test_nothing_of_an_evicted_class_is_held() -> None:
-    """B16: its samples leave the replay memory, the holdout and the fresh samples."""
+def test_nothing_of_an_evicted_class_is_kept() -> None:
+    """Its samples are removed from the replay buffer, the holdout and the fresh samples."""
     learner = small_learner(holdout_share=0.4, trainable_layers=0, class_min_labels=20)
     number = 0
     while learner.counts["classes_evicted"] == 0:
@@ -161,8 +162,8 @@ def test_nothing_of_an_evicted_class_is_held() -> None:
         assert not gone & memory.export().groups.keys()
 
 
-def test_a_class_whose_samples_the_memory_has_dropped_stays() -> None:
-    """B16: a class that cannot be unlearnt exactly is not evicted."""
+def test_a_class_whose_samples_the_buffer_has_dropped_stays() -> None:
+    """A class that cannot be unlearnt exactly is not evicted."""
     learner = small_learner(holdout_share=0.0, trainable_layers=0, replay_samples=8, learn_names=True)
     for number in range(40):
         learner.learn_many(pair(number, f"class {number % 8}"), {})
@@ -173,7 +174,6 @@ def test_a_class_whose_samples_the_memory_has_dropped_stays() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.TRAIN, Phase.REBUILD, Phase.COMPARE])
 def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(phase: Phase) -> None:
-    """B16."""
     learner = flooded(slow_rate=1e-5, slow_every_labels=30)
     learner.tick()
     while learner.knowledge.round is not None and learner.knowledge.round.phase is not phase:
@@ -194,7 +194,7 @@ def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(p
 
 
 def test_a_restored_learner_evicts_the_same_classes() -> None:
-    """B16: the two learners are equal, bit for bit."""
+    """The two learners are equal, bit for bit."""
     whole = flooded(trainable_layers=0)
     restored = copy_of(whole, trainable_layers=0, holdout_share=0.0, class_min_labels=MIN_LABELS)
     for number in range(200, 240):
@@ -221,7 +221,7 @@ LABELS = st.lists(st.integers(0, 11).map(lambda number: f"class {number}"), min_
 @settings(max_examples=10, deadline=None)
 @given(LABELS, st.lists(st.integers(1, 9), min_size=1))
 def test_how_labels_are_batched_changes_nothing(labels: list[str], sizes: list[int]) -> None:
-    """B16: a learner that restarts reads other batches."""
+    """After a restart, a learner reads other batches."""
     whole, parts = (small_learner(trainable_layers=0, holdout_share=0.2, class_min_labels=MIN_LABELS) for _ in "ab")
     records: list[Answer | Feedback] = []
     for number, label in enumerate(labels):

@@ -42,8 +42,8 @@ def test_a_class_with_many_labels_keeps_its_ridge_row() -> None:
     torch.testing.assert_close(rows_CR, weights_CR)
 
 
-def test_a_prototype_counts_the_same_whatever_the_counts_of_the_others() -> None:
-    """The row is multiplied by its scale later on, which the prototype is divided by before."""
+def test_a_prototypes_share_does_not_depend_on_other_counts() -> None:
+    """The prototype is divided by the scale factor, since the whole row is multiplied by it later."""
     means_CD = unit(1)
     served = []
     for other in (3, 100):

@@ -1,4 +1,4 @@
-"""What is hardly known is named more often than ridge regression would, what is well known as often as it comes."""
+"""Classes with few labels are predicted more often than by ridge regression; established ones as often as they come."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ PHI_1R = torch.relu(torch.randn(1, R, generator=torch.Generator().manual_seed(0)
         pytest.param(6 * ESTABLISHED, 2 * ESTABLISHED, 1, id="both are well known"),
     ],
 )
-def test_a_class_is_named_more_often_than_it_comes_until_it_is_well_known(
+def test_a_class_is_predicted_more_often_than_it_comes_until_it_is_established(
     num_a: int, num_b: int, factor: float
 ) -> None:
     head = RidgeHead(R, 8, penalty=0.01)

@@ -1,4 +1,4 @@
-"""The weights after rank-k updates are those of the sums, and follow from where the sums were solved, bit for bit."""
+"""Weights after rank-k updates equal the solution of the sums, and are a function of base and batches, bit for bit."""
 
 import random
 from dataclasses import replace
@@ -40,11 +40,12 @@ def test_updates_lead_to_the_weights_of_the_sums() -> None:
     assert solver.rows.labels == [sample.label for sample in labelled(75, 90)]
 
 
-def test_the_order_of_a_batch_and_what_came_before_the_base_change_no_bit() -> None:
+def test_the_order_in_a_batch_and_rows_before_the_base_change_no_bit() -> None:
     samples = labelled(0, 90)
     heads = [head_of(samples[:50]), head_of(samples[:20])]
     solvers = [HeadSolver(), HeadSolver()]
-    solvers[1].solve(heads[1], {})  # another base before
+    # This solver had another base before.
+    solvers[1].solve(heads[1], {})
     shuffled = samples[20:50]
     random.Random(0).shuffle(shuffled)
     heads[1].learn_many(shuffled)
@@ -59,7 +60,7 @@ def test_the_order_of_a_batch_and_what_came_before_the_base_change_no_bit() -> N
     assert torch.equal(*weights) and solvers[0].solution == solvers[1].solution
 
 
-def test_the_sums_are_solved_anew_where_updates_do_not_lead_to_them() -> None:
+def test_the_sums_are_solved_if_updates_do_not_reach_them() -> None:
     head = head_of(labelled(0, 40))
     solver = HeadSolver()
     solver.solve(head, {"a": 1})
@@ -87,8 +88,8 @@ def test_batches_are_bounded_and_nothing_learnt_is_no_batch() -> None:
     assert solver.solution.base == {"a": 999} and not solver.solution.batches
 
 
-def test_bases_that_are_solved_beside_lead_to_the_same_weights() -> None:
-    """The next base is used one version later; then the batches since follow it."""
+def test_bases_solved_in_another_thread_lead_to_the_same_weights() -> None:
+    """The next base is used one version later; then the batches since are learnt on it."""
     head = head_of(labelled(0, 40))
     solver = HeadSolver(INLINE)
     bases = set()
@@ -113,8 +114,8 @@ def test_a_head_that_knows_nothing_has_no_rows() -> None:
     assert HeadSolver().solve(FastHead(SERVED, penalty=1e-4), {}).shape == (0, 96)
 
 
-def test_rows_that_were_lost_are_noticed_and_made_good() -> None:
-    """The updates then differ from the next base, which is made of the exact sums."""
+def test_lost_rows_are_detected_and_repaired() -> None:
+    """The updated weights then differ from the next base, which is solved from the exact sums."""
     head = head_of(labelled(0, 40))
     solver = HeadSolver(INLINE)
     solver.solve(head, {"a": 40})
@@ -128,7 +129,7 @@ def test_rows_that_were_lost_are_noticed_and_made_good() -> None:
     torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
 
 
-def test_classes_that_the_base_has_no_row_for_are_solved_anew() -> None:
+def test_new_classes_without_a_row_in_the_base_need_a_new_base() -> None:
     roomy = ServedEncoder(replace(SERVED.config, label_capacity=600), SERVED.tokenizer, SERVED.tensors)
     head = FastHead(roomy, penalty=1e-4)
     solver = HeadSolver(INLINE)
@@ -139,4 +140,5 @@ def test_classes_that_the_base_has_no_row_for_are_solved_anew() -> None:
         weights_CR = solver.solve(head, {"a": first})
         torch.testing.assert_close(weights_CR, head.solve(), rtol=1e-3, atol=1e-4)
         bases.add(solver.solution.base["a"])
-    assert {240, 300} <= bases  # 256 and 320 rows were too few then
+    # Tables of 256 and of 320 rows were too small by then.
+    assert {240, 300} <= bases

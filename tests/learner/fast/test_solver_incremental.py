@@ -1,4 +1,4 @@
-"""The incremental head equals the exact solution after whatever was learnt, on every base."""
+"""The incremental head equals the exact solution, after any rows on any base."""
 
 from itertools import chain, combinations
 
@@ -129,8 +129,8 @@ def test_a_base_that_lacks_a_label_is_refused() -> None:
         stream.head.check_base(base, stream.head.num_rows)
 
 
-def test_few_texts_that_come_very_often_are_no_mistake() -> None:
-    """Events of a few categories: what rounding makes of the directions without a text is no lost label."""
+def test_few_very_frequent_texts_raise_no_alarm() -> None:
+    """Events of a few categories: rounding in directions without texts must not count as a lost label."""
     phi_12R = on_grid(torch.relu(torch.randn(12, 4 * R, generator=torch.Generator().manual_seed(1))))
     rows_12 = torch.arange(12) % C
     often = 100_000
@@ -146,7 +146,7 @@ def test_few_texts_that_come_very_often_are_no_mistake() -> None:
     head.check_base(NormalEquations.of(gram_RR, sums_CR, 150.0).solve(), MAX_ROWS)
 
 
-def test_a_base_of_another_penalty_is_another_head_and_no_mistake() -> None:
+def test_a_base_with_another_penalty_differs_without_an_alarm() -> None:
     stream = Stream()
     stream.learn([1, 2, 3], 0)
     stream.head.check_base(NormalEquations.of(*stream.sums(), 2 * PENALTY).solve(), stream.head.num_rows)

@@ -47,13 +47,14 @@ def test_few_long_texts_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measured.texts == [*PROBE_TEXTS, long[0]] and measured.room == 0
 
 
-def test_agreement_is_about_the_class_that_is_named() -> None:
+def test_agreement_compares_the_predicted_classes() -> None:
     measured = parity(max_texts=40)
     served = small_served()
     weights_CR = torch.randn(4, 96, generator=torch.Generator().manual_seed(0))
     head = served.head(export_head(CONFIG, weights_CR, temperature=0.1))
     agreement = partial(measured.agreement, tensors=TENSORS)
-    assert agreement("int8", head, -weights_CR) == 1.0  # too few texts to tell
+    # There are too few texts for a measurement.
+    assert agreement("int8", head, -weights_CR) == 1.0
     measured.add(sample.text for sample in labelled(0, 20))
     assert agreement("int8", head, weights_CR) > 0.7
     assert agreement("int8", head, -weights_CR) < 0.3

@@ -1,4 +1,4 @@
-"""Class weights name what is worth most, and average precision is that of all labels, whatever the holdout's shares."""
+"""Class weights predict the class of the highest worth; average precision does not depend on the holdout's shares."""
 
 import math
 
@@ -14,7 +14,7 @@ from learner.quality.class_weights import (
     NO_WEIGHTS,
     Weighted,
     average_precision,
-    bias_of,
+    class_bias,
     rank_classes,
 )
 from learner.quality.comparison import ScoredHoldout
@@ -40,7 +40,7 @@ SCORED = st.tuples(st.integers(0, 1_000), st.booleans(), st.integers(1, 4))
 def test_average_precision_is_the_mean_of_the_precision_at_each_sample_of_the_class(
     rows: list[tuple[int, bool, int]],
 ) -> None:
-    """Counting a sample n times is having it n times, whichever of these is put first."""
+    """A sample that counts n times equals n copies of it, in any order."""
     best_first = sorted(rows, reverse=True)
     num_right = num = 0
     precisions: list[float] = []
@@ -56,10 +56,10 @@ def test_average_precision_is_the_mean_of_the_precision_at_each_sample_of_the_cl
 
 
 @given(st.floats(0.01, 100), st.floats(-5, 5), st.floats(-5, 5))
-def test_a_class_is_named_where_its_weight_times_its_probability_is_the_highest(
+def test_the_class_with_the_highest_weight_times_probability_is_predicted(
     weight: float, ok: float, fraud: float
 ) -> None:
-    bias_C = bias_of({"fraud": weight}, CLASSES)
+    bias_C = class_bias({"fraud": weight}, CLASSES)
     assert bias_C is not None
     logits_C = torch.tensor([ok, fraud])
     worth_C = torch.softmax(logits_C, dim=0) * torch.tensor([1.0, weight])
@@ -68,7 +68,7 @@ def test_a_class_is_named_where_its_weight_times_its_probability_is_the_highest(
 
 
 def test_without_weights_there_is_no_bias_and_nothing_is_ranked() -> None:
-    assert bias_of({}, CLASSES) is None
+    assert class_bias({}, CLASSES) is None
     assert rank_classes(NO_WEIGHTS, holdout(50, 50, noise=0.5), None) == {}
 
 
@@ -78,7 +78,8 @@ def test_a_balanced_holdout_has_the_average_precision_of_the_labels() -> None:
     balanced = holdout(20_000, 20_000, noise=0.35)
     whole = as_it_is(holdout(49_000, 1_000, noise=0.35, seed=1))
     assert rank_classes(weighted, balanced, None)["fraud"].value == pytest.approx(whole, abs=0.05)
-    assert whole < 0.85 and as_it_is(balanced) > 0.97  # the balanced samples themselves look easy
+    # On the balanced samples alone, the task looks easy.
+    assert whole < 0.85 and as_it_is(balanced) > 0.97
 
 
 def as_it_is(scored: ScoredHoldout) -> float:
@@ -96,7 +97,7 @@ def test_a_version_that_ranks_worse_is_told_from_one_that_is_unlucky() -> None:
 
 def test_the_weight_of_a_class_does_not_change_how_it_is_ranked() -> None:
     plain = holdout(100, 100, noise=0.5)
-    bias_C = bias_of({"fraud": 50.0}, CLASSES)
+    bias_C = class_bias({"fraud": 50.0}, CLASSES)
     assert bias_C is not None
     moved = plain._replace(logits_NC=plain.logits_NC + bias_C)
     weighted = Weighted({"fraud": 50.0}, {"ok": 90, "fraud": 10})

@@ -1,4 +1,4 @@
-"""Two versions compared by counts, and the version that stays as the anchor of later comparisons."""
+"""The comparison of two versions by counts, and the anchor of later comparisons."""
 
 import msgspec
 import torch
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, anchor_of, compare
+from learner.quality.comparison import NUM_COHORTS, Anchor, Comparison, Paired, compare, make_anchor
 from lifelong.plugins.kinds.class_tensors import ClassTargets
 from model.kinds import best_rows
 from tests.learner.small_learner import labelled
@@ -32,7 +32,8 @@ def test_every_known_sample_is_in_one_class_and_in_one_cohort(samples: list[tupl
 
 def test_the_first_cohort_holds_the_oldest_classes() -> None:
     rows = torch.arange(10)
-    before = rows < 2  # only the two oldest classes were right
+    # Only the two oldest classes were right.
+    before = rows < 2
     comparison = compare(before, torch.zeros(10, dtype=torch.bool), rows, 10)
     assert comparison.cohorts == (Paired(2, 2, 2, 0), *[Paired(2, 0, 0, 0)] * 4)
 
@@ -51,25 +52,26 @@ ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
 
 
 def logits(rows: Tensor, num_classes: int = len(TOPICS)) -> Tensor:
-    """Logits that name these rows."""
+    """Logits that predict these rows."""
     return torch.nn.functional.one_hot(rows, num_classes).float()
 
 
 def anchor(num_right: int, num_classes: int = len(TOPICS)) -> Anchor:
-    """An anchor that named the first `num_right` of SAMPLES rightly."""
+    """An anchor that predicted the first `num_right` of SAMPLES rightly."""
     rows = torch.where(num_classes > ROWS, ROWS, -1)
-    return anchor_of(SAMPLES, torch.arange(20) < num_right, rows, num_classes)
+    return make_anchor(SAMPLES, torch.arange(20) < num_right, rows, num_classes)
 
 
-def test_what_was_right_and_is_wrong_is_lost() -> None:
-    named_rows = torch.where(torch.arange(20) < 4, (ROWS + 1) % 5, ROWS)
-    assert anchor(10).compare_with(SAMPLES, logits(named_rows), ClassTargets(ROWS)).overall == Paired(
+def test_a_sample_that_was_right_and_is_wrong_is_lost() -> None:
+    predicted_rows = torch.where(torch.arange(20) < 4, (ROWS + 1) % 5, ROWS)
+    assert anchor(10).compare_with(SAMPLES, logits(predicted_rows), ClassTargets(ROWS)).overall == Paired(
         num=20, right=10, lost=4, won=10
     )
 
 
 def test_the_candidate_chooses_among_the_classes_that_the_anchor_had() -> None:
-    both = logits(ROWS) + 2 * logits(torch.full_like(ROWS, 3))  # a newer class takes everything
+    # A newer class wins everywhere.
+    both = logits(ROWS) + 2 * logits(torch.full_like(ROWS, 3))
     beside = anchor(20, num_classes=3).compare_with(SAMPLES, both, ClassTargets(ROWS))
     assert beside.overall == Paired(num=12, right=12, lost=0, won=0)
     assert anchor(20).compare_with(SAMPLES, both, ClassTargets(ROWS)).overall.lost == 16
@@ -86,22 +88,22 @@ def test_samples_that_came_later_do_not_count() -> None:
 def test_an_anchor_gives_way_to_one_as_good_and_to_one_that_covers_twice_as_much() -> None:
     worse = Comparison(overall=Paired(num=20, right=15, lost=2, won=1))
     as_good = Comparison(overall=Paired(num=20, right=15, lost=1, won=1))
-    assert not anchor(15).is_followed(worse, 40)
-    assert anchor(15).is_followed(as_good, 40)
-    assert anchor(15).is_followed(worse, 41)
+    assert not anchor(15).is_superseded(worse, 40)
+    assert anchor(15).is_superseded(as_good, 40)
+    assert anchor(15).is_superseded(worse, 41)
 
 
 def test_an_anchor_survives_a_checkpoint() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(anchor(7)), type=Anchor) == anchor(7)
 
 
-def test_without_classes_nothing_is_named() -> None:
+def test_without_classes_nothing_is_predicted() -> None:
     assert best_rows(torch.zeros(3, 0)).tolist() == [-2, -2, -2]
 
 
-def test_two_anchors_are_compared_on_the_samples_that_both_know() -> None:
+def test_two_anchors_are_compared_on_their_shared_samples() -> None:
     older = Anchor(right=[1, 2, 2, 3, 6], wrong=[4, 5])
     newer = Anchor(right=[2, 2, 4, 7], wrong=[1, 3, 5, 8])
-    assert older.beside(newer) == Paired(num=5, right=3, lost=2, won=1)
-    assert newer.beside(older) == Paired(num=5, right=2, lost=1, won=2)
-    assert Anchor().beside(newer) == Paired()
+    assert older.compare_shared(newer) == Paired(num=5, right=3, lost=2, won=1)
+    assert newer.compare_shared(older) == Paired(num=5, right=2, lost=1, won=2)
+    assert Anchor().compare_shared(newer) == Paired()

@@ -1,4 +1,4 @@
-"""Measures candidates beside their parent and the anchor, through the real fast head."""
+"""Candidates are compared with their parent and with the anchor, through the real fast head."""
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ def published(maker: CandidateMaker, learner: Learner) -> Candidate:
 
 
 def mislead(learner: Learner, first: int, last: int) -> None:
-    """Learns labels that are all the same, of events that are not in the holdout."""
+    """Teaches one label for all events that are not in the holdout."""
     share = MORE["holdout_share"]
     numbers = [number for number in range(first, last) if not HoldoutDraw(share)(("", f"event-{number}"))]
     learner.learn_many(labelled_events(numbers, label="refund"), {})
@@ -94,7 +94,7 @@ def test_new_classes_do_not_count_as_movement(learner: Learner, maker: Candidate
     assert head_update(new, parent) == pytest.approx(1.0)
 
 
-def test_the_norm_is_relative_and_not_a_number_where_a_weight_is_none() -> None:
+def test_the_norm_is_relative_and_nan_if_a_weight_is_nan() -> None:
     ones = torch.ones(4)
     assert relative_norm([(1.5 * ones, ones), (1.5 * ones, ones)]) == pytest.approx(0.5)
     assert relative_norm([]) == 0.0 and not relative_norm([(ones * float("nan"), ones)]) < 1e9

@@ -1,11 +1,11 @@
-"""Versions of sets and of scores tell micro-F1 and the mean absolute error of the holdout, through the real learner."""
+"""Versions of sets report micro-F1, versions of scores the mean absolute error, through the real learner."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from learner.kinds import tensors_for
+from learner.kinds import kind_tensors
 from learner.quality.comparison import ScoredHoldout
 from learner.quality.evaluation import measure_figures
 from learner.samples import Labelled
@@ -21,20 +21,23 @@ from wire.store import Store
 
 def scored(labels: list[str], classes: tuple[str, ...], logits: list[list[float]]) -> ScoredHoldout:
     samples = [Labelled(str(number), label) for number, label in enumerate(labels)]
-    return ScoredHoldout(samples, classes, torch.tensor(logits), tensors_for(labels).targets(labels, labels, classes))
+    return ScoredHoldout(samples, classes, torch.tensor(logits), kind_tensors(labels).targets(labels, labels, classes))
 
 
-def test_micro_f1_of_a_version_stands_beside_that_of_its_parent() -> None:
+def test_the_micro_f1_of_a_version_is_reported_with_its_parents() -> None:
     labels = [set_of("ab"), set_of("b"), set_of("")]
-    parent = scored(labels, ("a",), [[1.0], [1.0], [-1.0]])  # it names a twice, once rightly
-    new = scored(labels, ("a", "b"), [[1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]])  # all three, and b once too often
+    # It predicts a twice, once rightly.
+    parent = scored(labels, ("a",), [[1.0], [1.0], [-1.0]])
+    # All three are right, and b is predicted once too often.
+    new = scored(labels, ("a", "b"), [[1.0, 1.0], [-1.0, 1.0], [-1.0, 1.0]])
     assert measure_figures(new, parent, UNIT) == {"micro_f1": pytest.approx((6 / 7, 2 / 5))}
     assert measure_figures(new, new, UNIT) == {"micro_f1": pytest.approx((6 / 7, 6 / 7))}
 
 
 def test_absolute_errors_are_in_the_unit_of_the_scores() -> None:
     labels = [unit_value(0.5), unit_value(1.0)]
-    parent = scored(labels, (VALUE_ROW,), [[0.0], [2.0]])  # what is above the range counts as its bound
+    # A value above the range counts as its upper bound.
+    parent = scored(labels, (VALUE_ROW,), [[0.0], [2.0]])
     new = scored(labels, (VALUE_ROW,), [[0.5], [0.75]])
     space = LabelConfig(kind="score", range=(1.0, 5.0))
     assert measure_figures(new, parent, space) == {"absolute_error": (0.5, 1.0)}
@@ -46,7 +49,7 @@ def evaluation_of(rig: PublishRig, first: int, last: int) -> Evaluation:
 
 
 @pytest.mark.live
-def test_a_version_of_sets_tells_its_micro_f1(store: Store, tmp_path: Path) -> None:
+def test_a_version_of_sets_reports_its_micro_f1(store: Store, tmp_path: Path) -> None:
     rig = KindRig(store, tmp_path, holdout_share=0.4)
     few = evaluation_of(rig, 0, 20)
     many = evaluation_of(rig, 20, 200)
@@ -56,14 +59,15 @@ def test_a_version_of_sets_tells_its_micro_f1(store: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.live
-def test_a_version_of_scores_tells_its_mean_absolute_error(store: Store, tmp_path: Path) -> None:
+def test_a_version_of_scores_reports_its_mean_absolute_error(store: Store, tmp_path: Path) -> None:
     rig = ScoreRig(store, tmp_path, holdout_share=0.4)
     evaluation_of(rig, 0, 20)
     found = evaluation_of(rig, 20, 200)
     assert found.absolute_error and not found.micro_f1
     error, of_parent = found.absolute_error
     assert 0 < error < of_parent < 2.0
-    assert found.accuracy == pytest.approx(1 - error / 4, abs=0.1)  # by chance, as each sample is right or wrong
+    # The accuracy is random, since each sample is drawn as right or wrong.
+    assert found.accuracy == pytest.approx(1 - error / 4, abs=0.1)
 
 
 @pytest.mark.live

@@ -1,4 +1,4 @@
-"""Tests what the gate refuses, by what was measured, and what it must not refuse."""
+"""The measurements for which the gate refuses a candidate, and those for which it must not."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,12 +37,12 @@ def refused(limits: GateLimits = LIMITS, **measured: Any) -> list[str]:
     [
         (Paired(), []),
         (SAME, []),
-        (Paired(num=1000, right=900, lost=40, won=20), []),  # as much as is tolerated
-        (Paired(num=1000, right=900, lost=46, won=22), []),  # more, but of 68 changes chance has 46
+        (Paired(num=1000, right=900, lost=40, won=20), []),  # just within the tolerance
+        (Paired(num=1000, right=900, lost=46, won=22), []),  # more, but 46 of 68 changes is within chance
         (Paired(num=1000, right=900, lost=45, won=10), ["worse_than_parent"]),
-        (Paired(num=60, right=50, lost=8), []),  # chance once in 256 times
+        (Paired(num=60, right=50, lost=8), []),  # by chance once in 256 times
         (Paired(num=60, right=50, lost=11), ["worse_than_parent", "negative_flips"]),
-        (Paired(num=49, right=49, lost=49), []),  # too few to say anything
+        (Paired(num=49, right=49, lost=49), []),  # too few samples for a decision
     ],
 )
 def test_worse_than_the_parent_is_more_than_is_tolerated_and_more_than_chance(
@@ -60,7 +60,8 @@ def test_a_slow_decline_is_seen_beside_the_anchor() -> None:
 
 def test_a_class_with_enough_samples_may_not_get_worse() -> None:
     parent = Comparison(overall=Paired(num=1000, right=900, lost=20, won=18), classes=(*[SAME] * 9, WORSE))
-    assert refused(parent=parent) == []  # of ten classes, one does this by chance too often
+    # Among ten classes, one does this by chance too often.
+    assert refused(parent=parent) == []
     worse = (*[SAME] * 9, Paired(num=100, right=90, lost=18, won=1))
     assert refused(parent=replace(parent, classes=worse)) == ["class_worse_than_parent"]
     assert refused(anchor=replace(parent, classes=worse)) == ["class_worse_than_anchor"]
@@ -86,12 +87,12 @@ def test_the_oldest_classes_together_may_not_get_worse() -> None:
     assert refused(parent=Comparison(overall=overall, cohorts=cohorts)) == ["cohort_worse_than_parent"]
 
 
-def test_many_flips_are_refused_even_where_as_many_are_won() -> None:
+def test_many_flips_are_refused_even_if_as_many_are_won() -> None:
     assert refused(parent=Comparison(overall=Paired(num=1000, right=900, lost=80, won=90))) == ["negative_flips"]
 
 
-def test_more_flips_are_allowed_where_most_samples_are_wrong_anyway() -> None:
-    """Thousands of classes with a few labels each: what was right by a little is soon wrong, and the reverse."""
+def test_more_flips_are_allowed_if_most_samples_are_wrong() -> None:
+    """With thousands of classes of a few labels each, narrow predictions flip often, in both directions."""
     assert refused(parent=Comparison(overall=Paired(num=1000, right=281, lost=171, won=210))) == []
     assert refused(parent=Comparison(overall=Paired(num=1000, right=781, lost=171, won=210))) == ["negative_flips"]
     assert refused(parent=Comparison(overall=Paired(num=1000, right=281, lost=231, won=231))) == ["negative_flips"]

@@ -1,4 +1,4 @@
-"""What a version of sets names differently from the reference, by the classes that both know."""
+"""The different predictions of a version of sets and the reference, among the classes that both know."""
 
 from functools import partial
 
@@ -7,10 +7,10 @@ from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import RecentEvents
 from lifelong.plugins.inputs.feature_tensors import Scale
 from lifelong.plugins.kinds.sets import set_of
-from tests.learner.quality.versions import SERVED, events_with, ring_beside
+from tests.learner.quality.versions import SERVED, events_with, ring_with
 from tests.learner.quality.versions import version as one_class_version
 from tests.learner.small_learner import with_scales
-from wire.inputs import content_of
+from wire.inputs import encode_content
 from wire.label_set import LabelSet
 from wire.records import LabelCommand, NewClass
 
@@ -27,10 +27,10 @@ def events(*places: str, labels: str) -> Rows:
 
 
 def recent(reference: ScoredVersion = OLD) -> RecentEvents:
-    return ring_beside(reference)
+    return ring_with(reference)
 
 
-def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:
+def test_a_new_class_changes_no_old_class() -> None:
     ring = recent()
     ring.add(events("0", "01", "12", "2", "-", labels="a ab bc c -"), SERVED, OLD)
     found = ring.name_changes(WITH_C)
@@ -39,7 +39,7 @@ def test_a_new_class_beside_the_old_ones_changes_none_of_them() -> None:
     assert (found.wins, found.ties, found.losses, found.forgotten, found.lost) == (0, 5, 0, 0, 0)
 
 
-def test_a_class_that_is_named_no_more_is_a_change_and_forgotten() -> None:
+def test_a_class_that_is_no_longer_predicted_counts_as_changed_and_forgotten() -> None:
     ring = recent()
     ring.add(events("0", "01", "1", labels="a ab b"), SERVED, OLD)
     found = ring.name_changes(version(a=0, b=9))
@@ -54,7 +54,7 @@ def test_the_line_is_judged_by_whole_sets_before_they_are_learnt() -> None:
     assert (found.wins, found.ties, found.losses) == (3, 0, 0)
 
 
-def test_a_class_that_was_retired_says_nothing_against_a_version() -> None:
+def test_a_retired_class_does_not_count_against_a_version() -> None:
     ring = recent()
     retire = LabelCommand(number=1, action="retire", labels=("b",), time_ms=1)
     ring.rename(LabelSet().after(retire))
@@ -62,9 +62,9 @@ def test_a_class_that_was_retired_says_nothing_against_a_version() -> None:
     assert ring.name_changes(version(a=0)).between_old == 0
 
 
-def test_a_reference_with_other_scales_of_numbers_names_events_as_it_sees_them() -> None:
+def test_a_reference_with_other_scales_predicts_by_its_own_features() -> None:
     scaled = with_scales(SERVED, {"amount": Scale(0.0, 1.0)})
-    contents = [content_of("", {"amount": 3.0})]
+    contents = [encode_content("", {"amount": 3.0})]
     phi_BR, before_BR = (served.features(served.z_many(contents)) for served in (scaled, SERVED))
     only_before = int(((before_BR > 0.5) & (phi_BR == 0)).nonzero()[0, 1])
     only_now = int(((phi_BR > 0.5) & (before_BR == 0)).nonzero()[0, 1])

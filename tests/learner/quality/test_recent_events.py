@@ -1,4 +1,4 @@
-"""What a candidate names differently from the reference is counted on the events that came last."""
+"""The different predictions of a candidate and the reference are counted on the last events."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from learner.quality.comparison import Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import NO_SAMPLES, RecentEvents, Reference
 from lifelong.plugins.inputs.feature_tensors import Scale
-from tests.learner.quality.versions import SERVED, events_with, ring_beside, version
+from tests.learner.quality.versions import SERVED, events_with, ring_with, version
 from tests.learner.small_learner import small_served, small_strata, with_scales
 from wire.records import NameChanges, NewClass
 
@@ -20,10 +20,10 @@ def events(*places: int, labels: str) -> Rows:
 
 
 def recent(reference: ScoredVersion = OLD) -> RecentEvents:
-    return ring_beside(reference)
+    return ring_with(reference)
 
 
-def test_names_of_old_classes_and_of_new_ones_are_told_apart() -> None:
+def test_changes_to_old_and_to_new_classes_are_counted_separately() -> None:
     ring = recent()
     ring.add(events(0, 1, 1, 2, 2, labels="a b b c c"), SERVED, OLD)
     assert ring.name_changes(WITH_C) == NameChanges(
@@ -40,19 +40,21 @@ def test_the_rows_of_classes_may_lie_in_another_order() -> None:
 
 def test_the_line_is_judged_on_events_before_they_are_learnt() -> None:
     ring = recent()
-    ring.add(events(2, 2, labels="c c"), SERVED, OLD)  # the newest version does not know the class
+    # The newest version does not know the class.
+    ring.add(events(2, 2, labels="c c"), SERVED, OLD)
     before = ring.name_changes(WITH_C)
     assert (before.wins, before.ties, before.losses) == (0, 2, 0)
     ring.add(events(2, 2, 2, 0, labels="c c d a"), SERVED, WITH_C)
     found = ring.name_changes(WITH_C)
     assert (found.wins, found.ties, found.losses) == (2, 4, 0)
     mixed = events(2, labels="a")
-    mixed.phi_BR[0, 0] = 0.5  # the reference, which lacks the class, is right
+    # The reference, which lacks class c, is right.
+    mixed.phi_BR[0, 0] = 0.5
     ring.add(mixed, SERVED, WITH_C)
     assert ring.name_changes(WITH_C).losses == 1
 
 
-def test_what_the_reference_names_rightly_and_the_version_does_not_is_forgotten() -> None:
+def test_a_right_prediction_of_the_reference_that_the_version_lacks_is_forgotten() -> None:
     ring = recent()
     ring.add(events(0, 1, 1, 2, labels="a b c c"), SERVED, OLD)
     assert ring.name_changes(version(a=0, b=1, c=2)).forgotten == 0
@@ -62,7 +64,7 @@ def test_what_the_reference_names_rightly_and_the_version_does_not_is_forgotten(
     assert ring.name_changes(OLD).forgotten == 1
 
 
-def test_what_the_version_before_names_rightly_and_the_next_does_not_is_lost() -> None:
+def test_a_right_prediction_of_the_last_version_that_the_next_lacks_is_lost() -> None:
     ring = recent()
     ring.add(events(0, 1, 2, labels="a b c"), SERVED, OLD)
     assert ring.name_changes(WITH_C).lost == 0
@@ -95,7 +97,8 @@ def test_the_line_goes_on_under_other_scales_of_numbers() -> None:
     ring.add(events(2, 2, labels="c c"), SERVED, WITH_C)
     scaled = with_scales(SERVED, {"amount": Scale(0.0, 1.0)})
     newest = WITH_C._replace(served=scaled)
-    ring.refer_to(Reference(7, OLD))  # as it was read again
+    # The same reference, read from the store again.
+    ring.refer_to(Reference(7, OLD))
     ring.add(events(2, 0, labels="c a"), scaled, WITH_C)
     found = ring.name_changes(newest)
     assert (found.reference, found.texts, found.wins, found.ties, found.losses) == (7, 4, 3, 1, 0)
@@ -104,14 +107,14 @@ def test_the_line_goes_on_under_other_scales_of_numbers() -> None:
     assert ring.name_changes(newest) == NameChanges(reference=8, texts=4, labels=4)
 
 
-def test_what_is_forgotten_is_not_counted() -> None:
+def test_forgotten_events_are_not_counted() -> None:
     ring = recent()
     ring.add(events(0, 1, labels="a b"), SERVED, OLD)
     ring.forget()
     assert not len(ring) and ring.name_changes(WITH_C) == NameChanges()
 
 
-def test_a_reference_without_classes_names_nothing() -> None:
+def test_a_reference_without_classes_predicts_nothing() -> None:
     ring = recent(version())
     ring.add(events(0, 1, labels="a b"), SERVED, version())
     found = ring.name_changes(OLD)
@@ -135,7 +138,8 @@ def test_a_version_with_another_encoder_is_compared_on_the_holdout_alone(
     ring.add(events(0, 1, labels="a b"), SERVED, OLD)
     ring.refer_to(Reference(7, None, "E", Anchor(version=7, right=[1, 2, 3], wrong=[5, 9])))
     assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found
-    ring.add(events(2, labels="c"), SERVED, WITH_C)  # does not count: the reference cannot name it
+    # This event does not count: the reference does not know its class.
+    ring.add(events(2, labels="c"), SERVED, WITH_C)
     assert ring.name_changes(WITH_C, Anchor(right=right, wrong=wrong)) == found
 
 
@@ -143,13 +147,13 @@ def test_a_version_with_another_encoder_is_compared_on_the_holdout_alone(
     ("before", "trial"),
     [
         pytest.param("E", NameChanges(reference=7, trial_wins=5, trial_ties=20, trial_losses=1), id="of the reference"),
-        pytest.param("F", NameChanges(), id="beside another encoder"),
+        pytest.param("F", NameChanges(), id="against another encoder"),
     ],
 )
-def test_the_trial_of_an_encoder_counts_if_it_was_beside_that_of_the_reference(before: str, trial: NameChanges) -> None:
+def test_the_trial_counts_if_it_was_against_the_references_encoder(before: str, trial: NameChanges) -> None:
     ring = recent()
     ring.refer_to(Reference(7, None, "E"))
-    tried = EncoderTrial(before, Paired(num=26, right=18, lost=1, won=5))
-    assert ring.name_changes(WITH_C, NO_SAMPLES, tried) == trial
+    trial_result = EncoderTrial(before, Paired(num=26, right=18, lost=1, won=5))
+    assert ring.name_changes(WITH_C, NO_SAMPLES, trial_result) == trial
     ring.refer_to(Reference(8, WITH_C))
-    assert not ring.name_changes(WITH_C, NO_SAMPLES, tried).trial_wins, "the encoder is the same"
+    assert not ring.name_changes(WITH_C, NO_SAMPLES, trial_result).trial_wins, "the encoder is the same"

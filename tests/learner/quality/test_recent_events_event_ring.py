@@ -1,4 +1,4 @@
-"""The last events go on under other scales of numbers, and begin anew under another encoder."""
+"""The ring is kept under other scales of numbers, and emptied under another encoder."""
 
 import torch
 
@@ -7,10 +7,14 @@ from learner.fast.fast_head import Rows
 from learner.quality.recent_events import MAX_BYTES, EventRing
 from lifelong.plugins.inputs.feature_tensors import Scale
 from tests.learner.small_learner import CONFIG, small_served, small_strata, with_scales
-from wire.inputs import content_of
+from wire.inputs import encode_content
 
 SERVED = small_served()
-CONTENTS = [content_of("", {"amount": 3.0}), content_of("a refund", {"amount": -1.0}), content_of("a refund", {})]
+CONTENTS = [
+    encode_content("", {"amount": 3.0}),
+    encode_content("a refund", {"amount": -1.0}),
+    encode_content("a refund", {}),
+]
 
 
 def scaled(mean: float) -> ServedEncoder:
@@ -36,7 +40,8 @@ def filled(served: ServedEncoder, *labels: str) -> EventRing:
 
 
 def test_it_is_bounded_and_numbers_events_from_the_first_one() -> None:
-    ring = EventRing(MAX_BYTES // 16)  # room for four
+    # The ring has four places.
+    ring = EventRing(MAX_BYTES // 16)
     for number in range(6):
         places_B = ring.add(Rows(torch.full((1, MAX_BYTES // 16), float(number)), [str(number)], [""], are_all=True))
         assert places_B.tolist() == [number % 4]
@@ -47,7 +52,8 @@ def test_it_is_bounded_and_numbers_events_from_the_first_one() -> None:
 
 
 def test_under_other_scales_events_with_numbers_are_encoded_again() -> None:
-    ring = filled(SERVED, "a", "b", "c")  # no number has a scale
+    # No number has a scale.
+    ring = filled(SERVED, "a", "b", "c")
     for served in (scaled(0.0), scaled(5.0), SERVED):
         assert ring.is_read_by(served) and ring.follow(served)
         assert torch.equal(ring.phi_NR, phi_of(served, CONTENTS))
@@ -62,14 +68,14 @@ def test_an_encoder_with_other_scales_reads_events_under_its_own() -> None:
     assert torch.equal(ring.phi_NR, phi_of(scaled(0.0), CONTENTS)), "they stay as they are"
 
 
-def test_under_another_encoder_it_begins_anew() -> None:
+def test_another_encoder_empties_the_ring() -> None:
     ring = filled(SERVED, "a", "b")
     other = small_served(small_strata(8))
     assert not ring.is_read_by(other)
     assert not ring.follow(other) and not len(ring)
 
 
-def test_nothing_is_left_of_what_was_forgotten() -> None:
+def test_nothing_is_left_of_forgotten_events() -> None:
     ring = filled(SERVED, "a", "b", "c")
     ring.forget()
     assert not len(ring) and ring.follow(scaled(1.0))

@@ -1,4 +1,4 @@
-"""Versions that name classes by features that are there, and rings of events beside such a version."""
+"""Versions that predict classes by single features, and rings of events with such a version as the reference."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ NUM_FEATURES = CONFIG.head_features
 
 
 def version(*, threshold: float = 0.0, **feature_of: int) -> ScoredVersion:
-    """Names the class whose feature is the largest; with a threshold, each class whose feature is there."""
+    """Returns a version that predicts the class of the largest feature; with a threshold, each class of a feature 1."""
     weights_CR = torch.zeros(len(feature_of), NUM_FEATURES)
     for row, place in enumerate(feature_of.values()):
         weights_CR[row, place] = 1.0
@@ -24,15 +24,15 @@ def version(*, threshold: float = 0.0, **feature_of: int) -> ScoredVersion:
 
 
 def events_with(features: Sequence[Sequence[int]], labels: list[str]) -> Rows:
-    """Events with these features, each of which is there or is not."""
+    """Returns events whose features at these places are 1, and 0 elsewhere."""
     phi_BR = torch.zeros(len(features), NUM_FEATURES)
     for row, places in enumerate(features):
         phi_BR[row, list(places)] = 1.0
     return Rows(phi_BR, labels, [""] * len(labels), are_all=True)
 
 
-def ring_beside(reference: ScoredVersion) -> RecentEvents:
-    """Returns a ring of events that holds versions against `reference`, version 7."""
+def ring_with(reference: ScoredVersion) -> RecentEvents:
+    """Returns an empty ring that compares versions with `reference`, version 7."""
     ring = RecentEvents(NUM_FEATURES)
     ring.refer_to(Reference(7, reference))
     return ring

@@ -1,4 +1,4 @@
-"""The learner and its publisher, on a store of their own for each test."""
+"""Fixtures: a learner and its publisher, with a separate store for each test."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The store gets the blobs that it lacks, and a manifest from which a replica reads the same model."""
+"""Tests that the store gets the blobs that it lacks, and a manifest from which a replica loads the same model."""
 
 import pytest
 

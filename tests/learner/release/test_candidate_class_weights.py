@@ -1,4 +1,4 @@
-"""Class weights on their way: a version has them, is rebuilt with them, and is not compared with one of others."""
+"""Tests of class weights: a version has them, is rebuilt with them, and is compared only with versions of the same."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.live
 
 
 class WeightedRig(PublishRig):
-    """A learner whose settings give classes a weight."""
+    """A learner with class weights in its settings."""
 
     labels = LabelConfig(class_weights={"refund": 20.0})
 
@@ -39,7 +39,7 @@ def manifest(rig: PublishRig) -> WeightManifest:
 
 
 def share_named(rig: PublishRig, label: str) -> float:
-    """Returns the share of the holdout for which the last version names a class."""
+    """Returns the share of the holdout samples for which the last version predicts `label`."""
     version = rig.publisher.last
     assert version is not None
     holdout = rig.learner.knowledge.holdout
@@ -61,7 +61,8 @@ def test_a_class_of_a_higher_weight_is_named_more_often_and_its_average_precisio
     weighted = share_named(rig, "refund")
     rig.labels = LabelConfig()
     rig.start()
-    found = manifest(rig)  # due without a label, as the last version has other weights
+    # A version is due without new labels, since the last one has other class weights.
+    found = manifest(rig)
     assert not found.solution.class_weights and not found.evaluation.average_precision
     assert share_named(rig, "refund") < weighted
 
@@ -95,12 +96,12 @@ def test_a_version_is_rebuilt_with_the_weights_that_it_had(store: Store, tmp_pat
 
 
 class FraudRig(WeightedRig):
-    """Payments of which 2 in 1,000 are fraud, all of them from a country of which 3 in 5 are fine."""
+    """Payments: 2 in 1,000 are fraud. All fraud comes from one country, and 3 in 5 payments from there are fine."""
 
     labels = LabelConfig(class_weights={"fraud": 1.1})
 
     def teach(self, batch: str, labels: Mapping[int, str]) -> None:
-        """Learns labels of payments, by their numbers. None is of the holdout, but where `batch` is "stream"."""
+        """Learns labels of payments, by their numbers. Only the batch "stream" has holdout samples."""
         records = list[Answer | Feedback]()
         for number, label in labels.items():
             event_id = f"{batch}-{number}"

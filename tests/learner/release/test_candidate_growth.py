@@ -1,4 +1,4 @@
-"""The set of classes grows by itself: heads get larger from one version to the next, and replicas load them."""
+"""Tests that the head grows with the number of classes from version to version, and that replicas load it."""
 
 from pathlib import Path
 

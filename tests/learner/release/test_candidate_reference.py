@@ -1,4 +1,4 @@
-"""The manifest of a version says what it names differently from the reference of the rollout."""
+"""Tests that a manifest has the changes of predictions compared with the baseline of the rollout."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -62,7 +62,7 @@ def test_a_reference_of_another_encoder_or_one_that_is_gone_is_none(rig: Publish
         for tensor in manifest.tensors
     )
     other = msgspec.structs.replace(manifest, tensors=others)
-    assert rig.publisher._maker.stored(other, known, rig.store.blobs) is None
+    assert rig.publisher._maker.load(other, known, rig.store.blobs) is None
 
 
 def test_a_reference_with_other_scales_of_numbers_is_read_under_its_own(rig: PublishRig) -> None:
@@ -116,10 +116,10 @@ def is_settled(rig: PublishRig) -> bool:
 
 
 def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[Labelled]:
-    """Returns the holdout samples that a stored version names rightly, each encoded and scored by itself."""
+    """Returns the holdout samples that a stored version predicts correctly, encoded and scored one at a time."""
     manifest = rig.store.versions.manifest(version)
     (entry,) = [each for each in manifest.tensors if each.name == "head.out"]
-    candidate = rig.publisher._maker.stored(manifest, rig.learner.knowledge, rig.store.blobs, served=served)
+    candidate = rig.publisher._maker.load(manifest, rig.learner.knowledge, rig.store.blobs, served=served)
     assert candidate is not None and candidate.tensors["head.out"].entry == entry
     head = candidate.version.head
     found = set[Labelled]()
@@ -132,9 +132,9 @@ def named_rightly(rig: PublishRig, version: int, served: ServedEncoder) -> set[L
 
 @pytest.fixture
 def slow_rig(store: Store, tmp_path: Path) -> PublishRig:
-    """A learner whose reference, version 1, lacks a class that came after it, and names some samples wrongly.
+    """A learner whose baseline, version 1, lacks a later class, and predicts some samples incorrectly.
 
-    Half of the labels are those of another topic, by which versions differ.
+    Half of the labels belong to another topic, so the predictions of two versions differ.
     """
     rig = PublishRig(store, tmp_path, **ROUNDS, **NO_GATE)
     learn_mixed(rig, 0, 40)
@@ -192,7 +192,8 @@ def test_without_a_version_of_the_reference_s_encoder_nothing_is_claimed(slow_ri
     rig = slow_rig
     rig.publish()
     rig.train()
-    rig.publisher.start_over()  # somebody was erased: there is no parent
+    # After an erasure there is no parent.
+    rig.publisher.start_over()
     assert rig.store.versions.manifest(rig.publish()).name_changes == NameChanges()
     assert not rig.publisher._reference._held.right
     assert is_settled(rig), "as far as is known"

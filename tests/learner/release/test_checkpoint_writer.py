@@ -1,12 +1,12 @@
-"""When a checkpoint is due, when it is synced, and what is pruned by the plan."""
+"""Tests of when a checkpoint is due and synced, and of which checkpoints are pruned."""
 
 from pathlib import Path
 
 import pytest
 
 from learner.encoder.served import export_encoder
-from learner.release.attempts import Attempts
 from learner.release.checkpoint_writer import CheckpointWriter
+from learner.release.publish_backoff import PublishBackoff
 from learner.release.tensors import NEWEST, TensorCache
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_strata
@@ -22,19 +22,19 @@ INTERVAL_S = 10.0
 
 
 class Writing:
-    """A writer on the learner, the store and the checkpoints of a rig, with a clock of its own."""
+    """A writer for the learner, the store and the checkpoints of a rig, with its own clock."""
 
     def __init__(self, rig: PublishRig) -> None:
         self.rig = rig
         self.now_s = 100.0
         self.cache = TensorCache()
-        self.attempts = Attempts(rig.learner.counts, rig.leadership, self.cache, config=rig.config)
+        self.backoff = PublishBackoff(rig.learner.counts, rig.leadership, self.cache, config=rig.config)
         self.writer = CheckpointWriter(
             rig.learner,
             rig.store,
             rig.checkpoints,
             rig.leadership,
-            self.attempts,
+            self.backoff,
             interval_s=INTERVAL_S,
             clock_s=lambda: self.now_s,
         )
@@ -80,7 +80,7 @@ def test_a_postponed_one_is_due_an_interval_later_and_the_last_one_at_once(writi
 
 
 def test_what_was_not_synced_is_due_again(writing: Writing) -> None:
-    """A version may be published soon after a synced checkpoint; it is on the disk an interval later."""
+    """A version that is published right after a synced checkpoint is on the disk an interval later."""
     writer = writing.writer
     writing.learn(1)
     writer.write(None)

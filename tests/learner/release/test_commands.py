@@ -1,4 +1,4 @@
-"""The store is asked now and then, while it is there, and what fails is counted."""
+"""Tests that the log is read once per interval while the store is reachable, and that failures are counted."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 
 
 class Question:
-    """Counts how often the log is read; raises `error`, if there is one."""
+    """Counts the reads of the log; raises `error` if it is set."""
 
     def __init__(self, read: Callable[[int], list[Command]]) -> None:
         self._read = read
@@ -41,33 +41,33 @@ def question(rig: PublishRig, monkeypatch: pytest.MonkeyPatch) -> Question:
     return asked
 
 
-def turn(rig: PublishRig, after_s: float = INTERVAL_S) -> None:
+def poll(rig: PublishRig, after_s: float = INTERVAL_S) -> None:
     rig.now_s += after_s
-    rig.runner.turn()
+    rig.runner.poll()
 
 
 def test_it_asks_at_most_once_an_interval(rig: PublishRig, question: Question) -> None:
-    turn(rig)
-    turn(rig, INTERVAL_S / 2)
+    poll(rig)
+    poll(rig, INTERVAL_S / 2)
     assert question.num_asked == 1
-    turn(rig, INTERVAL_S / 2)
+    poll(rig, INTERVAL_S / 2)
     assert question.num_asked == 2
 
 
 def test_it_asks_nothing_of_a_store_that_is_away(rig: PublishRig, question: Question) -> None:
     question.error = StoreUnavailable("away")
-    turn(rig)
+    poll(rig)
     assert not rig.leadership.breaker.allows_requests
-    turn(rig)
+    poll(rig)
     assert question.num_asked == 1
     assert not rig.learner.counts["commands_failed"]
 
 
 def test_another_failure_is_counted_and_it_asks_again(rig: PublishRig, question: Question) -> None:
     question.error = NotFound("gone")
-    turn(rig)
-    turn(rig, 0.0)
-    turn(rig)
+    poll(rig)
+    poll(rig, 0.0)
+    poll(rig)
     assert rig.learner.counts["commands_failed"] == 2
 
 
@@ -77,13 +77,13 @@ def test_a_store_that_goes_away_while_the_log_is_read_hides_no_command(
     def fail(commands: object) -> dict[int, CommandOutcome]:
         raise NotFound("gone")
 
-    turn(rig)
+    poll(rig)
     command = rig.store.commands.append(Repair(digests=()))
     with monkeypatch.context() as patched:
         patched.setattr(rig.store.commands, "outcomes", fail)
-        turn(rig)
+        poll(rig)
     assert rig.store.commands.outcome(command) is None
-    turn(rig)
+    poll(rig)
     outcome = rig.store.commands.outcome(command)
     assert outcome is not None and outcome.state == "done"
 
@@ -91,5 +91,5 @@ def test_a_store_that_goes_away_while_the_log_is_read_hides_no_command(
 def test_another_leader_is_no_failure(rig: PublishRig, question: Question) -> None:
     question.error = StaleEpoch("another holds the lease")
     with pytest.raises(StaleEpoch):
-        turn(rig)
+        poll(rig)
     assert not rig.learner.counts["commands_failed"]

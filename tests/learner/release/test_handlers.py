@@ -1,4 +1,4 @@
-"""A request in the store leads to a version without the subject, whatever comes between."""
+"""Tests that an erasure leads to a version without the subject, despite kills, rollbacks and lost data."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ DIGEST = SUBJECT_DIGEST(SUBJECT)
 
 @pytest.fixture
 def rig(rig: PublishRig) -> PublishRig:
-    """Has published what it learnt from the first 70 events."""
+    """A learner that has published a version after the first 70 events."""
     rig.learn(0, 70)
     rig.publish()
     return rig
@@ -30,9 +30,10 @@ ERASE = Erase(digest=DIGEST)
 
 
 def carry_out(rig: PublishRig) -> CommandOutcome:
-    """Lets the learner carry out what is asked; returns what the store then has of the erasure of `DIGEST`."""
+    """Lets the learner execute its commands; returns the outcome of the erasure of `DIGEST` in the store."""
     rig.follow()
-    outcome = rig.store.commands.outcome(rig.store.commands.append(ERASE))  # the command that is there already
+    # Appending the command again returns the one that is in the log.
+    outcome = rig.store.commands.outcome(rig.store.commands.append(ERASE))
     assert outcome is not None
     return outcome
 
@@ -42,7 +43,7 @@ def knows(rig: PublishRig) -> bool:
 
 
 def test_a_request_is_carried_out_published_and_told(rig: PublishRig) -> None:
-    rig.runner.turn()
+    rig.runner.poll()
     rig.store.commands.append(ERASE)
     erasure = carry_out(rig)
     assert (erasure.seq, erasure.version, erasure.state) == (1, 0, "applied")
@@ -77,7 +78,7 @@ def test_it_is_purged_when_no_older_version_and_no_older_checkpoint_is_left(rig:
 
 
 def test_it_is_not_purged_while_an_older_checkpoint_is_at_the_shared_address(rig: PublishRig) -> None:
-    """N21: while nothing could be sent there, the next leader went on from a state that knew the subject."""
+    """N21: the address was unreachable, and the next leader continued from a state with the erased subject."""
     there = list(rig.checkpoints.entries())
     rig.checkpoints._shared = lambda: there
     rig.store.commands.append(ERASE)
@@ -94,7 +95,7 @@ def test_it_is_not_purged_while_an_older_checkpoint_is_at_the_shared_address(rig
 def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, tmp_path: Path) -> None:
     store.commands.append(ERASE)
     rig = PublishRig(store, tmp_path)
-    rig.runner.turn()
+    rig.runner.poll()
     rig.learn(0, 70)
     assert not knows(rig) and rig.learner.join.counts["answers_erased"] == 10
     rig.publish()
@@ -104,7 +105,8 @@ def test_a_learner_without_a_checkpoint_never_learns_the_subject(store: Store, t
 def test_a_kill_before_the_publication_loses_nothing(rig: PublishRig) -> None:
     rig.store.commands.append(ERASE)
     carry_out(rig)
-    rig.start()  # as after a kill: the checkpoint is that of version 1
+    # As after a kill: the checkpoint is of version 1.
+    rig.start()
     assert knows(rig)
     carry_out(rig)
     assert not knows(rig)
@@ -124,12 +126,12 @@ def test_a_rollback_brings_nothing_back(rig: PublishRig) -> None:
     (rig.folder / "000000009-v1.checkpoint").write_bytes(checkpoint_of_version_1(rig))
     rig.learn(70, 80)
     assert rig.publish() == 1 and rig.learner.erased.is_due and rig.learner.must_wait and not rig.publisher.is_due()
-    rig.runner.turn()
+    rig.runner.poll()
     assert not knows(rig) and rig.publish() == 3 and rig.store.versions.manifest(3).erased == 1
 
 
 def checkpoint_of_version_1(rig: PublishRig) -> bytes:
-    """The bytes of a checkpoint that was kept for long; here another learner makes it again."""
+    """Returns the bytes of an old checkpoint. Another learner makes it again here."""
     learner = small_learner(trainable_layers=0)
     learner.learn_many(stream(0, 70), {"feedback.v1/0": 70})
     return encode(learner.export(rig.store.versions.manifest(1)))

@@ -1,4 +1,4 @@
-"""An encoder that is offered: adopted like the end of a slow round, or refused, and then nothing has changed."""
+"""Tests of offered encoders: one is adopted as by a slow round, or refused without any change."""
 
 import copy
 from dataclasses import replace
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.live
 
 
 class AdoptRig(PublishRig):
-    """A publish rig whose learner follows offers."""
+    """A publish rig whose learner decides on offers."""
 
     def offer(self, offer: EncoderOffer) -> CommandOutcome | None:
-        """Makes an offer, and does what follows, a version of it included; returns what became of it."""
+        """Makes an offer, lets the learner decide and publish; returns the outcome."""
         command = self.store.commands.append(offer)
         self.decide(command)
         if self.learner.knowledge.base.adopted is not None and self.is_open(command):
@@ -36,7 +36,7 @@ class AdoptRig(PublishRig):
         return self.store.commands.outcome(command)
 
     def decide(self, command: Command | None = None) -> None:
-        """Follows the offer to the end of its round."""
+        """Polls the commands until the round of the offer has ended."""
         self.follow(command)
         while self.learner.has_work:
             self.learner.tick()
@@ -49,7 +49,7 @@ class AdoptRig(PublishRig):
 
 @pytest.fixture
 def rig(store: Store, tmp_path: Path) -> AdoptRig:
-    """A learner with a published version. The gate is lenient: random encoders are good for nothing."""
+    """A learner with a published version. The gate is lenient, since random encoders are useless."""
     started = AdoptRig(store, tmp_path, trainable_layers=1, max_negative_flips=1.0, accuracy_tolerance=1.0)
     started.learn(0, 300)
     assert started.publish() == 1
@@ -104,7 +104,7 @@ def test_a_refused_encoder_changes_nothing_and_the_reason_is_in_the_history(stor
 
 
 def blind() -> Strata:
-    """An encoder for which all words are the same."""
+    """Returns an encoder that gives all words the same vector."""
     strata = copy.deepcopy(strata_of(PRUNED))
     with torch.no_grad():
         strata.embed.word.weight.copy_(strata.embed.word.weight[:1].expand_as(strata.embed.word.weight))

@@ -1,4 +1,4 @@
-"""Commands about labels are followed once, told of, and survive restarts, rollbacks and a wiped store."""
+"""Tests that commands on labels are executed once, reported, and survive restarts, rollbacks and a wiped store."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ RENAME = LabelCommand(number=1, action="rename", labels=("refund",), to=("money 
 
 
 class Rig(PublishRig):
-    """A rig that shows the classes of the current version."""
+    """A rig that returns the classes of the current version."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -76,7 +76,8 @@ def test_a_retired_class_is_in_no_version_after(rig: Rig, store: Store) -> None:
 def test_a_command_that_was_not_written_down_is_followed_again_after_a_kill(rig: Rig, store: Store) -> None:
     store.commands.append(RENAME)
     rig.follow()
-    rig.start()  # as after a kill: the checkpoint knows nothing of the command
+    # As after a kill: the checkpoint is from before the command.
+    rig.start()
     assert rig.learner.knowledge.labels.number == 0
     rig.follow()
     assert rig.learner.knowledge.labels.number == 1

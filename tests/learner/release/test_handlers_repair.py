@@ -1,4 +1,4 @@
-"""B14: a damaged blob was never repaired, and a replica that started could not load any version."""
+"""B14: a damaged blob was never repaired, and a starting replica could not load any version."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 
 @pytest.fixture
 def rig(rig: PublishRig) -> PublishRig:
-    """Has published what it learnt from the first 40 events."""
+    """A learner that has published a version after the first 40 events."""
     rig.learn(0, 40)
     rig.publish()
     return rig
@@ -27,7 +27,7 @@ def rig(rig: PublishRig) -> PublishRig:
 
 @pytest.fixture
 def damage(raw: Any, key: Callable[..., str]) -> Callable[[str], None]:
-    """Flips a bit of the first byte of a blob."""
+    """Returns a function that flips a bit of the first byte of a blob."""
 
     def flip(digest: str) -> None:
         name = key("blob", digest)
@@ -38,12 +38,12 @@ def damage(raw: Any, key: Callable[..., str]) -> Callable[[str], None]:
 
 
 def loader(rig: PublishRig) -> Loader:
-    """The loader of a replica that has just started."""
+    """Returns the loader of a replica that has just started."""
     return Loader(rig.store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05)
 
 
 def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
-    """Lets a replica refuse the version and report the damaged blobs; returns these."""
+    """Lets a replica refuse the version and report the damaged blobs; returns their digests."""
     with pytest.raises(VersionRefused) as raised:
         loader(rig).load(version)
     damaged = raised.value.damaged
@@ -52,13 +52,13 @@ def refused(rig: PublishRig, version: int) -> tuple[str, ...]:
 
 
 def repair(rig: PublishRig) -> None:
-    """Lets the learner look for damage two seconds later."""
+    """Lets the learner check for damage two seconds later."""
     rig.now_s += 2.0
-    rig.runner.turn()
+    rig.runner.poll()
 
 
 def known(rig: PublishRig) -> Facts:
-    """What the learner knows, but for the counts of what it did."""
+    """Returns the learner's state without its counters."""
     return msgspec.structs.replace(rig.learner.export(None).facts, counts={})
 
 

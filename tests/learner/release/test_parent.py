@@ -1,4 +1,4 @@
-"""The version that the learner goes on from after a restart, a rollback, a lost reply or a lost store."""
+"""Tests of the parent version after a restart, a rollback, a lost reply or a lost store."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,13 +45,15 @@ def test_a_withdrawal_after_a_restart_finds_a_version_without_a_checkpoint_of_it
         sums.append(rig.learner.fast_head.export()["gram"])
     withdraw(rig.store, to=2)
     rig.start()
-    rig.learn(20, 70)  # from the checkpoint on, which is that of version 1
+    # From the offsets of the checkpoint, which is of version 1.
+    rig.learn(20, 70)
     assert rig.publish() == 2
     assert torch.equal(rig.learner.fast_head.export()["gram"], sums[1])
     assert rig.learner.offsets == {"feedback.v1/0": 70}
     rig.learn(70, 90)
     assert rig.publish() == 4 + GAP and rig.store.versions.manifest(4 + GAP).parent == 2
-    assert rig.checkpoints.entries()[0].version == 4 + GAP  # no journal leads past labels that were set aside
+    # A journal cannot express that labels were set aside, so version 4 + GAP has a checkpoint.
+    assert rig.checkpoints.entries()[0].version == 4 + GAP
 
 
 def test_a_withdrawal_that_the_learner_has_followed_sets_nothing_aside_after_a_restart(rig: PublishRig) -> None:
@@ -73,7 +75,7 @@ def test_a_withdrawal_that_the_learner_has_followed_sets_nothing_aside_after_a_r
 def test_the_parent_of_a_program_that_solved_otherwise_and_the_anchor_are_made_again(
     rig: PublishRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an upgrade the gate compares like with like: a version is not refused for what is computed otherwise."""
+    """After an upgrade the gate compares versions of the same method: a change of method is no reason to refuse."""
     with monkeypatch.context() as older:
         older.setattr("learner.fast.solver.ARITHMETIC", "1, torch")
         rig.start()
@@ -137,7 +139,8 @@ def test_a_pending_version_that_the_store_lacks_is_published_again(rig: PublishR
 def test_a_checkpoint_older_than_the_store_is_read_on_first(rig: PublishRig) -> None:
     for last in (20, 40):
         rig.learn(last - 20, last)
-        rig.publish()  # the second one has no checkpoint of its own
+        # The second version has no checkpoint of its own.
+        rig.publish()
     rig.start()
     assert rig.learner.version == 2 and rig.learner.offsets == {"feedback.v1/0": 20}
     rig.learn(20, 30)
@@ -147,13 +150,15 @@ def test_a_checkpoint_older_than_the_store_is_read_on_first(rig: PublishRig) -> 
 
 
 def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(rig: PublishRig) -> None:
-    """F06: the offsets up to which to read on were not in the checkpoint."""
+    """F06: the offsets to reach before publishing were not in the checkpoint."""
     for last in (20, 40):
         rig.learn(last - 20, last)
-        rig.publish()  # the second one has no checkpoint of its own
+        # The second version has no checkpoint of its own.
+        rig.publish()
     rig.start()
     rig.learn(20, 30)
-    rig.publisher.checkpoint()  # a checkpoint before it has read far enough
+    # A checkpoint before the learner has reached the offsets.
+    rig.publisher.checkpoint()
     rig.start()
     assert rig.learner.version == 2 and rig.learner.offsets == {"feedback.v1/0": 30}
     rig.learn(30, 35)
@@ -163,7 +168,7 @@ def test_a_second_kill_while_reading_on_publishes_no_child_that_knows_less(rig: 
 
 
 def test_a_state_that_was_never_served_is_not_taken_for_a_version(rig: PublishRig) -> None:
-    """B20: a leader that slept left its own state under the number of a version that its successor published."""
+    """B20: a leader that slept wrote its state under the number of a version that its successor had published."""
     for last in (20, 40, 60):
         rig.learn(last - 20, last)
         rig.publish()
@@ -191,7 +196,8 @@ def test_a_current_version_without_a_manifest_is_not_waited_for(
 def test_records_that_the_bus_has_lost_are_not_waited_for(rig: PublishRig) -> None:
     for last in (20, 40):
         rig.learn(last - 20, last)
-        rig.publish()  # the second one has no checkpoint of its own
+        # The second version has no checkpoint of its own.
+        rig.publish()
     rig.start()
     rig.learner.forget_read_first()
     rig.learn(20, 30)
@@ -209,7 +215,7 @@ def test_a_wiped_store_gets_what_the_learner_knows(rig: PublishRig) -> None:
 
 
 def test_no_number_names_two_versions_after_a_power_cut(rig: PublishRig, raw: Any, key: Callable[..., str]) -> None:
-    """N9: the store has lost its last second, and the journal its end. Version 2 lives on in replicas and answers."""
+    """N9: the store has lost its last second, and the journal its end. Only replicas and answers have version 2."""
     rig.learn(0, 20)
     rig.publish()
     on_disk = {name: raw.dump(name) for name in raw.keys(key("*"))}
@@ -229,7 +235,7 @@ def test_no_number_names_two_versions_after_a_power_cut(rig: PublishRig, raw: An
 def test_no_number_names_versions_of_two_leaders_of_which_the_store_forgot_both(
     rig: PublishRig, raw: Any, key: Callable[..., str]
 ) -> None:
-    """N9: power is cut soon after each of two leaders began. The disk has the first checkpoint of each."""
+    """N9: power is cut right after each of two leaders began. The disk has the first checkpoint of each."""
     rig.learn(0, 20)
     rig.publish()
     on_disk = {name: raw.dump(name) for name in raw.keys(key("*"))}
@@ -253,7 +259,8 @@ def test_a_store_that_is_wiped_under_a_leader_gets_it_without_a_restart_and_with
     rig.publish()
     wipe(rig.store)
     rig.leadership.confirm()
-    assert rig.publish() == 0  # finds that the store has no version
+    # This attempt finds that the store has no version.
+    assert rig.publish() == 0
     assert (rig.publish(), rig.store.versions.current()) == (2, 2)
     assert rig.store.versions.manifest(2).epoch == 2
     assert rig.leadership.lease.epoch == 2

@@ -1,4 +1,4 @@
-"""Which versions are published, when, and which are not."""
+"""Tests of which versions are published, and when."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 
 
 def poison(rig: PublishRig, first: int, last: int) -> None:
-    """Learns the same label for everything."""
+    """Learns the same label for all events."""
     rig.learner.learn_many(labelled_events(range(first, last), label="refund"), {"feedback.v1/0": last})
 
 
@@ -53,7 +53,7 @@ def test_labels_are_learnt_between_versions_that_take_long(rig: PublishRig) -> N
     rig.attempt_s = 3.0
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.attempts.end_interval()
+    rig.publisher.backoff.end_interval()
     rig.now_s += 5.9
     assert not rig.publisher.is_due()
     rig.now_s += 0.1
@@ -64,7 +64,7 @@ def test_drift_ends_the_interval(store: Store, tmp_path: Path) -> None:
     rig = PublishRig(store, tmp_path, publish_interval_s=5.0)
     rig.publish()
     rig.learn(0, 9)
-    rig.publisher.attempts.end_interval()
+    rig.publisher.backoff.end_interval()
     assert rig.publisher.is_due()
     rig.publisher.publish()
     rig.publisher.complete(wait=True)
@@ -87,7 +87,8 @@ def test_after_many_refusals_the_learner_goes_back_to_what_is_published(store: S
     poison(rig, 100, 160)
     assert rig.publish() == 1 and rig.publisher.refusals == ("head_update",)
     rig.checkpoints.write(rig.learner.export(None, epoch=1))
-    rig.start()  # the number of refusals in a row is in the checkpoint
+    # The checkpoint has the number of refusals in a row.
+    rig.start()
     for last in (170, 180):
         poison(rig, last - 10, last)
         assert rig.publish() == 1
@@ -133,13 +134,13 @@ def test_versions_that_may_return_keep_their_checkpoint(rig: PublishRig) -> None
         rig.publisher.checkpoint_if_due(wait=True)
     rig.publisher.writer.prune()
     files = [entry.path for entry in rig.checkpoints.entries()]
-    states = [rig.checkpoints.of_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
+    states = [rig.checkpoints.find_version(rig.store.versions.manifest(version)) for version in (1, 3, 6)]
     assert [state is None for state in states] == [False, True, False]
     assert len(files) == 4 and len(list(rig.folder.glob("*.journal"))) == 4
 
 
 def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(rig: PublishRig) -> None:
-    """B25 no. 6: for each version everything that the learner knows was synced to the disk."""
+    """B25 no. 6: the whole state was synced to the disk for each version."""
 
     def synced_after(last: int) -> bool:
         rig.learn(last - 10, last)
@@ -156,7 +157,7 @@ def test_checkpoints_are_synced_now_and_then_at_the_end_and_after_an_erasure(rig
 
 
 def test_what_is_not_published_for_long_does_not_fill_the_disk(store: Store, tmp_path: Path) -> None:
-    """Checkpoints were removed only after a publication: one was left for every ten seconds without one."""
+    """Checkpoints were pruned only after a publication: without one, a file was left every ten seconds."""
     rig = PublishRig(store, tmp_path, min_parity_cosine=1.1)
     rig.publisher.checkpoint()
     for last in range(10, 100, 10):
@@ -200,7 +201,7 @@ def test_a_checkpoint_that_is_written_beside_publications_leads_to_all_versions(
     rig.learn(40, 50)
     assert rig.publish() == 3
     for version, last in ((2, 40), (3, 50)):
-        state = rig.checkpoints.of_version(rig.store.versions.manifest(version))
+        state = rig.checkpoints.find_version(rig.store.versions.manifest(version))
         assert state is not None and state.snapshot.facts.offsets == {"feedback.v1/0": 30}
         assert len(state.samples) == last - 30
 

@@ -1,4 +1,4 @@
-"""A version is served before it is durable, and what a Redis loses by a power cut is published again."""
+"""Tests that a version is served before it is durable, and published again if Redis loses it in a power cut."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 
 
 class Machine:
-    """A Redis with a file, on a machine whose power fails: its file is then as the disk had it last."""
+    """A Redis on a machine whose power may fail: then its file has the content of the last sync."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "redis"
@@ -29,12 +29,12 @@ class Machine:
         self.store = Store(StoreConfig(url=self.server.url), KEYS)
 
     def note_disk(self) -> None:
-        """The disk has what was written so far."""
+        """Syncs: the disk has everything that was written so far."""
         self.store.versions.sync()
         copy(self._folder, self._disk)
 
     def fail(self) -> None:
-        """Kills the server, as `kill -9` does, and starts it again with what the disk has."""
+        """Kills the server, as `kill -9` does, and starts it again with the content of the disk."""
         self.server.process.kill()
         self.server.process.wait()
         for path in self._folder.rglob("appendonly*"):
@@ -51,7 +51,7 @@ class Machine:
 
 
 def copy(folder: Path, to: Path) -> None:
-    """Copies the append-only file: one file, or since Redis 7 some in a folder."""
+    """Copies the append-only file: one file, or since Redis 7 several in a folder."""
     for path in folder.rglob("appendonly*"):
         if path.is_file():
             target = to / path.relative_to(folder)
@@ -102,7 +102,8 @@ def test_a_learner_publishes_again_what_the_store_has_lost_without_a_label(machi
         return rig.publisher.is_due()
 
     eventually(is_due_again)
-    assert rig.publish() == 1  # it goes on from what the store still has
+    # The learner continues from the version that the store still has.
+    assert rig.publish() == 1
     assert rig.publish() == 3 and rig.learner.counts["learnt"] == learnt
     manifest = machine.store.versions.manifest(3)
     assert manifest.parent == 1 and manifest.trained_through == {"feedback.v1/0": 60}

@@ -1,4 +1,4 @@
-"""A version is rebuilt from its lineage, bit for bit, in whatever order the topics were read."""
+"""Tests that a version is rebuilt from its lineage, bit for bit, in any order of reading the topics."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ Topics = dict[str, list[Answer | Feedback]]
 
 @pytest.fixture(scope="module")
 def topics() -> Topics:
-    """Two partitions of each topic; the labels of one lie in another order than their answers."""
+    """Two partitions of each topic. In one of them labels and answers are in different orders."""
     parts: Topics = {"answers.v1/0": [], "answers.v1/1": [], "feedback.v1/0": [], "feedback.v1/1": []}
     for number in range(NUM_EVENTS):
         parts[f"answers.v1/{number % 2}"].append(answer(number))
@@ -41,12 +41,12 @@ def topics() -> Topics:
 
 
 def decide_rounds(monkeypatch: pytest.MonkeyPatch, is_adopted: Callable[[int], bool]) -> None:
-    """Sets which rounds are adopted, by their numbers: what training comes to differs from processor to processor."""
+    """Decides by number which rounds are adopted, since the results of training differ between processors."""
     monkeypatch.setattr(SlowRound, "is_adoptable", lambda each, is_complete: is_adopted(each.number))
 
 
 def play(learner: Learner, topics: Topics, seed: int) -> None:
-    """Reads everything in polls of any size from any partition, with slow work between them."""
+    """Reads all records in polls of random sizes from random partitions, with units of slow rounds between them."""
     rng = random.Random(seed)
     at = dict.fromkeys(topics, 0)
     while any(at[name] < len(records) for name, records in topics.items()):
@@ -70,7 +70,7 @@ def made(learner: Learner) -> Candidate:
 
 
 def reader(topics: Topics, seed: int) -> ReadTo:
-    """Reads each partition up to the offsets; the order of the partitions is random."""
+    """Returns a reader that reads each partition up to given offsets, in a random order of the partitions."""
     rng = random.Random(seed)
     at = dict.fromkeys(topics, 0)
 
@@ -95,7 +95,8 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(
     whole = small_learner(**changed)
     decide_rounds(monkeypatch, lambda number: number % 2 == 0)
     play(whole, topics, seed)
-    decide_rounds(monkeypatch, lambda number: number % 2 == 1)  # a rebuild has the verdicts of the lineage
+    # A rebuild takes the decisions from the lineage.
+    decide_rounds(monkeypatch, lambda number: number % 2 == 1)
     manifest = published(whole)
     outcomes = [each.outcome for each in manifest.lineage.rounds]
     assert outcomes[:2] == ["dropped", "adopted"] and len(whole.replay) == 60
@@ -105,7 +106,7 @@ def test_every_order_of_the_topics_leads_to_the_same_bits(
 
 @pytest.fixture
 def through_tiers(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> WeightManifest:
-    """A version after rounds from the base tier up to the task tier, as after texts from far away."""
+    """A version after one round in each tier, from the base tier to the task tier, as after a large shift."""
     decide_rounds(monkeypatch, lambda number: True)
     whole = tiered_learner(**TIERED)
     whole.drift = DriftWatch(delta=small_config().drift_delta, state=DriftState(tier=2))
@@ -114,7 +115,7 @@ def through_tiers(topics: Topics, monkeypatch: pytest.MonkeyPatch) -> WeightMani
 
 
 def test_a_version_is_rebuilt_from_a_round_of_each_tier(topics: Topics, through_tiers: WeightManifest) -> None:
-    """The drifts are not in the topics here, so it is the manifest that says how deep each round trains."""
+    """The topics here contain no drift, so the number of trained blocks comes from the manifest."""
     rounds = through_tiers.lineage.rounds
     assert [each.layers for each in rounds[:3]] == [UNSET, 2, 1]
     assert [each.outcome for each in rounds[:3]] == ["adopted"] * 3
@@ -143,7 +144,7 @@ def test_settings_that_train_fewer_blocks_than_a_round_did_are_named(
 
 
 def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> None:
-    """It is published again and again while labels come, on bases of its own."""
+    """Versions are published while labels come, on several bases."""
     rng = random.Random(5)
     whole = small_learner(**CHANGED)
     maker = CandidateMaker(small_config(**CHANGED), INLINE)
@@ -166,7 +167,7 @@ def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> Non
 
 
 def test_the_share_of_the_newest_labels_is_that_of_the_version() -> None:
-    """Two classes whose texts change places in the middle, without a class that restarts."""
+    """The texts of two classes are swapped in the middle, without a restart of a class."""
     changed = CHANGED | {"replay_samples": 1_000, "trainable_layers": 0}
     topics: Topics = {"answers.v1/0": [], "feedback.v1/0": []}
     for number in range(2 * NUM_EVENTS):

@@ -1,4 +1,4 @@
-"""The tensors that the learner has in memory, by digest."""
+"""Tests of the cache of tensors."""
 
 from learner.encoder.served import StoredTensor, export_encoder
 from learner.release.tensors import NEWEST, TensorCache
@@ -15,8 +15,8 @@ def test_a_tensor_is_found_by_its_digest_while_a_version_has_it() -> None:
     cache.add(1, {"shared": shared, "own": own})
     cache.add(2, {"shared": shared})
     assert cache.has(1) and not cache.has(3)
-    assert (cache.of(shared.entry.digest), cache.of(own.entry.digest)) == (shared, own)
-    assert cache.of("0" * 64) is None
+    assert (cache.find(shared.entry.digest), cache.find(own.entry.digest)) == (shared, own)
+    assert cache.find("0" * 64) is None
 
 
 def test_the_versions_that_are_needed_and_the_newest_few_stay() -> None:
@@ -27,7 +27,7 @@ def test_the_versions_that_are_needed_and_the_newest_few_stay() -> None:
         cache.add(version, {"shared": shared})
     cache.keep([2])
     assert [version for version in range(NEWEST + 4) if cache.has(version)] == [2, *range(4, NEWEST + 4)]
-    assert cache.of(own.entry.digest) is None and cache.of(shared.entry.digest) is shared
+    assert cache.find(own.entry.digest) is None and cache.find(shared.entry.digest) is shared
 
 
 def test_what_was_refused_is_suspected() -> None:

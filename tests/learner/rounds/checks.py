@@ -1,4 +1,4 @@
-"""Checks what holds of the step of every strategy, on a network of one linear layer."""
+"""Checks the properties that a step of each strategy has, on a network of one linear layer."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -11,7 +11,7 @@ from learner.rounds.strategies import Strategy
 from tests.learner.rounds.outputs import outputs, weights
 
 LOGITS_BEFORE_BC = torch.tensor([[0.5, -1.0, 2.0], [1.0, 0.0, -0.5], [-2.0, 0.3, 0.1], [0.0, 4.0, 1.0]])
-"""The logits of the rows from before."""
+"""The logits of the rows from before the stage."""
 
 Places: TypeAlias = list[int]
 PLACES = st.lists(st.integers(0, 3), min_size=1, max_size=6)
@@ -21,9 +21,9 @@ PLACES = st.lists(st.integers(0, 3), min_size=1, max_size=6)
 def check_strategy(
     make: Callable[[], Strategy], data: st.DataObject, fresh: Places, draws: Sequence[Places], scale: float
 ) -> None:
-    """Checks that a step leaves finite gradients, and depends neither on the order of samples nor on chance.
+    """Checks that a step sets finite gradients, and is deterministic and independent of the order of samples.
 
-    The logits are `scale` times those of the network. There are draws as the strategy asks for, or none.
+    The logits are `scale` times the logits of the network. The draws are as many as the strategy asks for, or none.
     """
     loss, gradient_CD = step(make(), fresh, draws, scale)
     assert torch.isfinite(loss)
@@ -39,7 +39,7 @@ def check_strategy(
 
 
 def step(strategy: Strategy, fresh: Places, draws: Sequence[Places], scale: float) -> tuple[Tensor, Tensor]:
-    """Returns the loss of a step, and the gradient that it leaves in the weights."""
+    """Returns the loss and the gradient of a step."""
     w_CD = weights()
     fresh_outputs, *draw_outputs = (
         outputs(scale * w_CD, *places)._replace(before_BC=LOGITS_BEFORE_BC[places]) for places in (fresh, *draws)

@@ -1,4 +1,4 @@
-"""Outputs of a network of one linear layer, small enough to be computed by hand."""
+"""The outputs of a network of one linear layer, small enough for computation by hand."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def weights() -> Tensor:
 
 
 def outputs(w_CD: Tensor, *places: int, before: float | None = None) -> Outputs:
-    """The outputs of some of the rows. All their logits from before are `before`."""
+    """The outputs for some of the rows. All their logits from before are `before`."""
     at = list(places)
     stored = None if before is None else torch.full((len(at), 3), before)
     return Outputs(X_BD[at] @ w_CD.T, LABELS_B[at], stored)

@@ -1,4 +1,4 @@
-"""A memory, a fast head and a holdout of the small stream, for the tests of slow rounds."""
+"""A replay buffer, a fast head and a holdout of the small stream, for the tests of slow rounds."""
 
 from learner.fast.fast_head import FastHead
 from learner.memory import Holdout, Replay, hash_key

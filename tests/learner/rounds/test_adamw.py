@@ -1,4 +1,4 @@
-"""Our AdamW gives the same bits as torch's own class, without what that class imports."""
+"""Our AdamW gives the same bits as torch's own class, without importing torch's compiler."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Tests slow rounds by strategies and plugins of Avalanche: they learn, hold what was known, and are repeatable."""
+"""Slow rounds with strategies and plugins of Avalanche: they learn, do not forget, and are repeatable."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -62,12 +62,12 @@ def begun(name: str, plan: RoundPlan) -> SlowRound:
     """A round of `plan` before its first step."""
     config = replace(SMALL, slow_strategy=name, slow_rate=1e-3, slow_loss_q=0.0)
     means_CD = fast_head().means(plan.labels)
-    making = TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
-    return SlowRound(making, fast_head(), replay(), holdout(), config=config)
+    source = TrainedEncoder(plan, means_CD, small_served(), small_strata(), config=config)
+    return SlowRound(source, fast_head(), replay(), holdout(), config=config)
 
 
 def trained(name: str, plan: RoundPlan) -> TrainedEncoder:
-    """What a round of `plan` has trained after its last step."""
+    """The trained encoder of a round of `plan` after its last step."""
     slow_round = begun(name, plan)
     while slow_round.phase is Phase.TRAIN:
         slow_round.step()
@@ -80,7 +80,7 @@ def top_of(made: TrainedEncoder) -> dict[str, Tensor]:
 
 
 def moved(made: TrainedEncoder) -> float:
-    """The square by which a round has moved the weights of the trained blocks."""
+    """The squared norm of the change of the trained blocks in a round."""
     before = top_state(small_strata(), 1)
     return sum(float((value - before[name]).square().sum()) for name, value in top_of(made).items())
 
@@ -105,17 +105,19 @@ def test_the_plain_loop_takes_the_steps_of_our_replay() -> None:
     assert all(torch.equal(theirs[name], value) for name, value in ours.items())
 
 
-def test_what_was_known_before_the_round_holds_the_weights() -> None:
+def test_knowledge_from_before_the_round_restrains_the_weights() -> None:
     free = trained("avalanche-naive", plan())
     distilled = trained("avalanche-lwf(alpha=10.0, temperature=2.0)", plan())
     elastic = trained("avalanche-ewc(ewc_lambda=1e4)", plan())
     for held in (distilled, elastic):
-        assert held.losses[0] == pytest.approx(free.losses[0], rel=1e-5)  # nothing has moved yet
+        # No weight has changed yet.
+        assert held.losses[0] == pytest.approx(free.losses[0], rel=1e-5)
     assert moved(distilled) < 0.8 * moved(free)
-    assert elastic.losses[1] > 2 * free.losses[1]  # the penalty of the first step
+    # The second loss includes the penalty for the first step.
+    assert elastic.losses[1] > 2 * free.losses[1]
 
 
-def test_a_strategy_is_shown_a_bounded_number_of_samples_the_memory_first() -> None:
+def test_a_strategy_sees_a_bounded_number_of_samples_the_buffer_first() -> None:
     shown = list[list[Labelled]]()
     texts = [Labelled(f"text {number}", "ab"[number % 2]) for number in range(2 * SHOWN + 2)]
     many = RoundPlan(number=1, steps=[StepPlan(fresh=texts[: SHOWN + 1], draws=[texts[SHOWN + 1 :]])])
@@ -144,12 +146,12 @@ def test_a_strategy_is_shown_a_bounded_number_of_samples_the_memory_first() -> N
         ("avalanche.training.plugins:LFLPlugin(lambda_e=0.1)", "cannot learn a slow round: .*"),
     ],
 )
-def test_what_cannot_learn_a_round_is_refused(name: str, message: str) -> None:
+def test_a_strategy_that_cannot_learn_a_round_is_refused(name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         try_out(replace(SMALL, slow_strategy=name))
 
 
-def test_whatever_a_strategy_raises_in_a_round_is_a_data_error(failing: str) -> None:
+def test_every_exception_of_a_strategy_becomes_a_data_error(failing: str) -> None:
     name = f"{failing}(num_steps=3)"
     try_out(replace(SMALL, slow_strategy=name))
     slow_round = begun(name, plan())
@@ -160,7 +162,7 @@ def test_whatever_a_strategy_raises_in_a_round_is_a_data_error(failing: str) -> 
 
 
 def test_a_strategy_that_fails_is_set_aside_and_labels_are_learnt_on(failing: str) -> None:
-    """A strategy that passes its trial and fails in a later round ended the learner, again at each of its starts."""
+    """A strategy that passes `try_out` and fails in a later round once ended the learner, at each of its starts."""
     it = fed(small_learner(slow_strategy=f"{failing}(num_steps=5)", slow_labels_per_step=2), 0, 80)
     with capture_logs() as logs:
         worked(it)
@@ -175,5 +177,5 @@ def test_a_strategy_that_fails_is_set_aside_and_labels_are_learnt_on(failing: st
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_learns_a_round_is_accepted(name: str) -> None:
+def test_a_strategy_that_learns_a_round_is_accepted(name: str) -> None:
     try_out(replace(SMALL, slow_strategy=name))

@@ -11,7 +11,7 @@ from tests.learner.small_learner import labelled, small_served
 NEW = labelled(200, 220)
 
 
-def making(old: FastHead, memory: list[Labelled] = SAMPLES) -> NextHead:
+def next_head_for(old: FastHead, memory: list[Labelled] = SAMPLES) -> NextHead:
     return NextHead(old, FastHead(small_served(), penalty=0.01), memory, unit=40)
 
 
@@ -23,8 +23,8 @@ def rebuilt(following: NextHead) -> FastHead:
     return following.head
 
 
-def test_the_memory_is_learnt_in_units() -> None:
-    following = making(fast_head())
+def test_the_buffer_is_learnt_in_units() -> None:
+    following = next_head_for(fast_head())
     progress = [following.progress]
     while following.has_memory:
         following.rebuild()
@@ -33,9 +33,9 @@ def test_the_memory_is_learnt_in_units() -> None:
     assert torch.equal(following.head.ridge.solve(), fast_head().ridge.solve())
 
 
-def test_what_waits_is_learnt_by_the_next_unit_and_what_comes_then_by_the_one_after() -> None:
+def test_waiting_samples_are_learnt_by_the_next_unit_and_later_ones_by_the_unit_after() -> None:
     old = fast_head()
-    following = making(old)
+    following = next_head_for(old)
     rebuilt(following)
     following.add_waiting(NEW[:3])
     unit = following.unit(lambda: "a result")
@@ -49,7 +49,7 @@ def test_what_waits_is_learnt_by_the_next_unit_and_what_comes_then_by_the_one_af
 
 
 def test_catching_up_ends_when_little_waits_and_in_any_case() -> None:
-    following = making(fast_head())
+    following = next_head_for(fast_head())
     rebuilt(following)
     following.add_waiting(NEW[:MAX_LAST])
     assert list(following.catch_up()) == []
@@ -64,10 +64,10 @@ def test_catching_up_ends_when_little_waits_and_in_any_case() -> None:
     assert following.head.ridge.num_samples == 90 + MAX_LAST + (MAX_CATCH_UPS + 1) * len(NEW)
 
 
-def test_no_more_may_wait_than_the_bound_and_a_unit_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_samples_are_bounded_and_a_unit_takes_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(next_head, "MAX_WAITING", 19)
     monkeypatch.setattr(next_head, "MAX_TAKEN", 8)
-    following = making(fast_head())
+    following = next_head_for(fast_head())
     following.add_waiting(NEW[:19])
     is_full = [following.is_full]
     following.add_waiting(NEW[19:])
@@ -80,12 +80,12 @@ def test_no_more_may_wait_than_the_bound_and_a_unit_takes_a_part(monkeypatch: py
     assert following.head.ridge.num_samples == 20
 
 
-def test_a_class_is_taken_out_wherever_its_samples_are() -> None:
+def test_a_class_is_unlearnt_wherever_its_samples_are() -> None:
     old = fast_head()
     label = NEW[0].label
     of_class = [sample for sample in SAMPLES + NEW if sample.label == label]
     others = [sample for sample in SAMPLES + NEW if sample.label != label]
-    following = making(old)
+    following = next_head_for(old)
     following.unit(following.rebuild)()
     following.add_waiting(NEW[:10])
     following.unit(do_nothing)()
@@ -101,9 +101,9 @@ def test_a_class_is_taken_out_wherever_its_samples_are() -> None:
     assert all(torch.equal(value, head_of_others.export()[name]) for name, value in head.export().items())
 
 
-def test_samples_are_taken_out_of_the_head_the_memory_and_what_waits() -> None:
+def test_samples_are_unlearnt_from_the_head_the_buffer_and_the_waiting_samples() -> None:
     old = fast_head()
-    following = making(old)
+    following = next_head_for(old)
     following.unit(following.rebuild)()
     following.add_waiting(NEW[:2])
     gone = [SAMPLES[0], SAMPLES[-1], NEW[0]]

@@ -17,7 +17,7 @@ MEMORY = SAMPLES[::3]
 
 
 def next_head(old: FastHead, change: float = 0.02) -> FastHead:
-    """The empty head of an encoder whose top block is a little different."""
+    """The empty head of an encoder whose top block differs a little."""
     strata = small_strata()
     with torch.no_grad():
         for weight in strata.layers[1].parameters():
@@ -62,7 +62,7 @@ def test_an_encoder_that_did_not_change_keeps_all_sums() -> None:
     assert torch.allclose(new.z_sums_CD, old.z_sums_CD, atol=1e-5)
 
 
-def test_carried_sums_are_nearer_to_those_of_every_sample_than_unmapped_ones_and_than_those_of_the_memory() -> None:
+def test_carried_sums_are_nearer_to_the_exact_sums_than_unmapped_ones_or_the_buffers() -> None:
     old = fast_head()
     wanted = relearnt(next_head(old), SAMPLES).ridge.sums.class_CR
     memory_alone = relearnt(next_head(old), MEMORY).ridge.sums.class_CR
@@ -91,7 +91,7 @@ def test_a_spliced_text_begins_as_one_and_ends_as_the_other() -> None:
     assert num_spliced(2 * 96, 96) == 0
 
 
-def test_samples_of_the_memory_are_exact_and_can_be_taken_out_again() -> None:
+def test_samples_of_the_buffer_are_exact_and_can_be_unlearnt() -> None:
     old = fast_head()
     new = carried(old, next_head(old), MEMORY)
     before = {name: value.clone() for name, value in new.export().items()}
@@ -109,7 +109,7 @@ def test_all_sums_are_on_the_grid_and_the_gram_is_symmetric() -> None:
     assert torch.equal(sums.gram_RR, sums.gram_RR.T)
 
 
-def test_the_same_memory_gives_the_same_bits() -> None:
+def test_the_same_buffer_gives_the_same_bits() -> None:
     old = fast_head()
     first = carried(old, next_head(old), MEMORY).export()
     second = carried(old, next_head(old), MEMORY).export()
@@ -142,7 +142,7 @@ def test_a_class_that_loses_its_row_meanwhile_leaves_nothing_behind() -> None:
 
 
 @given(st.integers(0, 1_000), st.integers(1, 8))
-def test_a_drift_is_found_where_it_was_seen_and_nothing_changes_elsewhere(seed: int, num_seen: int) -> None:
+def test_a_drift_is_mapped_where_it_was_observed_and_nowhere_else(seed: int, num_seen: int) -> None:
     rng = torch.Generator().manual_seed(seed)
     seen_BR = torch.zeros(64, 16)
     seen_BR[:, :num_seen] = torch.randn(64, num_seen, generator=rng)
@@ -154,8 +154,8 @@ def test_a_drift_is_found_where_it_was_seen_and_nothing_changes_elsewhere(seed: 
     assert torch.equal(map_RR[num_seen:], torch.eye(16)[num_seen:])
 
 
-def test_what_is_taken_out_of_a_copy_is_no_news_of_the_head() -> None:
-    """A round unlearns from its copy in another thread, while the head is solved by what its own log says."""
+def test_unlearning_in_a_copy_does_not_change_the_head() -> None:
+    """A round unlearns from its copy in another thread, while the head is solved by its own log."""
     old = fast_head()
     old.log.take(old.served.config.head_features)
     old.learn_many(SAMPLES[:2])

@@ -1,4 +1,4 @@
-"""What a slow round trains on, and how deep."""
+"""The batches of a slow round, and its depth."""
 
 from collections import Counter
 from functools import partial
@@ -15,7 +15,7 @@ from learner.rounds.plan import RoundPlan, StepPlan, draw_plan, step_sizes
 from learner.rounds.strategies import draws_per_step
 from learner.samples import Labelled
 from tests.learner.rounds.rounds import SAMPLES, replay
-from tests.learner.rounds.test_schedule import replay_of
+from tests.learner.rounds.test_schedule import make_replay_buffer
 from tests.learner.small_learner import labelled
 
 
@@ -38,7 +38,8 @@ def test_half_of_every_step_is_fresh_and_half_is_balanced() -> None:
 
 @pytest.mark.parametrize("num_draws, sizes", [(0, (8, [])), (1, (4, [4])), (2, (4, [2, 2]))])
 def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tuple[int, list[int]]) -> None:
-    for fresh in (SAMPLES[:10], []):  # without fresh samples the memory stands in
+    # Without fresh samples, all samples come from the replay buffer.
+    for fresh in (SAMPLES[:10], []):
         plan = draw_plan(1, fresh, replay(), steps=2, sizes=step_sizes(8, num_draws), seed=0)
         assert [sizes_of(step) for step in plan.steps] == [sizes] * 2
 
@@ -50,12 +51,12 @@ def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tup
     size=st.integers(8, 12),
     steps=st.integers(1, 4),
 )
-def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on_their_order(
+def test_the_plan_depends_on_the_set_of_samples_and_not_on_their_order(
     name: SlowStrategy, fresh: list[Labelled], held: list[Labelled], size: int, steps: int
 ) -> None:
     sizes = step_sizes(size, draws_per_step(name))
-    plan = draw_plan(1, fresh, replay_of(held), steps=steps, sizes=sizes, seed=0)
-    assert plan == draw_plan(1, SAMPLES[:7], replay_of(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
+    plan = draw_plan(1, fresh, make_replay_buffer(held), steps=steps, sizes=sizes, seed=0)
+    assert plan == draw_plan(1, SAMPLES[:7], make_replay_buffer(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
     assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
     taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
     times = [taken[sample] for sample in fresh]
@@ -63,13 +64,13 @@ def test_the_plan_for_any_strategy_depends_on_which_samples_there_are_and_not_on
 
 
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
-def test_draws_from_an_empty_memory_have_no_samples(name: SlowStrategy) -> None:
+def test_draws_from_an_empty_buffer_have_no_samples(name: SlowStrategy) -> None:
     num_draws = draws_per_step(name)
-    plan = draw_plan(1, SAMPLES[:7], replay_of([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
+    plan = draw_plan(1, SAMPLES[:7], make_replay_buffer([]), steps=2, sizes=step_sizes(8, num_draws), seed=0)
     assert [step.draws for step in plan.steps] == [[[]] * num_draws] * 2
 
 
-def test_texts_without_a_label_are_listed_once_and_name_no_class() -> None:
+def test_unlabelled_texts_are_listed_once_without_a_class() -> None:
     unlabelled = [sample._replace(label="") for sample in labelled(200, 210)]
     plan = draw_plan(1, unlabelled, replay(), steps=12, sizes=(4, 4), seed=0)
     assert sorted(plan.unlabelled) == sorted(sample.text for sample in unlabelled)

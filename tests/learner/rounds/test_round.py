@@ -15,7 +15,7 @@ from learner.rounds.strategies import draws_per_step
 from learner.rounds.trial import UNIT
 from learner.samples import Labelled
 from rollout.publication_rule import verdict
-from tests.learner.rounds.held import HeldExecutor
+from tests.learner.rounds.held_executor import HeldExecutor
 from tests.learner.rounds.rounds import SAMPLES, fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, labelled, small_served, small_strata
 from tests.learner.streams import TOPICS
@@ -32,7 +32,7 @@ def trained(slow_round: SlowRound) -> TrainedEncoder:
 
 
 def begin(plan: RoundPlan, config: LearnerConfig = SMALL, memory: Replay[Labelled] | None = None) -> SlowRound:
-    """`memory`: one that holds all samples by default."""
+    """Begins a round; `memory` is a replay buffer, by default with all samples."""
     return SlowRound(training(plan, config), fast_head(), memory or replay(), holdout(), config=config)
 
 
@@ -56,7 +56,7 @@ def test_a_round_is_made_of_small_units() -> None:
     assert slow_round.next_fast_head.served.key != small_served().key
 
 
-def test_what_the_memory_does_not_hold_is_carried_over() -> None:
+def test_sums_beyond_the_buffer_are_carried_over() -> None:
     memory = Replay[Labelled](30, 1 << 20, key_of=hash_key(0))
     memory.add(SAMPLES)
     plan = draw_plan(1, SAMPLES[:10], memory, steps=3, sizes=step_sizes(8, 1), seed=0)
@@ -104,12 +104,13 @@ def test_a_repeated_round_gives_the_same_weights_bit_for_bit(name: SlowStrategy)
     assert torch.equal(first.next_fast_head.ridge.solve(), second.next_fast_head.ridge.solve())
 
 
-def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
+def test_labels_during_a_round_are_learnt_under_the_new_encoder() -> None:
     memory = replay()
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], memory, steps=1, sizes=(4, 4), seed=0)
     slow_round = SlowRound(training(plan), base, memory, holdout(), config=SMALL)
-    for sample in labelled(200, 203):  # one before the memory is read, one while it is learnt again, one at the end
+    # One comes before the replay buffer is read, one while it is learnt again, one at the end.
+    for sample in labelled(200, 203):
         base.learn_many([sample])
         memory.add([sample])
         slow_round.learn_meanwhile([sample])
@@ -121,7 +122,7 @@ def test_labels_that_come_meanwhile_are_known_under_the_new_encoder() -> None:
     assert slow_round.next_fast_head.ridge.num_samples == 93
 
 
-def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none() -> None:
+def test_learning_and_unlearning_do_not_wait_for_a_running_unit() -> None:
     held = HeldExecutor()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
     slow_round = begin(plan)
@@ -138,7 +139,7 @@ def test_what_is_learnt_and_taken_out_while_a_unit_is_under_way_waits_for_none()
 
 
 def on_trial(memory: Replay[Labelled] | None = None) -> tuple[FastHead, SlowRound]:
-    """Returns the fast head in use, and a round that has trained and waits for labels."""
+    """Returns the current fast head, and a round that has trained and waits for labels."""
     base = fast_head()
     plan = draw_plan(1, SAMPLES[:10], replay(), steps=1, sizes=(4, 4), seed=0)
     own = (base, memory or replay(), holdout())
@@ -156,7 +157,7 @@ def test_there_is_no_trial_without_a_rule() -> None:
 
 def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:
     base, slow_round = on_trial()
-    assert slow_round.step() is Phase.TRIAL and slow_round.tried.paired.num == 0
+    assert slow_round.step() is Phase.TRIAL and slow_round.trial_result.paired.num == 0
     samples = labelled(200, 200 + UNIT + 1)
     for first, end in ((0, UNIT - 1), (UNIT - 1, UNIT), (UNIT, UNIT + 1)):
         assert slow_round.has_work == (first == UNIT)
@@ -165,7 +166,7 @@ def test_a_round_on_trial_waits_for_labels_and_knows_them_at_the_end() -> None:
     while slow_round.has_work and slow_round.phase is not Phase.DONE:
         slow_round.step()
     assert slow_round.phase is Phase.DONE
-    assert slow_round.tried.paired.num >= UNIT and slow_round.tried.before == base.served.key
+    assert slow_round.trial_result.paired.num >= UNIT and slow_round.trial_result.before == base.served.key
     assert slow_round.next_fast_head.ridge.num_by_class == base.ridge.num_by_class
 
 
@@ -173,4 +174,6 @@ def test_a_trial_that_is_skipped_leaves_the_decision_to_the_holdout() -> None:
     _, slow_round = on_trial()
     while slow_round.step(may_wait=False) is not Phase.DONE:
         pass
-    assert slow_round.is_adoptable(is_complete=True) == (slow_round.held.lost - slow_round.held.won < 2)
+    assert slow_round.is_adoptable(is_complete=True) == (
+        slow_round.holdout_result.lost - slow_round.holdout_result.won < 2
+    )

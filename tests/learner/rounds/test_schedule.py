@@ -1,4 +1,4 @@
-"""When a slow round is due, and what it trains on."""
+"""When a slow round is due, and its plan."""
 
 import math
 from collections import Counter
@@ -16,21 +16,21 @@ from tests.learner.streams import answer
 from wire.records import TIERS
 
 EVERY = 60
-"""Labels between two rounds in the small configuration."""
+"""The number of labels between two rounds in the small configuration."""
 
 
 def memory(size: int) -> Replay[Labelled]:
-    return replay_of(labelled(0, size))
+    return make_replay_buffer(labelled(0, size))
 
 
-def replay_of(samples: list[Labelled]) -> Replay[Labelled]:
+def make_replay_buffer(samples: list[Labelled]) -> Replay[Labelled]:
     replay = Replay[Labelled](1_000, 1 << 20, key_of=hash_key(0))
     replay.add(samples)
     return replay
 
 
 def waiting(size: int) -> Join:
-    """A join with that many answers without a label."""
+    """A join with `size` answers without a label."""
     config = small_config()
     join = Join(config, LabelTrust(config), names_of(config))
     join.match(answer(number) for number in range(size))
@@ -46,7 +46,7 @@ def schedule(**so_far: int) -> tuple[Schedule, LearnerProgress]:
 def begun(
     it: Schedule, fresh: list[Labelled], size: int, join: Join, *, is_urgent: bool = False, is_idle: bool = False
 ) -> RoundPlan | None:
-    """Begins the round that is due, if one is; returns its plan."""
+    """Begins the round that is due, if any; returns its plan."""
     kind = it.due(size, join, is_urgent=is_urgent, is_idle=is_idle)
     return it.begin(kind, fresh, memory(size), join, layers=1) if kind else None
 
@@ -64,7 +64,7 @@ def test_a_round_waits_for_its_labels_and_moves_its_mark() -> None:
     assert begun(it, labelled(0, 9), 80, waiting(0)) is None
 
 
-def test_a_round_waits_until_what_the_memory_does_not_hold_has_doubled() -> None:
+def test_a_round_waits_until_the_labels_beyond_the_buffer_have_doubled() -> None:
     it, progress = schedule(num_labels=280, round_at=280)
     assert it.labels_to_round(280, is_urgent=False) == EVERY
     assert it.labels_to_round(80, is_urgent=False) == 200
@@ -80,7 +80,8 @@ def test_a_round_waits_while_the_encoder_in_use_is_not_that_of_the_stable_versio
     it, progress = schedule(num_labels=EVERY)
     it.is_settled = False
     assert it.labels_to_round(10, is_urgent=True) == (UNSETTLED - 1) * EVERY
-    assert it.is_rested(10, waiting(0), is_urgent=True) is False  # a rehearsal does not wait for it
+    # A rehearsal does not wait for this growth.
+    assert it.is_rested(10, waiting(0), is_urgent=True) is False
     assert it.due(10, waiting(0), is_urgent=True, is_idle=False) is None
     progress.num_labels = UNSETTLED * EVERY
     assert it.due(10, waiting(0), is_urgent=False, is_idle=False) == "labels"
@@ -118,7 +119,7 @@ def test_after_a_drift_fewer_labels_are_enough() -> None:
     assert begun(it, [], 80, waiting(0), is_urgent=True) is not None
 
 
-def test_a_rehearsal_trains_on_the_memory_alone_and_has_the_fewest_steps_that_are_set() -> None:
+def test_a_rehearsal_trains_on_the_buffer_alone_with_the_minimum_of_steps() -> None:
     it, progress = schedule(num_labels=EVERY, round_at=EVERY)
     assert not it.is_rested(80, waiting(0), is_urgent=False)
     plan = begun(it, labelled(500, 509), 80, waiting(0), is_idle=True)
@@ -129,14 +130,14 @@ def test_a_rehearsal_trains_on_the_memory_alone_and_has_the_fewest_steps_that_ar
     assert it.is_rested(80, waiting(0), is_urgent=False)
 
 
-def test_a_large_memory_delays_a_round_but_no_rehearsal() -> None:
+def test_a_large_buffer_delays_a_round_but_no_rehearsal() -> None:
     it, progress = schedule(num_labels=EVERY)
     assert begun(it, [], 900, waiting(0)) is None
     plan = begun(it, [], 900, waiting(0), is_idle=True)
     assert plan and progress.rehearsed_at == EVERY and len(plan.steps) == 2 * 900 // 8
 
 
-def test_texts_without_a_label_are_learnt_once_where_they_are_twice_the_memory() -> None:
+def test_unlabelled_texts_are_trained_on_once_they_are_twice_the_buffer() -> None:
     it, progress = schedule(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
     few = waiting(159)
     many = waiting(160)
@@ -156,14 +157,15 @@ def test_texts_without_a_label_come_after_the_rehearsal_and_only_if_they_may() -
     plan = begun(it, [], 80, waiting(160), is_idle=True)
     assert plan and not plan.unlabelled and progress.rehearsed_at == EVERY
     rested = LearnerProgress(num_labels=EVERY, round_at=EVERY, rehearsed_at=EVERY)
-    draws_nothing = {"slow_strategy": "naive"}  # so no sample of such a round would have a label
+    # Without draws no sample of such a round would have a label.
+    draws_nothing = {"slow_strategy": "naive"}
     for off in ({"learn_unlabelled": False}, draws_nothing):
         it = Schedule(small_config(rehearse_after_s=1.0, **off), rested, Counter())
         assert begun(it, [], 80, waiting(160), is_idle=True) is None
         assert it.is_rested(80, waiting(160), is_urgent=False)
 
 
-def test_an_empty_memory_and_a_frozen_encoder_have_nothing_to_do() -> None:
+def test_an_empty_buffer_and_a_frozen_encoder_have_nothing_to_do() -> None:
     it, _ = schedule(num_labels=500)
     assert begun(it, [], 0, waiting(0), is_urgent=True, is_idle=True) is None
     frozen = Schedule(small_config(trainable_layers=0), LearnerProgress(num_labels=500), Counter())

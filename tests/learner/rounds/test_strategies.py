@@ -55,7 +55,7 @@ SHARES_BC = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize("q", [0.0, 0.5, 1.0])
-def test_the_loss_of_a_set_is_least_where_its_classes_have_their_shares(q: float) -> None:
+def test_the_loss_of_a_set_is_least_if_its_classes_have_their_shares(q: float) -> None:
     at_shares = class_loss((SHARES_BC + 1e-9).log(), SHARES_BC, q=q)
     for moved in (torch.tensor([[0.8, 0.2], [0.0, 1.0]]), torch.tensor([[0.5, 0.5], [0.4, 0.6]])):
         assert class_loss((moved + 1e-9).log(), SHARES_BC, q=q) > at_shares

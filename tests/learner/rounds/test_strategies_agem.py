@@ -31,7 +31,7 @@ def test_the_step_is_never_against_the_reference(gradient: list[float], referenc
     assert torch.equal(after, g) == bool(g @ r >= 0)
 
 
-def test_the_gradient_is_the_fresh_ones_without_a_memory_and_where_they_agree() -> None:
+def test_the_gradient_is_unchanged_without_a_buffer_or_if_both_agree() -> None:
     alone = weights()
     agreeing = weights()
     fresh = weights()

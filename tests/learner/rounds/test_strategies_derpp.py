@@ -33,7 +33,7 @@ def test_the_asymmetric_form_masks_the_fresh_samples_only() -> None:
     assert difference.item() == pytest.approx(cross_entropy(ROW_0, 0), rel=1e-5)
 
 
-def test_without_a_memory_the_fresh_samples_are_learnt() -> None:
+def test_without_a_buffer_the_fresh_samples_are_learnt() -> None:
     w_CD = weights()
     loss = DarkReplay(alpha=0.2, beta=0.5).loss(outputs(w_CD, 0), [])
     assert loss.item() == pytest.approx(cross_entropy(ROW_0, 0), rel=1e-5)

@@ -11,7 +11,7 @@ def test_fresh_and_replayed_samples_count_alike() -> None:
     assert torch.allclose(loss, functional.cross_entropy(X_BD @ w_CD.T, LABELS_B))
 
 
-def test_without_a_memory_the_fresh_samples_are_learnt() -> None:
+def test_without_a_buffer_the_fresh_samples_are_learnt() -> None:
     w_CD = weights()
     assert torch.allclose(
         ExperienceReplay().loss(outputs(w_CD, 0, 1, 2, 3), []), functional.cross_entropy(X_BD @ w_CD.T, LABELS_B)

@@ -19,7 +19,7 @@ def test_every_strategy_has_a_maker() -> None:
 
 
 class Halved(Strategy):
-    """A strategy of a user: half of the loss of the new samples, and one draw that it does not use."""
+    """A user's strategy: half of the loss of the new samples, and one draw that it does not use."""
 
     num_draws = 1
 
@@ -44,7 +44,7 @@ def test_a_strategy_of_a_user_is_made_by_its_import_path() -> None:
     assert weight.grad is not None
 
 
-def test_its_mistakes_end_the_round_alone() -> None:
+def test_errors_of_a_users_strategy_end_only_the_round() -> None:
     strategy = make_strategy(f"{__name__}:{Halved.__name__}(factor=-1)", loss_q=0.0)
     outputs = Outputs(torch.ones(1, 2, requires_grad=True), torch.tensor([0]))
     with pytest.raises(DataError, match=r"Halved\(factor=-1\) cannot learn a slow round: ValueError\('the factor"):
@@ -70,6 +70,7 @@ def test_a_misspelt_strategy_is_refused() -> None:
 def test_a_step_is_finite_and_independent_of_the_order_of_its_samples(
     name: SlowStrategy, data: st.DataObject, fresh: Places, loss_q: float, scale: float, is_empty: bool
 ) -> None:
-    num_draws = 0 if is_empty else draws_per_step(name)  # an empty memory gives no draws
+    # An empty replay buffer gives no draws.
+    num_draws = 0 if is_empty else draws_per_step(name)
     draws = [data.draw(PLACES) for _ in range(num_draws)]
     check_strategy(partial(make_strategy, name, loss_q=loss_q), data, fresh, draws, scale)

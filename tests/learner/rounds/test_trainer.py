@@ -22,7 +22,7 @@ ROWS = torch.tensor([TOPICS.index(sample.label) for sample in SAMPLES])
 
 
 SIZES = (10, 5, 5)
-"""Fresh samples, and two draws from the memory."""
+"""The numbers of fresh samples, and of samples in two draws from the replay buffer."""
 
 MEANS = torch.randn(5, 64, generator=torch.Generator().manual_seed(1))
 
@@ -33,7 +33,7 @@ def trainer(strata: Strata, changed: dict[str, float | str] | None = None, *, nu
 
 
 def moved(changes: dict[str, float | str], *, first: int) -> float:
-    """The mean square by which twenty steps change the vectors of the samples from `first` on."""
+    """The mean squared change of the vectors of the samples from `first` on in twenty steps."""
     shadow = with_own_top(small_strata(), 1)
     served = small_served()
     it = trainer(shadow, changes)
@@ -63,7 +63,7 @@ def test_steps_lower_the_loss_and_change_only_the_top(name: SlowStrategy) -> Non
 
 
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
-def test_a_draw_from_an_empty_memory_is_none(name: SlowStrategy) -> None:
+def test_a_draw_from_an_empty_buffer_is_none(name: SlowStrategy) -> None:
     x_TD, layout = small_served().prefix([sample.text for sample in SAMPLES], 1)
     losses = []
     for num_draws in (0, draws_per_step(name)):
@@ -104,7 +104,7 @@ def test_the_top_can_be_put_back() -> None:
 
 @pytest.mark.parametrize("quantize", [quantize_n8g64, quantize_w4g64], ids=["n8g64", "w4g64"])
 def test_scales_are_trained_and_put_back(quantize: Callable[..., QTensor]) -> None:
-    """Multipliers stay, and what is published is what was trained: integers on the grid."""
+    """The multipliers are kept, and the published weights are the trained weights: integers on the grid."""
     published = small_strata()
     names = [f"layers.1.{part}" for part in ("qkv", "out", "up", "down")]
     attach_grids(published, {name: quantize(name, published.get_parameter(f"{name}.weight")) for name in names})
@@ -125,7 +125,7 @@ def test_scales_are_trained_and_put_back(quantize: Callable[..., QTensor]) -> No
     }
 
 
-def test_outputs_of_the_parent_hold_what_is_replayed_where_it_was() -> None:
+def test_outputs_of_the_parent_keep_replayed_samples_in_place() -> None:
     assert moved({"slow_strategy": "der++"}, first=10) < moved({"slow_strategy": "naive"}, first=10)
     assert moved({"slow_strategy": "lwf"}, first=0) < 0.9 * moved({"slow_strategy": "naive"}, first=0)
 
@@ -137,4 +137,5 @@ def test_a_loss_that_is_robust_is_another_loss() -> None:
         losses.append(trainer(with_own_top(small_strata(), 1), {"slow_loss_q": q}).step(x_TD, layout, ROWS, SIZES))
     assert losses[1] > 0
     assert losses[1] < losses[0]
-    assert losses[1] <= 1 / 0.5  # the bound of the loss at q = 0.5
+    # The bound of the loss at q = 0.5.
+    assert losses[1] <= 1 / 0.5

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.rounds.training import MAX_TRAINED_TOKENS, beginning, excerpt, token_dropout
+from learner.rounds.training import MAX_TRAINED_TOKENS, excerpt, first_tokens, token_dropout
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.floats(0, 1), st.integers(0, 99))
@@ -34,7 +34,7 @@ def test_of_a_long_text_a_run_is_trained_on_with_its_first_and_its_last_token(le
     assert (part[0], part[-1]) == (0, length - 1)
     inside = part[1:-1]
     assert inside == list(range(inside[0], inside[0] + len(inside))) if inside else length <= 2
-    assert beginning(places) == places[:MAX_TRAINED_TOKENS]
+    assert first_tokens(places) == places[:MAX_TRAINED_TOKENS]
 
 
 def test_the_parts_of_a_text_differ_and_a_short_text_draws_nothing() -> None:

@@ -23,7 +23,7 @@ def test_texts_near_a_mean_are_of_its_class_however_often_each_is_shown(rows: li
 
 
 def test_pseudo_labels_move_the_means_towards_the_texts() -> None:
-    """A text halfway between two classes is of the one whose other texts lie on its side."""
+    """A text halfway between two classes gets the class whose other texts lie on its side."""
     means_CD = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     halfway = torch.tensor([[0.54, 0.62, 0.57]])
     aside = torch.tensor([[0.8, 0.1, 0.6]])
@@ -44,13 +44,13 @@ def test_units_give_the_pseudo_labels_of_all_at_once() -> None:
     assert [labels.rows[text] for text in texts] == most_likely_rows(served.z_many(texts), means_CD).tolist()
 
 
-def test_a_class_that_the_texts_do_not_show_keeps_to_its_mean() -> None:
-    """All texts are of two classes; balancing must not hand any to the two others."""
+def test_a_class_without_texts_keeps_its_mean() -> None:
+    """All texts are of two classes; balancing must not give any text to the two other classes."""
     rows = [0, 1] * 200
     assert most_likely_rows(near(rows), CENTRES).tolist() == rows
 
 
-def test_a_class_that_takes_too_many_texts_gives_up_those_it_takes_narrowly() -> None:
+def test_a_class_that_attracts_too_many_texts_loses_the_narrow_ones() -> None:
     means_CD = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     angles_U = torch.cat([torch.full((60,), 0.9), torch.full((20,), 0.503), torch.full((20,), 0.2)]) * torch.pi / 2
     z_UD = torch.stack([angles_U.cos(), angles_U.sin()], dim=1)

@@ -14,7 +14,7 @@ from tests.learner.streams import TOPICS
 
 NEW = labelled(200, 300)
 FALSE = [sample._replace(label=TOPICS[0]) for sample in SAMPLES]
-"""Whoever learns these names the first topic for everything."""
+"""A head that learns these samples predicts the first topic for every text."""
 
 
 def head_of(samples: Sequence[Labelled]) -> FastHead:
@@ -28,8 +28,8 @@ def trial_of(
     old: FastHead, next_samples: Sequence[Labelled], *, held: Paired | None = None, limit: int = 1_000
 ) -> Trial:
     """Returns a trial of a head that has learnt other samples, under the same encoder."""
-    following = NextHead(old, head_of(next_samples), [], unit=40)
-    trial = Trial(old, following, held=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
+    next_head = NextHead(old, head_of(next_samples), [], unit=40)
+    trial = Trial(old, next_head, holdout_result=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
     trial.unit()()
     return trial
 
@@ -38,7 +38,7 @@ def feed(trial: Trial, samples: Sequence[Labelled]) -> None:
     """Lets both heads learn samples: the old one at once, the next one in a unit."""
     trial._old.admit_all(sample.label for sample in samples)
     trial._old.learn_many(samples)
-    trial._following.add_waiting(samples)
+    trial._next_head.add_waiting(samples)
     trial.unit()()
 
 
@@ -49,17 +49,17 @@ def verdict(trial: Trial) -> str:
     return "undecided" if trial.is_over else "open"
 
 
-def test_both_heads_name_each_label_before_they_learn_it() -> None:
+def test_both_heads_predict_each_text_before_they_learn_its_label() -> None:
     trial = trial_of(fast_head(), SAMPLES)
     unknown = [Labelled("a text like no other", "unknown")]
     feed(trial, unknown)
     assert trial.paired == Paired(num=1), "nobody knew the class"
     feed(trial, unknown)
     assert trial.paired == Paired(num=2, right=1), "both have learnt it meanwhile"
-    assert trial._following.head.ridge.num_of("unknown") == trial._old.ridge.num_of("unknown") == 2
+    assert trial._next_head.head.ridge.num_of("unknown") == trial._old.ridge.num_of("unknown") == 2
 
 
-def test_heads_that_name_alike_are_neither_better_nor_worse() -> None:
+def test_heads_with_equal_predictions_are_neither_better_nor_worse() -> None:
     trial = trial_of(fast_head(), SAMPLES, limit=100)
     feed(trial, NEW[:90])
     assert (trial.paired.num, trial.paired.won, trial.paired.lost) == (90, 0, 0)
@@ -85,18 +85,18 @@ def test_a_trial_ends_as_soon_as_the_next_head_is_better_or_worse_beyond_doubt()
         pytest.param(Paired(num=60, right=50, lost=2, won=3), "open", id="too few samples"),
     ],
 )
-def test_no_label_is_waited_for_where_the_holdout_decides(held: Paired, expected: str) -> None:
+def test_no_labels_are_needed_if_the_holdout_decides(held: Paired, expected: str) -> None:
     trial = Trial(
         fast_head(),
         NextHead(fast_head(), fast_head(), [], unit=40),
-        held=held,
+        holdout_result=held,
         max_labels=1_000,
         rule=publication_rule.verdict,
     )
     assert verdict(trial) == expected
 
 
-def test_who_has_lost_more_labels_at_the_end_has_lost() -> None:
+def test_the_encoder_that_lost_more_labels_at_the_end_has_lost() -> None:
     trial = trial_of(fast_head(), SAMPLES[:80] + FALSE[:3], limit=30)
     trial.paired = Paired(num=29, right=29, lost=2, won=1)
     assert verdict(trial) == "open"
@@ -106,9 +106,9 @@ def test_who_has_lost_more_labels_at_the_end_has_lost() -> None:
 
 def test_a_unit_is_due_when_enough_labels_wait() -> None:
     trial = trial_of(fast_head(), SAMPLES)
-    trial._following.add_waiting(NEW[: UNIT - 1])
+    trial._next_head.add_waiting(NEW[: UNIT - 1])
     found = [trial.is_due]
-    trial._following.add_waiting(NEW[UNIT - 1 : UNIT])
+    trial._next_head.add_waiting(NEW[UNIT - 1 : UNIT])
     found.append(trial.is_due)
     trial.unit()()
     assert [*found, trial.is_due] == [False, True, False] and trial.paired.num == UNIT

@@ -1,4 +1,4 @@
-"""Slow work beside the learner's thread changes nothing but the time that it takes."""
+"""Slow work in another thread changes only the time that it takes."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ from learner.release.rebuild import differences, rebuild
 from learner.rounds.worker import INLINE, worker_thread
 from learner.stopwatch import Stopwatch
 from model.errors import NonFinite
-from tests.learner.rounds.held import HeldExecutor
+from tests.learner.rounds.held_executor import HeldExecutor
 from tests.learner.small_learner import Setting, small_config, small_learner
 from tests.learner.streams import stream
 from wire.records import Answer, Feedback
@@ -26,10 +26,10 @@ ROUND: Mapping[str, Setting] = {"slow_rate": 1e-5, "holdout_share": 0.2, "rebuil
 """One round begins after 60 labels, and ends after the last one."""
 
 FULL: Mapping[str, Setting] = {**ROUND, "replay_samples": 40}
-"""The memory drops samples: what the round makes depends on when it was read."""
+"""The replay buffer drops samples, so the result of the round depends on when the buffer was read."""
 
 ends = st.lists(st.integers(0, 3), min_size=NUM_EVENTS // BATCH, max_size=NUM_EVENTS // BATCH)
-"""How many units end after each batch of labels."""
+"""The number of units that end after each batch of labels."""
 
 
 def offsets_at(number: int) -> dict[str, int]:
@@ -37,7 +37,7 @@ def offsets_at(number: int) -> dict[str, int]:
 
 
 def played(ends: Sequence[int], changed: Mapping[str, Setting]) -> Learner:
-    """A learner that has read all events, in whose round units ended as `ends` says."""
+    """A learner that has read all events; `ends` units of its round ended after each batch."""
     executor = HeldExecutor()
     it = small_learner(None, executor, **changed)
     for place, num_ends in enumerate(ends):
@@ -121,7 +121,7 @@ def test_the_thread_is_nicer_than_the_process_and_has_its_own_number_of_threads(
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
 
 
-def test_what_a_task_raises_is_raised_where_its_result_is_taken() -> None:
+def test_the_error_of_a_task_is_raised_when_its_result_is_taken() -> None:
     def fail() -> None:
         raise NonFinite("somewhere")
 

@@ -1,4 +1,4 @@
-"""Parts of work that two threads share: the results come in order, whoever makes them, and each is made once."""
+"""Two threads share parts of work: the results come in order, and each part is done once."""
 
 import threading
 from collections import Counter
@@ -25,10 +25,11 @@ def test_results_come_in_order_and_each_part_is_done_once(parts: list[int], has_
     assert done == Counter(range(len(parts)))
 
 
-def test_where_the_helper_gets_no_time_the_learner_does_all_but_what_it_has_begun() -> None:
+def test_without_time_for_the_helper_the_caller_does_all_other_parts() -> None:
     begun, may_end = threading.Event(), threading.Event()
     with ThreadPoolExecutor(1) as helper:
-        helper.submit(may_end.wait)  # the helper is at something else
+        # The helper is busy with another task.
+        helper.submit(may_end.wait)
 
         def work(part: int) -> str:
             begun.set()
@@ -42,7 +43,8 @@ def test_the_helper_begins_at_the_first_part_while_the_learner_does_the_last() -
     both = threading.Barrier(2)
 
     def work(part: int) -> tuple[int, bool]:
-        both.wait(timeout=30)  # which neither thread passes alone
+        # Neither thread passes the barrier alone.
+        both.wait(timeout=30)
         return part, threading.current_thread() is threading.main_thread()
 
     with ThreadPoolExecutor(1) as helper:

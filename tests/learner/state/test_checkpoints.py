@@ -1,4 +1,4 @@
-"""The folder of checkpoints: which is the newest, who may write, and which belongs to a version."""
+"""Tests of the folder of checkpoints: the newest file, fencing, and the files of a version."""
 
 import os
 from dataclasses import replace
@@ -20,12 +20,12 @@ from wire.records import WeightManifest
 
 
 def value_of(snapshot: Snapshot | None) -> float | None:
-    """The `value` that a snapshot was made with."""
+    """Returns the `value` with which a snapshot was made."""
     return float(snapshot.tensors["head.gram"][0, 0]) if snapshot else None
 
 
 def value_of_version(checkpoints: Checkpoints, version: WeightManifest) -> float | None:
-    state = checkpoints.of_version(version)
+    state = checkpoints.find_version(version)
     return value_of(state.snapshot) if state else None
 
 
@@ -54,9 +54,9 @@ def test_versions_that_may_return_and_the_newest_are_kept(tmp_path: Path) -> Non
     checkpoints.prune([2, 0])
     assert [entry.version for entry in checkpoints.entries()] == [0, 4, 2]
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".checkpoint"] * 3 + [".txt"]
-    found = checkpoints.of_version(manifest(2))
+    found = checkpoints.find_version(manifest(2))
     assert found and found.snapshot.tensors["head.gram"][0, 0] == 2
-    assert checkpoints.of_version(manifest(3)) is None
+    assert checkpoints.find_version(manifest(3)) is None
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_without_a_whole_checkpoint_nothing_begins_from_nothing(tmp_path: Path) -> None:
-    """B25 no. 8: where every file was torn, the learner began from nothing and did not log it."""
+    """B25 no. 8: if every file was torn, the learner started without a checkpoint and did not log it."""
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     for version in (1, 2):
         checkpoints.write(snapshot(version)).write_bytes(b"torn")
@@ -144,14 +144,14 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
             (value for epoch, _, value in landed if epoch == last), default=None
         )
         for epoch, version, _ in landed:
-            found = checkpoints.of_version(manifest(version, epoch=epoch)) if version else None
+            found = checkpoints.find_version(manifest(version, epoch=epoch)) if version else None
             assert found is None or found.snapshot.facts.pending == manifest(version, epoch=epoch)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=20))
 def test_a_power_cut_leaves_the_last_checkpoint_that_was_synced(writes: list[tuple[bool, int]]) -> None:
-    """B25 no. 6: most checkpoints are not synced. So a power cut may tear them, and most never reach the disk."""
+    """B25 no. 6: most checkpoints are not synced, so they may never reach the disk, and a power cut may tear them."""
     with TemporaryDirectory() as folder:
         checkpoints = Checkpoints(Path(folder), num_newest=2)
         torn: list[Path] = []

@@ -1,4 +1,4 @@
-"""The journal of a checkpoint: whole entries are read, and a torn end is not."""
+"""Tests of journals: intact entries are read, a torn end is not."""
 
 import struct
 import zlib
@@ -54,7 +54,7 @@ def test_a_torn_end_and_a_flipped_bit_end_what_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [bytes(8), bytes(4096), b"\1", struct.pack("<II", 3, zlib.crc32(b"abc")) + b"abc"])
 def test_whatever_a_power_cut_leaves_at_the_end_ends_the_journal(tmp_path: Path, end: bytes) -> None:
-    """N2: zeros have the right checksum. What another file had there may have it, too, and is no entry."""
+    """N2: zeros have the right checksum. The bytes of another file may have it, too, and are no entry."""
     checkpoint = tmp_path / "000000001-e1-v7.checkpoint"
     checkpoint.write_bytes(b"")
     journal = Journal(checkpoint.with_suffix(".journal"))

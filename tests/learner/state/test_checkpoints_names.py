@@ -1,4 +1,4 @@
-"""The name of a checkpoint says which of two is newer."""
+"""Tests that the names of checkpoints tell which one is newer."""
 
 from pathlib import Path
 

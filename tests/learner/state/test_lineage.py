@@ -1,4 +1,4 @@
-"""The list of slow rounds, and what it says once it is no longer whole."""
+"""Tests of the lineage of slow rounds, and of its gap."""
 
 import msgspec
 

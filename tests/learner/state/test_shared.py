@@ -1,4 +1,4 @@
-"""The newest checkpoint at an address: how it gets there, who may write, and what another learner finds."""
+"""Tests of the newest checkpoint at a shared address: sending, fencing, and fetching by another learner."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -26,7 +26,7 @@ SEALS = Seals(parse("a key for tests"), "eu.")
 
 
 class Node:
-    """A learner's folder, and what it sends to the address."""
+    """A learner's folder, and its access to the shared address."""
 
     def __init__(self, address: str, folder: Path) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Node:
         self.checkpoints = Checkpoints(folder, num_newest=2, on_written=self.shared.offer)
 
     def lead(self, epoch: int, value: float) -> None:
-        """Does what a leader does when it starts: goes on from the newest checkpoint, and writes one of its own."""
+        """Starts as a leader does: continues from the newest checkpoint, and writes one of its own."""
         self.shared.fetch()
         self.checkpoints.write(snapshot(1, epoch=epoch, value=value))
 
@@ -45,7 +45,7 @@ class Node:
 
 @pytest.fixture(params=["file", "memory"])
 def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Returns an address of a folder, and of an object store, which has no folders of its own."""
+    """Returns the address of a folder, or of an object store, which has no real folders."""
     return f"memory://bucket{next(_numbers)}/learner" if request.param == "memory" else f"file://{tmp_path}/shared"
 
 
@@ -81,7 +81,7 @@ def test_another_node_goes_on_from_what_was_sent(node: Callable[[str], Node], ad
 
 
 def test_who_led_last_goes_on_from_its_own_folder(node: Callable[[str], Node]) -> None:
-    """What it wrote and could not send any more is newer than what is at the address."""
+    """A checkpoint that it could not send any more is newer than the one at the address."""
     first = node("first")
     first.lead(1, value=1)
     Checkpoints(first.folder, num_newest=2).write(snapshot(1, value=2))
@@ -106,7 +106,7 @@ def test_a_leader_that_slept_overwrites_nothing(node: Callable[[str], Node], add
 
 
 def put(address: str, name: str, content: bytes) -> None:
-    """Writes a file at the address, as anybody who may write there."""
+    """Writes a file at the address, as anybody with write access can."""
     files, root = fsspec.core.url_to_fs(address)
     files.pipe_file(f"{root}/{name}", content)
 
@@ -115,7 +115,7 @@ def put(address: str, name: str, content: bytes) -> None:
 def test_what_is_not_sealed_under_its_name_is_not_fetched(
     tmp_path: Path, node: Callable[[str], Node], address: str, forgery: str
 ) -> None:
-    """N18: a checkpoint of a higher epoch was restored by the next leader, which signed what it made of it."""
+    """N18: the next leader restored a foreign checkpoint of a higher epoch, and signed versions made from it."""
     first = node("first")
     first.lead(1, value=1)
     first.shared.close()
@@ -157,7 +157,7 @@ def test_encoders_are_sealed_anew_after_the_keys_have_rotated(node: Callable[[st
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=12))
 def test_what_is_found_is_what_the_last_leader_knew(steps: list[tuple[int, bool]]) -> None:
-    """Each step: a node takes the lead, or one that led before, and perhaps leads no more, writes on."""
+    """Steps: a node takes the lead, or a node that led before, and may have lost the lease, writes on."""
     with TemporaryDirectory() as folder:
         nodes = [Node(f"file://{folder}/shared", Path(folder, str(number))) for number in range(3)]
         led: dict[int, int] = {}

@@ -1,10 +1,10 @@
-"""A sealed file is whole, and is that of its name, or is refused."""
+"""Tests that a sealed file is refused unless it is complete and has its own name."""
 
 from pathlib import Path
 
 import pytest
 
-from learner.state.shared import CHUNK_BYTES, take_seal, write_sealed
+from learner.state.shared import CHUNK_BYTES, strip_seal, write_sealed
 from wire.errors import BadSignature
 from wire.keyring import new_ring
 from wire.store import SEAL_CHARS, Seals
@@ -24,9 +24,9 @@ def test_what_was_sealed_is_read_again_and_any_other_bytes_are_refused(tmp_path:
     for forged in (b"", content, sealed[1:], sealed[:-1], sealed + b"0", b"y" + sealed, bytes(SEAL_CHARS)):
         sealed_path.write_bytes(forged)
         with pytest.raises(BadSignature):
-            take_seal(sealed_path, path.name, SEALS)
+            strip_seal(sealed_path, path.name, SEALS)
     sealed_path.write_bytes(sealed)
     with pytest.raises(BadSignature):
-        take_seal(sealed_path, "8.checkpoint", SEALS)
-    take_seal(sealed_path, path.name, SEALS)
+        strip_seal(sealed_path, "8.checkpoint", SEALS)
+    strip_seal(sealed_path, path.name, SEALS)
     assert sealed_path.read_bytes() == content

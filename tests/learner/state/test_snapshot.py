@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, get_origin
 
 import msgspec
 import pytest
 import torch
-from safetensors.torch import save
 
 from learner.errors import CheckpointRefused, CheckpointUnknown
 from learner.samples import Waiting
-from learner.state.snapshot import FORMAT, MAGIC, Facts, decode, encode
+from learner.state.snapshot import FORMAT, Facts, decode, encode
 from tests.learner.snapshots import snapshot
 from wire.records.record import Record
 
@@ -49,21 +47,11 @@ def test_what_a_newer_program_wrote_is_refused_by_its_number() -> None:
         decode(encode(replace(new, facts=facts)))
 
 
-@pytest.mark.parametrize("held", [{"erased": {"erasures": [{"digest": "d"}]}}, {"label_commands": [{"number": 1}]}])
-def test_what_held_commands_otherwise_is_refused(held: dict[str, Any]) -> None:
-    """Whoever was erased would be learnt again."""
-    fields: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(snapshot(3).facts))
-    facts = bytearray(msgspec.msgpack.encode(fields | {"format": 4} | held))
-    body = save({"facts": torch.frombuffer(facts, dtype=torch.uint8)})
-    with pytest.raises(CheckpointUnknown, match="format 4 with commands of operators"):
-        decode(MAGIC + sha256(body).digest() + body)
-
-
-def test_counts_of_an_older_checkpoint_have_the_names_of_now() -> None:
+def test_what_an_older_program_wrote_is_refused_by_its_number() -> None:
     old = snapshot(3)
-    facts = msgspec.structs.replace(old.facts, counts={"learnt": 9, "held_back": 2, "guessed_at": 7})
-    counts = decode(encode(replace(old, facts=facts))).facts.counts
-    assert counts == {"learnt": 9, "holdout": 2, "pseudo_labelled_at": 7}
+    facts = msgspec.structs.replace(old.facts, format=FORMAT - 1)
+    with pytest.raises(CheckpointUnknown, match=f"format {FORMAT - 1} is of a program from before release"):
+        decode(encode(replace(old, facts=facts)))
 
 
 def test_every_field_belongs_to_a_format() -> None:

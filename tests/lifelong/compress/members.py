@@ -1,4 +1,4 @@
-"""A dense encoder of four small layers, and texts, for tests of what is made of it."""
+"""A dense encoder with four small layers, and texts, for tests of compression."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ TOKEN_IDS = [[1, 5, 9, 2], [1, 7, 2], [1, 30, 31, 32, 33, 2], [1, 8, 59, 2], [1,
 
 
 def dense_strata(config: StrataConfig = DENSE, *, seed: int = 0) -> Strata:
-    """Returns an encoder with weights as large as trained ones."""
+    """Returns an encoder whose weights are as large as trained weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         strata = Strata(config).eval().requires_grad_(False)
@@ -26,7 +26,7 @@ def dense_strata(config: StrataConfig = DENSE, *, seed: int = 0) -> Strata:
 
 
 def changed(strata: Strata, **values: Tensor) -> Strata:
-    """Returns the encoder with other values for some tensors; a dot in a name is written as two underscores."""
+    """Returns the encoder with other values for some tensors. A dot in a name is written as two underscores."""
     named = {name.replace("__", "."): value for name, value in values.items()}
     return rebuilt(strata.config, state_of(strata) | named)
 

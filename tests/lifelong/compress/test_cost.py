@@ -15,7 +15,7 @@ from tests.model.small_encoder import SMALL
 
 
 def tied(*, embed_dim: int, banks: int, kv_heads: int, rank: int) -> StrataConfig:
-    """Returns MiniLM's shape with so many banks, each used by neighbouring layers."""
+    """Returns MiniLM's config with `banks` banks, each shared by neighbouring layers."""
     size = MINILM_L6.n_layers // banks
     layers = tuple(
         LayerSpec(attention=index // size * size, ffn=index // size * size, kv_heads=kv_heads, lora_rank=rank)
@@ -38,12 +38,12 @@ def num_bytes_of(tensor: QTensor) -> int:
         (tied(embed_dim=96, banks=2, kv_heads=4, rank=8), 6.6),
     ],
 )
-def test_stored_parameters_are_those_of_the_table(config: StrataConfig, millions: float) -> None:
+def test_stored_parameters_match_the_table(config: StrataConfig, millions: float) -> None:
     assert parameters(config).total / 1e6 == pytest.approx(millions, abs=0.1)
 
 
 @pytest.mark.parametrize("num_tasks, kv_heads, saved", [(3, 4, 0.591), (3, 12, 0.562), (4, 4, 0.658)])
-def test_a_trunk_saves_what_the_table_says(num_tasks: int, kv_heads: int, saved: float) -> None:
+def test_the_savings_of_a_trunk_match_the_table(num_tasks: int, kv_heads: int, saved: float) -> None:
     layers = (LayerSpec(kv_heads=kv_heads),) * MINILM_L6.n_layers
     config = dataclasses.replace(MINILM_L6, layers=layers)
     found = tasks(config, num_tasks, depth=4, separate=MINILM_L6)
@@ -51,22 +51,22 @@ def test_a_trunk_saves_what_the_table_says(num_tasks: int, kv_heads: int, saved:
     assert found.compute <= 1 + 0.4 * (num_tasks - 1)
 
 
-def test_one_task_costs_itself() -> None:
+def test_a_single_task_costs_as_much_as_its_model() -> None:
     found = tasks(MINILM_L6, 1, depth=MINILM_L6.n_layers, separate=MINILM_L6)
     assert found.saved == 0
     assert found.compute == 1
 
 
-def test_parameters_are_those_of_the_encoder() -> None:
+def test_parameters_match_the_weights_of_the_encoder() -> None:
     assert parameters(SMALL).total == sum(each.numel() for each in Strata(SMALL).parameters())
 
 
-def test_bytes_are_those_of_the_stored_weights() -> None:
+def test_bytes_match_the_stored_weights() -> None:
     tensors = encoder_tensors(Strata(SMALL)).values()
     assert num_bytes(SMALL) == sum(num_bytes_of(tensor) for tensor in tensors)
 
 
-def test_bytes_of_a_matrix_are_those_of_its_parts() -> None:
+def test_bytes_of_a_matrix_are_the_sum_of_its_parts() -> None:
     w_NK = torch.randn(6, 128)
     for tensor in (quantize_n8g64("w", w_NK), quantize_w8c("w", w_NK)):
         assert matrix_bytes(tensor.scheme, 6, 128) == num_bytes_of(tensor)
@@ -92,7 +92,7 @@ def test_flops_of_a_token() -> None:
 
 
 @pytest.mark.parametrize("kinds, saved", [("LLT", 0.829), ("TTT", 0.745)])
-def test_sparse_attention_saves_what_the_table_says(kinds: str, saved: float) -> None:
+def test_the_savings_of_sparse_attention_match_the_table(kinds: str, saved: float) -> None:
     spans = (Span(kind="local", window=64, sinks=4), Span(kind="topk", window=64, sinks=4, topk=4, block=32))
     layers = tuple(LayerSpec(spans=((12, "LT".index(kind)),)) for kind in kinds * 2)
     sparse = flops(dataclasses.replace(MINILM_L6, spans=spans, layers=layers), 1024)

@@ -33,7 +33,7 @@ def test_the_student_comes_nearer_to_the_teacher(rounded: bool) -> None:
     assert largest_difference(distiller.student, dense_strata()) < largest_difference(student(), dense_strata())
 
 
-def test_int4_comes_nearer_through_its_own_rounding() -> None:
+def test_int4_comes_nearer_if_it_is_trained_through_rounding() -> None:
     """Scales are learnt faster than weights, and without the rounding they are not learnt."""
     int4 = to_int4(dense_strata()).requires_grad_(True)
     before = {name: value.clone() for name, value in int4.state_dict().items()}
@@ -66,14 +66,14 @@ def test_a_restored_distillation_takes_the_same_steps_bit_for_bit() -> None:
         assert torch.equal(value, other.student.state_dict()[name]), name
 
 
-def test_every_text_of_an_epoch_comes_once() -> None:
+def test_every_text_is_used_once_in_an_epoch() -> None:
     distiller = distillation(student(), dense_strata())
-    seen = distiller.texts_of(0) + distiller.texts_of(1)
+    seen = distiller.step_texts(0) + distiller.step_texts(1)
     assert sorted(seen) == sorted(TOKEN_IDS)
-    assert distiller.texts_of(2) != distiller.texts_of(0)
+    assert distiller.step_texts(2) != distiller.step_texts(0)
 
 
-def test_layers_are_not_compared_where_their_numbers_differ() -> None:
+def test_layers_are_not_compared_if_their_numbers_differ() -> None:
     short = dense_strata(dataclasses.replace(DENSE, n_layers=2)).requires_grad_(True)
     losses = distillation(short, dense_strata()).step()
     assert losses.layers == 0

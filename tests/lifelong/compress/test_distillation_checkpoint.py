@@ -1,4 +1,4 @@
-"""The file from which a killed distillation goes on."""
+"""The checkpoint file from which a killed distillation resumes."""
 
 import dataclasses
 from pathlib import Path
@@ -20,11 +20,11 @@ def key(rate: float = OPTIONS.rate) -> str:
     return key_of(student(), dense_strata(), TOKEN_IDS, dataclasses.replace(OPTIONS, rate=rate))
 
 
-def test_without_a_file_it_begins_at_the_beginning(tmp_path: Path) -> None:
+def test_without_a_file_the_distillation_starts_from_the_beginning(tmp_path: Path) -> None:
     assert not resume(tmp_path / "absent", beginning(), key())
 
 
-def test_it_goes_on_from_the_file(tmp_path: Path) -> None:
+def test_a_distillation_resumes_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     killed = beginning()
     for _ in range(3):
@@ -49,5 +49,5 @@ def test_a_torn_file_is_refused(tmp_path: Path, num_bytes: int) -> None:
     path = tmp_path / "checkpoint"
     write_checkpoint(path, beginning(), key())
     path.write_bytes(path.read_bytes()[:num_bytes])
-    with pytest.raises(StateRefused, match="no whole checkpoint"):
+    with pytest.raises(StateRefused, match="not a complete checkpoint"):
         resume(path, beginning(), key())

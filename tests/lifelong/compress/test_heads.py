@@ -1,4 +1,4 @@
-"""Heads that are removed, silenced and reordered."""
+"""Heads that are selected, removed and masked."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ WIDE = dataclasses.replace(DENSE, head_width=32)
 """Its heads are as wide as those of MiniLM: two of them fill a group of 64 inputs."""
 
 
-def test_a_removed_head_counts_for_as_much_as_a_silent_one() -> None:
+def test_removing_heads_computes_the_same_as_masking_them() -> None:
     strata = dense_strata()
     kept = {0: [0, 3], 1: [0, 1, 2, 3], 2: [1], 3: [0, 2, 3]}
     pruned = prune(strata, kept)
@@ -35,18 +35,18 @@ def test_the_least_important_units_go_first() -> None:
     assert not select(dense_strata(WIDE), IMPORTANCE, 0.0).keys() - range(4)
 
 
-def test_what_stays_of_a_layer_fills_whole_groups_of_inputs() -> None:
+def test_the_remaining_heads_fill_whole_groups_of_inputs() -> None:
     for share_removed in (0.1, 0.3, 0.5):
         kept = select(dense_strata(WIDE), IMPORTANCE, share_removed)
         assert all(len(heads) in (2, 4) for heads in kept.values())
 
 
-def test_a_layer_keeps_a_unit() -> None:
+def test_every_layer_keeps_a_unit() -> None:
     with pytest.raises(WrongConfig, match="90% of the heads cannot be removed"):
         select(dense_strata(WIDE), IMPORTANCE, 0.9)
 
 
-def test_a_head_of_keys_goes_with_its_whole_group() -> None:
+def test_a_key_value_head_is_removed_with_its_query_heads() -> None:
     grouped = pool_kv_heads(dense_strata(WIDE), 2)
     kept = select(grouped, IMPORTANCE, 0.4)
     assert all(heads in ([0, 1], [2, 3], [0, 1, 2, 3]) for heads in kept.values())

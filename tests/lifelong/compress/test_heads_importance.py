@@ -39,14 +39,14 @@ def test_importance_is_the_mean_change_of_the_losses_when_a_gate_moves() -> None
     torch.testing.assert_close(head_importance(strata, [TASK])[1], expected_H, atol=0.02, rtol=0.02)
 
 
-def test_a_silent_head_has_no_importance() -> None:
+def test_a_head_without_effect_has_no_importance() -> None:
     kept = {0: ALL, 1: [0, 1, 3], 2: ALL, 3: ALL}
     importance = head_importance(mask_heads(dense_strata(), kept), [TASK])
     assert importance[1][2] == 0
     assert all((importance[1][head] > 0) for head in kept[1])
 
 
-def test_tasks_weigh_the_same() -> None:
+def test_tasks_have_equal_weight() -> None:
     strata = dense_strata()
     other = LabelledTexts(TOKEN_IDS[:4], torch.tensor([0, 0, 1, 1]))
     one = head_importance(strata, [TASK])
@@ -56,7 +56,7 @@ def test_tasks_weigh_the_same() -> None:
         torch.testing.assert_close(both[layer], (one[layer] + two[layer]) / 2)
 
 
-def test_layers_that_share_attention_have_importances_of_their_own() -> None:
+def test_layers_that_share_attention_have_their_own_importance() -> None:
     shared = share(dense_strata(), (0, 0, 2, 2), (0, 1, 2, 3), rank=DENSE.d_model)
     dense = head_importance(dense_strata(), [TASK])
     for layer, importance_H in enumerate(head_importance(shared, [TASK])):

@@ -1,4 +1,4 @@
-"""Plain encoders as published ones."""
+"""Plain encoders as published files."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,7 @@ from tests.services.members.small import tokenizer_json
         dataclasses.replace(DENSE, first_position=2),
     ],
 )
-def test_what_was_written_is_read(tmp_path: Path, config: StrataConfig) -> None:
+def test_a_published_encoder_is_read_back(tmp_path: Path, config: StrataConfig) -> None:
     strata = dense_strata(config)
     write_published(tmp_path / "out", strata, tokenizer_json(), max_tokens=20)
     again, tokenizer = load_encoder(str(tmp_path / "out"))
@@ -34,5 +34,5 @@ def test_what_was_written_is_read(tmp_path: Path, config: StrataConfig) -> None:
 
 
 def test_tied_layers_cannot_be_published(tmp_path: Path) -> None:
-    with pytest.raises(WrongConfig, match="share nothing"):
+    with pytest.raises(WrongConfig, match="share no matrices"):
         write_published(tmp_path / "out", share(dense_strata(), (0, 0, 2, 2), (0, 0, 2, 2)), b"", max_tokens=8)

@@ -1,4 +1,4 @@
-"""Positions that are repeated."""
+"""Repeated positions."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.lifelong.compress.members import DENSE, dense_strata, largest_differe
 LONG = 500
 
 
-def test_texts_that_fit_before_have_the_same_vectors() -> None:
+def test_texts_that_fitted_before_have_the_same_vectors() -> None:
     strata = dense_strata()
     assert largest_difference(strata, repeat_positions(strata, LONG)) < 1e-6
 
@@ -46,7 +46,7 @@ def test_a_long_text_is_read_to_its_end_and_a_token_sees_its_window() -> None:
     assert not differs[: LONG - 1 - reach].any()
 
 
-def test_another_span_is_seen_of_long_texts_alone() -> None:
+def test_a_given_span_applies_to_long_texts_only() -> None:
     span = Span(kind="topk", window=4, block=8, topk=2, dense_below=3)
     strata = dense_strata()
     longer = repeat_positions(strata, LONG, span)
@@ -54,7 +54,7 @@ def test_another_span_is_seen_of_long_texts_alone() -> None:
     assert largest_difference(strata, longer) < 1e-6
 
 
-def test_what_cannot_be_repeated_is_refused() -> None:
+def test_an_encoder_whose_positions_cannot_be_repeated_is_refused() -> None:
     strata = dense_strata()
     with pytest.raises(WrongConfig, match="expected more than the 40 that are there"):
         repeat_positions(strata, 40)

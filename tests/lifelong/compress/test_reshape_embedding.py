@@ -18,7 +18,7 @@ def test_a_table_of_low_rank_is_factorised_without_loss() -> None:
     assert num_stored(narrow) == parameters(narrow.config).total < num_stored(strata)
 
 
-def test_frequent_tokens_are_met_best() -> None:
+def test_frequent_tokens_have_the_least_error() -> None:
     strata = dense_strata()
     counts_V = torch.bincount(torch.cat(list(map(torch.tensor, TOKEN_IDS))), minlength=DENSE.vocab) * 1_000
     plain = factorise_embedding(strata, 24)
@@ -27,11 +27,11 @@ def test_frequent_tokens_are_met_best() -> None:
 
 
 @pytest.mark.parametrize("embed_dim", [0, DENSE.d_model])
-def test_a_width_that_is_none_is_refused(embed_dim: int) -> None:
+def test_an_invalid_width_is_refused(embed_dim: int) -> None:
     with pytest.raises(WrongConfig, match="expected 1 to 63"):
         factorise_embedding(dense_strata(), embed_dim)
 
 
-def test_a_narrow_embedding_is_refused() -> None:
+def test_a_factorised_embedding_is_refused() -> None:
     with pytest.raises(WrongConfig, match="16 wide already"):
         factorise_embedding(factorise_embedding(dense_strata(), 16), 8)

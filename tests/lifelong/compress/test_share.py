@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lifelong.compress.cost import parameters
-from lifelong.compress.share import Start, share, ties_of
+from lifelong.compress.share import Start, parse_ties, share
 from model.errors import WrongConfig
 from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference, num_stored
 
@@ -40,7 +40,7 @@ def test_attention_alone_can_be_tied() -> None:
     assert after.total == num_stored(shared)
 
 
-def test_a_step_of_training_moves_a_bank_once_for_all_its_layers() -> None:
+def test_a_training_step_updates_a_bank_once_for_all_its_layers() -> None:
     shared = share(dense_strata(), PAIRS, PAIRS)
     bank = shared.get_parameter("layers.0.up.weight")
     names = [name for name, parameter in shared.named_parameters() if parameter is bank]
@@ -48,12 +48,12 @@ def test_a_step_of_training_moves_a_bank_once_for_all_its_layers() -> None:
     assert torch.equal(shared.get_submodule("layers.1.up").weight, bank)  # type: ignore[arg-type]
 
 
-def test_layers_that_share_already_are_refused() -> None:
+def test_layers_that_already_share_matrices_are_refused() -> None:
     with pytest.raises(WrongConfig, match="share matrices already"):
         share(share(dense_strata(), PAIRS, PAIRS), PAIRS, PAIRS)
 
 
 def test_ties_need_a_letter_for_each_layer() -> None:
-    assert ties_of("abab", 4) == (0, 1, 0, 1)
+    assert parse_ties("abab", 4) == (0, 1, 0, 1)
     with pytest.raises(WrongConfig, match="expected 4 letters"):
-        ties_of("aabbcc", 4)
+        parse_ties("aabbcc", 4)

@@ -8,7 +8,7 @@ from lifelong.compress.share import truncated_svd
 
 
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), rank=st.integers(1, 8), seed=st.integers(0, 99))
-def test_the_error_is_what_is_left_of_the_singular_values(rows: int, columns: int, rank: int, seed: int) -> None:
+def test_the_error_is_the_norm_of_the_remaining_singular_values(rows: int, columns: int, rank: int, seed: int) -> None:
     w_NK = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
     low = truncated_svd(w_NK, rank)
     assert low.a_RK.shape == (rank, columns)

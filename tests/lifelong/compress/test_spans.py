@@ -1,4 +1,4 @@
-"""What heads look at, and the spans that are enough for them."""
+"""The measured attention of heads, and the spans that contain enough of it."""
 
 import math
 from itertools import chain, repeat
@@ -18,7 +18,7 @@ WIDE = Span(kind="local", window=3, sinks=1)
 EVERYTHING = Span(kind="local", window=DENSE.max_pos)
 
 
-def test_attention_to_all_keys_alike_has_the_highest_entropy() -> None:
+def test_uniform_attention_has_the_highest_entropy() -> None:
     name = "layers.0.qkv.weight"
     strata = dense_strata()
     uniform = changed(strata, **{name: torch.zeros_like(strata.get_parameter(name))})
@@ -32,7 +32,7 @@ def test_attention_to_all_keys_alike_has_the_highest_entropy() -> None:
     torch.testing.assert_close(six_tokens.seen_NH[0], torch.full((4,), (2 + 4 * 3 + 2) / 36))
 
 
-def test_how_many_texts_are_measured_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_batch_size_does_not_change_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     strata = dense_strata()
     together = measure_heads(strata, TOKEN_IDS, [NEAR])
     monkeypatch.setattr(spans, "MAX_BATCH_PAIRS", 1)
@@ -49,7 +49,7 @@ def test_only_the_beginning_of_a_long_text_is_measured(monkeypatch: pytest.Monke
         assert torch.equal(one.entropy_H, other.entropy_H)
 
 
-def test_wider_spans_leave_more_of_the_attention() -> None:
+def test_wider_spans_contain_more_of_the_attention() -> None:
     for use in measure_heads(dense_strata(), TOKEN_IDS, [NEAR, WIDE, EVERYTHING]):
         assert (use.seen_NH[0] < use.seen_NH[1]).all()
         torch.testing.assert_close(use.seen_NH[2], torch.ones(4))
@@ -69,7 +69,7 @@ def test_each_head_gets_the_cheapest_span_that_is_enough() -> None:
             assert place == (2 if near else 1 if wide else 0)
 
 
-def test_spans_that_leave_everything_change_nothing() -> None:
+def test_spans_that_contain_every_key_change_nothing() -> None:
     strata = dense_strata()
     use = measure_heads(strata, TOKEN_IDS, [EVERYTHING])
     given = allocate(strata, use, [EVERYTHING], enough=1 - 1e-5)
@@ -84,7 +84,7 @@ def test_heads_that_share_their_keys_get_one_span() -> None:
     assert all(count % 2 == 0 for count, _ in given.config.layer(0).spans)
 
 
-def test_spans_are_given_once() -> None:
+def test_an_encoder_with_spans_is_refused() -> None:
     strata = dense_strata()
     use = measure_heads(strata, TOKEN_IDS, [NEAR])
     with pytest.raises(WrongConfig, match="spans already"):

@@ -1,4 +1,4 @@
-"""The digest of a class is that of its file."""
+"""The source digest of a class is the digest of its file."""
 
 import hashlib
 from pathlib import Path
@@ -10,13 +10,13 @@ from model.errors import WrongConfig
 
 
 class Mine:
-    """Stands in this file."""
+    """A class that is defined in this file."""
 
 
-def test_the_digest_is_that_of_the_file() -> None:
+def test_the_digest_is_computed_from_the_file() -> None:
     assert source_digest(Mine, "mine") == hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
 
 
-def test_a_class_without_a_file_is_refused_by_its_name() -> None:
+def test_a_class_without_a_file_is_refused() -> None:
     with pytest.raises(WrongConfig, match="encoder 'x:Y': its source cannot be read"):
         source_digest(type("Made", (), {"__module__": "builtins"}), "encoder 'x:Y'")

@@ -32,7 +32,7 @@ def test_pieces_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch, precis
 def test_goes_on_from_any_block_to_the_same_bits(
     monkeypatch: pytest.MonkeyPatch, config: StrataConfig, precision: str, attention: Attention
 ) -> None:
-    """The whole batch does, in pieces, and so do some of its texts alone; the rows stay as they are."""
+    """The whole batch can continue, in pieces, and so can some of its texts. The rows are not changed."""
     monkeypatch.setattr("model.forward.library.MAX_PIECE_TOKENS", 40)
     forward = LibraryForward(config, encoder_tensors(small_strata(config)), precision, attention=attention)
     batch = RaggedBatch.of([[1] * 9, [2, 3], list(range(30)), [4], list(range(17))])
@@ -48,7 +48,7 @@ def test_goes_on_from_any_block_to_the_same_bits(
 
 @pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
 def test_the_family_is_what_training_against_its_rounding_computes(config: StrataConfig) -> None:
-    """Full-precision blocks with fake rounding give the bits of the packed blocks; INT4 is near them."""
+    """Full-precision blocks with fake rounding give the same bits as the packed blocks; INT4 is near them."""
     strata = small_strata(config)
     tensors = encoder_tensors(strata)
     forward = LibraryForward(config, tensors, "int8")

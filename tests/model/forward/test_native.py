@@ -14,7 +14,7 @@ from torch.nn import functional
 from kernels import dispatch, native
 from kernels.attention_i8 import attention as attention_i8
 from model.config import LayerSpec, StrataConfig
-from model.forward import forward_of
+from model.forward import pack_forward
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
 from model.plan import layer_of
@@ -40,7 +40,7 @@ def skip_unless_able(isa: str) -> str:
 @pytest.mark.parametrize("isa", native.ISAS)
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 def test_agrees_with_torch(isa: str, precision: str) -> None:
-    """The bounds allow a few 8-bit roundings to go to the other neighbour."""
+    """The bounds allow a few 8-bit roundings to differ by one step."""
     ours = NativeForward(SMALL, TENSORS, precision)
     theirs = LibraryForward(SMALL, TENSORS, precision)
     found = ours._encoder.encode(BATCH.ids_T, BATCH.offsets, rows=BATCH.layout.order, isa=skip_unless_able(isa))
@@ -77,7 +77,7 @@ def test_agrees_with_the_definitions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, "reference")
     dispatch.forced.cache_clear()
     try:
-        theirs = forward_of(SMALL, TENSORS, "int8")
+        theirs = pack_forward(SMALL, TENSORS, "int8")
     finally:
         dispatch.forced.cache_clear()
     ours = NativeForward(SMALL, TENSORS, "int8")
@@ -108,7 +108,7 @@ def packed_of(name: str, precision: str) -> NativeForward:
 @pytest.mark.parametrize("precision", ["int8", "int4"])
 @pytest.mark.parametrize("name", NATIVE)
 def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: str) -> None:
-    """Attention is in 8-bit integers on both sides, so that only roundings of float32 sums go to other neighbours."""
+    """Attention is in 8-bit integers on both sides, so that only the rounding of float32 sums differs."""
     config = FAMILY[name]
     tensors = encoder_tensors(small_strata(config))
     theirs = LibraryForward(config, tensors, precision, attention=attention_i8)
@@ -122,7 +122,7 @@ def test_the_family_agrees_with_the_definitions(name: str, precision: str, isa: 
 def test_goes_on_from_any_block_to_the_same_bits(
     token_ids: list[list[int]], name: str, precision: str, isa: str, data: st.DataObject
 ) -> None:
-    """The whole batch does, and so do some of its texts alone."""
+    """The whole batch can continue, and so can some of its texts."""
     config = FAMILY[name]
     kernel = packed_of(name, precision)._encoder
     batch = RaggedBatch.of(token_ids)
@@ -148,11 +148,11 @@ def test_a_shape_that_it_cannot_run_goes_to_torch_and_that_is_said_once(caplog: 
     narrow = replace(SMALL, n_heads=8)
     assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
     for _ in range(2):
-        assert isinstance(forward_of(narrow, TENSORS, "int8"), LibraryForward)
+        assert isinstance(pack_forward(narrow, TENSORS, "int8"), LibraryForward)
     (said,) = caplog.messages
     assert "a head is 8 wide" in said and "LIFELONG_KERNELS=library silences this" in said
     with pytest.raises(NotImplementedError, match=r"forward: nothing can run this \(native: a head is 8"):
-        forward_of(narrow, TENSORS, "int8", force="native")
+        pack_forward(narrow, TENSORS, "int8", force="native")
 
 
 @pytest.mark.parametrize(("family", "kind"), [("library", LibraryForward), ("reference", LibraryForward)])
@@ -160,7 +160,7 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
     monkeypatch.setenv(dispatch.VARIABLE, family)
     dispatch.forced.cache_clear()
     try:
-        forward = forward_of(SMALL, TENSORS, "int8")
+        forward = pack_forward(SMALL, TENSORS, "int8")
         assert isinstance(forward, kind)
         assert forward.name == family
         assert torch.isfinite(forward.encode(BATCH)).all()
@@ -169,7 +169,7 @@ def test_a_family_can_be_asked_for(monkeypatch: pytest.MonkeyPatch, family: str,
 
 
 def read_back(config: StrataConfig, *, seed: int = 0) -> dict[str, QTensor]:
-    """The tensors of an encoder as they are read from bytes, with their digests."""
+    """Returns the tensors of an encoder with digests, as if they had been read from bytes."""
     stored = encoder_tensors(small_strata(config, seed=seed))
     blobs = {name: tensor.to_blob() for name, tensor in stored.items()}
     return {name: from_blob(entry_of(tensor, blobs[name]), blobs[name]) for name, tensor in stored.items()}

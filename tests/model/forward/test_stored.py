@@ -1,16 +1,16 @@
-"""The float parts of stored weights, as every forward takes them."""
+"""The float parts of stored weights, as every `Forward` takes them."""
 
 import pytest
 import torch
 
 from model.calibration import to_int4
-from model.forward import forward_of
+from model.forward import pack_forward
 from model.forward.stored import embedding, norm
 from model.plan import plan_of
 from model.qtensor import W4G64, W8C, QTensor
 from model.quantized import INT4
 from model.ragged import RaggedBatch
-from model.weights import encoder_tensors, norm_of
+from model.weights import encoder_tensors, read_norm
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 TENSORS = encoder_tensors(small_strata())
@@ -20,7 +20,7 @@ BLOCK = plan_of(SMALL).blocks[0]
 def test_a_norm_scales_its_output_for_the_matrix_that_reads_it() -> None:
     for reader in (None, BLOCK.up):
         made = norm(TENSORS, BLOCK.norm1, SMALL, reader=reader)
-        assert torch.equal(torch.stack((made.gain_D, made.bias_D)), norm_of(TENSORS, BLOCK.norm1))
+        assert torch.equal(torch.stack((made.gain_D, made.bias_D)), read_norm(TENSORS, BLOCK.norm1))
         assert made.eps == SMALL.norm_eps
     assert made.in_scale_D is TENSORS[BLOCK.vectors].parts["up.in_scale"]
     assert norm(TENSORS, BLOCK.norm1, SMALL).in_scale_D is None
@@ -55,7 +55,7 @@ def test_words_in_int4_stay_nibbles_and_give_the_same_bits(implementation: str) 
     in_bytes = QTensor(word.name, W8C, {"q": word.q_NK, "scale": word.parts["scale"], "ksum": word.parts["ksum"]})
     batch = RaggedBatch.of([[5, 6, 7], [1], [9, 8]])
     packed, expanded = (
-        forward_of(SMALL, tensors | {word.name: each}, INT4, force=implementation).encode(batch)
+        pack_forward(SMALL, tensors | {word.name: each}, INT4, force=implementation).encode(batch)
         for each in (word, in_bytes)
     )
     assert torch.equal(packed, expanded)

@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from learner.errors import DataError
-from services.bench.command import SETS, _defaults, set_of
+from services.bench.command import SETS, _defaults, find_data_set
 from services.versions import ROOT
 
 
 @pytest.mark.parametrize("name", [*SETS, "a folder of mine"])
 def test_every_set_takes_its_defaults(name: str) -> None:
-    kind = set_of(name).kind
+    kind = find_data_set(name).kind
     assert all(callable(kind.named(strategy).make) for strategy in kind.defaults)
 
 
 @pytest.mark.parametrize("name", ["split-mnist", "permuted-mnist", "clinc150", "clinc150-5-shot", "a folder of mine"])
 def test_stages_take_our_strategies_and_avalanches(name: str) -> None:
-    kind = set_of(name).kind
+    kind = find_data_set(name).kind
     for strategy in ("er", "der++", "avalanche-replay", "avalanche.training.plugins:ReplayPlugin"):
         assert callable(kind.named(strategy).make)
 
@@ -26,7 +26,7 @@ def test_stages_take_our_strategies_and_avalanches(name: str) -> None:
 def test_without_avalanche_its_strategies_are_left_out_by_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind = set_of("clinc150").kind
+    kind = find_data_set("clinc150").kind
     assert _defaults(kind) == [*kind.defaults]
     monkeypatch.setitem(sys.modules, "avalanche", None)  # as Python finds what is not installed
     assert _defaults(kind) == [name for name in kind.defaults if "avalanche" not in name]
@@ -46,16 +46,16 @@ def test_the_command_begins_without_avalanche() -> None:
 
 def test_a_strategy_that_there_is_not_is_refused_before_anything_is_loaded() -> None:
     with pytest.raises(DataError, match=r"no strategy 'magic' here: there are naive, .*der-ace, joint, avalanche-NAME"):
-        set_of("split-mnist").kind.named("magic")
+        find_data_set("split-mnist").kind.named("magic")
     with pytest.raises(DataError, match="learns in stages, not row by row"):
-        set_of("elec2").kind.named("avalanche-replay")
+        find_data_set("elec2").kind.named("avalanche-replay")
     with pytest.raises(DataError, match="does not import"):
-        set_of("support").kind.named("no.such.module:Thing")
+        find_data_set("support").kind.named("no.such.module:Thing")
 
 
 def test_images_that_are_missing_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="in a folder mnist"):
-        set_of("permuted-mnist").load(tmp_path, "test")
+        find_data_set("permuted-mnist").load(tmp_path, "test")
 
 
 def test_few_shots_leave_the_other_training_texts_without_a_label(tmp_path: Path) -> None:
@@ -67,17 +67,17 @@ def test_few_shots_leave_the_other_training_texts_without_a_label(tmp_path: Path
     (folder / "data_full.json").write_text(json.dumps(full))
     (folder / "domains.json").write_text(json.dumps({"home": ["lights"], "food": ["recipe"]}))
     (folder / "fewshot_5.tsv").write_text("lights on\tlights\ncook rice\trecipe\n")
-    benchmark = set_of("clinc150-5-shot").load(tmp_path, "test")
+    benchmark = find_data_set("clinc150-5-shot").load(tmp_path, "test")
     (stage,) = benchmark.stages
     assert sorted(stage.train.inputs) == ["cook rice", "lights on"]
     assert sorted(stage.test.inputs) == ["bake a cake", "dim the lamp"]
     assert sorted(benchmark.unlabelled or ()) == ["lights off", "make it dark"]
-    (stage,) = set_of("clinc150-5-shot").load(tmp_path, "val").stages
+    (stage,) = find_data_set("clinc150-5-shot").load(tmp_path, "val").stages
     assert sorted(stage.test.inputs) == ["boil an egg", "more light"]
 
 
 def test_a_split_that_there_is_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no split 'val' of this data set: say test"):
-        set_of("elec2").load(tmp_path, "val")
+        find_data_set("elec2").load(tmp_path, "val")
     with pytest.raises(DataError, match=r"no split 'train': say test or val"):
-        set_of("clinc150").load(tmp_path, "train")
+        find_data_set("clinc150").load(tmp_path, "train")

@@ -62,7 +62,7 @@ def test_an_api_key_is_enough_to_ask_and_to_label_and_its_name_is_the_source(des
 
 def test_a_correction_needs_the_key_of_an_administrator_or_one_that_signs(desk: Desk) -> None:
     correction = ("feedback", "e-1", "refund", "--event-source", "http", "--correct")
-    for role, said in (("feedback", "the role 'admin'"), ("", "LIFELONG_API_KEY, of an administrator")):
+    for role, said in (("feedback", "the role 'admin'"), ("", "an administrator's LIFELONG_API_KEY")):
         refused = desk.ask(*correction, role=role)
         assert (refused.returncode, said in refused.stderr) == (78, True), refused.stderr
     assert desk.ask(*correction, role="admin").returncode == 0
@@ -106,8 +106,8 @@ def test_a_set_of_labels_is_shown_with_all_its_names() -> None:
         ("class", ["--none"], "a label is one name"),
         ("score", ["many"], "a score is a number; labels.kind is score"),
         ("score", [], "name the label of the event"),
-        ("multilabel", [], "or give --none where it has none"),
-        ("multilabel", ["refund", "--none"], "or give --none where it has none"),
+        ("multilabel", [], "or give --none if no label"),
+        ("multilabel", ["refund", "--none"], "or give --none if no label"),
     ],
 )
 def test_a_label_of_another_kind_says_what_to_name(kind: str, arguments: list[str], said: str) -> None:

@@ -31,7 +31,7 @@ def test_a_service_of_one_machine_is_backed_up_and_restored_while_it_does_not_ru
         publish(store, lease_of(store), 2)
     made = run(here, "backup", str(backup))
     assert (made["current"], made["versions"]) == (2, [1, 2])
-    assert "is there already" in run(here, "backup", str(backup), code=78)
+    assert "exists already" in run(here, "backup", str(backup), code=78)
     said = run(there, "restore", str(backup), code=78)
     assert str(there / FILE) in said and made["signers"][0] in said and not (there / FILE).exists()
     there.mkdir(exist_ok=True)

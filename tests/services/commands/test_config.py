@@ -25,7 +25,7 @@ def test_the_schema_of_the_file_is_printed_with_what_an_editor_shows() -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["$defs"]["BusConfig"]["properties"]["partitions"] == {
         "title": "Partitions",
-        "description": "Partitions of each topic that we create.",
+        "description": "Number of partitions of each topic that the service creates.",
         "type": "integer",
         "minimum": 1,
         "maximum": 10_000,

@@ -1,26 +1,25 @@
-"""`lifelong migrate`: what it says, that it does it, and when it refuses."""
+"""`lifelong migrate`: what it prints, that it rewrites the state, and when it refuses."""
 
 import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from learner.state.snapshot import FORMAT, decode
 from tests.services.command_line import lifelong
-from tests.services.migration.states import CHECKPOINTS
-from tests.stores import SIGNING_KEY, lease_of, publish
+from tests.services.migration.states import JUDGED, TALLIES
+from tests.stores import KEYS, SIGNING_KEY, lease_of, publish
 from wire.config import StoreConfig
 from wire.records import LearnerReport
 from wire.store import Store
 
-NAME = "000000001-e1-v3.checkpoint"
 
-
-def test_a_state_is_looked_at_and_then_rewritten(store: Store, store_config: StoreConfig, tmp_path: Path) -> None:
+def test_a_state_is_looked_at_and_then_rewritten(
+    store: Store, store_config: StoreConfig, raw: Any, key: Callable[..., str], tmp_path: Path
+) -> None:
     publish(store, lease_of(store), 1)
-    (tmp_path / "learner").mkdir()
-    path = tmp_path / "learner" / NAME
-    shutil.copy(CHECKPOINTS / "checkpoint.v2", path)
+    store.plans.write_evidence(TALLIES, [JUDGED], max_judged=10)
+    body = b'{"offsets":7}'
+    raw.hset(key("evidence"), mapping={"body": body, "signature": KEYS.sign(body, key("evidence"))})
     environ = {
         "LIFELONG_STATE_DIR": str(tmp_path),
         "LIFELONG_SIGNING_KEY": SIGNING_KEY.decode(),
@@ -33,13 +32,14 @@ def test_a_state_is_looked_at_and_then_rewritten(store: Store, store_config: Sto
         assert done.returncode == code, done.stderr
         return done.stderr if code == 2 else json.loads(done.stdout)
 
-    dry = run("--dry-run")
-    verdicts = {row["name"]: row["verdict"] for row in dry["findings"]}
-    assert dry["dry_run"] and verdicts[NAME] == "rewritten" and verdicts["manifest of version 1"] == "read as it is"
-    assert decode(path.read_bytes()).facts.format == 2
+    def verdicts(*words: str) -> dict[str, str]:
+        return {row["name"]: row["verdict"] for row in run(*words)["findings"]}
+
+    dry = verdicts("--dry-run")
+    assert (dry["tallies"], dry["manifest of version 1"]) == ("rewritten", "read as it is")
+    assert verdicts("--dry-run") == dry
     store.reports.write_learner(LearnerReport(learner="l1", state="learning", time_ms=1))
     assert "would write in between" in run(code=2)
-    store.dump.clear()
-    shown = lifelong("migrate", **environ).stdout
-    assert shown == f"{NAME:<34} checkpoint 2       rewritten: as checkpoint {FORMAT}\n"
-    assert decode(path.read_bytes()).facts.format == FORMAT
+    raw.delete(key("learner"))
+    assert verdicts() == dry
+    assert "tallies" not in verdicts()

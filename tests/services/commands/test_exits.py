@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.commands.exits import CONFIGURATION, TEMPORARY, code_of
+from services.commands.exits import CONFIGURATION, TEMPORARY, exit_code
 from services.local.children import free_port
 from tests.services.command_line import lifelong
 from wire.errors import BadSignature, BlobCorrupt, WireError
@@ -52,7 +52,7 @@ def test_who_has_to_sign_does_not_start_with_the_keys_of_a_replica(tmp_path: Pat
 
 
 def test_an_error_has_the_code_of_its_nearest_base_class() -> None:
-    assert code_of(BlobCorrupt("a", "b")) == code_of(WireError()) == TEMPORARY
-    assert code_of(BadSignature("version 7")) == CONFIGURATION
+    assert exit_code(BlobCorrupt("a", "b")) == exit_code(WireError()) == TEMPORARY
+    assert exit_code(BadSignature("version 7")) == CONFIGURATION
     with pytest.raises(StopIteration):
-        code_of(RuntimeError("a bug"))
+        exit_code(RuntimeError("a bug"))

@@ -125,7 +125,7 @@ def test_a_new_label_waits_until_it_is_added(
         wait_for(store, lambda report: report.num_classes == 3)
         assert "is in the set already" in lifelong("labels", "add", "password", **asks).stderr
         late = lifelong("labels", "split", "refund", "--into", "chargeback", "--timeout", "30", **asks)
-        assert late.returncode == 0 and "kept: they are 'refund'" in late.stdout, late.stderr
+        assert late.returncode == 0 and "kept as 'refund'" in late.stdout, late.stderr
         assert stop(child) == 0
         gone = lifelong("labels", "retire", "refund", "--timeout", "1", **asks)
         assert (gone.returncode, gone.stdout) == (75, "") and "stays in the log" in gone.stderr

@@ -28,7 +28,7 @@ def environ(store_config: StoreConfig) -> dict[str, str]:
 
 
 def test_all_that_was_asked_for_is_listed_with_its_outcome(store: Store, environ: dict[str, str]) -> None:
-    assert "Nothing was asked for" in lifelong("commands", "list", **environ).stdout
+    assert "There are no commands yet" in lifelong("commands", "list", **environ).stdout
     publish(store, lease_of(store), 2)
     store.commands.append(Erase(digest="d" * 32), source="anna", time_ms=1)
     store.commands.append(LabelCommand(number=1, action="rename", labels=("bill",), to=("invoice",)), source="bert")

@@ -13,7 +13,7 @@ def test_the_status_of_the_rollout_shows_evidence_and_what_goes_wrong(
     store: Store, raw: Any, key: Callable[..., str], there: dict[str, str]
 ) -> None:
     """B1, B23."""
-    assert "evidence: no controller is heard of\n" in lifelong("rollout", "status", **there).stdout
+    assert "evidence: no controller has reported\n" in lifelong("rollout", "status", **there).stdout
     evidence = "candidate 45/50 (90.0%), stable 180/200 (90.0%)"
     store.reports.write_controller(
         ControllerReport(controller="c", time_ms=1, evidence=evidence, alarms=("collect: NotFound: it is gone",))

@@ -126,7 +126,7 @@ def test_what_cannot_be_done_is_said(call: Call, file: Path, tmp_path: Path) -> 
     assert "begins with no kind of key" in call("list", code=78)
     file.unlink()
     call("new")
-    assert "0123: is no key of ours" in call("retire", "0123", code=78)
+    assert "0123: is not one of our keys" in call("retire", "0123", code=78)
     done = lifelong("signing-keys", "new", LIFELONG_SIGNING_KEY="k" * 20)
     assert done.returncode == 78 and "LIFELONG_SIGNING_KEY_FILE" in done.stderr
     away = {"LIFELONG_SIGNING_KEY_FILE": str(file), "LIFELONG_STATE_DIR": str(tmp_path)}

@@ -48,7 +48,7 @@ def test_what_is_wrong_is_listed_and_mended(bus_config: BusConfig) -> None:
     assert (fit.returncode, "retention" in fit.stdout) == (0, True)
     more = environ_of(bus_config, LIFELONG_BUS__PARTITIONS="6")
     few = lifelong("topics", "check", **more)
-    assert few.returncode == 78 and "Mend it: lifelong topics grow" in few.stdout
+    assert few.returncode == 78 and "Fix: lifelong topics grow" in few.stdout
     grown = lifelong("topics", "grow", "--json", **more)
     assert set(map(str, json.loads(grown.stdout).values())) == {"{'before': 4, 'now': 6}"}
     eventually(lambda: "6 partitions or more" in lifelong("topics", "grow", **more).stdout)
@@ -88,7 +88,7 @@ def test_a_program_without_its_topics_ends_and_names_them(
     done = lifelong(*program, **there | environ_of(bus_config, LIFELONG_INTERNAL='{"bus.topics_timeout_s": 0}'))
     assert done.returncode == 78
     assert f"{bus_config.prefix}answers.v1: it is missing" in done.stderr
-    assert "Mend it: lifelong topics create" in done.stderr
+    assert "Fix: lifelong topics create" in done.stderr
 
 
 def test_a_broker_must_be_named_and_answer() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from rollout.config import RolloutConfig
 from rollout.plans import begin, follow
-from services.commands.versions import differences_of
+from services.commands.versions import manifest_differences
 from tests.services.command_line import lifelong
 from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
 from wire.config import StoreConfig
@@ -83,12 +83,12 @@ def test_a_version_with_another_encoder_is_shown_beside_the_reference(there: dic
     changes = NameChanges(reference=1, held_wins=6, held_ties=40, held_losses=4)
     store.versions.publish(msgspec.structs.replace(manifest, name_changes=changes), lease)
     shown = lifelong("versions", "show", "4", **there)
-    assert "of the holdout, it alone names 6 rightly, that version alone 4, and 40 are named alike" in shown.stdout
+    assert "right: 6 by this version only, 4 by version 1 only; 40 by both or neither" in shown.stdout
 
 
 def test_classes_that_came_and_went_are_named(store: Store) -> None:
     before = manifest_of(store, 1, epoch=1)
     after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), name_changes=NameChanges(reference=1))
-    differences = differences_of(before, after)
+    differences = manifest_differences(before, after)
     assert (differences["classes_added"], differences["classes_removed"]) == (["maybe"], ["no"])
     assert differences["tensors_changed"] == []

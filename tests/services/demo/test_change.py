@@ -1,4 +1,4 @@
-"""A change of profile within a run, without the run: the offer is made when a share of the events was sent."""
+"""Tests a change of profile without a whole run: the offer is made after a fraction of the events was sent."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests the demo command: what it refuses, and what it logs."""
+"""Tests the demo command: the options that it refuses, and its log."""
 
 import logging
 from pathlib import Path

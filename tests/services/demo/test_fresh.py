@@ -1,4 +1,4 @@
-"""Tests the settings of a service that has learnt nothing: where its state is, and which files it leaves."""
+"""Tests the settings of an untrained service: the folder of its state, and the files that it leaves."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tests what a demo leaves on servers that others use: nothing, however it ends, and all that others have."""
+"""Tests that a demo removes all its data from shared servers, however it ends, and no data of others."""
 
 import os
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from services.running import LOCK, claim
 from services.settings import Settings, load, replaced
 from tests.secure_brokers import SecureBroker
 from tests.services.command_line import lifelong
-from tests.services.test_running import owner_of, settings_in
+from tests.services.test_running import folder_owner, settings_in
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
 from tests.wire.store.test_dump import filled
@@ -57,7 +57,7 @@ def admin(bus_config: BusConfig) -> Iterator[Any]:
 
 
 def make_all(settings: Settings, admin: Any) -> None:
-    """Makes what a service has: topics, a group with an offset, and keys of every kind in the store of each task."""
+    """Makes the data of a service: topics, a group with an offset, and keys of every kind in each task's store."""
     with closing(Bus(settings.bus, client_id="test")) as bus:
         bus.create_topics()
     place = TopicPartition(topic_name(settings.bus.prefix, Event), 0)
@@ -83,7 +83,7 @@ def things(prefixes: Settings, admin: Any, raw: Any) -> list[str]:
 
 
 def neighbour(settings: Settings) -> Settings:
-    """Returns the settings of a service whose prefixes begin as those of `settings` do."""
+    """Returns the settings of another service, whose prefixes start with the prefixes of `settings`."""
     return replaced(
         settings,
         {"bus.prefix": f"{settings.bus.prefix[:-1]}0.", "store.prefix": f"{settings.store.prefix[:-1]}0:"},
@@ -112,7 +112,7 @@ def test_what_a_run_has_goes_however_it_ends_and_what_others_have_stays(
 
 
 def killed(settings: Settings, admin: Any) -> Settings:
-    """Leaves what a demo leaves that was killed; returns its settings."""
+    """Makes the folder and data of a demo that was killed; returns its settings."""
     with fresh(settings) as own:
         pass
     note_servers(own)
@@ -179,9 +179,9 @@ def test_what_may_not_be_removed_is_told_and_stays_until_it_may(secure: SecureBr
 def test_what_killed_demos_left_is_removed(tmp_path: Path) -> None:
     """B25, number 5: the folder of a running demo stays, and so do the logs of a failed demo."""
     for name in ("demo-1", "demo-2", "redis"):
-        with owner_of(tmp_path / name):
+        with folder_owner(tmp_path / name):
             pass
     (tmp_path / "demo-3" / "logs").mkdir(parents=True)
-    with owner_of(tmp_path / "demo-4"):
+    with folder_owner(tmp_path / "demo-4"):
         assert remove_abandoned(settings_in(tmp_path), say=print)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["demo-3", "demo-4", "redis"]

@@ -12,7 +12,7 @@ from evals.load.ledger import TRAIN, Ledger, LoadCounts, Progress
 from evals.load.score import Hits
 from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import report
-from services.demo.report import View, line, panel, rate_of, say
+from services.demo.report import View, line, panel, say, update_rate
 from tests.evals.load.examples import STREAM
 from tests.waiting import eventually
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
@@ -68,7 +68,8 @@ def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
     lines = shown(panel(STREAM, PROGRESS, SNAPSHOT, 10.0)).splitlines()
     (first,) = [text for text in lines if "first" in text and "2/2" in text]
     assert "50.0" in first
-    assert first.count("100.0") == 2  # the test that is going on does not count yet
+    # The test that is still running does not count.
+    assert first.count("100.0") == 2
     assert any("on 50 holdout labels 90.0% right (before: 80.0%)" in text for text in lines)
     assert any("2 found, the last: classes 1-16 0.12 -> 0.50 at label 70" in text for text in lines)
 
@@ -81,14 +82,14 @@ def test_a_rate_is_never_negative_and_forgets(steps: list[tuple[float, int]]) ->
     for step_s, more in steps:
         now_s = now_s + step_s
         answered = answered + more
-        assert rate_of(counts, answered, now_s) >= 0.0
-    rate_of(counts, answered, now_s + 100.0)
-    assert rate_of(counts, answered, now_s + 200.0) == 0.0
+        assert update_rate(counts, answered, now_s) >= 0.0
+    update_rate(counts, answered, now_s + 100.0)
+    assert update_rate(counts, answered, now_s + 200.0) == 0.0
 
 
 def test_a_rate_is_of_the_last_seconds() -> None:
     counts: list[tuple[float, int]] = []
-    assert [rate_of(counts, answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [
+    assert [update_rate(counts, answered, float(second)) for second, answered in enumerate((0, 10, 30, 60))] == [
         0,
         10,
         15,

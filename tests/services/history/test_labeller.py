@@ -1,4 +1,4 @@
-"""Tests what the fields of a row become: a label with its text, or a refusal that says what mends it."""
+"""Tests that the fields of a row become a label with its text, or a refusal with the fix."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tests the rows of files of history: each form gives the same fields, and a bad row never ends the file."""
+"""Tests the rows of history files: each format gives the same fields, and a bad row does not end the file."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from services.history.labeller import BadHistory, Form, SourceRow, form_of, rows_of
+from services.history.labeller import BadHistory, Form, SourceRow, detect_format, rows_of
 from wire.errors import BadMessage
 from wire.records import MAX_EVENT_BYTES
 
@@ -44,7 +44,7 @@ def test_the_rows_of_parquet_have_the_fields_that_json_would(tmp_path: Path) -> 
     parquet.write_table(pyarrow.Table.from_pylist([{"id": None, **row} for row in ROWS]), path)
     rows = read(path.read_bytes(), "parquet")
     assert [(row.place, row.fields) for row in rows] == [("row 1", ROWS[0]), ("row 2", ROWS[1])]
-    with pytest.raises(BadHistory, match="no Parquet file"):
+    with pytest.raises(BadHistory, match="not a readable Parquet file"):
         read(b"text,label", "parquet")
 
 
@@ -64,11 +64,11 @@ def test_a_row_of_a_table_that_cannot_be_read_does_not_end_it() -> None:
 
 @pytest.mark.parametrize("header", [b"", b"text,text\n", b",,\n"])
 def test_a_table_without_a_header_is_refused_as_a_whole(header: bytes) -> None:
-    with pytest.raises(BadHistory, match="names no columns, or one twice"):
+    with pytest.raises(BadHistory, match="names no columns, or a column twice"):
         read(header, "csv")
 
 
 def test_the_name_of_a_file_says_its_form() -> None:
-    forms = [form_of(Path(name)) for name in ("a.CSV", "a.tsv", "a.parquet", "a.jsonl", "a")]
+    forms = [detect_format(Path(name)) for name in ("a.CSV", "a.tsv", "a.parquet", "a.jsonl", "a")]
     assert forms == ["csv", "tsv", "parquet", "jsonl", "jsonl"]
-    assert form_of(None) == "jsonl"
+    assert detect_format(None) == "jsonl"

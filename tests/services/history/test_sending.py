@@ -1,4 +1,4 @@
-"""Tests that a file reaches the topic once, whatever stops it in the middle, and what is refused is told."""
+"""Tests that each row of a file is sent once, even if the import is interrupted, and that refusals are reported."""
 
 import io
 import json
@@ -24,7 +24,7 @@ NUM = CHUNK + 300
 
 
 class Stopped(Exception):
-    """Stands for whatever ends an import."""
+    """Stands for any event that ends an import."""
 
 
 def lines(num: int) -> bytes:
@@ -40,7 +40,7 @@ def stopping(rows: Iterator[SourceRow], after: int) -> Iterator[SourceRow]:
 
 
 class Importer:
-    """Imports files on one bus, and collects what is refused."""
+    """Imports files on one bus, and collects the refused rows."""
 
     def __init__(self, bus: Bus, state_dir: Path) -> None:
         self.bus = bus
@@ -50,14 +50,14 @@ class Importer:
         self._sending = HistorySender(bus=bus, receipts=receipts, on_refused=self._note, show=lambda text: None)
 
     def send(self, data: bytes, *, stop_after: int = -1) -> int:
-        """Returns how many labels were sent now."""
+        """Returns the number of labels that this call sent."""
         labelled = RowLabeller(RowMaps(), LabelSet(), source="desk", max_label_chars=20, is_table=False)
         rows = stopping(rows_of(io.BytesIO(data), "jsonl"), stop_after)
         before, after = self._sending.send(rows, labelled, self.file)
         return after.sent - before.sent
 
     def learnt(self, num: int) -> Counter[str]:
-        """Returns what became of the labels in the topic, at least `num`, where every label needs a receipt."""
+        """Returns the outcomes of at least `num` labels in the topic, counted by a join that requires receipts."""
         received = [item.record for item in take(self.bus.follow([Feedback], {}).poll, num)]
         join = make_join(trust=make_trust(require_receipts=True))
         samples = [sample for sample in join.match(received) if not sample.is_correction]
@@ -91,7 +91,8 @@ def test_a_file_that_changed_before_the_place_is_refused_until_it_is_sent_anew(i
     importer.file.remove()
     assert importer.send(lines(30)) == 30
     counts = importer.learnt(50)
-    assert (counts["matched"], counts["duplicate"]) == (30, 20)  # what was learnt before is not learnt again
+    # Rows that were learnt before are not learnt again.
+    assert (counts["matched"], counts["duplicate"]) == (30, 20)
 
 
 def test_bad_rows_are_told_and_the_others_are_sent(importer: Importer) -> None:

@@ -1,4 +1,4 @@
-"""Tests the bookmark of a file: it is kept for the log it belongs to, and the digest tells rows apart."""
+"""Tests the bookmark of a file: it is valid only for its topic log, and its digest distinguishes rows."""
 
 from pathlib import Path
 

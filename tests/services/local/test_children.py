@@ -1,4 +1,4 @@
-"""Programs that end with their parent, and ports that nobody else gets."""
+"""Tests that programs end with their parent, and that a port is returned only once."""
 
 import os
 import subprocess

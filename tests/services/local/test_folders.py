@@ -1,4 +1,4 @@
-"""Folders of the owner alone, and locks with one owner at a time."""
+"""Tests private folders, and locks with one owner at a time."""
 
 from pathlib import Path
 

@@ -41,7 +41,8 @@ def test_it_is_bounded(tmp_path: Path) -> None:
     log = RotatingLog(tmp_path / "a.log", max_bytes=1 << 16)
     run(log, LINES, "20000")
     log.close()
-    assert len(files(log)) - GENERATIONS in (0, 1)  # a rotation may be the last that happens
+    # If the last write caused a rotation, there is no current file.
+    assert len(files(log)) - GENERATIONS in (0, 1)
     assert sum(path.stat().st_size for path in files(log)) < (GENERATIONS + 1) * (3 << 16)
     last = [f"line {number:06d} {'x' * 86}" for number in range(19_000, 20_000)]
     assert [log.tail(num) for num in (1, 600)] == [last[-1:], last[-600:]]

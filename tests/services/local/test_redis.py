@@ -73,7 +73,8 @@ def test_a_long_path_has_its_socket_elsewhere_and_always_there(tmp_path: Path) -
     socket_folder = (folder / "socket").readlink()
     assert urls == [f"unix://{socket_folder}/redis.sock"] * 2
     assert is_private(socket_folder)
-    socket_folder.chmod(0o755)  # somebody else may have made it
+    # A folder that others may enter may have been made by another user.
+    socket_folder.chmod(0o755)
     other = start_redis(folder)
     other.stop()
     assert other.url not in urls

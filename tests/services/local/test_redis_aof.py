@@ -1,4 +1,4 @@
-"""Tests that holes in Redis' append-only files are found and removed, with those of Redis on a full disk."""
+"""Tests that holes in append-only files are found and removed, including the holes that Redis left on a full disk."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.chaos.sandbox import in_namespace
-from services.local.redis import holes_of, mend, start_redis
+from services.local.redis import find_holes, mend, start_redis
 from tests.required import missing
 
 FULL = """
@@ -79,21 +79,21 @@ def test_holes_lie_between_commands_wherever_the_file_is_cut_off(
         if num_zeros:
             expected.append((len(content), len(content) + num_zeros))
             content += bytes(num_zeros)
-    assert holes_of(content) == expected
+    assert find_holes(content) == expected
     cut = data.draw(st.integers(0, len(content)))
-    assert holes_of(content[:cut]) == [(start, min(end, cut)) for start, end in expected if start < cut]
+    assert find_holes(content[:cut]) == [(start, min(end, cut)) for start, end in expected if start < cut]
 
 
 @given(st.lists(st.lists(st.binary(max_size=40).map(without_zeros), min_size=1), min_size=1), st.data())
 def test_a_command_that_zeros_tear_at_the_end_is_removed_with_them(
     commands: list[list[bytes]], data: st.DataObject
 ) -> None:
-    """A power cut leaves a file its size, but not its last pages."""
+    """After a power cut a file has its full size, but its last pages read as zeros."""
     whole = b"".join(command(*each) for each in commands)
     start = len(whole) - len(command(*commands[-1]))
     cut = data.draw(st.integers(start, len(whole) - 1))
     torn = whole[:cut] + bytes(len(whole) - cut + data.draw(st.integers(0, 40)))
-    assert holes_of(torn) == [(start, len(torn))]
+    assert find_holes(torn) == [(start, len(torn))]
 
 
 def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_alone(tmp_path: Path) -> None:
@@ -106,7 +106,8 @@ def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_al
     holed.write_bytes(bytes(2) + first + bytes(936) + second + bytes(4))
     broken.write_bytes(first + bytes(7) + b"SET a 1\n")
     (folder / "a.3.incr.aof").touch()
-    (folder / "a.1.incr.aof.77.temporary").write_bytes(first)  # of a program that was killed while it mended
+    # The draft of a program that was killed while it repaired the file.
+    (folder / "a.1.incr.aof.77.temporary").write_bytes(first)
     assert mend(tmp_path) == 942
     assert (holed.read_bytes(), holed.stat().st_mode & 0o777) == (first + second, 0o600)
     assert broken.read_bytes() == first + bytes(7) + b"SET a 1\n"
@@ -116,7 +117,7 @@ def test_a_mended_file_has_its_commands_and_a_file_with_another_fault_is_left_al
 
 @pytest.mark.live
 def test_a_redis_whose_disk_was_full_starts_again_after_a_kill(tmp_path: Path) -> None:
-    """F2A: Redis 8.0 left a hole after a rewrite, and ended at each start: `up` could not start any more."""
+    """F2A: Redis 8.0 left a hole after a rewrite, and failed at each start, so `up` could not start any more."""
     argv = in_namespace([sys.executable, "-c", FULL, str(tmp_path)])
     if argv[0] != "unshare":
         missing("namespaces", "no mount namespace may be made here")
@@ -127,7 +128,7 @@ def test_a_redis_whose_disk_was_full_starts_again_after_a_kill(tmp_path: Path) -
 
 @pytest.mark.live
 def test_a_redis_whose_last_command_a_power_cut_tore_starts_again(tmp_path: Path) -> None:
-    """It ended at each start with "Bad file format": the last pages of the file were zeros, amid a command."""
+    """Redis failed at each start with "Bad file format", since the last pages, within a command, were zeros."""
     server = start_redis(tmp_path)
     with redis.Redis.from_url(server.url, protocol=2) as client:
         client.set("synced", "1")

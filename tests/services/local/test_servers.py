@@ -32,7 +32,7 @@ exit 3
 
 @contextmanager
 def topics_of(program: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Runs `program` as the broker, under supervision, until it has its topics; yields what was said."""
+    """Runs `program` as the broker, under supervision, until it has its topics; yields the printed messages."""
     monkeypatch.delenv("KAFKA_HOME", raising=False)
     monkeypatch.setattr(kafka, "tansu_program", lambda: program)
     program.chmod(0o755)
@@ -79,12 +79,13 @@ def test_a_server_of_ours_that_is_killed_while_it_is_asked_is_asked_again(tmp_pa
     try:
         settings = servers.start(load(file=Path(os.devnull), environ={}, flags=flags).settings)
         with closing(Store(settings.store, parse("key"))) as store:
-            redis = supervisor.processes["redis"]  # the supervisor forgets it when it sees that it has ended
+            # Kept here, because the supervisor drops a process when it sees that it has ended.
+            redis = supervisor.processes["redis"]
             redis.kill()
             redis.wait(10)
             with pytest.raises(StoreUnavailable):
-                servers.ask(store.reports.replicas, is_ours=False, deadline_s=time.monotonic() + 60)
-            assert servers.ask(store.reports.replicas, is_ours=True, deadline_s=time.monotonic() + 60) == []
+                servers.request(store.reports.replicas, is_ours=False, deadline_s=time.monotonic() + 60)
+            assert servers.request(store.reports.replicas, is_ours=True, deadline_s=time.monotonic() + 60) == []
     finally:
         supervisor.stop("redis", grace_s=5.0)
         supervisor.close()

@@ -1,4 +1,4 @@
-"""A broker is warmed by records of nobody, of which nothing is left, and one that is away delays nothing."""
+"""Tests that the warm-up of a broker leaves no topics, and that a broker that does not answer delays nothing."""
 
 import time
 from contextlib import closing

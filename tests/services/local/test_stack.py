@@ -95,15 +95,17 @@ def test_replicas_get_public_keys_alone(up: Owner) -> None:
 
 
 def test_keys_rotate_while_it_runs(up: Owner) -> None:
-    """Every program follows its file: nothing is started again, and the learner goes on publishing with the new key."""
+    """Every program follows the key file: no program restarts, and the learner goes on publishing with the new key."""
     programs = {name: up.pids(name) for name in ("learner", "rollout", "serve")}
     (old,) = [row["key"] for row in keys_of(up) if row["kind"] == Kind.SECRET]
     assert up.ask("signing-keys", "new").returncode == 0
     eventually(lambda: up.ask("signing-keys", "rotate").returncode == 0, within_s=60)
     eventually(up.learns, within_s=60)
-    again = ("signing-keys", "rotate")  # signs anew what was published before the learner had read the file
+    # Signs the versions again that were published before the learner had read the file.
+    again = ("signing-keys", "rotate")
     eventually(lambda: not (up.ask(*again).returncode or up.ask("signing-keys", "retire", old).returncode), within_s=60)
-    eventually(up.learns, within_s=60)  # an answer of before its replica had read the file has an old receipt
+    # An answer has an old receipt if its replica had not read the file yet.
+    eventually(up.learns, within_s=60)
     assert {row["kind"]: row["records"] for row in keys_of(up)}[Kind.RETIRED] == 0
     assert {name: up.pids(name) for name in programs} == programs
 

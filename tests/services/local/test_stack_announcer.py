@@ -1,4 +1,4 @@
-"""Messages are printed by a thread of their own, and what cannot be printed stops nothing."""
+"""Tests that a separate thread prints messages, and that a blocked output stops nothing else."""
 
 import threading
 
@@ -34,7 +34,7 @@ def test_a_stopped_terminal_stops_nothing_and_says_later_what_it_missed() -> Non
     goes_on.set()
     eventually(lambda: len(said) == MAX_WAITING + 2)
     assert said[:2] == ["printing", "0"]
-    assert said[-1] == f"{MAX_WAITING} messages were left out while nothing could be printed: see the logs"
+    assert said[-1] == f"{MAX_WAITING} messages were dropped while nothing could be printed: see the logs"
 
 
 def test_an_output_that_is_closed_loses_the_message_alone() -> None:

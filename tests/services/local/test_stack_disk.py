@@ -51,7 +51,8 @@ def main(kind: str, folder: Path) -> None:
         eventually(up.learns)
         filler = fill(folder)
         eventually(lambda: bool(up.lines("is full")))
-        time.sleep(1.0)  # what was on its way is published or refused
+        # Wait until the version that was being published is published or refused.
+        time.sleep(1.0)
         before = current(up)
         with Client(up.port) as client:
             teach(up)

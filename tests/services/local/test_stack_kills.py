@@ -51,5 +51,5 @@ def test_replicas_come_back_whoever_of_their_parents_is_killed_twice(up: Owner, 
 
 
 def test_a_broker_that_has_lost_its_topics_gets_them_again(up: Owner) -> None:
-    messages = up.lines("its topics were made anew")
+    messages = up.lines("its topics were created again")
     assert bool(messages) is any("tansu" in line for line in up.said), up.said

@@ -1,4 +1,4 @@
-"""`lifelong up` with two tasks: both answer each event, each learns its own labels, and commands are about one."""
+"""`lifelong up` with two tasks: both answer each event, each learns its own labels, and a command works on one task."""
 
 import json
 

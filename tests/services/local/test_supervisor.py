@@ -142,7 +142,7 @@ def test_hurry_starts_what_waits(bench: Bench) -> None:
     bench.supervisor.add(bench.program(FOR_EVER))
     bench.running().kill()
     bench.await_said(1)
-    bench.supervisor.hurry()
+    bench.supervisor.skip_backoff()
     bench.running()
 
 

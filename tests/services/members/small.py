@@ -1,4 +1,4 @@
-"""A small member of the family in a folder, with a tokenizer of a few words, for tests of the commands."""
+"""A small encoder of the family in a folder, with a tokenizer of a few words, for tests of the commands."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ WORDS = (
 )
 
 CONFIG: StrataConfig = dataclasses.replace(DENSE, d_model=128)
-"""Its heads are as wide as those of MiniLM: two of them fill a group of 64 inputs."""
+"""The heads are as wide as MiniLM's heads: two of them fill a group of 64 inputs."""
 
 LINES = [
     '{"text": "please play the song", "label": "music", "stage": "a"}',
@@ -39,7 +39,7 @@ def tokenizer_json() -> bytes:
 
 
 def write_small(folder: Path, config: StrataConfig = CONFIG) -> str:
-    """Writes the member, and returns the path by which commands open it."""
+    """Writes the encoder, and returns the path by which commands open it."""
     write_member(folder, Member(config=config, max_tokens=24), dense_strata(config), tokenizer_json())
     return str(folder)
 

@@ -1,4 +1,4 @@
-"""`lifelong model adopt`: an encoder is checked and offered before anything waits for it."""
+"""Tests that `lifelong model adopt` checks an encoder before it offers it."""
 
 from pathlib import Path
 

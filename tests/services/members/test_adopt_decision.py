@@ -1,4 +1,4 @@
-"""What the learner makes of an offer is said."""
+"""Tests the text about the learner's decision on an offer."""
 
 from services.members.adopt import Decided
 from wire.records import CommandOutcome
@@ -13,7 +13,7 @@ def test_a_refusal_says_why_and_that_nothing_has_changed() -> None:
     assert decided.is_refused and decided.fields()["reasons"] == ("collapsed",)
     assert decided.lines() == [
         "Refused, and nothing has changed: collapsed.",
-        "Of 9 holdout samples it alone names 0 rightly, and the encoder before alone 4.",
+        "Of 9 holdout samples the new encoder alone predicts 0 right, the old one alone 4.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The weights as they are served, in a folder."""
+"""Tests a folder with the weights as they are served."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The commands that change an encoder by arithmetic."""
+"""Tests the commands that change an encoder by arithmetic."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The distillation as a command, which goes on after a kill."""
+"""Tests the command for distillation, which resumes after a kill."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_a_killed_distillation_goes_on_and_ends_with_the_same_bits(paths: tuple[
     assert not (tmp_path / "again").exists()
     said: list[str] = []
     made = distil(student, tmp_path / "again", lesson(teacher, texts), OPTIONS, data=None, say=said.append)
-    assert said[0] == "going on after step 4"
+    assert said[0] == "resuming after step 4"
     assert made.cosine == whole.cosine
     once = load_encoder(whole.path)[0].state_dict()
     for name, value in load_encoder(made.path)[0].state_dict().items():

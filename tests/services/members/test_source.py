@@ -1,4 +1,4 @@
-"""What a command starts from, and what it leaves."""
+"""Tests the source of a command, and the folder that it writes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an encoder is and costs, as it is shown."""
+"""Tests the description of an encoder's shape and costs."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Texts and tasks that a command is given."""
+"""Tests how the texts and tasks of a command are read."""
 
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from learner.state.checkpoints import Entry
 from rollout.comparison import ArmCountState, PairCountState
 from rollout.judged_events import JudgedEvent, JudgedLabel
 from rollout.statistics import PairedTally
-from rollout.tallies import Frame, TalliesState
+from rollout.tallies import PlanKey, TalliesState
 from services.backups import BackupFile, BackupManifest
 from tests.learner.streams import sample
 from wire.receipts import Verdicts
@@ -22,7 +22,7 @@ CHECKPOINTS = Path(__file__).parents[2] / "learner" / "golden"
 TALLIES = TalliesState(
     offsets={"answers.v1/0": 40, "feedback.v1/1": 7},
     seed=3,
-    frame=Frame(salt="s", stable=7, candidate=9, reference=4, previous=6, share=0.25),
+    frame=PlanKey(salt="s", stable=7, candidate=9, reference=4, previous=6, share=0.25),
     sources=("crm",),
     candidate=PairCountState(since=2, groups=((0, PairedTally()),), settled_ms=5, waiting=((1, PairedTally()),)),
     arms=ArmCountState(since_ms=4, first=2),

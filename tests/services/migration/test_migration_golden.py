@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from learner.state.checkpoints import Journal, read_journal
-from learner.state.snapshot import FORMAT, decode, encode, upgraded
+from learner.state.snapshot import FORMAT, encode
 from rollout.judged_events import JudgedEvent
 from rollout.tallies import TalliesState
 from services.backups import BackupManifest
@@ -44,17 +44,6 @@ def test_a_journal_is_written_and_read_as_before(tmp_path: Path) -> None:
     assert (tmp_path / "new.journal").read_bytes() == golden
     shutil.copy(GOLDEN / "samples.journal", tmp_path / "old.journal")
     assert read_journal(tmp_path / "old.journal") == [ENTRY]
-
-
-@pytest.mark.parametrize("number", [2, FORMAT])
-def test_checkpoints_of_each_format_that_can_be_read_are_upgraded(number: int) -> None:
-    """Format 3 cannot: its late labels were kept otherwise, and no release has written it."""
-    old = decode((CHECKPOINTS / f"checkpoint.v{number}").read_bytes())
-    assert old.facts.format == number and old.facts.version == 2 and old.tensors["head.gram"].eq(1.5).all()
-    new = decode(encode(upgraded(old)))
-    assert new.facts.format == FORMAT
-    assert msgspec.structs.replace(new.facts, format=number) == old.facts
-    assert new.tensors.keys() == old.tensors.keys() and new.tensors["head.gram"].equal(old.tensors["head.gram"])
 
 
 def test_the_newest_format_has_a_golden_file_of_what_is_written_now() -> None:

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven by the DevTools protocol over a websocket: pages, keys, pictures, and what they ask for.
+"""Drives a headless Chromium by the DevTools protocol over a websocket: pages, keys, pictures and requests.
 
 Rejected: Playwright (165 MB, a Node runtime among them, for the dozen commands that are needed).
 """
@@ -22,10 +22,10 @@ from tests.waiting import eventually
 STARTED_S = 60.0
 ANSWERED_S = 60.0
 MAX_MESSAGE = 1 << 26
-"""Bytes of the largest message: a picture."""
+"""Size of the largest message, a picture, in bytes."""
 
 KEYS = {"Tab": 9, "Enter": 13, " ": 32}
-"""Keys, and the codes that Windows gave them."""
+"""Maps keys to their Windows key codes, which the protocol uses."""
 
 FLAGS = (
     "--headless=new",
@@ -41,7 +41,7 @@ FLAGS = (
 
 
 class Browser:
-    """One tab. `requests` has the address of everything that it asked for, `problems` what its console complained of.
+    """One tab. `requests` has the addresses of its requests, `problems` the errors and warnings of its console.
 
     Events are taken in while a command waits for its reply.
     """
@@ -102,7 +102,7 @@ class Browser:
         self.command("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 
     def type(self, text: str) -> None:
-        """Types into what has the focus."""
+        """Types a text into the element that has the focus."""
         self.command("Input.insertText", text=text)
 
     def tab_to(self, selector: str, *, at_most: int = 60) -> None:
@@ -114,7 +114,7 @@ class Browser:
         raise AssertionError(f"{selector} is not reached by the keyboard")
 
     def look(self, *, width: int = 1_280, height: int = 900, scheme: str = "light", scale: float = 1.0) -> None:
-        """Takes on the size of a screen, and the scheme of colours that its owner likes."""
+        """Sets the size of the screen, and the preferred scheme of colours."""
         is_phone = width < 600
         self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=is_phone
@@ -129,7 +129,7 @@ class Browser:
 
 @contextmanager
 def browsing(folder: Path) -> Iterator[Browser]:
-    """Starts a browser with its profile in `folder`; skips the test, with the reason, where there is none."""
+    """Starts a browser with its profile in `folder`; skips the test, with the reason, if no browser is installed."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         missing("chromium", "Chromium is not installed (Debian: apt install chromium)")

@@ -1,4 +1,4 @@
-"""A page over a store and a broker of the test."""
+"""Fixtures: a page with the store and the broker of the test."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ TOKEN = "a token for the tests"
 
 @dataclass
 class ServedPage:
-    """The application, asked without a network; `latest` is what a test publishes."""
+    """The application, called without a network; tests publish states through `latest`."""
 
     client: Any  # the test client has an httpx2 of its own
     latest: Latest
@@ -40,7 +40,7 @@ class ServedPage:
         return reply.json()["result"]
 
     def begin(self, versions: int) -> None:
-        """Publishes versions, of which the first is the stable one."""
+        """Publishes versions; the first becomes the stable one."""
         publish(self.store, lease_of(self.store), through=versions)
         self.store.plans.write(begin(1, salt="s", now_ms=1).plan)
 

@@ -1,4 +1,4 @@
-"""Writes the pictures of the docs: plays the demo, and looks at its page while it learns and when it is over.
+"""Writes the pictures of the docs: plays the demo, and takes pictures of its page during and after the run.
 
 python -m tests.services.page.screenshots [FOLDER]     default: docs
 """
@@ -30,7 +30,7 @@ LOOKS: dict[str, tuple[int, int, str]] = {
 
 @contextmanager
 def playing(folder: Path, port: int) -> Iterator[None]:
-    """Plays the demo to its end and leaves it up; it is over when the block begins."""
+    """Plays the demo to its end and leaves its stack up during the block."""
     words = ["demo", "--stay", "--rate", "60", "--set", f"page.port={port}", "--set", f"state_dir={folder}"]
     said = folder / "said.txt"
     with said.open("w") as out:

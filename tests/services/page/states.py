@@ -1,4 +1,4 @@
-"""A service as its reports say it is, for the tests of what is shown of it."""
+"""Builds the reports of a service, for the tests of the page and the terminal."""
 
 from rollout.operator import RolloutStatus
 from wire.records import (
@@ -23,7 +23,7 @@ CLASSES = 13
 
 
 def replica_report(name: str = "r1", *, time_ms: int = 1_000, answers: int = 0) -> ReplicaReport:
-    """Returns the report of a replica that has answered so many texts, each within 5 to 10 ms."""
+    """Returns the report of a replica that has answered this many texts, each within 5 to 10 ms."""
     return ReplicaReport(
         replica=name,
         revision=4,
@@ -92,7 +92,7 @@ HISTORY = (
 
 
 def status(*, is_whole: bool = True) -> RolloutStatus:
-    """Returns the status of a service of which every process reports, or none."""
+    """Returns the status of a service; all its processes have reported, or, if not `is_whole`, none."""
     return RolloutStatus(
         plan=PLAN if is_whole else None,
         current=12,

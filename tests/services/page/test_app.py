@@ -1,8 +1,8 @@
-"""The endpoints of the page: what they need, and what they refuse."""
+"""Tests what the endpoints of the page require, and what they refuse."""
 
 import pytest
 
-from services.page.app import HEADERS, STATIC, rendered
+from services.page.app import HEADERS, STATIC, render_page
 from tests.services.page.conftest import ServedPage
 from wire.records import RolloutPlan
 
@@ -25,7 +25,7 @@ def test_the_page_and_its_files_are_here_and_nothing_else_is_allowed(served_page
     assert "unsafe" not in policy and policy.startswith("default-src 'none'")
     for path in ("/static/page.html", "/static/..%2fapp.py", "/nowhere", "/api/admin/erase"):
         assert client.get(path).status_code in (404, 405)
-    assert b"<script>" not in rendered(is_local=True) and b"style=" not in rendered(is_local=True)
+    assert b"<script>" not in render_page(is_local=True) and b"style=" not in render_page(is_local=True)
 
 
 def test_the_state_is_what_was_published(served_page: ServedPage) -> None:

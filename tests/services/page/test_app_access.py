@@ -1,4 +1,4 @@
-"""Who may read, and who may change something."""
+"""Tests who may read the page, and who may change something."""
 
 from http import HTTPStatus
 

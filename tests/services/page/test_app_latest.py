@@ -1,4 +1,4 @@
-"""The newest state is handed to who waits, and no reader holds up another."""
+"""Tests that waiting readers get the newest state, and that no reader blocks another."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What the page does in the topics: labels, and what was refused, released and sent again."""
+"""Tests the actions of the page on topics: labels, releases from quarantine, and dead letters sent again."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_a_label_in_quarantine_is_shown_and_released(served_page: ServedPage) ->
 
 
 def test_what_anybody_may_have_sent_is_not_released_by_a_button(served_page: ServedPage) -> None:
-    """N4: its reason has to be named, which the command line does."""
+    """N4: such a label is released only if its reason is named, which only the command line allows."""
     served_page.bus.publisher().send_all([Quarantined(reason="missing", event_id="e", label="refund", time_ms=7)], 10)
     (shown,) = served_page.browse("quarantine")
     refused = served_page.admin("release", {"ids": [shown["id"]]})
@@ -58,7 +58,7 @@ def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_conf
     (received,) = take(served_page.bus.follow([Event], {}).poll, 1)
     assert received.record.text == "hi"
     refused = served_page.admin("replay", {"ids": ["nowhere"]})
-    assert (refused.status_code, "nowhere: there is no such letter" in refused.json()["error"]) == (409, True)
+    assert (refused.status_code, "nowhere: there is no such dead letter" in refused.json()["error"]) == (409, True)
     assert served_page.admin("replay", {}).status_code == 409
 
 

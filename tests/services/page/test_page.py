@@ -1,4 +1,4 @@
-"""The page in a browser: it shows what is reported, answers and learns, needs its token, and keeps to its machine."""
+"""Tests the page in a browser: reports, questions and labels, the token, and no requests to other hosts."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from rollout.plans import begin
-from services.page.server import served, token_of
+from services.page.server import read_token, served
 from services.programs import open_store
 from services.settings import Settings
 from serving.http.listener import Listener
@@ -34,7 +34,7 @@ FOCUSABLE = "a[href], button, input, textarea, [tabindex='0']"
 
 @dataclass
 class Shown:
-    """A page in a browser, over a store in which a test reports what a service would."""
+    """A page in a browser; the test writes the reports of a service to the store."""
 
     browser: Browser
     url: str
@@ -43,14 +43,14 @@ class Shown:
     bus: Bus
 
     def report(self, accuracy: float) -> None:
-        """Reports as a learner, a replica and a controller do."""
+        """Writes the reports of a learner, a replica and a controller."""
         learner = msgspec.structs.replace(LEARNER, recent_accuracy=accuracy, time_ms=now_ms())
         self.store.reports.write_learner(learner)
         self.store.reports.write_controller(CONTROLLER)
         self.store.reports.write_replica(replica_report(time_ms=now_ms()))
 
     def figure(self, name: str) -> str:
-        """Returns a figure as it is shown; "" where it is not."""
+        """Returns a figure as it is shown; "" if it is not shown."""
         find = "[...document.querySelectorAll('dt')].find((each) => each.innerText === {})?.nextSibling.innerText ?? ''"
         return str(self.browser.value(find.format(json.dumps(name))))
 
@@ -72,7 +72,7 @@ def shown(page_settings: Settings, bus: Bus, tmp_path: Path) -> Iterator[Shown]:
         stack.enter_context(served(page_settings, say=lambda _: None))
         browser = stack.enter_context(browsing(tmp_path / "browser"))
         url = f"http://127.0.0.1:{page_settings.page.port}/"
-        page = Shown(browser, url, token_of(page_settings), store, bus)
+        page = Shown(browser, url, read_token(page_settings), store, bus)
         page.report(0.5)
         browser.look()
         browser.open(url)

@@ -1,4 +1,4 @@
-"""The page of `lifelong up`, with every process of the service: a label that is given there is answered."""
+"""Tests the page of `lifelong up` with all processes: the model learns a label that is given on the page."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ TEXT = "where is my parcel?"
 
 
 def asked(browser: Browser) -> str:
-    """Asks, and returns the answer as it is shown."""
+    """Asks the model, and returns the answer as the page shows it."""
     browser.value("document.getElementById('answer').textContent = ''")
     browser.value(f"document.getElementById('text').value = {TEXT!r}")
     browser.value("document.getElementById('ask').requestSubmit()")
@@ -32,7 +32,7 @@ def test_a_label_of_the_page_is_learnt_and_answered_and_a_change_is_recorded(tmp
         browser.look()
         browser.open(f"http://127.0.0.1:{port}/")
         browser.await_text("status", "live")
-        assert asked(browser) == "It knows no class yet: label it."
+        assert asked(browser) == "The model knows no class yet: label this text."
         browser.value("document.getElementById('label').value = 'delivery'")
         browser.value("document.getElementById('teach').requestSubmit()")
         browser.await_text("answer", "Labelled as delivery")

@@ -1,8 +1,8 @@
-"""What replicas do now, from what they have counted."""
+"""Tests the present traffic of replicas, computed from their counts."""
 
 import pytest
 
-from services.page.rates import WINDOW_MS, ReplicaRates, ReplicaTraffic, quantile, total
+from services.page.rates import WINDOW_MS, ReplicaRates, ReplicaTraffic, quantile, sum_traffic
 from tests.services.page.states import CLASSES, replica_report
 
 
@@ -32,9 +32,9 @@ def test_a_replica_that_is_gone_is_forgotten() -> None:
 
 def test_replicas_are_added_up() -> None:
     counts = (*[0] * (CLASSES - 1), 4)
-    both = total([ReplicaTraffic(2.0, counts), ReplicaTraffic(3.0, counts), ReplicaTraffic()])
+    both = sum_traffic([ReplicaTraffic(2.0, counts), ReplicaTraffic(3.0, counts), ReplicaTraffic()])
     assert (both.per_s, sum(both.latency_counts)) == (5.0, 8)
-    assert total([]).latency_ms(0.5) is None
+    assert sum_traffic([]).latency_ms(0.5) is None
 
 
 def test_a_quantile_is_linear_in_its_class() -> None:

@@ -1,4 +1,4 @@
-"""The page over a network: its port, its token, and readers that are too slow."""
+"""Tests the page over a network: its port, its token, and slow readers."""
 
 import socket
 import stat
@@ -12,7 +12,7 @@ import pytest
 from services.local.children import free_port
 from services.page.app import Latest, PageAccess, make_page
 from services.page.operations import PageOperations
-from services.page.server import BOUNDS, TOKEN_FILE, served, token_of
+from services.page.server import BOUNDS, TOKEN_FILE, read_token, served
 from services.settings import BadSettings, Settings, replaced
 from serving.http.listener import Listener
 from tests.services.page.conftest import TOKEN
@@ -37,7 +37,7 @@ def test_it_says_where_it_is_and_where_the_token_is(page_settings: Settings) -> 
         assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
         with served(page_settings, say=said.append):
             assert f"Page: port {page_settings.page.port} is taken" in said[1]
-        assert token_of(page_settings) == token
+        assert read_token(page_settings) == token
 
 
 def test_without_a_port_there_is_no_page(page_settings: Settings) -> None:
@@ -52,10 +52,10 @@ def test_an_address_of_another_machine_is_a_wrong_setting(page_settings: Setting
 
 
 def test_a_token_is_that_of_the_settings_or_a_long_one(page_settings: Settings) -> None:
-    assert token_of(replaced(page_settings, {"page.token": TOKEN})) == TOKEN
+    assert read_token(replaced(page_settings, {"page.token": TOKEN})) == TOKEN
     (page_settings.state_dir / TOKEN_FILE).write_text("short")
     with pytest.raises(BadSettings, match="holds no token"):
-        token_of(page_settings)
+        read_token(page_settings)
 
 
 def test_a_reader_that_takes_nothing_is_cut_off_and_others_go_on(page_settings: Settings, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""The state of one moment: figures, and curves in a bounded number of points."""
+"""Tests the state of the page: figures, and curves with a bounded number of points."""
 
 from evals.load.curve import Point
 from rollout.operator import Operator
@@ -9,8 +9,8 @@ from services.page.state import (
     History,
     PageFigure,
     StateReader,
-    curve_of,
-    figures_of,
+    build_curve,
+    build_figures,
     matrix_table,
 )
 from tests.services.page.states import LEARNER, replica_report, status
@@ -21,13 +21,13 @@ from wire.store import Store
 
 
 def test_a_figure_that_is_not_known_is_none() -> None:
-    whole = {figure.name: figure.value for figure in figures_of(status(), ReplicaTraffic(5.0))}
+    whole = {figure.name: figure.value for figure in build_figures(status(), ReplicaTraffic(5.0))}
     assert whole["right, last 1,000 answers"] == 0.875
     assert round(float(str(whole["forgotten"])), 6) == 0.05
     assert whole["label to live p50"] == 250.0
     assert whole["skew between replicas"] == 20.0
     assert whole["drifts found"] == 1
-    unknown = figures_of(status(is_whole=False), ReplicaTraffic())
+    unknown = build_figures(status(is_whole=False), ReplicaTraffic())
     assert {figure.value for figure in unknown} == {None, 0.0}
 
 
@@ -44,11 +44,11 @@ def test_a_curve_grows_in_a_bounded_number_of_points() -> None:
 
 def test_a_long_curve_of_a_demo_is_taken_together() -> None:
     points = [Point(float(second), 1.0, 4, second % 2) for second in range(3 * MAX_POINTS)]
-    curve = curve_of("as given", points, 5_000)
+    curve = build_curve("as given", points, 5_000)
     assert len(curve.seconds) == MAX_POINTS
     assert curve.seconds[:2] == (5.0, 8.0)
     assert curve.values[:2] == (1 / 12, 2 / 12)
-    assert curve_of("none", [], 0).values == ()
+    assert build_curve("none", [], 0).values == ()
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:

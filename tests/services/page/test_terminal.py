@@ -1,4 +1,4 @@
-"""What the terminal draws of a state."""
+"""Tests the drawing of a state in the terminal."""
 
 import io
 
@@ -6,9 +6,9 @@ from rich.console import Console
 
 from rollout.operator import Operator
 from services.page.rates import ReplicaTraffic
-from services.page.state import PageState, StateReader, figures_of
-from services.page.tables import tables_of
-from services.page.terminal import drawn, watch
+from services.page.state import PageState, StateReader, build_figures
+from services.page.tables import build_tables
+from services.page.terminal import render_state, watch
 from tests.services.page.states import DECISION, status
 from wire.config import StoreConfig
 from wire.keyring import parse
@@ -17,7 +17,7 @@ from wire.store import Store
 
 def text_of(state: PageState) -> str:
     console = Console(width=200, file=io.StringIO())
-    console.print(drawn(state))
+    console.print(render_state(state))
     file = console.file
     assert isinstance(file, io.StringIO)
     return file.getvalue()
@@ -29,8 +29,8 @@ def test_it_draws_figures_and_tables() -> None:
         title="Lifelong",
         time_ms=1,
         is_paused=True,
-        figures=figures_of(found, ReplicaTraffic(5.0)),
-        tables=tables_of(found, [DECISION], {}),
+        figures=build_figures(found, ReplicaTraffic(5.0)),
+        tables=build_tables(found, [DECISION], {}),
     )
     text = text_of(state)
     for part in ("Lifelong, paused", "right on the holdout 90.0 %", "label to live p50 250 ms", "better by 9 labels"):

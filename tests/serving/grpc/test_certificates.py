@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.config import ServingConfig
 from serving.errors import BadCertificate
-from serving.grpc.certificates import CHECK_S, Certificates, TlsFiles, certificates_of, read
+from serving.grpc.certificates import CHECK_S, Certificates, TlsFiles, open_certificates, read
 from serving.grpc.listener import GrpcListener
 from serving.http.listener import DEFAULTS
 from tests.secure_brokers import make_authority, make_certificate
@@ -151,10 +151,10 @@ def test_a_key_of_another_certificate_and_an_encrypted_one_are_refused(trusted: 
 
 
 def test_settings_that_belong_together_are_set_together(trusted: Path) -> None:
-    assert certificates_of(ServingConfig()) is None
+    assert open_certificates(ServingConfig()) is None
     config = ServingConfig(grpc_port=8_001, grpc_ssl_certfile=trusted / "server.pem")
-    assert certificates_of(config) is not None
+    assert open_certificates(config) is not None
     with pytest.raises(ValueError, match=r"need serving\.grpc_ssl_certfile"):
         ServingConfig(grpc_port=8_001, grpc_ssl_cafile=trusted / "authority.pem")
-    with pytest.raises(ValueError, match=r"is of serving\.grpc_port, which is not set"):
+    with pytest.raises(ValueError, match=r"needs serving\.grpc_port, which is not set"):
         ServingConfig(grpc_ssl_certfile=trusted / "server.pem")

@@ -17,7 +17,7 @@ from serving.grpc.service import HEALTH
 from serving.http.access import KeyFile, Role, create_key
 from serving.http.listener import DEFAULTS
 from tests.serving.http.served_api import ServedApi
-from tests.serving.versions import label_of, live_of
+from tests.serving.versions import label_of, live_versions
 from tests.waiting import eventually
 
 TEXT = "where is my card"
@@ -38,7 +38,7 @@ def outputs_of(response: Any) -> dict[str, list[Any]]:
     return found
 
 
-def code_of(call: Callable[..., Any], method: str, **fields: Any) -> grpc.StatusCode:
+def exit_code(call: Callable[..., Any], method: str, **fields: Any) -> grpc.StatusCode:
     with pytest.raises(grpc.RpcError) as caught:
         call(method, **fields)
     return caught.value.code()
@@ -55,7 +55,7 @@ def test_texts_become_answers_in_the_form_in_which_they_came(call: Callable[...,
 
 
 def test_a_named_version_answers(served: ServedApi, call: Callable[..., Any]) -> None:
-    served.pipeline.engine.activate(live_of([1, 2], share=0.0, number=2))
+    served.pipeline.engine.activate(live_versions([1, 2], share=0.0, number=2))
     response = call("ModelInfer", model_name="lifelong", model_version="candidate", inputs=[text_input(TEXT)])
     assert outputs_of(response)["label"] == [label_of(2, TEXT)]
 
@@ -82,19 +82,19 @@ def test_a_named_version_answers(served: ServedApi, call: Callable[..., Any]) ->
 def test_wrong_requests_have_the_status_of_their_fault(
     served: ServedApi, call: Callable[..., Any], fields: dict[str, Any], code: grpc.StatusCode
 ) -> None:
-    assert code_of(call, "ModelInfer", **fields) is code
+    assert exit_code(call, "ModelInfer", **fields) is code
     assert sum(served.pipeline.counts.snapshot().values()) == 1
 
 
 def test_a_message_above_the_limit_is_refused_before_it_is_parsed(served: ServedApi, call: Callable[..., Any]) -> None:
     fields = {"model_name": "lifelong", "inputs": [text_input("x" * (1 << 20))]}
-    assert code_of(call, "ModelInfer", **fields) is CODES.RESOURCE_EXHAUSTED
+    assert exit_code(call, "ModelInfer", **fields) is CODES.RESOURCE_EXHAUSTED
     assert served.pipeline.counts.snapshot() == {}
 
 
 def test_a_call_whose_deadline_is_over_is_not_computed() -> None:
     idle = ServedApi(timeout_s=60.0)
-    idle.pipeline.engine.activate(live_of([1]))
+    idle.pipeline.engine.activate(live_versions([1]))
     listener = GrpcListener(idle.api, host="127.0.0.1", port=0, drain_timeout_s=1, bounds=DEFAULTS)
     client = triton.InferenceServerClient(f"127.0.0.1:{listener.port}")
     with pytest.raises(triton.InferenceServerException, match=r"(?i)deadline"):

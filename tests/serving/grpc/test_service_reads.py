@@ -11,13 +11,13 @@ def test_one_address_has_half_of_the_places() -> None:
         reads = Reads(4)
         async with AsyncExitStack() as held:
             for _ in range(2):
-                await held.enter_async_context(reads.place("attacker"))
-            third = asyncio.ensure_future(held.enter_async_context(reads.place("attacker")))
+                await held.enter_async_context(reads.slot("attacker"))
+            third = asyncio.ensure_future(held.enter_async_context(reads.slot("attacker")))
             for name in ("a", "b"):
-                await held.enter_async_context(reads.place(name))
+                await held.enter_async_context(reads.slot(name))
             assert not third.done()
             third.cancel()
-        async with reads.place("attacker"), reads.place("attacker"):
+        async with reads.slot("attacker"), reads.slot("attacker"):
             pass
 
     asyncio.run(asyncio.wait_for(check(), 30))
@@ -26,7 +26,7 @@ def test_one_address_has_half_of_the_places() -> None:
 def test_all_together_have_no_more_than_there_are() -> None:
     async def check() -> None:
         reads = Reads(2)
-        async with reads.place("a"), reads.place("b"):
+        async with reads.slot("a"), reads.slot("b"):
             waiting = asyncio.ensure_future(_hold(reads, "c"))
             await asyncio.sleep(0)
             assert not waiting.done()
@@ -36,5 +36,5 @@ def test_all_together_have_no_more_than_there_are() -> None:
 
 
 async def _hold(reads: Reads, network: str) -> None:
-    async with reads.place(network):
+    async with reads.slot(network):
         pass

@@ -9,7 +9,7 @@ import pytest
 from serving.http.listener import Listener
 from tests.serving.http.served_api import ServedApi
 from tests.serving.http.served_app import APP, QUICK, ServedApp
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def served() -> Iterator[ServedApi]:
 def idle() -> ServedApi:
     """An engine that has weights and never answers."""
     served = ServedApi(max_queue_items=2, timeout_s=0.05)
-    served.pipeline.engine.activate(live_of([1]))
+    served.pipeline.engine.activate(live_versions([1]))
     return served
 
 

@@ -20,7 +20,7 @@ from serving.predict import Predict
 from serving.served_task import ReplicaStatus
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
-from tests.serving.versions import RECEIPTS, live_of, tokenizer
+from tests.serving.versions import RECEIPTS, live_versions, tokenizer
 from wire.bus import Publisher
 from wire.label_set import LabelSet
 from wire.rate_limits import TokenBuckets
@@ -72,7 +72,7 @@ class ServedApi:
     @contextmanager
     def running(self) -> Iterator["ServedApi"]:
         """Yields it while its engine answers with version 1."""
-        self.pipeline.engine.activate(live_of([1]))
+        self.pipeline.engine.activate(live_versions([1]))
         self.pipeline.engine.start()
         yield self
         self.drain()

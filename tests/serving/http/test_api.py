@@ -8,7 +8,7 @@ import pytest
 
 from tests.serving.http.served_api import ServedApi, error_of
 from tests.serving.pipelines import PREDICT
-from tests.serving.versions import label_of, live_of
+from tests.serving.versions import label_of, live_versions
 from tests.waiting import eventually
 from wire.records import Answer, Event
 
@@ -126,7 +126,7 @@ def test_the_status_shows_the_counts(served: ServedApi) -> None:
 
 def test_requests_at_the_same_time_share_a_batch() -> None:
     served = ServedApi()
-    served.pipeline.engine.activate(live_of([1]))
+    served.pipeline.engine.activate(live_versions([1]))
 
     def ask() -> None:
         assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200

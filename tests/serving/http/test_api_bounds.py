@@ -11,7 +11,7 @@ import pytest
 from serving.http.app import make_app
 from serving.queue import Priority
 from tests.serving.http.served_api import Response, ServedApi, error_of
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from tests.waiting import eventually
 from wire.rate_limits import TokenBuckets
 from wire.records import MAX_EVENT_BYTES, text_chars
@@ -61,7 +61,7 @@ def test_a_full_queue_is_a_503_that_says_when_to_come_back(idle: ServedApi) -> N
 
 def test_what_the_queue_had_no_room_for_fails_alone() -> None:
     served = ServedApi(max_queue_items=2)
-    served.pipeline.engine.activate(live_of([1]))
+    served.pipeline.engine.activate(live_versions([1]))
     responses: list[Response] = []
     events = [{"text": text} for text in "abc"]
     asker = threading.Thread(
@@ -134,7 +134,7 @@ def ask_as(served: ServedApi, who: str) -> Response:
 
 def test_what_is_too_late_for_its_client_is_not_computed() -> None:
     patient = ServedApi(max_queue_items=2, timeout_s=60.0)
-    patient.pipeline.engine.activate(live_of([1]))
+    patient.pipeline.engine.activate(live_versions([1]))
     response = patient.client.post("/v1/predict", json={"text": "a"}, headers={"x-request-timeout-ms": "30"})
     assert error_of(response) == "504 deadline_exceeded"
     patient.pipeline.engine.start()

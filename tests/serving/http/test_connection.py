@@ -145,7 +145,7 @@ def test_a_loop_that_stands_still_is_unhealthy(serve: Callable[..., ServedApp]) 
         try:
             served.listener.check(timeout_s=1)
         except Unhealthy as error:
-            return "stood still" in str(error)
+            return "has hung" in str(error)
         return False
 
     eventually(is_sick, within_s=3)

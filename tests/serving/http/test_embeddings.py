@@ -12,7 +12,7 @@ from model.ragged import RaggedBatch
 from serving.http.app import make_app
 from serving.http.listener import Listener
 from tests.serving.http.served_api import ServedApi, error_of
-from tests.serving.versions import TINY, encoder_of, live_of, tokenizer
+from tests.serving.versions import TINY, encoder_of, live_versions, tokenizer
 
 TEXTS = ["where is my card", "a second, somewhat longer text"]
 
@@ -37,7 +37,7 @@ def test_nothing_of_it_is_published(served: ServedApi) -> None:
 
 
 def test_a_version_may_be_named(served: ServedApi) -> None:
-    served.pipeline.engine.activate(live_of([1, 2], share=0.0, number=2))
+    served.pipeline.engine.activate(live_versions([1, 2], share=0.0, number=2))
     for model, number in (("lifelong", 1), ("lifelong:candidate", 2), ("lifelong:2", 2)):
         body = served.client.post("/v1/embeddings", json={"input": "a", "model": model}).json()
         assert (body["model"], body["version"]) == (model, number)

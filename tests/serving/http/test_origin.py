@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serving.http.access import KeyFile, Role, create_key
-from serving.http.origin import Hosts, problem_of_sender, problem_of_type
+from serving.http.origin import Hosts, content_type_problem, sender_problem
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
 from wire.records import Feedback
@@ -102,15 +102,15 @@ def test_an_origin_that_equals_the_host_counts_if_the_host_is_one_of_ours(
 ) -> None:
     """DNS rebinding: the page of evil.example asks us by its own name."""
     own = {"host": host, "origin": f"http://{host}"}
-    assert (problem_of_sender(own, hosts=hosts) is not None) is is_refused
-    assert problem_of_sender({**own, **EVIL}, hosts=hosts) is not None
+    assert (sender_problem(own, hosts=hosts) is not None) is is_refused
+    assert sender_problem({**own, **EVIL}, hosts=hosts) is not None
 
 
 def test_beyond_this_machine_a_program_may_use_any_name() -> None:
     """The service has a name there, such as that of a Service of Kubernetes."""
-    assert problem_of_sender({"host": "replicas:8000"}, hosts="addresses") is None
+    assert sender_problem({"host": "replicas:8000"}, hosts="addresses") is None
 
 
 def test_the_types_of_cloud_events_and_of_tensors_are_taken() -> None:
     for kind in ("application/cloudevents+json; charset=utf-8", "application/octet-stream"):
-        assert problem_of_type({"content-type": kind}) is None
+        assert content_type_problem({"content-type": kind}) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.http.origin import network_of
+from serving.http.origin import to_network
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from serving.http.origin import network_of
     ],
 )
 def test_addresses_of_one_network_are_one_client(address: str, network: str) -> None:
-    assert network_of(address) == network
+    assert to_network(address) == network

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.http.problems import REQUEST_ID_HEADER, RequestId, request_id_of
+from serving.http.problems import REQUEST_ID_HEADER, RequestId, get_request_id
 
 
 def ids(header: str | None, *, kind: str = "http") -> tuple[str, list[tuple[bytes, bytes]]]:
@@ -15,7 +15,7 @@ def ids(header: str | None, *, kind: str = "http") -> tuple[str, list[tuple[byte
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal seen
-        seen = request_id_of(scope)
+        seen = get_request_id(scope)
         await send({"type": f"{kind}.response.start", "status": 200, "headers": []})
 
     async def receive() -> Message:

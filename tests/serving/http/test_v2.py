@@ -12,7 +12,7 @@ from tritonclient.utils import InferenceServerException
 from serving.http.app import make_app
 from serving.http.listener import Listener
 from tests.serving.http.served_api import Response, ServedApi
-from tests.serving.versions import label_of, live_of
+from tests.serving.versions import label_of, live_versions
 
 INFER = "/v2/models/lifelong/infer"
 TEXT = "where is my card"
@@ -71,7 +71,7 @@ def test_an_answer_by_the_plan_is_published_and_has_a_receipt(served: ServedApi)
 
 
 def test_a_named_version_answers_whatever_the_plan_says(served: ServedApi) -> None:
-    served.pipeline.engine.activate(live_of([1, 2], share=0.0, number=2))
+    served.pipeline.engine.activate(live_versions([1, 2], share=0.0, number=2))
     for version, number in (("candidate", 2), ("2", 2), ("stable", 1)):
         response = served.client.post(f"/v2/models/lifelong/versions/{version}/infer", json={"inputs": [texts(TEXT)]})
         outputs = outputs_of(response)

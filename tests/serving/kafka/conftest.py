@@ -10,7 +10,7 @@ from serving.kafka.spool import Spool
 from serving.observers import Counts
 from tests.serving.kafka.fake_broker import BOUNDS, FakeBroker
 from tests.serving.kafka.intake_rig import IntakeRig
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from wire.bus import Bus
 
 
@@ -41,6 +41,6 @@ def outbox(make_outbox: Callable[..., Outbox]) -> Outbox:
 @pytest.fixture
 def rig(bus: Bus) -> Iterator[IntakeRig]:
     rig = IntakeRig(bus)
-    rig.pipeline.engine.activate(live_of([1]))
+    rig.pipeline.engine.activate(live_versions([1]))
     yield rig
     rig.close()

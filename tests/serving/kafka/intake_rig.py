@@ -5,7 +5,7 @@ from contextlib import closing
 from typing import Any
 
 from serving.kafka.dedupe import DedupeWindow
-from serving.kafka.intake import Intake, deliveries
+from serving.kafka.intake import Intake, delivery_factory
 from serving.pipeline import encoding
 from tests.brokers import take
 from tests.serving.pipelines import PREDICT, pipeline_of
@@ -39,7 +39,9 @@ class IntakeRig:
         self.subscriptions: list[Subscription[Event]] = []
         self.intake = Intake(
             self.subscribe,
-            deliveries(self.pipeline.outbox, self.window, transactions=bus.transactions if exactly_once else None),
+            delivery_factory(
+                self.pipeline.outbox, self.window, transactions=bus.transactions if exactly_once else None
+            ),
             self.pipeline,
             self.window,
             max_open=max_open,

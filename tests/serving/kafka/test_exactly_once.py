@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaConsumer  # type: ignore[import-untyped]
 
 from tests.serving.kafka.intake_rig import IntakeRig, committed, received, send
-from tests.serving.versions import label_of, live_of
+from tests.serving.versions import label_of, live_versions
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig
@@ -27,7 +27,7 @@ def start(open_bus: Callable[[], Bus], bus: Bus) -> Iterator[Callable[[], Intake
 
     def start_one() -> IntakeRig:
         rig = IntakeRig(open_bus(), exactly_once=True)
-        rig.pipeline.engine.activate(live_of([1]))
+        rig.pipeline.engine.activate(live_versions([1]))
         rig.start()
         rigs.append(rig)
         return rig

@@ -8,7 +8,7 @@ import pytest
 
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.exactly_once import ExactlyOnce
-from serving.kafka.intake import AtLeastOnce, deliveries, letter_of
+from serving.kafka.intake import AtLeastOnce, delivery_factory, to_dead_letter
 from serving.kafka.outbox import Outbox
 from serving.queue import ItemFailure
 from tests.serving.kafka.fake_broker import FakeBroker, OnAck
@@ -35,7 +35,7 @@ def test_an_event_is_finished_when_the_broker_has_its_answer(
     finished = threading.Event()
     window.admit(EVENT, finished.set)
     with closing(bus.subscribe(Event, "serving")) as subscription:
-        delivery = deliveries(outbox, window, transactions=None)(subscription)
+        delivery = delivery_factory(outbox, window, transactions=None)(subscription)
         assert isinstance(delivery, AtLeastOnce)
         delivery.expect(POSITION, key_of(EVENT))
         delivery.put(answer_to("a"), key_of(EVENT), POSITION)
@@ -43,7 +43,7 @@ def test_an_event_is_finished_when_the_broker_has_its_answer(
         assert not finished.is_set()
         held[0](None)
         assert finished.wait(5) and window.num_open == 0
-        delivery.turn()
+        delivery.poll()
         delivery.close()
 
 
@@ -54,7 +54,7 @@ def test_with_transactions_the_outbox_is_left_out(
 ) -> None:
     window = DedupeWindow(10)
     with closing(bus.subscribe(Event, "serving", commits_itself=False)) as subscription:
-        made = deliveries(make_outbox(), window, transactions=bus.transactions)(subscription)
+        made = delivery_factory(make_outbox(), window, transactions=bus.transactions)(subscription)
         assert isinstance(made, ExactlyOnce)
         made.close()
         window.admit(EVENT, lambda: None)
@@ -64,6 +64,6 @@ def test_with_transactions_the_outbox_is_left_out(
 
 
 def test_what_the_model_cannot_answer_is_a_letter_of_its_place() -> None:
-    letter = letter_of(ItemFailure(event=EVENT, reason="model_failed"), POSITION)
+    letter = to_dead_letter(ItemFailure(event=EVENT, reason="model_failed"), POSITION)
     assert (letter.reason, letter.topic, letter.offset) == ("model_failed", "events.v1", 7)
     assert "event 'a'" in letter.detail

@@ -11,7 +11,7 @@ import pytest
 from serving.queue import Item
 from tests.serving.kafka.intake_rig import IntakeRig, committed, received, send
 from tests.serving.pipelines import PREDICT
-from tests.serving.versions import live_of
+from tests.serving.versions import live_versions
 from tests.waiting import eventually
 from wire.bus import Bus, Poll, Publisher, Subscription
 from wire.errors import BusUnavailable, SendFailed
@@ -41,14 +41,14 @@ def test_before_the_first_weights_events_wait_in_the_broker(bus: Bus) -> None:
     rig.start()
     eventually(lambda: rig.intake._is_paused)
     assert (len(rig.pipeline.queue), rig.window.num_open) == (0, 0)
-    rig.pipeline.engine.activate(live_of([1]))
+    rig.pipeline.engine.activate(live_versions([1]))
     assert received(bus, Answer, 1)[0].event_id == "e"
     rig.close()
 
 
 def test_a_full_queue_pauses_the_partitions_and_loses_nothing(bus: Bus) -> None:
     rig = IntakeRig(bus, max_queue_items=8, max_open=16)
-    rig.pipeline.engine.activate(live_of([1]))
+    rig.pipeline.engine.activate(live_versions([1]))
     events = [Event(id=f"e{index}", text="hello", key=f"k{index}") for index in range(300)]
     send(bus, *events)
     rig.start()

@@ -26,7 +26,7 @@ def swap_of(
     inputs: Inputs | None = None,
 ) -> Swap:
     def report() -> ReplicaReport:
-        live = engine.live_of(task)
+        live = engine.live_versions(task)
         return ReplicaReport(
             replica="r1",
             revision=live.plan.revision if live else 0,
@@ -47,7 +47,7 @@ def swap_of(
 
 def served(engine: Engine, task: str = "") -> tuple[int, ...]:
     """Returns the revision, and the versions of the arms."""
-    live = engine.live_of(task)
+    live = engine.live_versions(task)
     assert live is not None
     return (live.plan.revision, *live.plan.versions)
 

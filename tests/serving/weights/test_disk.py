@@ -14,7 +14,7 @@ from serving.weights.disk import SAVE_S, DiskCache, FollowedPlan
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from tests.serving.kafka.test_spool import full_disk
-from tests.serving.pipelines import engine_of, queue_of
+from tests.serving.pipelines import engine_of, make_queue
 from tests.serving.versions import TinyPublisher, tokenizer
 from tests.serving.weights.swaps import AUTO, served, swap_of
 from tests.stores import KEYS
@@ -52,7 +52,7 @@ def start(folder: Path) -> Iterator[Start]:
     def start_one(config: StoreConfig) -> tuple[Swap, Engine]:
         store = Store(config, KEYS)
         cache = DiskCache(FolderStore(folder, config, KEYS))
-        engine = engine_of(queue_of(100), Counts())
+        engine = engine_of(make_queue(100), Counts())
         swap = swap_of(store, engine, followed=FollowedPlan(str(folder.parent), cache=cache))
         started.append((swap, store, cache))
         swap.start()

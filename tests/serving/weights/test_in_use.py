@@ -5,7 +5,7 @@ from weakref import ref
 
 from model.quantized import QuantizedEncoder, common_layers
 from serving.config import PrecisionConfig
-from serving.weights.in_use import WeightsInUse, key_of
+from serving.weights.in_use import WeightsInUse, sharing_key
 from serving.weights.loader import Loader
 from tests.serving.versions import TINY, TinyPublisher, manifest_of, tokenizer
 from tests.stores import KEYS
@@ -14,8 +14,8 @@ from wire.store import Store
 
 
 def test_the_key_is_that_of_encoder_and_projection() -> None:
-    assert key_of(manifest_of(1)) == key_of(manifest_of(2))
-    assert key_of(manifest_of(1)) != key_of(manifest_of(1, encoder_seed=1))
+    assert sharing_key(manifest_of(1)) == sharing_key(manifest_of(2))
+    assert sharing_key(manifest_of(1)) != sharing_key(manifest_of(1, encoder_seed=1))
 
 
 def test_tasks_with_equal_weights_have_one_encoder(store_config: StoreConfig) -> None:

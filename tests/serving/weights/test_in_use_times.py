@@ -62,7 +62,7 @@ def test_the_budget_holds_whatever_the_machine(slowness: int, budget_s: float) -
 
 @given(st.lists(st.floats(0.01, 100), min_size=3, max_size=3), st.integers(1, 2_000))
 def test_a_latency_lies_between_its_neighbours(ms: list[float], num_tokens: int) -> None:
-    latency_ms = LatencyTable((16, 64, 256), {"int8": tuple(ms)}).ms_of("int8", num_tokens)
+    latency_ms = LatencyTable((16, 64, 256), {"int8": tuple(ms)}).batch_ms("int8", num_tokens)
     if num_tokens <= 256:
         assert min(ms) * (1 - 1e-9) <= latency_ms <= max(ms) * (1 + 1e-9)
     else:

@@ -102,7 +102,7 @@ def test_an_encoder_that_has_killed_twice_is_refused(tmp_path: Path) -> None:
 
 def test_a_version_that_memory_has_no_room_for_is_refused() -> None:
     guard = Fleet(memory=manifest_of(2).num_bytes).guard("a")
-    with pytest.raises(VersionRefused, match="MiB are left") as refused, guard.loading(manifest_of(2), KEY):
+    with pytest.raises(VersionRefused, match="MiB are free") as refused, guard.loading(manifest_of(2), KEY):
         pass
     assert refused.value.reason == "no_memory"
 

@@ -17,7 +17,7 @@ from serving.engine import Engine
 from serving.observers import Counts
 from serving.weights.swap import Swap
 from tests.required import missing
-from tests.serving.pipelines import engine_of, queue_of
+from tests.serving.pipelines import engine_of, make_queue
 from tests.serving.versions import TinyPublisher, plan_of
 from tests.serving.weights.swaps import served, swap_of
 from tests.wire.store.test_server_connecting import PASSWORD, accounts
@@ -50,7 +50,7 @@ def others() -> Iterator[Callable[[StoreConfig, KeyRing], tuple[Swap, Engine]]]:
     with ExitStack() as opened:
 
         def start(config: StoreConfig, ring: KeyRing) -> tuple[Swap, Engine]:
-            engine = engine_of(queue_of(10), Counts())
+            engine = engine_of(make_queue(10), Counts())
             swap = swap_of(opened.enter_context(closing(Store(config, ring))), engine, retry_s=0.0)
             opened.callback(swap.close)
             return swap, engine

@@ -15,7 +15,7 @@ from kafka.record.default_records import DefaultRecordBatchBuilder  # type: igno
 from kafka.record.util import calc_crc32c  # type: ignore[import-untyped]
 
 from tests.waiting import eventually
-from wire.bus.fetching import Budget, FetchedPartition
+from wire.bus.fetching import ByteBudget, FetchedPartition
 from wire.bus.record_batches import CHECKSUM_FROM, HEADER, LENGTH_AT, LENGTH_FROM, Raw
 
 NOT_LEADER: int = NotLeaderForPartitionError.errno
@@ -124,12 +124,12 @@ UNREADABLE: dict[str, Callable[[], bytearray]] = {
 
 
 def read(data: bytes | bytearray, *, fetch_offset: int = 0, aborted: tuple[Any, ...] = ()) -> list[Raw]:
-    """Returns what our reader makes of one fetch."""
+    """Returns one fetch as our reader parses it."""
     fetched = FetchedPartition(
         fetch_offset,
         PARTITION,
         MemoryRecords(bytes(data)),
-        budget=Budget(),
+        budget=ByteBudget(),
         isolation_level=1,
         aborted_transactions=aborted,
         on_drain=lambda _: None,

@@ -1,4 +1,4 @@
-"""Tests that a client that cannot reach a broker backs off, whatever accepts its connections."""
+"""Tests that a client backs off if it cannot reach a broker, also if a proxy accepts its connections."""
 
 import socket
 import threading

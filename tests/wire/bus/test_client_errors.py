@@ -1,4 +1,4 @@
-"""The errors of the client library become ours: one for each thing that a user has to mend."""
+"""The errors of the client library become ours: one class for each mistake that a user has to fix."""
 
 import ssl
 
@@ -43,7 +43,7 @@ def test_what_time_does_not_mend_has_an_error_of_its_own(error: Exception, ours:
 
 
 def test_a_handshake_that_was_cut_off_is_no_matter_of_trust() -> None:
-    """A proxy hangs up in the middle of one while the broker behind it is away."""
+    """A proxy closes the connection during the handshake while the broker behind it is down."""
     assert type(mapped_error("here:1", KafkaConnectionError(ssl.SSLEOFError("EOF")))) is BusUnavailable
 
 

@@ -1,4 +1,4 @@
-"""What opening a client says where it cannot be opened."""
+"""The errors of a client that cannot be opened."""
 
 import threading
 

@@ -44,7 +44,7 @@ def opened(config: BusConfig, *, prefix: str) -> Bus:
 
 
 class Tokens:
-    """Makes tokens that nobody has signed, as a broker without an identity provider accepts them."""
+    """Creates unsigned tokens, which a broker without an identity provider accepts."""
 
     def token(self) -> str:
         now_s = int(time.time())
@@ -54,7 +54,7 @@ class Tokens:
 
 
 class NoTokens:
-    """Makes no tokens at all."""
+    """A provider without the method `token`."""
 
 
 TOKENS = f"{__name__}:{Tokens.__name__}"
@@ -112,7 +112,7 @@ def test_options_of_the_library_s_own_are_passed_on(secure: SecureBroker) -> Non
 def test_who_does_not_belong_stays_out(
     secure: SecureBroker, change: dict[str, object], error: type[WireError], fix: str
 ) -> None:
-    """Each reason is an error of its own, and says what to mend."""
+    """Each cause has its own error class, and the message has the fix."""
     stranger = Bus(replace(secure.config, **change).with_client(request_timeout_ms=3_000), "stranger")  # type: ignore[arg-type]
     with pytest.raises(error, match=fix) as caught:
         stranger.ping()
@@ -128,7 +128,7 @@ def test_tls_where_the_broker_has_none_is_told(secure: SecureBroker) -> None:
 
 
 def has_rights(bus: Bus, reads: Records, writes: Records) -> bool:
-    """Whether nothing is wrong: that settings are hidden from us is a note."""
+    """Whether no finding is wrong. Hidden settings are only a note."""
     return not any(finding.is_wrong for finding in bus.check_topics(reads, writes))
 
 

@@ -9,13 +9,13 @@ from tests.waiting import eventually
 from tests.wire.bus import batch_bytes
 from tests.wire.bus.batch_bytes import CODECS, PARTITION, batch
 from wire.bus import Bus
-from wire.bus.fetching import MAX_POLL_BYTES, Budget, FetchedPartition, PollFull
+from wire.bus.fetching import MAX_POLL_BYTES, ByteBudget, FetchedPartition, PollFull
 from wire.records import MAX_EVENT_BYTES, Event
 
 MEBIBYTE = b'{"text": "%s"}' % (b"x" * (MAX_EVENT_BYTES - 20))
 
 
-def fetched(data: bytearray, budget: Budget) -> FetchedPartition:
+def fetched(data: bytearray, budget: ByteBudget) -> FetchedPartition:
     return FetchedPartition(
         0,
         PARTITION,
@@ -28,7 +28,7 @@ def fetched(data: bytearray, budget: Budget) -> FetchedPartition:
 
 
 def test_records_are_taken_in_portions() -> None:
-    partition = fetched(batch(*[b"x"] * 5), Budget())
+    partition = fetched(batch(*[b"x"] * 5), ByteBudget())
     assert [raw.offset for raw in partition.take(2)] == [0, 1]
     assert partition.next_fetch_offset == 2
     assert [raw.offset for raw in partition.take(9)] == [2, 3, 4]
@@ -37,10 +37,11 @@ def test_records_are_taken_in_portions() -> None:
 
 
 def test_a_budget_counts_all_partitions() -> None:
-    budget = Budget()
+    budget = ByteBudget()
     first, second = (fetched(batch(*[MEBIBYTE] * 12), budget) for _ in range(2))
     assert len(first.take(100)) == 12
-    assert len(second.take(100)) == 4  # the last one is what spends it
+    # The last of these records spends the budget.
+    assert len(second.take(100)) == 4
     with pytest.raises(PollFull):
         second.take(100)
     budget.renew()

@@ -79,7 +79,7 @@ def test_a_log_that_is_longer_than_the_old_one_is_noticed(
 
 
 def reads(poll: Callable[[int], Any], expected: list[str]) -> bool:
-    """Reads until the last events are these: a few may come before the new log is noticed, by the old offsets."""
+    """Reads until the last events are `expected`. A few events may come before them, until the new log is noticed."""
     came: list[str] = []
 
     def all_came() -> bool:
@@ -123,13 +123,13 @@ def test_a_broker_that_forgets_gives_new_ids(tmp_path: Path) -> None:
     assert [each.partition("@")[0] for each in after[:20]] == [each.partition("@")[0] for each in before]
     losses: list[Loss] = []
     assert len(take(noting(follower, losses), 30)) == 30
-    assert any(str(loss).startswith("events.v1/0 was made anew") for loss in losses)
+    assert any(str(loss).startswith("events.v1/0 was recreated") for loss in losses)
     bus.close()
     broker.stop()
 
 
 def noting(follower: Follower, losses: list[Loss]) -> Callable[[int], Any]:
-    """Returns a patient poll that adds what was lost to `losses`."""
+    """Returns a patient poll that adds the losses to `losses`."""
 
     def polled(timeout_ms: int) -> Any:
         followed = patient(follower.poll)(timeout_ms)

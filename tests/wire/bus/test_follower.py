@@ -49,7 +49,7 @@ def test_a_follower_goes_on_exactly_where_it_was(bus: Bus, publisher: Publisher)
 def test_a_follower_is_in_no_group_and_may_be_silent(
     bus: Bus, publisher: Publisher, admin: Any, bus_config: BusConfig
 ) -> None:
-    """F11: a follower may compute for as long as it takes; nobody waits for it, and it loses no partition."""
+    """F11: a follower may take any time between polls: no member waits for it, and it loses no partition."""
     follower = bus.follow([Event], {})
     send(publisher, *events(3))
     take(follower.poll, 3)
@@ -81,7 +81,7 @@ def test_a_log_that_ends_before_us_is_read_on_from_its_end(bus: Bus, publisher: 
 
     eventually(has_lost)
     assert [str(loss) for loss in losses] == [
-        f"{partition} was cut at 8, before our position 50: the broker lost records"
+        f"{partition} was truncated at 8, before our position 50: the broker lost records"
     ]
     send(publisher, *events(1, start=8, key="k"))
     assert ids(take(follower.poll, 1)) == ["e8"]
@@ -102,7 +102,7 @@ def test_a_follower_counts_what_expired(
 
 
 def test_the_lag_is_known_without_asking(broker: LocalBroker, bus: Bus, publisher: Publisher) -> None:
-    """B21: the lag is known without the broker: one that is stopped would never say it."""
+    """B21: the lag is known without a request to the broker, which may be down."""
     send(publisher, *events(5, key="k"), *answers(3))
     follower = bus.follow([Event, Answer], {})
     assert follower.lag() == 8  # one for each partition: none was fetched yet
@@ -184,7 +184,7 @@ def test_what_is_paused_keeps_its_offsets(bus: Bus, publisher: Publisher) -> Non
 
 
 def test_a_follower_of_a_task_gives_the_records_of_that_task(bus_config: BusConfig, publisher: Publisher) -> None:
-    """What is for no task, one reader refuses: that of the default task."""
+    """A record for no task is refused by one reader only: the reader of the default task."""
     send(
         publisher,
         answer_to("e1", tasks={"urgency": URGENCY}),
@@ -205,7 +205,7 @@ def test_a_follower_of_a_task_gives_the_records_of_that_task(bus_config: BusConf
 
 
 def read_all(follower: Follower) -> tuple[list[Received[Any]], list[Refused]]:
-    """Reads to the ends of the topics; returns what came, and what was refused."""
+    """Reads to the ends of the topics; returns the records and the refused messages."""
     received: list[Received[Any]] = []
     refused: list[Refused] = []
 

@@ -21,7 +21,7 @@ def names(received: list[Received[Feedback]]) -> list[str]:
 
 
 def read_on(follower: Follower) -> tuple[list[str], list[Loss]]:
-    """Reads to the end of the log; returns what came, and what was lost."""
+    """Reads to the end of the log; returns the records and the losses."""
     came: list[str] = []
     losses: list[Loss] = []
 
@@ -49,7 +49,7 @@ def test_the_past_is_not_read_again_and_no_later_record_is_left_out(cut_topics: 
     cut_topics.cut(Feedback)
     assert read_on(follower) == ([], [Loss(name, 10, 5)])
 
-    # the log has grown past the position of one that did not read meanwhile: only the epoch tells
+    # The log has grown past the position of a follower that was closed: only the epoch shows the truncation.
     bus.close()
     bus = Bus(cut_topics.config, "later reader")
     send(bus.publisher(), *labels(*range(20, 30)))
@@ -60,7 +60,7 @@ def test_the_past_is_not_read_again_and_no_later_record_is_left_out(cut_topics: 
     after = away.poll(0)
     assert after.offsets == {name: 15} and after.marks[name].skip_ms == 0
 
-    # a paused topic keeps its mark
+    # A paused topic keeps its mark.
     away.pause([Feedback])
     away.resume([Feedback])
     cut_topics.cut(Feedback)
@@ -69,7 +69,7 @@ def test_the_past_is_not_read_again_and_no_later_record_is_left_out(cut_topics: 
 
 
 def test_a_log_that_shows_a_copy_of_what_was_read_teaches_nothing(cut_topics: CutTopics) -> None:
-    """Its cut lies before records that it has: those of the same times were read before."""
+    """The log was truncated before records that it has again: records with the same times were read before."""
     bus = Bus(cut_topics.config, "reader")
     name = cut_topics.partition(Feedback)
     send(bus.publisher(), *labels(*range(5)))
@@ -88,7 +88,7 @@ def test_a_log_that_shows_a_copy_of_what_was_read_teaches_nothing(cut_topics: Cu
 
     eventually(is_read)
     amid = copied.poll(0)
-    assert amid.marks[name].skip_ms == mark.log_ms, "whoever starts amid it skips on"
+    assert amid.marks[name].skip_ms == mark.log_ms, "a reader that starts in the middle continues to skip"
     send(bus.publisher(), *labels(5))
     restarted = bus.follow([Feedback], {name: 2}, marks=amid.marks)
     assert names(take(restarted.poll, 1)) == ["e5"]

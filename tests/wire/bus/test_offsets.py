@@ -157,7 +157,7 @@ def test_what_is_done_is_taken_up_to_the_first_that_is_not(states: list[str]) ->
         if state == "finished":
             prefix.finish(position)
     done = {position for position, state in zip(positions, states, strict=True) if state == "done"}
-    ends, taken = prefix.through(done.__contains__)
+    ends, taken = prefix.prefix_with(done.__contains__)
     end = states.index("open") if "open" in states else len(states)
     assert ends.get(PARTITIONS[0], 0) == end
     assert taken == [position for position in positions[:end] if position in done]
@@ -169,7 +169,7 @@ def test_what_is_done_is_taken_up_to_the_first_that_is_not(states: list[str]) ->
 def test_a_position_counts_until_its_partition_is_lost() -> None:
     prefix = opened()
     position = prefix.add(PARTITIONS[0], 3)
-    assert prefix.tracks(position)
+    assert prefix.is_current(position)
     prefix.retain(())
     prefix.open(PARTITIONS[0])
-    assert not prefix.tracks(position)
+    assert not prefix.is_current(position)

@@ -21,11 +21,11 @@ def finished() -> FinishedPrefix:
 
 def test_what_is_finished_is_committed_once(finished: FinishedPrefix) -> None:
     commits = Commits(finished, threading.Lock())
-    assert commits.due() == {}
+    assert commits.begin_commit() == {}
     finished.finish(finished.add(ZERO, 7))
     offsets = commits.offsets()
     assert {partition: each.offset for partition, each in offsets.items()} == {ZERO: 8}
-    commits.ended(offsets, None)
+    commits.end_commit(offsets, None)
     assert commits.offsets() == {}
     commits.retain({ONE})
     assert set(commits.offsets()) == {ZERO}, "who gets a partition again commits again"
@@ -35,9 +35,9 @@ def test_the_next_commit_waits_for_the_interval(finished: FinishedPrefix, monkey
     monkeypatch.setattr("wire.bus.offsets.COMMIT_INTERVAL_S", 3_600.0)
     commits = Commits(finished, threading.Lock())
     finished.finish(finished.add(ZERO, 7))
-    commits.ended(commits.due(), None)
+    commits.end_commit(commits.begin_commit(), None)
     finished.finish(finished.add(ZERO, 8))
-    assert commits.offsets() and not commits.due(), "the interval is not over"
+    assert commits.offsets() and not commits.begin_commit(), "the interval is not over"
 
 
 def test_one_commit_is_under_way_at_a_time_and_a_failed_one_comes_again(
@@ -46,7 +46,7 @@ def test_one_commit_is_under_way_at_a_time_and_a_failed_one_comes_again(
     monkeypatch.setattr("wire.bus.offsets.COMMIT_INTERVAL_S", 0.0)
     commits = Commits(finished, threading.Lock())
     finished.finish(finished.add(ZERO, 7))
-    offsets = commits.due()
-    assert offsets and commits.due() == {}
-    commits.ended(offsets, KafkaError("no coordinator"))
-    assert (set(commits.due()), commits.num_failed) == ({ZERO}, 1)
+    offsets = commits.begin_commit()
+    assert offsets and commits.begin_commit() == {}
+    commits.end_commit(offsets, KafkaError("no coordinator"))
+    assert (set(commits.begin_commit()), commits.num_failed) == ({ZERO}, 1)

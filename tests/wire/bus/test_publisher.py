@@ -142,7 +142,7 @@ def test_what_nobody_acknowledges_has_failed(tmp_path: Path) -> None:
 
 
 def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
-    """Returns the error of sending `record`, raised or passed to `on_ack`; None where it was sent."""
+    """Returns the error of sending `record`, raised or passed to `on_ack`."""
     told: list[Exception | None] = []
     try:
         publisher.send(record, told.append)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 
 
 class Side(ABC):
-    """A publisher, and what a test does to the broker behind it."""
+    """A publisher, and functions that stop and start its broker."""
 
     publisher: Any
 
@@ -74,7 +74,7 @@ def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
 
 
 class Acks:
-    """The acknowledgements of records, by another thread than that of the test."""
+    """The acknowledgements of records, which come from another thread."""
 
     def __init__(self) -> None:
         self.errors: list[Exception | None] = []

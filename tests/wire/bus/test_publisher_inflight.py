@@ -14,9 +14,9 @@ def test_the_bounds_are_kept(sizes: list[int]) -> None:
     room = InFlight(max_records=4, max_bytes=50)
     inside: list[int] = []
     for size in sizes:
-        while not room.enter(size, timeout_s=0):
+        while not room.acquire(size, timeout_s=0):
             assert len(inside) == 4 or sum(inside) + size > 50
-            room.leave(inside.pop(0))
+            room.release(inside.pop(0))
         inside.append(size)
         assert len(inside) <= 4
         assert sum(inside) <= 50 or len(inside) == 1
@@ -24,10 +24,10 @@ def test_the_bounds_are_kept(sizes: list[int]) -> None:
 
 def test_who_waits_is_let_in_when_there_is_room() -> None:
     room = InFlight(max_records=1, max_bytes=50)
-    assert room.enter(10, timeout_s=0)
+    assert room.acquire(10, timeout_s=0)
     entered: list[bool] = []
-    waiting = threading.Thread(target=lambda: entered.append(room.enter(10, timeout_s=30)))
+    waiting = threading.Thread(target=lambda: entered.append(room.acquire(10, timeout_s=30)))
     waiting.start()
-    room.leave(10)
+    room.release(10)
     waiting.join()
     assert entered == [True]

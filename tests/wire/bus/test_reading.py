@@ -131,7 +131,7 @@ def test_every_batch_that_a_broker_takes_is_read_or_refused(
 
 
 def test_snappy_of_the_java_client_is_read(broker: LocalBroker, bus: Bus, topic: str) -> None:
-    """B4: the batches are those of `compression.type=snappy`."""
+    """B4: batches of a producer with `compression.type=snappy`."""
     only_kafka(broker)
     producer = [f"{kafka_home()}/bin/kafka-run-class.sh", "org.apache.kafka.tools.ConsoleProducer"]
     options = ["--bootstrap-server", broker.bootstrap_servers, "--topic", topic, "--compression-codec", "snappy"]

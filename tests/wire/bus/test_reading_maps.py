@@ -1,4 +1,4 @@
-"""Mapped topics are read beside ours, by groups and by followers, and only ours are sent to."""
+"""Groups and followers read mapped topics together with ours. Publishers send only to our topics."""
 
 import json
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def test_a_follower_reads_both_and_has_the_offsets_of_both(mapped: BusConfig, fo
 
 
 def test_several_topics_have_one_map_and_each_its_own_order(mapped: BusConfig, foreign: Any) -> None:
-    """Events and labels of both topics are read, those of a partition in their order, and read on by their offsets."""
+    """Events and labels of both topics are read, in order within a partition, and reading resumes at their offsets."""
     for topic in mapped.map.feedback.topic:
         for number in range(3):
             body = {"id": number, "queue": f"{topic}/{number}", "desk": "/crm"}
@@ -86,7 +86,7 @@ def test_several_topics_have_one_map_and_each_its_own_order(mapped: BusConfig, f
 
 @pytest.mark.parametrize("on_second_label", ["replace", "ignore"])
 def test_only_labels_of_mapped_topics_replace_others(on_second_label: Any, mapped: BusConfig, foreign: Any) -> None:
-    """Whoever may send labels to our own topic cannot say so, nor can those of a mapped topic where they may not."""
+    """Senders to our own topic cannot set it; senders to a mapped topic can only if the settings allow it."""
     feedback_map = replace(mapped.map.feedback, on_second_label=on_second_label)
     config = replace(mapped, map=replace(mapped.map, feedback=feedback_map))
     body = b'{"event_id": "7", "id": 7, "queue": "a", "label": "a", "replaces": true}'

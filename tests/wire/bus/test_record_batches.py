@@ -1,4 +1,4 @@
-"""B4: whatever the bytes of a batch are, all of its offsets are returned, as records or as letters."""
+"""B4: for any bytes of a batch, all of its offsets are returned, as records or as dead letters."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ from wire.timestamps import is_time
 
 
 def items(raws: list[Raw]) -> list[Received[Event] | Refused]:
-    """Returns what our readers make of the raw records."""
+    """Returns the raw records as our readers parse them."""
     position = Position(topic="events.v1", partition=3, offset=0, generation=0)
     return [
         read(raw, TopicReading(record_type=Event), position, mark=LogMark(), refused_by="replica-1")
@@ -69,7 +69,7 @@ def test_a_letter_names_the_offsets_and_the_reason() -> None:
     assert isinstance(letter, Refused)
     assert letter.dead_letter.message_id == "events.v1/3/8"
     assert letter.dead_letter.detail == (
-        "offsets 8 to 9 of a batch that begins at 7: 24 bytes are left over behind 2 records"
+        "offsets 8 to 9 of a batch that begins at 7: 24 bytes are left over after 2 records"
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from kafka.record.util import encode_varint  # type: ignore[import-untyped]
 
-from wire.bus.record_batches import MARKER, MAX_HEADERS, marker_type, named_headers, nullable
+from wire.bus.record_batches import MARKER, MAX_HEADERS, marker_type, read_headers, read_nullable
 
 
 def varint(value: int) -> bytes:
@@ -22,26 +22,26 @@ def headers(*pairs: tuple[bytes | None, bytes | None]) -> bytes:
 
 def test_a_byte_string_stands_behind_its_length() -> None:
     data = part(b"abc") + part(None) + part(b"")
-    assert nullable(data, 0) == (b"abc", 4)
-    assert nullable(data, 4) == (None, 5)
-    assert nullable(data, 5) == (b"", 6)
+    assert read_nullable(data, 0) == (b"abc", 4)
+    assert read_nullable(data, 4) == (None, 5)
+    assert read_nullable(data, 5) == (b"", 6)
 
 
 @pytest.mark.parametrize("data", [varint(9) + b"abc", b""])
 def test_a_byte_string_that_does_not_fit_is_an_error(data: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
-        nullable(data, 0)
+        read_nullable(data, 0)
 
 
 def test_headers_of_others_are_passed_whatever_they_hold() -> None:
     ours = b"ce_id"
-    found, refusal = named_headers(headers((b"\xff", b"x"), (ours, b"v"), (None, None), (ours, None)), 0)
+    found, refusal = read_headers(headers((b"\xff", b"x"), (ours, b"v"), (None, None), (ours, None)), 0)
     assert found == (("ce_id", b"v"), ("ce_id", None))
     assert refusal is None
 
 
 def test_too_many_headers_are_refused_before_they_are_read() -> None:
-    found, refusal = named_headers(varint(MAX_HEADERS + 1), 0)
+    found, refusal = read_headers(varint(MAX_HEADERS + 1), 0)
     assert found == ()
     assert refusal is not None and "at most" in str(refusal)
 
@@ -49,7 +49,7 @@ def test_too_many_headers_are_refused_before_they_are_read() -> None:
 @pytest.mark.parametrize("data", [varint(-1), headers() + b"more"])
 def test_headers_are_as_long_as_the_record(data: bytes) -> None:
     with pytest.raises(ValueError, match="not as long as the record"):
-        named_headers(data, 0)
+        read_headers(data, 0)
 
 
 @pytest.mark.parametrize("kind", [0, 1])

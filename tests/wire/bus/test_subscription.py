@@ -90,7 +90,7 @@ def test_members_share_and_take_over(bus: Bus, open_bus: Callable[[], Bus], publ
     repeated_here, moved = settle(first, second, partitions=2)
     moved += take(second.poll, num_in(before, second.partitions) - len(moved))
     if repeated_here:
-        # A member that misses a generation of its group goes on from what is committed, and nothing is.
+        # A member that misses a generation of its group resumes at the committed offsets, and there are none.
         assert repeated_here[0].position.generation > before[0].position.generation + 1, "else it keeps what it has"
         repeated_here += take(first.poll, num_in(before, first.partitions) - len(repeated_here))
     assert set(ids(moved)) == {item.record.id for item in before if item.position.partition in second.partitions}
@@ -167,7 +167,7 @@ def test_who_leaves_while_it_joins_keeps_nobody_out(
 def test_the_commit_before_partitions_go_has_an_end(
     bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, request: pytest.FixtureRequest
 ) -> None:
-    """B25, number 10: this holds where the coordinator is unknown, too, and uncommitted offsets are committed later."""
+    """B25, number 10: this holds also if the coordinator is unknown, and uncommitted offsets are committed later."""
     send(publisher, *events(6, key="k"))
     patient_bus = Bus(bus_config.with_client(session_timeout_ms=10_000), "patient")  # it stays in the group meanwhile
     request.addfinalizer(patient_bus.close)
@@ -219,7 +219,7 @@ def missing_the_next_generation(member: Subscription[Event]) -> Iterator[None]:
 def test_who_has_missed_a_generation_goes_on_from_what_is_committed(
     bus: Bus, bus_config: BusConfig, broker: LocalBroker, publisher: Publisher, topic: str
 ) -> None:
-    """Its partitions were those of another member meanwhile: what it has of them is over, and is not committed."""
+    """Another member had its partitions in between: its records in flight do not count, and are not committed."""
     only_kafka(broker)
     send(publisher, *events(40))
     config = bus_config.with_client(session_timeout_ms=30_000)

@@ -1,4 +1,4 @@
-"""What is wrong with topics: each on a real broker, with the command that mends it."""
+"""The findings about topics: each on a real broker, with the command that fixes it."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -33,7 +33,7 @@ def findings(config: BusConfig) -> list[Finding]:
 
 
 def test_new_topics_are_fit(bus: Bus, bus_config: BusConfig) -> None:
-    """Tansu, too: what it does not tell is not wrong."""
+    """Tansu has no findings, either: facts that it does not report are not wrong."""
     assert bus.check_topics(TOPIC_RECORDS, TOPIC_RECORDS) == []
     assert findings(bus_config) == []
 
@@ -53,9 +53,14 @@ def test_missing_topics_are_named_with_the_command(bus_config: BusConfig, broker
     ("record", "options", "found", "is_wrong"),
     [
         (Event, {"cleanup.policy": "compact"}, "compacted", True),
-        (Answer, {"retention.ms": str(HOUR_MS // 2)}, "gone after 0.5 h", True),
-        (Answer, {"retention.ms": str(HOUR_MS * 24)}, "gone after 24 h; we would keep them 168 h", False),
-        (Feedback, {"message.timestamp.type": "CreateTime"}, "senders set its times", False),
+        (Answer, {"retention.ms": str(HOUR_MS // 2)}, "deleted after 0.5 h", True),
+        (
+            Answer,
+            {"retention.ms": str(HOUR_MS * 24)},
+            "deleted after 24 h; a new topic would keep them for 168 h",
+            False,
+        ),
+        (Feedback, {"message.timestamp.type": "CreateTime"}, "senders set its timestamps", False),
     ],
 )
 def test_settings_that_lose_records_are_found(
@@ -74,7 +79,7 @@ def test_settings_that_lose_records_are_found(
 @pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 def test_too_few_partitions_are_wrong(bus: Bus, bus_config: BusConfig) -> None:
     found = findings(replace(bus_config, partitions=6))
-    assert {each.fix for each in found} == {"lifelong topics grow, or lower bus.partitions where a topic cannot grow"}
+    assert {each.fix for each in found} == {"lifelong topics grow, or lower bus.partitions if the topic cannot grow"}
     assert findings(replace(bus_config, partitions=4)) == []
     assert found[0].is_wrong and "4 partitions, bus.partitions is 6" in found[0].found
 
@@ -97,7 +102,7 @@ def test_rights_that_are_missing_are_named(secure: SecureBroker) -> None:
 
 
 def test_settings_that_are_hidden_from_us_are_noted_with_the_right_to_grant(secure: SecureBroker) -> None:
-    """What is wrong with them is found only by who may see them."""
+    """Only a user who may read the settings finds mistakes in them."""
     bob = made_for_bob(secure, "hidden.", {"hidden.events.v1": {"cleanup.policy": "compact"}})
     secure.grant("hidden.", ResourceType.TOPIC, ACLOperation.READ, ACLOperation.WRITE)
     eventually(lambda: not wrong(bob))
@@ -118,7 +123,7 @@ def test_settings_that_are_hidden_from_us_are_noted_with_the_right_to_grant(secu
 def made_for_bob(
     secure: SecureBroker, prefix: str, options: Mapping[str, Mapping[str, str]] | None = None
 ) -> BusConfig:
-    """Makes topics with this prefix, some with settings of their own; returns how bob, who has no rights, asks."""
+    """Creates topics with this prefix, some with other settings; returns the settings of bob, who has no rights."""
     with closing(Bus(replace(secure.config, prefix=prefix), "alice")) as bus:
         bus.create_topics()
     with closing(KafkaAdminClient(bootstrap_servers=secure.plain)) as admin:

@@ -1,4 +1,4 @@
-"""Transactions on a real Kafka: all of one is seen or nothing, and who has lost its partitions commits nothing."""
+"""Transactions on a real Kafka: readers see all of one or nothing; a member without its partitions commits nothing."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -76,7 +76,7 @@ def test_who_has_left_the_group_commits_nothing_and_its_successor_does(
 def test_after_a_rebalance_all_that_is_not_committed_comes_again(
     bus: Bus, open_bus: Callable[[], Bus], publisher: Publisher
 ) -> None:
-    """Also of a partition that stays: it may have been another member's, in a generation that passed unnoticed."""
+    """This holds also for a partition that stays: another member may have had it in a generation that was missed."""
     send(publisher, *(Event(id=key, text="hello", key=key) for key in "abcdefgh"))
     again: set[str] = set()
     with closing(subscribed(bus)) as member:

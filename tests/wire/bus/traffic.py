@@ -1,4 +1,4 @@
-"""The records that the Kafka tests send, and what they do to brokers."""
+"""Records and helpers of the Kafka tests: they send, poll, and kill brokers."""
 
 import itertools
 from collections import Counter
@@ -54,7 +54,7 @@ def kill(broker: LocalBroker) -> None:
 
 
 def patient(poll: Callable[[int], Any]) -> Callable[[int], Any]:
-    """Returns a poll that returns no records while the broker is away."""
+    """Returns a poll that returns no records while the broker is down."""
 
     def polled(timeout_ms: int) -> Any:
         try:

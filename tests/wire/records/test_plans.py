@@ -34,7 +34,7 @@ def test_the_plan_from_before_the_newest_arm_is_read() -> None:
     assert (old.newest, old.needed) == (0, (11, 12, 9))
 
 
-def test_all_versions_of_a_plan_are_needed_once() -> None:
+def test_needed_has_all_versions_of_a_plan_once() -> None:
     assert PLAN.needed == (11, 12, 15, 9, 7)
     assert msgspec.structs.replace(PLAN, previous=7, reference=11).needed == (11, 12, 15, 7)
 

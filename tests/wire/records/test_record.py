@@ -1,4 +1,4 @@
-"""The base class of records, and the names of keys."""
+"""Tests the base class of records, and the names of keys."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Reports of earlier programs are read."""
+"""Tests that the reports of earlier programs can be read."""
 
 from pathlib import Path
 from typing import Any
@@ -27,42 +27,42 @@ BEFORE_LABEL_TO_LIVE: dict[str, Any] = {
 }
 
 
-def test_the_controllers_report_from_before_it_said_what_it_waits_for_is_read() -> None:
+def test_a_controller_report_from_before_waits_for_is_read() -> None:
     path = GOLDEN / "controller_report.v1.before_waits.json"
     assert msgspec.json.decode(path.read_bytes(), type=ControllerReport).waits_for == ""
 
 
-def test_the_controllers_report_from_before_the_rates_of_labels_is_read() -> None:
+def test_a_controller_report_from_before_label_rates_is_read() -> None:
     old = msgspec.json.decode(
         (GOLDEN / "controller_report.v1.before_label_rates.json").read_bytes(), type=ControllerReport
     )
     assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], label_rates=(), **BEFORE_LABEL_TO_LIVE)
 
 
-def test_the_controllers_report_from_before_label_to_live_is_read() -> None:
+def test_a_controller_report_from_before_label_to_live_is_read() -> None:
     path = GOLDEN / "controller_report.v1.before_label_to_live.json"
     old = msgspec.json.decode(path.read_bytes(), type=ControllerReport)
     assert old == msgspec.structs.replace(SAMPLES["controller_report.v1"], **BEFORE_LABEL_TO_LIVE)
 
 
 @pytest.mark.parametrize("name", ["learner_report", "controller_report"])
-def test_the_reports_from_before_the_ids_of_keys_are_read(name: str) -> None:
+def test_reports_from_before_the_ids_of_keys_are_read(name: str) -> None:
     now = SAMPLES[f"{name}.v1"]
     old = msgspec.json.decode((GOLDEN / f"{name}.v1.before_keys.json").read_bytes(), type=type(now))
     assert old == msgspec.structs.replace(now, **BEFORE_KEYS, **(BEFORE_READ if name == "learner_report" else {}))
 
 
-def test_the_report_from_before_the_time_of_reading_is_read() -> None:
+def test_a_learner_report_from_before_read_ms_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_read.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_READ)
 
 
-def test_the_report_from_before_confusions_is_read() -> None:
+def test_a_learner_report_from_before_confusions_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_confusions.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], **BEFORE_CONFUSIONS)
 
 
-def test_the_report_from_before_the_durable_version_is_read() -> None:
+def test_a_learner_report_from_before_the_durable_version_is_read() -> None:
     old = msgspec.json.decode((GOLDEN / "learner_report.v1.before_durable.json").read_bytes(), type=LearnerReport)
     assert old == msgspec.structs.replace(SAMPLES["learner_report.v1"], durable_version=0, **BEFORE_CONFUSIONS)
 

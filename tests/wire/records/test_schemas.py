@@ -1,4 +1,4 @@
-"""The published schemas are those of the records, and what we send satisfies them."""
+"""Tests that the published schemas are up to date, and that our messages satisfy them."""
 
 import json
 
@@ -16,13 +16,13 @@ SENT = [sample for sample in SAMPLES if type(sample).__name__.lower() in SCHEMAS
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_what_is_published_is_what_is_generated(name: str) -> None:
-    """Write it anew with `lifelong topics schema NAME > docs/schemas/NAME.json`."""
+def test_the_published_schemas_are_up_to_date(name: str) -> None:
+    """Write it again with `lifelong topics schema NAME > docs/schemas/NAME.json`."""
     assert json.loads((ROOT / "docs" / "schemas" / f"{name}.json").read_text()) == SCHEMAS[name]
 
 
 @pytest.mark.parametrize("record", SENT, ids=lambda record: type(record).__name__)
-def test_what_we_send_satisfies_its_schema(record: TopicRecord) -> None:
+def test_our_messages_satisfy_their_schemas(record: TopicRecord) -> None:
     schema = SCHEMAS[type(record).__name__.lower()]
     Draft202012Validator.check_schema(schema)
     value = to_message(record).value
@@ -39,6 +39,6 @@ class Described(msgspec.Struct):
     """
 
 
-def test_a_description_has_no_indentation_of_the_source_whatever_the_release_of_msgspec() -> None:
+def test_a_description_is_not_indented_in_any_release_of_msgspec() -> None:
     lines = ["Has several lines.", "", "This one is indented in the source,", "  and this one more."]
     assert components_of([Described], REF)["Described"]["description"].splitlines() == lines

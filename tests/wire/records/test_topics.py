@@ -1,4 +1,4 @@
-"""The records of topics: their names, their partitions, and their ids."""
+"""Tests the records of topics: their names, their partitions, and their ids."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_an_event_without_a_key_is_its_own_entity() -> None:
     assert Event(id="e1", text="a", key="c").entity == "c"
 
 
-def test_all_labels_of_an_event_lie_in_one_partition() -> None:
+def test_all_labels_of_an_event_are_in_one_partition() -> None:
     labels = [Feedback(event_id="e1", label=label, key=key, source=key) for label, key in (("a", "x"), ("b", "y"))]
     assert {label.entity for label in labels} == {"e1"}
     assert len({label.message_id for label in labels}) == 2

@@ -22,6 +22,6 @@ def test_a_task_that_did_not_answer_has_no_answer() -> None:
     assert answer.of_task("urgency") is answer
 
 
-def test_a_refused_answer_names_the_class_that_the_weights_name() -> None:
+def test_the_prediction_of_a_refused_answer_is_the_weights_class() -> None:
     assert URGENCY.named == "high"
     assert msgspec.structs.replace(URGENCY, refused=False, label="low").named == "low"

@@ -1,4 +1,4 @@
-"""A round is written for programs that do not know tiers, and a manifest counts its bytes."""
+"""Tests that programs without tiers can read a round, and that a manifest counts its bytes."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ def sample() -> WeightManifest:
 MANIFEST = sample()
 
 
-def test_a_round_that_trained_all_that_may_be_has_the_bytes_of_before_there_were_tiers() -> None:
+def test_a_round_of_full_depth_has_the_bytes_of_programs_without_tiers() -> None:
     plain = Round(number=1, kind="labels", offsets={})
     old = b'{"number":1,"kind":"labels","offsets":{},"memory_offsets":{},"outcome":"running"}'
     assert msgspec.json.encode(plain) == old
     assert msgspec.json.decode(old, type=Round) == plain
 
 
-def test_how_deep_a_round_trained_is_written_and_an_older_program_reads_past_it() -> None:
+def test_the_depth_of_a_round_is_written_and_ignored_by_older_programs() -> None:
     deep = Round(number=1, kind="labels", offsets={}, layers=4)
     written = msgspec.json.encode(deep)
     assert b'"layers":4' in written and msgspec.json.decode(written, type=Round) == deep

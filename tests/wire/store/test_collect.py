@@ -1,4 +1,4 @@
-"""Tests garbage collection: what is needed stays, whatever happens concurrently."""
+"""Tests garbage collection: needed versions and blobs stay during any concurrent operation."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ def publish(store: Store, through: int) -> list[str]:
 
 
 def publish_patiently(learner: Store, version: int) -> None:
-    """Publishes a version; puts its blob again where that was collected between put and publish."""
+    """Publishes a version; puts its blob again if it was collected between put and publish."""
     while learner.versions.current() < version:
         with suppress(NotFound, StoreUnavailable):  # collected before it was published, or while it was put
             learner.versions.publish(manifest_of(learner, version, epoch=1), lease_of(learner))

@@ -1,4 +1,4 @@
-"""The commands have one order, each is signed under its number, and nothing of what is asked for good is lost."""
+"""The commands have one order, each is signed under its number, and no permanent command is lost."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -85,7 +85,7 @@ def test_the_oldest_of_the_others_go(store: Store, raw: Any, monkeypatch: pytest
 def test_what_no_key_of_ours_has_signed_is_no_command_and_fills_nothing(
     store: Store, raw: Any, key: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """N8: whoever may write to the server filled the list for good, and with it every checkpoint."""
+    """N8: a client with write access to the server filled the log permanently, and with it every checkpoint."""
     monkeypatch.setattr("wire.store.commands.MAX_KEPT", 3)
     store.commands.append(Erase(digest="a"))
     raw.zadd(key("commands"), {b"d" * 32: 2, b"0" * 64 + b'{"seq":3}': 3, b"{}": 1e18})

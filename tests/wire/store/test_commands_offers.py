@@ -1,4 +1,4 @@
-"""The offer of an encoder: signed, open until it is closed, and its blobs are not collected meanwhile."""
+"""The offer of an encoder: it is signed, and its blobs are not collected until it is closed."""
 
 from collections.abc import Callable
 
@@ -41,7 +41,8 @@ def test_the_next_offer_takes_the_place_of_the_last(store: Store) -> None:
     store.commands.close_offer(refused(first.seq), "tiny")
     other = EncoderOffer(id="b", name="other", time_ms=3)
     store.commands.append(other)
-    store.commands.close_offer(refused(first.seq), "tiny")  # of the offer before: it is too late
+    # This closes the earlier offer, which has no effect any more.
+    store.commands.close_offer(refused(first.seq), "tiny")
     assert store.commands.open_offer() == other
 
 

@@ -34,13 +34,14 @@ def filled(store: Store) -> None:
 
 
 def move(source: Store, target: Store, *, newest: int = 0) -> int:
-    """Writes what one store has into another, through bytes."""
+    """Copies the contents of one store into another, encoded and decoded."""
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(source.dump.read(LEASES)), type=list[StoredKey])
     for digest, num_bytes in blobs_of(stored).items():
         try:
             target.blobs.put(source.blobs.get(digest, num_bytes))
         except NotFound:
-            assert digest == "f" * 64  # that of the sample of an offer, which was never put
+            # The blob of the sample offer was never put.
+            assert digest == "f" * 64
     return target.dump.write(stored, newest=newest)
 
 
@@ -92,7 +93,7 @@ def test_the_same_keys_may_be_written_again(store: Store, other: Store) -> None:
 
 
 def test_requests_to_forget_are_permanent(store: Store, other: Store) -> None:
-    """N3: whatever is written in the place of what is there, a subject that was to be forgotten stays so."""
+    """N3: erasures of subjects stay in force when a backup replaces the contents of the store."""
     filled(store)
     other.commands.append(COMMAND)
     other.commands.append(Erase(digest="e" * 32))

@@ -95,7 +95,7 @@ def clock_moves(raw: Any, key: Key, by_ms: int) -> None:
 
 
 def test_a_clock_that_was_an_hour_ahead_keeps_no_lease(open_store: Open, raw: Any, key: Key) -> None:
-    """B18: the holder continues; where it has ended, the next holder waits no longer than the TTL."""
+    """B18: the holder continues; if it has ended, the next holder waits no longer than the TTL."""
     a = open_store()
     b = open_store()
     lease = a.leases.acquire("learner", "a", 60_000)

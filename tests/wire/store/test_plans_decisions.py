@@ -5,7 +5,7 @@ import pytest
 from wire.records import Decision, RolloutPlan
 from wire.store import Store
 from wire.store import plans as module
-from wire.store.plans import HOUR_MS, KEPT_MS, MAX_DECISIONS, Slot
+from wire.store.plans import HOUR_MS, MAX_DECISIONS, RETENTION_MS, Slot
 
 START_MS = 500 * HOUR_MS
 
@@ -44,9 +44,9 @@ def test_promotions_of_an_hour_by_one_of_the_quick_rules_are_one_decision(store:
 
 
 def test_a_decision_is_dropped_after_ninety_days(store: Store) -> None:
-    decided(store, promoted(1), promoted(2, time_ms=START_MS + KEPT_MS // 2))
+    decided(store, promoted(1), promoted(2, time_ms=START_MS + RETENTION_MS // 2))
     assert versions(store) == [2, 1]
-    decided(store, promoted(3, time_ms=START_MS + KEPT_MS + 1))
+    decided(store, promoted(3, time_ms=START_MS + RETENTION_MS + 1))
     assert versions(store) == [3, 2]
 
 
@@ -59,7 +59,7 @@ def test_there_are_at_most_so_many(store: Store, monkeypatch: pytest.MonkeyPatch
 
 def test_a_shared_slot_is_no_millisecond() -> None:
     for rule in ("A", "B", "C"):
-        slot = Slot.of(promoted(1, rule=rule, time_ms=START_MS + 17))
+        slot = Slot.for_decision(promoted(1, rule=rule, time_ms=START_MS + 17))
         assert slot.is_shared and slot.score != int(slot.score) and slot.score // HOUR_MS == 500
-    assert Slot.of(promoted(1)) == Slot(float(START_MS), False)
-    assert not Slot.of(Decision(version=1, action="withdrawn", rule="A", time_ms=5)).is_shared
+    assert Slot.for_decision(promoted(1)) == Slot(float(START_MS), False)
+    assert not Slot.for_decision(Decision(version=1, action="withdrawn", rule="A", time_ms=5)).is_shared

@@ -1,4 +1,4 @@
-"""Tests reports: only those of live processes are returned."""
+"""Tests reports: only reports of live processes are returned."""
 
 from collections.abc import Callable
 from typing import Any

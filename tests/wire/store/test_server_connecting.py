@@ -1,4 +1,4 @@
-"""The ways to a Redis server: TLS, accounts with few rights, Sentinels, and what is refused with the fix."""
+"""Connecting to a Redis server: TLS, accounts with few rights, Sentinels, and refusals with their fix."""
 
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -98,7 +98,7 @@ def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secur
             lambda: replica.blobs.put(b"weights of nobody"),
             lambda: replica.leases.acquire("learner", "a replica", 1_000),
         ):
-            with pytest.raises(StoreRefused, match="lack of rights"):
+            with pytest.raises(StoreRefused, match="denies us a right"):
                 forbidden()
         watch.close()
 
@@ -140,7 +140,7 @@ def test_a_cluster_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[str]:
-    """Starts a master, a replica of it and a Sentinel; returns the address of what the Sentinel watches."""
+    """Starts a master, a replica of it and a Sentinel; returns the address of the service that the Sentinel watches."""
     ports = [free_port(), free_port(), free_port()]
     config = tmp_path / "sentinel.conf"
     config.write_text(

@@ -1,4 +1,4 @@
-"""Tests who signed what is stored, and that it is signed anew without a byte of it changing."""
+"""Tests which keys signed the stored records, and that re-signing changes no byte of a record."""
 
 import threading
 import time
@@ -86,7 +86,8 @@ def test_a_record_that_is_replaced_meanwhile_keeps_its_own_signature(store_confi
         renewed = 0
         while writer.is_alive():
             renewed += new.signatures.renew()
-            new.plans.read()  # which raises BadSignature where a signature is that of another plan
+            # Raises BadSignature if the signature belongs to another plan.
+            new.plans.read()
         writer.join()
         plan = new.plans.read()
         assert plan is not None and plan.revision == 200 and renewed > 0

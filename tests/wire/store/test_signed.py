@@ -1,4 +1,4 @@
-"""Tests that what is read was signed, by us and for its place, and is of a format that this program knows."""
+"""Tests that records are read only if we signed them, for their place, in a format that this program knows."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -28,7 +28,7 @@ from wire.store.signed import decode_manifest, encode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 GOLDEN_KEYS = parse("golden")
-"""A shared secret: what it signs, every release reads."""
+"""A shared secret: every release reads its signatures."""
 
 Key = Callable[..., str]
 
@@ -64,7 +64,7 @@ def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None
 
 def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, key: Key) -> None:
     publish(store, lease_of(store), 2)
-    """N8: also an old plan in the place of a manifest, and the plan of one task or service in that of another."""
+    """N8: this includes an old plan in place of a manifest, and the plan of another task or service."""
     raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
     with pytest.raises(BadSignature, match=r"manifest:2 was not signed with our key, or was changed"):
         store.versions.manifest(2)
@@ -73,7 +73,7 @@ def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, k
 def test_a_plan_of_another_task_or_service_is_refused(
     store: Store, store_config: StoreConfig, raw: Any, key: Key
 ) -> None:
-    """N8: all tasks of a service share its keys, and whoever writes to the server holds none."""
+    """N8: all tasks of a service share its keys; an attacker with write access to the server has none."""
     publish(store, lease_of(store), 3)
     store.plans.write(RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=3, share=1.0),)))
     elsewhere = replace(store_config, prefix=f"{store_config.prefix}us:")

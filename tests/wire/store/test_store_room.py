@@ -1,4 +1,4 @@
-"""Tests a server that is full, or nearly: who may still write, and who makes room. It has its own server."""
+"""Tests a server that is full or nearly full: which writes succeed, and who frees memory. It has its own server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,7 +65,7 @@ def plan_of(version: int) -> RolloutPlan:
 
 
 def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Callable[[], Store], raw: Any) -> None:
-    """B11: otherwise no leader could make room, and nobody could roll back."""
+    """B11: otherwise no leader could free memory, and no operator could roll back."""
     store = open_store()
     other = open_store()
     lease = lease_of(store)
@@ -83,7 +83,7 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
 
 @pytest.mark.parametrize("share", [0.85, 1.1])
 def test_a_full_server_is_emptied_by_whoever_publishes(store: Store, raw: Any, share: float) -> None:
-    """B11: without a controller, the newest versions and those of the plan stay."""
+    """B11: without a controller, the newest versions and the versions of the plan stay."""
     fill(store, raw, share=share, age_ms=11_000)
     store.plans.write(plan_of(2))
     store.versions.publish(manifest_of(store, 41, epoch=1, data=b"one more" * 10_000), lease_of(store))

@@ -68,7 +68,7 @@ def test_another_manifest_under_a_used_number_is_refused(store: Store) -> None:
     with pytest.raises(ParentMoved, match="1 is current"):
         store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()), current=0)
-    with pytest.raises(ParentMoved, match="published before, otherwise"):
+    with pytest.raises(ParentMoved, match="published before, with other contents"):
         store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
     assert store.versions.next_number() == 2
 

@@ -1,4 +1,4 @@
-"""The config of a version is read by its family; two sources are two specs."""
+"""The config of a version: it is read by its family, and versions with different sources have different specs."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,12 +18,12 @@ def test_both_families_are_read_back() -> None:
     assert config_from_json(MINILM_L6.canonical_json()) == MINILM_L6
 
 
-def test_versions_share_all_but_the_rows_of_the_head() -> None:
+def test_the_number_of_labels_does_not_change_the_shared_shape() -> None:
     assert replace(CONFIG, label_capacity=9).without_labels == CONFIG.without_labels
     assert replace(CONFIG, head_features=9).without_labels != CONFIG.without_labels
 
 
-def test_another_source_is_another_spec() -> None:
+def test_another_source_has_another_spec_hash() -> None:
     assert replace(CONFIG, source="4567").spec_hash("x") != CONFIG.spec_hash("x") != CONFIG.spec_hash("y")
 
 
@@ -34,6 +34,6 @@ def test_a_value_out_of_range_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"family": "module", "path": "a:B"}', '{"family": "module", "x": 1}'])
-def test_what_is_no_config_is_refused(text: str) -> None:
+def test_an_invalid_config_is_refused(text: str) -> None:
     with pytest.raises(WrongConfig):
         config_from_json(text)

@@ -1,4 +1,4 @@
-"""A class is imported, made under a fixed seed, named by its source, and refused with the reason."""
+"""The import of a user's class: it is instantiated under a fixed seed, and refused with the reason if it is invalid."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_a_class_is_imported_with_the_same_weights_each_time() -> None:
     assert isinstance(one.module, Encoder)
 
 
-def test_the_generator_of_the_process_stays_as_it_was() -> None:
+def test_the_random_generator_of_the_process_does_not_change() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -37,20 +37,20 @@ def test_the_generator_of_the_process_stays_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("no_such_module:Letters", "PYTHONPATH must name the folder of no_such_module"),
         (f"{PATH}:Nothing", "has no attribute 'Nothing'"),
         ("minilm-l6", "is no import path"),
     ],
 )
-def test_what_is_not_there_is_named(name: str, said: str) -> None:
-    with pytest.raises(EncoderNotFound, match=said):
+def test_a_path_that_does_not_import_is_named(name: str, message: str) -> None:
+    with pytest.raises(EncoderNotFound, match=message):
         import_encoder(name)
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         (NoModule, "has no max_inputs, examples, read, forward; `lifelong new encoder`"),
         (NeedsArguments, "cannot be made without arguments"),
@@ -60,6 +60,6 @@ def test_what_is_not_there_is_named(name: str, said: str) -> None:
         (CannotRead, "cannot encode its examples: ValueError.*other characters"),
     ],
 )
-def test_what_is_no_encoder_is_refused_with_the_reason(found: type, said: str) -> None:
-    with pytest.raises(WrongConfig, match=said):
+def test_an_invalid_encoder_is_refused_with_the_reason(found: type, message: str) -> None:
+    with pytest.raises(WrongConfig, match=message):
         import_encoder(path_of(found))

@@ -1,4 +1,4 @@
-"""Texts become the numbers of a class, or are refused with its reason."""
+"""Texts become the input numbers of a user's module, or are refused with its reason."""
 
 from collections.abc import Sequence
 
@@ -21,20 +21,20 @@ def test_texts_become_numbers() -> None:
 
 
 @pytest.mark.parametrize("text", ["A", "", "a" * 41, "how much is left"])
-def test_others_are_refused(text: str) -> None:
+def test_unreadable_texts_are_refused(text: str) -> None:
     inputs = letters()
     assert not inputs.reads(text)
     with pytest.raises(UnreadableInput, match=r"other characters|41 numbers; expected 1 to 40"):
         inputs.encode_many(["abc", text])
 
 
-def test_nothing_is_cut() -> None:
+def test_texts_are_never_truncated() -> None:
     with pytest.raises(WrongConfig, match="max_tokens is 3"):
         letters().encode_many(["abcd"], max_tokens=3)
 
 
 @pytest.mark.parametrize("numbers", [[1.5], ["a"], [1 << 63], []])
-def test_what_is_no_number_is_refused(numbers: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_numbers_are_refused(numbers: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = letters()
 
     def read(self: object, text: str) -> Sequence[object]:

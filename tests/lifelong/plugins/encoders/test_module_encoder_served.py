@@ -1,4 +1,4 @@
-"""A module is served in float32 as it is, and in INT8 by torchao."""
+"""A user's module is served in float32, and in INT8 by torchao."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def served(code: EncoderCode) -> ModuleEncoder:
     return ModuleEncoder.from_tensors(code.config, module_tensors(WholeModule(code)), code)
 
 
-def test_vectors_are_those_of_the_module() -> None:
+def test_vectors_are_computed_by_the_module() -> None:
     code = import_encoder(path_of(Letters))
     encoder = served(code)
     assert torch.equal(encoder.encode(BATCH), WholeModule(code).eval()(BATCH))
@@ -34,7 +34,7 @@ def test_linear_layers_run_in_int8() -> None:
     assert torch.cosine_similarity(full, rounded, dim=1).min() > 0.99
 
 
-def test_two_classes_are_two_shapes() -> None:
+def test_two_classes_have_different_shapes() -> None:
     one, again = (served(import_encoder(path_of(Letters))) for _ in range(2))
     assert one.has_shape_of(again)
     imported("torchao")

@@ -28,7 +28,7 @@ def test_vectors_have_unit_length_and_the_callers_order() -> None:
     assert torch.allclose(z_BD, alone, atol=1e-6)
 
 
-def test_what_was_made_without_a_gradient_is_not_trained() -> None:
+def test_parameters_without_a_gradient_are_not_trained() -> None:
     made = whole()
     assert made.max_trained_layers == 1
     assert len(made.trainable(0)) == 4 and made.trainable(1) == []
@@ -43,14 +43,14 @@ def test_weights_are_stored_and_read_back() -> None:
     assert all(torch.equal(loaded[name], own[name]) and loaded[name].dtype == own[name].dtype for name in own)
 
 
-def test_a_whole_number_that_float32_has_not_is_refused() -> None:
+def test_an_integer_that_float32_cannot_hold_is_refused() -> None:
     made = whole()
     made.get_buffer("layers.0.norm.num_batches_tracked").fill_(1 << 24)
     with pytest.raises(WrongShape, match="num_batches_tracked"):
         module_tensors(made)
 
 
-def test_what_does_not_fit_is_named() -> None:
+def test_weights_that_do_not_fit_are_named() -> None:
     tensors = module_tensors(whole())
     missing = {name: each for name, each in tensors.items() if not name.endswith("out.bias")}
     other = QTensor("layers.0.more", "fp32", {"value": torch.ones(2)})

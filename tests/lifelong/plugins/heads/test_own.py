@@ -1,4 +1,4 @@
-"""A head of the user gets the exact sums, and what is no head is refused before anything is learnt."""
+"""A user's head gets the exact sums, and an invalid head is refused before anything is learnt."""
 
 import pytest
 import torch
@@ -20,11 +20,11 @@ def fast_head(found: type, arguments: str = "") -> FastHead:
     return head
 
 
-def test_no_name_is_the_ridge_head() -> None:
+def test_an_empty_setting_is_the_ridge_head() -> None:
     assert open_head("") is RIDGE
 
 
-def test_the_weights_are_those_of_the_sums_with_the_arguments_of_the_name() -> None:
+def test_the_weights_depend_on_the_sums_and_on_the_arguments_of_the_setting() -> None:
     head = fast_head(Ridge, "(penalty=0.1)")
     phi_NR = head.encode(labelled(0, 40))[1].double()
     phi_NR = (phi_NR * 1024).round() / 1024
@@ -45,7 +45,7 @@ def test_a_version_names_the_head_and_is_solved_from_the_sums_each_time() -> Non
     assert f"{path_of(Ridge)} " in solver.solution.arithmetic
 
 
-def test_a_fast_head_that_is_made_of_another_has_its_head() -> None:
+def test_a_fast_head_that_is_derived_from_another_has_the_same_head() -> None:
     head = fast_head(Ridge)
     weights_CR = head.solve()
     classes = head.ridge.classes
@@ -55,7 +55,7 @@ def test_a_fast_head_that_is_made_of_another_has_its_head() -> None:
     assert head.successor(head.served).head is head.head
 
 
-def test_what_is_learnt_from_is_not_changed_by_the_head() -> None:
+def test_a_head_cannot_change_the_sums_of_the_learner() -> None:
     head = fast_head(Ridge)
     before = head.export()
     head.solve()
@@ -68,7 +68,7 @@ def test_a_head_that_fails_says_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("tests.learner.fast.heads:Missing", "does not import"),
         (path_of(NoHead), r"no method weights\(sums\)"),
@@ -79,7 +79,7 @@ def test_a_head_that_fails_says_why() -> None:
         (path_of(Counts), "the same sums give other weights"),
     ],
 )
-def test_what_is_no_head_is_refused_with_the_reason(path: str, said: str) -> None:
-    with pytest.raises(WrongConfig, match=said) as refused:
+def test_an_invalid_head_is_refused_with_the_reason(path: str, message: str) -> None:
+    with pytest.raises(WrongConfig, match=message) as refused:
         import_head(path)
     assert "learner.head" in str(refused.value)

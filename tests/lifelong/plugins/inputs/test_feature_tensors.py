@@ -1,4 +1,4 @@
-"""Tests of features as part of a vector: what depends on what, to the last bit, and the stored scales."""
+"""Features as part of a vector: the vector depends on its event only, to the last bit; scales are stored."""
 
 from dataclasses import replace
 from random import Random
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lifelong.plugins.inputs.feature_tensors import CLIP, SCALES, TENSORS, FeatureMap, Scale, scales_of
+from lifelong.plugins.inputs.feature_tensors import CLIP, SCALES, TENSORS, FeatureMap, Scale, measure_scales
 from lifelong.plugins.inputs.features import FEATURES
 from model.errors import NonFinite, WrongShape
 from model.inputs import InputMap
@@ -33,7 +33,7 @@ def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap
 
 
 @given(st.lists(events, min_size=1, max_size=4))
-def test_a_vector_depends_on_its_event_alone(features: list[Features]) -> None:
+def test_a_vector_depends_on_its_event_only(features: list[Features]) -> None:
     together_BD = vectors(*features)
     for row, values in enumerate(features):
         assert together_BD[row].equal(vectors(dict([*values.items()][::-1]))[0])
@@ -45,17 +45,18 @@ def test_a_text_without_features_keeps_its_vector_to_the_last_bit() -> None:
     assert vectors({}, {}, z_BD=z_BD) is z_BD
     joined_BD = vectors({}, {"city": "a"}, z_BD=z_BD)
     assert joined_BD[0].equal(z_BD[0])
-    assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)  # both halves count alike
+    # Text and features have equal weight.
+    assert float(joined_BD[1] @ z_BD[1]) == pytest.approx(2**-0.5, abs=0.1)
 
 
-def test_a_number_moves_the_vector_in_deviations_and_only_so_far() -> None:
+def test_a_number_is_standardised_and_clipped() -> None:
     mean_D, above_D, far_D, farther_D = vectors({"price": 2.0}, {"price": 2.5}, {"price": 4.0}, {"price": 1e6})
     assert mean_D.equal(vectors({"unknown": 7.0})[0]), "the mean, and a number that was never seen, add nothing"
     assert above_D @ mean_D > far_D @ mean_D
     assert far_D.equal(farther_D), f"beyond {CLIP} deviations"
 
 
-def test_categories_of_one_name_are_almost_orthogonal_beside_what_all_share() -> None:
+def test_categories_of_one_name_are_almost_orthogonal_apart_from_the_constant() -> None:
     constant_D, one_D, other_D = vectors({"unknown": 0.0}, {"city": "a"}, {"city": "b"})
     assert float(one_D @ constant_D) == pytest.approx(2**-0.5, abs=0.15)
     assert float(one_D @ other_D) == pytest.approx(0.5, abs=0.15)
@@ -63,7 +64,7 @@ def test_categories_of_one_name_are_almost_orthogonal_beside_what_all_share() ->
 
 
 def test_the_directions_are_the_same_in_every_release() -> None:
-    """Versions in the store name the scales alone: other directions would make other answers of them."""
+    """Versions in the store have only the scales: other directions would change their answers."""
     (z_D,) = vectors({"price": 2.5, "city": "a"})
     assert z_D[:4].tolist() == pytest.approx(FIRST, abs=1e-6)
 
@@ -76,14 +77,14 @@ def test_scales_are_stored_and_read_back() -> None:
     assert FeatureMap.of(WIDTH, None).scales == {}
 
 
-def test_stored_scales_that_are_none_are_refused() -> None:
+def test_invalid_stored_scales_are_refused() -> None:
     stored = SCALED.to_tensor()
     flat = replace(stored, parts={**stored.parts, "scale": torch.zeros(2)})
     with pytest.raises(NonFinite, match="not positive"):
         from_blob(entry_of(flat, flat.to_blob()), flat.to_blob())
-    for names_of, said in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "no list of texts"), (b"[", "no JSON")):
-        parts = {**stored.parts, "names": torch.frombuffer(bytearray(names_of), dtype=torch.uint8)}
-        with pytest.raises(WrongShape, match=said):
+    for names, message in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "not a list"), (b"[", "not JSON")):
+        parts = {**stored.parts, "names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
+        with pytest.raises(WrongShape, match=message):
             FeatureMap.of(WIDTH, QTensor(SCALES, stored.scheme, parts))
 
 
@@ -91,14 +92,14 @@ def test_stored_scales_that_are_none_are_refused() -> None:
 def test_scales_do_not_depend_on_the_order(values: list[float], random: Random) -> None:
     shuffled = list(values)
     random.shuffle(shuffled)
-    assert scales_of([{"x": value} for value in values]) == scales_of([{"x": value} for value in shuffled])
+    assert measure_scales([{"x": value} for value in values]) == measure_scales([{"x": value} for value in shuffled])
 
 
-def test_numbers_too_large_for_a_scale_have_none() -> None:
-    assert scales_of([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
+def test_numbers_that_are_too_large_have_no_scale() -> None:
+    assert measure_scales([{"x": 1e308}, {"x": -1e308}, {"x": 1e308}]) == {}
 
 
-def test_all_scales_are_measured_anew_when_there_are_twice_as_many_labels_and_else_only_new_numbers() -> None:
+def test_all_scales_are_measured_again_after_twice_as_many_labels_and_before_only_new_numbers() -> None:
     values: list[Features] = [{"price": 1.0, "late": 3.0}, {"price": 9.0, "late": 5.0}]
     old = SCALED.to_tensor()
 

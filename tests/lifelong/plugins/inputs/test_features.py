@@ -1,4 +1,4 @@
-"""Tests of what the features of an event may be."""
+"""Valid and invalid features of an event."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from wire.records import Event
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({f"x{place}": 0.0 for place in range(MAX_FEATURES + 1)}, "1025 values, at most 1024"),
         ({" ": 1.0}, "a name that is blank"),
@@ -17,9 +17,9 @@ from wire.records import Event
         ({"price": float("inf")}, "not finite: leave out what is not known"),
     ],
 )
-def test_what_is_refused_is_said_with_what_to_do(values: Features, said: str) -> None:
-    assert said in FEATURES.problem(values) == problem_of(values)
+def test_invalid_features_are_refused_with_the_fix(values: Features, message: str) -> None:
+    assert message in FEATURES.problem(values) == problem_of(values)
 
 
-def test_an_event_without_a_text_is_shown_by_its_features() -> None:
+def test_an_event_without_a_text_is_rendered_by_its_features() -> None:
     assert render(Event(id="e", features={"price": 0.5, "region": "north"})) == "price 0.5, region north"

@@ -1,4 +1,4 @@
-"""Labels from a real broker to the series of their key, and those that are left alone."""
+"""Labels from a real broker become features of the series of their key, if they are trusted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -54,15 +54,15 @@ def say(bus: Bus) -> Iterator[Callable[[str, str, str], None]]:
 
 
 def last_label(series: Series, event_id: str) -> object:
-    """Returns the label that an event takes over; it may ask again, as it is remembered once."""
+    """Returns the label among the features of an event. It may be called again: the event is remembered once."""
     (event,) = series.join([Event(id=event_id, key="meter", features={"x": 1.0})])
     return event.features.get("past:label:1")
 
 
-def test_a_label_is_the_past_of_the_next_event(
+def test_a_label_is_a_feature_of_the_next_event(
     reader: SeriesLabels, series: Series, say: Callable[[str, str, str], None]
 ) -> None:
-    """A label may come before the reader knows the ends of the topic: it is sent until it is read."""
+    """The label is sent until it is read, because the first ones may come before the reader knows the topic's ends."""
     last_label(series, "e1")
 
     def is_told() -> bool:
@@ -80,10 +80,10 @@ def test_a_label_is_the_past_of_the_next_event(
     assert last_label(series, "e4") == "down", "neither the forged label of e3 nor the one outside the list counts"
 
 
-def test_a_label_that_the_learner_would_refuse_is_no_past(
+def test_a_label_that_the_learner_would_refuse_is_not_a_feature(
     bus: Bus, series: Series, say: Callable[[str, str, str], None]
 ) -> None:
-    """N19: whoever may send a label without a receipt set a feature of the next events of another's key."""
+    """N19: a client that sent a label without a receipt could set a feature of other clients' events."""
     trust = TrustConfig(require_receipts=True, source_labels_per_s=1e-6, source_burst=1)
     reader = SeriesLabels(bus, series, RECEIPTS, labels, trust=trust, backoff=BACKOFF)
     reader.start()
@@ -106,14 +106,14 @@ def test_a_label_that_the_learner_would_refuse_is_no_past(
     reader.close()
 
 
-def test_nothing_is_read_where_no_label_is_taken_over(bus: Bus) -> None:
+def test_no_labels_are_read_if_they_are_not_features(bus: Bus) -> None:
     idle = SeriesLabels(bus, Series(SeriesConfig(lags=(1,))), RECEIPTS, labels, trust=TrustConfig(), backoff=BACKOFF)
     idle.start()
     idle.check(Unhealthy)
     idle.close()
 
 
-def test_a_broker_that_is_away_is_asked_again() -> None:
+def test_an_unreachable_broker_is_tried_again() -> None:
     nowhere = BusConfig(bootstrap_servers="127.0.0.1:1", client={"request_timeout_ms": 200})
     with closing(Bus(nowhere, client_id="test")) as bus:
         reader = SeriesLabels(

@@ -1,4 +1,4 @@
-"""Of one class, the row with the highest logit is named; what changes is the same by rows and by outputs."""
+"""The kind `class`: the row with the highest logit is the prediction, and changes between versions are counted."""
 
 import torch
 from hypothesis import given
@@ -10,7 +10,7 @@ from model.kinds import best_rows, is_new, rows_in
 CLASSES = ("a", "b", "c")
 
 
-def test_one_class_is_right_where_its_logit_is_the_highest() -> None:
+def test_a_prediction_is_right_if_the_logit_of_its_class_is_the_highest() -> None:
     targets = TENSORS.targets(["b", "a", "unknown"], ["", "", ""], CLASSES)
     assert targets.rows_N.tolist() == [1, 0, -1]
     assert targets.right(torch.tensor([[0.1, 0.9, 0.2], [0.1, 0.9, 0.2], [1.0, 0.0, 0.0]])).tolist() == [
@@ -22,13 +22,13 @@ def test_one_class_is_right_where_its_logit_is_the_highest() -> None:
     assert not targets.right(torch.zeros(3, 0)).any()
 
 
-def test_classes_that_are_named_are_counted_once() -> None:
+def test_predicted_classes_are_counted_once() -> None:
     logits_NC = torch.tensor([[1.0, -1.0, 2.0], [1.0, -1.0, -2.0]])
     assert TENSORS.targets(["a", "c"], ["", ""], CLASSES).num_named(logits_NC) == 2
 
 
 @given(st.integers(0, 1_000), st.sampled_from([("a", "b"), ("c", "a"), (), ("x", "b")]))
-def test_a_change_is_another_name_among_the_classes_that_both_know(seed: int, before: tuple[str, ...]) -> None:
+def test_a_change_is_another_prediction_among_the_classes_that_both_know(seed: int, before: tuple[str, ...]) -> None:
     rng = torch.Generator().manual_seed(seed)
     logits_NC = torch.randn(20, 3, generator=rng)
     before_NK = torch.randn(20, len(before), generator=rng)
@@ -44,6 +44,6 @@ def test_a_change_is_another_name_among_the_classes_that_both_know(seed: int, be
     assert found.labelled_C.tolist() == [labels.count(name) for name in CLASSES]
 
 
-def test_a_name_that_two_rows_have_is_its_first_row() -> None:
+def test_a_name_with_two_rows_stands_for_its_first_row() -> None:
     assert rows_in(("a", "b", "a"), ("a", "b", "c")).tolist() == [0, 1, -1, -1]
     assert is_new(("a", "b"), ("b",)).tolist() == [True, False]

@@ -1,4 +1,4 @@
-"""A score is right as an answer that expects it would be, and an error is told in the unit of the scores."""
+"""The kind `score`: a prediction is judged like an answer, and errors are reported in the unit of the scores."""
 
 import torch
 from hypothesis import given
@@ -10,7 +10,7 @@ from wire.kinds import draw_of, is_right
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.5, 1.5)), min_size=1, max_size=20))
-def test_a_score_is_right_as_an_answer_that_expects_it_would_be(pairs: list[tuple[float, float]]) -> None:
+def test_a_predicted_score_is_judged_like_an_answer(pairs: list[tuple[float, float]]) -> None:
     labels = [unit_value(unit) for unit, _ in pairs]
     draws = [f"text {number}" for number in range(len(pairs))]
     logits_NC = torch.tensor([[logit] for _, logit in pairs], dtype=torch.float64)
@@ -18,13 +18,14 @@ def test_a_score_is_right_as_an_answer_that_expects_it_would_be(pairs: list[tupl
     for place, (label, draw) in enumerate(zip(labels, draws, strict=True)):
         expected = unit_value(min(max(pairs[place][1], 0.0), 1.0))
         agreement = 1 - abs(value_of(expected) - value_of(label))
-        if abs(draw_of(draw.encode()) - agreement) > 1e-6:  # else the rounding of float32 decides
+        # Closer than that, the rounding of float32 decides.
+        if abs(draw_of(draw.encode()) - agreement) > 1e-6:
             assert bool(targets.right(logits_NC)[place]) == is_right(expected, label, draw.encode())
     assert targets.rows_N.tolist() == [0] * len(pairs)
     assert TENSORS.targets(labels, draws, ()).rows_N.tolist() == [-1] * len(pairs)
 
 
-def test_all_scores_are_new_where_the_reference_knows_none() -> None:
+def test_all_scores_are_new_if_the_reference_knows_none() -> None:
     targets = TENSORS.targets([unit_value(0.5)] * 3, ["1", "2", "3"], (VALUE_ROW,))
     logits_NC = torch.tensor([[0.1], [0.5], [0.9]])
     assert targets.changes(logits_NC, torch.zeros(3, 0), (VALUE_ROW,), (), frozenset())[:2] == (0, 3)

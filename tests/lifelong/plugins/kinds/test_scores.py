@@ -1,10 +1,10 @@
-"""A score is sent as a number and learnt by its place in the range, to 16 bits."""
+"""The kind `score`: a number is sent as it is, and learnt scaled to [0, 1] with 16 bits."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.plugins.kinds.scores import SCORE, sent_value, unit_bits, unit_of, unit_value, value_of
+from lifelong.plugins.kinds.scores import SCORE, scale_to_unit, sent_value, unit_bits, unit_value, value_of
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig
 
@@ -12,7 +12,7 @@ RANGE = LabelConfig(kind="score", range=(1.0, 5.0))
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
-def test_a_number_is_learnt_once_whatever_was_sent(value: float) -> None:
+def test_a_learnt_number_does_not_change_if_it_is_learnt_again(value: float) -> None:
     learnt = SCORE.learnt(sent_value(value), RANGE)
     assert 0 <= value_of(learnt) <= 1
     assert SCORE.learnt(learnt, RANGE) == learnt
@@ -20,7 +20,7 @@ def test_a_number_is_learnt_once_whatever_was_sent(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [True, [1.0], {"a": 1}, "high"])
-def test_what_is_no_number_says_so(value: object) -> None:
+def test_a_value_that_is_not_a_number_is_refused(value: object) -> None:
     with pytest.raises(BadMessage, match="a score is a number"):
         SCORE.from_value(value)
     assert (SCORE.from_value("4.5"), SCORE.from_value(None), SCORE.from_text("4.5")) == (4.5, None, 4.5)
@@ -34,6 +34,6 @@ def test_fingerprints_agree_by_the_absolute_error(one: float, other: float) -> N
     assert unit_bits(one) > 0
 
 
-def test_what_lies_outside_of_the_range_counts_as_its_bound() -> None:
-    assert (unit_of(9.0, 1.0, 5.0), unit_of(-9.0, 1.0, 5.0)) == (1.0, 0.0)
+def test_numbers_outside_the_range_are_clipped() -> None:
+    assert (scale_to_unit(9.0, 1.0, 5.0), scale_to_unit(-9.0, 1.0, 5.0)) == (1.0, 0.0)
     assert "not a finite number" in SCORE.problem(float("inf"))

@@ -1,4 +1,4 @@
-"""Of a set, all classes whose logit is above 0 are named; it is right as far as the draw of the sample asks."""
+"""The kind `multilabel`: classes with a logit above 0 are predicted, and the draw decides if a set counts as right."""
 
 import pytest
 import torch
@@ -14,8 +14,8 @@ SETS = st.lists(st.frozensets(st.sampled_from("abcx")), min_size=1, max_size=20)
 
 
 @given(SETS)
-def test_a_set_is_right_as_an_answer_that_names_it_would_be(sets: list[frozenset[str]]) -> None:
-    """The learner judges its versions as it judges answers, also of sets with a class that has no row."""
+def test_a_predicted_set_is_judged_like_an_answer(sets: list[frozenset[str]]) -> None:
+    """The learner judges its versions as it judges answers, also for sets with a class that has no row."""
     labels = [set_of(names) for names in sets]
     draws = [f"text {number}" for number in range(len(sets))]
     logits_NC = torch.randn(len(sets), 3, generator=torch.Generator().manual_seed(len(sets)))
@@ -25,14 +25,14 @@ def test_a_set_is_right_as_an_answer_that_names_it_would_be(sets: list[frozenset
         assert right[place] == is_right(named, label, draw.encode())
 
 
-def test_a_set_is_grouped_by_one_of_its_names_always_the_same_one() -> None:
+def test_a_set_is_always_grouped_by_the_same_one_of_its_names() -> None:
     groups = {group_name(set_of("abc"), f"text {number}") for number in range(100)}
     assert groups == set("abc")
     assert all(group_name(set_of("abc"), "text 1") == group_name(set_of("cba"), "text 1") for _ in range(3))
     assert names_of(set_of([])) == () and group_name(set_of([]), "text 1") == ""
 
 
-def test_those_of_some_samples_and_of_the_first_classes_alone() -> None:
+def test_targets_can_be_limited_to_some_samples_and_to_the_first_classes() -> None:
     targets = TENSORS.targets([set_of("ac"), set_of("b"), set_of("")], ["1", "2", "3"], CLASSES)
     some = targets.only(torch.tensor([True, False, True]))
     assert some.sizes_N.tolist() == [2, 0]
@@ -41,7 +41,7 @@ def test_those_of_some_samples_and_of_the_first_classes_alone() -> None:
     assert first.sizes_N.tolist() == [1, 1, 0]
 
 
-def test_classes_that_are_named_are_counted_once() -> None:
+def test_predicted_classes_are_counted_once() -> None:
     logits_NC = torch.tensor([[1.0, -1.0, 2.0], [1.0, -1.0, -2.0]])
     assert TENSORS.targets([set_of("a"), set_of("")], ["", ""], CLASSES).num_named(logits_NC) == 2
 
@@ -54,7 +54,7 @@ def test_the_agreement_of_equal_sets_is_one() -> None:
 
 @given(SETS)
 def test_micro_f1_counts_the_names_of_all_samples_together(sets: list[frozenset[str]]) -> None:
-    """A class without a row is one that was missed, and where nothing is to be named all is right."""
+    """A class without a row counts as missed, and the F1 of no names at all is 1."""
     targets = TENSORS.targets([set_of(names) for names in sets], [""] * len(sets), CLASSES)
     named_NC = torch.randn(len(sets), 3, generator=torch.Generator().manual_seed(len(sets))) > 0
     num = num_right = 0

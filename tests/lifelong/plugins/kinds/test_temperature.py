@@ -20,7 +20,7 @@ def test_perfect_logits_stop_at_the_lowest() -> None:
     assert temperature < 0.02
 
 
-def test_few_samples_say_nothing() -> None:
+def test_few_samples_give_the_default_temperature() -> None:
     assert CLASS.calibrate(torch.eye(9), ClassTargets(torch.arange(9))).temperature == DEFAULT_TEMPERATURE
 
 
@@ -41,7 +41,7 @@ def test_no_other_threshold_has_a_higher_micro_f1() -> None:
     )
 
 
-def test_a_threshold_of_few_samples_or_of_none_that_has_a_class_is_the_default() -> None:
+def test_few_samples_or_no_sample_with_a_class_give_the_default_threshold() -> None:
     assert fit_threshold(torch.rand(9, 3), torch.ones(9, 3, dtype=torch.bool)) == DEFAULT_THRESHOLD
     assert fit_threshold(torch.rand(90, 3), torch.zeros(90, 3, dtype=torch.bool)) == DEFAULT_THRESHOLD
 

@@ -1,11 +1,11 @@
-"""Which class the old texts of a changed class belong to."""
+"""The successor class: the class to which the old texts of a changed class belong."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from learner.fast.fast_head import MIN_LABELS, FastHead, has_moved, heir_of, named_since
+from learner.fast.fast_head import MIN_LABELS, FastHead, has_moved, predict_since, successor_of
 from learner.samples import Labelled
 from tests.learner.small_learner import small_served
 
@@ -22,7 +22,7 @@ def vectors(region: str, num: int) -> Tensor:
 
 
 def head_of(labelled: Mapping[str, tuple[str, int]]) -> FastHead:
-    """A head that has learnt of each class, since the change, so many texts of a region; and ten of its own before."""
+    """A head that has learnt ten texts of each class, and since the change the given number of texts of a region."""
     head = FastHead(small_served(), penalty=1e-4, num_recent=8)
     head.admit_all(LABELS)
     for label in LABELS:
@@ -40,28 +40,28 @@ SWAPPED = head_of({"a": ("B", 5), "b": ("A", 5), "c": ("C", 5)})
 
 
 def names_of(head: FastHead, region: str, *, since_ms: int = SINCE_MS) -> set[str]:
-    return set(named_since(head, vectors(region, 20), since_ms))
+    return set(predict_since(head, vectors(region, 20), since_ms))
 
 
-def test_texts_have_the_name_that_is_near_them_now() -> None:
+def test_texts_get_the_class_that_is_nearest_now() -> None:
     assert names_of(SWAPPED, "A") == {"b"}
     assert names_of(SWAPPED, "B") == {"a"}
     assert names_of(SWAPPED, "C") == {"c"}
 
 
-def test_a_class_with_few_labels_since_the_change_names_nothing() -> None:
+def test_a_class_with_few_labels_since_the_change_predicts_nothing() -> None:
     few = head_of({"a": ("B", 5), "b": ("A", MIN_LABELS - 1)})
     assert names_of(few, "A") == {"a"}
     assert names_of(few, "A", since_ms=SINCE_MS + 1) == {""}
-    assert named_since(few, vectors("A", 0), SINCE_MS) == []
+    assert predict_since(few, vectors("A", 0), SINCE_MS) == []
 
 
-def test_the_heir_has_most_of_the_texts() -> None:
-    assert heir_of(["b"] * 6 + ["a"] * 4) == "b"
-    assert heir_of(["b"] * 5 + ["a"] * 5) == ""
+def test_the_successor_has_most_of_the_texts() -> None:
+    assert successor_of(["b"] * 6 + ["a"] * 4) == "b"
+    assert successor_of(["b"] * 5 + ["a"] * 5) == ""
 
 
-def test_a_class_has_moved_where_its_labels_are_like_the_texts_of_another() -> None:
+def test_a_class_has_moved_if_its_labels_resemble_the_texts_of_another() -> None:
     assert has_moved(SWAPPED, "b", vectors("B", 20), vectors("A", 20), SINCE_MS)
     assert has_moved(SWAPPED, "b", vectors("B", 0), vectors("A", 20), SINCE_MS)
     assert not has_moved(SWAPPED, "c", vectors("C", 20), vectors("A", 20), SINCE_MS)

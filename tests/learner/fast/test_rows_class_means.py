@@ -1,4 +1,4 @@
-"""The table of directions is what computing all of them anew gives, bit for bit, whichever rows were touched when."""
+"""The cached class means equal means computed from the sums, bit for bit, whichever rows were touched when."""
 
 import torch
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from learner.fast.rows import Directions, nearest
+from learner.fast.rows import ClassMeans, nearest
 
 NUM_ROWS = 40
 SUMS_CD = torch.randn(NUM_ROWS, 384, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -17,31 +17,31 @@ def test_rows_that_were_touched_are_those_of_all_computed_at_once(touched: list[
     def compute(rows_N: Tensor) -> Tensor:
         return normalize(SUMS_CD[rows_N], dim=1).float()
 
-    directions = Directions(384, compute)
+    means = ClassMeans(384, compute)
     for rows in touched:
-        directions.touch(rows)
-        directions.first(3)
+        means.touch(rows)
+        means.first(3)
     every = set().union(*touched)
     is_touched_C = torch.tensor([row in every for row in range(NUM_ROWS)])
     expected_CD = normalize(SUMS_CD, dim=1).float() * is_touched_C[:, None]
-    assert torch.equal(directions.first(NUM_ROWS), expected_CD)
+    assert torch.equal(means.first(NUM_ROWS), expected_CD)
 
 
-def test_only_what_was_touched_is_computed() -> None:
+def test_only_touched_rows_are_computed() -> None:
     asked: list[list[int]] = []
 
     def compute(rows_N: Tensor) -> Tensor:
         asked.append(rows_N.tolist())
         return torch.ones(len(rows_N), 2)
 
-    directions = Directions(2, compute)
-    directions.touch([4, 1])
-    assert directions.first(2).tolist() == [[0, 0], [1, 1]]
-    assert directions.first(5).sum() == 4
+    means = ClassMeans(2, compute)
+    means.touch([4, 1])
+    assert means.first(2).tolist() == [[0, 0], [1, 1]]
+    assert means.first(5).sum() == 4
     assert asked == [[1, 4]]
 
 
-def test_texts_are_named_by_all_labels_and_by_the_newest() -> None:
+def test_texts_are_predicted_by_all_labels_and_by_the_newest() -> None:
     z_BD = normalize(torch.tensor([[1.0, 0.2], [0.0, 1.0]]), dim=1)
     by_all_CD = torch.eye(2)
     found = nearest(z_BD, ["first", "second"], by_all_CD, by_all_CD.flip(0))

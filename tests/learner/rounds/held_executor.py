@@ -1,4 +1,4 @@
-"""An executor whose tasks end when a test says so."""
+"""An executor that runs its tasks when a test tells it to."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class HeldExecutor(Executor):
-    """Runs the tasks in their order, one at each `finish`. While one is held, whoever waits for it waits for ever."""
+    """Runs the tasks in their order, one at each `finish`. A thread that waits for a held task waits forever."""
 
     def __init__(self) -> None:
         self._held = deque[tuple[Future[Any], Callable[[], Any]]]()

@@ -1,10 +1,10 @@
-"""When the next attempt to publish may be made."""
+"""Tests of the pauses between attempts to publish."""
 
 from pathlib import Path
 
 import pytest
 
-from learner.release.attempts import MOST_S, Attempts
+from learner.release.publish_backoff import MAX_BACKLOG_S, PublishBackoff
 from learner.release.tensors import TensorCache
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import small_config
@@ -13,18 +13,18 @@ from wire.store import Store
 
 
 class Trying:
-    """The attempts of a learner whose versions lie a second apart and whose pause is half a second."""
+    """The backoff of a learner with an interval of one second and a pause of half a second after a failure."""
 
     def __init__(self, rig: PublishRig) -> None:
         self.now_s = 100.0
         self.rig = rig
         config = small_config(publish_interval_s=1.0, retry_backoff_ms=500)
-        self.attempts = Attempts(
+        self.backoff = PublishBackoff(
             rig.learner.counts, rig.leadership, TensorCache(), config=config, clock_s=lambda: self.now_s
         )
 
     def may_begin(self) -> bool:
-        return self.attempts.may_begin
+        return self.backoff.may_begin
 
 
 @pytest.fixture
@@ -33,53 +33,53 @@ def trying(store: Store, tmp_path: Path) -> Trying:
 
 
 def test_the_next_one_comes_after_the_interval_unless_it_is_ended(trying: Trying) -> None:
-    trying.attempts.begin()
+    trying.backoff.begin()
     assert not trying.may_begin()
-    trying.attempts.end_interval()
+    trying.backoff.end_interval()
     assert trying.may_begin()
-    trying.attempts.begin()
+    trying.backoff.begin()
     trying.now_s += 1.0
     assert trying.may_begin()
 
 
 def test_labels_are_learnt_for_twice_as_long_as_the_attempt_took(trying: Trying) -> None:
-    trying.attempts.begin()
-    trying.attempts.rest(3.0)
+    trying.backoff.begin()
+    trying.backoff.rest(3.0)
     trying.now_s += 5.9
     assert not trying.may_begin()
     trying.now_s += 0.1
     assert trying.may_begin()
-    trying.attempts.begin()
-    trying.attempts.rest(0.1)
+    trying.backoff.begin()
+    trying.backoff.rest(0.1)
     trying.now_s += 0.9
     assert not trying.may_begin(), "the interval is longer"
 
 
 def test_after_a_failure_there_is_a_pause_and_each_failure_counts(trying: Trying) -> None:
-    trying.attempts.fail(OSError("no room"))
+    trying.backoff.fail(OSError("no room"))
     assert not trying.may_begin()
     trying.now_s += 0.5
     assert trying.may_begin()
-    trying.attempts.fail(OSError("no room"))
+    trying.backoff.fail(OSError("no room"))
     assert trying.rig.learner.counts["publications_failed"] == 2
 
 
 def test_a_store_that_is_away_is_asked_nothing(trying: Trying) -> None:
-    trying.attempts.react_to(StoreUnavailable("nobody answers"))
+    trying.backoff.react_to(StoreUnavailable("nobody answers"))
     assert not trying.may_begin()
 
 
 def test_behind_a_backlog_the_interval_is_the_time_that_it_takes_up_to_a_bound(trying: Trying) -> None:
-    trying.attempts.behind_s = 600.0
+    trying.backoff.behind_s = 600.0
     assert trying.may_begin(), "the first version does not wait"
-    trying.attempts.begin()
-    trying.attempts.end_interval()
-    trying.now_s += MOST_S - 0.1
+    trying.backoff.begin()
+    trying.backoff.end_interval()
+    trying.now_s += MAX_BACKLOG_S - 0.1
     assert not trying.may_begin()
-    trying.attempts.behind_s = MOST_S - 0.2
+    trying.backoff.behind_s = MAX_BACKLOG_S - 0.2
     assert trying.may_begin()
-    trying.attempts.begin()
-    trying.now_s += MOST_S - 0.3
+    trying.backoff.begin()
+    trying.now_s += MAX_BACKLOG_S - 0.3
     assert not trying.may_begin()
-    trying.attempts.behind_s = 0.0
+    trying.backoff.behind_s = 0.0
     assert trying.may_begin()

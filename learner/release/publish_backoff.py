@@ -1,11 +1,12 @@
-"""When the next attempt to publish may be made: an interval after the last one, or a pause after a failure.
+"""The pauses between attempts to publish: an interval after each attempt, and a backoff after a failure.
 
-With thousands of classes a version takes seconds of the learner's thread, for which no label is learnt. So the interval
-is at least REST times the processor time of the last attempt. Behind a backlog a version would be outdated before
-anybody has it. So the interval is also the time that the labels which are not read yet will take, up to MOST_S.
+With thousands of classes, making a version occupies the learner's thread for seconds, during which it learns no label.
+So the interval is at least REST times the processor time of the last attempt. Behind a backlog, a version would be
+outdated before any replica loads it. So the interval is also at least the time to learn the unread labels, up to
+MAX_BACKLOG_S.
 
-A failure that comes again is counted each time and logged once. It tells the circuit breaker that the store is away,
-and the cache which tensors the store may have lost.
+A repeated failure is counted each time and logged once. The failure also tells the circuit breaker that the store is
+away, and the cache which tensors the store may have lost.
 """
 
 import time
@@ -23,19 +24,19 @@ from learner.release.tensors import TensorCache
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
 
 REST: Final = 2.0
-"""How long labels are learnt after an attempt, in units of its processor time: so it takes a third at most."""
+"""Time reserved for labels after an attempt, in units of its processor time: publishing takes a third at most."""
+
+MAX_BACKLOG_S: Final = 5.0
+"""The longest interval between two attempts behind a backlog."""
 
 log = structlog.get_logger("learner")
 
 
-MOST_S: Final = 5.0
-"""The longest interval between two attempts behind a backlog."""
+class PublishBackoff:
+    """Decides when the next attempt to publish may begin. Belongs to the learner's thread.
 
-
-class Attempts:
-    """Belongs to the learner's thread. `tensors` are those of the last attempt.
-
-    `behind_s`: how long the labels that are not read yet will take, as the learner's process sees it.
+    `behind_s` is the time that the unread labels will take; the learner's process sets it. `tensors` are the tensors of
+    the last attempt.
     """
 
     def __init__(
@@ -54,37 +55,37 @@ class Attempts:
         self._clock_s = clock_s
         self._not_before_s = 0.0
         self._rested_at_s = 0.0
-        self._begun_at_s = -MOST_S
+        self._begun_at_s = -MAX_BACKLOG_S
         self.behind_s = 0.0
         self._last_failure = ""
         self.tensors: Mapping[str, StoredTensor] = {}
 
     @property
     def may_begin(self) -> bool:
-        """Whether interval and pause are over, and the store is not known to be away."""
-        waits_until_s = self._begun_at_s + min(self.behind_s, MOST_S)
+        """Whether the interval and the pause are over, and the circuit breaker allows requests to the store."""
+        waits_until_s = self._begun_at_s + min(self.behind_s, MAX_BACKLOG_S)
         is_time = self._clock_s() >= max(self._not_before_s, self._rested_at_s, waits_until_s)
         return is_time and self._leadership.breaker.allows_requests
 
     def begin(self) -> None:
-        """An attempt begins now."""
+        """Records that an attempt begins now."""
         self._begun_at_s = self._clock_s()
         self._not_before_s = self._begun_at_s + self._config.publish_interval_s
 
     def rest(self, work_s: float) -> None:
-        """The attempt has ended, and took `work_s` of processor time."""
+        """Records that the attempt has ended, after `work_s` of processor time."""
         self._rested_at_s = self._clock_s() + REST * work_s
 
     def end_interval(self) -> None:
-        """Ends the interval of the settings."""
+        """Ends the interval `publish_interval_s` early."""
         self._not_before_s = 0.0
 
     def succeed(self) -> None:
-        """The attempt has succeeded: the next failure is a new one."""
+        """Records that the attempt has succeeded: the next failure is logged again."""
         self._last_failure = ""
 
     def fail(self, error: Exception) -> None:
-        """The attempt has failed: the next one comes after a pause."""
+        """Records that the attempt has failed: the next one comes after a pause."""
         reason = type(error).__name__
         name = "checkpoints_failed" if isinstance(error, CheckpointFailed) else "publications_failed"
         self._counts[name] += 1
@@ -95,7 +96,7 @@ class Attempts:
         self._last_failure = reason
 
     def react_to(self, error: Exception) -> None:
-        """Takes in what the error says about the store."""
+        """Trips the circuit breaker if the store is away; marks the tensors as suspect if the store lacks some."""
         if isinstance(error, StoreUnavailable):
             self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):

@@ -3,12 +3,12 @@
 import pytest
 
 from rollout.judged_events import JudgedLabel
-from rollout.tallies import FOLLOWED_MS, Exposure
+from rollout.tallies import PLAN_PROPAGATION_MS, ArmTraffic
 from wire.receipts import Verdicts
 from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, ArmName, LabelRate, RolloutPlan
 
 PLAN = RolloutPlan(revision=5, salt="s", arms=(), time_ms=1_000)
-FOLLOWED = PLAN.time_ms + FOLLOWED_MS
+FOLLOWED = PLAN.time_ms + PLAN_PROPAGATION_MS
 
 
 def answer(arm: ArmName, key: str, *, revision: int = 5, time_ms: int = FOLLOWED) -> Answer:
@@ -27,12 +27,12 @@ def answer(arm: ArmName, key: str, *, revision: int = 5, time_ms: int = FOLLOWED
 
 
 def test_each_key_is_counted_once_for_the_arms_of_now() -> None:
-    exposure = Exposure(PLAN)
+    arm_traffic = ArmTraffic(PLAN)
     for arm, key in ((STABLE, "a"), (STABLE, "a"), (STAND_IN, "b"), (CANDIDATE, "c"), (CANDIDATE, "c"), (NEWEST, "d")):
-        exposure.add(answer(arm, key))
-    exposure.add(answer(CANDIDATE, "e", revision=4))
-    traffic = exposure.traffic(stable_share=0.75, candidate_share=0.125)
-    assert (traffic.keys, exposure.num_answers) == ((2, 1), 2)
+        arm_traffic.add(answer(arm, key))
+    arm_traffic.add(answer(CANDIDATE, "e", revision=4))
+    traffic = arm_traffic.split(stable_share=0.75, candidate_share=0.125)
+    assert (traffic.keys, arm_traffic.num_answers) == ((2, 1), 2)
     assert traffic.shares == pytest.approx((6 / 7, 1 / 7))
 
 
@@ -41,16 +41,16 @@ def label(arm: ArmName, entity: int, *, answer_ms: int = FOLLOWED) -> JudgedLabe
 
 
 def test_labels_are_counted_for_the_arm_that_was_shown_since_replicas_follow_the_plan() -> None:
-    exposure = Exposure(PLAN)
+    arm_traffic = ArmTraffic(PLAN)
     for arm, entity in ((STABLE, 1), (STABLE, 1), (CANDIDATE, -2), (CANDIDATE, 3), (NEWEST, 4)):
-        exposure.add(answer(arm, str(entity)))
-        exposure.add(answer(arm, f"{entity} again"))
-        exposure.add_label(label(arm, entity))
-    exposure.add(answer(STABLE, "early", time_ms=FOLLOWED - 1))
-    exposure.add_label(label(STABLE, 9, answer_ms=FOLLOWED - 1))
-    assert exposure.label_rates() == (
+        arm_traffic.add(answer(arm, str(entity)))
+        arm_traffic.add(answer(arm, f"{entity} again"))
+        arm_traffic.add_label(label(arm, entity))
+    arm_traffic.add(answer(STABLE, "early", time_ms=FOLLOWED - 1))
+    arm_traffic.add_label(label(STABLE, 9, answer_ms=FOLLOWED - 1))
+    assert arm_traffic.label_rates() == (
         LabelRate(arm=STABLE, answers=4, labels=2),
         LabelRate(arm=CANDIDATE, answers=4, labels=2),
         LabelRate(arm=NEWEST, answers=2, labels=1),
     )
-    assert exposure.labelled(stable_share=0.75, candidate_share=0.25).keys == (1, 2)
+    assert arm_traffic.labelled_split(stable_share=0.75, candidate_share=0.25).keys == (1, 2)

@@ -1,4 +1,4 @@
-"""The blend of all labels with the newest ones: when there is one, which way it moves, and what it depends on."""
+"""The blend of the heads of all labels and of the newest: when it exists, how its share moves, what changes it."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.fast.recency import MAX_NEWEST, MIN_HELD, Fading
+from learner.fast.recency import MAX_NEWEST, MIN_HELD, RecencyBlend
 from learner.fast.rows import ClassRows
 from learner.fast.solver import HeadSolver
 from learner.samples import Labelled
@@ -36,13 +36,13 @@ def vectors(num: int, seed: int) -> Tensor:
     return torch.nn.functional.normalize(torch.randn(num, WIDTH, generator=torch.Generator().manual_seed(seed)), dim=1)
 
 
-def fading(num_classes: int = 2, *, num_recent: int = 8) -> Fading:
-    made = Fading(WIDTH, num_recent)
+def recency_blend(num_classes: int = 2, *, num_recent: int = 8) -> RecencyBlend:
+    made = RecencyBlend(WIDTH, num_recent)
     made.grow(num_classes, num_classes)
     return made
 
 
-def learn(it: Fading, z_ND: Tensor, rows_N: Tensor, *, first_ms: int = 0) -> None:
+def learn(it: RecencyBlend, z_ND: Tensor, rows_N: Tensor, *, first_ms: int = 0) -> None:
     it.observe(features(z_ND), Entries(rows_N))
     it.add(z_ND, Entries(rows_N), range(first_ms, first_ms + len(z_ND)))
 
@@ -53,7 +53,7 @@ def old(z_ND: Tensor) -> Tensor:
 
 
 def weights_of(z_ND: Tensor, rows_N: Tensor) -> Tensor:
-    """Returns the head of these labels, the one of all labels in these tests."""
+    """Returns the head of these labels, which is the head of all labels in these tests."""
     phi_NR = features(z_ND)
     targets_NC = torch.nn.functional.one_hot(rows_N, 2).float()
     gram_RR = phi_NR.T @ phi_NR + PENALTY * torch.eye(NUM_FEATURES)
@@ -64,9 +64,9 @@ def weights_of(z_ND: Tensor, rows_N: Tensor) -> Tensor:
 ALL_CR = weights_of(vectors(4_000, 1), old(vectors(4_000, 1)))
 
 
-def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[Fading, float]:
-    """Returns what labels of vectors of seed 2 lead to, where the head is solved now and then."""
-    it = fading()
+def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[RecencyBlend, float]:
+    """Returns the blend and its share after labels of the vectors of seed 2, solved `num_solutions` times."""
+    it = recency_blend()
     share = 0.0
     z_ND = vectors(len(rows_N), 2)
     num = len(rows_N) // num_solutions
@@ -76,17 +76,17 @@ def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[Fading, floa
     return it, share
 
 
-def test_where_nothing_changes_all_labels_decide() -> None:
+def test_without_drift_the_head_of_all_labels_decides() -> None:
     _, share = share_after(old(vectors(NUM, 2)))
     assert 0 < share < 0.25
 
 
-def test_where_the_classes_have_changed_the_newest_labels_decide() -> None:
+def test_after_a_change_of_the_classes_the_newest_labels_decide() -> None:
     _, share = share_after(1 - old(vectors(NUM, 2)))
     assert share > 0.9
 
 
-def test_the_blend_names_what_the_newest_labels_say() -> None:
+def test_the_blend_predicts_by_the_newest_labels() -> None:
     it, _ = share_after(1 - old(vectors(NUM, 2)))
     blended_CR, share = it.blended(ALL_CR, features, PENALTY)
     z_ND = vectors(200, 3)
@@ -98,7 +98,7 @@ def test_the_blend_names_what_the_newest_labels_say() -> None:
 
 
 def test_with_few_labels_of_a_class_there_is_no_second_head() -> None:
-    it = fading()
+    it = recency_blend()
     z_ND = vectors(NUM, 2)
     rows_N = (torch.arange(NUM) >= MIN_HELD - 1).long()
     learn(it, z_ND, rows_N)
@@ -110,13 +110,13 @@ def test_with_few_labels_of_a_class_there_is_no_second_head() -> None:
 
 def test_many_classes_have_none_and_nobody_pays_for_it() -> None:
     num_classes = MAX_NEWEST // MIN_HELD + 1
-    it = fading(num_classes)
+    it = recency_blend(num_classes)
     rows_N = torch.arange(100 * num_classes) % num_classes
     learn(it, vectors(len(rows_N), 2), rows_N)
     weights_CR = torch.zeros(num_classes, NUM_FEATURES)
     assert it.blended(weights_CR, features, PENALTY) == (weights_CR, 0.0)
     assert it.observe(features(vectors(2, 3)), Entries(rows_N[:2])) == [False, False]
-    unused = fading(num_recent=0)
+    unused = recency_blend(num_recent=0)
     learn(unused, vectors(NUM, 2), old(vectors(NUM, 2)))
     assert unused.newest.num_held == 0 and unused.blended(ALL_CR, features, PENALTY) == (ALL_CR, 0.0)
 
@@ -126,8 +126,8 @@ def test_many_classes_have_none_and_nobody_pays_for_it() -> None:
 def test_the_order_of_the_labels_changes_no_bit(order: list[int]) -> None:
     z_ND = vectors(NUM, 2)
     rows_N = old(z_ND)
-    one = fading()
-    other = fading()
+    one = recency_blend()
+    other = recency_blend()
     one.add(z_ND, Entries(rows_N), range(NUM))
     other.add(z_ND[order], Entries(rows_N[order]), order)
     first_CR, _ = one.blended(ALL_CR, features, PENALTY, share=0.5)
@@ -135,14 +135,14 @@ def test_the_order_of_the_labels_changes_no_bit(order: list[int]) -> None:
     assert torch.equal(first_CR, second_CR)
 
 
-def test_what_is_exported_goes_on_as_it_was() -> None:
+def test_an_exported_state_continues_unchanged() -> None:
     it, share = share_after(1 - old(vectors(NUM, 2)))
-    restored = fading()
+    restored = recency_blend()
     restored.restore(it.export(2))
     assert restored.share == share == it.copy().share
     assert torch.equal(restored.blended(ALL_CR, features, PENALTY)[0], it.copy().blended(ALL_CR, features, PENALTY)[0])
-    anew = fading()
-    anew.goes_on_from(it)
+    anew = recency_blend()
+    anew.adopt_losses(it)
     assert anew.share == share and not anew.newest.held(2)[0].numel()
     restored.restore({})
     assert restored.share == 0.5 and not restored.newest.held(2)[0].numel()
@@ -156,7 +156,7 @@ def test_a_class_that_is_new_to_both_heads_is_no_loss_of_either() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> None:
-    """Two classes that overlap, and three labels of twenty that are wrong: the mean over versions of every 100."""
+    """Two classes overlap, and 3 of 20 labels are wrong; the mean over a version every 100 labels."""
     rng = torch.Generator().manual_seed(seed)
     means_CD = torch.randn(2, WIDTH, generator=rng)
 
@@ -167,7 +167,7 @@ def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> No
 
     z_ND, rows_N = draw(2_000)
     test_MD, test_M = draw(20_000)
-    it = fading()
+    it = recency_blend()
     lost = list[float]()
     for first in range(0, len(z_ND), 100):
         learn(it, z_ND[first : first + 100], rows_N[first : first + 100], first_ms=first)
@@ -184,7 +184,7 @@ def test_sets_of_labels_and_scores_have_none() -> None:
     rows = ClassRows(8, ("a", "b", VALUE_ROW))
     z_ND = vectors(NUM, 2)
     for labels in ([set_of(["a", "b"])] * NUM, [unit_value(0.5)] * NUM):
-        it = fading(3)
+        it = recency_blend(3)
         entries = rows.entries(labels)
         it.add(entries.of(z_ND), entries, range(len(entries.rows_E)))
         assert len(it.recent.held(3)[0]) and not len(it.newest.held(3)[0])
@@ -192,7 +192,7 @@ def test_sets_of_labels_and_scores_have_none() -> None:
 
 
 def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
-    """Returns the weights of a version in the middle of a stream whose classes change places, and the share in it."""
+    """Returns the weights of a version, and the share, in the middle of a stream whose classes swap."""
     solver = HeadSolver()
     weights_CR = torch.empty(0)
     for first in range(0, 160 * num_classes, 40):
@@ -202,7 +202,7 @@ def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
         ]
         head.admit_all(sample.label for sample in samples)
         z_BD, phi_BR = head.encode(samples)
-        head.fading.observe(phi_BR, head.ridge.entries([sample.label for sample in samples]))
+        head.recency.observe(phi_BR, head.ridge.entries([sample.label for sample in samples]))
         head.learn_encoded(z_BD, phi_BR, samples)
         weights_CR = solver.solve(head, {"feedback.v1/0": first + 40})
     return weights_CR, solver.solution.fading_share or 0.0
@@ -221,4 +221,4 @@ def test_a_version_of_many_classes_has_the_weights_that_it_had_without_this(num_
 def test_a_head_of_the_user_is_not_blended() -> None:
     head = FastHead(small_served(), penalty=0.01, num_recent=8, head=open_head(path_of(Ridge)))
     weights_CR, share = solved(head, 2)
-    assert share == 0 and torch.equal(weights_CR, head.solve()) and head.fading.recent.num_held == 8
+    assert share == 0 and torch.equal(weights_CR, head.solve()) and head.recency.recent.num_held == 8
