@@ -52,7 +52,7 @@ class HttpSize:
     """Parts of peers' names, split at spaces, for example `LitServe BentoML`. Empty means all peers."""
 
     @property
-    def points(self) -> list[Point]:
+    def measuring_points(self) -> list[Point]:
         return [*product(BATCHES, map(int, self.clients.split()))]
 
     @property
@@ -150,7 +150,7 @@ def _grpc_port() -> Iterator[int]:
 def _points(size: HttpSize, make_requests: Callable[[int], list[bytes]], port: int) -> dict[Point, Load]:
     return {
         (name, clients): over_http(port, make_requests(BATCHES[name]), num_clients=clients, seconds=size.seconds)
-        for name, clients in size.points
+        for name, clients in size.measuring_points
     }
 
 
@@ -171,7 +171,7 @@ def _grpc(size: HttpSize, port: int, texts: Sequence[str]) -> dict[Point, Load]:
     from serving.grpc.proto import message
 
     loads: dict[Point, Load] = {}
-    for name, clients in size.points:
+    for name, clients in size.measuring_points:
         requests: list[bytes] = []
         for each in split_batches(texts, BATCHES[name]):
             request = message("ModelInferRequest")(model_name="lifelong")

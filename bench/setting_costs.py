@@ -49,9 +49,10 @@ from wire.threads import BackgroundThread
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """The size of a comparison in turns: the number of rounds of each side."""
+    """The size of a benchmark that measures two sides in turns."""
 
     rounds: int
+    """How often each side is measured."""
 
 
 @contextmanager

@@ -3,10 +3,10 @@
     NEW_GROWTH times as many labels --> values in the replay buffer --InputTensors.fit--> served encoder, new states
     fast head --the samples whose vectors change are learnt again--> fast head under the new encoder
 
-The statistics are part of an encoder, as its weights are: a version names them by digest, and all sums belong to the
-same statistics. So they are measured seldom: after MIN_LABELS labels, and again after each growth by NEW_GROWTH. If the
-replay buffer holds everything that was learnt, the head is learnt again. If not, the input codec must keep the vectors
-of the samples that the buffer has dropped (`model.inputs`).
+The statistics are part of an encoder, as its weights are: a version names them by digest, and the sums of the head are
+only valid for the statistics with which they were made. So the statistics are measured seldom: after MIN_LABELS labels,
+and again after each growth by NEW_GROWTH. If the replay buffer holds everything that was learnt, the head is learnt
+again. If not, the input codec must keep the vectors of the samples that the buffer has dropped (`model.inputs`).
 """
 
 from collections import defaultdict
@@ -36,7 +36,7 @@ NEW_GROWTH: Final = 1.25
 
 
 def standardise(known: "Knowledge", drift: DriftWatch) -> bool:
-    """Measures the statistics if they are due; returns whether they changed, which drops a round under way."""
+    """Measures the statistics if they are due; returns whether they changed. A change drops a round under way."""
     progress = known.progress
     is_due = progress.num_labels >= max(MIN_LABELS, NEW_GROWTH * progress.standardised_at)
     return is_due and progress.has_values and _standardise(known, drift)

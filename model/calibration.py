@@ -1,4 +1,4 @@
-"""Post-training quantization of a whole encoder. The second moments of the inputs of its matrices are the calibration.
+"""Post-training quantization of a whole encoder, calibrated by the second moments of the inputs of its matrices.
 
     TEXTS --tokenizer--> Strata, whose matrices record their inputs --grams--> the Gram matrix x x^T of every matrix
         --smooth--> `in_scale`, and x x^T of the scaled inputs --encoder_tensors, GPTQ--> n8g64: INT8 with INT4 inside
@@ -14,10 +14,15 @@ does a matrix whose number of inputs is no multiple of 64. In MiniLM these are 3
 to the smallest squared error of each group, because they have no inputs that GPTQ could weigh. They are not trained
 either (`trainable`), since a step would change every row of the vocabulary.
 
-Measured for INT4 on CLINC150's validation texts (mean cosine with full precision, and accuracy that the head of full
-precision loses, in points): one scale for each row 0.910 and 1.3, the smallest error of each group 0.959 and 0.6, GPTQ
-0.978 and 0.2. With scaled inputs (SmoothQuant), GPTQ has 0.976: scales that make inputs easier to round make INT4
-weights harder to round.
+Measured for INT4 on CLINC150's validation texts, with the head that was fitted in full precision:
+
+    rounding                            mean cosine with full precision    lost points of accuracy
+    one scale for each row              0.910                              1.3
+    the smallest error of each group    0.959                              0.6
+    GPTQ                                0.978                              0.2
+
+With scaled inputs (SmoothQuant), the cosine of GPTQ is 0.976: scales that make inputs easier to round make INT4 weights
+harder to round.
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """

@@ -1,6 +1,6 @@
 """Reads the config files of a published encoder: its shape, pooling, normalisation, prefix, and longest text.
 
-    config.json                                         the shape, and which rows of the position embedding texts use
+    config.json                                         the shape, and the first position of a text
     modules.json, 1_Pooling/config.json                 how the rows of a text's tokens become its vector
     config_sentence_transformers.json                   the prompt that is put before each text
     sentence_bert_config.json, tokenizer_config.json    the longest text, in tokens; lower case
@@ -99,7 +99,7 @@ class _Prompts(msgspec.Struct):
 
 
 class _Limits(msgspec.Struct):
-    """sentence_bert_config.json and tokenizer_config.json. A tokenizer without a limit has a limit of 1e30."""
+    """sentence_bert_config.json and tokenizer_config.json. A tokenizer without a limit gives 1e30."""
 
     max_seq_length: int | None = None
     model_max_length: float | None = None

@@ -120,7 +120,7 @@ class Operator:
         return self._change("pin", step)
 
     def unpin(self, *, now_ms: int) -> RolloutPlan:
-        """Lets versions follow the learner, and candidates be judged, again."""
+        """Ends `pin`: new versions get traffic again, and candidates are judged again."""
         return self._change("unpin", partial(unpin_step, by=self._by, now_ms=now_ms))
 
     def pause(self, *, now_ms: int) -> RolloutPlan:
@@ -216,7 +216,7 @@ def pin_step(plan: RolloutPlan, version: int, *, by: str, now_ms: int) -> PlanCh
 
 
 def unpin_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
-    """Lets versions follow the learner, and candidates be judged, again."""
+    """Ends `pin`: new versions get traffic again, and candidates are judged again."""
     if not plan.pinned:
         raise NotPossible("the rollout is not pinned")
     return with_decision(plan, "unpinned", plan.stable, Rationale(OPERATOR, f"unpinned: {by}"), now_ms, pinned=False)

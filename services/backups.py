@@ -14,11 +14,11 @@ it either; Kafka keeps them.
 **Consistency.** A checkpoint holds the offsets up to which the learner has read the topics, so a restored learner reads
 later labels from the topics, each label once. The checkpoint is copied before the store is read. The store is then
 ahead of the checkpoint, as after any crash, and never behind it. Journals are copied again after the store was read, so
-that they cover all versions of the store for a rollback.
+that they cover all versions of the store: a rollback to a version needs its state.
 
 **Restore.** Every program must have ended before a restore. A request to forget somebody is permanent, so the requests
 that are newer than the backup are kept: the requests in the store and in the learner's checkpoints. The plan of the
-backup is dated to the restore, so that replicas follow it.
+backup gets the time of the restore, because replicas refuse a plan that is older than their own.
 """
 
 import shutil
@@ -260,10 +260,12 @@ def _signers(stored: Sequence[StoredKey]) -> Iterator[str]:
 
 
 class Restored(NamedTuple):
-    """Result of a restore: new versions have numbers above `first`, and `newer_erasures` counts kept requests."""
+    """The result of a restore."""
 
     first: int
+    """New versions have higher numbers than this."""
     newer_erasures: int
+    """The number of kept requests to forget that are newer than the backup."""
 
 
 def restore_backup(
@@ -320,7 +322,7 @@ def _read_verified_keys(store: Store, folder: Path, manifest: BackupManifest) ->
 
 
 def _occupied(store: Store, target: Path) -> Iterator[str]:
-    """Yields a sentence for each of the store and the folder that already holds the state of a service."""
+    """Yields a sentence if the store holds the state of a service already, and one if the folder does."""
     if not store.dump.is_empty():
         yield "the store already has keys of a service under this prefix"
     if any(path.suffix in KEPT for path in target.glob("*")):

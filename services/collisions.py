@@ -1,11 +1,11 @@
-"""Finds other distributions that have a package with the name of one of ours, such as `kernels` of Hugging Face.
+"""Finds other installed distributions with a package that is named like one of ours, such as Hugging Face's `kernels`.
 
     folders of sys.path --> kernels-0.11.0.dist-info ----.
     which kernels/__init__.py Python imports ------------'--> Collision: whose package it is, and the fix
 
 If two folders of `sys.path` have a package of the same name, Python imports the first. Within one folder, pip lets a
 later installation overwrite the files of an earlier one. So `__init__.py` of each package is compared with the file
-that was installed with Lifelong. Only `services` of our packages is imported before the check, so that the user sees
+that was installed with Lifelong. Of our packages, only `services` is imported before the check, so that the user sees
 its message instead of an ImportError. If Python imports another distribution's `services`, there is no check.
 
 A start looks at the `__init__.py` of our packages and at the names of distributions, which takes 2 ms. Only if one of

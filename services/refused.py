@@ -5,7 +5,7 @@
 
 **Dead letters.** A dead letter has no headers of its message, so its payload is read as plain JSON, or by the message
 map if the topic is foreign. A message that could not be read still cannot be read. An event that the model could not
-answer counts as answered, so it is sent under a new id, which names the dead letter. Sending it twice is one event.
+answer counts as answered, so it is sent under a new id, which names the dead letter. Sent twice, it is still one event.
 
 **Quarantine.** The learner believes an approved label, no matter who sent it. So:
 
@@ -149,7 +149,7 @@ class LabelFilter:
         )
 
     def to_feedback(self, label: Quarantined) -> Feedback:
-        """Returns the selected label as feedback. If the source of its event is unknown, it is `event_source`."""
+        """Returns the selected label as feedback. If the source of its event is unknown, it becomes `event_source`."""
         feedback = label.feedback
         if feedback.event_source is not None:
             return feedback

@@ -2,10 +2,10 @@
 
     each replica: {lag, busy} --Serve's controller, every few seconds--> LagPolicy --> replicas_wanted --> Serve
 
-The lag shows whether there are too few replicas. It cannot show whether there are too many, because replicas that just
-keep up have no lag: the share of time in which the models compute shows that. Serve acts only if the result has stayed
-the same for a while, and keeps it within the bounds. Serve sends the policy to its controller by value, so the
-controller need not import our modules.
+A lag shows that there are too few replicas. The share of time in which the models compute shows that there are too
+many; the lag cannot, because replicas that keep up have none, whether they are busy or idle. Serve keeps the number of
+replicas within the bounds, and changes it only after the policy has asked for the change for a while. Serve sends the
+policy to its controller by value, so the controller need not import our modules.
 
 Rejected: scaling by requests, which Serve counts itself (it does not see events from Kafka), and our own consumer in
 the controller (the replicas know their lag).

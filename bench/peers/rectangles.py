@@ -62,11 +62,11 @@ class Choices:
 
     def tried(self, token_ids: Sequence[Sequence[int]]) -> dict[str, float]:
         """Returns settings (as text) -> seconds, for batches with these lengths, this machine and these libraries."""
-        return self._entries().get(self._key(token_ids), {})
+        return self._read_file().get(self._key(token_ids), {})
 
     def store(self, token_ids: Sequence[Sequence[int]], tried: Mapping[str, float]) -> None:
         """Stores the settings that `tried` returns from now on."""
-        entries = self._entries() | {self._key(token_ids): dict(tried)}
+        entries = self._read_file() | {self._key(token_ids): dict(tried)}
         with atomic_write(self._path) as file:
             file.write(msgspec.json.format(msgspec.json.encode(entries)))
 
@@ -74,7 +74,7 @@ class Choices:
         lengths = sorted(map(len, token_ids))
         return f"{len(lengths)} texts, {sum(lengths)} tokens, {lengths[0]} to {lengths[-1]}; {self._where}"
 
-    def _entries(self) -> dict[str, dict[str, float]]:
+    def _read_file(self) -> dict[str, dict[str, float]]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, dict[str, float]])
         except (OSError, msgspec.DecodeError):

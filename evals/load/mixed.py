@@ -29,15 +29,16 @@ ROUNDING = 1e-5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recomputed:
-    """The numbers of answers that were recomputed, that are mixed, and whose version is no longer in the store.
-
-    `encoders` has the number of answers for each shape of encoder, in the order of the versions.
-    """
+    """The result of recomputing answers. All fields are numbers of answers."""
 
     answers: int
+    """The answers that were recomputed."""
     mixed: int
+    """The recomputed answers that are mixed."""
     gone: int
+    """The answers that cannot be recomputed, because their version is no longer in the store."""
     encoders: tuple[int, ...]
+    """The recomputed answers of each shape of encoder, in the order of the versions."""
 
 
 class _Versions:

@@ -39,7 +39,7 @@ class Int8Weight:
 
     @classmethod
     def of(cls, q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "Int8Weight":
-        """Returns the weight q_NK * scale_N[:, None], int8 and float, with a bias; None is a bias of 0."""
+        """Returns the weight q_NK * scale_N[:, None] with its bias; None stands for a bias of 0. q_NK is int8."""
         scale_N = scale_N.float()
         bias_N = torch.zeros_like(scale_N) if bias_N is None else bias_N.float()
         ksum_N = q_NK.sum(dim=1, dtype=torch.int32)

@@ -2,15 +2,15 @@
 
     Feedback --refusal--> blank, too_long, forged, expired, missing     depends on the label alone; same at every replay
     Sample   --hold-----> unreadable, over_rate, over_share, flip       depends on the labels before it
-    Sample that contradicts its answer, not held --> Suspects --take, the events that raised a chart--> withdrawn
+    Sample that contradicts its answer, not held --> Suspects --take, the events that raised an alarm--> withdrawn
 
 A label that is refused or held is counted by its reason and sent to the quarantine topic. A held label leaves its event
 unlabelled, so another source may still label it. A label that an operator approves is never held. Labels that were
 trusted until they raised a flip alarm are withdrawn when it begins, as if they had been held.
 
-`learner.intake.flips` knows the hashes of the events that raised a chart. `Suspects` keeps the samples themselves, for
-the quarantine and for `learner.unlearning`. The oldest are dropped first: a chart is raised within some hundred labels.
-A sample that was dropped stays learnt.
+`learner.intake.flips` knows only the hashes of the events that raised an alarm. `Suspects` keeps the samples
+themselves, for the quarantine and for `learner.unlearning`. The oldest are dropped first, because an alarm is raised
+within some hundred labels of a flip's beginning. A sample that was dropped stays learnt.
 """
 
 from collections import OrderedDict
@@ -162,7 +162,7 @@ class LabelTrust:
 
     def hold(self, sample: Sample) -> str:
         """Returns why the sample is held, "" if it is not. Each check counts the samples that reach it."""
-        # A correction has the text of the sample that it replaces, and this one need not be withdrawn any more.
+        # A correction has the text of the sample that it replaces. The replaced sample need not be withdrawn any more.
         if sample.is_correction:
             self._suspects.take([sample.event])
         elif not self._reads(sample.text):
@@ -176,7 +176,7 @@ class LabelTrust:
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
     def take_withdrawn(self) -> list[Sample]:
-        """Returns the samples that were learnt, but turned out to be part of a flip since the last call."""
+        """Returns the learnt samples that, since the last call, turned out to be part of a flip."""
         samples, self._withdrawn = self._withdrawn, []
         return samples
 

@@ -198,7 +198,10 @@ class ParentVersion:
         return None if stored is None else self._checkpoints.find_version(stored)
 
     def _load_or_make(self, stored: WeightManifest) -> Candidate:
-        """Returns the version of `stored`, which contains the current knowledge: from the store, or made again."""
+        """Returns the version of `stored`: loaded from the store, or made again from the current knowledge.
+
+        The current knowledge must be that of the version.
+        """
         return self._load(stored) or self._maker.make(self._learner.knowledge, Stopwatch())
 
     def _load(self, stored: WeightManifest) -> Candidate | None:

@@ -12,9 +12,10 @@ While many labels are unread no round begins, and a running round pauses. Otherw
 labels so far, encode them again, and take processor time from reading the others. After the backlog, one round trains
 on all of its labels.
 
-Each round loses a little of the knowledge that the replay buffer does not hold (`learner.rounds.next_head`), so the
-next round waits until this knowledge has doubled. Each new encoder restarts the evidence for its versions, so the next
-round also waits, for a limited number of labels, until the stable version uses this encoder.
+Each round loses a little of what was learnt from labels that the replay buffer no longer holds
+(`learner.rounds.next_head`). So the next round waits for at least as many new labels as there were such labels. With
+each new encoder, the rollout must judge its versions from scratch. So the next round also waits, for a limited number
+of labels, until the stable version uses this encoder.
 
 Everything is counted in labels; the clock only detects that no label comes. The marks `round_at`, `rehearsed_at` and
 `pseudo_labelled_at` are the number of labels that were learnt at the last round of each kind. They are part of the
@@ -196,7 +197,8 @@ class Schedule:
 def labels_due(num_memory: int, num_beyond: int, *, every: int) -> float:
     """Returns the labels since the last round that make another one due.
 
-    `num_memory` samples are in the replay buffer; `num_beyond` labels from before the last round are not.
+    `num_memory` is the number of samples in the replay buffer, and `num_beyond` the number of labels before the last
+    round that are not in it.
 
     >>> labels_due(1_000, 0, every=500), labels_due(10_000, 0, every=500), labels_due(1_000, 4_000, every=500)
     (500, 1000.0, 4000)

@@ -148,7 +148,7 @@ class Snapshot:
 
     @property
     def top(self) -> dict[str, Tensor]:
-        """The weights of the blocks that were ever trained, by name."""
+        """The weights, by name, of the blocks that have been trained at least once."""
         return self._named(TOP)
 
     @property

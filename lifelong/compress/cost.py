@@ -142,9 +142,9 @@ def pairs_seen(span: Span, num_tokens: int) -> int:
 
 
 def tasks(config: StrataConfig, num_tasks: int, *, depth: int, separate: StrataConfig) -> TaskCosts:
-    """Counts the cost of `num_tasks` tasks that share the `depth` lower layers.
+    """Counts the cost of `num_tasks` tasks that share the `depth` lower layers, and of a separate model for each task.
 
-    They are compared with `num_tasks` models of the config `separate`.
+    `separate` is the config of the separate models.
     """
     whole = parameters(config).total
     shared = parameters(_trunk(config, depth)).total
@@ -200,7 +200,7 @@ def _keys_near(span: Span, num_tokens: int, query: int) -> int:
 
 
 def _blocks_scored(span: Span, num_tokens: int) -> int:
-    """Counts the pairs of a query and a key block for which the router computes a bound."""
+    """Counts the pairs of a query and a block of keys. For each, the router computes an upper bound of the scores."""
     if span.kind != "topk" or num_tokens < span.dense_below:
         return 0
     return num_tokens * math.ceil(num_tokens / span.block)

@@ -124,7 +124,7 @@ def pin(context: CliContext, version: VersionArgument = None, as_json: JsonOptio
 @app.command()
 @reads_settings
 def unpin(context: CliContext, as_json: JsonOption = False) -> None:
-    """Let versions follow the learner, and candidates be judged, again."""
+    """End `pin`: new versions get traffic again, and candidates are judged again."""
     with open_operator(context) as operator:
         _print_plan(operator.unpin(now_ms=now_ms()), as_json)
 

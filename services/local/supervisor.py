@@ -66,8 +66,8 @@ class _Run:
 class Supervisor:
     """The programs of one stack. Verbs: add, check, tolerate, skip_backoff, ending, stop, close.
 
-    The supervisor's own thread starts the programs, which are tethered to it. The thread starts with the first program
-    and ends in `close`. `say` gets a line for each end of a program. It is called under the lock and must not block.
+    The supervisor's own thread starts the programs. They are killed when this thread ends, so it runs from the first
+    `add` to `close`. `say` gets a line whenever a program has ended. It is called under the lock and must not block.
     """
 
     def __init__(self, *, say: Callable[[str], None], clock_s: Callable[[], float] = time.monotonic) -> None:

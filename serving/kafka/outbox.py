@@ -269,7 +269,7 @@ class Linger:
 def replacement_letter(sending: Sending, error: Exception, *, max_attempts: int, source: str) -> DeadLetter | None:
     """Returns the dead letter that replaces a record that can never be sent; None if the record must be sent again.
 
-    A dead letter that cannot become smaller is sent again, too.
+    A record that is a dead letter is replaced by a smaller one, or sent again if it cannot be made smaller.
     """
     is_permanent = isinstance(error, SendFailed) and error.is_permanent
     if not is_permanent and sending.attempts < max_attempts:

@@ -32,4 +32,4 @@ def test_grpc_is_compared_with_the_same_protocol_in_rest() -> None:
 
 
 def test_every_point_is_a_request_and_a_number_of_clients() -> None:
-    assert HttpSize(clients="1 8").points == [("one", 1), ("one", 8), ("batch16", 1), ("batch16", 8)]
+    assert HttpSize(clients="1 8").measuring_points == [("one", 1), ("one", 8), ("batch16", 1), ("batch16", 8)]
