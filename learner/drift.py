@@ -103,12 +103,12 @@ def tier_for(effect: float) -> int:
 
 
 def unfreeze(tier: int, effect: float) -> int:
-    """Returns the tier of the next round after a rise of this effect size; it was `tier` before."""
+    """Returns the tier of the next round after a rise of this effect size. Before the rise, it was `tier`."""
     return max(tier, tier_for(effect))
 
 
 def freeze(tier: int) -> int:
-    """Returns the tier of the next round after one of `tier` has begun."""
+    """Returns the tier of the next round, after a round that trains the tier `tier` has begun."""
     return max(tier - 1, 0)
 
 

@@ -174,7 +174,10 @@ WORD = "embed.word"
 
 
 def to_nested(strata: Strata) -> Strata:
-    """Returns a copy with the same weights, whose matrices have grids of INT8 with INT4 inside. Raises NonFinite."""
+    """Returns a copy with the same weights. Its matrices have grids (`model.grid`) for INT8 with INT4 inside.
+
+    Raises NonFinite.
+    """
     nested = copy.deepcopy(strata)
     attach_grids(nested, encoder_tensors(nested))
     return nested

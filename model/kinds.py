@@ -181,7 +181,7 @@ class KindTensors(Protocol):
         """Returns the calibration of a head with these outputs. `targets` is the samples' own `TargetBatch`."""
 
     def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
-        """Returns how well predictions from full-precision outputs and from served logits agree, in [0, 1]."""
+        """Returns how well the predictions of full-precision outputs agree with those of served logits, in [0, 1]."""
 
 
 class Kind(Symbols, Protocol):

@@ -132,7 +132,7 @@ class PackedEncoder(Protocol):
 
     @property
     def is_one_block(self) -> bool:
-        """Whether the whole encoder is one block, so that the block's inputs are the numbers of the batch."""
+        """Whether the whole encoder is one block. Then `encode_prefix` returns the inputs themselves, as x_T1."""
 
     @property
     def prefixes(self) -> tuple[str, ...]:

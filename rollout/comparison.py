@@ -171,7 +171,9 @@ class PairWatchState(Record, frozen=True, kw_only=True):
 class PairWatch:
     """Detects that the newer version of a pair turned bad. Verbs: add, export.
 
-    It has one e-detector for all labels, and one that leaves out each group of sources. All must raise the alarm.
+    For each group of sources, an e-detector (`rollout/statistics.py`) sees the labels of all other groups. The alarm is
+    raised only if all of these detectors raise it, so no group can raise it alone. If there is only one group, a
+    detector that sees all labels decides.
     """
 
     def __init__(self, state: PairWatchState | None = None) -> None:
@@ -209,8 +211,11 @@ def _rounded(log_wealth: Floats) -> tuple[float, ...]:
 
 
 class ArmCountState(Record, frozen=True, kw_only=True):
-    """The labels of both arms. The newer versions' first label has the number `first`, and its event was answered at
-    `since_ms` (both 0: there is none yet)."""
+    """The labels of both arms.
+
+    `first` is the number of the first label for a newer version's answer, and `since_ms` is the time of that answer
+    (both 0: there is no such label yet).
+    """
 
     evidence: ArmEvidence = ArmEvidence()
     since_ms: int = 0
@@ -220,8 +225,8 @@ class ArmCountState(Record, frozen=True, kw_only=True):
 class ArmCount:
     """Counts the labels of both arms under one stable version. Verbs: add, remove, export.
 
-    A label of the stable arm counts if its event was answered after the event of the newer versions' first label. By a
-    label's number it is known later whether the label was counted.
+    A label of the stable arm counts if its event was not answered before the event of the newer versions' first label.
+    A label's number shows later whether the label was counted.
     """
 
     def __init__(self, state: ArmCountState | None = None) -> None:

@@ -191,7 +191,8 @@ def _overtaking_step(inputs: DecisionInputs) -> Step | None:
 
 
 def _reference_step(inputs: DecisionInputs) -> Step | None:
-    """Moves the reference to the stable version if the stable versions since then are shown to be better than it."""
+    """Makes the stable version the reference if the stable versions since the present reference are shown to be better
+    than that reference."""
     plan = inputs.plan
     chain = inputs.tallies.chain.comparison()
     if plan.stable == plan.reference or plan.paused or not paired_rule.is_next_reference(chain):

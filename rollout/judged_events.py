@@ -27,8 +27,8 @@ MAX_EVENTS: Final = 10_000
 class JudgedLabel:
     """A label from `source`, with the versions' predictions for its event, which was answered at `answer_ms`.
 
-    - `name` is the hash of the label. `labelled` is its fingerprint by its `kind`, comparable with the fingerprints in
-      `verdicts`; None stands for the hash.
+    - `name` is the hash of the label. `labelled` is what its `kind` compares with the predictions in `verdicts`: the
+      label's fingerprint, or None if that is `name` itself.
     - `draw` is the random number that is drawn for the event (`wire.kinds`). `share` is the share of the class's labels
       that count as evidence: this label counts if `draw` is below it.
     - `number` counts all judged labels in their order. `entity` is the hash of the event's entity.
@@ -50,9 +50,9 @@ class JudgedLabel:
     labelled: Fingerprint | None = None
 
     def correctness(self) -> dict[int, bool]:
-        """Returns for each version whether its prediction agrees with the label, as far as the draw asks.
+        """Returns for each version whether its prediction is right: its agreement with the label exceeds `draw`.
 
-        It returns an empty dict if the label does not count as evidence.
+        Returns an empty dict if the label does not count as evidence.
         """
         if self.draw >= self.share:
             return {}

@@ -142,13 +142,13 @@ def _num_early_bytes(alias: bytes, feedback: Feedback) -> int:
     return EARLY_OVERHEAD + len(alias) + len(msgspec.msgpack.encode(feedback))
 
 
-OverQuota: TypeAlias = Callable[[str, int], str]
+SourceQuota: TypeAlias = Callable[[str, int], str]
 
 SOURCE_WINDOW: Final = 1_000
 """Number of recent labels over which the sources' shares are computed."""
 
 
-def make_source_quota(trust: TrustConfig, *, share: float) -> OverQuota:
+def make_source_quota(trust: TrustConfig, *, share: float) -> SourceQuota:
     """Returns a quota: a function of a label's source and its answer's time in ms, called for each label in order.
 
     It returns the reason why the label does not count, "" if it counts. `share` is the setting `rollout.source_share`.
@@ -157,14 +157,14 @@ def make_source_quota(trust: TrustConfig, *, share: float) -> OverQuota:
     learnt = Shares(share=trust.source_share, window=trust.source_window)
     counted = Shares(share=share, window=SOURCE_WINDOW)
 
-    def over_quota(source: str, answer_ms: int) -> str:
+    def why_over_quota(source: str, answer_ms: int) -> str:
         if not rates.take(source, answer_ms):
             return "over_rate"
         if not learnt.add(source):
             return "over_share"
         return "" if counted.add(source) else "beyond_share"
 
-    return over_quota
+    return why_over_quota
 
 
 LOAD_AFTER_THINNING = 0.75
@@ -178,14 +178,15 @@ MAX_WAITING_PER_KEY = 8
 class LabelJoin:
     """Joins labels with predictions. Verbs: follow, add_answer, add_label; the last two return a judged label.
 
-    `judged` knows the events that have a label. `over_quota` returns the reason why a label of a source does not count
-    ("": it counts, see `make_source_quota`); then other labels may judge its event. `is_audited` says whether the label
-    of an event, given by its id, was asked for. Labels have the names that the learner uses (`LabelSet.name_of`).
+    `judged` knows the events that have a label. `why_over_quota` returns the reason why a label of a source does not
+    count, "" if it counts (see `make_source_quota`). If it does not, another label may judge its event. `is_audited`
+    says whether the label of an event, given by its id, was asked for. Labels have the names that the learner uses
+    (`LabelSet.name_of`).
     """
 
     max_unlabelled: int
     judged: JudgedEvents
-    over_quota: OverQuota = lambda source, answer_ms: ""
+    why_over_quota: SourceQuota = lambda source, answer_ms: ""
     is_audited: Callable[[str], bool] = lambda event_id: False
     counts: Counter[str] = field(default_factory=Counter)
     # The hash of a class's present name, by the hash of an earlier name.
@@ -308,7 +309,7 @@ class LabelJoin:
         before = event.label
         label = feedback.said
         name = name_hash(label)
-        reason = "" if feedback.approval else self.over_quota(feedback.source, before.answer_ms)
+        reason = "" if feedback.approval else self.why_over_quota(feedback.source, before.answer_ms)
         if name == before.name or reason:
             self.counts[f"label_{reason}" if reason else "label_repeated"] += 1
             return None
@@ -330,7 +331,7 @@ class LabelJoin:
         self, feedback: Feedback, verdicts: Verdicts, answer_ms: int, entity: str
     ) -> JudgedLabel | None:
         """Returns the label if it is within its source's quota. No prediction has been looked at before."""
-        reason = self.over_quota(feedback.source, answer_ms)
+        reason = self.why_over_quota(feedback.source, answer_ms)
         self.counts[f"label_{reason}" if reason else "judged"] += 1
         if reason:
             return None

@@ -12,7 +12,7 @@
 
 A label judges each pair of versions whose predictions are both in its receipt, whichever version answered. Neither
 version had learnt the label, since it came after the answer. The one exception is the label of an event that was
-answered before (a redelivery), which a version may know already.
+answered before (a redelivery): a version may already have learnt it.
 
 The stable and the newest version may change several times a second. So two pairs have a chain of versions on one side:
 the stable versions since the reference was set, and the newest versions since the stable version was set. Each label
@@ -141,8 +141,8 @@ class ArmTraffic:
     def labelled_split(self, *, stable_share: float, candidate_share: float) -> TrafficSplit:
         """Returns the labelled keys of the stable version and the candidate, and the planned shares of both.
 
-        Whether a key is labelled must not depend on the arm. If clients only correct wrong answers that they see, an
-        arm looks the better the less it is shown.
+        Whether a key is labelled must not depend on the arm. If clients only correct the wrong answers that they see,
+        the arm that is shown less looks better.
         """
         return _split(self._labelled_keys, stable_share, candidate_share)
 
@@ -188,7 +188,7 @@ class Tallies:
         self._arms = ArmCount(state.arms)
         # The first of the versions that descend from the stable one (0: there is none).
         self._first_newer = state.first_newer
-        # Lower versions were withdrawn, and their labels may still come.
+        # The lowest version that `chain` may count. Lower ones were withdrawn, but their labels may still come.
         self._first_of_chain = state.first_of_chain
         self.arm_traffic = ArmTraffic(num_answers=state.num_answers)
         self._last_number = state.last_number
@@ -273,7 +273,7 @@ class Tallies:
     def _affected_counts(self, label: JudgedLabel) -> Iterator[tuple[PairCount, Difference]]:
         """Yields each count that the label belongs to, with the label's outcome for that pair.
 
-        As long as a count is kept, the result for a label stays the same.
+        While a count is kept, it yields the same for the same label, so a correction can undo what the label added.
         """
         frame = self.frame
         version = label.verdicts.version
@@ -309,7 +309,7 @@ class Tallies:
             yield is_newer, correctness[version]
 
     def settle(self, now_ms: int) -> None:
-        """Moves the labels of events that are settled by now to the settled ones."""
+        """In each count, moves the labels of events that are settled by now to the settled labels."""
         if len(self._delays) < MIN_DELAYS:
             return
         delay_ms = sorted(self._delays)[int(SETTLED_SHARE * len(self._delays))]

@@ -1,4 +1,4 @@
-"""Promotes, withdraws or holds newer versions whose encoder differs from the stable version's. Pure.
+"""Promotes, withdraws or holds newer versions whose encoder differs from the stable version's. Functions without state.
 
 Versions with different encoders answer only a sample of the same events (`serving/predict.py`), on which
 `rollout/paired_rule.py` compares them. On all other events, the arms are compared by their own answers. This takes more
@@ -6,8 +6,8 @@ labels, and it does not distinguish groups of classes or sources. The candidate 
 test is about their mean accuracy, and its result applies to the newest version.
 
 Two hypotheses are tested after every label, each by an e-process E (an anytime-valid sequential test). If a hypothesis
-holds, E ever reaches 1 / `error` with probability `error` at most (Ville's inequality), however early or often one
-looks.
+is true, the probability that E ever reaches 1 / `error` is at most `error` (Ville's inequality), however early or often
+one looks.
 
     "worse by `margin` or more"    rejected: the newer version is promoted
     "as good, or better"           rejected: the newer version is withdrawn     neither: hold, and wait for labels
@@ -103,7 +103,7 @@ def decide(evidence: ArmEvidence, config: RolloutConfig) -> ArmRuling:
 def log_e(one: ArmTally, other: ArmTally, *, margin: float) -> float:
     """Returns the logarithm of E against the hypothesis that `one` is less accurate than `other` by `margin` or more.
 
-    It is 0, which rejects nothing, if the observed accuracies satisfy the hypothesis: they are its maximum then.
+    It is 0, which rejects nothing, if the observed accuracies satisfy the hypothesis: then E is at most 1.
     """
     if one.accuracy <= other.accuracy - margin:
         return 0.0

@@ -1,7 +1,7 @@
 """Commands that change the set of labels: checked, recorded in the audit log, and appended to the command log.
 
     an operator --checked against the known classes--> audit.v1 (asked) --> LabelCommand in the log --> the learner
-    an added label --> the labels that are in quarantine because it was missing are sent again
+    an added label --> the labels that were quarantined because it was missing are sent again
 
 The check protects people from mistakes: a misspelt name would be a new class, and a rename to the name of another class
 would be an unintended merge. The learner does not repeat the check: it carries out every command in the log.

@@ -41,7 +41,7 @@ log = structlog.get_logger("replica")
 
 
 def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
-    """Returns a function that tokenizes contents. `max_tokens` is called each time for the current length limit."""
+    """Returns a function that tokenizes contents. Each call of it asks `max_tokens` for the current length limit."""
 
     def encode(contents: Sequence[str]) -> list[list[int]]:
         # Without the mark, all contents are plain texts.
@@ -71,8 +71,8 @@ def make_queue(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
 class Pipeline:
     """The way of an event through a replica: `enrichers`, `encode`, `queue`, `engine`, `outbox`.
 
-    `max_tokens` returns the current length limit in tokens. `has_weights` returns whether there are weights to answer
-    with.
+    `max_tokens` returns the current length limit in tokens. `has_weights` says whether weights are loaded, without
+    which no event can be answered.
     """
 
     encode: Encode
@@ -131,10 +131,10 @@ def make_items(
     """Returns an item for each event, in order; `dones[i]` receives the outcome of `events[i]`.
 
     Events are truncated to the length limit. The answer carries the truncated event back, so the learner reads exactly
-    what the model has read, and no longer text is kept anywhere. Events that are refused because they kill processes
-    are not tokenized.
+    what the model has read, and the rest of the text is kept nowhere. Events that are refused because they kill
+    processes are not tokenized.
     """
-    # The digests are those of the events as they were sent, before they are truncated: a redelivery has the same.
+    # Digests are of the events as they were sent, before truncation, so a redelivered event has the same digest.
     digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)

@@ -104,7 +104,7 @@ def predict_many(
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     if len(live.encoders) > 1 and not live.sheds_extras:
-        names_by_others = _names_by_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
+        names_by_others = _predict_with_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
         for row, others in names_by_others.items():
             names[row] = tuple(sorted(names[row] + others))
     time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()
@@ -136,7 +136,7 @@ def predict_many(
     return answers
 
 
-def _names_by_other_encoders(
+def _predict_with_other_encoders(
     encode: EncodeEvents,
     events: Sequence[Event],
     token_ids: Sequence[list[int]],

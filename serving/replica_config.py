@@ -82,14 +82,16 @@ def inherited_settings(values: Mapping[str, Any], flags: Mapping[str, Any]) -> d
 
     Class weights are not inherited, because they name the default task's classes, unless `flags` set them.
 
-    >>> inherited({"labels.mode": "ask", "labels.class_weights.fraud": 9.0}, {})
+    >>> inherited_settings({"labels.mode": "ask", "labels.class_weights.fraud": 9.0}, {})
     {'labels.mode': 'ask'}
     """
     return {name: value for name, value in values.items() if name in flags or not name.startswith(CLASS_WEIGHTS)}
 
 
 def task_overrides(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that the `task` of these values sets, by dotted name. Settings in `flags` are left out.
+    """Returns the settings in the table of one task, the one that `values["task"]` names, by dotted name.
+
+    Settings in `flags` are left out.
 
     >>> task_overrides({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
     {'labels.mode': 'ask'}

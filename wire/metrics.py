@@ -176,7 +176,7 @@ class MetricValue(NamedTuple):
     task: str = DEFAULT
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Returns the labels by name, and the label `task` for a named task."""
+        """Returns the labels as name -> value. The samples of a named task also have the label `task`."""
         tags = dict(zip(names, self.labels, strict=True))
         return {**tags, TASK: self.task} if self.task else tags
 

@@ -296,10 +296,10 @@ class LostTails:
             topic = match["topic"] if match else ""
             if topic in counters:
                 lost = tail.written[end_of_whole_batches(tail) :]
-                numbers = numbers_in_headers(lost) if topic == Event.TOPIC else numbers_in_payloads(lost)
+                numbers = event_numbers_in_headers(lost) if topic == Event.TOPIC else event_numbers_in_payloads(lost)
                 counters[topic].update(numbers)
             elif tail.path.endswith(".spool"):
-                self.answers.update(numbers_in_payloads(tail.lost))
+                self.answers.update(event_numbers_in_payloads(tail.lost))
             if topic in counters or topic == OFFSETS:
                 self.synced_s = min(self.synced_s, tail.synced_s)
 
@@ -315,15 +315,15 @@ def end_of_whole_batches(tail: Tail) -> int:
     return end
 
 
-def numbers_in_payloads(data: bytes) -> list[int]:
+def event_numbers_in_payloads(data: bytes) -> list[int]:
     """Returns the event number of each answer or label in the bytes of a log."""
     return [int(digits) for digits in FIELD.findall(data)]
 
 
-def numbers_in_headers(data: bytes) -> list[int]:
+def event_numbers_in_headers(data: bytes) -> list[int]:
     """Returns the number of each event in the bytes of a log.
 
-    >>> numbers_in_headers(b"ce_id" + bytes([2 * len("chaos-17")]) + b"chaos-1788")
+    >>> event_numbers_in_headers(b"ce_id" + bytes([2 * len("chaos-17")]) + b"chaos-1788")
     [17]
     """
     return [int(digits[: length[0] // 2 - len(PREFIX)]) for length, digits in HEADER.findall(data)]

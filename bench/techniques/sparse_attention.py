@@ -50,7 +50,7 @@ ENOUGH = 0.9
 
 
 def measure(run: Run) -> Iterator[Row]:
-    """Yields the counted operations. A full run also yields the post-hoc, long-text, recalled and timed rows."""
+    """Yields the row of the counted operations. A full run also yields the other rows that the module lists."""
     torch.set_num_threads(1)
     yield run.row("attention_flops", _percent_of_full(SPARSE, LENGTH))
     if not run.is_quick:

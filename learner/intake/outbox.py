@@ -78,9 +78,9 @@ class Outbox:
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> None:
-        """Removes the contents of events from the quarantined labels about erased subjects.
+        """Removes the event's content from each quarantined label of an erased subject.
 
-        A dead letter names no subject. A letter in flight arrives unchanged.
+        Dead letters are kept as they are, since they name no subject. A letter that is being sent arrives unchanged.
         """
         with self._changed:
             for number, letter in self._waiting.items():

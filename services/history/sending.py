@@ -126,7 +126,7 @@ class HistorySender:
         When this returns, the broker has acknowledged all labels. Raises BadHistory if the rows before the bookmark
         have changed, and the errors of the bus. After an error, the bookmark is at the last acknowledged chunk.
         """
-        first = bookmark = file.read(_topic_log(self.bus))
+        first = bookmark = file.read(_topic_identity(self.bus))
         digest = RowDigest()
         for row in islice(rows, bookmark.rows):
             digest.add(row.raw)
@@ -209,7 +209,7 @@ def _is_settled(store: Store, read_by_ms: int) -> bool:
     return report.is_rested and not report.lag and not report.refusals
 
 
-def _topic_log(bus: Bus) -> str:
+def _topic_identity(bus: Bus) -> str:
     """Returns the identity of the labels' topic log. A topic that was deleted and created again has another one."""
     with closing(bus.follow([Feedback], bus.end_offsets(Feedback))) as follower:
         marks = follower.poll(LOG_MS).marks

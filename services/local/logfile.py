@@ -63,7 +63,7 @@ class RotatingLog:
     def tail(self, num_lines: int) -> list[str]:
         """Returns the last lines of the log. Waits for the remaining output of a program that has ended."""
         self._drain()
-        files = [self._older(1), self.path] if self._has_older else [self.path]
+        files = [self._older_path(1), self.path] if self._has_older else [self.path]
         content = "".join(path.read_text(errors="replace") for path in files if path.exists())
         return content.splitlines()[-num_lines:]
 
@@ -132,10 +132,10 @@ class RotatingLog:
     def _rename(self) -> None:
         for number in range(GENERATIONS - 1, 0, -1):
             with contextlib.suppress(FileNotFoundError):
-                self._older(number).replace(self._older(number + 1))
-        self.path.replace(self._older(1))
+                self._older_path(number).replace(self._older_path(number + 1))
+        self.path.replace(self._older_path(1))
 
-    def _older(self, number: int) -> Path:
+    def _older_path(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
 
     def _close_file(self) -> None:

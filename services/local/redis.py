@@ -283,8 +283,8 @@ def mend(state_dir: Path) -> int:
 def find_holes(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
     """Returns the spans (start, end) of the zeros between the commands of an append-only file.
 
-    If zeros begin within the last command, the span begins at this command, which is lost. A truncated last command is
-    allowed. A file with another defect has no spans.
+    If zeros begin within the last command, that command is lost, so the span begins with it. A last command that is
+    merely truncated is no hole. If the file has any other defect, the list is empty.
 
     >>> find_holes(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]

@@ -8,9 +8,10 @@
 
 An error is {"error": "..."} with its status. The access rules (`PageAccess`):
 
-    every request     its Host must be this page, and its Origin, too; else another site could send it for the user
-    to read           no token on a loopback address; the token elsewhere, and for the lists of other users' texts
-    to change         the token; the number of tries per network is limited, with right and wrong tokens
+    every request     on a loopback address, Host must be a loopback name; Origin, if there is one, must equal Host:
+                      else a page of another site could send requests in the user's name
+    to read           on a loopback address, no token, except for the lists of other users' texts; elsewhere, the token
+    to change         the token; each network may send a limited number of requests with a token, right or wrong
 
 A thread publishes the states to the coroutines of one event loop. A slow reader misses states, which loses nothing,
 since each state is complete.

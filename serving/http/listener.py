@@ -230,7 +230,7 @@ def allowed_connections(wanted: int, *, soft: int, hard: int) -> tuple[int, int]
 
 
 def within_file_limit(bounds: Bounds, *, others: int = 0) -> Bounds:
-    """Returns the bounds with as many connections as the process's limit of open files allows.
+    """Returns the bounds with `max_connections` lowered to what the process's limit of open files allows.
 
     `others` is the number of connections of the process's other ports. Raises the process's soft limit if necessary.
     """

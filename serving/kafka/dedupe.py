@@ -1,7 +1,7 @@
 """Admits each event once: an event that Kafka delivers again is not answered again.
 
-    admit(event, finish) -> NEW       the caller answers the event, and calls `acknowledge` or `drop` then
-                         -> OPEN      its answer is on the way, and finishes this delivery, too
+    admit(event, finish) -> NEW       the caller answers the event, then calls `acknowledge` or `drop`
+                         -> OPEN      its answer is on the way; when it is acknowledged, this delivery is finished, too
                          -> ANSWERED  its answer is acknowledged: the caller finishes this delivery at once
                          -> CONFLICT  another event has its id: the caller refuses it (`conflicting_id`)
 
@@ -16,7 +16,7 @@ each message its own time.
 Identities and contents are remembered as digests, so the window is bounded in bytes, however long the ids are.
 
 Rejected: a Bloom filter (a false positive would silently lose an answer), a window by time, and cachetools' FIFOCache
-(it takes 1 us more for each event, and half as much memory again).
+(it takes 1 us more for each event, and 1.5 times the memory).
 """
 
 import threading

@@ -3,15 +3,15 @@
     manifest, tensors --sharing_key: digests and shapes--> SharedWeights, packed by the first version that needs them
 
 Tasks that learn on the same encoder hold it once, and their events go through it together in one precision
-(`serving/predict.py`). So the times of an encoder's precisions are measured once, too.
+(`serving/predict.py`). So each precision of that encoder is timed once, too.
 
 **Measurement.** It runs in the thread that loads weights, within a time budget. Sizes that do not fit into the budget
 are left out; times beyond the largest size are extrapolated in proportion. The precisions take turns, and the best time
 of each counts.
 
-The clock is the thread's CPU time. Under load, a thread waits for a processor as long as it computes. By wall-clock
-time, 7 of 40 tables called INT4 faster for 40 tokens although it is slower; by CPU time none does (two busy cores, Zen
-4).
+The clock is the thread's CPU time. Under load, a thread waits for a processor as long as it computes. Measured by
+wall-clock time on two busy Zen 4 cores, 7 of 40 tables said that INT4 is faster for 40 tokens, although it is slower;
+by CPU time, none did.
 """
 
 import math

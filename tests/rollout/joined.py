@@ -3,7 +3,7 @@
 import msgspec
 
 from rollout.judged_events import JudgedEvents, JudgedLabel
-from rollout.label_join import LabelJoin, OverQuota
+from rollout.label_join import LabelJoin, SourceQuota
 from wire.kinds import name_hash
 from wire.receipts import Receipts, Verdicts
 from wire.records import STABLE, Answer, Feedback
@@ -59,9 +59,9 @@ class Judged(LabelJoin):
         return len(labels), sum(label.correctness()[version] for label in labels)
 
     def __init__(
-        self, max_unlabelled: int = 10, *, seed: int = 0, over_quota: OverQuota = lambda source, answer_ms: ""
+        self, max_unlabelled: int = 10, *, seed: int = 0, why_over_quota: SourceQuota = lambda source, answer_ms: ""
     ) -> None:
-        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), over_quota)
+        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), why_over_quota)
         self.found: list[JudgedLabel] = []
 
     def add(self, record: Answer | Feedback) -> None:

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from rollout.label_join import OverQuota, make_source_quota
+from rollout.label_join import SourceQuota, make_source_quota
 from wire.config import TrustConfig
 
 
-def counted(over_quota: OverQuota, sources: Iterable[str], *, time_ms: int = 0) -> Counter[str]:
+def counted(why_over_quota: SourceQuota, sources: Iterable[str], *, time_ms: int = 0) -> Counter[str]:
     """Counts the labels of each source that are within its quota."""
-    return Counter(source for source in sources if not over_quota(source, time_ms))
+    return Counter(source for source in sources if not why_over_quota(source, time_ms))
 
 
 def test_a_source_alone_counts_in_full() -> None:

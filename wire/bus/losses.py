@@ -1,12 +1,12 @@
-"""Determines where a reader resumes whose position is not in the log any more, and what was lost.
+"""Determines where a reader resumes if its position is no longer in the log, and what was lost.
 
     position below the start of the log (retention)            -> its start; the records in between count as expired
-    position above its end, or behind a point of truncation    -> the end of the common part of both logs, and a Loss
+    position above its end, or behind a point of truncation    -> the end of the part that was not cut off, and a Loss
     another log (the topic was recreated)                      -> its start, and a Loss
 
-A log is truncated when a broker loses its last records: in a power failure before they were on a disk, or by an unclean
-leader election. The broker finds the point of truncation by the leader epoch of our last record, even if its log has
-grown past our position since then. Without an epoch only a position above the end is noticed.
+A log is truncated when a broker loses the last records of it: in a power failure before they were on a disk, or by an
+unclean leader election. The broker finds the point of truncation by the leader epoch of our last record, even if its
+log has grown past our position since then. Without an epoch, only a position above the end is noticed.
 
 Rejected: the client's `auto_offset_reset`. A reset to the oldest record repeats days of records, a reset to the newest
 record skips the records after the truncation, and both happen silently.
@@ -76,8 +76,8 @@ def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint
 def resume_point(partition: str, position: int, *, start: int, end: int, epoch: int = -1) -> ResumePoint:
     """Returns where to resume in a log from our `position`.
 
-    `start` is the start of the log. Up to `end` its records are the records that we know; `epoch` is the leader epoch
-    of the last of them.
+    `start` is the start of the log. `end` is its end, or the point where it was truncated if that is lower. `epoch` is
+    the leader epoch of the last record below `end`.
 
     >>> resume_point("t/0", 7, start=0, end=5)[:2], resume_point("t/0", 7, start=9, end=20)[:2]
     ((5, 0), (9, 2))

@@ -130,9 +130,9 @@ class FinishedPrefix:
         return {partition: end for partition, end in ends.items() if end}
 
     def prefix_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Partition, int], list[Position]]:
-        """Returns the prefix as if the records for which `is_done` is true were finished, and the ones that it gains.
+        """Returns the prefix as it would be if the unfinished records with a true `is_done` were finished.
 
-        The state does not change.
+        Also returns those of these records that lie in the prefix. The state does not change.
         """
         ends = dict[Partition, int]()
         done = list[Position]()
@@ -150,7 +150,7 @@ class FinishedPrefix:
         return ends, done
 
     def is_current(self, position: Position) -> bool:
-        """Whether the partition of `position` was not lost since the record was delivered."""
+        """Whether `position` carries the present generation of its partition's assignment."""
         track = self._tracks.get((position.topic, position.partition))
         return track is not None and track.generation == position.generation
 
@@ -177,7 +177,7 @@ class Transaction(NamedTuple):
 
 
 class Commits:
-    """The commits of one subscription, whose `lock` guards `finished`."""
+    """The commits of one subscription. `lock` is the subscription's, and guards `finished`."""
 
     def __init__(self, finished: FinishedPrefix, lock: threading.Lock) -> None:
         self._finished = finished
@@ -219,7 +219,10 @@ class Commits:
             return self._uncommitted(self._finished.prefix())
 
     def offsets_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
-        """Returns the uncommitted offsets as if the records for which `is_done` is true were finished, and these."""
+        """Returns the offsets to commit as they would be if the unfinished records with a true `is_done` were finished.
+
+        Also returns those of these records that lie below the offsets.
+        """
         with self._lock:
             ends, done = self._finished.prefix_with(is_done)
             return self._uncommitted(ends), done

@@ -133,7 +133,7 @@ class RecordBatch:
             yield self.gap(offset)
 
     def gap(self, offset: int) -> Raw:
-        """Returns a gap from `offset` to the end of the batch."""
+        """Returns a `Raw` without a record, which stands for the offsets from `offset` to the end of the batch."""
         topic, number = self.partition
         return Raw(
             topic=topic,

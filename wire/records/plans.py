@@ -20,7 +20,7 @@ NEWEST: ArmName = "newest"
 """The arm of the learner's newest version. It has a small share of its own, and is never evaluated."""
 STAND_IN: ArmName = "stand-in"
 """The arm of answers from a replica that cannot load the stable version and serves another one instead. No plan names
-this arm, and the rollout does not count its answers."""
+this arm. Its answers are evidence for no version; in the traffic, they count as the stable version's."""
 
 
 class RolloutPlan(Record, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ changed since they were read. A blob is removed only if it was not put or publis
 the grace period. After that, `publish` reports the missing blob and changes nothing. A reader of a version that is
 being removed gets NotFound or BlobCorrupt. A full server accepts the commands of a collection, since they only remove.
 
-    put -> make_room: above MAX_USED_SHARE of the memory -> drop all but the plan's and the newest versions -> StoreFull
+    put -> make_room: above MAX_USED_SHARE of the memory -> drop all but the plan's and the newest versions
+                      still above it -> StoreFull
 
 So a publisher collects garbage itself if no other process does, or if the retained versions take too much memory.
 """

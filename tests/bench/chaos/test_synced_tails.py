@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_whole_batches, numbers_in_payloads
+from bench.chaos.synced import BATCH_START, LostTails, Tail, end_of_whole_batches, event_numbers_in_payloads
 
 
 def batch(number: int) -> bytes:
@@ -35,7 +35,7 @@ def tail(path: str, kept: int, written: bytes = LOG, synced_s: float = 50.0) -> 
 )
 def test_a_batch_that_is_torn_is_lost_whole(kept: int, numbers: list[int]) -> None:
     torn = tail("kafka/logs/answers.v1-0/00000000000000000000.log", kept)
-    assert numbers_in_payloads(torn.written[end_of_whole_batches(torn) :]) == numbers
+    assert event_numbers_in_payloads(torn.written[end_of_whole_batches(torn) :]) == numbers
 
 
 def test_each_topic_loses_its_own() -> None:
