@@ -99,7 +99,7 @@ class ArmTraffic:
     """Counts the traffic of each arm since a plan. Verbs: add, add_label, split, labelled_split, label_rates.
 
     `num_answers` counts the candidate's answers. A key is counted once, for the arm that it was routed to. The newest
-    arm, whose versions change often, is left out, and a stand-in counts as the stable version.
+    arm, whose versions change often, is left out. Answers of a stand-in count for no arm, as their labels do.
     """
 
     def __init__(self, since: RolloutPlan | None = None, num_answers: int = 0) -> None:
@@ -114,9 +114,9 @@ class ArmTraffic:
         self._labelled = RecentHashes(MAX_KEYS)
 
     def add(self, answer: Answer) -> None:
-        if answer.rollout_revision < self.since_revision:
+        if answer.rollout_revision < self.since_revision or answer.arm == STAND_IN:
             return
-        arm = STABLE if answer.arm == STAND_IN else answer.arm
+        arm = answer.arm
         self.num_answers += arm == CANDIDATE
         if answer.time_ms >= self._labelled_from_ms:
             self._answers[arm] += 1

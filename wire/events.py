@@ -38,12 +38,11 @@ _NEVER_IN_UTF8: Final = b"\xff"
 class GivenAnswer(Protocol):
     """An answer that waits for its label.
 
-    - `source`: None is unknown, and matches every source.
     - `times_ms`: the times of the answer and of all later answers to the same event, which are in their receipts.
     """
 
     @property
-    def source(self) -> str | None: ...
+    def source(self) -> str: ...
     @property
     def event_id(self) -> str: ...
     @property
@@ -99,7 +98,7 @@ def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
 
 def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
     """Yields the aliases by which an event is found after its answer no longer waits: its key, its id, its receipts."""
-    yield encoded_key((answer.source if answer.source is not None else "", answer.event_id))
+    yield encoded_key((answer.source, answer.event_id))
     yield _id_alias(answer.event_id)
     for time_ms in answer.times_ms:
         yield _receipt_alias(answer.event_id, time_ms, answer.entity)
@@ -148,7 +147,7 @@ def has_receipt(feedback: Feedback) -> bool:
 def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) -> bool:
     if answer.event_id != feedback.event_id:
         return False
-    if None not in (feedback.event_source, answer.source) and answer.source != feedback.event_source:
+    if feedback.event_source is not None and answer.source != feedback.event_source:
         return False
     if receipt_ms is None:
         return True

@@ -32,8 +32,16 @@ def test_each_key_is_counted_once_for_the_arms_of_now() -> None:
         arm_traffic.add(answer(arm, key))
     arm_traffic.add(answer(CANDIDATE, "e", revision=4))
     traffic = arm_traffic.split(stable_share=0.75, candidate_share=0.125)
-    assert (traffic.keys, arm_traffic.num_answers) == ((2, 1), 2)
+    assert (traffic.keys, arm_traffic.num_answers) == ((1, 1), 2)
     assert traffic.shares == pytest.approx((6 / 7, 1 / 7))
+
+
+def test_an_answer_of_a_stand_in_counts_for_no_arm_as_its_label_does() -> None:
+    arm_traffic = ArmTraffic(PLAN)
+    for arm in (STABLE, STAND_IN, CANDIDATE):
+        arm_traffic.add(answer(arm, "a"))
+    assert arm_traffic.split(stable_share=0.75, candidate_share=0.125).keys == (1, 0)
+    assert [rate.answers for rate in arm_traffic.label_rates()] == [1, 1]
 
 
 def label(arm: ArmName, entity: int, *, answer_ms: int = FOLLOWED) -> JudgedLabel:

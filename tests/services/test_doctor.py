@@ -58,7 +58,7 @@ def test_the_implementation_that_answers_is_named_with_the_reason_against_a_fast
     assert (check.state, check.found) == ("ok", f"native, {native.fastest_isa()}")
     odd = str(write_small(tmp_path / "odd", replace(CONFIG, d_model=40, n_heads=2)))
     (check,) = doctor.check_forward(odd)
-    assert check.state == "warn" and check.found.startswith("library, about half as fast as native: 40 is no multiple")
+    assert check.state == "warn" and check.found.startswith("library, about half as fast as native: a token is 40 wide")
     assert "encoder" in check.fix
     monkeypatch.setattr(native, "why_not", lambda way=None: ["the native kernels could not be built"])
     (check,) = doctor.check_forward("minilm-l6")

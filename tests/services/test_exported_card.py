@@ -9,7 +9,7 @@ from wire.records import CLASSES, Evaluation, LabelSpace
 
 def test_a_card_names_labels_accuracy_and_how_to_load() -> None:
     text = card(manifest_of(3, evaluation=Evaluation(num_labels=50, accuracy=0.9)), lacks="", with_onnx=True)
-    assert "# Version 3" in text and "`v3.0`, `v3.1`" in text and "90.0% of 50 labels" in text
+    assert "# Version 3 of a" in text and "`v3.0`, `v3.1`" in text and "90.0% of 50 held-out labels" in text
     assert load_code(CLASSES).rstrip() in text and "model.onnx" in text
     assert "features of events are not read" in text
 

@@ -82,7 +82,7 @@ def test_an_import_into_an_empty_store_is_version_1(learner: TinyPublisher, fold
 
 def test_a_number_is_taken_once(learner: TinyPublisher, folder: Path) -> None:
     manifest = import_version(learner.store, folder, tokenizer(), now_ms=5)
-    with pytest.raises(ParentMoved, match="2 is the newest number"):
+    with pytest.raises(ParentMoved, match="2 is the highest number"):
         learner.store.versions.add(msgspec.structs.replace(manifest, created_ms=6), detail="")
     # The call is repeated, as after a lost reply.
     learner.store.versions.add(manifest, detail="")

@@ -54,5 +54,5 @@ def test_a_file_is_private_and_reads_as_it_was_written(tmp_path: Path) -> None:
     write_keys(path, ring)
     assert read_keys(path) == ring and path.stat().st_mode & 0o777 == 0o600
     path.write_text("ed25519-secret:00")
-    with pytest.raises(KeysUnfit, match="line 1, key 1: ed25519-secret has 64"):
+    with pytest.raises(KeysUnfit, match="line 1, key 1: ed25519-secret needs 64"):
         read_keys(path)

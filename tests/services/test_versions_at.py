@@ -40,4 +40,4 @@ def test_who_answered_is_counted_by_arm_and_version(bus: Bus, bus_config: BusCon
     done = lifelong("versions", "at", moment, "--span", "30", **environ)
     assert "stable     version 6     1 answers" in done.stdout, done.stderr
     wrong = lifelong("versions", "at", "yesterday", **environ)
-    assert wrong.returncode != 0 and "is no time" in wrong.stderr
+    assert wrong.returncode != 0 and "is not a time" in wrong.stderr

@@ -73,7 +73,7 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
         ([texts("parts", "{}")], "element 0: `parts` is no JSON list of objects"),
         ([texts("parts", "[{}]")], "element 0: `parts` has the `type` None, which no input has"),
         ([texts("features", '{"": 1}')], "element 0: `features` has a name that is blank"),
-        ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, `features` 2"),
+        ([texts("features", '{"x": 1}', "{}"), texts("key", "k")], "`key` has 1 elements, but `features` has 2"),
     ],
 )
 def test_wrong_inputs_are_refused_by_name(tensors: list[Tensor], said: str) -> None:

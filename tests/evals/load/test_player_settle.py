@@ -44,4 +44,4 @@ def test_settling_is_over(
 ) -> None:
     current = _Current(version=7, since_s=100.0)
     assert settler._is_over(snapshot(stable=stable, followed=followed), current, is_all, 100.0 + age_s) == expected
-    assert ("it keeps the share it has" in "".join(lines)) == (expected and stable == 6)
+    assert ("it keeps its share" in "".join(lines)) == (expected and stable == 6)

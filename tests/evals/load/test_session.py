@@ -96,7 +96,7 @@ def test_a_stream_without_pauses_is_tested_at_its_end_and_compared_with_an_oracl
     assert [len(row) for row in figures.accuracy_by_stage] == [2]
     assert figures.forgetting == 0.0
     assert "red green: learnt" not in lines
-    assert "it keeps the share it has" in lines
+    assert "it keeps its share" in lines
     known = figures.prequential
     assert known is not None
     assert (known.events, known.encoder, len(known.by_stage)) == (40, "colors", 2)

@@ -125,7 +125,7 @@ def test_a_base_that_lacks_a_label_is_refused() -> None:
     stream.learn([1, 2, 3], 0)
     base = stream.base()
     stream.learn([4], 1)
-    with pytest.raises(BaseRefused, match="have not seen the same labels"):
+    with pytest.raises(BaseRefused, match="contain different labels"):
         stream.head.check_base(base, stream.head.num_rows)
 
 

@@ -114,15 +114,6 @@ def test_a_quarantined_label_keeps_the_source_of_its_event() -> None:
     assert pairs(join.match([answer("b", "another", source="http"), released])) == [("B", "yes")]
 
 
-def test_an_answer_from_before_sources_were_kept_is_of_any() -> None:
-    old = msgspec.msgpack.encode([["e", "a text", "yes", "stable", 3, "", 5]])
-    state = msgspec.structs.replace(make_join().export(), pending=msgspec.Raw(old))
-    answered = answer("e", source="crm", time_ms=5)
-    for feedback in (label("e"), label("e", event_source="crm"), label_of(answered)):
-        join = make_join(state)
-        assert len(join.match([answered, feedback, answered])) == 1 and join.counts["answers_repeated"] == 2
-
-
 def test_one_id_for_everything_costs_no_memory() -> None:
     join = make_join(pending=1_000, parked=1_000)
     true = answer("1", "mine", source="crm")

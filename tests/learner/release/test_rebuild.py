@@ -207,7 +207,7 @@ def test_a_version_of_a_program_that_said_nothing_of_the_head_is_not_made_again(
     whole = small_learner(**CHANGED)
     play(whole, topics, 0)
     manifest = msgspec.structs.replace(published(whole), solution=HeadSolution())
-    with pytest.raises(NotRebuilt, match="another way"):
+    with pytest.raises(NotRebuilt, match="another method"):
         rebuild(manifest, small_learner(**CHANGED), small_config(**CHANGED), reader(topics, 1))
 
 

@@ -27,4 +27,4 @@ def test_the_arithmetic_is_the_same_as_text_and_as_json() -> None:
 def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
     done = lifelong("profile", "huge")
     assert done.returncode == 2
-    assert "there are nano, base, pro" in done.stderr
+    assert "the profiles are nano, base, pro" in done.stderr

@@ -84,9 +84,9 @@ def test_an_import_that_stops_goes_on_where_it_was(importer: Importer) -> None:
 
 def test_a_file_that_changed_before_the_place_is_refused_until_it_is_sent_anew(importer: Importer) -> None:
     importer.send(lines(20))
-    with pytest.raises(BadHistory, match="first 20 rows are not those"):
+    with pytest.raises(BadHistory, match="first 20 rows are not the rows"):
         importer.send(lines(30).replace(b"text 3", b"text three"))
-    with pytest.raises(BadHistory, match="first 20 rows are not those"):
+    with pytest.raises(BadHistory, match="first 20 rows are not the rows"):
         importer.send(lines(10))
     importer.file.remove()
     assert importer.send(lines(30)) == 30

@@ -65,6 +65,6 @@ def test_a_name_has_one_key(path: Path) -> None:
     for name, said in (("shop", "has a key already"), ("  ", "needs a name"), ("x" * 101, "needs a name")):
         with pytest.raises(BadKeys, match=said):
             create_key(path, name, [Role.PREDICT], now_ms=6)
-    with pytest.raises(BadKeys, match="there are shop"):
+    with pytest.raises(BadKeys, match="the keys are: shop"):
         revoke_key(path, "nobody")
     assert [key.name for key in read_keys(path)] == ["shop"]
