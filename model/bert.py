@@ -29,7 +29,7 @@ from model.member import read_member, read_strata
 from model.plan import plan_of
 from model.published import read_published
 from model.source import encoder_folder
-from model.strata import Strata
+from model.strata import Strata, without_storage
 from model.tokenizer import TextTokenizer
 
 EMBEDDING = {
@@ -67,8 +67,8 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
     folder = encoder_folder(encoder)
     if (member := read_member(folder)) is not None:
         return read_strata(folder, member), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
-    strata = Strata(read_published(folder).config)
-    strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata))
+    strata = without_storage(read_published(folder).config)
+    strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata), assign=True)
     return fold_norm_biases(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
 
 
@@ -87,8 +87,8 @@ def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]
 
     Raises MissingWeight or WrongShape, naming the weight.
     """
-    # The file has no buffers, so their initial values stay.
-    state: dict[str, Tensor] = dict(strata.named_buffers())
+    # The buffers are scales of inputs, which the file does not have.
+    state = {name: torch.ones(buffer.shape) for name, buffer in strata.named_buffers()}
     for name, parameter in strata.named_parameters():
         file_names = _file_names(name)
         missing = [file_name for file_name in file_names if file_name not in tensors]

@@ -28,7 +28,7 @@ from model.linears import ScaledLinear, linear_at
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.qtensor import FP32, N8G64, VECTORS, W4G64, W8C, QTensor, check_finite
 from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
-from model.strata import Strata
+from model.strata import Strata, without_storage
 
 HEAD = "head."
 
@@ -122,8 +122,7 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
     A weight that is INT4 alone keeps its grid, so it is stored as INT4 again. Raises MissingWeight or WrongShape.
     """
     check_encoder(config, tensors)
-    with torch.device("meta"):
-        strata = Strata(config)
+    strata = without_storage(config)
     plan = plan_of(config)
     state: dict[str, Tensor] = {}
     for name in encoder_names(config):
