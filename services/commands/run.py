@@ -88,8 +88,6 @@ def learn(context: CliContext) -> None:
     settings = context.attached()
     ring = key_ring(settings)
     ring.require_signer()
-    from learner.process import EncoderChoice, TaskChoice, run
-    from rollout.publication_rule import verdict
     from services.programs import folder_owner
     from services.topics import require_topics
     from wire import metrics, traces
@@ -98,6 +96,10 @@ def learn(context: CliContext) -> None:
     require_strategy(settings)
     claim_folder(Path(settings.learner.state_dir), folder_owner(settings), "learner.state_dir")
     require_topics(settings, "learn")
+    # These import torch, for two seconds: wrong settings are refused before.
+    from learner.process import EncoderChoice, TaskChoice, run
+    from rollout.publication_rule import verdict
+
     with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
         code = run(
             settings.learner,

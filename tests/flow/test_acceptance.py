@@ -218,7 +218,7 @@ def test_08_another_encoder_is_named_and_checked() -> None:
 def test_09_metrics_are_documented_and_alerts_are_shipped() -> None:
     metrics = (ROOT / "docs" / "operate" / "metrics.md").read_text()
     assert all(name in metrics for name in METRICS)
-    assert len(alerts()) == 9 and all(rule["annotations"] for rule in alerts())
+    assert len(alerts()) == 10 and all(rule["annotations"] for rule in alerts())
 
 
 def test_10_a_missing_topic_is_an_error_of_a_few_lines(service: Newcomer, tmp_path: Path) -> None:
