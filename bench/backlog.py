@@ -8,8 +8,8 @@ longer than the learner's windows, so the learner learns all of it only if it re
 
 **Late labels.** All labels are sent at once. The search passes over all answers, and its time does not depend on the
 number of labels. So the rate is measured with fewer answers than a week has, and the rows of labels that come a day or
-a week late are computed from it. This is a pessimistic estimate: with the high rate of a real week the search could skip
-gaps. The time includes reading the labels and sending them again.
+a week late are computed from it. This is a pessimistic estimate: with the high rate of a real week the search could
+skip gaps. The time includes reading the labels and sending them again.
 """
 
 import os

@@ -88,17 +88,19 @@ class AppReplica:
         from wire import metrics, traces
         from wire.logs import configure
 
+        # A replica that fails to start is deleted, too: it closes what was opened.
+        self._opened = ExitStack()
         configure(config.logs)
         self._ray_metrics = None if listens else RayMetrics()
-        self._telemetry = ExitStack()
-        self._telemetry.enter_context(metrics.served(config.metrics))
-        self._telemetry.enter_context(traces.exported(config.traces, "replica"))
+        self._opened.enter_context(metrics.served(config.metrics))
+        self._opened.enter_context(traces.exported(config.traces, "replica"))
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
         self._listens = listens
         self._hang_timeout_s = config.serving.batch_timeout_s
         self._replica.start()
+        self._opened.callback(self._replica.close)
         if listens:
             serving = config.serving
             self._replica.await_weights(FIRST_WEIGHTS_S)
@@ -106,6 +108,7 @@ class AppReplica:
         # If this process does not listen, Serve's proxy carries HTTP.
         endpoints = enabled_endpoints(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
+        self._opened.callback(self._endpoints.close)
         # Imported objects live for ever, so the garbage collector need not scan them.
         gc.freeze()
 
@@ -127,9 +130,7 @@ class AppReplica:
 
     def __del__(self) -> None:
         """Serve calls it when it stops the replica. Answers the accepted events, and ends the threads."""
-        self._endpoints.close()
-        self._replica.close()
-        self._telemetry.close()
+        self._opened.close()
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
