@@ -164,6 +164,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
             feed.finish(outcome)
             played = Played(outcome, change.found(bus) if change else None)
             report.show(played.outcome, played.change, stream, options, console)
+            report.say(console, report.closing_lines(outcome.figures, stack.settings.page.port))
             if options.stay:
                 _stay(stack, say=say)
             return played

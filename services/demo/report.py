@@ -58,6 +58,20 @@ def show(
         plot(outcome, options.plot, title=f"{stream.name}: {stream.num_labels} labels, stage by stage")
 
 
+def closing_lines(figures: Figures, page_port: int) -> str:
+    """Returns the last lines of a run: what it has shown, the next command, and the page, if the port is not 0."""
+    outcome = "none was lost" if not figures.lost else f"{figures.lost} were lost"
+    live_s = _number(figures.label_to_live_s["p50"])
+    without = "" if figures.prequential is None else f" ({figures.prequential.without_learning:.0f} % without learning)"
+    page = f"\nPage: `lifelong demo --stay` keeps the service up, at http://127.0.0.1:{page_port}/."
+    return (
+        f"You saw {figures.answers} events answered while the model learnt: {outcome}. "
+        f"{figures.accuracy_first_seen:.0f} % of the answers were right{without}, "
+        f"and a label changed answers {live_s} s after it came (p50).\n"
+        "Next: `lifelong up` starts the service for your own events (docs/tutorial.md)."
+    ) + (page if page_port else "")
+
+
 def table(figures: Figures, stream: Stream) -> Table:
     """Returns the figures as a table for the terminal."""
     shown = Table(title=f"{stream.name}: {len(stream.stages)} stages, {stream.num_labels} labels", show_header=False)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evals.load.curve import Point
 from evals.load.session import SessionOutcome
-from services.demo.report import matrix, plot, table, write_json
+from services.demo.report import closing_lines, matrix, plot, table, write_json
 from tests.evals.load.examples import FIGURES, STREAM
 
 FROZEN: dict[str, type | set[str]] = {
@@ -80,6 +80,14 @@ def test_the_accuracy_on_what_was_written_one_by_one_comes_before_that_on_all_it
     (written,) = [place for place, line in enumerate(lines) if "written one by one" in line and "50.00 %" in line]
     (on_all,) = [place for place, line in enumerate(lines) if "all test items" in line]
     assert written < on_all
+
+
+def test_the_last_lines_say_what_was_seen_what_comes_next_and_where_the_page_is() -> None:
+    seen, following, page = closing_lines(replace(FIGURES, lost=0), 8090).splitlines()
+    assert "none was lost" in seen and "10 % without learning" in seen and "2 s after it came" in seen
+    assert "lifelong up" in following and "http://127.0.0.1:8090/" in page
+    few = closing_lines(replace(FIGURES, lost=3, prequential=None), 0)
+    assert "3 were lost" in few and "without learning" not in few and len(few.splitlines()) == 2
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:
