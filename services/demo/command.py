@@ -255,13 +255,17 @@ class DemoFeed:
             build_curve(AS_GIVEN, self._ledger.curve(), started_ms),
             build_curve(TESTS, self._ledger.tests(), started_ms),
         ]
+        baseline = PageFigure("right without learning", None, "percent")
         if self._outcome is not None:
             curves += [build_curve(name, points, started_ms) for name, points in self._outcome.beside.items()]
             if (known := self._outcome.figures.prequential) is not None:
                 figures.append(PageFigure("right, an instant oracle", known.oracle / 100, "percent"))
+                baseline = PageFigure(baseline.name, known.without_learning / 100, "percent")
         names = [stage.name for stage in self._stream.stages]
         matrix = matrix_table(accuracy_by_stage(finished_rounds(progress.hits)), names)
-        return FedState(title=title, figures=tuple(figures), curves=tuple(curves), tables={"matrix": matrix})
+        return FedState(
+            title=title, baseline=baseline, figures=tuple(figures), curves=tuple(curves), tables={"matrix": matrix}
+        )
 
 
 def finished_rounds(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int], Hits]:

@@ -1,6 +1,7 @@
 """The endpoints of the page. All its files are in this package: it loads nothing from another host.
 
-    GET  /, /static/*                              the page and its files
+    GET  /, /static/*                              the page of the default task, and its files
+    GET  /tasks/NAME/                              the page of another task, with all endpoints below this path
     GET  /api/state, /api/stream                   the newest PageState, once or repeatedly (server-sent events)
     POST /api/ask, /api/label                      a text to the model, and its label to the learner
     GET  /api/quarantine, /api/deadletters, /api/actions     with the token
@@ -29,7 +30,7 @@ import asyncio
 import hmac
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -44,7 +45,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rollout.plans import NotPossible
@@ -54,6 +55,7 @@ from serving.http.access import bearer_token
 from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, sender_problem, to_network
 from wire.errors import BadMessage, NotFound, WireError
 from wire.rate_limits import TokenBuckets
+from wire.tasks import DEFAULT
 
 ADMIN_PER_S = 1.0
 ADMIN_BURST = 10
@@ -281,10 +283,28 @@ class PageApi:
             log.warning("denied", action=action, client=client, reason=reason, not_recorded=str(error))
 
 
-def make_page(access: PageAccess, latest: Latest, operations: PageOperations) -> ASGIApp:
-    """Returns the application."""
-    api = PageApi(access=access, latest=latest, operations=operations, html=render_page(is_local=access.is_local))
-    routes = [
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What the page of one task shows and does: its newest state, and its operations."""
+
+    latest: Latest
+    operations: PageOperations
+
+
+def make_page(access: PageAccess, boards: Mapping[str, Board]) -> ASGIApp:
+    """Returns the application. `boards` has the board of each task by its name; the first one is at "/"."""
+    routes: list[BaseRoute] = []
+    for task, board in boards.items():
+        html = render_page(is_local=access.is_local, tasks=tuple(boards), task=task)
+        own = _routes(PageApi(access=access, latest=board.latest, operations=board.operations, html=html))
+        routes += [Mount(f"/tasks/{task}", routes=own)] if routes else own
+    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {Denied: _denied}
+    handlers |= dict.fromkeys(STATUSES, _failed)
+    return WithHeaders(Starlette(routes=routes, exception_handlers=handlers))
+
+
+def _routes(api: PageApi) -> list[Route]:
+    return [
         Route("/", api.page),
         Route("/static/{name}", api.static),
         Route("/api/state", api.state),
@@ -294,9 +314,6 @@ def make_page(access: PageAccess, latest: Latest, operations: PageOperations) ->
         *(Route(f"/api/{name}", api.browse) for name in ("quarantine", "deadletters", "actions")),
         Route("/api/admin/{action}", api.admin, methods=["POST"]),
     ]
-    handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {Denied: _denied}
-    handlers |= dict.fromkeys(STATUSES, _failed)
-    return WithHeaders(Starlette(routes=routes, exception_handlers=handlers))
 
 
 class WithHeaders:
@@ -315,10 +332,10 @@ class WithHeaders:
         await self._app(scope, receive, send_with_headers)
 
 
-def render_page(*, is_local: bool) -> bytes:
-    """Returns the HTML of the page. A script fills in its figures."""
+def render_page(*, is_local: bool, tasks: Sequence[str] = (DEFAULT,), task: str = DEFAULT) -> bytes:
+    """Returns the HTML of the page of a task, with links to the other tasks. A script fills in its figures."""
     environment = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("page.html").render(is_local=is_local).encode()
+    return environment.get_template("page.html").render(is_local=is_local, tasks=tasks, task=task).encode()
 
 
 def static_file(name: str) -> bytes:

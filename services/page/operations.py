@@ -108,7 +108,10 @@ class PageOperations:
         serving = self._settings.serving
         url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
         key = self._settings.api_key.get_secret_value() if self._settings.api_key else ""
-        answer: dict[str, Any] = post(url, {"events": [{"text": text[:MAX_TEXT_CHARS]}]}, key)["answers"][0]
+        event: dict[str, Any] = {"text": text[:MAX_TEXT_CHARS]}
+        if self._settings.task:
+            event["tasks"] = [self._settings.task]
+        answer: dict[str, Any] = post(url, {"events": [event]}, key)["answers"][0]
         return answer
 
     def label(self, label: PageLabel) -> None:
@@ -121,6 +124,7 @@ class PageOperations:
             time_ms=now_ms(),
             receipt=label.receipt,
             event_source=label.source,
+            task=self._settings.task,
             **field_with(kind, kind.from_text(label.label)),
         )
         from_message(Feedback, to_message(feedback), Place(topic=Feedback.TOPIC, partition=0, offset=0))

@@ -1,11 +1,11 @@
 """Serves the page in threads of this process, while a stack runs in others.
 
-StateReader --a state a second--> Latest --> Listener (the HTTP server of the replicas) --> browsers
+for each task: StateReader --a state a second--> Latest --> Listener (the HTTP server of the replicas) --> browsers
 """
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Final
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from rollout.operator import Operator
 from services.keys import generated_once
 from services.local import children
-from services.page.app import Latest, PageAccess, make_page
+from services.page.app import Board, Latest, PageAccess, make_page
 from services.page.config import MIN_TOKEN_CHARS, PageConfig
 from services.page.operations import PageOperations
 from services.page.state import StateReader
@@ -69,30 +69,47 @@ class PagePublisher:
 
 @contextmanager
 def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateReader | None]:
-    """Serves the page of a stack while the block runs; yields its StateReader, or None if the settings want no page.
+    """Serves the page of a stack while the block runs; yields the StateReader of its first task.
 
-    `say` prints the address of the page and the file of its token. Raises BadSettings if the page cannot listen on the
-    address.
+    - It yields None if the settings want no page.
+    - If the settings name a task, the page is about this task alone, and else about all tasks.
+    - `say` prints the address of the page and the file of its token.
+
+    Raises BadSettings if the page cannot listen on the address.
     """
     config = settings.page
     if not config.port:
         yield None
         return
     token = read_token(settings)
-    with closing(open_store(settings)) as store, closing(PageOperations(settings, store)) as operations:
-        reader = StateReader(Operator(store, name="page", config=settings.rollout), now_ms=now_ms)
-        latest = Latest()
-        app = make_page(PageAccess.of(config.host, token, is_local=config.is_local), latest, operations)
+    tasks = (settings.task,) if settings.task else settings.readers.all
+    with ExitStack() as opened:
+        boards: dict[str, Board] = {}
+        readers: list[StateReader] = []
+        for task in tasks:
+            own = settings_of(settings, task)
+            store = opened.enter_context(closing(open_store(own)))
+            operations = opened.enter_context(closing(PageOperations(own, store)))
+            boards[task] = Board(Latest(), operations)
+            readers.append(StateReader(Operator(store, name="page", config=own.rollout), now_ms=now_ms))
+        app = make_page(PageAccess.of(config.host, token, is_local=config.is_local), boards)
         listener = Listener(app, host=config.host, port=_port(config, say), drain_timeout_s=1.0, bounds=BOUNDS)
-        publisher = PagePublisher(reader, latest)
+        # The publishers end before the listener: its readers wait for their next states.
+        opened.callback(listener.close)
+        for reader, board in zip(readers, boards.values(), strict=True):
+            opened.callback(PagePublisher(reader, board.latest).close)
         host = f"[{config.host}]" if ":" in config.host else config.host
         where = "" if config.token else f" (the token to change something is in {settings.state_dir / TOKEN_FILE})"
         say(f"Page: http://{host}:{listener.port}/{where}")
-        try:
-            yield reader
-        finally:
-            publisher.close()
-            listener.close()
+        yield readers[0]
+
+
+def settings_of(settings: Settings, task: str) -> Settings:
+    """Returns the settings with the task, and with its labels and its rollout."""
+    if task == settings.task:
+        return settings
+    own = settings.of_task(task)
+    return settings.model_copy(update={"task": task, "labels": own.labels, "rollout": own.rollout})
 
 
 def read_token(settings: Settings) -> str:

@@ -43,6 +43,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
     """The whole state of the page.
 
     - `problem`: why the state cannot be read now, with all other fields empty; else "".
+    - `headline`: the three figures that are shown large.
     - `swaps`: the times, in seconds since 1970, at which another version became stable, with its number.
     """
 
@@ -50,6 +51,7 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
     time_ms: int
     problem: str = ""
     is_paused: bool = False
+    headline: tuple[PageFigure, ...] = ()
     figures: tuple[PageFigure, ...] = ()
     curves: tuple[PageCurve, ...] = ()
     swaps: tuple[tuple[float, int], ...] = ()
@@ -57,15 +59,23 @@ class PageState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FedState(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of the state that only a demo knows: figures of its oracle, curves, and tables by id."""
+    """The part of the state that only a demo knows: figures of its oracle, curves, and tables by id.
+
+    `baseline` is the accuracy of a model that never learnt. It is shown large.
+    """
 
     title: str
+    baseline: PageFigure | None = None
     figures: tuple[PageFigure, ...] = ()
     curves: tuple[PageCurve, ...] = ()
     tables: dict[str, PageTable] = {}
 
 
 Feed: TypeAlias = Callable[[], FedState]
+
+RECENT_ACCURACY: Final = "right, last 1,000 answers"
+ANSWER_RATE: Final = "answers a second"
+LABEL_TO_LIVE: Final = "label to live p50"
 
 NOTHING_FED: Final = FedState(title="Lifelong")
 
@@ -119,11 +129,13 @@ class StateReader:
             self._recent.add(1e-3 * now_ms, status.learner.recent_accuracy)
         self._note_swap(status)
         fed = self.feed()
+        figures = build_figures(status, sum_traffic([*traffic.values()]))
         return PageState(
             title=fed.title,
             time_ms=now_ms,
             is_paused=status.plan is not None and status.plan.paused,
-            figures=(*fed.figures, *build_figures(status, sum_traffic([*traffic.values()]))),
+            headline=headline(figures, fed.baseline),
+            figures=(*fed.figures, *figures),
             curves=(self._recent.curve(), *fed.curves),
             swaps=tuple((second, version) for version, second in self._swaps.items()),
             tables={**build_tables(status, decisions, traffic), **fed.tables},
@@ -149,6 +161,15 @@ class StateReader:
             del self._swaps[next(iter(self._swaps))]
 
 
+def headline(figures: Sequence[PageFigure], baseline: PageFigure | None) -> tuple[PageFigure, ...]:
+    """Returns the figures that are shown large: accuracy now, the baseline, and the time from a label to its effect.
+
+    Without a baseline, the rate of the answers takes its place.
+    """
+    by_name = {figure.name: figure for figure in figures}
+    return (by_name[RECENT_ACCURACY], baseline or by_name[ANSWER_RATE], by_name[LABEL_TO_LIVE])
+
+
 def build_figures(status: RolloutStatus, traffic: ReplicaTraffic) -> tuple[PageFigure, ...]:
     """Returns the figures from the reports of the service."""
     learner = status.learner
@@ -158,14 +179,14 @@ def build_figures(status: RolloutStatus, traffic: ReplicaTraffic) -> tuple[PageF
     lost = max(0.0, evaluation.anchor_accuracy - evaluation.accuracy_beside_anchor) if evaluation else None
     stalls_ms = [stall for report in status.replicas for stall in report.swap_stalls_ms]
     return (
-        PageFigure("right, last 1,000 answers", learner.recent_accuracy if learner else None, "percent"),
+        PageFigure(RECENT_ACCURACY, learner.recent_accuracy if learner else None, "percent"),
         PageFigure("right, all answers", learner.accuracy if learner else None, "percent"),
         PageFigure("right on the holdout", evaluation.accuracy if evaluation else None, "percent"),
         PageFigure("forgotten", lost, "percent"),
-        PageFigure("answers a second", traffic.per_s, "rate"),
+        PageFigure(ANSWER_RATE, traffic.per_s, "rate"),
         PageFigure("latency p50", traffic.latency_ms(0.5), "ms"),
         PageFigure("latency p99", traffic.latency_ms(0.99), "ms"),
-        PageFigure("label to live p50", quantile(counts, LABEL_TO_LIVE_BOUNDS_MS, 0.5), "ms"),
+        PageFigure(LABEL_TO_LIVE, quantile(counts, LABEL_TO_LIVE_BOUNDS_MS, 0.5), "ms"),
         PageFigure("label to live p95", quantile(counts, LABEL_TO_LIVE_BOUNDS_MS, 0.95), "ms"),
         PageFigure("not read yet", learner.lag if learner else None, "count"),
         PageFigure("in the replay memory", learner.replay_samples if learner else None, "count"),

@@ -71,7 +71,7 @@ function drawCurve(state) {
   }
   if (plot) plot.swaps = state.swaps;
   const last = curves.map((curve) => `${curve.name}: ${shown(lastOf(curve.values), "percent")}`).join("; ");
-  element("curve-text").textContent = last ? `${last}. A vertical line shows when another version became stable.` : "No answer has been labelled yet.";
+  element("curve-text").textContent = last ? `${last}. A tick on the time axis shows when another version became stable.` : "No answer has been labelled yet.";
 }
 const lastOf = (values) => [...values].reverse().find((value) => value !== null) ?? null;
 
@@ -99,13 +99,13 @@ function drawSwaps(drawn) {
   const context = drawn.ctx;
   context.save();
   context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
-  context.globalAlpha = 0.35;
   for (const [second] of drawn.swaps ?? []) {
     const x = Math.round(drawn.valToPos(second, "x", true));
     if (x < drawn.bbox.left || x > drawn.bbox.left + drawn.bbox.width) continue;
     context.beginPath();
-    context.moveTo(x, drawn.bbox.top);
-    context.lineTo(x, drawn.bbox.top + drawn.bbox.height);
+    const bottom = drawn.bbox.top + drawn.bbox.height;
+    context.moveTo(x, bottom - 8 * devicePixelRatio);
+    context.lineTo(x, bottom);
     context.stroke();
   }
   context.restore();
@@ -126,8 +126,10 @@ function show(state) {
   const paused = state.is_paused ? "; the rollout is paused" : "";
   const alarms = state.tables.alarms.rows.length;
   tell("status", `live${paused}${alarms ? `; ${alarms} ${alarms > 1 ? "alarms are" : "alarm is"} on` : ""}`, alarms > 0);
-  element("figures").replaceChildren(...state.figures.map((figure) =>
-    make("div", {}, make("dt", {}, figure.name), make("dd", {}, shown(figure.value, figure.kind)))));
+  for (const id of ["headline", "figures"]) {
+    element(id).replaceChildren(...state[id].map((figure) =>
+      make("div", {}, make("dt", {}, figure.name), make("dd", {}, shown(figure.value, figure.kind)))));
+  }
   drawCurve(state);
   for (const [id, given] of Object.entries(state.tables)) {
     const target = element(id);
@@ -154,7 +156,7 @@ async function call(path, body) {
 async function follow() {
   for (;;) {
     try {
-      const reply = await fetch("/api/stream", { headers: headers() });
+      const reply = await fetch("api/stream", { headers: headers() });
       if (!reply.ok) throw new Error((await reply.json()).error);
       const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
@@ -178,7 +180,7 @@ let asked = null;
 element("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt("answer", async () => {
-    asked = await call("/api/ask", { text: element("text").value });
+    asked = await call("api/ask", { text: element("text").value });
     if (asked.error) throw new Error(asked.error.message);
     element("teach").hidden = !asked.can_be_labelled;
     element("classes").replaceChildren(...asked.scores.map(([name]) => make("option", { value: name })));
@@ -192,7 +194,7 @@ element("teach").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt("answer", async () => {
     const label = element("label").value;
-    await call("/api/label", { event_id: asked.event_id, label, source: asked.source, key: asked.key, receipt: asked.receipt });
+    await call("api/label", { event_id: asked.event_id, label, source: asked.source, key: asked.key, receipt: asked.receipt });
     element("teach").hidden = true;
     element("label").value = "";
     element("text").focus();
@@ -209,7 +211,7 @@ element("promote").addEventListener("submit", (event) => {
 for (const button of document.querySelectorAll("[data-action]")) {
   button.addEventListener("click", () => change(button.dataset.action, {}));
 }
-const change = (action, body) => attempt("outcome", () => call(`/api/admin/${action}`, body));
+const change = (action, body) => attempt("outcome", () => call(`api/admin/${action}`, body));
 
 async function attempt(id, act) {
   tell(id, "…");
@@ -232,7 +234,7 @@ async function browse(name) {
   const wanted = BROWSED[name];
   element("browsed").replaceChildren(make("p", { role: "status" }, "…"));
   try {
-    const found = await call(`/api/${name}`);
+    const found = await call(`api/${name}`);
     const rows = found.map((each) => wanted.columns.map(([field]) => each[field] ?? ""));
     const columns = wanted.columns.map(([field, kind = "text"]) => ({ name: field.replace("_ms", "").replace("_", " "), kind }));
     const extra = wanted.act ? { name: wanted.verb, cell: (row) => actButton(wanted, found[rows.indexOf(row)][wanted.id], name) } : null;

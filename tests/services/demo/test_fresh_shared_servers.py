@@ -77,7 +77,17 @@ def make_all(settings: Settings, admin: Any) -> None:
 
 def things(prefixes: Settings, admin: Any, raw: Any) -> list[str]:
     """Returns the names of all topics, groups and keys that begin with the prefixes."""
-    groups = [group["group_id"] for group in admin.list_groups()]
+    groups: list[str] = []
+
+    def are_listed() -> bool:
+        try:
+            groups.extend(group["group_id"] for group in admin.list_groups())
+        # The coordinator still loads its groups.
+        except RetriableError:
+            return False
+        return True
+
+    eventually(are_listed)
     of_bus = [name for name in (*admin.list_topics(), *groups) if name.startswith(prefixes.bus.prefix)]
     return sorted([*of_bus, *(key.decode() for key in raw.scan_iter(match=f"{prefixes.store.prefix}*"))])
 

@@ -10,13 +10,14 @@ from starlette.testclient import TestClient
 
 from rollout.plans import begin
 from services.local.children import free_port
-from services.page.app import Latest, PageAccess, make_page
+from services.page.app import Board, Latest, PageAccess, make_page
 from services.page.operations import PageOperations
 from services.settings import Settings, load
 from tests.stores import SIGNING_KEY, lease_of, publish
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.store import Store
+from wire.tasks import DEFAULT
 
 TOKEN = "a token for the tests"
 
@@ -65,7 +66,7 @@ def page_settings(store_config: StoreConfig, bus_config: BusConfig, tmp_path: Pa
 def served_page(page_settings: Settings, store: Store, bus: Bus) -> Iterator[ServedPage]:
     operations = PageOperations(page_settings, store)
     latest = Latest()
-    app = make_page(PageAccess.of("127.0.0.1", TOKEN), latest, operations)
+    app = make_page(PageAccess.of("127.0.0.1", TOKEN), {DEFAULT: Board(latest, operations)})
     with TestClient(app, base_url="http://127.0.0.1:8090", raise_server_exceptions=False) as client:
         yield ServedPage(client, latest, store, bus)
     operations.close()

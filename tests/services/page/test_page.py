@@ -29,7 +29,7 @@ pytestmark = pytest.mark.live
 
 RECENT = "right, last 1,000 answers"
 
-FOCUSABLE = "a[href], button, input, textarea, [tabindex='0']"
+FOCUSABLE = "a[href], button, input, textarea, summary, [tabindex='0']"
 
 
 @dataclass

@@ -10,14 +10,15 @@ import httpx2
 import pytest
 
 from services.local.children import free_port
-from services.page.app import Latest, PageAccess, make_page
+from services.page.app import Board, Latest, PageAccess, make_page
 from services.page.operations import PageOperations
-from services.page.server import BOUNDS, TOKEN_FILE, read_token, served
+from services.page.server import BOUNDS, TOKEN_FILE, read_token, served, settings_of
 from services.settings import BadSettings, Settings, replaced
 from serving.http.listener import Listener
 from tests.services.page.conftest import TOKEN
 from tests.waiting import eventually
 from wire.store import Store
+from wire.tasks import DEFAULT
 
 pytestmark = pytest.mark.live
 
@@ -38,6 +39,20 @@ def test_it_says_where_it_is_and_where_the_token_is(page_settings: Settings) -> 
         with served(page_settings, say=said.append):
             assert f"Page: port {page_settings.page.port} is taken" in said[1]
         assert read_token(page_settings) == token
+
+
+@pytest.mark.usefixtures("bus")
+def test_each_task_has_a_page_and_a_program_of_one_task_shows_only_that(page_settings: Settings) -> None:
+    settings = replaced(page_settings, {"tasks.urgency.labels.kind": "class"})
+    url = f"http://127.0.0.1:{settings.page.port}"
+    with served(settings, say=print):
+        eventually(lambda: httpx2.get(f"{url}/tasks/urgency/api/state").content != b"")
+        for path in ("/", "/tasks/urgency/"):
+            html = httpx2.get(f"{url}{path}").text
+            assert 'href="/tasks/urgency/"' in html and f'href="{path}" aria-current="page"' in html
+        assert httpx2.get(f"{url}/tasks/nothing/").status_code == 404
+    with served(settings_of(settings, "urgency"), say=print):
+        assert "aria-current" not in httpx2.get(f"{url}/").text
 
 
 def test_without_a_port_there_is_no_page(page_settings: Settings) -> None:
@@ -61,7 +76,7 @@ def test_a_token_is_that_of_the_settings_or_a_long_one(page_settings: Settings) 
 def test_a_reader_that_takes_nothing_is_cut_off_and_others_go_on(page_settings: Settings, store: Store) -> None:
     latest = Latest()
     with closing(PageOperations(page_settings, store)) as operations:
-        app = make_page(PageAccess.of("127.0.0.1", TOKEN), latest, operations)
+        app = make_page(PageAccess.of("127.0.0.1", TOKEN), {DEFAULT: Board(latest, operations)})
         bounds = replace(BOUNDS, body_timeout_s=1.0)
         ended: list[str] = []
         port = free_port()

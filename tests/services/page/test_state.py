@@ -4,7 +4,10 @@ from evals.load.curve import Point
 from rollout.operator import Operator
 from services.page.rates import ReplicaTraffic
 from services.page.state import (
+    ANSWER_RATE,
+    LABEL_TO_LIVE,
     MAX_POINTS,
+    RECENT_ACCURACY,
     FedState,
     History,
     PageFigure,
@@ -71,9 +74,18 @@ def test_it_is_read_from_the_store_and_a_demo_adds_to_it(store: Store) -> None:
     )
     state = reader.read()
     assert (state.title, state.is_paused, state.figures[0].name) == ("a demo", True, "oracle")
+    assert [figure.name for figure in state.headline] == [RECENT_ACCURACY, ANSWER_RATE, LABEL_TO_LIVE]
     assert state.curves[0].values == (0.875,)
     assert "matrix" in state.tables
     assert reader.problem(StoreUnavailable("it is away")).problem == "it is away"
+
+
+def test_a_model_that_never_learnt_is_shown_large_beside_the_accuracy_now(store: Store) -> None:
+    baseline = PageFigure("right without learning", 0.25, "percent")
+    reader = StateReader(
+        Operator(store, name="test"), now_ms=lambda: 1, feed=lambda: FedState(title="a demo", baseline=baseline)
+    )
+    assert reader.read().headline[1] == baseline
 
 
 def test_swaps_are_noted_once_each(store: Store) -> None:
