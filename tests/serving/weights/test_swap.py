@@ -125,7 +125,8 @@ def test_whoever_waits_for_the_first_weights_learns_that_all_were_refused(
 
 
 def test_the_first_weights_come_when_the_store_does(tmp_path: Path, engine: Engine) -> None:
-    server = start_redis(tmp_path)
+    # With "everysec" a server may answer up to two seconds before it writes, and loses that when it is killed.
+    server = start_redis(tmp_path, options={"appendfsync": ["always"]})
     store = Store(StoreConfig(url=server.url, poll_interval_ms=50), KEYS)
     learner = TinyPublisher(store)
     learner.publish(1)

@@ -210,7 +210,7 @@ def missing_the_next_generation(member: Subscription[Event]) -> Iterator[None]:
 
     coordinator._process_sync_group_response = overtaken
     with ThreadPoolExecutor(1) as thread:
-        polled = thread.submit(lambda: [member.poll(50) for _ in range(100) if not begun.is_set()])
+        polled = thread.submit(lambda: [member.poll(50) for _ in range(600) if not begun.is_set()])
         yield
         may_end.set()
         assert begun.is_set() and not any(poll.received for poll in polled.result())
