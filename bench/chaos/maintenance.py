@@ -23,7 +23,7 @@ from services.settings import Settings, as_environment, replaced
 from services.versions import ROOT
 from wire.keyring import Kind
 
-OTHER = "5c32af65aada8716b7ac271fe2e4ff91cb77746c"
+OTHER = "d465a6db37ffdf9dcc19b5a865ae5b8887f8aaf8"
 """A commit with the same format of the state. It must be updated with each change of the format."""
 
 COMMAND_LIMIT_S = 60.0

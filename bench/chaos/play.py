@@ -14,8 +14,8 @@ from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
 from bench.chaos.judge import Interruption, TopicCounts, Verdict, judge, longest_silence_s, revision_regressions
 from bench.chaos.ledger import HTTP, IDS, KAFKA
 from bench.chaos.recomputed import differing_tensors
-from bench.chaos.running import Running, running
-from bench.chaos.scene import SOURCE, Missing, Scene, late_labels_kind, select_kinds
+from bench.chaos.running import SOURCES, Running, running
+from bench.chaos.scene import Missing, Scene, late_labels_kind, select_kinds
 from bench.chaos.size import Arm, SceneSize
 from evals.load.readback import TopicContents, read_back
 from evals.streams.stream import StreamItem
@@ -188,7 +188,7 @@ def _settle(load: Running, log: Say) -> tuple[TopicContents, WeightManifest | No
     if not load.wait(is_sent, SETTLE_S):
         log(f"{ledger.num_unanswered} events are not answered, {ledger.num_unlabelled} labels are not acknowledged")
     with closing(Bus(load.scene.settings().bus, "chaos-readback")) as bus:
-        empty = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
+        empty = TopicContents(IDS.number_of, sources=SOURCES, keeps=True)
         contents = read_back(bus, empty, (Event, Answer, Feedback, DeadLetter))
     num_answers = contents.num_records[Answer.TOPIC]
     num_labels = contents.num_records[Feedback.TOPIC]

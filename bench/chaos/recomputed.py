@@ -38,8 +38,8 @@ from wire.keyring import subject_digest
 from wire.receipts import Receipts
 from wire.records import STABLE, Answer, Arm, Event, Feedback, RolloutPlan, WeightManifest
 
-SAMPLE_EVERY = 100
-"""One answer in this many is recomputed."""
+SAMPLE_EVERY = 101
+"""One answer in this many is recomputed. The number is prime, so that answers over Kafka and over HTTP are sampled."""
 
 MAX_WAITING = 16
 POLL_S = 0.2

@@ -225,6 +225,10 @@ def http_address(scene: Scene) -> str:
     return f"{serving.http_host}:{serving.http_port}"
 
 
+SOURCES = (SOURCE, f"http/{SOURCE}")
+"""The sources of the load's events: over Kafka, and over HTTP by its key."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChaosReplies:
     """Records answers from the topic and HTTP replies, and schedules their labels."""
@@ -238,7 +242,7 @@ class ChaosReplies:
         answer = received.record
         number = IDS.number_of(answer.event_id)
         # The attacker sends events under the ids of others.
-        if number is None or answer.source != SOURCE:
+        if number is None or answer.source not in SOURCES:
             return
         self.attribution.offer(number, answer)
         if self.ledger.record_answer(number):

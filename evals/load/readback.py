@@ -26,8 +26,8 @@ class TopicContents:
     """
 
     number_of: Callable[[str], int | None]
-    source: str = ""
-    """The source of the run's events and labels; "" if nobody else sends any."""
+    sources: tuple[str, ...] = ()
+    """The sources of the run's events and labels; empty if nobody else sends any."""
     keeps: bool = False
     """Whether answers and labels are stored in `topics`, which takes a kilobyte for each."""
     answers: Counter[int] = field(default_factory=Counter)
@@ -61,7 +61,7 @@ class TopicContents:
         partition = partition_name(position)
         if self.keeps and isinstance(record, Answer | Feedback):
             self.topics[partition].append((position.offset, record))
-        if self.source and record.source != self.source:
+        if self.sources and record.source not in self.sources:
             self.num_other_labels += isinstance(record, Feedback)
             return
         number = self.number_of(record.id if isinstance(record, Event) else record.event_id)

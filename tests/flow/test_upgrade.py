@@ -20,7 +20,6 @@ from pathlib import Path
 import pytest
 
 from services.local.children import free_port
-from services.settings import variable_of
 from services.versions import ROOT
 from tests.flow.cluster import CONSTANTS, Traffic, end
 from tests.learner.small_learner import save_encoder
@@ -40,8 +39,8 @@ pytestmark = [
     pytest.mark.parametrize("broker", ["kafka"], indirect=True),
 ]
 
-PREVIOUS = "2c00b0af85ad954f310f2cc6a465697349d0a2ef"
-"""The release before: to be raised with each release."""
+PREVIOUS = "d465a6db37ffdf9dcc19b5a865ae5b8887f8aaf8"
+"""The first commit with the stored forms of 0.1.0: to be raised with each release."""
 
 WITHIN_S = 300.0
 SETTINGS = """
@@ -57,13 +56,8 @@ trainable_layers = 0
 checkpoint_interval_s = 1.0
 publish_interval_s = 0.5
 """
-BEFORE = {variable_of(name): str(value) for name, value in CONSTANTS.items()} | {
-    "LIFELONG_BUS__FETCH_MAX_WAIT_MS": "50"
-}
-"""What the release before is given: settings that are others now, and constants, which were settings."""
-
-NOW = {INTERNAL_VARIABLE: json.dumps(CONSTANTS), "LIFELONG_BUS__CLIENT": '{"fetch_max_wait_ms": 50}'}
-"""The same for this release."""
+CONSTANT = {INTERNAL_VARIABLE: json.dumps(CONSTANTS), "LIFELONG_BUS__CLIENT": '{"fetch_max_wait_ms": 50}'}
+"""The constants that the tests of both releases change."""
 
 
 class Release:
@@ -169,8 +163,8 @@ def test_programs_of_two_releases_answer_and_learn_side_by_side(
 
     with ExitStack() as exits:
         settings, environ = prepared(tmp_path, bus_config, store_config)
-        old = Release(before, tmp_path, settings, environ | BEFORE, exits)
-        new = Release(ROOT, tmp_path, settings, environ | NOW, exits)
+        old = Release(before, tmp_path, settings, environ | CONSTANT, exits)
+        new = Release(ROOT, tmp_path, settings, environ | CONSTANT, exits)
         assert new.start("topics", "create").wait(120) == 0
         learner, rollout = old.start("learn"), old.start("rollout", "run")
         replica = serving(old, lambda: len(reports()) == 1)

@@ -7,8 +7,8 @@ from pydantic import SecretStr
 
 from bench.chaos.faults import FaultKind
 from bench.chaos.ledger import IDS
-from bench.chaos.running import running
-from bench.chaos.scene import SOURCE, Missing, api_keys, scene_settings
+from bench.chaos.running import SOURCES, running
+from bench.chaos.scene import Missing, api_keys, scene_settings
 from bench.chaos.size import SceneSize
 from bench.chaos.synced import LostTails
 from evals.load.readback import TopicContents, read_back
@@ -72,7 +72,7 @@ def test_events_are_answered_and_labelled_and_those_over_http_wait(
         assert load.wait(lambda: load.ledger.num_unanswered == num_http, 60.0)
         assert load.wait(lambda: not load.ledger.num_unlabelled and not load.sender.num_open, 60.0)
         assert load.ledger.http_failures, "nobody listens"
-        contents = TopicContents(IDS.number_of, source=SOURCE, keeps=True)
+        contents = TopicContents(IDS.number_of, sources=SOURCES, keeps=True)
         back = read_back(bus, contents, (Event, Answer, Feedback, DeadLetter))
         sent = load.ledger.as_sent()
     over_kafka = {number for number in range(len(sent.sent_s)) if not sent.is_http(number)}

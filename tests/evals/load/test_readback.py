@@ -23,24 +23,25 @@ def received(record: TopicRecord, offset: int) -> Received[TopicRecord]:
 
 
 def test_answers_labels_and_dead_letters_are_counted_by_event() -> None:
-    back = TopicContents(IDS.number_of, source="chaos", keeps=True)
+    back = TopicContents(IDS.number_of, sources=("chaos", "http/chaos"), keeps=True)
     letter = DeadLetter(reason="x", detail="", topic="events.v1", partition=0, offset=1, payload=b"")
     records: list[TopicRecord] = [
         Event(id=IDS.of(0), text="a", source="chaos"),
-        Event(id=IDS.of(1), text="b", source="chaos"),
+        Event(id=IDS.of(1), text="b", source="http/chaos"),
         msgspec.structs.replace(answer(IDS.of(0), "x"), source="chaos"),
         msgspec.structs.replace(answer(IDS.of(0), "x"), source="chaos"),
         Feedback(event_id=IDS.of(0), label="x", source="chaos"),
         Feedback(event_id="of somebody else", label="x"),
         letter,
+        msgspec.structs.replace(answer(IDS.of(2), "x"), source="http/chaos"),
         Event(id=IDS.of(0), text="a", source="mallory"),
         msgspec.structs.replace(answer(IDS.of(0), "x"), source="mallory"),
     ]
     for offset, record in enumerate(records):
         back.add(received(record, offset))
-    assert back.answers == Counter({0: 2})
+    assert back.answers == Counter({0: 2, 2: 1})
     assert back.labels == Counter({0: 1})
-    assert (back.num_other_labels, back.num_records[Answer.TOPIC], back.num_records[Feedback.TOPIC]) == (1, 3, 2)
+    assert (back.num_other_labels, back.num_records[Answer.TOPIC], back.num_records[Feedback.TOPIC]) == (1, 4, 2)
     assert back.refused == Counter({1: 1})
     assert [offset for offset, _ in back.topics["feedback.v1/0"]] == [4, 5]
 
