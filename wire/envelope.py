@@ -194,7 +194,8 @@ def _attributes(message: Message, names: frozenset[str]) -> dict[str, str]:
     for name, value in message.headers:
         if value is None or name not in names:
             continue
-        check_length(name, len(value), at_most=MAX_DETAIL_BYTES if name == "ce_detail" else MAX_FIELD_BYTES)
+        if len(value) > MAX_FIELD_BYTES:
+            check_length(name, len(value), at_most=MAX_DETAIL_BYTES if name == "ce_detail" else MAX_FIELD_BYTES)
         try:
             attributes[name] = value.decode()
         except UnicodeDecodeError as error:
@@ -260,11 +261,13 @@ def check_fields(record: TopicRecord) -> None:
     """Raises BadMessage, which names the field, if a value of `record` is too long or invalid."""
     for name in SHORT_FIELDS[type(record)]:
         text = getattr(record, name)
-        if text:
+        # A character has at most four bytes, so only a longer text has to be encoded.
+        if text is not None and 4 * len(text) > MAX_FIELD_BYTES:
             check_length(f"`{name}`", len(text.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Answer | Feedback | Quarantined):
         for label in record.labels or ():
-            check_length("a label in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
+            if 4 * len(label) > MAX_FIELD_BYTES:
+                check_length("a label in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Feedback | Quarantined) and record.target is not None:
         check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
     if problem := _record_problem(record):

@@ -50,6 +50,8 @@ class Checks:
         self._world = world
         self._ledger = world.ledger
         self._ends: deque[tuple[float, dict[TopicPartition, int]]] = deque()  # of the logs of labels, newest last
+        # The message is held with its record, so that no other one gets its id.
+        self._decoded_by_id: dict[int, tuple[Stored, Any]] = {}
 
     def look(self) -> None:
         """Raises Violation where an invariant does not hold now."""
@@ -253,8 +255,13 @@ class Checks:
         return found
 
     def _decoded(self, record_type: type[TopicRecord], partition: TopicPartition, stored: Stored) -> Any:
-        place = Place(topic=partition.topic, partition=partition.partition, offset=0)
-        return from_message(record_type, stored.message, place)
+        """Returns the record of a message. Each message is decoded once: most are looked at many times."""
+        known = self._decoded_by_id.get(id(stored))
+        if known is None:
+            place = Place(topic=partition.topic, partition=partition.partition, offset=0)
+            known = (stored, from_message(record_type, stored.message, place))
+            self._decoded_by_id[id(stored)] = known
+        return known[1]
 
 
 def _named(ends: dict[TopicPartition, int]) -> Iterator[tuple[str, int]]:

@@ -93,12 +93,6 @@ class Fetches:
     def _raw(self, partition: TopicPartition, offset: int) -> Raw:
         stored = self._broker.logs[partition].records[offset]
         message = stored.message
-        fields: dict[str, Any] = {
-            "timestamp_ms": stored.appended_ms or message.timestamp_ms,
-            "appended_ms": stored.appended_ms,
-            "epoch": stored.epoch,
-        }
-        known = {name: value for name, value in fields.items() if name in Raw.__struct_fields__}
         return Raw(
             topic=partition.topic,
             partition=partition.partition,
@@ -107,7 +101,9 @@ class Fetches:
             key=message.key,
             value=message.value,
             headers=message.headers,
-            **known,
+            timestamp_ms=stored.appended_ms or message.timestamp_ms,
+            appended_ms=stored.appended_ms,
+            epoch=stored.epoch,
         )
 
     def offset_at(self, partition: TopicPartition, time_ms: int) -> Any:

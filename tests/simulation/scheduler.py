@@ -138,7 +138,8 @@ class Scheduler:
         if following is not task:
             has_gradients = torch.is_grad_enabled()
             self._switch_to(following)
-            torch.set_grad_enabled(has_gradients)
+            if torch.is_grad_enabled() is not has_gradients:
+                torch.set_grad_enabled(has_gradients)
         self.current = task
         self.check(task)
 

@@ -293,7 +293,7 @@ class Follower:
         elif self._tasks is None:
             followed.received.append(item)
         elif (own := self._tasks.own(item.record)) is not None:
-            followed.received.append(replace(item, record=own))
+            followed.received.append(item if own is item.record else replace(item, record=own))
 
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
         return {topic for topic, reading in self._readings.items() if reading.record_type in record_types}
