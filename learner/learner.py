@@ -20,8 +20,8 @@ import structlog
 from learner.commands import HeldCommands
 from learner.config import LearnerConfig
 from learner.drift import ConceptChanges
-from learner.encoder.base import BaseEncoder, Bases, OriginDiff
-from learner.encoder.served import ServedEncoder, take_vectors
+from learner.encoder.base import BaseEncoder, BaseEncoders, OriginDiff
+from learner.encoder.served import ServedEncoder, cache_vectors
 from learner.errors import DataError, StateRefused
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
@@ -94,7 +94,7 @@ class Learner:
         self._config = config
         self.executor = executor
         self.helper = side_executor(executor, "helper", niceness=config.niceness, threads=config.threads)
-        self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
+        self.bases = BaseEncoders(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
         self._rule = rule
         self.knowledge = empty_knowledge(self.bases.of_settings, rule)
@@ -133,7 +133,7 @@ class Learner:
             records = self.erased.without_erased(records, self.join.skip)
         kept = list(records)
         fast_head = self.knowledge.fast_head
-        take_vectors(kept, fast_head.served.known, self.trust.receipts)
+        cache_vectors(kept, fast_head.served.known, self.trust.receipts)
         samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, fast_head.ridge.rows.by_label)
@@ -155,7 +155,7 @@ class Learner:
         Returns whether a better encoder was adopted. `is_idle`: no label came for a while, so there is time for a
         rehearsal.
         """
-        for change in self.knowledge.concept_changes.found(self.offsets):
+        for change in self.knowledge.concept_changes.detected(self.offsets):
             self.restart_class(change)
         standardise(self.knowledge, self.drift)
         if self.knowledge.round is None:
@@ -250,7 +250,7 @@ class Learner:
 
         See `restore_knowledge`.
         """
-        base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
+        base = self.bases.restored(state.snapshot.facts.adopted, self.knowledge.base)
         return restore_knowledge(state, base, self.label_config, like=self.fast_head.served, rule=self._rule)
 
     def set_aside(self, state: VersionState, version: int) -> None:

@@ -62,13 +62,13 @@ def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: Drift
             continue
         sample = unlearning.correct(known, each) if each.is_correction else each
         if sample is None or not kind_of(sample.label).is_exclusive:
-            admitted += [known.classes.within(sample)] if sample else []
+            admitted += [known.classes.admit_set(sample)] if sample else []
             continue
         if known.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
             known.counts["outdated"] += 1
             continue
         known.classes.count_label(sample.label)
-        weaker = known.classes.in_the_way_of(sample)
+        weaker = known.classes.evictable_for(sample)
         if weaker:
             # The samples before this one count in the choice of the class that makes room.
             _learn(known, admitted, drift, helper)
@@ -130,8 +130,8 @@ def _learn_batch(
     nearest = known.fast_head.nearest(z_BD)
     drift.add_texts(nearest.distances_B)
     phi_BR = known.fast_head.served.features(z_BD)
-    is_named_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
-    known.concept_changes.add(observations(samples, nearest, is_named_B))
+    is_right_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
+    known.concept_changes.add(observations(samples, nearest, is_right_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)
     known.fresh.add([sample for sample in batch if is_encoded(sample.text)])

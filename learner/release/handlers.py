@@ -164,7 +164,7 @@ class AdoptEncoder:
             config = known.base.strata.config.canonical_json()
             offer = msgspec.structs.replace(offer, config=config, tokenizer=served.tokenizer.digest)
         bases = context.learner.bases
-        reason = bases.why_not(offer, known.base)
+        reason = bases.offer_problem(offer, known.base)
         if not reason:
             current = {name: stored.tensor for name, stored in served.tensors.items() if name != PROJ}
             take = partial(_fetch_encoder, context, offer, current, known.base)
