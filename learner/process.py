@@ -209,7 +209,7 @@ def lead(
         _learn(config, learner, consumer, publisher, label_traces)
         # A new version, if one is due.
         publisher.poll()
-        label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
+        label_traces.on_published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
     consumer.close()
@@ -226,9 +226,11 @@ def _learn(
     begun_ms = now_ms()
     num_unwritten = len(learner.unwritten)
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.marks))
-    learner.join.late.settle(consumer.taken)
+    learner.join.late.settle(consumer.polled)
     learnt = learner.unwritten[num_unwritten:]
-    label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
+    label_traces.on_learnt(
+        records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms()
+    )
     if learner.drift.take_num_detected():
         publisher.backoff.end_interval()
     failpoint("after-learn")

@@ -82,7 +82,7 @@ class ParentVersion:
         learner.reserve(self._checkpoints.highest_version())
         if newest or self._checkpoints.entries():
             self._leave_gap(newest)
-        learner.read_on(learner.version, learner.read_first, ends)
+        learner.continue_from(learner.version, learner.read_first, ends)
         if pending is not None and is_published:
             candidate = self._load_or_make(pending)
             self.adopt(pending, self._progress.num_effects - learner.has_migrated)
@@ -149,7 +149,7 @@ class ParentVersion:
             # The version was published, but the reply was lost.
             self.adopt(pending, self._num_handled)
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
-            learner.read_on(current, learner.read_first, {})
+            learner.continue_from(current, learner.read_first, {})
             self.make_due()
         elif current > learner.version:
             self._read_on(current, stored, {})
@@ -162,7 +162,7 @@ class ParentVersion:
         if state is None:
             return None
         try:
-            known, _ = self._learner.recall(state)
+            known, _ = self._learner.knowledge_of(state)
             return self._maker.make(known, Stopwatch(), is_live=False)
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))
@@ -245,7 +245,7 @@ class ParentVersion:
         # Without a snapshot the learner keeps its knowledge, and the next candidate has no parent to be compared with.
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.read_on(current, {}, {})
+            learner.continue_from(current, {}, {})
             self._maker.parent = None
             # The current version may know an erased subject.
             self._is_due = learner.erased.num > 0
@@ -258,5 +258,5 @@ class ParentVersion:
         if stored is None:
             self._learner.counts["manifest_missing"] += 1
             self.make_due()
-        self._learner.read_on(current, stored.trained_through if stored else {}, ends)
+        self._learner.continue_from(current, stored.trained_through if stored else {}, ends)
         log.warning("reading_on", version=current, through=self._learner.read_first)
