@@ -39,7 +39,7 @@ class OfferRefused(LearnerError):
 
 
 class DataError(LearnerError):
-    """A data set, a package or a training strategy is missing or malformed, or a strategy fails. The message names it."""
+    """A data set, package or training strategy is missing or malformed, or a strategy fails. The message names it."""
 
 
 def is_installed(package: str) -> bool:

@@ -92,7 +92,7 @@ class Knowledge:
         self.resume(plan, self.fast_head.means(plan.labels))
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
-        """Begins the training round of `plan`, or begins it again after a restart. `means_CD`: its first class means."""
+        """Begins the training round of `plan`, or begins it again. `means_CD`: the class means at its first start."""
         self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
 
     def consider(self, source: EncoderSource) -> None:

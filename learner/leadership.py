@@ -233,7 +233,7 @@ class Leadership:
             self._is_over.set()
 
     def _reacquire(self) -> bool:
-        """Acquires the lease again, which the store has forgotten. Returns False if another learner leads, or has led."""
+        """Acquires the lease again, which the store has forgotten. False if another learner leads or has led."""
         epoch = self.lease.epoch
         above = max(epoch, self._highest_epoch())
         lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)

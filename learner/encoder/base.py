@@ -258,7 +258,7 @@ class BaseEncoder:
 
 
 def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
-    """Exports quantized weights as tensors of a version, and sets the rounding grids of the trained blocks of `strata`."""
+    """Exports quantized weights as tensors of a version; sets the rounding grids of the trained blocks of `strata`."""
     attach_grids(strata, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}
 

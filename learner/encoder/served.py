@@ -86,7 +86,7 @@ class VectorCache:
             self._total_bytes -= self._size_of(oldest)
 
     def of(self, texts: Sequence[str]) -> dict[int, Tensor]:
-        """Returns the cached vectors z_D of `texts`, by the index of the text; texts that are not cached are left out."""
+        """Returns the cached vectors z_D by the index of their text in `texts`. Other texts are not cached."""
         vectors = [self._z_by_text.get(text) for text in texts]
         return {
             index: torch.from_numpy(np.frombuffer(z, "<f4").astype(np.float32))

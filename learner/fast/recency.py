@@ -87,7 +87,7 @@ class RecentLabels:
             self._means.touch(range(num_rows))
 
     def add(self, z_BD: Tensor, rows_B: Tensor, times_ms: Sequence[int]) -> None:
-        """Adds labels. If a class is full, the label of its oldest event is dropped. Equal times are ordered by vector."""
+        """Adds labels. A full class drops the label of its oldest event. Labels of equal time are ordered by vector."""
         if not self.num_held:
             return
         for z_D, row, time_ms in zip(z_BD, rows_B.tolist(), times_ms, strict=True):

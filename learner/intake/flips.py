@@ -217,7 +217,7 @@ class Charts:
         return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
 
     def _wrong_share_elsewhere(self, context: str) -> float:
-        """Returns the share of wrong outcomes among the recent trials of other contexts; 1 if there are too few trials."""
+        """Returns the share of wrong outcomes in recent trials of other contexts; 1 if there are too few trials."""
         num = len(self._recent) - self._trials[context]
         return (self._num_wrong - self._wrong[context]) / num if num >= MIN_OTHERS else 1.0
 

@@ -486,7 +486,7 @@ class Join:
         self._samples.append(sample)
 
     def _withdraw(self, samples: list[Sample]) -> None:
-        """Withdraws labels that are not trusted any more: they go to quarantine, and their events count as unlabelled."""
+        """Withdraws labels that are not trusted any more: they go to quarantine, and their events become unlabelled."""
         self.counts["withdrawn"] += len(samples)
         self._labelled.forget(map(Waiting.from_sample, samples))
         self._quarantined += map(quarantined_sample, samples)

@@ -175,7 +175,7 @@ def rebuild(
     import torch
 
     from learner.learner import Learner
-    from learner.process import EncoderChoice, TaskChoice, opened
+    from learner.process import EncoderChoice, TaskChoice, open_for_task
     from learner.release.tensors import stored_states
     from services.keys import key_ring
     from services.programs import open_bus, open_store
