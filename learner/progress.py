@@ -55,7 +55,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
 
     @property
     def has_encoded(self) -> bool:
-        """Whether some labelled event has a text, or there is no label yet. Otherwise the encoder need not be trained."""
+        """Whether some labelled event has a text, or there is no label yet. Otherwise rounds have nothing to train."""
         return self.num_labels > self.num_textless or not self.num_labels
 
     def break_off(self) -> None:

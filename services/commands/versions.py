@@ -189,7 +189,7 @@ def rebuild(
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
         states = stored_states(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
-    config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
+    config, strata, tokenizer = open_for_task(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
     ring = key_ring(settings)
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring.receipts))
     learner.label_config = settings.labels
