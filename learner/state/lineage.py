@@ -30,7 +30,10 @@ MAX_CHANGES: Final = 256
 def add_round(
     lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int], layers: int = 0
 ) -> Lineage:
-    """Adds a round, which begins after the records below `offsets`; returns the new lineage. `layers`: see `RoundPlan`."""
+    """Adds a round, which begins after the records below `offsets`; returns the new lineage.
+
+    `layers` is the number of blocks that it trains (`RoundPlan`).
+    """
     begun = Round(number=number, kind=kind, offsets=dict(offsets), layers=layers or msgspec.UNSET)
     rounds = (*lineage.rounds, begun)
     if len(rounds) > MAX_ROUNDS:

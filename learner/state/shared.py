@@ -167,8 +167,8 @@ class SharedFolder:
         require_owner(content, owner, f"{self._address}/{OWNER_FILE}", "learner.checkpoint_url")
 
     def _send_waiting(self) -> None:
-        """Sends checkpoints until none is waiting. If one fails, it is not sent again, since the next one replaces it."""
         """Sends checkpoints until none is waiting. A failed one is not sent again, since the next one replaces it."""
+        while True:
             with self._lock:
                 path = self._waiting
                 self._waiting = None
@@ -215,8 +215,8 @@ class SharedFolder:
             raise StaleEpoch(f"{self._address}: a leader of epoch {highest} has written; ours is {own.epoch}")
 
     def _upload(self, path: Path) -> None:
-        """Sends a file with its seal, first as a draft, which is renamed once it is complete. Raises StoreUnavailable."""
         """Sends a file with its seal, as a draft, which is renamed once it is complete. Raises StoreUnavailable."""
+        draft = self._path(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
         with self._translated_errors():
             self._files.makedirs(self._root, exist_ok=True)
             with self._files.open(draft, "wb") as file:
