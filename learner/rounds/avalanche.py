@@ -51,7 +51,7 @@ from learner.rounds.trainer import cosine_logits, torch_adamw
 from learner.samples import Labelled
 from model.config import StrataConfig
 from model.fakequant import fake_layer
-from model.packed import Through, WholeEncoder
+from model.packed import BlockRunner, WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
 
@@ -68,10 +68,10 @@ Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, T
 class TopClassifier(nn.Module):
     """The network that Avalanche trains: the top blocks and the auxiliary head, from padded x_BLD to logits_BC."""
 
-    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, through: Through) -> None:
+    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, run_blocks: BlockRunner) -> None:
         super().__init__()
         self.blocks = blocks
-        self.through = through
+        self.run_blocks = run_blocks
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class TopClassifier(nn.Module):
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
-        z_BD = self.through(self.blocks, x_TD, layout, fake_layer)
+        z_BD = self.run_blocks(self.blocks, x_TD, layout, fake_layer)
         return cosine_logits(z_BD, self.head_CD)
 
 
@@ -101,7 +101,7 @@ class AvalancheTrainer:
         max_tokens: int,
         config: LearnerConfig,
     ) -> None:
-        if strata.through is None:
+        if strata.run_blocks is None:
             raise DataError(f"{config.slow_strategy} cannot train {strata.config.shown}: choose one of {OWN}")
         self._name = config.slow_strategy
         self._plan = plan
@@ -112,7 +112,7 @@ class AvalancheTrainer:
         # Freezes also the lower matrices that the trained blocks share.
         strata.requires_grad_(False)
         top = strata.layers[first_layer:].requires_grad_()
-        net = TopClassifier(top, means_CD, through=strata.through)
+        net = TopClassifier(top, means_CD, run_blocks=strata.run_blocks)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
         optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))
