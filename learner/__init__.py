@@ -3,7 +3,7 @@
     process                   the loop over records; leadership: the lease, and the retries while servers are away
     learner, knowledge        the learner's state: its position in the topics, and everything it learnt from labels
     progress                  the counters by which rounds and publications are scheduled
-    learning, unlearning      add samples to the head's sums and to the memories, and remove them
+    learning, unlearning      add samples to the head's sums, the replay buffer and the holdout, and remove them
     relabelling               operators rename, merge and retire classes; relabelled_sets: the same for sets of labels
     standardisation           the scales of numeric inputs
     samples                   a labelled sample, and the states that a label passes until it is one
@@ -19,7 +19,9 @@
     report, label_traces      reports for operators, and the trace spans of labels
     config, errors, plugins, stopwatch, failpoints
 
-The learner's thread reads records and adds them to the replay buffer and to the fast head at once. Other threads run
-the units of slow rounds, solve the head's systems, send versions and find the answers of late labels; the learner's
-thread takes their results between two polls. Entry points: `process.run`, `Learner`, `LearnerConfig`.
+The learner's thread reads records, and adds them to the replay buffer and to the fast head at once. Other threads train
+the encoder in slow rounds, one small unit of work at a time. They also solve the head's linear equations, send
+versions, and find the answers of late labels. The learner's thread takes their results between two polls.
+
+Entry points: `process.run`, `Learner`, `LearnerConfig`.
 """

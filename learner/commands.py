@@ -1,11 +1,13 @@
-"""The operators' commands that the learner holds. They are part of its checkpoint.
+"""The operators' commands that the learner has read, with their outcomes. They are part of its checkpoint.
 
-    log in the store --read--> kept commands, whose effect is part of the knowledge: held for good
-                               one-time commands (an offer, a repair): held until their outcome is final and reported
+    command log in the store --read--> kept commands (an erasure, a renamed class): stored for ever, since what the
+                                       learner knows depends on them
+                                       one-time commands (an offered encoder, a repair): stored until their outcome is
+                                       final and reported
 
-A command and its effect are in the same checkpoint. `Knowledge.applied_seq` is the number of the last kept command that
-the knowledge contains. Commands with a higher number are executed again: after a kill, or after the learner went back
-to an earlier version.
+A checkpoint contains a command and its effect, or neither. `Knowledge.applied_seq` is the sequence number of the last
+kept command whose effect the knowledge contains. After a kill, and after the learner went back to an earlier version,
+the kept commands with higher sequence numbers are executed again.
 """
 
 from bisect import bisect_right, insort
@@ -28,28 +30,28 @@ class CommandsState(msgspec.Struct, frozen=True, kw_only=True):
         return [command.read(Erase).digest for command in self._of(Erase.VERB)]
 
     def label_commands(self, applied_seq: int) -> list[LabelCommand]:
-        """Returns the commands on the set of labels up to the number `applied_seq`."""
-        return [each.read(LabelCommand) for each in self._of(LabelCommand.VERB) if each.seq <= applied_seq]
+        """Returns the commands that changed the set of labels, up to the sequence number `applied_seq`."""
+        return [command.read(LabelCommand) for command in self._of(LabelCommand.VERB) if command.seq <= applied_seq]
 
     def _of(self, verb: str) -> list[Command]:
-        """Returns the commands of a verb that were not refused."""
-        taken = [entry for entry in self.entries if entry.outcome is None or entry.outcome.state != "refused"]
-        return [command for command, _ in taken if command.verb == verb]
+        """Returns the commands with this verb that were not refused."""
+        accepted = [entry for entry in self.entries if entry.outcome is None or entry.outcome.state != "refused"]
+        return [command for command, _ in accepted if command.verb == verb]
 
 
 class HeldCommands:
-    """The commands that the learner holds, with their outcomes. Belongs to the learner's thread.
+    """The commands that the learner has read and still needs, with their outcomes. Belongs to the learner's thread.
 
-    last          the last command that was read from the log, of any verb
-    last_kept     the number of the last kept command
-    num_one_time  the number of one-time commands that are held
-    unreported    the numbers of the commands whose current outcome the store does not have yet
+    last          the last command that was read from the log, with any verb
+    last_kept     the sequence number of the last kept command
+    num_one_time  how many one-time commands are stored here
+    unreported    the sequence numbers of the commands whose current outcome was not yet written to the store
     clean_since   the first version without any erased data; 0 before an erasure is published
     """
 
     def __init__(self, state: CommandsState | None = None) -> None:
         self._kept: dict[int, CommandEntry] = {}
-        # In increasing order.
+        # The keys of `_kept` in increasing order.
         self._kept_seqs: list[int] = []
         self._one_time: dict[int, CommandEntry] = {}
         # Applied commands that no published version contains.
@@ -76,16 +78,16 @@ class HeldCommands:
         self.unreported.add(command.seq)
 
     def note(self, outcome: CommandOutcome) -> None:
-        """Records the outcome of a command that is held."""
+        """Records the outcome of a command that was added before. Raises KeyError for any other command."""
         seq = outcome.seq
-        held = self._kept if seq in self._kept else self._one_time
-        held[seq] = CommandEntry(held[seq].command, outcome)
+        entries = self._kept if seq in self._kept else self._one_time
+        entries[seq] = CommandEntry(entries[seq].command, outcome)
         self.unreported.add(seq)
         if outcome.state == "applied":
             self._applied.add(seq)
         else:
             self._applied.discard(seq)
-        if held[seq].command.verb == Erase.VERB:
+        if entries[seq].command.verb == Erase.VERB:
             self.clean_since = max(self.clean_since, outcome.version)
 
     def drop(self, seq: int) -> None:
@@ -94,35 +96,36 @@ class HeldCommands:
         self.num_one_time = len(self._one_time)
 
     def next_after(self, applied_seq: int) -> Command | None:
-        """Returns the first kept command after the number `applied_seq`; None if there is none."""
-        place = bisect_right(self._kept_seqs, applied_seq)
-        return self._kept[self._kept_seqs[place]].command if place < len(self._kept_seqs) else None
+        """Returns the first kept command with a sequence number above `applied_seq`; None if there is none."""
+        index = bisect_right(self._kept_seqs, applied_seq)
+        return self._kept[self._kept_seqs[index]].command if index < len(self._kept_seqs) else None
 
     def open_commands(self) -> list[Command]:
-        """Returns the one-time commands without an outcome."""
+        """Returns the one-time commands that have no outcome yet."""
         return [command for command, outcome in self._one_time.values() if outcome is None]
 
     def last_one_time(self, verb: str) -> int:
-        """Returns the number of the last one-time command of a verb; 0 if none is held."""
+        """Returns the sequence number of the last one-time command with this verb; 0 if none is stored here."""
         return max((command.seq for command, _ in self._one_time.values() if command.verb == verb), default=0)
 
     def mark_published(self, version: int, applied_seq: int) -> None:
-        """Records that `version` is the first one that contains the commands up to the number `applied_seq`."""
+        """Marks the applied commands up to the sequence number `applied_seq` as published, first in `version`."""
         for seq in sorted(self._applied):
             if seq <= applied_seq:
                 outcome = self._kept[seq].outcome
-                assert outcome is not None, "it was applied"
+                assert outcome is not None, "an applied command has an outcome"
                 self.note(msgspec.structs.replace(outcome, state="published", version=version))
 
     def published_outcomes(self) -> list[CommandOutcome]:
         """Returns the outcomes that are `published` and reported to the store, but not yet `purged`."""
         outcomes = [outcome for _, outcome in self._kept.values() if outcome is not None]
-        return [each for each in outcomes if each.state == "published" and each.seq not in self.unreported]
+        return [outcome for outcome in outcomes if outcome.state == "published" and outcome.seq not in self.unreported]
 
     def reopen(self, applied_seq: int) -> bool:
-        """Reopens the kept commands after the number `applied_seq`: the learner went back to an earlier version.
+        """Marks the kept commands after `applied_seq` as not executed, so that they are executed again.
 
-        Returns whether an erasure is among them.
+        The learner calls it after it went back to an earlier version, which does not contain their effects. Returns
+        whether an erasure is among them.
         """
         reopened = self._kept_seqs[bisect_right(self._kept_seqs, applied_seq) :]
         for seq in reopened:
@@ -134,11 +137,11 @@ class HeldCommands:
         return any(self._kept[seq].command.verb == Erase.VERB for seq in reopened)
 
     def entry(self, seq: int) -> CommandEntry:
-        """Returns a command with its outcome. Raises KeyError."""
+        """Returns the command with this sequence number, and its outcome. Raises KeyError."""
         return self._kept[seq] if seq in self._kept else self._one_time[seq]
 
     def label_commands(self, applied_seq: int) -> list[LabelCommand]:
-        """Returns the commands on the set of labels up to the number `applied_seq`."""
+        """Returns the commands that changed the set of labels, up to the sequence number `applied_seq`."""
         return self.export().label_commands(applied_seq)
 
     def export(self) -> CommandsState:

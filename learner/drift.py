@@ -1,16 +1,18 @@
-"""Drift detection: more errors, inputs that moved away, and classes whose concept has changed.
+"""Detects drift: a rise of the error rate, texts unlike the known ones, and classes whose concept has changed.
 
     served answers --wrong: 1, right: 0--> "error" and, by class, "classes 1-16", ... --.
                                                                                         >-- ADWIN --> Drift
     learnt texts --distance to the nearest class mean--> "distance" --------------------'      '--> tier of a round
     a label --prediction by all labels' means, by the newest labels' means--> evidence --> ConceptChange, a restart
 
-ADWIN (Bifet and Gavalda 2007, here river's) keeps a window whose mean has not changed, and drops the older part if the
-means of two parts differ by more than chance. Only a rise is drift: errors and distances fall because of learning.
-Classes are grouped in the order of their first label, so in a stream that grows stage by stage the classes of a group
-come from about one stage. ADWIN's state can only be pickled. So a detector is defined by its journal: the values since
-its last detection, at most MAX_JOURNAL; a full journal drops its older half. A checkpoint holds the journals, and a
-restored detector is rebuilt by replaying its journal.
+ADWIN (Bifet and Gavalda 2007; the implementation is river's) keeps a window of values whose mean has not changed. If
+the means of two parts of the window differ by more than chance allows, ADWIN drops the older part. Only a rise counts
+as drift, since learning makes errors and distances fall. Classes are grouped in the order of their first labels. So in
+a stream that gets new classes stage by stage, the classes of a group come from about one stage.
+
+ADWIN's state cannot be stored except by pickling. So each detector has a journal, from which it can be rebuilt: the
+values since its last detection, at most MAX_JOURNAL. A full journal drops its older half. A checkpoint contains the
+journals, and a restored detector gets the values of its journal again.
 
 Tiers. The further the texts of the stream have moved away from the known ones, the deeper a slow round trains.
 
@@ -19,18 +21,22 @@ Tiers. The further the texts of the stream have moved away from the known ones, 
     domain   `learner.deeper_layers`, the first     the distances rose by DOMAIN_EFFECT or more
     base     `learner.deeper_layers`, the second    the distances rose by BASE_EFFECT or more
 
-A drift unfreezes its tier at once, and each round on labels freezes one tier again. So a shift is trained on twice,
-first on few labels soon after it and then on more, and no tier stays unfrozen in a stream that is stationary again. The
-next rehearsal, which has the most steps and runs while the learner is idle, trains the deepest tier that was unfrozen
-since the last rehearsal. A round on pseudo-labels trains the task tier, since its labels may be wrong.
+Drift unfreezes its tier at once, and each round on labels freezes one tier again. So the unfrozen tier is trained
+twice: on few labels soon after the shift, and then on more labels. In a stream that is stationary again, no tier stays
+unfrozen. The next rehearsal trains the deepest tier that was unfrozen since the last rehearsal; a rehearsal has the
+most steps, and runs while the learner is idle. A round on pseudo-labels trains the task tier, since its labels may be
+wrong.
 
-A shift needs the blocks near its cause (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466), in the order of
-gradual unfreezing (Howard and Ruder 2018, ULMFiT, section 3.3). New classes, or new labels for the same texts, are a
-change at the output: the top blocks are enough. New texts are a change at the input. So only the distances choose the
-tier, by the effect size (Cohen's d: the rise in standard deviations), which has no unit and holds for every encoder.
-Errors start a round earlier without making it deeper. Effect sizes that were measured with MiniLM after 1,500 texts of
-75 classes of CLINC150, at ADWIN's first detection within 300 to 700 more texts, with the encoder as published and after
-rounds have trained it, which moves known texts closer to their class means:
+After a shift, the blocks near its cause should be trained (Lee et al. 2023, "Surgical Fine-Tuning", arXiv 2210.11466).
+They are unfrozen gradually, from the top down (Howard and Ruder 2018, ULMFiT, section 3.3). New classes, or new labels
+for the same texts, are a change at the output, for which the top blocks are enough. New texts are a change at the
+input. So only the distances choose the tier. They do so by their effect size (Cohen's d: the rise in standard
+deviations), which has no unit, so the same limits hold for every encoder. A rise of the errors starts a round earlier
+and does not make it deeper.
+
+The table has effect sizes with MiniLM, at ADWIN's first detection after a change of the stream. The first 1,500 texts
+were of 75 classes of CLINC150, and drift was detected within 300 to 700 more texts. One column is for the encoder as
+published. The other is for an encoder that rounds have trained, which moves known texts closer to their class means.
 
                                           as published  trained
     the same classes                      no drift      no drift
@@ -45,29 +51,33 @@ Concept changes. Before a label is learnt, its text is classified twice: by the 
 the nearest class mean of the newest labels (`learner.fast.recency`). If exactly one of the two is right, the label is a
 win or a loss of the newest labels. It counts for the class of the label, and for the class that was predicted wrongly,
 which may have lost these texts. Without a change the newest labels lose, since eight labels of a class predict worse
-than a hundred. So a bet on them, which multiplies its capital by 1 + BET at a win and by 1 - BET at a loss, is a
-supermartingale: its capital exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 1939; testing
-by betting, Waudby-Smith and Ramdas 2020, arXiv:2010.09686). The bet restarts when its capital has fallen to 1, as in
-the CUSUM chart of Page (1954): a change of a class that was stable for long is detected as quickly as of a young one.
+than a hundred. So a bet on the newest labels is a supermartingale: it multiplies its capital by 1 + BET at a win and by
+1 - BET at a loss, and the capital exceeds EVIDENCE by chance with a probability of at most 1 / EVIDENCE (Ville 1939;
+testing by betting, Waudby-Smith and Ramdas 2020, arXiv:2010.09686). The bet restarts if its capital falls to 1, as in
+the CUSUM chart of Page (1954). So a change of an old class is detected as quickly as a change of a young class.
 
-With few classes the last solved head predicts, too. If it is right, the label counts as right by all labels. In a
-series the next label mostly equals the last ones, so the newest means are right more often, and without this rule a
-class would restart with every change of the weather.
+If there are few classes, the last solved head predicts the label, too. If the head is right, the prediction by all
+labels counts as right. The rule is for time series: there the next label mostly equals the last ones, so the newest
+means are right more often although no concept has changed.
 
-No source decides alone. Each source counts up to an equal part of the evidence (`num_sources` parts are needed), so as
-many sources have to agree; a label that an operator approved counts in full. A change that only one source claims is an
-attack, and the flip alarm holds its labels (`learner.intake.flips`).
+No source decides alone. Each source can contribute at most 1 / `num_sources` of the required evidence, so at least
+`num_sources` sources have to agree. A label that an operator approved counts in full. A change that only one source
+claims is an attack, and the flip alarm holds its labels (`learner.intake.flips`).
 
 Measured on CLINC150 with a frozen encoder, in mixed order (`make bench ONLY=concept_change`): without a change no class
-restarts. If 45 of the 150 classes swap names after half of the labels, exactly these are detected, and 20 labels of
-each class later they are predicted as well as by a learner that saw nothing else.
+restarts. If 45 of the 150 classes swap names after half of the labels, exactly these are detected. After 20 more labels
+of each class, they are predicted as well as by a learner that saw only the new names.
 
-Rejected: Page-Hinkley (its threshold is a sum of values, different for each signal and error rate), KSWIN (compares
-random draws), and the score of an answer as a signal (each new version moves it). A tier by the rise of the error rate
-(a stage of new classes makes every answer wrong although the encoder is right), and a tier that stays until the errors
-are back (they may never be). Sums over several window lengths in place of concept changes (the last 1,000 labels have 7
-of each of 150 classes, and the last 10,000 stay in the old concept for 10,000 more labels), and ADWIN on the errors of
-a class, which says that something is wrong, but not that the newest labels are better.
+Rejected:
+
+- Page-Hinkley: its threshold is a sum of values, so each signal and each error rate would need its own.
+- KSWIN: compares random draws.
+- The score of an answer as a signal: each new version changes the scores.
+- Choosing the tier by the rise of the error rate: new classes make every answer wrong although the encoder is right.
+- Keeping a tier unfrozen until the errors are as rare as before: they may never be.
+- Sums over the last labels, in windows of several lengths, in place of concept changes: the last 1,000 labels have 7 of
+  each of 150 classes, and the last 10,000 contain the old concept for 10,000 more labels.
+- ADWIN on the errors of a class: it detects that something is wrong, but not that the newest labels are better.
 """
 
 import math
@@ -94,7 +104,7 @@ BASE_EFFECT: Final = 2.5
 
 
 def tier_for(effect: float) -> int:
-    """Returns the place in TIERS of the tier that a rise of this effect size unfreezes.
+    """Returns the tier, as an index into TIERS, that a rise of the distances by this effect size unfreezes.
 
     >>> [TIERS[tier_for(effect)] for effect in (0.5, 1.8, 2.5)]
     ['task', 'domain', 'base']
@@ -103,12 +113,12 @@ def tier_for(effect: float) -> int:
 
 
 def unfreeze(tier: int, effect: float) -> int:
-    """Returns the tier of the next round after a rise of this effect size. Before the rise, it was `tier`."""
+    """Returns the tier of the next round after a rise by this effect size. Before the rise, it was `tier`."""
     return max(tier, tier_for(effect))
 
 
 def freeze(tier: int) -> int:
-    """Returns the tier of the next round, after a round that trains the tier `tier` has begun."""
+    """Returns the tier of the next round, once a round that trains `tier` has begun: one tier less deep."""
     return max(tier - 1, 0)
 
 
@@ -126,25 +136,26 @@ CLASSES = "classes"
 DISTANCE = "distance"
 
 MAX_JOURNAL: Final = 2_000
-"""Number of values in a full journal. A change that takes longer to detect is too slow to hurry a slow round."""
+"""The number of values in a full journal. A change that takes more values to detect is too slow to hurry a slow round.
+"""
 
 CLOCK: Final = 8
-"""Number of values between two tests of ADWIN."""
+"""The number of values between two tests of ADWIN."""
 
 GROUP_SIZE: Final = 16
-"""Number of classes whose errors are one signal."""
+"""The number of classes whose errors together form one signal."""
 
 RECENT_DRIFTS: Final = 8
-"""Number of last drifts that are shown."""
+"""The number of last drifts that reports show."""
 
 MIN_DEVIATION: Final = 0.01
-"""Standard deviation of a signal at least, so that the effect size of a rise is finite where nothing else varies."""
+"""The smallest standard deviation that an effect size divides by, so that it is finite if a signal hardly varies."""
 
 log = structlog.get_logger("learner")
 
 
 class DriftState(msgspec.Struct, frozen=True, kw_only=True):
-    """Holds everything that a `DriftWatch` knows; `journals` by signal, tiers as places in TIERS."""
+    """The state of a `DriftWatch`: the journal of each signal; tiers are indices into TIERS."""
 
     journals: dict[str, list[float]] = {}
     recent: list[Drift] = []
@@ -164,17 +175,17 @@ class Rise(NamedTuple):
 
 
 class Detector:
-    """Runs ADWIN on one signal. `journal` is its whole state."""
+    """Runs ADWIN on one signal. `journal` is its whole state: the values since the last detection."""
 
     def __init__(self, delta: float, journal: Iterable[float] = ()) -> None:
         self._delta = delta
         self._restart(journal)
 
     def add(self, value: float) -> Rise | None:
-        """Adds a value; returns the rise that it reveals, None where it reveals none."""
+        """Adds a value of the signal. Returns the rise of the mean that ADWIN detects with it, or None."""
         self.journal.append(value)
         if self._adwin.update(value):
-            rise = split(self.journal)
+            rise = largest_change(self.journal)
             self._restart()
             return rise if rise.effect > 0 else None
         if len(self.journal) == MAX_JOURNAL:
@@ -191,9 +202,10 @@ class Detector:
 
 
 class DriftWatch:
-    """A detector for every signal. `is_urgent`: drift was detected, and no slow round has begun since.
+    """Detects drift in all signals: the errors of all answers, the errors of each group of classes, and the distances.
 
-    `tier` and `rehearsal_tier` are indices into TIERS: the tier of the next round on labels, and of the next rehearsal.
+    `is_urgent`: drift was detected, and no slow round has begun since. `tier` and `rehearsal_tier` are indices into
+    TIERS: the tier of the next round on labels, and the tier of the next rehearsal.
     """
 
     def __init__(self, *, delta: float, state: DriftState | None = None) -> None:
@@ -209,7 +221,7 @@ class DriftWatch:
         self._num_new = 0
 
     def add_answers(self, samples: Iterable[Sample], rows: Mapping[str, int]) -> None:
-        """Adds whether each answer was right. `rows`: the index of each known class, in the order of first labels."""
+        """Adds the errors of served answers, as their labels show. `rows` has the row of each known class."""
         for sample in samples:
             if not sample.is_answered:
                 continue
@@ -230,7 +242,7 @@ class DriftWatch:
         self._detectors.pop(DISTANCE, None)
 
     def begin_round(self, kind: RoundKind) -> int:
-        """Records that a slow round begins: nothing is urgent any more, and tiers freeze again. Returns its tier."""
+        """Records that a slow round begins, and returns its tier. Drift is no longer urgent, and tiers freeze again."""
         self.is_urgent = False
         tier = 0
         if kind == "labels":
@@ -276,10 +288,10 @@ class DriftWatch:
         log.warning("drift", signal=signal, at_label=drift.at_label, **rise._asdict(), next_tier=TIERS[self.tier])
 
 
-def split(values: Sequence[float]) -> Rise:
-    """Returns the change point at which the means before and after differ most, in standard errors.
+def largest_change(values: Sequence[float]) -> Rise:
+    """Returns the change of the mean at the change point: where the means before and after differ most significantly.
 
-    >>> split([0.0, 1.0, 1.0, 3.0, 4.0, 2.0])
+    >>> largest_change([0.0, 1.0, 1.0, 3.0, 4.0, 2.0])
     Rise(before=0.6666666666666666, after=3.0, effect=3.5)
     """
     sums = np.cumsum(values)
@@ -295,7 +307,7 @@ def split(values: Sequence[float]) -> Rise:
 
 
 def _group(row: int) -> str:
-    """Returns the signal of the group that a class belongs to.
+    """Returns the name of the error signal of the group to which the class in `row` belongs.
 
     >>> _group(0), _group(31)
     ('classes 1-16', 'classes 17-32')
@@ -305,20 +317,20 @@ def _group(row: int) -> str:
 
 
 EVIDENCE: Final = 100.0
-"""The evidence at which a class has changed."""
+"""The capital of a bet from which on a class counts as changed."""
 
 BET: Final = 0.95
 """The fraction of the capital that is bet on the newest labels."""
 
 FACTORS: Final = {(False, True): 1 + BET, (True, False): 1 - BET, (True, True): 0.95, (False, False): 1.0}
-"""The factor of the capital, by whether the means of all labels and the means of the newest labels are right.
+"""The factor of the capital at a label, by (whether the means of all labels are right, whether the newest are).
 
-If both are right, the capital shrinks a little, so that an old win is forgotten: a change is dated by its first win.
+If both are right, the capital shrinks a little, so that an old win is forgotten: the first win dates the change.
 """
 
 MIN_LABELS: Final = 3
-"""The fewest labels of a class since its change. Otherwise texts of a new class that are predicted as an old one, which
-gets no labels meanwhile, would count as a change of the old one."""
+"""The fewest labels that a class must have got since its change. Without this rule an old class could restart because
+of a new one: the texts of the new class are predicted as the old class, which gets no labels meanwhile."""
 
 MAX_SOURCES: Final = 16
 """The most sources whose evidence on a class is kept apart; all others count as one source."""
@@ -328,7 +340,10 @@ OTHERS: Final = "others"
 
 
 class Observation(NamedTuple):
-    """A label about an event of `time_ms`, and the predictions by the means of all labels and of the newest labels."""
+    """A label for an event of time `time_ms`, with two predictions for the event.
+
+    `by_all` is the prediction by the means of all labels, `by_newest` the prediction by the means of the newest labels.
+    """
 
     label: str
     by_all: str
@@ -339,7 +354,7 @@ class Observation(NamedTuple):
 
 
 class Evidence(msgspec.Struct, array_like=True):
-    """The evidence that a class has changed at `since_ms`: the logarithm of the capital, by source.
+    """The evidence that a class changed at `since_ms`: the logarithm of the capital that each source has contributed.
 
     `num_labels` counts the labels of the class that were predicted wrongly since the first win.
     """
@@ -352,9 +367,9 @@ class Evidence(msgspec.Struct, array_like=True):
 class ConceptChangesState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of `ConceptChanges`.
 
-    `wrong_since_ms` has the classes whose last labels were all predicted wrongly by the means of all labels, and the
-    time of the first: a change is detected when the newest labels win, but it began before. `changed_ms` has the time
-    of the last change of each class that has changed.
+    - `wrong_since_ms`: the classes whose last labels were all predicted wrongly by the means of all labels, each with
+      the time of the first of these labels. A change is detected when the newest labels win, but it began before.
+    - `changed_ms`: the classes that have changed, each with the time of its last change.
     """
 
     evidence: dict[str, Evidence] = {}
@@ -363,7 +378,7 @@ class ConceptChangesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConceptChanges:
-    """The evidence that classes have changed. A change is accepted if `num_sources` sources agree."""
+    """Detects classes whose concept has changed, from bets on their newest labels. `num_sources` sources must agree."""
 
     def __init__(self, num_sources: int, state: ConceptChangesState | None = None) -> None:
         state = state or ConceptChangesState()
@@ -373,7 +388,7 @@ class ConceptChanges:
         self._changed_ms = dict(state.changed_ms)
 
     def add(self, observations: Iterable[Observation]) -> None:
-        """Counts labels that are about to be learnt."""
+        """Updates the evidence with labels that are about to be learnt."""
         for observation in observations:
             is_right = observation.by_all == observation.label
             is_newest_right = observation.by_newest == observation.label
@@ -386,28 +401,28 @@ class ConceptChanges:
             for label in {observation.label, observation.by_all, observation.by_newest}:
                 self._bet(label, observation, math.log(factor))
 
-    def found(self, offsets: Mapping[str, int]) -> list[ConceptChange]:
-        """Returns the changes with enough evidence, as found after the records below `offsets`."""
-        # The parts of all sources add up to it, except for rounding.
+    def detected(self, offsets: Mapping[str, int]) -> list[ConceptChange]:
+        """Returns the changes for which there is enough evidence. `offsets`: the records below them have been read."""
+        # The contributions of all sources add up to the logarithm, except for rounding.
         enough = math.log(EVIDENCE) - 1e-9
-        found = [
+        changed = [
             label
-            for label, each in self._evidence.items()
-            if sum(each.by_source.values()) >= enough and each.num_labels >= MIN_LABELS
+            for label, evidence in self._evidence.items()
+            if sum(evidence.by_source.values()) >= enough and evidence.num_labels >= MIN_LABELS
         ]
-        return [ConceptChange(label, self._evidence[label].since_ms, dict(offsets)) for label in sorted(found)]
+        return [ConceptChange(label, self._evidence[label].since_ms, dict(offsets)) for label in sorted(changed)]
 
     def follow(self, change: ConceptChange) -> None:
-        """Records the change of a class, and forgets the evidence."""
+        """Records that a class has restarted because of a change, and deletes the evidence about the class."""
         self.forget(change.label)
         self._changed_ms[change.label] = change.since_ms
 
     def is_outdated(self, label: str, time_ms: int) -> bool:
-        """Whether a label about an event of `time_ms` is from before its class changed."""
+        """Whether a label is outdated: its event of time `time_ms` is older than the last change of its class."""
         return time_ms < self._changed_ms.get(label, 0)
 
     def rename(self, label: str, name: str) -> None:
-        """Renames a class. If the new name is taken, the evidence of both classes is forgotten."""
+        """Renames a class. If there already is a class of this name, the evidence about both is deleted."""
         tables: tuple[dict[str, Any], ...] = (self._evidence, self._wrong_since_ms, self._changed_ms)
         is_taken = any(name in table for table in tables)
         for table in tables:
@@ -418,7 +433,7 @@ class ConceptChanges:
             self.forget(name)
 
     def forget(self, label: str) -> None:
-        """Forgets a class."""
+        """Deletes everything about a class."""
         for by_label in (self._evidence, self._wrong_since_ms, self._changed_ms):
             by_label.pop(label, None)
 
@@ -446,14 +461,14 @@ def _copy(evidence: Evidence) -> Evidence:
 
 
 def observations(
-    samples: Iterable[Sample | None], nearest: Nearest, is_named_B: Iterable[bool]
+    samples: Iterable[Sample | None], nearest: Nearest, is_right_B: Iterable[bool]
 ) -> Iterator[Observation]:
-    """Yields the observations of samples with their predictions.
+    """Yields an `Observation` for each sample, with the predictions of `nearest`.
 
-    Texts that nobody labelled (None), sets of labels and scores yield none. A label that the head predicted rightly
-    (`is_named_B`) counts as right by all labels.
+    Texts that nobody labelled (None), sets of labels and scores yield none. `is_right_B`: whether the head predicted
+    the label; then the prediction by all labels counts as right.
     """
-    for sample, by_all, by_newest, is_named in zip(samples, nearest.by_all, nearest.by_newest, is_named_B, strict=True):
+    for sample, by_all, by_newest, is_right in zip(samples, nearest.by_all, nearest.by_newest, is_right_B, strict=True):
         if sample is not None and kind_of(sample.label).is_exclusive:
-            by_all = sample.label if is_named else by_all
+            by_all = sample.label if is_right else by_all
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

@@ -8,11 +8,11 @@ class LearnerError(Exception):
 
 
 class CheckpointRefused(LearnerError):
-    """A checkpoint is torn. The previous one is used."""
+    """A checkpoint file is corrupt or incomplete. The previous checkpoint is used."""
 
 
 class CheckpointUnknown(CheckpointRefused):
-    """This program cannot read an intact checkpoint. The previous one is not used: it may know less."""
+    """This release cannot read an intact checkpoint. The previous one is not used, since it contains fewer labels."""
 
 
 class StateRefused(LearnerError):
@@ -27,11 +27,11 @@ class CheckpointFailed(LearnerError):
 
 
 class BaseRefused(LearnerError):
-    """A base solution disagrees with the updates that it covers: labels were lost, or counted twice."""
+    """A newly solved ridge head differs from the incrementally updated one: labels were lost, or counted twice."""
 
 
 class OfferRefused(LearnerError):
-    """An offered encoder cannot be adopted. `may_retry`: it may be possible later."""
+    """An encoder that an operator offered cannot be adopted. `may_retry`: it may be possible later."""
 
     def __init__(self, message: str, *, may_retry: bool = False) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class OfferRefused(LearnerError):
 
 
 class DataError(LearnerError):
-    """A data set, a package or a strategy is missing or malformed, or a strategy fails. The message names it."""
+    """A data set, package or training strategy is missing or malformed, or a strategy fails. The message names it."""
 
 
 def is_installed(package: str) -> bool:
@@ -48,11 +48,11 @@ def is_installed(package: str) -> bool:
 
 
 def require(package: str, *, extra: str) -> None:
-    """Raises DataError, which says how to install `package`, if it is missing."""
+    """Raises DataError if `package` is missing. The message says how to install it with the extra `extra`."""
     if not is_installed(package):
         raise DataError(how_to_install(package, extra=extra))
 
 
 def how_to_install(package: str, *, extra: str) -> str:
-    """Returns the command that installs a package of an extra."""
+    """Returns the message that `package` is missing, with the command that installs the extra it belongs to."""
     return f"{package} is not installed: pip install 'lifelong[{extra}]' (in this folder: '.[{extra}]')"

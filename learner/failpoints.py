@@ -1,9 +1,13 @@
-"""Failpoints: named places between two steps, at which a test kills the process as `kill -9` does.
+"""Failpoints: named points in the code at which a test can kill the process, as `kill -9` would.
 
-`LIFELONG_FAILPOINT=after-checkpoint` kills at the first pass, `after-checkpoint:3` at the third. With
-`after-checkpoint:1:STOP` the process stops there until SIGCONT, as on a machine that pauses. Without the variable, a
-failpoint costs one dictionary look-up. The signal is SIGKILL rather than an exception, so no `finally` block runs and
-nothing is flushed.
+The environment variable LIFELONG_FAILPOINT chooses the point and the pass:
+
+    after-checkpoint           kills the process when it passes this point for the first time
+    after-checkpoint:3         kills it at the third pass
+    after-checkpoint:1:STOP    stops it at the first pass until SIGCONT, like a machine that pauses
+
+Without the variable, a failpoint costs one dictionary look-up. The process gets SIGKILL and no exception is raised, so
+no `finally` block runs and nothing is flushed.
 """
 
 import os
@@ -36,7 +40,7 @@ _passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Kills or stops this process here if the environment says so. Raises ValueError for an unknown failpoint.
+    """Kills or stops this process here if LIFELONG_FAILPOINT names this point. Raises ValueError for an unknown name.
 
     >>> failpoint("after-poll")
     """

@@ -1,8 +1,8 @@
-"""Everything that a learner has learnt from labels: encoder, fast head, memories, and the slow round under way.
+"""Everything that was learnt from labels: encoder, fast head, replay buffer, holdout, and the slow round under way.
 
-    samples --has a row--> fast head, replay buffer, fresh --begin--> slow round --step--> adopted or dropped
-            --in the holdout--> holdout --------------------------------------------------^
-            --the newest labels contradict the class mean--> concept_changes --> the class restarts, in all memories
+    samples --the class has a row--> fast head, replay buffer, fresh --begin--> slow round --step--> adopted or dropped
+            --in the holdout--> holdout ------------------------------------------------------^
+            --the newest labels contradict the class mean--> concept_changes --> the class restarts everywhere
 
 A version is made from knowledge alone (`learner.release.candidate`). So an earlier version can be rebuilt from the
 knowledge in its checkpoint, while the learner keeps its own (`learner.learner`).
@@ -49,10 +49,14 @@ log = structlog.get_logger("learner")
 class Knowledge:
     """Owns everything that was learnt. It belongs to the learner's thread.
 
-    `progress` and `counts` are shared with the learner. `fresh` holds the samples that were learnt since the last round
-    began. `labels` is the set of labels. `temperature` is the last candidate's, `trial` is the trial that the current
-    encoder has passed. `rule` decides trials; without it there are none. `applied_seq` is the number of the last
-    operator command whose effect is included.
+    - `strata`: the current encoder in full precision. `fast_head` has it in quantized form.
+    - `progress`, `counts`: shared with the learner.
+    - `fresh`: the samples that were learnt since the last slow round began.
+    - `labels`: the set of labels.
+    - `temperature`: the temperature of the last candidate.
+    - `trial`: the result of the trial that the current encoder has passed.
+    - `rule`: decides trials. Without a rule there are no trials.
+    - `applied_seq`: the sequence number of the last operator command whose effect is included.
     """
 
     config: LearnerConfig
@@ -76,62 +80,72 @@ class Knowledge:
     round: SlowRound | None = None
 
     def count_in(self, progress: LearnerProgress, counts: Counter[str]) -> None:
-        """Shares the progress and the counts of the learner that owns this knowledge from now on."""
+        """From now on counts in the `progress` and `counts` of the learner that owns this knowledge."""
         self.progress = progress
         self.counts = counts
 
     def begin(self, kind: RoundKind, schedule: Schedule, join: Join, offsets: Mapping[str, int], layers: int) -> None:
-        """Begins a slow round of the top `layers` blocks on the records below `offsets`."""
+        """Begins a slow round, which trains the top `layers` blocks on the labels below `offsets`."""
         plan = schedule.begin(kind, self.fresh.samples(), self.replay, join, layers=layers)
         self.lineage = add_round(self.lineage, number=plan.number, kind=kind, offsets=offsets, layers=plan.layers)
         self.fresh = make_fresh_buffer(self.config)
         self.resume(plan, self.fast_head.means(plan.labels))
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
-        """Begins the round of `plan` from these class means (C, D), for the first time or after a restart."""
+        """Begins the training round of `plan`, or begins it again. `means_CD`: the class means at its first start."""
         self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
 
     def consider(self, source: EncoderSource) -> None:
-        """Begins the round that decides about an encoder: one that it trains, or one that an operator offers."""
-        own = (self.fast_head, self.replay, self.holdout)
-        self.round = SlowRound(source, *own, anchor=self.anchor, config=self.config, rule=self.rule)
+        """Begins a round that decides whether to adopt an encoder: one that it trains, or one that was offered."""
+        self.round = SlowRound(
+            source,
+            self.fast_head,
+            self.replay,
+            self.holdout,
+            anchor=self.anchor,
+            config=self.config,
+            rule=self.rule,
+        )
 
     def step(self, offsets: Mapping[str, int], executor: Executor, *, may_wait: bool) -> bool:
-        """Begins the next unit of the round (see `SlowRound.step`).
+        """Begins the next unit of work of the round (see `SlowRound.step`).
 
-        Returns whether the round has ended and its encoder was adopted.
+        Returns True if the round has ended and its encoder was adopted.
         """
         assert self.round is not None, "no round is under way"
         if not self.round.is_ready:
             return False
         if self.round.trained and self.round.phase is Phase.READ:
             self.lineage = set_memory_offsets(self.lineage, offsets)
-            self._take_out(self.round.trained.excluded)
+            self._remove_excluded(self.round.trained.excluded)
         try:
             return self.round.step(executor, may_wait=may_wait) is Phase.DONE and self._end(self.round)
         except NonFinite as error:
             log.warning("round_dropped", round=self.round.number, reason=str(error))
             self.counts["rounds_not_finite"] += 1
-            self._take_out(self.round.trained.excluded if self.round.trained else ())
+            self._remove_excluded(self.round.trained.excluded if self.round.trained else ())
             self.drop([str(error)])
         except OfferRefused as error:
             self.drop([] if error.may_retry else [str(error)])
         return False
 
     def adopt(self, done: SlowRound) -> None:
-        """Adopts the encoder that a round has made, and the head that was learnt again on its vectors."""
+        """Adopts the encoder of a finished round, and the fast head that was learnt again under this encoder."""
         self.trial = done.trial_result
         self.fast_head = done.next_fast_head
         self.strata = done.source.strata
         self.round = None
         if isinstance(done.source, OfferedEncoder):
             done.source.settle((), done.holdout_result, done.trial_result.paired)
-            self._stand_on(done.source.base)
+            self._adopt_base(done.source.base)
         else:
             self.lineage = end_round(self.lineage, is_adopted=True)
 
     def drop(self, refusals: Sequence[str] = ()) -> None:
-        """Drops the round and keeps the current encoder. Without `refusals`, an offered encoder is tried again."""
+        """Drops the round, and keeps the current encoder.
+
+        `refusals` are the reasons against an offered encoder. Without reasons, the offer is tried again.
+        """
         dropped = self.round
         self.round = None
         if dropped is None or dropped.trained:
@@ -140,16 +154,16 @@ class Knowledge:
             dropped.source.settle(tuple(refusals), dropped.holdout_result, dropped.trial_result.paired)
 
     def calibrate(self, temperature: float, threshold: float = 0.0) -> None:
-        """Sets the temperature that was fitted for a candidate, and the threshold (for labels that are sets)."""
+        """Sets the temperature, and the threshold for labels that are sets. Both were fitted for a candidate."""
         self.temperature = temperature
         self.fast_head.threshold = threshold
 
     def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
-        """Makes the version that was just published the anchor, if it was measured to be good enough."""
+        """Makes the version that was just published the anchor, if it is good enough to replace the current anchor."""
         self.anchor = measured.next_anchor(self.anchor, version)
 
     def forget_anchor(self) -> None:
-        """Lets the next published version become the anchor."""
+        """Drops the anchor, so that the next published version becomes the anchor."""
         self.anchor = None
 
     def reorder(self, classes: Sequence[str]) -> None:
@@ -169,16 +183,16 @@ class Knowledge:
             raise StateRefused(str(error)) from error
         if learnt is not None and learnt is not KINDS.get(kind):
             raise StateRefused(
-                f"labels.kind is {kind}, and what was learnt is of kind {learnt.name}: set it back, or begin anew with "
-                "another learner.state_dir, store.prefix and bus.prefix"
+                f"labels.kind is {kind}, but the learnt labels are of kind {learnt.name}: set it back, or start again "
+                "with another learner.state_dir, store.prefix and bus.prefix"
             )
 
     @property
     def num_trainable(self) -> int:
-        """The number of samples in the replay buffer that slow rounds may train on; 0 if the encoder reads no event."""
+        """The number of samples in the replay buffer that slow rounds may train on; 0 if no event has a text."""
         ridge = self.fast_head.ridge
-        num_held = len(self.replay) if self.progress.has_encoded else 0
-        return num_trainable(num_held, ridge.num_samples, len(ridge.classes))
+        num_replay = len(self.replay) if self.progress.has_encoded else 0
+        return num_trainable(num_replay, ridge.num_samples, len(ridge.classes))
 
     @property
     def top(self) -> dict[str, Tensor]:
@@ -187,12 +201,12 @@ class Knowledge:
 
     @property
     def encoder_keys(self) -> set[str]:
-        """The keys of the encoders in use: the current one, and the one that a round measures."""
+        """The keys of the encoders in use: the current encoder, and the new encoder of the round under way, if any."""
         heads = [self.fast_head] if self.round is None else [self.fast_head, self.round.next_fast_head]
         return {head.served.key for head in heads}
 
-    def _stand_on(self, base: BaseEncoder) -> None:
-        """Adopts an encoder that was offered. If the operator accepted a loss of accuracy, the anchor is forgotten."""
+    def _adopt_base(self, base: BaseEncoder) -> None:
+        """Adopts an offered encoder as the base. Drops the anchor if the operator accepted a loss of accuracy."""
         assert base.adopted is not None
         self.base = base
         self.config = base.config
@@ -201,14 +215,14 @@ class Knowledge:
             self.forget_anchor()
         self.break_lineage(f"encoder {base.adopted.name} was adopted")
 
-    def _take_out(self, excluded: Collection[Labelled]) -> None:
-        """Removes the samples that training has excluded from the replay buffer: no later batch contains them."""
+    def _remove_excluded(self, excluded: Collection[Labelled]) -> None:
+        """Removes samples from the replay buffer that training has excluded, so that no later batch contains them."""
         if gone := self.replay.take_out(lambda sample: sample in excluded):
             self.counts["samples_set_apart"] += len(gone)
             log.warning("samples_set_apart", events=[sample.event for sample in gone], reason="not_finite")
 
     def _end(self, done: SlowRound) -> bool:
-        """Adopts the round's encoder, or drops it."""
+        """Adopts the encoder of a finished round, or drops it; returns whether it was adopted."""
         is_adopted = done.is_adoptable(is_complete=self.fast_head.ridge.num_samples <= len(self.replay))
         kind = "rounds" if done.trained else "offers"
         self.counts[f"{kind}_adopted" if is_adopted else f"{kind}_dropped"] += 1

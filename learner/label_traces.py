@@ -1,9 +1,9 @@
-"""The trace spans of labels: one until the label is learnt, one until a version contains it.
+"""Records two trace spans for each label: until the label is learnt, and until a published version contains it.
 
     answers --> TracedAnswers --a label is learnt--> LABEL span --a version is published--> VERSION span
     labels --are learnt--> the times at which they were read --a version is published--> read_ms of its oldest label
 
-Checkpoints hold none of this, so the trace of a label that was learnt before a restart has no VERSION span.
+Checkpoints do not contain the traces. So the trace of a label that was learnt before a restart has no VERSION span.
 """
 
 from collections import deque
@@ -25,7 +25,7 @@ MAX_READS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Learnt:
-    """A label that was learnt at `time_ms`, when the learner's progress was `num_effects`."""
+    """A label that was learnt at `time_ms`; it was the learner's effect number `num_effects` (`LearnerProgress`)."""
 
     traceparent: str
     num_effects: int
@@ -33,9 +33,9 @@ class _Learnt:
 
 
 class LabelTraces:
-    """Belongs to the learner's thread. Verbs: learnt, published.
+    """Records the trace spans of labels. Belongs to the learner's thread.
 
-    `read_ms`: when the oldest new label of the last version was read (0: it had no new label).
+    `read_ms`: when the oldest new label of the last version was read; 0 if the version had no new label.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LabelTraces:
         self._waiting: deque[_Learnt] = deque(maxlen=MAX_WAITING)
         self._version = 0
 
-    def learnt(
+    def on_learnt(
         self,
         records: Iterable[Answer | Feedback],
         learnt: Sequence[Learnable],
@@ -54,7 +54,10 @@ class LabelTraces:
         begun_ms: float,
         now_ms: float,
     ) -> None:
-        """Adds the records of a poll, and the samples that were learnt or joined the holdout between these times."""
+        """Records the LABEL spans of samples that were learnt, or joined the holdout, from `begun_ms` to `now_ms`.
+
+        `records` are the records of the poll, and `num_effects` the learner's progress after it.
+        """
         if learnt and len(self._reads) < MAX_READS:
             self._reads.append((num_effects, begun_ms))
         if not traces.is_on():
@@ -66,10 +69,11 @@ class LabelTraces:
             if isinstance(sample, Sample):
                 self._learnt(sample, num_effects, begun_ms=begun_ms, now_ms=now_ms)
 
-    def published(self, version: int, num_effects: int, *, now_ms: float) -> None:
-        """Ends the spans of the labels that `version`, which contains `num_effects` effects, is the first to contain.
+    def on_published(self, version: int, num_effects: int, *, now_ms: float) -> None:
+        """Records the VERSION spans of the labels that `version` is the first to contain.
 
-        After a rollback the waiting labels are dropped: they were set aside.
+        The version contains the first `num_effects` effects. After a rollback the waiting labels are dropped, since the
+        learner has set them aside.
         """
         if version < self._version:
             self._waiting.clear()

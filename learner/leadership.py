@@ -1,23 +1,25 @@
-"""Leadership: acquires, renews and releases the lease of the one learner that leads, through outages of the store.
+"""Leader election: one learner at a time leads. It holds a lease in the store, which it renews, and finally releases.
 
-    wait -> leading: a thread renews three times per lifetime of the lease -> another leads: check raises
-                                                                           -> nobody leads: acquired in the next epoch
-         -> release
-    any request raises StoreUnavailable -> CircuitBreaker.trip -> the loop sends no requests -> renewed -> reset
-    a server is away at the start -> retry_until: retries after 1, 2, 4, ... seconds, with jitter
+    wait: acquire the lease --> lead: a thread renews it three times in its lifetime --> release
+                                       '--another learner has acquired it--> check raises StaleEpoch
+                                       '--the store has forgotten it--> acquired again, in the next epoch
+    any request raises StoreUnavailable --> CircuitBreaker.trip: no more requests --renewed--> CircuitBreaker.reset
+    a server is away at the start --> retry_until: retries after 1, 2, 4, ... seconds, with jitter
 
-The lease only saves work; the store's fencing by epoch prevents harm. The lease is renewed in a thread of its own,
-since everything else may take longer than its lifetime: learning, a slow disk, a broker that hangs. A store that was
-wiped knows no lease: the running leader acquires it again and continues.
+The lease only avoids double work. Two leaders at a time do no harm, because the store refuses writes of an old epoch
+(fencing). The lease is renewed in a thread of its own, since everything else may take longer than its lifetime:
+learning, a slow disk, a broker that hangs. If the store was wiped, the leader acquires the lease again and continues.
 
-If the store hangs, every request costs a timeout, and one iteration of the loop sends many requests. So the first
-timeout opens the circuit breaker, and only the renewing thread keeps trying. A learner that starts before its servers
-waits for them: if it ended, it would only be started again. The longest pause lets it continue within 15 s of the end
-of any outage.
+If the store hangs, each request costs a timeout, and one iteration of the loop sends many requests. So the first
+timeout opens the circuit breaker, and only the renewing thread tries again. A learner that starts before its servers
+waits for them; if it ended, it would only be started again. After an outage of any length it continues within 15 s,
+since its pauses are bounded.
 
-Rejected: the lease without the epoch (a suspended process does not know that its lease has expired), no lease (two
-learners would make every version twice, and one of each would be refused), and shorter timeouts in place of the breaker
-(a slow store would count as away).
+Rejected:
+
+- The lease without the epoch: a suspended process does not know that its lease has expired.
+- No lease: two learners would make every version twice, and the store would refuse one of each.
+- Shorter timeouts in place of the circuit breaker: a slow store would count as unavailable.
 """
 
 import threading
@@ -41,9 +43,9 @@ log = structlog.get_logger("learner")
 
 
 def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
-    """Calls `ask` until the servers answer, and returns its result; None if `stop` is set first. Logs an outage once.
+    """Calls `ask` until the servers answer, and returns its result; None if `stop` is set first.
 
-    `ask` must be idempotent. Raises StoreRefused: waiting would not help.
+    `ask` must be idempotent. An outage is logged once. Raises StoreRefused, since waiting would not help.
     """
     is_logged = False
     for num_failures in count(1):
@@ -62,7 +64,7 @@ def retry_until(ask: Callable[[], T], stop: threading.Event) -> T | None:
 
 
 class CircuitBreaker:
-    """The circuit breaker of the store: open (no requests) from a failed request until the lease is renewed.
+    """Stops requests to the store while it is away: it opens with a failed request, and closes with a renewed lease.
 
     Any thread may read or change it.
     """
@@ -70,7 +72,8 @@ class CircuitBreaker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.allows_requests = True
-        """Whether the store has answered the last request, as far as is known. Every requester sets and checks it."""
+        """Whether the store answered the last request. Every requester checks it before, and sets it after, a request.
+        """
 
     def trip(self, error: StoreUnavailable) -> None:
         """Stops all requests, since the store did not answer. Logged once for each outage."""
@@ -94,10 +97,10 @@ RENEWALS = 3
 
 
 class Leadership:
-    """The lease of one process, and the circuit breaker of the store that holds the lease.
+    """Acquires and renews the lease of this process, and has the circuit breaker of the store.
 
-    `highest_epoch` returns the highest epoch of all checkpoints. A new lease gets a higher one, since a wiped store
-    counts epochs from the start again.
+    `highest_epoch` returns the highest epoch of all checkpoints. A new lease gets a higher epoch, even if the store was
+    wiped and counts epochs from the start again.
     """
 
     def __init__(
@@ -121,7 +124,7 @@ class Leadership:
         return self._holder
 
     def acquire(self) -> bool:
-        """Tries to acquire the lease now. False if another process has it, or if the store is away."""
+        """Tries to acquire the lease now. Returns False if another process has it, or if the store is away."""
         try:
             above = self._highest_epoch()
             lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
@@ -135,7 +138,7 @@ class Leadership:
         return self._has_lease
 
     def wait(self, stop: threading.Event) -> bool:
-        """Waits for the lease. False if `stop` is set first.
+        """Waits until this process has the lease. Returns False if `stop` is set first.
 
         consumes: the lease of the name
         produces: a leadership
@@ -165,13 +168,13 @@ class Leadership:
             thread.close()
 
     def on_refusal(self, lease: Lease, error: StaleEpoch) -> None:
-        """Handles the refusal of a write under `lease`: raises `error`, unless a newer lease was acquired meanwhile."""
+        """Handles the refusal of a write under `lease`: raises `error`, unless this process has a newer lease."""
         self.confirm()
         if self.lease is lease:
             raise error
 
     def check(self) -> None:
-        """Raises StaleEpoch if another process is known to have the lease. Sends no request to the store."""
+        """Raises StaleEpoch if the last renewal has shown that another process has the lease. Sends no request."""
         if self._is_over.is_set():
             raise StaleEpoch(f"{self._name}: epoch {self.lease.epoch} is over, since another process has the lease")
 
@@ -180,7 +183,7 @@ class Leadership:
 
         If the store is away, the learner continues: learning affects no other process, and the epoch fences all writes.
         """
-        # During an outage the renewing thread holds the lock for as long as its request hangs: do not wait for it.
+        # During an outage the renewing thread holds the lock while its request hangs. Do not wait for the lock then.
         if self.breaker.allows_requests:
             with self._renewing:
                 # The renewing thread may have tripped the breaker meanwhile.
@@ -215,9 +218,10 @@ class Leadership:
                 self._renew()
 
     def _renew(self) -> None:
-        """Renews the lease once. The caller holds `_renewing`.
+        """Renews the lease once. The caller must hold the lock `_renewing`.
 
-        If two threads acquired a forgotten lease again, one would mistake the other's lease for another process's.
+        Without the lock, two threads could both acquire a lease again that the store has forgotten. Each would take the
+        other's lease for the lease of another process.
         """
         try:
             is_ours = self._leases.renew(self.lease) or self._reacquire()
@@ -229,7 +233,7 @@ class Leadership:
             self._is_over.set()
 
     def _reacquire(self) -> bool:
-        """Acquires a lease that the server has forgotten. False if another learner leads or has led since."""
+        """Acquires the lease again, which the store has forgotten. False if another learner leads or has led."""
         epoch = self.lease.epoch
         above = max(epoch, self._highest_epoch())
         lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)

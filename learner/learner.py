@@ -1,10 +1,11 @@
 """The learner: its position in the topics, its knowledge, and the version that it continues from.
 
-    records --join--> samples --score, trust--> Knowledge: fast head, memories --a unit at a time--> slow round
+    records --join--> samples --score, trust--> Knowledge: fast head, replay buffer, holdout
+    Knowledge --begin, then tick by tick--> slow round --> a better encoder
     learner --export--> Snapshot --restore--> Knowledge, and the settings that have changed since
 
-The learner owns everything that a checkpoint holds. `export` and `restore` are inverse: a restored learner continues
-bit for bit as if it had never stopped. Only a slow round that was under way starts again, from its plan.
+The learner owns everything that a checkpoint contains. `export` and `restore` are inverse: a restored learner continues
+as if it had never stopped, bit for bit. Only a slow round that was under way starts again, from its plan.
 """
 
 import math
@@ -20,8 +21,8 @@ import structlog
 from learner.commands import HeldCommands
 from learner.config import LearnerConfig
 from learner.drift import ConceptChanges
-from learner.encoder.base import BaseEncoder, Bases, OriginDiff
-from learner.encoder.served import ServedEncoder, take_vectors
+from learner.encoder.base import BaseEncoder, BaseEncoders, OriginDiff
+from learner.encoder.served import ServedEncoder, cache_vectors
 from learner.errors import DataError, StateRefused
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
@@ -74,9 +75,11 @@ from wire.records import (
 class Learner:
     """Owns the state of learning. It belongs to one thread.
 
-    `version` is the published version that it continues from, 0 before the first one. The learner publishes nothing
-    until it has read up to the offsets of `read_first`, since `version` knows the records below them. `executor` runs
-    the units of slow rounds. `rule` decides whether an encoder on trial is adopted; without a rule there are no trials.
+    - `version`: the published version from which the learner continues; 0 before the first one.
+    - `read_first`: the offsets up to which the learner must read before it publishes, since `version` contains the
+      records below them.
+    - `executor`: runs the units of slow rounds.
+    - `rule`: decides whether an encoder on trial is adopted. Without a rule there are no trials.
     """
 
     def __init__(
@@ -94,14 +97,14 @@ class Learner:
         self._config = config
         self.executor = executor
         self.helper = side_executor(executor, "helper", niceness=config.niceness, threads=config.threads)
-        self.bases = Bases(config, strata, tokenizer, folder=cache_dir)
+        self.bases = BaseEncoders(config, strata, tokenizer, folder=cache_dir)
         self.label_config = LabelConfig()
         self._rule = rule
         self.knowledge = empty_knowledge(self.bases.of_settings, rule)
         self.progress = self.knowledge.progress
         self.counts = self.knowledge.counts
         self.schedule = Schedule(config, self.progress, self.counts)
-        self.trust = LabelTrust(config, receipts=receipts, reads=lambda said: self.fast_head.served.reads(said))
+        self.trust = LabelTrust(config, receipts=receipts, reads=lambda content: self.fast_head.served.reads(content))
         self.commands = HeldCommands()
         self.names = LabelNames(lambda: self.knowledge, HoldoutDraw(config.holdout_share))
         self.join = Join(config, self.trust, self.names)
@@ -114,26 +117,27 @@ class Learner:
         self.read_first: dict[str, int] = {}
         self.version = 0
         self.last_version = 0
-        # What was learnt since the journal or a checkpoint was written last.
+        # The samples that were learnt since the last checkpoint or journal entry.
         self.unwritten: list[Learnable] = []
-        # The time per label, from the poll to the updated head.
+        # The mean time of a label, from the poll to the updated head.
         self.pace = Pace()
-        # Whether the restored state was made under other settings.
+        # Whether the restored state was made with other settings.
         self.has_migrated = False
 
     def learn_many(
         self, records: Iterable[Answer | Feedback], offsets: Mapping[str, int], marks: LogMarks | None = None
     ) -> list[Quarantined]:
-        """Learns the records that were read up to `offsets`; afterwards every record below them has had its effect.
+        """Learns the records that were read up to `offsets`. Returns the labels that are not trusted.
 
-        `marks` are the newest log times that were read. Returns the labels that are not trusted: they have no effect.
+        Afterwards every record below `offsets` has had its effect; labels that are not trusted have none. `marks` are
+        the newest log times that were read.
         """
         start_s = time.perf_counter()
         if self.erased.num:
             records = self.erased.without_erased(records, self.join.skip)
         kept = list(records)
         fast_head = self.knowledge.fast_head
-        take_vectors(kept, fast_head.served.known, self.trust.receipts)
+        cache_vectors(kept, fast_head.served.known, self.trust.receipts)
         samples = self.join.match(kept)
         self.prequential.add(samples)
         self.drift.add_answers(samples, fast_head.ridge.rows.by_label)
@@ -145,22 +149,22 @@ class Learner:
         return self.join.take_quarantined()
 
     def restart_class(self, change: ConceptChange) -> None:
-        """Restarts a class whose concept has changed: its earlier samples are forgotten."""
+        """Restarts a class whose concept has changed: the learner forgets its earlier samples."""
         learn_many(self.knowledge, [change], self.drift)
         self.unwritten.append(change)
 
     def tick(self, *, is_idle: bool = False) -> bool:
-        """Restarts the classes whose concept has changed; begins a unit of the slow round, or a round that is due.
+        """Does the slow work that is due. Returns whether a better encoder was adopted.
 
-        Returns whether a better encoder was adopted. `is_idle`: no label came for a while, so there is time for a
-        rehearsal.
+        Restarts the classes whose concept has changed. Then begins a unit of the slow round, or a new round if one is
+        due. `is_idle`: no label came for a while, so there is time for a rehearsal.
         """
-        for change in self.knowledge.concept_changes.found(self.offsets):
+        for change in self.knowledge.concept_changes.detected(self.offsets):
             self.restart_class(change)
         standardise(self.knowledge, self.drift)
         if self.knowledge.round is None:
-            memory = self.knowledge.num_trainable
-            if kind := self.schedule.due(memory, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
+            num_trainable = self.knowledge.num_trainable
+            if kind := self.schedule.due(num_trainable, self.join, is_urgent=self.drift.is_urgent, is_idle=is_idle):
                 self.begin(kind)
             return False
         if self.knowledge.round.trained and self.schedule.is_behind:
@@ -168,7 +172,7 @@ class Learner:
         try:
             is_adopted = self.knowledge.step(self.offsets, self.executor, may_wait=not is_idle)
         except DataError as error:
-            # A strategy of the user has raised it.
+            # A user's training strategy has failed.
             self.knowledge.drop()
             self.schedule.stop(error)
             return False
@@ -177,7 +181,10 @@ class Learner:
         return is_adopted
 
     def begin(self, kind: RoundKind, *, layers: int | None = None) -> None:
-        """Begins a slow round now, on the records learnt so far; by default in the tier that drift has unfrozen."""
+        """Begins a slow round now, on the labels learnt so far.
+
+        By default it trains the tier that drift has unfrozen; `layers` trains as many top blocks instead.
+        """
         tier = self.drift.begin_round(kind)
         layers = self._config.tiers[tier] if layers is None else layers
         self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
@@ -223,9 +230,9 @@ class Learner:
         return Snapshot.of(facts, sums=known.fast_head.export(), top=known.top, means_CD=means_CD, states=states)
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Becomes the learner that was exported, under the current settings. Raises StateRefused before any change."""
+        """Replaces the state by an exported one, under the current settings. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, difference = self.recall(VersionState(snapshot))
+        self.knowledge, difference = self.knowledge_of(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
         self.trust = self.trust.restored(facts.trust)
         self.join = Join(self._config, self.trust, self.names, facts.join)
@@ -235,30 +242,31 @@ class Learner:
         self.drift = make_drift_watch(self._config, facts.drift)
         is_due = self.commands.reopen(self.knowledge.applied_seq)
         self.erased = self.erased.restored(facts.commands.digests, is_due=is_due)
-        # The schedule and the knowledge hold the same object, so it is filled and not replaced.
+        # The schedule and the knowledge share these two objects, so they are filled and not replaced.
         self.progress.restore(snapshot.progress)
         self.counts.clear()
         self.counts.update(facts.counts)
         self.offsets = dict(facts.offsets)
         self.marks = dict(facts.marks)
         self.last_version = facts.last_version
-        self.read_on(facts.version, facts.read_first, {})
+        self.continue_from(facts.version, facts.read_first, {})
         self._note_difference(difference)
 
-    def recall(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
-        """Returns the knowledge of an earlier state, without changing the current one. Raises StateRefused.
+    def knowledge_of(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
+        """Returns the knowledge of an earlier state, without changing the current knowledge (`restore_knowledge`).
 
-        See `restore_knowledge`.
+        Raises StateRefused.
         """
-        base = self.bases.of(state.snapshot.facts.adopted, self.knowledge.base)
+        base = self.bases.restored(state.snapshot.facts.adopted, self.knowledge.base)
         return restore_knowledge(state, base, self.label_config, like=self.fast_head.served, rule=self._rule)
 
     def set_aside(self, state: VersionState, version: int) -> None:
-        """Goes back to the knowledge of `version`, without an anchor.
+        """Goes back to the knowledge of `version`, and sets aside all labels that were learnt since then.
 
-        Labels that were read since then are not read again, and are counted as `set_aside`.
+        `state` is the state of the version. The labels are not read again, and are counted as `set_aside`. The anchor
+        is dropped.
         """
-        known, difference = self.recall(state)
+        known, difference = self.knowledge_of(state)
         self.drift.reset_distances()
         self.counts["set_aside"] += self.progress.go_back(known.progress)
         self.counts["learnt"] = self.progress.num_labels
@@ -271,7 +279,7 @@ class Learner:
         self._note_difference(difference)
 
     def erase(self, *, keep_alive: Callable[[], None]) -> dict[str, int]:
-        """Removes everything about erased subjects; returns the number of removed samples by the place they were in."""
+        """Removes everything about erased subjects; returns the numbers of removed samples, by where they were."""
         removed = erase(self.knowledge, self.erased.holds, keep_alive=keep_alive)
         self.letters.erase(self.erased.holds)
         self.erased.is_due = False
@@ -279,24 +287,28 @@ class Learner:
         return removed | {"suspects": suspects, "pending": self.join.erase(self.erased.holds)}
 
     def adopt_version(self, manifest: WeightManifest) -> None:
-        """Continues from `manifest`, which was published from this learner's knowledge."""
+        """Records that `manifest` was published from this learner's knowledge: the learner continues from it."""
         self.version = manifest.version
         self.reserve(manifest.version)
         if manifest.commands:
             self.commands.mark_published(manifest.version, manifest.commands)
 
-    def read_on(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
-        """Continues from `version`; publishes nothing before it has read up to `offsets`, at most up to `ends`."""
+    def continue_from(self, version: int, offsets: Mapping[str, int], ends: Mapping[str, int]) -> None:
+        """Continues from the published `version`, which contains the records below `offsets`.
+
+        The learner publishes nothing before it has read up to these offsets, but at most up to `ends`, the last offsets
+        that can be read.
+        """
         self.version = version
         self.reserve(version)
         self.read_first = {name: min(offset, ends.get(name, offset)) for name, offset in offsets.items()}
 
     def reserve(self, version: int) -> None:
-        """Reserves the version number and all numbers below it."""
+        """Makes sure that this version number and the numbers below it are never used for a new version."""
         self.last_version = max(self.last_version, version)
 
     def forget_read_first(self) -> None:
-        """Waits for no records any more: they are lost, or the version that knew them was withdrawn."""
+        """Stops waiting for the records below `read_first`: they are lost, or the version with them was withdrawn."""
         self.read_first = {}
 
     @property
@@ -306,7 +318,7 @@ class Learner:
 
     @property
     def is_behind(self) -> bool:
-        """Whether `version` knows records that this learner has not read yet."""
+        """Whether `version` contains records that this learner has not read yet."""
         return any(self.offsets.get(partition, 0) < offset for partition, offset in self.read_first.items())
 
     @property
@@ -316,28 +328,31 @@ class Learner:
 
     @property
     def replay(self) -> Replay[Labelled]:
-        """The replay memory."""
+        """The replay buffer."""
         return self.knowledge.replay
 
     @property
     def labels_to_round(self) -> float:
-        """The fewest labels after which a slow round may be due. A poll returns no more, so the round begins there."""
+        """The number of labels after which the next slow round may be due.
+
+        A poll returns no more labels than this, so that the round begins exactly there.
+        """
         num_labels = self.schedule.labels_to_round(self.knowledge.num_trainable, is_urgent=self.drift.is_urgent)
         return math.inf if self.knowledge.round is not None else num_labels
 
     @property
     def has_work(self) -> bool:
-        """Whether a slow round has a unit to run now."""
+        """Whether a unit of a slow round can be run now."""
         return self.knowledge.round is not None and self.knowledge.round.has_work
 
     @property
     def is_rested(self) -> bool:
-        """Whether no slow round would become due however long no label comes."""
+        """Whether no slow round is under way, and none will become due without further labels."""
         may_rest = self.schedule.is_rested(self.knowledge.num_trainable, self.join, is_urgent=self.drift.is_urgent)
         return self.knowledge.round is None and may_rest
 
     def _note_difference(self, difference: OriginDiff) -> None:
-        """Records that the restored state was made under other settings, if it was."""
+        """Records the differences between the current settings and the settings of the restored state."""
         self.has_migrated = bool(difference)
         if difference:
             self.progress.break_off()
@@ -379,11 +394,13 @@ def restore_knowledge(
     like: ServedEncoder,
     rule: AdoptionRule | None = None,
 ) -> tuple[Knowledge, OriginDiff]:
-    """Returns the knowledge of `state`, and the settings that have changed since it was made.
+    """Returns the knowledge of `state`, and the settings that have changed since the state was made.
 
-    `base` is the encoder that the state builds on, under the current settings. The result has its own progress and
-    counts. It keeps `like` as its served encoder if the weights are the same. A round under way is dropped if it
-    trained another encoder. Raises StateRefused.
+    - `base`: the base encoder of the state, under the current settings.
+    - `like`: is kept as the quantized encoder if it has the same weights, since its caches are filled.
+
+    The result has its own progress and counts. If the settings or the encoder have changed, a slow round that was under
+    way is dropped. Raises StateRefused.
     """
     config = base.config
     snapshot = state.snapshot
@@ -414,10 +431,11 @@ def restore_knowledge(
         rule=rule,
     )
     known.check_kind(labels.kind)
-    held_none = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
-    is_filled = held_none and known.labels.kind.is_exclusive and backfill_newest(fast_head, replay)
+    # Older releases did not keep the newest labels.
+    lacks_newest = "newest_z" not in snapshot.sums or not snapshot.sums["newest_z"].numel()
+    is_filled = lacks_newest and known.labels.kind.is_exclusive and backfill_newest(fast_head, replay)
     if is_filled and fast_head.ridge.num_samples > len(replay):
-        known.break_lineage("the newest labels were taken from a memory that did not hold everything")
+        known.break_lineage("the newest labels were taken from a replay buffer that had dropped samples")
     if facts.round_plan is not None and (change.is_rebuilt or not config.trainable_layers):
         known.lineage = end_round(facts.lineage, is_adopted=False)
     elif facts.round_plan is not None:

@@ -1,10 +1,11 @@
 """Learns samples in batches, while a helper thread encodes the next batches.
 
     stream --withdrawn labels, corrections, concept changes--> `learner.unlearning`
-           --the class has a row in the head, or gets one--> samples
+           --samples whose class has a row in the head, or gets one--> samples
     samples --in the holdout--> holdout, with their vectors
-            --preceded by the names of new classes--> batches --both threads--> z --nearest--> drift, concept changes
-                                                                                '--> fast head, replay buffer, fresh
+            --others, and the names of new classes before them--> batches --encoded in both threads--> z
+    z --nearest class means--> drift, concept changes
+      --> fast head, replay buffer, fresh
 
 The size of the batches changes no result: a vector does not depend on the rest of its batch, and the sums are exact.
 """
@@ -29,48 +30,51 @@ from wire.kinds import kind_of
 from wire.records import ConceptChange
 
 LONGEST: Final = 2.0
-"""A longer vector is not learnt. Encoders make unit vectors, so a longer one comes from an overflow."""
+"""Vectors longer than this are not learnt. Encoders make unit vectors, so a longer vector is the result of an overflow.
+"""
 
 log = structlog.get_logger("learner")
 
 BACKLOG: Final = 3
-"""The fewest batches that are shared with the helper. It has a lower priority, and the next version waits for it."""
+"""The fewest batches that are shared with the helper thread. Its priority is lower, and the next version has to wait
+for it, so a few batches are faster without it."""
 
 
 def learn_many(known: Knowledge, samples: Sequence[Learnable], drift: DriftWatch, helper: Executor = INLINE) -> None:
-    """Learns samples, or adds them to the holdout. A sample whose class gets no row in the head is counted only.
+    """Learns samples, or adds them to the holdout. If the class of a sample gets no row, the sample is only counted.
 
-    `samples` is in the order of the stream and includes concept changes and withdrawn labels. `helper` encodes in
+    `samples` is in the order of the stream, and includes concept changes and withdrawn labels. `helper` encodes in
     another thread.
     """
-    for are_withdrawn, some in groupby(samples, lambda each: isinstance(each, Sample) and each.is_withdrawn):
+    for are_withdrawn, group in groupby(samples, lambda item: isinstance(item, Sample) and item.is_withdrawn):
         if are_withdrawn:
-            unlearning.withdraw(known, cast("Iterable[Sample]", some))
+            unlearning.withdraw(known, cast("Iterable[Sample]", group))
         else:
-            _learn_in_order(known, some, drift, helper)
+            _learn_in_order(known, group, drift, helper)
 
 
 def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: DriftWatch, helper: Executor) -> None:
+    """Learns samples, corrections and concept changes, each at its place in the stream."""
     admitted = list[Sample]()
-    for each in samples:
-        if isinstance(each, ConceptChange) or each.is_correction:
-            # It may remove some of the samples before it, so these are learnt first.
+    for item in samples:
+        if isinstance(item, ConceptChange) or item.is_correction:
+            # The item may remove some of the samples before it, so these are learnt first.
             _learn(known, admitted, drift, helper)
             admitted = []
-        if isinstance(each, ConceptChange):
-            unlearning.restart(known, each)
+        if isinstance(item, ConceptChange):
+            unlearning.restart(known, item)
             continue
-        sample = unlearning.correct(known, each) if each.is_correction else each
+        sample = unlearning.correct(known, item) if item.is_correction else item
         if sample is None or not kind_of(sample.label).is_exclusive:
-            admitted += [known.classes.within(sample)] if sample else []
+            admitted += [known.classes.admit_set(sample)] if sample else []
             continue
         if known.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
             known.counts["outdated"] += 1
             continue
         known.classes.count_label(sample.label)
-        weaker = known.classes.in_the_way_of(sample)
+        weaker = known.classes.evictable_for(sample)
         if weaker:
-            # The samples before this one count in the choice of the class that makes room.
+            # The choice of the class that makes room depends on the samples before this one.
             _learn(known, admitted, drift, helper)
             admitted = []
         if known.classes.has_row_for(sample) or unlearning.make_room(known, sample.label, weaker):
@@ -81,7 +85,7 @@ def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: Drift
 
 
 def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helper: Executor) -> None:
-    """Learns samples, or adds them to the holdout."""
+    """Learns samples whose classes have rows, or adds them to the holdout."""
     rounds = known.progress.num_rounds
     sample_of = {sample.event: sample for sample in samples}
     labelled = [
@@ -110,8 +114,8 @@ def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helpe
 
 
 def _usable(known: Knowledge, batch: list[Labelled], z_BD: Tensor) -> tuple[list[Labelled], Tensor]:
-    """Returns the samples whose vectors can be learnt, with these; drops the others, which would spoil the sums."""
-    # A comparison with NaN is false, so NaN is not usable.
+    """Returns the samples whose vectors are finite and not too long, and these vectors; counts and drops the others."""
+    # Comparisons with NaN are false, so NaN is not usable.
     is_usable_B = z_BD.square().sum(dim=1) <= LONGEST**2
     if is_usable_B.all():
         return batch, z_BD
@@ -125,13 +129,13 @@ def _usable(known: Knowledge, batch: list[Labelled], z_BD: Tensor) -> tuple[list
 def _learn_batch(
     known: Knowledge, batch: Sequence[Labelled], z_BD: Tensor, samples: Sequence[Sample | None], drift: DriftWatch
 ) -> None:
-    """Learns a batch of encoded samples. In `samples`, None stands for the name of a class, which nobody labelled."""
+    """Learns a batch of encoded samples. None in `samples` stands for the name of a class, which nobody labelled."""
     known.fast_head.admit_all(each.label for each in batch)
     nearest = known.fast_head.nearest(z_BD)
     drift.add_texts(nearest.distances_B)
     phi_BR = known.fast_head.served.features(z_BD)
-    is_named_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
-    known.concept_changes.add(observations(samples, nearest, is_named_B))
+    is_right_B = known.fast_head.recency.observe(phi_BR, known.fast_head.ridge.entries([each.label for each in batch]))
+    known.concept_changes.add(observations(samples, nearest, is_right_B))
     known.fast_head.learn_encoded(z_BD, phi_BR, batch)
     known.replay.add(batch)
     known.fresh.add([sample for sample in batch if is_encoded(sample.text)])

@@ -1,8 +1,10 @@
-"""The learner's memories: the replay buffer, whose samples are trained on again, and the holdout, for evaluation.
+"""The replay buffer, whose samples slow rounds train on again, and the holdout, whose samples are only for evaluation.
 
-    learnt     --Replay.add--> the highest random keys of each group --draw: a group, then a sample--> slow round
-    not learnt --Holdout.add--> the same --best precision--> z --head--> accuracy, compared with the parent version
-                                a subset --every precision--> z --head--> accuracy of each precision
+    learnt samples  --Replay.add: keeps the highest random keys of each group--> replay buffer
+    replay buffer   --draw: a group, then a sample of it--> slow round
+    holdout samples --Holdout.add: keeps samples in the same way--> holdout
+    holdout         --all samples, best precision--> z --head--> accuracy, compared with the parent version
+                    --a subset, each precision--> z --head--> accuracy of each precision
 
 The replay buffer is a reservoir per group of samples. The policy says which group a sample belongs to:
 
@@ -11,24 +13,28 @@ The replay buffer is a reservoir per group of samples. The policy says which gro
                          group of one of its labels
     experience-balanced  a group for each experience: every part of the stream gets the same number of places
 
-Every sample has a random key, uniform in [0, 1), and a group keeps the samples with its `quota` highest keys. This is
-reservoir sampling with random keys, and it stays uniform under a shrinking quota: each sample that a group ever saw is
-equally likely to be among the held ones (Avalanche's buffers do the same; tests compare them). The quota is
-`capacity // groups`, and the remainder goes one each to the first groups by name. Over the byte bound, the group with
-the most bytes drops samples. Each group remembers its floor, the highest key that it ever dropped. Samples below the
-floor are refused: they would be kept although an earlier sample with a higher key was dropped.
+Every sample has a random key, uniform in [0, 1). A group has a quota, and keeps the samples with the highest keys. This
+is reservoir sampling with random keys. It stays uniform if the quota shrinks: each sample that the group ever saw is
+equally likely to be kept (Avalanche's buffers do the same; tests compare them). The quota is `capacity // groups`, and
+the remainder goes one each to the first groups by name. If the buffer exceeds its byte bound, the group with the most
+bytes drops samples. Each group has a floor: the highest key that it ever dropped. A sample with a key below the floor
+is refused, since an earlier sample with a higher key was dropped.
 
-The key of a labelled text is a hash of its event (`hash_key`), so the contents of the buffer depend on the samples and
-not on their order: two learners that read the same topics hold the same samples, although partitions have no common
-order. The order counts only if the byte bound drops samples.
+The key of a labelled text is a hash of its event (`hash_key`). So the contents of the buffer depend on the samples and
+not on their order: two learners that read the same topics keep the same samples, although partitions have no common
+order. The order matters only if the byte bound drops samples.
 
-The holdout is balanced by class. Its unit vectors are cached per encoder and precision, so that comparing two versions
-encodes nothing twice. Precisions are compared on a fixed subset: cheaper ones are measured for the rollout, not for the
-gate, and a publication waits for the measurement.
+The holdout is balanced by class. Its vectors are cached for each encoder and precision, so a comparison of two versions
+encodes no text twice. Precisions are compared on a fixed subset, because a publication has to wait for it: the accuracy
+of cheaper precisions only matters to the rollout, not to the gate.
 
-Rejected: keys from a generator (they depend on the order, and its state has to be kept), a ring buffer of the newest
-samples (forgets classes that the stream stops showing), herding (needs features, which change), a holdout in proportion
-to the class frequencies (too few samples of rare classes), a holdout drawn from the replay buffer (the head learnt it).
+Rejected:
+
+- Keys from a random generator: they depend on the order, and the generator's state would have to be stored.
+- A ring buffer of the newest samples: forgets classes that no longer occur in the stream.
+- Herding: needs features, which change.
+- A holdout in proportion to the class frequencies: has too few samples of rare classes.
+- A holdout that is drawn from the replay buffer: the head has learnt its samples.
 """
 
 import heapq
@@ -56,15 +62,15 @@ from wire.kinds import class_names, group_name, kind_of
 AnyItem = TypeVar("AnyItem")
 
 MIN_OF_CLASS: Final = 5
-"""The mean number of samples per class that a replay buffer needs for training once it has dropped samples. With 3
-per class of CLINC150, rounds gain nothing in the end, and forgetting doubles."""
+"""Once a replay buffer has dropped samples, it is trained on only if it has this many samples of each class on average.
+With 3 samples of each class of CLINC150, rounds gain nothing in the end, and the model forgets twice as much."""
 
 
 class Rememberable(Protocol):
-    """The fields that a memory requires of a sample.
+    """The fields that a replay buffer requires of a sample.
 
-    `subject` is the person that the sample is about, for `erase`; "" for nobody. `experience` is the number of its part
-    of the stream, in Avalanche's terms.
+    `subject` is the person about whom the sample is, for `erase`; "" for nobody. `experience` is the number of the part
+    of the stream to which the sample belongs, in Avalanche's terms.
     """
 
     @property
@@ -85,9 +91,10 @@ GROUP_OF: Mapping[ReplayPolicy, Callable[[Rememberable, float], str]] = {
 
 
 class Quotas:
-    """The quotas of the groups: equal shares of `capacity`, and the remainder one each to the first groups by name.
+    """The quotas of the groups of a replay buffer: how many samples each group may keep.
 
-    A new group takes places from the others; no group gains a place.
+    The quotas are equal shares of `capacity`; the remainder goes one each to the first groups by name. A new group
+    shrinks the quotas of others, and no quota grows.
 
     >>> places = Quotas(8, ["c", "b"])
     >>> places.add("a"), [places.of(group) for group in ("a", "b", "c", "d")]
@@ -101,38 +108,40 @@ class Quotas:
 
     def of(self, group: str) -> int:
         """Returns the quota of a group; 0 for an unknown group."""
-        place = bisect_left(self._ordered, group)
-        is_known = self._ordered[place : place + 1] == [group]
-        return self._share + (place < self._left) if is_known else 0
+        index = bisect_left(self._ordered, group)
+        is_known = self._ordered[index : index + 1] == [group]
+        return self._share + (index < self._remainder) if is_known else 0
 
     def add(self, group: str) -> list[str]:
         """Adds a new group; returns the groups whose quota may have shrunk, by name."""
         share = self._share
-        left = self._left
+        remainder = self._remainder
         insort(self._ordered, group)
         self._divide()
-        # If the equal share stays, only the place of the remainder moves to another group.
+        # If the equal share stays the same, only groups that no longer get one of the remainder shrink.
         is_share_kept = self._share == share
-        return self._ordered[self._left : left + 1] if is_share_kept else list(self._ordered)
+        return self._ordered[self._remainder : remainder + 1] if is_share_kept else list(self._ordered)
 
     def _divide(self) -> None:
-        self._share, self._left = divmod(self._capacity, max(len(self._ordered), 1))
+        self._share, self._remainder = divmod(self._capacity, max(len(self._ordered), 1))
 
 
 def draw(groups: Sequence[Sequence[AnyItem]], num_samples: int, rng: np.random.Generator) -> list[AnyItem]:
-    """Draws `num_samples` samples with replacement: each group is equally likely, and each sample within it.
+    """Draws `num_samples` samples with replacement: a group at random, then a sample of the group at random.
 
-    Returns [] where there are no groups.
+    Returns [] if there are no groups.
     """
     if not groups:
         return []
     picks = rng.integers(len(groups), size=num_samples).tolist()
-    places = rng.random(num_samples).tolist()
-    return [groups[pick][int(place * len(groups[pick]))] for pick, place in zip(picks, places, strict=True)]
+    fractions = rng.random(num_samples).tolist()
+    return [groups[pick][int(fraction * len(groups[pick]))] for pick, fraction in zip(picks, fractions, strict=True)]
 
 
 def num_trainable(num_held: int, num_learnt: int, num_classes: int) -> int:
-    """Returns the number of samples that slow rounds may train on: none if some were dropped and too few are left.
+    """Returns how many of the `num_held` samples of a replay buffer slow rounds may train on: all or none.
+
+    None, if the buffer has dropped samples and has too few left.
 
     >>> num_trainable(40, 40, 20), num_trainable(40, 90, 20), num_trainable(100, 900, 20)
     (40, 0, 100)
@@ -146,7 +155,7 @@ Predicate: TypeAlias = Callable[[str], object]
 
 
 def hash_key(seed: int) -> Callable[[Labelled], float]:
-    """Returns a function that hashes a labelled text to its key. Another seed gives another order of keys.
+    """Returns the function that computes the key of a labelled text, by a hash. Each seed gives another order of keys.
 
     >>> 0.0 <= hash_key(1)(Labelled("where is it", "lost_card", event=7)) < 1.0
     True
@@ -160,31 +169,34 @@ def hash_key(seed: int) -> Callable[[Labelled], float]:
 
 
 def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate = bool) -> list[Labelled]:
-    """Returns the samples, with the name of each unknown class inserted as a sample before the first sample of it.
+    """Inserts a sample with the name of the class before the first sample of each new class; returns all samples.
 
-    The result does not depend on how the samples are batched. `reads`: whether a text can be encoded.
+    - `is_known`: whether a class is known.
+    - `reads`: whether the encoder can read a text.
+
+    The result does not depend on how the samples are batched.
 
     >>> [sample.text for sample in with_names([Labelled("where is it", "lost_card")], set().__contains__)]
     ['lost card', 'where is it']
     """
     seen = set[str]()
-    named = list[Labelled]()
+    result = list[Labelled]()
     for sample in added:
         new = [name for name in class_names(sample.label) if not (name in seen or is_known(name))]
         seen.update(new)
-        named += [*filter(lambda each: reads(each.text), [name_sample(name, sample) for name in new]), sample]
-    return named
+        result += [*filter(lambda each: reads(each.text), [name_sample(name, sample) for name in new]), sample]
+    return result
 
 
 def name_sample(name: str, like: Labelled) -> Labelled:
-    """Returns the words of a class's name as a sample of it, of the same experience and kind of label as `like`."""
+    """Makes a sample of a class from the words of its name, with the experience and the kind of label of `like`."""
     words = re.sub(r"[\W_]+", " ", name).strip()
     label = kind_of(like.label).with_classes(like.label, [name])
     return Labelled(words or name, label, experience=like.experience)
 
 
 class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """The state of a `Replay`: heaps of (key, sample) in heap order."""
+    """The state of a `Replay`: for each group its floor, and (key, sample) pairs in heap order."""
 
     policy: ReplayPolicy
     groups: dict[str, list[tuple[float, T]]]
@@ -192,9 +204,10 @@ class ReplayState(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
 
 class Replay(Generic[T]):
-    """A reservoir for each group of samples, bounded in samples, groups and bytes. `key_of` returns a sample's key.
+    """A replay buffer: a reservoir for each group of samples, bounded in samples, groups and bytes.
 
-    A state of another policy is regrouped: the samples that find a place stay, and the floors are dropped.
+    `key_of` returns the key of a sample. If the state has another policy, its samples are grouped again as far as they
+    fit, and the floors are dropped.
     """
 
     def __init__(
@@ -220,14 +233,14 @@ class Replay(Generic[T]):
             self._restore(state)
 
     def add(self, samples: Iterable[T]) -> list[T]:
-        """Offers samples; returns the dropped samples, new or old. The bounds hold afterwards."""
+        """Adds samples as far as they have a place; returns the samples that were refused or dropped for them."""
         dropped: list[T] = []
         for sample in samples:
             dropped += self._offer(self._key_of(sample), sample)
         return dropped
 
     def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
-        """Returns the samples by group, ordered by group name and key: the order does not reveal when a sample came."""
+        """Returns the samples of each group. They are ordered by group name and key, not by their arrival."""
         if not is_ordered:
             return [_samples_of(heap) for heap in self._heaps.values() if heap]
         return [_samples_of(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
@@ -237,18 +250,21 @@ class Replay(Generic[T]):
         return list(chain.from_iterable(self.groups()))
 
     def subset(self, num_samples: int) -> list[T]:
-        """Returns the samples with the highest keys: about as many of each group, and mostly the same in each call."""
+        """Returns the samples with the highest keys: about equally many of each group, mostly the same each time."""
         pairs = list(chain.from_iterable(self._heaps.values()))
         return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
 
     def erase(self, holds: Callable[[str], bool]) -> int:
-        """Removes every sample whose subject `holds` names; returns their number. Calls `holds` once per subject."""
+        """Removes the samples about subjects for which `holds` is true; returns their number.
+
+        Calls `holds` once for each subject.
+        """
         subjects = {sample.subject for sample in self.samples()}
         erased = {subject for subject in subjects if subject and holds(subject)}
         return len(self.take_out(lambda sample: sample.subject in erased))
 
     def take_out(self, is_unwanted: Callable[[T], bool]) -> list[T]:
-        """Removes and returns every unwanted sample. Later samples fill their places."""
+        """Removes and returns the samples for which `is_unwanted` is true. Later samples may take their places."""
         gone = [sample for sample in self.samples() if is_unwanted(sample)]
         if gone:
             self._filter(lambda sample: not is_unwanted(sample))
@@ -261,7 +277,7 @@ class Replay(Generic[T]):
         return [sample for sample in self.samples() if sample.label == label]
 
     def erase_class(self, label: str) -> None:
-        """Removes every sample of a class, and its floor and quota. Later samples fill their places."""
+        """Removes all samples of a class, with its floor and quota. Later samples may take their places."""
         if self._policy == "class-balanced":
             self._num_bytes -= self._bytes.pop(label, 0)
             for by_group in (self._heaps, self._floors):
@@ -347,11 +363,11 @@ def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
 
 
 SUBSET_SIZE = 256
-"""The most samples on which all precisions are measured. INT4 takes about 1 ms for each."""
+"""The most holdout samples on which all precisions are measured. INT4 takes about 1 ms for each."""
 
 
 MAX_FEATURES = 2_000
-"""The most samples whose features are cached under an encoder."""
+"""The most holdout samples whose random features are cached under an encoder."""
 
 
 class CachedFeatures(NamedTuple):
@@ -362,14 +378,14 @@ class CachedFeatures(NamedTuple):
 
     def only(self, texts: Set[str]) -> "CachedFeatures":
         """Returns the features of the cached texts that are in `texts`."""
-        places = [place for place, text in enumerate(self.texts) if text in texts]
-        if len(places) == len(self.texts):
+        kept = [index for index, text in enumerate(self.texts) if text in texts]
+        if len(kept) == len(self.texts):
             return self
-        return CachedFeatures([self.texts[place] for place in places], self.phi_NR[places])
+        return CachedFeatures([self.texts[index] for index in kept], self.phi_NR[kept])
 
 
 class Holdout:
-    """The holdout samples, with a cache of their vectors under each encoder in use."""
+    """The holdout: samples that are never learnt, with a cache of their vectors under each encoder in use."""
 
     def __init__(self, samples: Replay[Labelled]) -> None:
         self.samples = samples
@@ -381,11 +397,14 @@ class Holdout:
 
     @property
     def subset(self) -> list[Labelled]:
-        """The samples that are measured in every precision."""
+        """The holdout samples on which every precision is measured."""
         return self.samples.subset(SUBSET_SIZE)
 
     def unencoded(self, encoder: ServedEncoder, precision: str) -> list[str]:
-        """Returns the texts without a cached vector: of all samples for the best precision, of `subset` for others."""
+        """Returns the texts whose vectors are not cached yet, but will be needed.
+
+        In the encoder's best precision all samples are needed, in the others only `subset`.
+        """
         samples = self.samples.samples() if precision == encoder.precisions[0] else self.subset
         return self._missing(encoder, precision, samples)
 
@@ -442,7 +461,7 @@ class Holdout:
         return cached.phi_NR, targets_of(samples, classes)
 
     def keep(self, encoders: Iterable[str]) -> None:
-        """Drops the cache of other encoders, and of samples that are gone."""
+        """Drops the cached vectors and features of other encoders, and of samples that are gone."""
         keys = set(encoders)
         texts = {sample.text for sample in self.samples.samples()}
         self._features = {key: cached.only(texts) for key, cached in self._features.items() if key in keys}
@@ -458,15 +477,15 @@ class Holdout:
     def _with_features(
         self, encoder: ServedEncoder, samples: Sequence[Labelled], texts: list[str], cached: CachedFeatures
     ) -> CachedFeatures:
-        """Returns the features of `samples`, which have these texts; cached features are copied."""
-        place_of = {text: place for place, text in enumerate(cached.texts)}
-        known = [place for place, text in enumerate(texts) if text in place_of]
-        missing = [place for place, text in enumerate(texts) if text not in place_of]
-        z_MD, _ = self.vectors(encoder, (), samples=[samples[place] for place in missing])
+        """Returns the features of `samples`, whose texts are `texts`. Copies the features that are cached."""
+        cached_row = {text: row for row, text in enumerate(cached.texts)}
+        known = [row for row, text in enumerate(texts) if text in cached_row]
+        missing = [row for row, text in enumerate(texts) if text not in cached_row]
+        z_MD, _ = self.vectors(encoder, (), samples=[samples[row] for row in missing])
         phi_NR = torch.empty(len(texts), encoder.config.head_features)
         phi_NR[missing] = encoder.features(z_MD)
         if known:
-            phi_NR[known] = cached.phi_NR[[place_of[texts[place]] for place in known]]
+            phi_NR[known] = cached.phi_NR[[cached_row[texts[row]] for row in known]]
         return CachedFeatures(texts, phi_NR)
 
     def _missing(self, encoder: ServedEncoder, precision: str, samples: Iterable[Labelled]) -> list[str]:
@@ -478,6 +497,6 @@ class Holdout:
 
 
 def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
-    """Returns the targets of `samples` among `classes`."""
+    """Returns the targets (which classes are right) of the labels of `samples`, among `classes`."""
     labels = [sample.label for sample in samples]
     return kind_tensors(labels).targets(labels, [sample.text for sample in samples], classes)

@@ -1,6 +1,6 @@
-"""Imports classes by their path: the user's own strategies, and strategies and plugins of Avalanche.
+"""Imports the classes that settings name by an import path: a user's strategies, and strategies of Avalanche.
 
-    my.module:Mine(alpha=0.4) --import_any--> the class, {"alpha": 0.4}
+    my.module:Mine(alpha=0.4) --import_any--> the class Mine, {"alpha": 0.4}
 
 A path is `module:Class` or `module.Class`, optionally with arguments in parentheses, as Python literals.
 """
@@ -21,7 +21,7 @@ PREFIX = "avalanche-"
 
 
 def import_any(name: str) -> tuple[Any, dict[str, Any]]:
-    """Imports the object of a path; returns it with the arguments of the path. Raises DataError."""
+    """Imports the object that a path names; returns it, and the arguments in the path. Raises DataError."""
     path, arguments = parse(name)
     module, _, attribute = path.replace(":", ".").rpartition(".")
     try:
@@ -34,7 +34,7 @@ def import_any(name: str) -> tuple[Any, dict[str, Any]]:
 
 
 def parse(name: str) -> tuple[str, dict[str, Any]]:
-    """Splits a name into the path and the arguments in parentheses. Raises DataError.
+    """Splits a setting into the import path and the arguments in parentheses. Raises DataError.
 
     >>> parse("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})

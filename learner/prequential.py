@@ -1,6 +1,6 @@
-"""Prequential accuracy: every served answer is scored by its label before the label is learnt (test, then train).
+"""Prequential accuracy: each served answer is scored by its label before the label is learnt (test, then train).
 
-Rejected: scoring the prediction of the current weights. Only the served answers matter to a user.
+Rejected: scoring the predictions of the current weights, since only the served answers matter to a user.
 """
 
 from collections import Counter, deque
@@ -12,14 +12,14 @@ from wire.kinds import kind_of, render
 from wire.records import Confusion
 
 RECENT: Final = 1_000
-"""Number of answers in the moving average."""
+"""The number of answers in the moving average."""
 
 MAX_CONFUSIONS: Final = 20
-"""Number of most frequent confusions that are reported."""
+"""The most confusions that are reported, the most frequent first."""
 
 
 class Prequential:
-    """The accuracy of all served answers, and of the last RECENT ones."""
+    """Measures the accuracy of the served answers by their labels: of all answers, and of the last RECENT answers."""
 
     def __init__(self, *, num_scored: int = 0, num_correct: int = 0, recent: Iterable[bool] = ()) -> None:
         self.num_scored = num_scored
@@ -29,7 +29,7 @@ class Prequential:
         self._recent_pairs: deque[tuple[str, str]] = deque(maxlen=RECENT)
 
     def add(self, samples: Iterable[Sample]) -> None:
-        """Scores the answers of `samples`. An answer without a label, from weights without classes, is wrong."""
+        """Scores the answers of `samples`. An answer of a model that had no classes yet counts as wrong."""
         for sample in samples:
             if not sample.is_answered:
                 continue
@@ -39,7 +39,7 @@ class Prequential:
             self._recent_pairs.append((sample.label, sample.predicted_label or ""))
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Renames the classes; `name_of` maps an old name to the new one."""
+        """Renames the classes in the recent answers; `name_of` maps an old name to the new one."""
         pairs = deque[tuple[str, str]](maxlen=RECENT)
         for label, predicted in self._recent_pairs:
             pairs.append((name_of(label), name_of(predicted) if predicted else ""))
@@ -56,7 +56,7 @@ class Prequential:
         return sum(self.recent) / max(len(self.recent), 1)
 
     def confusions(self) -> tuple[Confusion, ...]:
-        """Returns the most frequent confusions among the recent answers. A checkpoint does not contain them."""
+        """Returns the most frequent confusions of two classes in recent answers. Checkpoints do not contain them."""
         wrong = [pair for pair in self._recent_pairs if pair[0] != pair[1]]
         confusions = Counter(pair for pair in wrong if kind_of(pair[0]).has_classes)
         return tuple(

@@ -1,10 +1,10 @@
-"""The learner's process.
+"""The learner's process: the loop that reads labels, learns them, and publishes weights.
 
     answers, labels --join--> samples --> fast head (at once), slow rounds (in a thread) --gate--> weights in the store
 
-One leader holds the lease; a standby waits for it. A learner that starts before Kafka and Redis waits for them. Exit
-codes: 0 if it was stopped, 75 if another learner leads now (start this one again). Any other end is an exception in the
-log.
+One learner leads: it holds the lease. Other learners are on standby and wait for the lease. A learner that starts
+before Kafka and Redis waits for them. The exit code is 0 if the learner was stopped, and 75 if another learner leads
+now; then start this one again. Any other end is an exception in the log.
 """
 
 import os
@@ -50,13 +50,14 @@ from wire.threads import lower_priority
 from wire.timestamps import now_ms
 
 UNIT_POLL_MS = 5
-"""Longest time, in milliseconds, that a poll waits during a slow round. It bounds the pause between two units."""
+"""The longest time that a poll waits during a slow round, in milliseconds. It bounds the pause between two units."""
 
 NICENESS = 2
-"""Added to the nice value of the process: replicas that answer come first if the processors are busy.
+"""Added to the nice value of the process, so that replicas, which answer events, have priority on busy processors.
 
-CLINC150 at 200 events and labels a second on two busy cores: answers took 97 ms (p50; p99 398) without it and 43 to
-64 ms (p99 152 to 230) with it. A label comes after its answer, so labels were live sooner, too: 0.5 s instead of 0.8 s.
+Measured with CLINC150 at 200 events and labels a second on two busy cores. Without it answers took 97 ms (p50; p99 398
+ms), with it 43 to 64 ms (p99 152 to 230 ms). A label comes after its answer, so labels were also served sooner: after
+0.5 s instead of 0.8 s.
 """
 
 EXIT_STALE = 75
@@ -66,9 +67,9 @@ log = structlog.get_logger("learner")
 
 
 class EncoderChoice(NamedTuple):
-    """The name of an encoder, and the length in tokens at which learner and replicas truncate texts.
+    """The encoder of the settings: its name, and the length in tokens at which learner and replicas truncate texts.
 
-    None: the length that the encoder was published for.
+    If `max_tokens` is None, it is the length for which the encoder was published.
     """
 
     name: str
@@ -76,7 +77,7 @@ class EncoderChoice(NamedTuple):
 
 
 class TaskChoice(NamedTuple):
-    """The task that is learnt: its labels, and the names of all tasks."""
+    """The task that this learner learns: the settings of its labels, and the names of all tasks of the service."""
 
     labels: LabelConfig
     names: TaskNames
@@ -93,9 +94,10 @@ def run(
     stop: threading.Event,
     rule: AdoptionRule,
 ) -> int:
-    """Learns a task until `stop` is set; returns the exit code. `rule` decides whether an encoder on trial is adopted.
+    """Runs the learner of one task until `stop` is set; returns the exit code.
 
-    Raises StateRefused, UnsafePolicy, BadSignature, UnknownFormat and ModelError: an operator must act.
+    `rule` decides whether an encoder on trial is adopted. Raises StateRefused, UnsafePolicy, BadSignature,
+    UnknownFormat and ModelError: an operator must act.
     """
     lower_priority(NICENESS)
     torch.set_num_threads(config.threads)
@@ -105,7 +107,7 @@ def run(
     bus = Bus(bus_config, client_id="learner", tasks=task.names)
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
     try:
-        config, strata, tokenizer = opened(config, encoder, task)
+        config, strata, tokenizer = open_for_task(config, encoder, task)
         learner = Learner(
             config,
             strata,
@@ -125,14 +127,14 @@ def run(
             with leadership.renewal():
                 retry_until(shared.fetch, stop)
                 lead(config, learner, bus, store, checkpoints, leadership=leadership, stop=stop)
-                # The next leader looks into the shared folder: it must be complete before the lease is released.
+                # The next leader reads the shared folder, so it must be complete before the lease is released.
                 shared.close()
             leadership.release()
     except StaleEpoch as error:
         log.warning("stale_epoch", reason=str(error))
         return EXIT_STALE
     finally:
-        # Dead letters that the bus did not take are in the checkpoint.
+        # The checkpoint contains the dead letters that could not be sent.
         with suppress(BusUnavailable):
             bus.close(flush_s=CLOSE_S)
         shared.close()
@@ -141,12 +143,18 @@ def run(
     return 0
 
 
-def opened(config: LearnerConfig, given: EncoderChoice, task: TaskChoice) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
-    """Opens an encoder; returns it with the settings that its kind of encoder and of label allow. Raises ModelError."""
-    strata, inputs = open_encoder(given.name, max_tokens=given.max_tokens)
+def open_for_task(
+    config: LearnerConfig, encoder: EncoderChoice, task: TaskChoice
+) -> tuple[LearnerConfig, WholeEncoder, Inputs]:
+    """Opens the encoder of the settings; returns the settings that apply, the encoder and its tokenizer.
+
+    The settings are limited to what the family of the encoder and the kind of the labels support: some encoders cannot
+    be trained. Raises ModelError.
+    """
+    strata, inputs = open_encoder(encoder.name, max_tokens=encoder.max_tokens)
     config = config.limited_to(strata.max_trained_layers)
     kind = KINDS.get(task.labels.kind)
-    # A kind whose tensors cannot be used ends the program here, and not at its first label.
+    # If the tensor functions of this kind are missing, the program ends here, and not at the first label.
     tensors_of(kind)
     if not kind.trains_encoder:
         config = replace(config, trainable_layers=0, deeper_layers=(0, 0))
@@ -209,7 +217,7 @@ def lead(
         _learn(config, learner, consumer, publisher, label_traces)
         # A new version, if one is due.
         publisher.poll()
-        label_traces.published(learner.version, learner.progress.published_effects, now_ms=now_ms())
+        label_traces.on_published(learner.version, learner.progress.published_effects, now_ms=now_ms())
         reporter.report(learner, publisher, consumer, label_traces)
     publisher.finish()
     consumer.close()
@@ -219,16 +227,19 @@ def lead(
 def _learn(
     config: LearnerConfig, learner: Learner, consumer: Consumer, publisher: WeightPublisher, label_traces: LabelTraces
 ) -> None:
-    """Learns the records of one poll and begins a unit of the slow round; tells the publisher what is urgent."""
+    """Learns the records of one poll, and begins a unit of slow work. Makes a version due if drift or a better encoder
+    demands it."""
     timeout_ms = min(config.poll_timeout_ms, UNIT_POLL_MS) if learner.has_work else config.poll_timeout_ms
     records = consumer.poll(1 if publisher.is_due() else timeout_ms, max_labels=learner.labels_to_round)
     failpoint("after-poll")
     begun_ms = now_ms()
     num_unwritten = len(learner.unwritten)
     consumer.quarantine(learner.learn_many(records, consumer.offsets, consumer.marks))
-    learner.join.late.settle(consumer.taken)
+    learner.join.late.settle(consumer.polled)
     learnt = learner.unwritten[num_unwritten:]
-    label_traces.learnt(records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms())
+    label_traces.on_learnt(
+        records, learnt, num_effects=learner.progress.num_effects, begun_ms=begun_ms, now_ms=now_ms()
+    )
     if learner.drift.take_num_detected():
         publisher.backoff.end_interval()
     failpoint("after-learn")
@@ -239,9 +250,10 @@ def _learn(
 
 
 def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None:
-    """Restores the newest intact checkpoint; returns the manifest whose publication it precedes, if there was one.
+    """Restores the newest intact checkpoint, if there is one.
 
-    Raises StateRefused if there are checkpoints and none can be restored.
+    Returns the manifest that was about to be published when the checkpoint was written, or None. Raises StateRefused if
+    there are checkpoints and none can be restored.
     """
     snapshot = checkpoints.newest()
     for reason in checkpoints.refused:
@@ -254,7 +266,7 @@ def restore(learner: Learner, checkpoints: Checkpoints) -> WeightManifest | None
 
 
 def _new_consumer(config: LearnerConfig, learner: Learner, bus: Bus, stop: threading.Event) -> Consumer:
-    """Returns a consumer that starts at the learner's offsets, or at `bus.begin` if it has none."""
+    """Returns a consumer that starts at the learner's offsets; a new learner starts where `bus.begin` says."""
     learner.offsets = learner.offsets or retry_until(partial(bus.begin_offsets, Answer, Feedback), stop) or {}
     return Consumer(
         bus,

@@ -1,4 +1,4 @@
-"""The learner's progress: the numbers that its decisions depend on. The counters in reports decide nothing.
+"""The learner's progress: the numbers on which its decisions depend. Counters in reports decide nothing.
 
 labels, rounds, erasures --> LearnerProgress --> which round is due, whether a version is due, where a journal ends
 """
@@ -11,12 +11,12 @@ from wire.inputs import has_more, is_encoded
 
 
 class LearnerProgress(msgspec.Struct, kw_only=True):
-    """The learner's progress, a part of its checkpoint. The learner owns it, and its parts share the one object.
+    """The learner's progress, a part of its checkpoint. The learner owns it, and shares the object with its parts.
 
     num_labels           labels in the current knowledge
     num_effects          changes of the knowledge, by a label or otherwise; it never decreases
-    num_breaks           changes other than by samples: a journal cannot express them and ends there
-    num_rounds           slow rounds that have begun: the number of the last one, which seeds it
+    num_breaks           changes other than by samples; a journal cannot express such a change, and ends before it
+    num_rounds           slow rounds that have begun; it is the number of the last round, and the seed of the round
     num_pseudo_rounds    rounds on pseudo-labels among them
     round_at, rehearsed_at, pseudo_labelled_at
                          `num_labels` at the last round of each kind
@@ -42,7 +42,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
     num_textless: int = 0
 
     def learn(self, contents: Sequence[str]) -> None:
-        """Counts labels that were learnt, by the contents of their events (`wire.inputs`)."""
+        """Counts labels that were learnt. `contents` are the contents of their events (`wire.inputs`)."""
         self.num_labels += len(contents)
         self.num_effects += len(contents)
         self.num_featured += sum(has_more(content) for content in contents)
@@ -55,7 +55,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
 
     @property
     def has_encoded(self) -> bool:
-        """Whether the encoder reads any labelled event, or there is none yet. Otherwise nothing can be trained."""
+        """Whether some labelled event has a text, or there is no label yet. Otherwise rounds have nothing to train."""
         return self.num_labels > self.num_textless or not self.num_labels
 
     def break_off(self) -> None:
@@ -64,7 +64,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
         self.num_breaks += 1
 
     def go_back(self, known: "LearnerProgress") -> int:
-        """Goes back to the labels and rounds of an earlier state; returns the number of labels that are set aside."""
+        """Goes back to the progress `known` of an earlier state; returns the number of labels that are set aside."""
         num_set_aside = self.num_labels - known.num_labels
         self.num_labels = known.num_labels
         self.round_at = known.round_at
@@ -77,6 +77,6 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
         return num_set_aside
 
     def restore(self, saved: "LearnerProgress") -> None:
-        """Becomes equal to `saved`."""
+        """Copies all fields of `saved`."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(saved, name))

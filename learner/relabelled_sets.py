@@ -1,10 +1,10 @@
-"""Executes operators' commands if a label is a set of classes: rename, merge or retire classes.
+"""Renames, merges and retires classes if labels are sets of classes (`learner.relabelling` does so for single classes).
 
-    samples whose sets contain an affected class --rename--> memories, and the rows of the head
+    samples whose sets contain an affected class --rename--> replay buffer, holdout, and the rows of the head
 
-If a class is retired, its samples stay with their other classes. Only the row of the class goes, and then the sums are
-those of a learner that never saw its name. If two classes are merged, their rows are added up. A sample that has both
-would count twice, so the samples with both in the replay buffer are unlearnt before and learnt again afterwards.
+If a class is retired, its samples keep their other classes. Only the row of the class is removed. The sums are then
+equal to the sums of a learner that never saw the class. If two classes are merged, their rows are added. A sample with
+both classes would count twice. So such samples in the replay buffer are unlearnt before, and learnt again afterwards.
 """
 
 from collections import Counter
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 
 def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
-    """Renames the classes of `new` (old name to new name, "" to retire it); returns the changed samples by memory."""
+    """Renames classes: `new` maps old names to new ones, and a class to retire to "".
+
+    Returns the numbers of changed samples, by where they are stored.
+    """
     if not new:
         return Counter()
-    named = {name for name in new.values() if name and known.fast_head.ridge.num_of(name)}
+    existing = {name for name in new.values() if name and known.fast_head.ridge.num_of(name)}
+    # The samples that were made from the old names of the classes.
     words = [sample for sample in known.replay.samples() if not sample.event and new.keys() & class_names(sample.label)]
     for memory in (known.replay, known.fresh):
         memory.take_out(set(words).__contains__)
@@ -42,7 +46,7 @@ def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
         known.classes.retire(label)
     known.forget_anchor()
     known.holdout.keep(known.encoder_keys)
-    _learn_words(known, words, new, named)
+    _learn_words(known, words, new, existing)
     return samples
 
 
@@ -58,15 +62,18 @@ def _renamed(sample: Labelled, new: Mapping[str, str]) -> Labelled:
 
 
 def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:
-    """Whether two classes of the sample are merged."""
+    """Whether two classes of this sample are merged."""
     kept = [new.get(name, name) for name in class_names(sample.label)]
     kept = [name for name in kept if name]
     return len(set(kept)) < len(kept)
 
 
-def _learn_words(known: "Knowledge", words: list[Labelled], new: Mapping[str, str], named: set[str]) -> None:
-    """Learns the words of each new name if an old name of the class was learnt; `named` classes have theirs already."""
-    for name in sorted(set(filter(None, new.values())) - named):
+def _learn_words(known: "Knowledge", words: list[Labelled], new: Mapping[str, str], existing: set[str]) -> None:
+    """Learns the words of each new name as a sample, if the words of an old name of the class were learnt (`words`).
+
+    Classes that existed under the new name before (`existing`) have learnt theirs.
+    """
+    for name in sorted(set(filter(None, new.values())) - existing):
         old = [sample for sample in words if name in class_names(_renamed(sample, new).label)]
         first = min(old, key=lambda sample: sample.experience, default=None)
         samples = [name_sample(name, first)] if first else []

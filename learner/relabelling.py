@@ -1,12 +1,12 @@
-"""Executes operators' commands on the set of labels: rename, merge, split or retire classes.
+"""Executes operators' commands on the set of labels: they rename, merge, split or retire classes.
 
-    LabelCommand --> memories, sums, counts and evidence under the new names --> the next version
-                 --> lineage: the command, and the records before it
+    LabelCommand --> samples, sums, counts and evidence under the new names --> the next version
+                 --> lineage: the command, and the offsets of the records before it
 
-The sums are exact: after a rename or a merge they are bit for bit the sums of a learner that saw the new names from the
-start. The same holds for the memories, except for samples that they have dropped. The words of a class's name are a
-sample of the class (`learner.learn_names`): the old name is unlearnt if the replay buffer holds it, and the new one is
-learnt.
+The sums are exact. So after a rename or a merge they are the same bits as if the classes had had the new names from the
+start. The same is true of the replay buffer and the holdout, except for samples that they have dropped. The words of a
+class's name are a sample of the class (`learner.learn_names`). So the old name is unlearnt, if it is still in the
+replay buffer, and the new one is learnt.
 
 A slow round under way is dropped, since its plan has the old names.
 """
@@ -35,7 +35,7 @@ log = structlog.get_logger("learner")
 
 
 def follow_settings(learner: "Learner") -> None:
-    """Replaces the set of labels if the settings have changed since the state was written.
+    """Adopts the set of labels of the settings, if the settings have changed since the state was written.
 
     Raises StateRefused if the samples have labels of another kind.
     """
@@ -46,9 +46,10 @@ def follow_settings(learner: "Learner") -> None:
 
 
 def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
-    """Executes the next command; returns the number of samples that were renamed or removed, by memory.
+    """Executes a command on the set of labels.
 
-    A version is due afterwards, and a checkpoint: the journal cannot express a command.
+    Returns the numbers of samples that were renamed or removed, by where they are stored. Afterwards a version is due,
+    and a checkpoint, since a journal cannot contain a command.
     """
     known = learner.knowledge
     before = known.labels
@@ -79,17 +80,17 @@ def relabel(learner: "Learner", command: LabelCommand) -> dict[str, int]:
 
 def _classes(known: "Knowledge") -> set[str]:
     """Returns the classes that have a row in the head or samples in the holdout."""
-    held = (row_names(sample.label) for sample in known.holdout.samples.samples())
-    return set(chain.from_iterable(held)).union(known.fast_head.ridge.classes)
+    in_holdout = (row_names(sample.label) for sample in known.holdout.samples.samples())
+    return set(chain.from_iterable(in_holdout)).union(known.fast_head.ridge.classes)
 
 
 def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
-    """Removes classes: their rows, and their samples in every memory."""
+    """Removes classes: their rows in the head, and their samples in the replay buffer and the holdout."""
     samples = Counter[str]()
     for label in labels:
-        held = known.replay.of(label)
-        known.fast_head.unlearn_many(held)
-        samples.update(replay=len(held), holdout=len(known.holdout.samples.of(label)))
+        in_replay = known.replay.of(label)
+        known.fast_head.unlearn_many(in_replay)
+        samples.update(replay=len(in_replay), holdout=len(known.holdout.samples.of(label)))
         for memory in (known.replay, known.fresh, known.holdout.samples):
             memory.erase_class(label)
         known.concept_changes.forget(label)
@@ -100,17 +101,18 @@ def _retire(known: "Knowledge", labels: set[str]) -> Counter[str]:
 
 
 def _rename(known: "Knowledge", new: dict[str, str]) -> Counter[str]:
-    """Renames the classes of `new` (old name to new name); classes that get the same name are merged."""
+    """Renames classes: `new` maps old names to new ones. Classes that get the same name are merged."""
     if not new:
         return Counter()
     head = known.fast_head
-    named = {label for label in {*new.values()} if head.ridge.num_of(label)}
-    names = [sample for label in new for sample in known.replay.of(label) if not sample.event]
+    existing = {label for label in {*new.values()} if head.ridge.num_of(label)}
+    # The samples that were made from the old names of the classes.
+    words = [sample for label in new for sample in known.replay.of(label) if not sample.event]
     for memory in (known.replay, known.fresh):
-        memory.take_out(set(names).__contains__)
-    head.unlearn_many(names)
+        memory.take_out(set(words).__contains__)
+    head.unlearn_many(words)
     known.fast_head = head.with_names(lambda name: new.get(name, name))
-    known.anchor = _renamed_anchor(known, new) if len(new) == 1 and not named else None
+    known.anchor = _renamed_anchor(known, new) if len(new) == 1 and not existing else None
     samples = Counter(
         replay=_rename_in(known.replay, new),
         holdout=_rename_in(known.holdout.samples, new),
@@ -120,12 +122,12 @@ def _rename(known: "Knowledge", new: dict[str, str]) -> Counter[str]:
     for label, name in new.items():
         known.concept_changes.rename(label, name)
     known.holdout.keep(known.encoder_keys)
-    _learn_names(known, names, new, named)
+    _learn_names(known, words, new, existing)
     return samples
 
 
 def _rename_in(memory: Replay[Labelled], new: dict[str, str]) -> int:
-    """Renames the samples of these classes in a memory; returns how many there were."""
+    """Renames the samples of these classes in a replay buffer or holdout; returns their number."""
     renamed = list[Labelled]()
     for label, name in new.items():
         renamed += [sample._replace(label=name) for sample in memory.of(label)]
@@ -134,13 +136,14 @@ def _rename_in(memory: Replay[Labelled], new: dict[str, str]) -> int:
     return len(renamed)
 
 
-def _learn_names(known: "Knowledge", old: list[Labelled], new: dict[str, str], named: set[str]) -> None:
-    """Learns the words of each new name, as when its class came, where those of an old name were learnt.
+def _learn_names(known: "Knowledge", old_words: list[Labelled], new: dict[str, str], existing: set[str]) -> None:
+    """Learns the words of each new name as a sample, if the words of an old name of the class were learnt.
 
-    Classes that are `named` have learnt theirs.
+    Classes that existed under the new name before (`existing`) have learnt theirs.
     """
-    for name in sorted({*new.values()} - named):
-        first = min((each for each in old if new[each.label] == name), key=lambda each: each.experience, default=None)
+    for name in sorted({*new.values()} - existing):
+        of_class = [sample for sample in old_words if new[sample.label] == name]
+        first = min(of_class, key=lambda sample: sample.experience, default=None)
         words = [name_sample(name, first)] if first else []
         if words and known.fast_head.served.tokenizer.reads(words[0].text):
             known.fast_head.learn_many(words)
@@ -149,7 +152,7 @@ def _learn_names(known: "Knowledge", old: list[Labelled], new: dict[str, str], n
 
 
 def _renamed_anchor(known: "Knowledge", new: dict[str, str]) -> Anchor | None:
-    """Returns the anchor by the new name of a class: it knows holdout samples by hashes of label and text."""
+    """Returns the anchor with new hashes for the samples of a renamed class, since a hash depends on the label."""
     anchor = known.anchor
     if anchor is None:
         return None

@@ -1,4 +1,4 @@
-"""Reports the state of the leading learner to the store, for the command line and the demo. A standby sends none."""
+"""Reports the state of the leading learner to the store, where commands and the page read it. A standby sends none."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from wire.errors import StoreUnavailable
 from wire.records import Evaluation, LearnerReport
 
 REPORT_INTERVAL_S = 0.5
-"""Shortest time between two reports."""
+"""The shortest time between two reports."""
 
 
 class Reporter:
-    """Sends a report at most every REPORT_INTERVAL_S seconds, while the store is reachable."""
+    """Sends the learner's reports, at most one every REPORT_INTERVAL_S seconds, while the store is reachable."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ def _alarms(learner: Learner) -> tuple[str, ...]:
 
 
 def _counts(learner: Learner) -> dict[str, int]:
-    """Returns the counters of the learner's parts, with the gauges that are reported as counters."""
+    """Returns the counters of all parts of the learner, and some gauges, which are reported like counters."""
     counts = dict(learner.join.counts + learner.counts + learner.drift.counts) | learner.letters.counts
     counts |= learner.join.late.counts
     return counts | {

@@ -1,16 +1,17 @@
-"""A labelled sample, the part of an answer that is kept until its label comes, and the window that it waits in. Pure.
+"""The states of a labelled event: an answer that waits for its label, and the sample that both make. Pure.
 
     Answer --Waiting.from_answer--> Window of Waiting --joined with its label--> Sample --HoldoutDraw--> holdout, or
                                                            |                            training set, as Labelled
                                                            '--label not trusted--> Quarantined
 
-A window is bounded in bytes, and evicts the least recently extended event id first. Items are kept in the encoding of
-a checkpoint: it takes half the memory of the items themselves, and a checkpoint of hundreds of thousands of items is
-written in milliseconds. The bound counts these bytes, plus OVERHEAD for each item, so it is close to the memory that
-the process takes.
+Answers and labels wait in windows. A window is bounded in bytes, and first evicts the event id to which an item was
+added least recently. The items are stored in encoded form, as in a checkpoint. This takes half the memory of the items
+themselves, and a checkpoint of hundreds of thousands of items is written in milliseconds. The bound counts the encoded
+bytes, plus OVERHEAD for each item, so it is close to the memory that the process uses.
 
-At most SAME_ID items share an id (two sources may both count 1, 2, 3). So if a client gives every event the same id, a
-search looks at no more than SAME_ID items, and the client's items evict each other, not the items of other sources.
+Two sources may use the same ids, such as 1, 2, 3. But at most SAME_ID items share an id. So if a client gives the same
+id to all events, a search looks at no more than SAME_ID items, and the client's items evict each other, and not the
+items of other sources.
 """
 
 import struct
@@ -31,10 +32,10 @@ from wire.recent import name_hash64
 from wire.records import MAX_TEXT_CHARS, Answer, ConceptChange, Feedback, Quarantined
 
 OVERHEAD: Final = 400
-"""Measured bytes of memory per item in addition to its encoding: the key of the dictionary, and the entry."""
+"""The bytes of memory that an item takes in addition to its encoding, as measured: the dictionary's key and entry."""
 
 SAME_ID: Final = 8
-"""The most items of one id. The oldest item of the source with the most items is evicted first."""
+"""The most items with the same id. The oldest item of the source with the most items is evicted first."""
 
 _ARRAY_HEADER: Final = struct.Struct(">BI")
 
@@ -45,7 +46,7 @@ _ARRAY_32: Final = 0xDD
 class Level(NamedTuple):
     """The fill level of a window.
 
-    `fill` is the used share of its bytes; `room` is the number of items of mean size that half of the window holds.
+    `fill` is the share of its bytes that is in use. `room` is how many items of average size fit into half the window.
     """
 
     fill: float
@@ -72,7 +73,10 @@ T = TypeVar("T", bound=Windowed)
 
 
 class Window(Generic[T]):
-    """Items by event id, least recently extended id first. Equal items have equal encodings."""
+    """A bounded store of answers or labels that wait to be joined, by event id.
+
+    The id to which an item was added least recently is first. Equal items have equal encodings.
+    """
 
     def __init__(self, item_type: type[T], max_bytes: int, items: Iterable[T] = ()) -> None:
         self._max_bytes = max_bytes
@@ -85,11 +89,11 @@ class Window(Generic[T]):
             self._put(item)
 
     def of(self, event_id: str) -> list[T]:
-        """Returns the items of an event id, oldest first."""
+        """Returns the waiting items with this event id, oldest first."""
         return [self._decode(data) for data in self._items.get(event_id, ())]
 
     def add(self, item: T) -> list[T]:
-        """Adds `item`; returns the evicted items. The bounds hold afterwards."""
+        """Adds an item. Returns the items that had to be evicted for it."""
         self._put(item)
         evicted: list[T] = []
         if len(self._items[item.event_id]) > SAME_ID:
@@ -102,10 +106,10 @@ class Window(Generic[T]):
     def remove(self, item: T) -> None:
         """Removes `item`, which must be present."""
         data = self._encode(item)
-        left = list(self._items.pop(item.event_id))
-        left.remove(data)
-        if left:
-            self._items[item.event_id] = tuple(left)
+        remaining = list(self._items.pop(item.event_id))
+        remaining.remove(data)
+        if remaining:
+            self._items[item.event_id] = tuple(remaining)
         self._count(-1, data)
 
     def replace(self, old: T, new: T) -> None:
@@ -118,12 +122,12 @@ class Window(Generic[T]):
         self._count(1, after)
 
     def newest(self, num_items: int) -> list[T]:
-        """Returns the last `num_items` items, oldest first."""
+        """Returns the newest `num_items` items, oldest first."""
         encoded = list(chain.from_iterable(self._items.values()))[-num_items:]
         return [self._decode(data) for data in encoded]
 
     def export(self) -> msgspec.Raw:
-        """Returns the items in their order, as an encoded array."""
+        """Returns all items in their order, as one encoded array."""
         header = _ARRAY_HEADER.pack(_ARRAY_32, self._num_items)
         return msgspec.Raw(header + b"".join(chain.from_iterable(self._items.values())))
 
@@ -155,7 +159,7 @@ class Window(Generic[T]):
 
 
 def _most_crowded(items: list[T]) -> T:
-    """Returns the oldest item of a source that no other source has more items than."""
+    """Returns the oldest item of the source with the most items."""
     sources = Counter(item.source for item in items)
     most = max(sources.values())
     return next(item for item in items if sources[item.source] == most)
@@ -166,17 +170,18 @@ MEASURED_SEED: Final = 0x6865_6C64
 
 
 WITHDRAWN: Final = "it was learnt before the alarm began, and was taken out"
-"""The reason in the quarantine record of a label that was trusted at first."""
+"""The detail in the quarantine record of a label that was trusted and learnt at first."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of an event and its true label, as one string each (`wire.inputs`, `wire.kinds`).
+    """A labelled event with its answer: its content and its true label, one string each (`wire.inputs`, `wire.kinds`).
 
-    - `subject` is the key of the event.
-    - `arm` is "" if the text came with the label: then the version that answered is unknown, and nothing is scored.
+    - `subject`: the key of the event, which identifies the person about whom it is.
+    - `arm`: the arm of the rollout that answered. It is "" if the text came with the label; then the version that
+      answered is unknown, and no answer is scored.
     - `is_correction`: the sample replaces an earlier label of its event. Its text is the label's text, if it has one.
     - `is_withdrawn`: the label is no longer trusted and is unlearnt. The text is "".
-    - `is_in_holdout`: accuracy is measured on the sample, and it is never learnt.
+    - `is_in_holdout`: the sample is only used to measure accuracy, and never learnt.
     """
 
     event_id: str
@@ -206,12 +211,12 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         return name_hash64(encoded_key(self.key))
 
     def about(self, text: str, subject: str, time_ms: int) -> "Sample":
-        """Returns this label with the text, subject and answer time of the event that it corrects."""
+        """Returns this correction with the text, subject and answer time of the event whose label it corrects."""
         return msgspec.structs.replace(self, text=text, subject=subject, answer_time_ms=time_ms)
 
     @property
     def withdrawn(self) -> "Sample":
-        """The sample that withdraws this one."""
+        """The sample that withdraws this sample: when it is learnt, this sample is unlearnt."""
         return msgspec.structs.replace(self, text="", arm="", is_withdrawn=True)
 
     @property
@@ -224,16 +229,16 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Learnable: TypeAlias = Sample | ConceptChange
-"""An element of the stream that is learnt, in its order."""
+"""An element of the stream that the learner learns."""
 
 
 class Labelled(NamedTuple):
-    """The content of an event and its label, as one string each (`wire.inputs`, `wire.kinds`).
+    """A sample to learn from: the content of an event and its label, one string each (`wire.inputs`, `wire.kinds`).
 
-    - `label` is "" for an unlabelled text; no memory holds one.
-    - `experience` is the number of slow rounds that had begun when the text came.
-    - `event` is the hash of the event, 0 for the name of a class.
-    - `time_ms` is the time of the event, 0 if it is unknown.
+    - `label`: "" for an unlabelled text. The replay buffer and the holdout have no unlabelled texts.
+    - `experience`: the number of slow rounds that had begun when the text came.
+    - `event`: the hash of the event; 0 for a sample that was made of the name of a class.
+    - `time_ms`: the time of the event; 0 if it is unknown.
     """
 
     text: str
@@ -279,7 +284,10 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def from_label(cls, feedback: Feedback, *, is_proved: bool = False) -> "Waiting":
-        """Returns the event of a label that carries its text. The label's `answered` counts only if it `is_proved`."""
+        """Returns the event of a label that contains the event's text, as if its answer had waited.
+
+        The label's field `answered`, the predicted label, counts only if it `is_proved`.
+        """
         source = feedback.event_source if feedback.event_source is not None else ""
         text = encode_content(**{**fields_of(feedback), "text": feedback.text[:MAX_TEXT_CHARS]})
         answered = feedback.answered if is_proved else None
@@ -287,7 +295,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def from_sample(cls, sample: Sample) -> "Waiting":
-        """Returns the answer from which a sample was made, without its version and the times of later answers."""
+        """Returns the answer from which a sample was made. Its version and the times of later answers are missing."""
         return cls(
             sample.event_id,
             sample.text,
@@ -312,35 +320,36 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return (self.source, self.event_id)
 
     def is_same_event(self, answer: Answer) -> bool:
-        """Whether `answer` is another answer to this event. The text counts, too, since clients may reuse an id."""
+        """Whether `answer` is another answer to this event. The texts must be equal, since clients may reuse an id."""
         own = (self.source, self.event_id, sent(self.text), self.subject)
         return own == (answer.source, answer.event_id, sent(content(answer)), answer.key)
 
     def with_repeat(self, answer: Answer) -> "Waiting":
-        """Returns this answer with the time of `answer`, a later one to the same event."""
+        """Returns this answer with the time of a later `answer` to the same event."""
         _, *later_ms = with_later_time(self.times_ms, answer.time_ms)
         return msgspec.structs.replace(self, later_ms=tuple(later_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class HoldoutDraw:
-    """Draws the events of the holdout by a keyed hash, so that no sender can predict them.
+    """Decides which events belong to the holdout, by a keyed hash, so that no sender can predict it.
 
-    A benchmark has no secret and draws by a hash without a key, so that its figures stay comparable.
+    `share` is the share of the holdout. A benchmark has no secret, and uses a hash without a key, so that its figures
+    stay comparable.
     """
 
     share: float
     secret: bytes = b""
 
     def __call__(self, key: EventKey) -> bool:
-        """Whether the event belongs to the holdout: the same at every replay of the stream."""
+        """Whether an event belongs to the holdout. The result is the same at every replay of the stream."""
         if not self.secret:
             return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
         return keyed_uniform_hash(self.secret, encoded_key(key)) < self.share
 
 
 def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw) -> Sample:
-    """Returns the sample of an answer and its label."""
+    """Makes a sample of an answer and its label."""
     return Sample(
         event_id=answer.event_id,
         text=answer.text,
@@ -360,7 +369,7 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
 
 
 def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
-    """Returns the quarantine record of a label, with the fields of its answer if that is known."""
+    """Makes the quarantine record of a label, with the fields of its answer if the answer is known."""
     event_source = feedback.event_source if answer is None else answer.source
     return Quarantined(
         reason=reason,
@@ -381,7 +390,7 @@ def make_quarantined(reason: str, feedback: Feedback, answer: Waiting | None = N
 
 
 def quarantined_sample(sample: Sample) -> Quarantined:
-    """Returns the quarantine record of a label that was trusted until the flip alarm was raised."""
+    """Makes the quarantine record of a label that was trusted and learnt until a flip alarm was raised."""
     feedback = Feedback(
         event_id=sample.event_id,
         label=sample.label,

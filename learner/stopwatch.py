@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 class Clocks(NamedTuple):
-    """The clocks of a thread, in seconds: elapsed time, and the processor time of the thread."""
+    """Two clocks, in seconds: the elapsed time, and the processor time that the calling thread has used."""
 
     elapsed_s: Callable[[], float] = time.monotonic
     processor_s: Callable[[], float] = time.thread_time
@@ -16,7 +16,7 @@ CLOCKS: Final = Clocks()
 
 
 class Stopwatch:
-    """A stopwatch with laps. `ms` has the duration of each lap, by name."""
+    """Measures consecutive steps (laps). `ms` has the duration of each lap in milliseconds, by name."""
 
     def __init__(self, clock_s: Callable[[], float] = time.perf_counter) -> None:
         self._clock_s = clock_s
@@ -36,7 +36,7 @@ class Stopwatch:
 
 
 class Pace:
-    """The mean time of an item, of items that are processed in batches."""
+    """Measures the mean processing time of an item, if items are processed in batches."""
 
     def __init__(self) -> None:
         self._total_s = 0.0
@@ -54,5 +54,5 @@ class Pace:
         return 1e3 * self._total_s / max(self._num, 1)
 
     def seconds(self, num_items: int) -> float:
-        """Returns the estimated time of `num_items` items."""
+        """Returns the estimated time for `num_items` items, in seconds."""
         return 1e-3 * self.ms * num_items

@@ -1,9 +1,9 @@
-"""Unlearns samples: wrong labels, classes whose concept changed, classes that make room, erased subjects.
+"""Unlearns samples: wrong labels, classes whose concept has changed, evicted classes, and erased subjects.
 
     replay buffer, fresh, holdout --take out--> samples --unlearn--> the fast head, and the head of the round under way
 
 All sums are exact, so unlearning a sample of the replay buffer leaves no trace. If the buffer has dropped samples, some
-of these may belong to an erased subject: then the head is learnt again from the buffer.
+of these may be about an erased subject. Then the head is learnt again from the buffer.
 
 Shapes: N samples from before a concept change, M of them that have a new class, D width.
 """
@@ -23,15 +23,16 @@ from learner.state.lineage import add_change
 from wire.records import ConceptChange
 
 MAX_TOGETHER: Final = 16
-"""The most classes that restart together: labels wait while the texts of each are encoded."""
+"""The most classes that restart together. New labels have to wait while the texts of these classes are encoded."""
 
 log = structlog.get_logger("learner")
 
 
 class Renamed(NamedTuple):
-    """The old samples of a class whose concept changed, and the ones among them that belong to a class now.
+    """The old samples of a class whose concept has changed, and their new labels.
 
-    `new` has these under their new label. Each list comes with its vectors.
+    `new` has those of the old samples that belong to some class now, under their new labels. Each list comes with its
+    vectors.
     """
 
     old: list[Labelled]
@@ -41,10 +42,11 @@ class Renamed(NamedTuple):
 
 
 def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callable[[], None]) -> dict[str, int]:
-    """Unlearns every sample whose subject `holds` names; returns the number of removed samples by memory.
+    """Unlearns the samples about subjects for which `holds` is true.
 
-    A round under way is dropped, since its plan holds texts, and so is the anchor, which holds hashes of texts.
-    `keep_alive` is called repeatedly, since relearning the head takes seconds. Past gradient steps are not undone.
+    Returns the numbers of removed samples, by where they were stored. A round under way is dropped, since its plan
+    contains texts. The anchor is dropped, too, since it contains hashes of texts. `keep_alive` is called repeatedly,
+    since relearning the head takes seconds. Past gradient steps are not undone.
     """
     is_complete = known.fast_head.ridge.num_texts == len(known.replay)
     gone = [sample for sample in known.replay.samples() if holds(sample.subject)]
@@ -60,14 +62,14 @@ def erase(known: Knowledge, holds: Callable[[str], bool], *, keep_alive: Callabl
     if is_complete:
         known.fast_head.unlearn_many(gone)
         return removed
-    anew = known.fast_head.successor(known.fast_head.served)
-    anew.relearn(known.replay.samples(), after_unit=keep_alive)
-    known.fast_head = anew
+    relearnt = known.fast_head.successor(known.fast_head.served)
+    relearnt.relearn(known.replay.samples(), after_unit=keep_alive)
+    known.fast_head = relearnt
     return removed
 
 
 def correct(known: Knowledge, correction: Sample) -> Sample | None:
-    """Unlearns an event under its old label; returns the sample under the corrected one, None if it was not found."""
+    """Unlearns the old label of an event; returns the sample with the corrected label, None if it was not found."""
     event = correction.event
     wrong = _take_out(known, lambda sample: sample.event == event and sample.label != correction.label)
     known.counts["corrected" if wrong else "corrections_without_effect"] += 1
@@ -76,15 +78,15 @@ def correct(known: Knowledge, correction: Sample) -> Sample | None:
 
 def withdraw(known: Knowledge, withdrawn: Iterable[Sample]) -> None:
     """Unlearns labels that are not trusted any more."""
-    said = {sample.event: sample.label for sample in withdrawn}
-    wrong = _take_out(known, lambda sample: said.get(sample.event) == sample.label)
-    known.counts["withdrawals_without_effect"] += len(said) - len(wrong)
+    label_of_event = {sample.event: sample.label for sample in withdrawn}
+    wrong = _take_out(known, lambda sample: label_of_event.get(sample.event) == sample.label)
+    known.counts["withdrawals_without_effect"] += len(label_of_event) - len(wrong)
     # The order of the labels decides which of them are withdrawn. A rebuild may read the partitions in another order.
     known.break_lineage("a flip was noticed, and which labels it held depends on their order")
 
 
 def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[Labelled]:
-    """Removes and unlearns the samples whose label is wrong. Returns the learnt ones, then the holdout's."""
+    """Removes and unlearns the samples whose labels are wrong. Returns the learnt ones, then those of the holdout."""
     learnt = known.replay.take_out(is_wrong)
     known.fresh.take_out(is_wrong)
     has_dropped = known.fast_head.ridge.num_samples > len(known.replay) + len(learnt)
@@ -93,14 +95,15 @@ def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[La
     if known.round is not None:
         known.round.learn_meanwhile([], unlearnt=learnt)
     if has_dropped:
-        known.break_lineage("a label was taken out while a memory did not hold everything")
+        known.break_lineage("a label was unlearnt after the replay buffer had dropped samples")
     return learnt + known.holdout.samples.take_out(is_wrong)
 
 
 def set_aside(newer: Knowledge, known: Knowledge) -> None:
-    """Prepares `known` to replace `newer`, whose labels are set aside; `known` takes over the holdout.
+    """Prepares the earlier knowledge `known` to replace `newer`, whose labels are set aside. It gets the holdout of it.
 
-    The round of `newer` ends its current unit first: an erasure must find every text that a unit keeps.
+    First waits for the current unit of the round of `newer`. Otherwise the unit could keep texts that an erasure cannot
+    find.
     """
     if newer.round is not None:
         newer.round.wait()
@@ -116,33 +119,34 @@ def restart(known: Knowledge, change: ConceptChange) -> None:
 
 
 def restart_since(known: Knowledge, change: ConceptChange) -> None:
-    """Unlearns the samples of a class from before its concept changed. A round under way is dropped: it trains on them.
+    """Unlearns the samples of a class from before its concept changed. Drops a round under way, which trains on them.
 
-    The old texts in the replay buffer move to the class that they belong to now, the successor class. If the concept of
-    the successor class has changed, too, without having been detected yet, it restarts at once.
+    The old texts in the replay buffer are learnt again as samples of the class to which they belong now, the successor
+    class. If the concept of the successor class has changed, too, and this is not detected yet, it also restarts.
     """
     if known.round is not None:
         known.round.wait()
         known.drop()
     head = known.fast_head
     renamed = _renamed(known, change)
-    for label, each in renamed.items():
+    for label, samples in renamed.items():
         known.concept_changes.follow(ConceptChange(label, change.since_ms))
-        _take_outdated(known, label, change.since_ms, each)
+        _take_outdated(known, label, change.since_ms, samples)
     known.holdout.keep(known.encoder_keys)
-    for each in renamed.values():
-        if each.new:
-            head.learn_encoded(each.new_MD, head.served.features(each.new_MD), each.new)
-    texts = list(chain.from_iterable(each.new for each in renamed.values()))
-    known.replay.add(texts)
+    for samples in renamed.values():
+        if samples.new:
+            head.learn_encoded(samples.new_MD, head.served.features(samples.new_MD), samples.new)
+    relabelled = list(chain.from_iterable(samples.new for samples in renamed.values()))
+    known.replay.add(relabelled)
     known.counts["concept_changes"] += len(renamed)
-    log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(texts))
+    log.warning("concept_changed", labels=list(renamed), since_ms=change.since_ms, renamed=len(relabelled))
 
 
 def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
-    """Returns the classes whose concept changed, at least the class of `change`, each with its old samples.
+    """Returns the classes whose concept has changed, with their old samples: the class of `change`, and maybe others.
 
-    A text that resembles the class's labels since the change keeps its class: the change was dated too late.
+    An old text that resembles the labels of its class since the change keeps its class, since the change was dated too
+    late.
     """
     head = known.fast_head
     since_ms = change.since_ms
@@ -159,7 +163,7 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
         new = [sample._replace(label=name, time_ms=since_ms) for sample, name in zip(old, now, strict=True) if name]
         renamed[label] = Renamed(old, old_ND, new, old_ND[[bool(name) for name in now]])
         own_names = predict_since(head, own_ND, since_ms)
-        # Otherwise the texts of the successor class are where they belong.
+        # If the old texts of the successor class belong elsewhere now, the successor class has changed, too.
         if successor and own and successor_of(own_names) != successor:
             label = successor
             old = own
@@ -169,14 +173,14 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
 
 
 def _outdated_of(known: Knowledge, label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
-    """Returns the samples of a class in the replay buffer from before `since_ms`, and their vectors (N, D)."""
+    """Returns the samples of a class in the replay buffer that are older than `since_ms`, and their vectors (N, D)."""
     outdated = _outdated(known.replay, label, since_ms)
     z_ND, _ = known.fast_head.encode(outdated)
     return outdated, z_ND
 
 
 def _take_outdated(known: Knowledge, label: str, since_ms: int, renamed: Renamed) -> None:
-    """Unlearns the samples of a class from before `since_ms`."""
+    """Unlearns the samples of a class that are older than `since_ms`."""
     head = known.fast_head
     for memory in (known.replay, known.fresh, known.holdout.samples):
         memory.take_out(set(_outdated(memory, label, since_ms)).__contains__)
@@ -186,12 +190,16 @@ def _take_outdated(known: Knowledge, label: str, since_ms: int, renamed: Renamed
 
 
 def _outdated(memory: Replay[Labelled], label: str, since_ms: int) -> list[Labelled]:
-    """Returns the samples of a class from before `since_ms`, sorted; without the class's name, which has no event."""
+    """Returns the samples of a class that are older than `since_ms`, sorted. The sample of its name is not included."""
     return sorted(sample for sample in memory.of(label) if sample.event and sample.time_ms < since_ms)
 
 
 def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
-    """Gives `label` the row of the weakest class whose samples are all in the replay buffer. False if there is none."""
+    """Evicts a class, and gives its row to the class `label`. Returns False if no class can be evicted.
+
+    `weaker` are the classes that may be evicted, in the order of preference. A class can only be evicted if all of its
+    samples are in the replay buffer.
+    """
     ridge = known.fast_head.ridge
     evicted = next((name for name in weaker if ridge.num_of(name) == len(known.replay.of(name))), None)
     if evicted is not None:
@@ -200,7 +208,7 @@ def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
 
 
 def _evict(known: Knowledge, old: str, new: str) -> None:
-    """Unlearns a class, and gives its row to another."""
+    """Unlearns the class `old`, and gives its row to the class `new`."""
     samples = known.replay.of(old)
     if known.round is not None:
         known.round.evict(samples, old, new)

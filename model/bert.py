@@ -38,7 +38,7 @@ EMBEDDING = {
     "segment": "token_type_embeddings",
     "norm": "LayerNorm",
 }
-"""Our name -> the name in the file, below `embeddings.`"""
+"""The parts of the embedding: our name -> the name in the file, after `embeddings.`"""
 
 BLOCK = {
     "out": "attention.output.dense",
@@ -47,22 +47,23 @@ BLOCK = {
     "down": "output.dense",
     "norm2": "output.LayerNorm",
 }
-"""Our name -> the name in the file, below `encoder.layer.<i>.`"""
+"""The parts of a block: our name -> the name in the file, after `encoder.layer.<i>.`"""
 
 FIRST = "embeddings.word_embeddings.weight"
-"""The prefix of this name is the prefix of all names: "", `bert.`, `roberta.`, or the name of an enclosing module."""
+"""A name that every file has, after a prefix: "", `bert.`, `roberta.`, or the name of an enclosing module. All names in
+the file have the same prefix."""
 
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """The names of norms in files that were converted from TensorFlow."""
 
 
 def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata, TextTokenizer]:
-    """Returns the encoder in full precision, in evaluation mode, and its tokenizer.
+    """Loads an encoder in full precision, in evaluation mode; returns it and its tokenizer.
 
     `encoder` is 'minilm-l6', a folder, or a cached Hugging Face id. The tokenizer truncates texts to `max_tokens`; None
-    takes the limit of the publisher. The biases of the norms of a published encoder are folded; in a member
-    (`model.member`), they were folded when it was made. Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape
-    or BadBlob.
+    means the limit of the publisher. The biases of the norms are folded into the linear layers. (In a member, see
+    `model.member`, this was done when it was made.) Raises EncoderNotFound, WrongConfig, MissingWeight, WrongShape or
+    BadBlob.
     """
     folder = encoder_folder(encoder)
     if (member := read_member(folder)) is not None:
@@ -73,7 +74,7 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Returns all tensors of a safetensors file by the names that transformers' BertModel uses. Raises BadBlob."""
+    """Reads all tensors of a safetensors file. The names are those of BertModel in `transformers`. Raises BadBlob."""
     try:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
@@ -83,7 +84,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
-    """Returns a state dict for `strata` with the values of BERT's tensors, as float32.
+    """Converts BERT's tensors to a state dict for `strata`, as float32.
 
     Raises MissingWeight or WrongShape, naming the weight.
     """
@@ -120,12 +121,12 @@ def _file_names(name: str) -> list[str]:
 
 
 _BIAS_STEPS = 2.0**16
-"""Folded biases are rounded to multiples of 1 / _BIAS_STEPS."""
+"""Biases that result from folding are rounded to multiples of 1 / _BIAS_STEPS."""
 
 
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
-    """Folds the biases of all norms but the last into the linear layers, in place, and returns `strata`."""
+    """Moves the biases of all norms except the last into the linear layers, in place; returns `strata`."""
     plan = plan_of(strata.config)
     preceding_norm = plan.embedding.norm
     for block in plan.blocks:
@@ -136,7 +137,7 @@ def fold_norm_biases(strata: Strata) -> Strata:
 
 
 def _fold_bias(strata: Strata, norm: str, *, reader: str, adder: str) -> None:
-    """Moves the bias of `norm` into `reader`, which reads the norm's output, and into `adder`, which adds to it."""
+    """Moves the bias of a norm into `reader`, which reads the norm's output, and `adder`, which adds to this output."""
     shift_D = strata.get_parameter(f"{norm}.bias")
     weight_ND = effective_weight(linear_at(strata, reader))
     bias_N = strata.get_parameter(f"{reader}.bias")

@@ -1,20 +1,20 @@
-"""Post-training quantization of a whole encoder, calibrated by the second moments of the inputs of its matrices.
+"""Post-training quantization of a whole encoder. It is calibrated by the second moments of each matrix's inputs.
 
     TEXTS --tokenizer--> Strata, whose matrices record their inputs --grams--> the Gram matrix x x^T of every matrix
         --smooth--> `in_scale`, and x x^T of the scaled inputs --encoder_tensors, GPTQ--> n8g64: INT8 with INT4 inside
         --to_int4, GPTQ--> Strata on grids --encoder_tensors--> w4g64: INT4 alone, token embeddings included
 
-Measured on MiniLM and CLINC150's test texts (mean and lowest cosine with full precision): with these texts, INT8 is as
-good as with 300 texts of the data set. The texts are built in, so that an encoder can be quantized before the first
-event arrives, and always gives the same weights.
+The calibration texts (TEXTS) are built in. So an encoder can be quantized before the first event arrives, and the
+result is always the same. Measured on MiniLM with CLINC150's test texts, by the mean and the lowest cosine with full
+precision: INT8 is as good with these texts as with 300 texts of the data set.
 
-`to_int4` replaces the weights of the encoder by exactly the stored values, and training can continue from them with the
-same rounding (`model.fakequant`). Norms and biases stay in full precision. Position embeddings stay in INT8, and so
-does a matrix whose number of inputs is no multiple of 64. In MiniLM these are 3 % of the bytes. Embeddings are rounded
-to the smallest squared error of each group, because they have no inputs that GPTQ could weigh. They are not trained
+`to_int4` replaces the weights of the encoder by the rounded values, so training can continue from these with the same
+rounding (`model.fakequant`). Norms and biases stay in full precision. Position embeddings stay in INT8, and so does a
+matrix whose number of inputs is no multiple of 64. In MiniLM these are 3 % of the bytes. Embeddings have no inputs by
+which GPTQ could weight errors, so they are rounded to the smallest squared error of each group. They are not trained
 either (`trainable`), since a step would change every row of the vocabulary.
 
-Measured for INT4 on CLINC150's validation texts, with the head that was fitted in full precision:
+Measured for INT4 on CLINC150's validation texts. The head was fitted in full precision:
 
     rounding                            mean cosine with full precision    lost points of accuracy
     one scale for each row              0.910                              1.3
@@ -115,14 +115,15 @@ TEXTS = (
 
 
 TINY = 1e-12
-"""The lower bound of a mean square. An input that is always 0, or that no output uses, has the mean square 0."""
+"""The lower bound of a mean square, which is 0 if an input is always 0, or if no output uses it."""
 
 
 @torch.no_grad()
 def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
-    """Returns the Gram matrix of every matrix of the blocks by name: the mean of x x^T [K, K] over its inputs x.
+    """Measures the Gram matrix of the inputs of each matrix of the blocks, on the built-in texts; returns them by name.
 
-    If several layers use a matrix, its inputs are the inputs of all these layers.
+    A Gram matrix is the mean of x x^T [K, K] over the inputs x. If several layers use a matrix, the inputs of all these
+    layers count.
     """
     matrices = plan_of(strata.config).matrices
     names = {id(strata.get_submodule(matrix.path)): matrix.name for matrix in matrices}
@@ -144,11 +145,12 @@ def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Sets the `in_scale` of layers in `grams` without a grid, and returns the Gram matrices of the scaled inputs.
+    """Chooses the input scales (`in_scale`) of the layers in `grams`, except layers with a grid.
 
-    A few outlier inputs set the range in which their whole row is quantized. Weights are quantized row by row, too, so
-    part of the outliers' magnitude is moved into the weights: SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4
-    with alpha = 1/2, and with root mean squares in place of maxima.
+    Returns the Gram matrices of the scaled inputs. A few outlier inputs set the range in which their whole row is
+    quantized. So part of the outliers' magnitude is moved into the weights, which are quantized row by row, too. This
+    is SmoothQuant (Xiao et al., arXiv 2211.10438), equation 4 with alpha = 1/2, and with root mean squares in place of
+    maxima.
     """
     scaled = dict(grams)
     for name, gram_KK in grams.items():
@@ -161,9 +163,9 @@ def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _smoothing_scale(w_NK: Tensor, gram_KK: Tensor) -> Tensor:
-    """Returns in_scale_K, around 1, such that scaled inputs and weights are about equally large at every input.
+    """Returns in_scale_K, around 1, so that at every input the scaled inputs and the weights are about equally large.
 
-    The scales are powers of two, so that a weight that is divided by its scale and multiplied again has the same bits.
+    The scales are powers of two. So a weight that is divided by its scale and then multiplied again has the same bits.
     """
     ratio_K = w_NK.square().mean(dim=0).clamp(min=TINY) / gram_KK.diagonal().clamp(min=TINY)
     exponent_K = ratio_K.log2() / 4
@@ -174,9 +176,9 @@ WORD = "embed.word"
 
 
 def to_nested(strata: Strata) -> Strata:
-    """Returns a copy with the same weights. Its matrices have grids (`model.grid`) for INT8 with INT4 inside.
+    """Returns a copy of the encoder whose matrices have grids (`model.grid`) for INT8 with INT4 inside.
 
-    Raises NonFinite.
+    The weights are the same; training then rounds them to the grids. Raises NonFinite.
     """
     nested = copy.deepcopy(strata)
     attach_grids(nested, encoder_tensors(nested))
@@ -185,10 +187,10 @@ def to_nested(strata: Strata) -> Strata:
 
 @torch.no_grad()
 def to_int4(strata: Strata, grams: Mapping[str, Tensor] = MappingProxyType({})) -> Strata:
-    """Returns a copy that is INT4 alone. Raises NonFinite.
+    """Returns a copy of the encoder that is rounded to INT4 alone (`w4g64`). Raises NonFinite.
 
-    A matrix whose Gram matrix `grams` has under its name is rounded by GPTQ. Any other weight is rounded to the
-    smallest squared error. Inputs are not scaled.
+    If `grams` has the Gram matrix of a matrix's inputs, the matrix is rounded by GPTQ. Any other weight is rounded to
+    the smallest squared error. Inputs are not scaled.
     """
     int4 = copy.deepcopy(strata)
     for name, module in int4_modules(int4).items():
@@ -208,7 +210,7 @@ def trainable(strata: Strata) -> dict[str, nn.Parameter]:
 
 
 def int4_modules(strata: Strata) -> dict[str, nn.Linear | nn.Embedding]:
-    """Returns the modules whose weights can be INT4, by name: layer matrices and token embeddings of whole groups."""
+    """Returns the modules whose weights can be INT4, by name: matrices and token embeddings with whole groups of 64."""
     modules: dict[str, nn.Linear | nn.Embedding] = {}
     for name, (scheme, shape) in encoder_names(strata.config).items():
         if scheme == N8G64 or (name == WORD and shape[1] % GROUP == 0):

@@ -2,14 +2,14 @@
 
     StrataConfig: sizes, and a LayerSpec for each layer --model.plan--> the tensors, and the blocks that read them
 
-A `LayerSpec` overrides the encoder's defaults for one layer: whose matrices it uses, its heads and sizes, and which
-keys its heads attend to. The code reads every field; a technique that is not implemented has no switch. Every weight
-manifest holds the JSON. The hash of the JSON and the tokenizer's digest is the `model_spec`, which a replica compares
-for equality.
+A `LayerSpec` overrides the encoder's defaults for one layer: the layer whose matrices it uses, its heads and sizes, and
+the keys to which its heads attend. The code reads every field; there is no field for a technique that is not
+implemented. Every weight manifest contains the JSON. The hash of the JSON and the tokenizer's digest is the
+`model_spec`. A replica only loads versions with its own `model_spec`.
 
-The JSON leaves out every field marked OMIT_IF_DEFAULT that has its default value, and every size of a layer that equals
-the encoder's size. So a field that is added later changes no hash of an existing model, and all ways to write a config
-of one model give the same JSON.
+The JSON leaves out each field that is marked OMIT_IF_DEFAULT and has its default value, and each size of a layer that
+equals the encoder's size. So a field that is added later does not change the hash of an existing model, and all ways to
+write the config of a model give the same JSON.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ LARGEST = (1 << 24) - 1
 """The largest integer that a field may have."""
 
 OWN = -1
-"""Stands for the layer itself in a field that can name another layer."""
+"""In a field that refers to another layer, stands for the layer itself."""
 
 
 def check_int(name: str, value: object, *, smallest: int = 1) -> None:
@@ -44,7 +44,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """The keys that the queries of a head attend to. Sizes are in tokens, except for `topk`, which counts blocks.
+    """The keys to which the queries of an attention head attend. Sizes are in tokens, but `topk` is in blocks.
 
     - `full`: every key.
     - `local`: the keys that are at most `window` tokens away, and the first `sinks` keys (attention sinks, arXiv
@@ -113,7 +113,10 @@ class LayerSpec:
 
 
 def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -> None:
-    """Raises WrongConfig, naming the layer, unless the records fit one another. They must contain no defaults."""
+    """Checks that the layers fit one another. Raises WrongConfig, which names the layer.
+
+    The records must contain no defaults: `StrataConfig.layer` replaces them by their values.
+    """
     for index, layer in enumerate(layers):
         _check_bank(layers, index, "attention", ("heads", "kv_heads"))
         _check_bank(layers, index, "ffn", ("d_ff",))
@@ -133,7 +136,10 @@ def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -
 
 
 def _check_bank(layers: Sequence[LayerSpec], index: int, kind: str, sizes: Sequence[str]) -> None:
-    """Raises WrongConfig unless the layer has its own bank, or a lower layer has its own bank of the same sizes."""
+    """Checks whose matrices (`kind`: attention or feed-forward) a layer uses. Raises WrongConfig.
+
+    They must be its own, or a lower layer's own matrices of the same sizes. Shared matrices are called a bank.
+    """
     bank = getattr(layers[index], kind)
     if bank > index or getattr(layers[bank], kind) != bank:
         raise WrongConfig(f"layer {index} has {kind} {bank}; expected its own, or a layer below that has its own")
@@ -147,7 +153,10 @@ def _check_bank(layers: Sequence[LayerSpec], index: int, kind: str, sizes: Seque
 
 
 def _check_spans(index: int, layer: LayerSpec, num_spans: int) -> None:
-    """Raises WrongConfig unless the spans exist and cover all heads, in whole groups of heads that share their keys."""
+    """Checks that the spans of a layer exist and cover all heads. Raises WrongConfig.
+
+    Heads that share their keys must have the same span.
+    """
     group = layer.heads // layer.kv_heads
     if any(span >= num_spans or heads % group for heads, span in layer.spans):
         raise WrongConfig(
@@ -171,10 +180,10 @@ OMIT_IF_DEFAULT = {"later": True}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StrataConfig:
-    """A post-norm encoder with exact GELU, pooling, and a random-feature head."""
+    """The shape of a model of the built-in family: a post-norm transformer with exact GELU, pooling, and a head."""
 
     schema: int = 1
-    """The version of this record; it grows when a field changes its meaning."""
+    """The version of this record. It increases if the meaning of a field changes."""
 
     family: str = FAMILY
 
@@ -291,7 +300,7 @@ class StrataConfig:
 
     @property
     def without_labels(self) -> "StrataConfig":
-        """The config without the number of rows of the head: equal for versions that can share everything else."""
+        """The config with `label_capacity` 1. It is equal for versions that differ at most in the rows of the head."""
         return dataclasses.replace(self.from_json(self.canonical_json()), label_capacity=1)
 
     def with_span(self, span: Span) -> "StrataConfig":
@@ -330,10 +339,10 @@ class StrataConfig:
         return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
     def _optional_values(self) -> dict[str, Any]:
-        """Returns the values of the fields marked OMIT_IF_DEFAULT that are not the defaults."""
+        """Returns the fields marked OMIT_IF_DEFAULT whose values are not their defaults."""
         defaults: dict[str, object] = {each.name: each.default for each in dataclasses.fields(self) if each.metadata}
         values: dict[str, Any] = {name: getattr(self, name) for name in defaults}
-        # A size that is given, but equals the derived one, is the same model, so it is written as the default.
+        # A size that equals the derived size describes the same model, so it is written as the default.
         values["spans"] = tuple(_differences(span, Span(kind="full")) for span in self.spans)
         layers = tuple(_differences(self.layer(index), self._plain_layer(index)) for index in range(self.n_layers))
         values["layers"] = layers if any(layers) else ()
@@ -343,7 +352,7 @@ class StrataConfig:
         return {name: value for name, value in values.items() if value != defaults[name]}
 
     def _plain_layer(self, index: int) -> LayerSpec:
-        """Returns the record that layer `index` would have if the config gave only its number of heads."""
+        """Returns the record that layer `index` would have if the config had no overrides for it."""
         heads = self.layer(index).heads
         return LayerSpec(attention=index, ffn=index, heads=self.n_heads, kv_heads=heads, d_ff=self.d_ff)
 

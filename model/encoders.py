@@ -4,9 +4,8 @@
     module:Class                     --module--> a torch module of the user (`lifelong.plugins.encoders`)
     another name or import path      --> the family of that name, or at that path
 
-All other code takes an encoder of any family (`model.packed`): batches, heads, weight reloads, sums and training rounds
-do not distinguish them. A family that another package or the settings add is refused at the start if it lacks a member
-of the protocol, or has the name of another family.
+All other code works with encoders of any family (`model.packed`). Other packages and the settings can add families. A
+family is refused at the start if it lacks a member of the protocol, or has the name of another family.
 """
 
 import json
@@ -26,9 +25,9 @@ PACKED_MEMBERS: Final = members_of(PackedEncoder)
 
 
 def open_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[WholeEncoder, Inputs]:
-    """Returns the encoder in full precision, in evaluation mode, and its inputs.
+    """Opens the encoder that a setting names; returns it in full precision, in evaluation mode, and its tokenizer.
 
-    `max_tokens` limits the length of an input; None takes the limit that the encoder was published with. Raises
+    `max_tokens` limits the length of an input; None means the limit with which the encoder was published. Raises
     EncoderNotFound, WrongConfig, MissingWeight, WrongShape or BadBlob.
     """
     with _wrap_errors(encoder):
@@ -39,7 +38,7 @@ def open_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[WholeE
 
 
 def open_inputs(encoder: str, *, max_tokens: int | None = None) -> Inputs:
-    """Returns only the inputs of an encoder, without its weights. Raises like `open_encoder`."""
+    """Opens only the tokenizer (`Inputs`) of an encoder, without reading its weights. Raises like `open_encoder`."""
     with _wrap_errors(encoder):
         inputs = FAMILIES.claiming(encoder).open_inputs(encoder, max_tokens=max_tokens)
         check_members(inputs, INPUTS_MEMBERS, "its tokenizer")
@@ -52,7 +51,10 @@ def family_of(config: EncoderConfig) -> EncoderFamily[Any, Any]:
 
 
 def packed(config: EncoderConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
-    """Returns the encoder of a version, ready to run. Raises MissingWeight, WrongShape or WrongConfig."""
+    """Packs the stored weights of a version; returns its encoder, ready to run.
+
+    Raises MissingWeight, WrongShape or WrongConfig.
+    """
     encoder = family_of(config).pack(config, tensors, inputs)
     try:
         check_members(encoder, PACKED_MEMBERS, f"a version of {config.shown}")

@@ -20,7 +20,7 @@ class NonFinite(ModelError, ValueError):
 
 
 class BadBlob(ModelError, ValueError):
-    """Bytes that are not the expected tensor: too few, too many, not safetensors, or with inconsistent integers."""
+    """Bytes that are not the expected tensor: too few, too many, not safetensors, or with integers that do not fit."""
 
 
 class MissingWeight(ModelError, KeyError):

@@ -1,10 +1,10 @@
-"""Quantization-aware training: the forward pass of training rounds as the served kernels do.
+"""Quantization-aware training (fake quantization): in training, the forward pass rounds like the served kernels.
 
-The forward pass of `fake_linear` calls `linear_i8` with the integers that would be published, so training and serving
-cannot diverge; the INT4 kernels give the same bits as the INT8 kernels on the same integers. The backward pass is a
+The forward pass of `fake_linear` calls `linear_i8` with the integers that would be published. So training and serving
+cannot diverge. (The INT4 kernels give the same bits as the INT8 kernels on the same integers.) The backward pass is a
 straight-through estimator (Bengio et al., arXiv 1308.3432), in the scheme of Jacob et al. (arXiv 1712.05877): each
-product is differentiated at the quantized values, and the gradient of rounding is the identity. On a grid, scales are
-learnt, too, and values beyond the range have no gradient (LSQ, `model.grid`).
+product is differentiated at the quantized values, and the gradient of rounding is the identity. If a weight has a grid,
+its scales are learnt, too, and values beyond the range have no gradient (LSQ, `model.grid`).
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
@@ -27,7 +27,10 @@ Gradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor
 
 
 class _FakeLinear(torch.autograd.Function):
-    """`fake_linear` with its gradients. `shift_N` is an argument of its own, so that autograd tracks it."""
+    """The implementation of `fake_linear` with its gradients.
+
+    `shift_N` is part of the grid, and also a separate argument, so that autograd tracks it.
+    """
 
     @staticmethod
     def forward(
@@ -65,10 +68,11 @@ class _FakeLinear(torch.autograd.Function):
 
 
 def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None, values: Grid | int = MAX_Q8) -> Tensor:
-    """Returns y_MN as served from the float32 weight `w_NK`, with straight-through gradients for x, weight and bias.
+    """Computes y_MN of a linear layer as if it were served, with straight-through gradients for x, weight and bias.
 
-    `values` says which values the rounded weight may have: a grid, whose `shift_N` gets a gradient, too, or the largest
-    integer, to which the largest magnitude of each row is scaled. Raises NonFinite.
+    `w_NK` is the float32 weight. `values` says to which values the weight is rounded. It is a grid, whose `shift_N`
+    gets a gradient, too, or the largest integer, to which the largest magnitude of each row is scaled. Raises
+    NonFinite.
     """
     shift_N = values.shift_N if isinstance(values, Grid) else None
     # Some releases of torch have no types for `apply`.
@@ -77,7 +81,7 @@ def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None, values
 
 
 def fake_layer(x_MK: Tensor, layer: nn.Linear) -> Tensor:
-    """Returns y_MN of a layer of `Strata` by `fake_linear`, with inputs scaled as they are served."""
+    """Computes y_MN of a layer of `Strata` by `fake_linear`. Inputs are scaled as in the served layer."""
     values = grid_of(layer) or (MAX_Q8 if is_nested(layer) else MAX_W8C)
     if isinstance(layer, ScaledLinear):
         return fake_linear(x_MK * layer.in_scale, layer.weight / layer.in_scale, layer.bias, values)

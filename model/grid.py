@@ -1,7 +1,7 @@
-"""The grid of a matrix: the values that its stored weight may have, and how training learns its scales.
+"""The grid of a matrix: the values to which its weights are rounded. Training learns the scales of the grid.
 
     QTensor --Grid.from_tensor--> Grid: a float16 scale for each row, a multiplier for each group of 64 inputs
-    w_NK --round_to--> q_NK int8, in the range of the planes        `model.quantize.quantize_on` stores these
+    w_NK --round_to--> q_NK int8        `model.quantize.quantize_on` stores these
 
     n8g64: q = clip(round(w / scale))        w4g64: q = m * clip(round(w / (scale * m)))
 
@@ -10,8 +10,8 @@ et al., arXiv 1902.08153): `lsq_gradient` is its equation 3, times the gradient 
 parameter is the logarithm of a scale relative to its first value. So one learning rate fits all rows, and weight decay
 pulls a scale towards its first value.
 
-A matrix without a grid gets new scales with every change, from the largest value of each row. With a grid, a training
-step changes few integers, so a version differs from its predecessor in few bytes.
+A matrix without a grid gets new scales whenever it changes, from the largest value of each row. With a grid, a training
+step changes only a few integers. So a version differs from its predecessor in a few bytes.
 
 Shape suffixes: N outputs, K inputs, G = K / 64 groups.
 """
@@ -27,7 +27,7 @@ from model.nested import MAX_Q8
 from model.qtensor import GROUPED, N8G64, W4G64, QTensor
 
 MAX_Q4 = 7 * MAX_MULTIPLIER
-"""The largest value of an INT4 weight in units of its scale; the smallest is -128."""
+"""The largest value of an INT4 weight, in units of its scale. The smallest value is -128."""
 
 _BITS = {N8G64: 8, W4G64: 4}
 
@@ -36,7 +36,10 @@ _MAX_NIBBLE = 7
 
 
 class Grid(nn.Module):
-    """The scales and multipliers of a matrix of `Strata`, whose submodule `grid` it is. `scheme` is n8g64 or w4g64."""
+    """The grid of a matrix of `Strata`: its scales and multipliers. `scheme` is n8g64 or w4g64.
+
+    It is the submodule `grid` of the layer that has the matrix.
+    """
 
     bits: Tensor
     start_N: Tensor
@@ -45,12 +48,12 @@ class Grid(nn.Module):
     def __init__(self, scheme: str, scale_N: Tensor, m_NG: Tensor) -> None:
         super().__init__()
         self.scheme = scheme
-        # A state dict holds tensors only, so it holds the scheme as a number of bits.
+        # A state dict only contains tensors, so it has the scheme as a number of bits.
         self.register_buffer("bits", torch.tensor([_BITS[scheme]]))
         self.register_buffer("start_N", scale_N.float())
         self.register_buffer("m_NG", m_NG.clone())
         self.shift_N = nn.Parameter(torch.zeros(len(scale_N)))
-        """The binary logarithm of scale / first scale."""
+        """The learnt parameter of each scale: the binary logarithm of scale / first scale."""
 
     @classmethod
     def from_tensor(cls, tensor: QTensor) -> "Grid":
@@ -69,16 +72,16 @@ class Grid(nn.Module):
 
 
 def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
-    """Gives modules without a grid the grids of their stored weights, which `tensors` has by module path."""
+    """Gives each module without a grid the grid of its stored weight. `tensors` has stored weights by module path."""
     for name, tensor in tensors.items():
         if tensor.scheme in GROUPED and grid_of(strata.get_submodule(name)) is None:
             strata.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
 def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Gives each module whose weight is in a state dict the grid in that state dict, or removes its grid.
+    """Prepares the modules for `load_state_dict`: gives each module the grid that the state dict has for it.
 
-    To be called before `load_state_dict`.
+    If the state dict has the weight of a module but no grid for it, the grid of the module is removed.
     """
     for name in state:
         path = name.removesuffix(".weight")
@@ -94,7 +97,7 @@ def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def is_grid_part(name: str) -> bool:
-    """Whether a name in a state dict belongs to a grid.
+    """Whether the entry of a state dict with this name belongs to a grid.
 
     >>> is_grid_part("layers.3.up.grid.m_NG"), is_grid_part("layers.3.up.weight")
     (True, False)
@@ -110,16 +113,17 @@ def grid_of(layer: nn.Module) -> Grid | None:
 
 
 def round_to(grid: Grid, w_NK: Tensor) -> Tensor:
-    """Returns q_NK int8: the values of the grid that are nearest to w_NK, in units of the scale."""
+    """Rounds a weight to the nearest values of its grid; returns them in units of the scale, q_NK int8."""
     v_NGK, step_NG1, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
     return torch.round_(v_NGK.clamp_(low_NG1, high_NG1)).mul_(step_NG1).flatten(1).to(torch.int8)
 
 
 def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the gradients of the weight [N, K] and of `grid.shift_N` [N]. grad_NK is the rounded weight's gradient.
+    """Returns the gradients of the weight [N, K] and of `grid.shift_N` [N] by LSQ.
 
-    Within the range, the weight's gradient is grad_NK, and d(scale * q) / d(scale) = q - w / scale. Beyond the range,
-    the weight's gradient is 0, and d(scale * q) / d(scale) = q.
+    `grad_NK` is the gradient of the rounded weight. For a value within the range, the weight's gradient is grad_NK, and
+    d(scale * q) / d(scale) = q - w / scale. Beyond the range, the weight's gradient is 0, and d(scale * q) / d(scale) =
+    q.
     """
     v_NGK, _, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
     is_inside_NK = ((v_NGK >= low_NG1) & (v_NGK <= high_NG1)).flatten(1)
@@ -130,7 +134,7 @@ def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tup
 
 
 def _in_steps(grid: Grid, w_NK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns w_NGK in steps of the grid, the step in units of the scale, and the lowest and highest step."""
+    """Returns the weight in steps of the grid (w_NGK), the step in units of the scale, and the range of steps."""
     v_NGK = (w_NK / grid.scale_N.float()[:, None]).reshape(*grid.m_NG.shape, GROUP)
     m_NG1 = grid.m_NG.float().unsqueeze(2)
     if grid.scheme == N8G64:

@@ -4,8 +4,8 @@
 
 The projection is drawn once and never trained, so the head is linear in fixed features. The learner fits it by ridge
 regression from sufficient statistics, which is exact and forgets nothing (RanPAC, arXiv 2307.02251, equations 4 to 7).
-`head.out` always has `label_capacity` rows. The rows beyond the known labels are zero and are never read, so a new
-class changes values of `head.out`, but no shape.
+`head.out` always has `label_capacity` rows. The rows beyond the known classes are zero and are never read. So a new
+class changes values of `head.out`, but not its shape.
 
 Shape suffixes: B texts, D width, R random features, C classes.
 """
@@ -24,7 +24,7 @@ OUT = "head.out"
 
 
 def projection(config: EncoderConfig, *, seed: int = 0) -> Tensor:
-    """Returns proj_RD float32, standard normal: the same numbers for a seed on every machine and in every release.
+    """Returns the random projection proj_RD: float32, standard normal. A seed gives the same numbers everywhere.
 
     numpy guarantees that the stream of RandomState never changes. torch gives no such guarantee for its generators.
     """
@@ -50,7 +50,7 @@ def proj_weight(config: EncoderConfig, *, seed: int = 0) -> QTensor:
 def free_energies(logits_BC: Tensor, temperature: float) -> Tensor:
     """Returns the negative free energy of each text, divided by the temperature [B] (arXiv 2010.03759).
 
-    It is high if some class is likely.
+    It is high if some class is likely, and low if a text belongs to none of the classes.
     """
     return torch.logsumexp(logits_BC / temperature, dim=1)
 

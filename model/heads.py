@@ -3,9 +3,9 @@
     learner.head = "" --ridge--> the ridge head, which a few labels can update (`learner.fast.solver`)
     learner.head = "mine:NearestMean" --own--> a class of the user (`lifelong.plugins.heads`), on the same sums
 
-`learner.fast` keeps the sums, and they are the same under every head, to the last bit, whether labels are learnt,
-erased, renamed, restored or carried to another encoder. A head decides only how weights are computed from the sums.
-Heads change nothing in `serving/`: a score is the product of the features and a row of the weights.
+`learner.fast` keeps the sums. They are the same bits under every head, also after labels were erased, renamed, restored
+or carried over to another encoder. A head only decides how weights are computed from the sums. Serving is the same for
+all heads: a score is the product of the features and a row of the weights.
 
 Shape suffixes: R random features, C classes.
 """
@@ -20,11 +20,15 @@ from wire.plugins import Families, PluginError
 
 
 class HeadSums(NamedTuple):
-    """Sums over all samples, exact in float64. phi are the random features of a sample, which are not negative.
+    """The sums over all samples from which a head computes its weights, exact in float64.
 
-    `gram_RR` is the sum of phi phi^T over all samples. `class_CR` is the sum of phi over the samples of each class.
-    `counts_C`, int64, is the number of samples of each class; 0 for a class without samples. The caller owns the
-    tensors and may change them.
+    phi are the random features of a sample, which are not negative.
+
+    - `gram_RR`: the sum of phi phi^T over all samples.
+    - `class_CR`: the sum of phi over the samples of each class.
+    - `counts_C`, int64: the number of samples of each class; 0 for a class without samples.
+
+    The caller owns the tensors and may change them.
     """
 
     gram_RR: Tensor
@@ -33,7 +37,7 @@ class HeadSums(NamedTuple):
 
 
 class LearnedState(Protocol):
-    """The learnt state under one encoder. Both methods copy, so that another thread may use the result."""
+    """What was learnt under one encoder, as a head sees it. Both methods copy, so another thread may use the result."""
 
     def head_sums(self) -> HeadSums:
         """Returns a copy of the sums over all labels."""
@@ -43,11 +47,13 @@ class LearnedState(Protocol):
 
 
 class Head(Protocol):
-    """A head: linear in the features, and stateless. Equal sums give equal weights, bit for bit.
+    """A head computes the weights of a version. It is linear in the features, and stateless.
 
-    `name` distinguishes versions of this head from versions of other heads. If `is_updated`, a few new labels update
-    the previous solution, and class means and the newest labels are blended in. Otherwise every version is solved from
-    its sums.
+    Equal sums must give equal weights, bit for bit.
+
+    - `name`: distinguishes versions of this head from versions of other heads.
+    - `is_updated`: whether new labels update the previous solution, and class means and the newest labels are blended
+      in. Otherwise every version is solved from the sums.
     """
 
     @property

@@ -1,19 +1,20 @@
-"""The tensor half of input codecs: converts the values of an event to tokens of the encoder, or to vectors.
+"""Converts the values of an event (numbers, series, ...) to tokens of the encoder, or to a part of the event's vector.
 
     contents of events --tokens_of--> token ids for the encoder --encoder--> z_BD --InputMap.joined--> z_BD
 
-A codec can use a value in two ways, or in both:
+A kind of input is described by a codec (`wire.inputs`), which reads the values of events. Its tensor half, which is
+here, is the part that needs tensors. It can use a value in two ways, or in both:
 
-- as tokens, which the encoder reads behind the tokens of the text;
+- as tokens, which the encoder reads after the tokens of the text;
 - as a vector of the encoder's width D. The event's vector is then the direction of the sum of the encoder's vector and
-  these vectors (late fusion). The encoder's vector is left out if the encoder reads nothing of the event.
+  these vectors (late fusion). If the event has nothing for the encoder, its vector is left out of the sum.
 
-A codec can measure the values of the stream, for example their mean. The measurements are a stored tensor of the
-version, with a digest like every weight, so replicas compute with the same bits as the learner. An event that has only
-a text gets the encoder's vector, to the last bit.
+A codec can measure statistics of the values of the stream, for example their mean. These are a stored tensor of the
+version, with a digest like every weight. So replicas compute with the same bits as the learner. If an event has only a
+text, its vector is exactly the encoder's vector.
 
-A codec names the import path of its tensor half (`wire.inputs`), which is imported once and tried on the codec's
-examples. If the tensor half fails on a value, the event is unreadable.
+A codec names the import path of its tensor half. It is imported once and tried on the codec's examples. If the tensor
+half fails on a value, the event is unreadable.
 
 Shape suffixes: B events, D width.
 """
@@ -31,10 +32,10 @@ from model.qtensor import QTensor
 from wire.plugins import Halves, Symbols
 
 STATES: Final = ("features.", "inputs.")
-"""The name prefixes of the stored tensors of inputs. No weight of an encoder has such a name."""
+"""The prefixes of the names of the stored tensors of inputs. No weight of an encoder has such a name."""
 
 PROBE_WIDTH: Final = 8
-"""The width D at which the tensor half of an input is tried on the codec's examples."""
+"""The width D with which the tensor half of an input is tried on the codec's examples."""
 
 Vector: TypeAlias = np.ndarray[tuple[int], np.dtype[np.float64]]
 """The vector of a value, float64 [D]."""
@@ -52,9 +53,10 @@ class Reader(Protocol):
 
 
 class InputTensors(Protocol):
-    """The tensor half of an input. It gets only values that `InputCodec` has found valid, and has truncated (`cut`).
+    """The tensor half of an input codec: makes tokens and vectors of its values.
 
-    `state` is the name of the stored tensor of the input, which begins with one of STATES; "" if it has none.
+    It only gets values that `InputCodec` has checked and truncated (`cut`). `state` is the name of the stored tensor of
+    the input, which begins with one of STATES; "" if it has none.
     """
 
     @property
@@ -67,17 +69,17 @@ class InputTensors(Protocol):
         """
 
     def open(self, width: int, stored: QTensor | None) -> Callable[[Any], Vector | None]:
-        """Returns a function from a value to its vector [width], by the stored tensor of a version.
+        """Returns a function that makes the vector [width] of a value, with the statistics of a version.
 
-        `stored` is None if the version has no such tensor. The function returns None for a value without a vector; a
-        codec without tokens must give every value a vector. Raises WrongShape.
+        `stored` is the stored tensor of the version; None if it has none. The function returns None for a value without
+        a vector. A codec without tokens must give every value a vector. Raises WrongShape.
         """
 
     def fit(self, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool) -> QTensor | None:
-        """Returns a stored tensor, measured on the values of the replay buffer; None if `old` stays.
+        """Measures the statistics of the values in the replay buffer; returns a stored tensor, or None to keep `old`.
 
-        `num_labels` is the number of labels so far. `is_complete`: the buffer holds everything that was learnt. If it
-        does not, a value that the buffer has dropped must keep the vector that it has under `old`.
+        `num_labels` is the number of labels so far. `is_complete`: the buffer still has everything that was learnt. If
+        not, a value that the buffer has dropped must keep the vector that it has with `old`.
         """
 
 
@@ -91,9 +93,9 @@ class Codec(Symbols, Protocol):
 
 
 class Content(Protocol):
-    """The contents of an event: its text, and its values by codec (`wire.inputs.Said`).
+    """The contents of an event: its text, and its other values, each with its codec (`wire.inputs.Said`).
 
-    `is_encoded` says whether the encoder reads anything of the event.
+    `is_encoded` says whether the event has something that the encoder reads: a text or a value with tokens.
     """
 
     @property
@@ -105,19 +107,22 @@ class Content(Protocol):
 
 
 def is_state(name: str) -> bool:
-    """Whether a stored tensor belongs to an input, and not to an encoder or a head."""
+    """Whether a stored tensor belongs to an input codec, and not to an encoder or a head."""
     return name.startswith(STATES)
 
 
 def tokens_of(contents: Sequence[Content], reader: Reader, max_tokens: int | None = None) -> list[list[int]]:
-    """Returns the token ids that the encoder reads of each event, at most `max_tokens`. Raises UnreadableInput."""
-    token_ids = reader.encode_many([each.text for each in contents], max_tokens=max_tokens)
+    """Tokenizes events: their texts and their other values. Returns at most `max_tokens` token ids of each event.
+
+    Raises UnreadableInput.
+    """
+    token_ids = reader.encode_many([content.text for content in contents], max_tokens=max_tokens)
     limit = reader.max_tokens if max_tokens is None else max_tokens
-    for row, each in enumerate(contents):
-        if any(codec.has_tokens for codec, _ in each.values):
-            # A tokenizer gives tokens for an empty text, too; an event without a text has only its values' tokens.
-            ids = token_ids[row] if each.text.strip() else []
-            for codec, value in each.values:
+    for row, content in enumerate(contents):
+        if any(codec.has_tokens for codec, _ in content.values):
+            # A tokenizer also makes tokens of an empty text. An event without a text only has its values' tokens.
+            ids = token_ids[row] if content.text.strip() else []
+            for codec, value in content.values:
                 ids = ids + _tokens(codec, value, reader, limit)
             if not ids:
                 raise UnreadableInput("the encoder reads nothing of it")
@@ -128,27 +133,27 @@ def tokens_of(contents: Sequence[Content], reader: Reader, max_tokens: int | Non
 def fitted(
     codec: Codec, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool
 ) -> QTensor | None:
-    """Returns the stored tensor that an input measures on the values of the replay buffer; None if `old` stays.
+    """Measures the statistics of an input by `InputTensors.fit`, and checks the result; None if `old` is kept.
 
-    The arguments are those of `InputTensors.fit`. Raises WrongConfig, which names the input, if the input fails.
+    Raises WrongConfig, which names the input, if the input fails.
     """
     tensors = tensors_of(codec)
     try:
-        found = tensors.fit(values, old, num_labels=num_labels, is_complete=is_complete) if tensors.state else None
-        if found is not None:
-            tensors.open(PROBE_WIDTH, found)
+        new = tensors.fit(values, old, num_labels=num_labels, is_complete=is_complete) if tensors.state else None
+        if new is not None:
+            tensors.open(PROBE_WIDTH, new)
     except Exception as error:
         # The codec may be a plug-in, which can raise any exception; the message must name the codec.
         raise WrongConfig(f"the input {codec.name} cannot be measured: {type(error).__name__}: {error}") from error
-    if found is not None and found.name != tensors.state:
-        raise WrongConfig(f"the input {codec.name} gives the tensor {found.name!r}, and its state is {tensors.state!r}")
-    return found
+    if new is not None and new.name != tensors.state:
+        raise WrongConfig(f"the input {codec.name} gives the tensor {new.name!r}, and its state is {tensors.state!r}")
+    return new
 
 
 class InputMap:
-    """Adds the vectors of input values to the vectors of a version's encoder. Threads may share it.
+    """Adds the vectors of events' values to the vectors of the encoder, for one version. Threads may share it.
 
-    `states` has the version's stored tensors of inputs by name.
+    `states` has the version's stored tensors of inputs, by name.
     """
 
     def __init__(self, width: int, tensors: Mapping[str, QTensor] = MappingProxyType({})) -> None:
@@ -161,7 +166,7 @@ class InputMap:
         return self.states.get(tensors_of(codec).state)
 
     def open(self, codecs: Iterable[Codec]) -> None:
-        """Opens inputs before an event needs them. Raises WrongConfig, or WrongShape for a stored tensor."""
+        """Prepares inputs before an event needs them. Raises WrongConfig, or WrongShape for a stored tensor."""
         for codec in codecs:
             self._opened[codec.name] = tensors_of(codec).open(self._width, self.state_of(codec))
 
@@ -171,13 +176,13 @@ class InputMap:
         If the encoder reads nothing of an event, its row of `z_BD` is ignored. An event's vector depends only on this
         event, to the last bit. Raises UnreadableInput.
         """
-        if not any(each.values for each in contents):
+        if not any(content.values for content in contents):
             return z_BD
         joined_BD = z_BD.clone()
-        for row, each in enumerate(contents):
-            vectors = self._vectors(each)
+        for row, content in enumerate(contents):
+            vectors = self._vectors(content)
             if vectors:
-                if each.is_encoded:
+                if content.is_encoded:
                     vectors.insert(0, z_BD[row].double().numpy())
                 # A single vector keeps its bits; a sum of several is scaled to length 1.
                 joined_D = vectors[0] if len(vectors) == 1 else unit(sum(vectors[1:], start=vectors[0]))
@@ -191,8 +196,8 @@ class InputMap:
         return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))
 
     def _vectors(self, content: Content) -> list[Vector]:
-        found = [self._vector(codec, value) for codec, value in content.values]
-        return [each_D for each_D in found if each_D is not None]
+        vectors = [self._vector(codec, value) for codec, value in content.values]
+        return [x_D for x_D in vectors if x_D is not None]
 
     def _vector(self, codec: Codec, value: Any) -> Vector | None:
         if codec.name not in self._opened:
@@ -208,7 +213,7 @@ class InputMap:
 
 
 def unit(x_D: Vector) -> Vector:
-    """Returns the direction of a vector."""
+    """Returns a vector of length 1 in the same direction."""
     unit_D: Vector = x_D / np.sqrt(np.square(x_D).sum())
     return unit_D
 
@@ -217,18 +222,18 @@ def _tokens(codec: Codec, value: Any, reader: Reader, max_tokens: int) -> list[i
     if not codec.has_tokens:
         return []
     try:
-        found = tensors_of(codec).tokens(value, reader, max_tokens)
+        ids = tensors_of(codec).tokens(value, reader, max_tokens)
         highest = reader.vocab_size or 1 << 31
-        is_whole = isinstance(found, list) and all(isinstance(each, int) and 0 <= each < highest for each in found)
+        are_valid = isinstance(ids, list) and all(isinstance(token, int) and 0 <= token < highest for token in ids)
     except Exception as error:
         raise _failed(codec, error) from error
-    if not is_whole:
+    if not are_valid:
         raise UnreadableInput(f"the input {codec.name} makes tokens that are no list of numbers below {highest}")
-    return found
+    return ids
 
 
 def _failed(codec: Codec, error: Exception) -> UnreadableInput:
-    """Returns the error for any exception of a codec: the codec may be a plug-in, so only this event fails."""
+    """Converts any exception of a codec, which may be a plug-in, to the error of this event, so that only it fails."""
     return UnreadableInput(f"the input {codec.name} fails on it: {type(error).__name__}: {error}")
 
 
@@ -242,7 +247,7 @@ def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
 
 
 def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
-    """Yields the requirements of the protocol that a tensor half violates for the examples of its codec."""
+    """Tries a tensor half on the examples of its codec; yields the requirements of the protocol that it violates."""
     if tensors.state and not is_state(tensors.state):
         yield f"its state is {tensors.state!r}: call it inputs.{codec.name}"
     if missing := [name for name in ("tokens", "fit") if not callable(getattr(tensors, name, None))]:

@@ -1,13 +1,14 @@
-"""The tensor half of a kind of labels: converts labels to rows of a head, and logits to predictions.
+"""Converts labels of each kind (classes, sets, scores, ...) to rows of a head, and logits to predictions.
 
     labels --entries--> the rows to which the exact sums add them      logits --rank--> answers, for replicas
            --targets--> TargetBatch --right(logits)--> bool [N]        outputs --calibrate--> temperature, threshold
 
-A kind names the import path of its tensor half as `tensors` (`wire.kinds`). The tensor half is imported once and tried
-on the examples of the kind. If it lacks a member, fails, or returns another shape, it is refused before it is used to
-learn or answer. Every method is called once for a batch.
+A kind of labels is defined in `wire.kinds`. Its tensor half, which is here, is the part that needs tensors. The kind
+names its import path as `tensors`. The tensor half is imported once and tried on the examples of the kind. If it lacks
+a member, fails, or returns another shape, it is refused before it is used to learn or answer. Each method is called
+once for a batch.
 
-Shape suffixes: B texts, N samples, E entries (pairs of a sample and one of its rows), C rows of a head, K rows of a
+Shape suffixes: B texts, N samples, E entries (an entry is a sample and one of its rows), C rows of a head, K rows of a
 reference version's head, R random features.
 """
 
@@ -21,11 +22,11 @@ from model.errors import WrongConfig
 from wire.plugins import Halves, Symbols
 
 DEFAULT_TEMPERATURE: Final = 0.05
-"""The temperature for classes until the holdout has enough samples. For CLINC150 the best is between 0.04 and 0.06."""
+"""The temperature of the softmax until the holdout has enough samples to fit it. For CLINC150, 0.04 to 0.06 is best."""
 
 
 class Space(Protocol):
-    """The range of numeric labels, from the settings."""
+    """The range of labels that are numbers, from the settings."""
 
     @property
     def low(self) -> float: ...
@@ -43,10 +44,13 @@ UNIT: Final = _Unit()
 
 
 class Entries(NamedTuple):
-    """The rows of the head that B samples are learnt in. A label has one entry, or several (a set of labels).
+    """The rows of the head in which B samples are learnt. An entry is a sample and one row.
 
-    `rows_E`, int64, are the rows. `places_E`, int64, are the indices of the samples; None if every sample has one
-    entry, in order. `values_E`, float64, are the values that the rows are fitted to; None if all are 1, as for classes.
+    A sample has one entry for each class in its label: one for a single class, several for a set of classes.
+
+    - `rows_E`, int64: the row of each entry.
+    - `places_E`, int64: the index of each entry's sample; None if each sample has one entry, in order.
+    - `values_E`, float64: the value to which the row is fitted; None if all are 1, as for classes.
     """
 
     rows_E: Tensor
@@ -59,16 +63,16 @@ class Entries(NamedTuple):
         return self.places_E is None and self.values_E is None
 
     def of(self, x_BD: Tensor) -> Tensor:
-        """Returns the row of x_BD of each entry's sample [E, D]."""
+        """Returns for each entry the row of x_BD that belongs to its sample, [E, D]."""
         return x_BD if self.places_E is None else x_BD[self.places_E]
 
     def sums_of(self, phi_BR: Tensor) -> Tensor:
-        """Returns the features [E, R] that each entry adds to the sums of its row, times its value."""
+        """Returns what each entry adds to the sums of its row: the features of its sample times its value, [E, R]."""
         phi_ER = self.of(phi_BR)
         return phi_ER if self.values_E is None else phi_ER * self.values_E[:, None]
 
     def targets(self, num_samples: int, num_classes: int) -> Tensor:
-        """Returns the regression targets of all samples, float32 [B, C]; 0 in rows for which a sample has no entry."""
+        """Returns the regression targets, float32 [B, C]: the value of each entry, and 0 where there is no entry."""
         places_E = torch.arange(num_samples) if self.places_E is None else self.places_E
         targets_BC = torch.zeros(num_samples, num_classes)
         targets_BC[places_E, self.rows_E] = 1.0 if self.values_E is None else self.values_E.float()
@@ -76,9 +80,11 @@ class Entries(NamedTuple):
 
 
 class Predicted(NamedTuple):
-    """The prediction of a version for a text. `value` is the value of the answer's field; None while nothing is learnt.
+    """The prediction of a version for a text.
 
-    `scores` has the best classes with their probabilities, best first. `score` is the highest probability.
+    - `value`: the predicted label, as in the answer; None while nothing is learnt.
+    - `score`: the highest probability.
+    - `scores`: the best classes with their probabilities, best first.
     """
 
     value: Any
@@ -87,13 +93,13 @@ class Predicted(NamedTuple):
 
 
 class Ranked(Protocol):
-    """The logits of some texts, converted to predictions."""
+    """The predictions of a version for a batch of texts, in a form that is converted when it is needed."""
 
     def predictions(self, indices: Sequence[int]) -> list[Predicted]:
         """Returns the predictions for these texts. Raises ValueError if a score is not finite."""
 
     def fingerprints(self) -> list[int | tuple[int, ...]]:
-        """Returns the compact form of each text's prediction for a receipt; 0 while nothing is learnt."""
+        """Returns each text's prediction in the compact form for receipts; 0 while nothing is learnt."""
 
 
 class Calibration(NamedTuple):
@@ -104,11 +110,11 @@ class Calibration(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """Counts of N events for which a version's prediction differs from the reference version's prediction.
+    """Counts of the events for which a version predicts something else than the reference version.
 
-    `between_old` counts changes between classes that both versions know, and `to_new` counts changes to classes that
-    the reference lacks. `named_C` and `labelled_C` count the events that are predicted, and labelled, as each class of
-    the version.
+    - `between_old`: changes between classes that both versions know.
+    - `to_new`: changes to classes that the reference lacks.
+    - `named_C`, `labelled_C`: the numbers of events that are predicted, and labelled, as each class of the version.
     """
 
     between_old: int
@@ -118,10 +124,10 @@ class Changes(NamedTuple):
 
 
 class TargetBatch(Protocol):
-    """The labels of N samples as targets of the C rows of a head.
+    """The labels of N samples, compared with the outputs of the C rows of a head.
 
-    - `rows_N`, int64: the row that each sample is grouped by; -1 if it has none.
-    - `is_exclusive`: every label is exactly one class.
+    - `rows_N`, int64: the row by which each sample is grouped; -1 if it has none.
+    - `is_exclusive`: whether every label is exactly one class.
     - `default_temperature`: the temperature of a head that is not calibrated.
     """
 
@@ -133,7 +139,7 @@ class TargetBatch(Protocol):
     def default_temperature(self) -> float: ...
     @property
     def calibrates_N(self) -> Tensor:
-        """Whether each sample takes part in calibration, bool [N]."""
+        """Whether each sample is used for calibration, bool [N]."""
 
     def right(self, logits_NC: Tensor) -> Tensor:
         """Returns whether the prediction for each sample is right, bool [N]."""
@@ -175,13 +181,19 @@ class KindTensors(Protocol):
         """Returns the entries that the exact sums add. Raises KeyError for a label without a row."""
 
     def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> TargetBatch:
-        """Returns the labels as targets of the rows `classes`. `draws[i]` seeds the random number of sample i."""
+        """Returns the labels as targets of a head with the rows `classes`.
+
+        `draws[i]` seeds the random number of sample i, by which a partly right prediction counts as right.
+        """
 
     def calibrate(self, outputs_NC: Tensor, targets: Any) -> Calibration:
-        """Returns the calibration of a head with these outputs. `targets` is the samples' own `TargetBatch`."""
+        """Fits the calibration of a head to its outputs for N samples. `targets` are the targets of these samples."""
 
     def agreement(self, full_NC: Tensor, served_NC: Tensor, threshold: float) -> float:
-        """Returns how well the predictions of full-precision outputs agree with those of served logits, in [0, 1]."""
+        """Returns how well two sets of predictions for the same texts agree, in [0, 1].
+
+        One is made from outputs in full precision (`full_NC`), the other from the served logits (`served_NC`).
+        """
 
 
 class Kind(Symbols, Protocol):
@@ -199,9 +211,9 @@ def best_rows(logits_NC: Tensor) -> Tensor:
 
 
 def rows_in(classes: Sequence[str], labels: Sequence[str]) -> Tensor:
-    """Returns the row of each label, and one more -1 for "no label", int64.
+    """Returns the row of each label among `classes`, int64, and at the end another -1 for "no label".
 
-    The row is the first one with the label's name; -1 if there is none.
+    The row is the first row with the label's name; -1 if there is none.
     """
     rows = dict[str, int]()
     for row, label in enumerate(classes):
@@ -210,13 +222,13 @@ def rows_in(classes: Sequence[str], labels: Sequence[str]) -> Tensor:
 
 
 def is_new(classes: Sequence[str], before: Sequence[str]) -> Tensor:
-    """Returns whether each class is not among the classes `before`, bool [C]."""
+    """Returns whether each class is new, that is, not among the classes `before`; bool [C]."""
     known = set(before)
     return torch.tensor([label not in known for label in classes], dtype=torch.bool)
 
 
 def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
-    """Yields the requirements of the protocol that a tensor half violates for the examples of its kind."""
+    """Tries a tensor half on the examples of its kind; yields the requirements of the protocol that it violates."""
     labels = kind.examples
     num = len(labels)
     rows = {name: None for label in labels for name in kind.row_names(label)}

@@ -1,10 +1,10 @@
-"""The linear layers of an encoder in full precision: with scaled inputs, with a shared matrix, with a low-rank pair.
+"""The linear layers of an encoder in full precision. They may have scaled inputs, a shared matrix or a low-rank pair.
 
     y = W x + b                    nn.Linear or `ScaledLinear`; `TiedLinear` if W belongs to a lower layer
     y = W x + b + B (A x)          any of these after `add_lora` (LoRA, arXiv 2106.09685, equation 3)
 
-`product` computes y. It takes the function for one product: `full_precision`, or a function that rounds as the kernels
-do.
+`product` computes y. Its argument is the function for a single product: `full_precision`, or a function that rounds
+like the kernels.
 
 Shape suffixes: M tokens, K inputs, N outputs, R rank.
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kernels.linear_i4.reference import GROUP
 
 Linear: TypeAlias = Callable[[Tensor, nn.Linear], Tensor]
-"""Computes y_MN of x_MK and a layer: `full_precision`, or `fakequant.fake_layer`, which rounds as serving does."""
+"""Computes y_MN of x_MK and a layer: `full_precision`, or `fakequant.fake_layer`, which rounds like the kernels."""
 
 
 def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
@@ -27,9 +27,10 @@ def full_precision(x_MK: Tensor, layer: nn.Linear) -> Tensor:
 
 
 class ScaledLinear(nn.Linear):
-    """A linear layer whose inputs are multiplied, and its weight divided, by `in_scale` [K] before both are rounded.
+    """A linear layer with scaled inputs.
 
-    In full precision, the scales cancel and are not applied. `model.calibration` chooses them, and training does not
+    Before both are rounded, the inputs are multiplied by `in_scale` [K], and the weight is divided by it. In full
+    precision, the scales cancel and are not applied. `model.calibration` chooses the scales, and training does not
     change them.
     """
 
@@ -44,7 +45,7 @@ _BANK_ATTRIBUTES = ("weight", "in_scale", "grid")
 
 
 class TiedLinear(nn.Linear):
-    """A linear layer with the matrix of a lower layer, `bank`, and its own bias.
+    """A linear layer that uses the matrix of a lower layer, `bank`, and has its own bias.
 
     The bank owns the weight, the `in_scale`, and the grid (`model.grid`), if there is one.
     """
@@ -96,18 +97,18 @@ def add_lora(layer: nn.Linear, rank: int) -> None:
 
 def lora_pair(layer: nn.Linear) -> tuple[LoraLinear, LoraLinear] | None:
     """Returns the low-rank pair A, B of a layer; None if it has none."""
-    pair = [each for each in layer.children() if isinstance(each, LoraLinear)]
+    pair = [child for child in layer.children() if isinstance(child, LoraLinear)]
     return (pair[0], pair[1]) if pair else None
 
 
 def effective_weight(layer: nn.Linear) -> Tensor:
-    """Returns w_NK = W + B A: the one matrix that computes the layer's outputs, except for the bias."""
+    """Returns w_NK = W + B A: the layer's matrix with its low-rank pair included."""
     pair = lora_pair(layer)
     return layer.weight if pair is None else layer.weight + pair[1].weight @ pair[0].weight
 
 
 def product(x_MK: Tensor, layer: nn.Linear, linear: Linear) -> Tensor:
-    """Returns y_MN of a layer with its low-rank pair, if it has one. `linear` computes each product."""
+    """Computes y_MN of a layer, including its low-rank pair if it has one. `linear` computes each product."""
     y_MN = linear(x_MK, layer)
     pair = lora_pair(layer)
     return y_MN if pair is None else y_MN + linear(linear(x_MK, pair[0]), pair[1])
@@ -121,5 +122,5 @@ def linear_at(module: nn.Module, path: str) -> nn.Linear:
 
 
 def is_nested(layer: nn.Linear) -> bool:
-    """Whether a layer is stored as INT8 with INT4 inside: it is no LoRA matrix, and K is a multiple of GROUP."""
+    """Whether a layer's matrix is stored as INT8 with INT4 inside: no LoRA matrix, and K is a multiple of GROUP."""
     return layer.in_features % GROUP == 0 and not isinstance(layer, LoraLinear)

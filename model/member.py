@@ -1,11 +1,11 @@
-"""A member: an encoder of the built-in family that was derived from a published one, as a folder.
+"""A member: a folder with an encoder of the built-in family that was derived from a published encoder.
 
     config.json          {"family": "strata", "config": .., "max_tokens": .., "history": [..], "schemes": {..}}
     tokenizer.json       the tokenizer of the published encoder
     model.safetensors    the parameters and input scales, float32, by name; or the stored weights, by part
 
-The setting `encoder` can name such a folder. The folder is written atomically: under another name, and then renamed.
-`history` lists the steps by which the encoder was made from the published one.
+The setting `encoder` can name such a folder. The folder is written atomically: it is written under another name, and
+then renamed. `history` lists the steps by which the encoder was derived, such as pruning or distillation.
 """
 
 import json
@@ -34,19 +34,22 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """The contents of config.json."""
+    """A derived encoder: the contents of its config.json."""
 
     config: StrataConfig
     max_tokens: int
-    """The number of tokens to which texts are truncated unless a setting says otherwise."""
+    """The number of tokens to which texts are truncated, if no setting says otherwise."""
     history: tuple[Mapping[str, Any], ...] = ()
     """The steps by which the encoder was made: the name and the options of each."""
     schemes: Mapping[str, str] = field(default_factory=dict)
-    """The scheme of each stored weight; empty if the folder holds parameters in full precision."""
+    """The scheme of each stored weight; empty if the folder has parameters in full precision."""
 
 
 def read_member(folder: Path) -> Member | None:
-    """Reads config.json; returns None if the folder has another format. Raises WrongConfig for invalid fields."""
+    """Reads the config.json of a member; returns None if the folder has another format.
+
+    Raises WrongConfig for invalid fields.
+    """
     try:
         fields = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError):
@@ -70,7 +73,7 @@ def read_member(folder: Path) -> Member | None:
 
 
 def read_strata(folder: Path, member: Member) -> Strata:
-    """Returns the encoder in full precision, in evaluation mode. Stored weights are dequantized.
+    """Reads the encoder of a member in full precision, in evaluation mode. Stored weights are dequantized.
 
     Raises BadBlob, MissingWeight or WrongShape.
     """
@@ -84,7 +87,7 @@ def read_strata(folder: Path, member: Member) -> Strata:
 
 
 def read_stored(folder: Path, member: Member) -> dict[str, QTensor]:
-    """Returns the stored weights by name, with the same checks as on a replica.
+    """Reads the stored weights of a member, by name. They are checked in the same way as on a replica.
 
     Raises BadBlob, WrongShape or NonFinite.
     """
@@ -99,7 +102,7 @@ def read_stored(folder: Path, member: Member) -> dict[str, QTensor]:
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """The description of a stored weight that `from_blob` takes, as in a manifest."""
+    """The description of a stored weight, as in a manifest, which `from_blob` needs."""
 
     name: str
     scheme: str
@@ -109,7 +112,7 @@ class _Description:
 
 
 def _verified(tensor: QTensor) -> QTensor:
-    """Converts the weight to bytes and back, so that `from_blob` checks it."""
+    """Returns the weight after `from_blob` has checked its bytes."""
     blob = tensor.to_blob()
     try:
         specs = tensor.specs
@@ -126,9 +129,9 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def write_member(folder: Path, member: Member, weights: Strata | Mapping[str, QTensor], tokenizer_json: bytes) -> None:
-    """Writes the folder with parameters in full precision or with stored weights.
+    """Writes the folder of a member, with parameters in full precision or with stored weights.
 
-    `member.schemes` is ignored: the schemes are taken from `weights`. Raises OSError, or FileExistsError if the path
+    `member.schemes` is ignored, since `weights` have their schemes. Raises OSError, or FileExistsError if the path
     exists.
     """
     if folder.exists():

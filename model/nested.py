@@ -2,10 +2,10 @@
 
     q8_NK --split--> hi_NJ, lo_NJ, m_NG --join--> q8_NK = m * hi + lo        INT4 is m * hi (`kernels.linear_i4`)
 
-m is an integer from 1 to 16 for each row and group of 64 inputs. lo is the error that INT4 adds to the error of INT8.
-So m minimises the sum of lo squared, weighted by the second moments of the inputs if they are known. m = 16 can split
-every q8 up to 119 (7 * 16 + 7), so a valid m always exists. A smaller m suits a group without large values. It may clip
-a few values to the range of hi, as long as their lo is still a nibble.
+The multiplier m is an integer from 1 to 16 for each row and group of 64 inputs. lo is the error that INT4 adds to the
+error of INT8. So m minimises the sum of lo squared, weighted by the second moments of the inputs if they are known.
+m = 16 can split every q8 up to 119 (7 * 16 + 7), so there always is a valid m. A smaller m suits a group without large
+values. It may clip a few values to the range of hi, as long as their lo is still a nibble.
 
 The scheme follows MatQuant (arXiv 2502.06786), in which the upper bits of an INT8 weight are its INT4 weight. The
 multiplier is our addition.
@@ -23,16 +23,17 @@ MAX_Q8 = 119
 """The largest magnitude of a nested INT8 weight."""
 
 _ROWS = 64
-"""Rows whose multipliers are searched at once, so that their errors stay in the cache."""
+"""The number of rows whose multipliers are searched at once, so that their errors stay in the processor's cache."""
 
 _MIN_NIBBLE = -8
 _MAX_NIBBLE = 7
 
 
 def split(q8_NK: Tensor, importance_K: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns hi_NJ, lo_NJ and m_NG, uint8, of q8_NK, int8 from -MAX_Q8 to MAX_Q8. K is a multiple of GROUP.
+    """Splits an INT8 weight into two planes of nibbles: returns hi_NJ, lo_NJ and the multipliers m_NG, uint8.
 
-    `importance_K`, positive, weighs the squared error at each input. Without it, all inputs have the same weight.
+    q8_NK is int8 from -MAX_Q8 to MAX_Q8; K is a multiple of GROUP. `importance_K`, positive, weights the squared error
+    at each input. By default all inputs have the same weight.
     """
     if importance_K is None:
         importance_K = torch.ones(q8_NK.shape[1])
@@ -41,9 +42,9 @@ def split(q8_NK: Tensor, importance_K: Tensor | None = None) -> tuple[Tensor, Te
 
 
 def planes(q8_NK: Tensor, m_NG: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns hi_NJ and lo_NJ, uint8, of q8_NK for given multipliers.
+    """Splits an INT8 weight by given multipliers: returns the planes hi_NJ and lo_NJ, uint8.
 
-    Every q8 must lie from -8 * (m + 1) to 7 * (m + 1).
+    Every q8 must be in the range from -8 * (m + 1) to 7 * (m + 1).
     """
     offset_NK = (m_NG.int() - 1).repeat_interleave(GROUP, dim=1) * len(_ERRORS_QM)
     index_NK = offset_NK + q8_NK.int() + MAX_Q8
@@ -52,19 +53,19 @@ def planes(q8_NK: Tensor, m_NG: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def join(hi_NJ: Tensor, lo_NJ: Tensor, m_NG: Tensor) -> Tensor:
-    """Returns q8_NK int8 = m * hi + lo.
+    """Joins the planes of a nested weight: returns q8_NK int8 = m * hi + lo.
 
-    Planes that are not from `split` can give values beyond MAX_Q8. `from_blob` finds them, because no overflow wraps
-    such a value back into the range.
+    Planes that do not come from `split` can give values beyond MAX_Q8. `from_blob` detects them, because no overflow
+    wraps such a value back into the range.
     """
     return high_plane(hi_NJ, m_NG) + unpack_nibbles(lo_NJ)
 
 
 def mse_multipliers(w_NK: Tensor, importance_K: Tensor | None = None) -> Tensor:
-    """Returns m_NG uint8 for a weight that is INT4 alone: the multipliers with the smallest squared error.
+    """Returns the multipliers m_NG, uint8, with the smallest squared error for a weight that is INT4 alone.
 
     `w_NK` is float32 in units of the scale, with magnitudes up to 7 * 16. m = 16 clips none of these values. A smaller
-    m clips the largest values and rounds the others more finely. `importance_K` weighs the error as in `split`.
+    m clips the largest values, and rounds the others more finely. `importance_K` weights the error as in `split`.
     """
     num_rows, num_in = w_NK.shape
     m_NG = torch.empty(num_rows, num_in // GROUP, dtype=torch.uint8)
@@ -80,7 +81,7 @@ def mse_multipliers(w_NK: Tensor, importance_K: Tensor | None = None) -> Tensor:
 
 
 def _multipliers(q8_NK: Tensor, importance_K: Tensor) -> Tensor:
-    """Returns m_NG uint8: of the multipliers for which every lo is a nibble, the one with the smallest error."""
+    """Returns the multipliers m_NG, uint8, with the smallest error among those for which every lo is a nibble."""
     groups = (-1, GROUP)
     importance_NK = importance_K.expand(q8_NK.shape).reshape(groups)
     index_P = (q8_NK.int() + MAX_Q8).view(groups)
@@ -93,7 +94,7 @@ def _multipliers(q8_NK: Tensor, importance_K: Tensor) -> Tensor:
 
 
 def _tables() -> tuple[Tensor, Tensor]:
-    """Returns two tables over every q8 from -MAX_Q8 to MAX_Q8 and every m: lo squared [Q, M], and hi [M * Q]."""
+    """Returns two tables for every q8 from -MAX_Q8 to MAX_Q8 and every m: lo squared [Q, M], and hi [M * Q]."""
     q_Q = torch.arange(-MAX_Q8, MAX_Q8 + 1, dtype=torch.float32)
     m_M1 = torch.arange(1, MAX_MULTIPLIER + 1, dtype=torch.float32)[:, None]
     hi_MQ = torch.round(q_Q / m_M1)

@@ -1,10 +1,10 @@
-"""The protocol `Encoder`: the interface of every encoder family, which serving and the learner use.
+"""The protocols of encoders: the interface of every encoder family, which serving and the learner use.
 
-    EncoderFamily --open--> WholeEncoder, as it is trained, and Inputs, which converts texts for it
-                  --stored, rounded--> QTensors --pack--> PackedEncoder, as it is served
+    EncoderFamily --open--> WholeEncoder in full precision, which is trained; Inputs, its tokenizer
+                  --stored, rounded--> QTensors --pack--> PackedEncoder, which is served
 
-A family is looked up by its name (`model.encoders`). The built-in family is `model.strata_family`: transformers, on our
-C or on torch. Code that needs only the head of a version reads its `EncoderConfig`, and does not need the family.
+A family is found by its name (`model.encoders`). The built-in family is `model.strata_family`: transformers, on our C
+or on torch. Code that only needs the head of a version reads its `EncoderConfig`, and does not need the family.
 
 Shape suffixes: T numbers of all inputs (token ids for texts), B inputs, D width.
 """
@@ -23,7 +23,7 @@ from model.ragged import RaggedBatch, RaggedLayout
 
 
 class EncoderConfig(Protocol):
-    """The shape of an encoder and of its head: a frozen dataclass, which every manifest holds as JSON.
+    """The shape of an encoder and of its head: a frozen dataclass, which every manifest contains as JSON.
 
     - `family`: the name of the family.
     - `d_model`: the width D of a vector.
@@ -31,7 +31,7 @@ class EncoderConfig(Protocol):
     - `max_sequence`: the length of the longest input.
     - `head_features`, `label_capacity`: the columns and rows of the head.
     - `shown`: the description of the encoder in messages.
-    - `frozen_facts`: what the vectors depend on besides weights and inputs.
+    - `frozen_facts`: the properties, besides weights and inputs, on which the vectors depend; "" if there are none.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -57,7 +57,7 @@ class EncoderConfig(Protocol):
 
     @property
     def without_labels(self) -> Self:
-        """The config without the number of rows of the head: equal for versions that can share everything else."""
+        """The config with `label_capacity` 1. It is equal for versions that differ at most in the rows of the head."""
 
     def canonical_json(self) -> str:
         """Returns the JSON of all fields, sorted, without spaces: models of one shape have the same text."""
@@ -69,8 +69,8 @@ class EncoderConfig(Protocol):
         """
 
 
-Through: TypeAlias = Callable[[Iterable[nn.Module], Tensor, RaggedLayout, Linear], Tensor]
-"""Runs the top blocks of an encoder: returns z_BD of unit length from x_TD at the input of the first given block."""
+BlockRunner: TypeAlias = Callable[[Iterable[nn.Module], Tensor, RaggedLayout, Linear], Tensor]
+"""Runs the given top blocks of an encoder: returns z_BD of unit length from x_TD, the input of the first block."""
 
 
 class WholeEncoder(nn.Module):
@@ -95,16 +95,16 @@ class WholeEncoder(nn.Module):
         raise NotImplementedError
 
     def trainable(self, first_layer: int) -> list[nn.Parameter]:
-        """Makes block `first_layer` and the blocks above it trainable, and returns their parameters."""
+        """Makes the blocks from `first_layer` on trainable; returns their parameters."""
         raise NotImplementedError
 
     @property
-    def through(self) -> Through | None:
-        """A function that runs blocks of this encoder, or copies of them; None if blocks cannot run without it."""
+    def run_blocks(self) -> BlockRunner | None:
+        """A function that runs blocks of this encoder, or copies of them; None if they only run inside the encoder."""
         return None
 
     def resize_head(self, *, head_features: int, label_capacity: int) -> None:
-        """Replaces the sizes of the head in the config."""
+        """Replaces the sizes of the head in the config of this encoder."""
         self.config = replace(self.config, head_features=head_features, label_capacity=label_capacity)
 
 
@@ -136,22 +136,22 @@ class PackedEncoder(Protocol):
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Names of the activations above the embedding and above each block; () if no encoder can share them.
+        """Names that identify the activations above the embedding and above each block; () if they are unknown.
 
-        Two encoders with the same name at a depth compute the same activations there.
+        Two encoders with the same name at a depth compute the same activations there, so they can share them.
         """
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD float32 of unit length, in the caller's order."""
+        """Encodes texts: returns z_BD float32 of unit length, in the caller's order."""
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD float32 as the publisher of the encoder defines them, so not always of unit length."""
+        """Encodes texts as the publisher of the encoder defines it: z_BD float32, not always of unit length."""
 
     def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
-        """Returns x_TD float32 at the input of block `layer`, in the layout's order."""
+        """Runs the blocks below `layer`: returns the activations x_TD float32, in the layout's order."""
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
-        """Returns the same bits as `encode`, from the x_TD that `encode_prefix` returned."""
+        """Runs the blocks from `layer` on, from what `encode_prefix` returned. Returns the same bits as `encode`."""
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
         """Returns a name for the function from inputs to vectors: equal names give equal vectors, to the last bit.
@@ -164,10 +164,11 @@ class PackedEncoder(Protocol):
 
 
 class Inputs(Protocol):
-    """Converts the texts of events to numbers (token ids), each text to at most `max_tokens` numbers.
+    """The tokenizer of an encoder: converts each text to at most `max_tokens` numbers (token ids).
 
-    `name` and `digest` identify it: versions that were made for other inputs are refused. `probe_texts` are used to
-    compare versions before any text of the stream has arrived. `vocab_size` is 0 if any number may occur.
+    - `name`, `digest`: identify it. Versions that were made with another tokenizer are refused.
+    - `probe_texts`: texts to compare versions with before any text of the stream has arrived.
+    - `vocab_size`: the number of token ids; 0 if any number may occur.
     """
 
     @property
@@ -189,7 +190,7 @@ class Inputs(Protocol):
 
 
 def checked(z_BD: Tensor, num: int, config: EncoderConfig) -> Tensor:
-    """Returns z_BD unchanged. Raises WrongShape unless it has `num` rows of the encoder's width."""
+    """Checks the shape of vectors, and returns them. Raises WrongShape unless z_BD is `num` rows of the right width."""
     if z_BD.shape != (num, config.d_model):
         raise WrongShape(f"{config.shown} gives vectors {list(z_BD.shape)}; expected {[num, config.d_model]}")
     return z_BD
@@ -199,18 +200,18 @@ Tensors: TypeAlias = Mapping[str, QTensor]
 """Stored weights by name."""
 
 TensorCache: TypeAlias = Callable[[Callable[[], Tensors]], Tensors]
-"""A cache: returns the tensors that the function returned at an earlier start of the process, or calls it."""
+"""A cache of quantized weights: returns what the function returned at an earlier start of the process, or calls it."""
 
 C = TypeVar("C", bound=EncoderConfig)
 W = TypeVar("W", bound=WholeEncoder)
 
 
 class EncoderFamily(Protocol[C, W]):
-    """A family of encoders. `name` is the `family` in the config of its versions.
+    """A family of encoders: opens, quantizes and packs its encoders. `name` is the `family` in their configs.
 
     The value of the setting `encoder` belongs to the family that `claims` it. A value that no family claims is the name
-    of a family, or the import path of a family object. All methods except `claims` raise ModelError, whose message says
-    how to correct the setting or the files.
+    of a family, or the import path of a family object. All methods except `claims` may raise ModelError, whose message
+    says how to correct the setting or the files.
     """
 
     @property
@@ -220,13 +221,13 @@ class EncoderFamily(Protocol[C, W]):
         """Whether the value of the setting `encoder` names an encoder of this family."""
 
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[W, Inputs]:
-        """Returns the encoder in full precision, in evaluation mode, and its inputs.
+        """Opens an encoder in full precision, in evaluation mode; returns it and its tokenizer.
 
-        `max_tokens` limits the length of an input; None takes the limit that the encoder was published with.
+        `max_tokens` limits the length of an input; None means the limit with which the encoder was published.
         """
 
     def open_inputs(self, encoder: str, *, max_tokens: int | None) -> Inputs:
-        """Returns only the inputs of an encoder. A replica needs no more, since it loads published weights."""
+        """Opens only the tokenizer of an encoder. A replica needs no more, since it loads published weights."""
 
     def config_from_json(self, text: str) -> C:
         """Reads the `canonical_json` of a config. Raises WrongConfig."""
@@ -238,20 +239,24 @@ class EncoderFamily(Protocol[C, W]):
         """
 
     def pack(self, config: C, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
-        """Returns the encoder of a version, ready to run. Raises MissingWeight, WrongShape or WrongConfig."""
+        """Packs the stored weights of a version; returns its encoder, ready to run.
+
+        Raises MissingWeight, WrongShape or WrongConfig.
+        """
 
     def stored(self, whole: W, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
-        """Returns the stored form of block `first_layer` and the blocks above it, or of all weights for None.
+        """Quantizes the blocks from `first_layer` on, as training does, or all weights if it is None.
 
-        `grams` has Gram matrices [K, K] of the inputs of matrices, by name. A matrix with a Gram matrix is rounded for
-        these inputs.
+        `grams` has the Gram matrices [K, K] of matrices' inputs, by the names of the matrices. If a matrix has one, it
+        is rounded so that its outputs change little for these inputs.
         """
 
     def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
-        """Returns the stored form of all weights of an encoder that is served for the first time.
+        """Quantizes all weights of an encoder that is served for the first time.
 
-        The blocks below `first_layer` are never trained. Slow calibration runs through the cache `kept`.
+        The blocks below `first_layer` are never trained, so they may be calibrated. This is slow, and should be done
+        through the cache `kept`.
         """
 
     def restored(self, config: C, tensors: Tensors) -> W:
-        """Returns the encoder in full precision from stored weights, for an encoder that was adopted from outside."""
+        """Returns an encoder in full precision from its stored weights, if an operator offered these."""

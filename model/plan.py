@@ -2,13 +2,14 @@
 
     StrataConfig --plan_of--> ModelPlan: an EmbeddingPlan, and a BlockPlan for each layer, of MatrixPlans
 
-All code that loops over layers reads the plan: the encoder, its stored weights, the forwards, calibration, training. A
-matrix that several layers share is one tensor, a bank, which is named after the lowest of these layers. Every layer has
-its own norms, its own biases, and its own low-rank addition to a shared matrix; these are named after the layer.
+All code that loops over layers uses the plan: the encoder, its stored weights, the forward passes, calibration and
+training. A matrix that several layers share is a single tensor, called a bank, with the name of the lowest of these
+layers. Every layer has its own norms, its own biases, and its own low-rank addition to a shared matrix; these have the
+name of the layer.
 
     y = bank(x) + bias + B (A x)        relaxed recursive transformers: Bae et al., arXiv 2410.20672, equation 5
 
-A reads the same inputs as the bank, with the same `in_scale`, so it rounds them as the bank does.
+A has the same inputs as the bank, with the same `in_scale`, so it rounds them like the bank.
 """
 
 from collections.abc import Iterable
@@ -25,7 +26,7 @@ FULL = Span(kind="full")
 
 
 class HeadSpan(NamedTuple):
-    """A number of neighbouring heads, and the keys that these heads attend to."""
+    """A number of neighbouring attention heads, and the keys to which these heads attend."""
 
     heads: int
     span: Span
@@ -33,12 +34,14 @@ class HeadSpan(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatrixPlan:
-    """A matrix as one layer uses it. Its weight [rows, columns] is the tensor `name`, stored in the scheme `scheme`.
+    """A matrix of one layer, which other layers may use, too.
 
-    `path` is the module path of the matrix in this layer. It equals `name` in the lowest layer that uses the weight.
-    Below `path` are the layer's bias and, if `lora_rank` is not 0, the pair `lora_a` [lora_rank, columns] and `lora_b`
-    [rows, lora_rank]. If `in_scale` is true, inputs may be multiplied by a vector [columns] before they are rounded.
-    This vector belongs to the weight, and so to the lowest layer that uses the weight.
+    - `name`: the name of the tensor with the weight [rows, columns], which is stored in the scheme `scheme`.
+    - `path`: the module path of the matrix in this layer. In the lowest layer that uses the weight it equals `name`.
+      Below `path` are the layer's bias and, if `lora_rank` is not 0, the low-rank pair `lora_a` [lora_rank, columns]
+      and `lora_b` [rows, lora_rank].
+    - `in_scale`: whether inputs may be multiplied by a vector [columns] before they are rounded. This vector belongs to
+      the weight, and so to the lowest layer that uses the weight.
     """
 
     name: str
@@ -73,10 +76,13 @@ class MatrixPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockPlan:
-    """One layer. `qkv` has the rows of all queries, then keys, then values: heads + 2 * kv_heads, each head_width.
+    """One layer: its sizes, matrices and norms.
 
-    `inner` is the width inside the feed-forward part. `spans` cover all heads in order. If `rope_base` is given,
-    queries and keys are rotated by their positions (RoPE). `norm1` and `norm2` are module paths.
+    - `qkv`: its rows are all queries, then all keys, then all values: heads + 2 * kv_heads heads, head_width rows each.
+    - `inner`: the width inside the feed-forward part.
+    - `spans`: the keys to which each head attends; they cover all heads in order.
+    - `rope_base`: if it is given, queries and keys are rotated by their positions (RoPE).
+    - `norm1`, `norm2`: module paths.
     """
 
     index: int
@@ -104,7 +110,7 @@ class BlockPlan:
 
     @property
     def vectors(self) -> str:
-        """The name of the tensor that holds the norms, biases and input scales of the layer (`model.weights`)."""
+        """The name of the tensor with the norms, biases and input scales of the layer (`model.weights`)."""
         return f"layers.{self.index}.vectors"
 
 
@@ -124,7 +130,7 @@ class EmbeddingPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPlan:
-    """The embedding and all layers, from the lowest to the highest."""
+    """The plan of a whole model: the embedding and all layers, from the lowest to the highest."""
 
     embedding: EmbeddingPlan
     blocks: tuple[BlockPlan, ...]
@@ -152,8 +158,8 @@ def layer_of(name: str) -> int:
 def names_at_or_above(names: Iterable[str], layer: int) -> list[str]:
     """Returns the names that belong to layer `layer` or to a higher layer, in order.
 
-    A matrix that a lower layer uses, too, is not among them. So a change of these tensors leaves the results of all
-    lower layers as they are, and these results need not be computed again.
+    A matrix that a lower layer uses, too, is not among them. So if these tensors change, the results of all lower
+    layers stay the same, and need not be computed again.
     """
     return [name for name in names if layer_of(name) >= layer]
 
@@ -192,7 +198,7 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
     head_width = config.width_of_head
     mixed = layer.heads * head_width
     qkv_rows = mixed + 2 * layer.kv_heads * head_width
-    spans = tuple(HeadSpan(heads, config.spans[place]) for heads, place in layer.spans)
+    spans = tuple(HeadSpan(heads, config.spans[span]) for heads, span in layer.spans)
     return BlockPlan(
         index=index,
         heads=layer.heads,
@@ -213,11 +219,11 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
 def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int) -> MatrixPlan:
     """Returns the plan of the matrix `part` of layer `index`.
 
-    Only the matrices that read a norm's output (`qkv`, `up`) can have scaled inputs. If the number of inputs is no
-    multiple of GROUP, the weight has no INT4 plane: it is INT8 in every precision.
+    Only the matrices whose inputs are a norm's output (`qkv`, `up`) can have scaled inputs. If the number of inputs is
+    no multiple of GROUP, the weight has no INT4 plane: it is INT8 in every precision.
     """
     is_attention = part in ("qkv", "out")
-    banks = [_bank(config, place, is_attention=is_attention) for place in range(config.n_layers)]
+    banks = [_bank(config, layer, is_attention=is_attention) for layer in range(config.n_layers)]
     bank = banks[index]
     return MatrixPlan(
         name=f"layers.{bank}.{part}",
@@ -232,6 +238,6 @@ def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int
 
 
 def _bank(config: StrataConfig, index: int, *, is_attention: bool) -> int:
-    """Returns the lowest layer with the attention matrices of layer `index`, or with its feed-forward matrices."""
+    """Returns the lowest layer that has the same attention (or feed-forward) matrices as layer `index`."""
     layer = config.layer(index)
     return layer.attention if is_attention else layer.ffn

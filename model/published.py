@@ -1,12 +1,12 @@
-"""Reads the config files of a published encoder: its shape, pooling, normalisation, prefix, and longest text.
+"""Reads the config files of a published encoder: its shape, pooling, normalisation, prefix, and maximum text length.
 
     config.json                                         the shape, and the first position of a text
     modules.json, 1_Pooling/config.json                 how the rows of a text's tokens become its vector
     config_sentence_transformers.json                   the prompt that is put before each text
     sentence_bert_config.json, tokenizer_config.json    the longest text, in tokens; lower case
 
-The library `transformers` defines the first file, and `sentence-transformers` the others. An encoder with a feature
-that we do not support is refused; the message names the feature and the fix.
+The library `transformers` defines the first file, and `sentence-transformers` the others. If an encoder has a feature
+that we do not support, it is refused. The message names the feature and the fix.
 """
 
 from collections.abc import Mapping
@@ -52,10 +52,11 @@ File = TypeVar("File")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedEncoder:
-    """The contents of an encoder's folder. `kind` is the `model_type` of its config.json.
+    """The description of a published encoder, from the config files in its folder.
 
-    `max_tokens` is the longest text that the encoder was published for. `prompts` has all prompts by name; the prefix
-    of the config is one of them.
+    - `kind`: the `model_type` of its config.json.
+    - `max_tokens`: the longest text for which the encoder was published, in tokens.
+    - `prompts`: all prompts by name. The prefix of the config is one of them.
     """
 
     kind: str
@@ -71,7 +72,7 @@ class _Module(msgspec.Struct):
 
 
 class _Pooling(msgspec.Struct):
-    """1_Pooling/config.json. Older releases have the flags in place of `pooling_mode`."""
+    """The contents of 1_Pooling/config.json. Older releases have the flags in place of `pooling_mode`."""
 
     pooling_mode: str | list[str] = msgspec.field(default_factory=list)
     pooling_mode_mean_tokens: bool = False
@@ -84,7 +85,7 @@ class _Pooling(msgspec.Struct):
 
     @property
     def modes(self) -> list[str]:
-        """The pooling modes, whose vectors are concatenated."""
+        """The names of the pooling modes. If there are several, their vectors are concatenated."""
         if self.pooling_mode:
             return [self.pooling_mode] if isinstance(self.pooling_mode, str) else self.pooling_mode
         flags = [name for name in self.__struct_fields__ if name.startswith("pooling_mode_") and getattr(self, name)]
@@ -92,14 +93,14 @@ class _Pooling(msgspec.Struct):
 
 
 class _Prompts(msgspec.Struct):
-    """config_sentence_transformers.json."""
+    """The contents of config_sentence_transformers.json."""
 
     prompts: dict[str, str] | None = None
     default_prompt_name: str | None = None
 
 
 class _Limits(msgspec.Struct):
-    """sentence_bert_config.json and tokenizer_config.json. A tokenizer without a limit gives 1e30."""
+    """The contents of sentence_bert_config.json or tokenizer_config.json. A tokenizer without a limit has 1e30."""
 
     max_seq_length: int | None = None
     model_max_length: float | None = None
@@ -109,7 +110,7 @@ class _Limits(msgspec.Struct):
 def read_published(folder: Path) -> PublishedEncoder:
     """Reads the config files of an encoder. Raises WrongConfig, which names the file, the problem, and the fix.
 
-    The folder of an encoder that `lifelong.compress` made has all of this in one file (`model.member`).
+    If `lifelong.compress` made the encoder, all of this is in one file (`model.member`).
     """
     if (member := read_member(folder)) is not None:
         return PublishedEncoder(
@@ -138,7 +139,7 @@ def read_published(folder: Path) -> PublishedEncoder:
 
 
 def _shape(path: Path) -> tuple[str, dict[str, Any]]:
-    """Returns the `model_type`, and the fields of the config that config.json gives."""
+    """Reads config.json; returns the `model_type`, and the fields of our config that are in this file."""
     fields = _read(path, dict[str, Any])
     kind = fields.get("model_type", "bert")
     if kind not in AFTER_PADDING:
@@ -157,7 +158,7 @@ def _shape(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _modules(path: Path) -> tuple[str, bool]:
-    """Returns the folder of the pooling module's config, and whether vectors are normalised."""
+    """Reads modules.json; returns the folder of the pooling module's config, and whether vectors are normalised."""
     if not path.is_file():
         raise WrongConfig(
             f"{path} is missing, and nothing else says how the tokens of a text become its vector. Copy it and "
@@ -191,7 +192,7 @@ def _pooling(path: Path, *, has_prefix: bool) -> Literal["mean", "cls"]:
 
 
 def _prompts(path: Path) -> tuple[dict[str, str], str]:
-    """Returns all prompts by name, and the one that is put before each text."""
+    """Returns all prompts by name, and the prompt that is put before each text (the prefix)."""
     file = _read(path, _Prompts, default=_Prompts())
     prompts = file.prompts or {}
     if file.default_prompt_name is not None:
@@ -207,7 +208,7 @@ def _prompts(path: Path) -> tuple[dict[str, str], str]:
 
 
 def _read(path: Path, kind: type[File], *, default: File | None = None) -> File:
-    """Returns the content of a JSON file. If the file is missing, returns `default`, or raises WrongConfig for None."""
+    """Reads a JSON file. If it is missing, returns `default`, or raises WrongConfig if `default` is None."""
     if default is not None and not path.is_file():
         return default
     try:

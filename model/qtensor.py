@@ -1,12 +1,15 @@
-"""A stored weight: the canonical form that is hashed, shipped and stored, and its serialization to bytes.
+"""A stored weight (QTensor): the form in which a quantized weight is hashed, sent and stored, and its bytes.
 
     float weight --model/quantize.py--> QTensor --to_blob--> safetensors bytes --from_blob--> QTensor
 
-The form does not depend on any kernel's layout; the replica packs weights. Equal tensors give equal bytes, so an
-unchanged weight has the same digest and is not sent again. Before `from_blob` returns a weight, it verifies names,
-dtypes, shapes, sizes, finiteness and ranges, and that `ksum` is the sum of the integers.
+The form does not depend on the memory layout of any kernel; a replica packs the weights for its kernels. Equal tensors
+give equal bytes, so an unchanged weight has the same digest and is not sent again. Before `from_blob` returns a weight,
+it checks names, dtypes, shapes, sizes, finiteness and ranges, and that `ksum` is the sum of the integers.
 
-Rejected: pickle (it runs code) and one file for all weights (a change of the head would ship the encoder).
+Rejected:
+
+- Pickle: it runs code.
+- One file for all weights: with each change of the head, the encoder would be sent, too.
 
 Shape suffixes: N outputs (rows), K inputs, J = K / 2 bytes, G = K / 64 groups.
 """
@@ -42,7 +45,7 @@ DTYPES: dict[str, torch.dtype] = {
     "F16": torch.float16,
     "F32": torch.float32,
 }
-"""The dtypes that a part may have, by safetensors name."""
+"""The dtypes that a part may have, by their names in safetensors."""
 
 PART_DTYPES: dict[str, dict[str, str]] = {
     N8G64: {"hi": "U8", "lo": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
@@ -56,7 +59,7 @@ PART_DTYPES: dict[str, dict[str, str]] = {
     },
     NUMBERS: {"names": "U8", "mean": "F32", "scale": "F32", "count": "I32"},
 }
-"""Scheme -> the names of its parts and their dtypes."""
+"""Scheme -> the names of a weight's parts, and their dtypes."""
 
 GROUPED = (N8G64, W4G64)
 """The schemes with an INT4 plane of nibbles, and a multiplier for every group of 64 inputs."""
@@ -102,7 +105,7 @@ class PartSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QTensor:
-    """A named weight and its parts, which are read-only by convention. The scheme decides which parts there are.
+    """A stored weight: its name and its parts, which must not be changed. The scheme decides which parts there are.
 
     - `n8g64`, INT8 with INT4 inside: the planes hi and lo U8 [N, K / 2] and the multipliers m U8 [N, K / 64] of q8
       (`model.nested`), scale F16 [N], and ksum I32 [N], the sum of q8 over K. It has bias F32 [N] if the layer has a
@@ -149,7 +152,7 @@ class QTensor:
 
     @property
     def q_NK(self) -> Tensor:
-        """The integers of a quantized weight, int8. Nibbles are unpacked at every call."""
+        """The integers of a quantized weight, int8. Nibbles are unpacked again at every access."""
         if self.scheme == N8G64:
             return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
         if self.scheme == W4G64:
@@ -157,19 +160,19 @@ class QTensor:
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
-        """Returns the weight for unscaled inputs as float32 [N, K], without the bias: `in_scale` is multiplied in."""
+        """Returns the weight as float32 [N, K], without the bias. It is for unscaled inputs: `in_scale` is included."""
         if self.scheme == FP32:
             return self.parts["value"]
         w_NK = self.q_NK.float() * self.parts["scale"].float()[:, None]
         return w_NK if self.in_scale is None else w_NK * self.in_scale
 
     def to_blob(self) -> bytes:
-        """Returns safetensors bytes; equal tensors give equal bytes."""
+        """Returns the weight as safetensors bytes. Equal tensors give equal bytes."""
         return safetensors.torch.save({name: part.contiguous() for name, part in self.parts.items()})
 
 
 def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
-    """Returns the weight that `entry` describes, from its bytes, after verification.
+    """Reads a stored weight from its bytes, and checks that it is what `entry` describes.
 
     Raises WrongShape for another scheme, or other names, dtypes or shapes; BadBlob for bytes that are no such tensor;
     NonFinite for values that are not finite.
@@ -223,7 +226,7 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
 
 
 def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the shapes of the parts of a grouped weight fit together."""
+    """Whether the shapes of the parts of a grouped (INT4) weight fit together."""
     if len(shapes["hi"]) != 2 or shapes.get("lo", shapes["hi"]) != shapes["hi"]:
         return False
     num_in = 2 * shapes["hi"][1]

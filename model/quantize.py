@@ -1,18 +1,18 @@
-"""Quantizes a float weight to its stored form.
+"""Quantizes a float weight to its stored form (QTensor).
 
     matrix of a block --quantize_n8g64--> INT8 with INT4 inside      embedding, head --quantize_w8c--> INT8
-    either of them, if it ships alone --quantize_w4g64--> INT4       norm --plain--> float32
-    with the Gram matrix of its inputs --gptq_round--> integers whose errors cancel on such inputs
+    any of these, as INT4 alone --quantize_w4g64--> INT4             norm --plain--> float32
+    matrix, Gram matrix of its inputs --gptq_round--> integers whose errors cancel for such inputs
 
 All quantizers are symmetric, with a float16 scale for each row. The scale is rounded up, so that INT8 clamps no value.
 INT4 clamps a few large values if this makes the squared error of the group smaller.
 
-GPTQ rounds the columns of the weight one after the other, the input with the largest second moment first, and
+GPTQ rounds the columns of the weight one after the other, beginning with the input with the largest second moment. It
 compensates the error of each column in the columns that are not rounded yet. The Gram matrix of the inputs (their
 second moments) determines the compensation: Frantar et al., arXiv 2210.17323, equation 3, with the Cholesky factor of
 the inverse. Here both planes of a nested weight are rounded in the same pass, each with its own errors: q8 to the
-nearest integer, and hi to the nearest integer for which lo = q8 - m * hi is still a nibble. For a weight that is INT4
-alone, only hi is rounded, without this condition.
+nearest integer, and hi to the nearest integer for which lo = q8 - m * hi is still a nibble. If a weight is INT4 alone,
+only hi is rounded, without this condition.
 
 Shape suffixes: N outputs (rows), K inputs, S rows that are rounded (N, or 2N: q8 above, q4 below), B inputs of a block.
 """
@@ -106,7 +106,7 @@ def quantize_w4g64(
 def quantize_on(
     name: str, grid: Grid, w_NK: Tensor, bias_N: Tensor | None = None, *, in_scale_K: Tensor | None = None
 ) -> QTensor:
-    """Rounds a float weight [N, K] to the nearest values of `grid`, as training does (`model.fakequant`).
+    """Quantizes a float weight [N, K] to the nearest values of `grid`, as training does (`model.fakequant`).
 
     `in_scale_K` has the same meaning as in `quantize_n8g64`. Raises like `quantize_w8c`.
     """
@@ -125,14 +125,17 @@ def quantize_on(
 
 
 def plain(name: str, value: Tensor) -> QTensor:
-    """Stores a weight of any shape, such as a norm, as float32 (`fp32`). Raises NonFinite."""
+    """Returns the stored form of a weight that is not quantized, such as a norm: float32 (`fp32`). Raises NonFinite."""
     parts = {"value": value.detach().float().clone()}
     check_finite(name, parts)
     return QTensor(name, FP32, parts)
 
 
 def round_rows(w_NK: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Returns q_NK int8 from -largest to largest, and scale_N float16, which is infinite if it exceeds float16."""
+    """Rounds each row of a weight to integers: returns q_NK int8 from -largest to largest, and scale_N float16.
+
+    A scale that is too large for float16 is infinite.
+    """
     w_NK = w_NK.detach().float()
     scale_N = _round_up_to_float16(w_NK.abs().amax(dim=1) / largest)
     return torch.round(w_NK / scale_N.float()[:, None]).clamp_(-largest, largest).to(torch.int8), scale_N
@@ -166,8 +169,8 @@ def _check_shape(name: str, w_NK: Tensor, bias_N: Tensor | None, *, group: int =
 
 
 GPTQ_DAMPING = 0.01
-"""The fraction of the mean second moment that is added to the diagonal, so that the Gram matrix is invertible. It also
-prevents inputs that were always 0 from compensating errors."""
+"""The fraction of the mean second moment that is added to the diagonal of the Gram matrix, so that it is invertible. It
+also prevents that errors are compensated by inputs that were always 0."""
 
 _GPTQ_BLOCK = 64
 """GPTQ's block size: the errors of this many inputs are compensated in all later columns by one matrix product."""
@@ -177,10 +180,11 @@ _MAX_NIBBLE = 7
 
 
 def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns q8_NK and hi_NK, int8, such that hi and q8 - m * hi are nibbles.
+    """Rounds both planes of a nested weight by GPTQ: returns q8_NK and hi_NK, int8; hi and q8 - m * hi are nibbles.
 
-    `w_NK` is the float32 weight in units of its scale, `m_NK` holds the multiplier of each input, and `gram_KK` is the
-    mean of x x^T over the inputs x.
+    - `w_NK`: the float32 weight in units of its scale.
+    - `m_NK`: the multiplier of each input.
+    - `gram_KK`: the Gram matrix of the inputs, the mean of x x^T over the inputs x.
     """
     num_rows = len(w_NK)
 
@@ -193,7 +197,7 @@ def gptq_round(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> tuple[Tensor, Ten
 
 
 def gptq_round_int4(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> Tensor:
-    """Returns hi_NK, nibbles as int8, of a weight that is INT4 alone. The arguments are those of `gptq_round`."""
+    """Rounds a weight that is INT4 alone by GPTQ: returns hi_NK, nibbles as int8. Its arguments: see `gptq_round`."""
 
     def int4(w_N: Tensor, m_N: Tensor) -> Tensor:
         return torch.round(w_N / m_N).clamp_(_MIN_NIBBLE, _MAX_NIBBLE) * m_N
@@ -204,9 +208,9 @@ def gptq_round_int4(w_NK: Tensor, m_NK: Tensor, gram_KK: Tensor) -> Tensor:
 def _compensated(
     w_SK: Tensor, m_NK: Tensor, gram_KK: Tensor, round_input: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Returns the rounded values of `w_SK`: `round_input` rounds one input after the other, with compensation between.
+    """Rounds the columns of `w_SK` one after the other by `round_input`, and compensates the error after each.
 
-    `round_input` takes the column w_S of an input and its multipliers m_N, and returns the rounded column.
+    `round_input` gets the column w_S of an input and its multipliers m_N, and returns the rounded column.
     """
     order_K = gram_KK.diagonal().argsort(descending=True, stable=True)
     compensation_KK = _compensation(gram_KK[order_K][:, order_K])
@@ -222,7 +226,7 @@ def _compensated(
             rounded_KS[k] = round_input(w_S, m_KN[k])
             torch.sub(w_S, rounded_KS[k], out=error_BS[index])
             block_BS[index + 1 :].addr_(compensation_KK[k, k + 1 : end], error_BS[index], alpha=-1)
-        # Inside a block, errors are compensated input by input; behind it, all at once.
+        # Inside a block, the error of each input is compensated at once. After it, all errors are compensated together.
         w_KS[end:].addmm_(compensation_KK[first:end, end:].t(), error_BS, alpha=-1)
     return rounded_KS[order_K.argsort()].t()
 

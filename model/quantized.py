@@ -3,16 +3,15 @@
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC
                                        z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
 
-All classes are immutable and may be shared between threads. Two versions with equal encoders share one encoder object
-and one projection, so features are computed once for the heads of both versions. If only the lower blocks of two
-encoders are equal (`common_layers`), the activations above these blocks are computed once, and each encoder continues
-from them.
+All classes are immutable, and threads may share their objects. Two versions with equal encoders share one encoder
+object and one projection, so features are computed once for the heads of both versions. If only the lower blocks of two
+encoders are equal (`common_layers`), these blocks run once, and each encoder continues from their output.
 
 An answer depends only on the text and the weights, to the last bit. Neither the other texts of the batch nor the number
 of threads (up to four) changes it.
 
-INT4 is the upper plane of the blocks' INT8 weights. Embeddings and head are the same in both precisions. The precision
-is chosen for each batch, among the precisions of the stored weights; only INT4 if their lower planes were not stored.
+INT4 uses only the upper plane of the blocks' INT8 weights. Embeddings and head are the same in both precisions. The
+precision is chosen for each batch. If the lower planes were not stored, only INT4 can run.
 
 Shape suffixes: T tokens of all texts, B texts, D width, R random features, C classes.
 """
@@ -62,11 +61,11 @@ class QuantizedEncoder:
         self.precisions = tuple(forwards)
         """The precisions in which texts can be encoded, the most accurate first."""
         self.prefixes = prefixes
-        """The names of the activations above the embedding and each block (`prefix_names`); () if they are unknown."""
+        """Names that identify the activations above the embedding and above each block (`prefix_names`), or ()."""
 
     @classmethod
     def from_tensors(cls, config: StrataConfig, tensors: Mapping[str, QTensor]) -> "QuantizedEncoder":
-        """Packs the stored weights. Raises MissingWeight or WrongShape, naming the weight."""
+        """Packs the stored weights of an encoder. Raises MissingWeight or WrongShape, which name the weight."""
         check_encoder(config, tensors)
         precisions = stored_precisions({name: tensor.scheme for name, tensor in tensors.items()})
         forwards = {precision: pack_forward(config, tensors, precision) for precision in precisions}
@@ -75,7 +74,7 @@ class QuantizedEncoder:
         return cls(config, forwards, InputMap(config.d_model, tensors), prefixes)
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD float32 of unit length, in the caller's order.
+        """Encodes texts: returns z_BD float32 of unit length, in the caller's order.
 
         The default is the most accurate precision. Raises BadTokens, or ValueError for a precision that the weights do
         not have.
@@ -84,7 +83,10 @@ class QuantizedEncoder:
         return z_BD if self.config.normalize else functional.normalize(z_BD, dim=1)
 
     def vectors(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        """Returns z_BD as the publisher defines it: of unit length only if the config says so. Raises like `encode`."""
+        """Encodes texts as the publisher defines it: z_BD has unit length only if the config says so.
+
+        Raises like `encode`.
+        """
         return self._forward(precision).encode(batch)
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
@@ -108,16 +110,16 @@ class QuantizedEncoder:
         return self.config.without_labels == other.config.without_labels
 
     def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:
-        """Returns x_TD float32 at the input of block `layer`, in the layout's order.
+        """Runs the blocks below `layer`: returns the activations x_TD float32, in the layout's order.
 
-        `encode_from` and `Strata.forward_from` continue from it. Raises like `encode`, or WrongShape for a layer
+        `encode_from` and `Strata.forward_from` continue from these. Raises like `encode`, or WrongShape for a layer
         outside [0, n_layers].
         """
         self._check_layer(layer)
         return self._forward(precision).tokens(batch, layer)
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
-        """Returns the same bits as `encode`, from x_TD at the input of block `layer` (`Forward.encode_from`).
+        """Runs the blocks from `layer` on, from their input x_TD (`Forward.encode_from`). Same bits as `encode`.
 
         Raises WrongShape for a layer outside [0, n_layers], or ValueError like `encode`.
         """
@@ -142,10 +144,10 @@ class QuantizedEncoder:
 
 
 def common_layers(encoders: Sequence[PackedEncoder]) -> int:
-    """Returns how many lower blocks all encoders have in common. It is 0 if even their embeddings differ."""
-    names = zip(*(encoder.prefixes for encoder in encoders), strict=False)
-    # The first name is the embedding's, so one more name than blocks is equal.
-    return max(sum(len(set(each)) == 1 for each in names) - 1, 0)
+    """Returns how many lower blocks are the same in all encoders; 0 if even their embeddings differ."""
+    names_by_depth = zip(*(encoder.prefixes for encoder in encoders), strict=False)
+    # The first depth is the embedding, so there is one more equal depth than there are equal blocks.
+    return max(sum(len(set(names)) == 1 for names in names_by_depth) - 1, 0)
 
 
 def stored_precisions(schemes: Mapping[str, str]) -> tuple[str, ...]:
@@ -156,29 +158,29 @@ def stored_precisions(schemes: Mapping[str, str]) -> tuple[str, ...]:
     >>> stored_precisions({"layers.0.up": "n8g64", "embed.word": "w4g64"}), stored_precisions({"layers.0.up": "w4g64"})
     (('int8', 'int4'), ('int4',))
     """
-    found = {scheme for name, scheme in schemes.items() if name.startswith("layers.")}
-    return (INT4,) if W4G64 in found and N8G64 not in found else PRECISIONS
+    block_schemes = {scheme for name, scheme in schemes.items() if name.startswith("layers.")}
+    return (INT4,) if W4G64 in block_schemes and N8G64 not in block_schemes else PRECISIONS
 
 
 class RandomFeatures:
-    """The fixed first layer of the head: a random projection and a ReLU."""
+    """Computes the random features of vectors, the fixed first layer of the head: a random projection and a ReLU."""
 
     def __init__(self, proj: PackedLinear) -> None:
         self._proj = proj
 
     @classmethod
     def from_tensors(cls, config: EncoderConfig, tensors: Mapping[str, QTensor]) -> "RandomFeatures":
-        """Packs `head.proj`. Raises MissingWeight or WrongShape."""
+        """Packs the stored projection `head.proj`. Raises MissingWeight or WrongShape."""
         return cls(_pack(check_weight(tensors, PROJ, W8C, (config.head_features, config.d_model))))
 
     @torch.no_grad()
     def of(self, z_BD: Tensor) -> Tensor:
-        """Returns features_BR float32: the inputs of `head.out`, on which the learner fits it."""
+        """Returns features_BR float32 of vectors: the inputs of `head.out`, to which the learner fits it."""
         return linear_i8(z_BD, self._proj).relu_()
 
 
 class QuantizedHead:
-    """The head of one version: computes logits of unit vectors."""
+    """The quantized head of one version: computes the logits of unit vectors."""
 
     def __init__(self, config: EncoderConfig, features: RandomFeatures, out: PackedLinear) -> None:
         self.config = config
@@ -189,7 +191,7 @@ class QuantizedHead:
     def from_tensors(
         cls, config: EncoderConfig, tensors: Mapping[str, QTensor], features: RandomFeatures | None = None
     ) -> "QuantizedHead":
-        """Packs `head.out`, and `head.proj` if `features` are not given. Raises MissingWeight or WrongShape."""
+        """Packs the stored `head.out`, and without `features` also `head.proj`. Raises MissingWeight or WrongShape."""
         features = features or RandomFeatures.from_tensors(config, tensors)
         out = check_weight(tensors, OUT, W8C, (config.label_capacity, config.head_features))
         return cls(config, features, _pack(out))
@@ -200,7 +202,7 @@ class QuantizedHead:
 
     @torch.no_grad()
     def logits_of(self, features_BR: Tensor, num_labels: int) -> Tensor:
-        """Returns the same as `logits`, from features_BR that `RandomFeatures` has computed. Raises WrongShape."""
+        """Computes logits like `logits`, from features_BR that `RandomFeatures` has computed. Raises WrongShape."""
         if not 0 <= num_labels <= self.config.label_capacity:
             raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")
         return linear_i8(features_BR, self._out)[:, :num_labels]

@@ -2,11 +2,13 @@
 
     token_ids [[..], [..]] --RaggedBatch.of--> ids_T, positions_T + layout --encoder--> x_TD --layout--> caller's order
 
-Inside a batch, sequences are sorted by length, so that sequences of equal length are neighbours, and attention takes
-them as one dense batch. The layout restores the caller's order, in which every result leaves the model.
+Inside a batch, sequences are sorted by length. So sequences of equal length are neighbours, and attention computes them
+as one dense batch. The layout restores the caller's order, in which the model returns every result.
 
-Rejected: padding to the longest text (every short text would take as long as the longest), and nested tensors
-(attention would have to split them again).
+Rejected:
+
+- Padding to the longest text: every short text would take as long as the longest.
+- Nested tensors: attention would have to split them again.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
@@ -29,7 +31,8 @@ from model.errors import BadTokens
 class RaggedLayout:
     """The order of the sequences in a batch: the caller's sequence `order[i]` is rows offsets[i]:offsets[i + 1].
 
-    `groups`, `place` and `positions_T` are computed at their first use, because the native forward does not need them.
+    `groups`, `inverse_order` and `positions_T` are computed at their first use, since the native forward does not need
+    them.
     """
 
     offsets: tuple[int, ...]
@@ -37,7 +40,7 @@ class RaggedLayout:
 
     @classmethod
     def of(cls, lengths: Sequence[int]) -> "RaggedLayout":
-        """Returns the layout of sequences of these lengths, in tokens.
+        """Makes the layout for sequences of these lengths, in tokens.
 
         Raises BadTokens if there is no sequence, or a sequence without tokens.
         """
@@ -52,8 +55,8 @@ class RaggedLayout:
         return group_equal(self.offsets)
 
     @cached_property
-    def place(self) -> tuple[int, ...]:
-        """The inverse of `order`: the caller's sequence b is the layout's sequence place[b]."""
+    def inverse_order(self) -> tuple[int, ...]:
+        """The inverse of `order`: the caller's sequence b is sequence `inverse_order[b]` of the layout."""
         return tuple(sorted(range(len(self.order)), key=self.order.__getitem__))
 
     @cached_property
@@ -70,9 +73,9 @@ class RaggedLayout:
         return self.offsets[-1]
 
     def pooled(self, x_TD: Tensor, pooling: str) -> Tensor:
-        """Returns one row for each sequence [B, D], in the layout's order.
+        """Pools the rows of each sequence to one row; returns [B, D] in the layout's order.
 
-        The row is the mean of the sequence's rows for the pooling `mean`, and its first row for `cls`.
+        `pooling` is `mean` (the mean of the sequence's rows) or `cls` (its first row).
         """
         if pooling == "cls":
             return x_TD[list(self.offsets[:-1])]
@@ -83,25 +86,25 @@ class RaggedLayout:
         return torch.cat(means)
 
     def restore(self, z_BD: Tensor) -> Tensor:
-        """Returns the rows of z_BD, one for each sequence, in the caller's order instead of the layout's order."""
+        """Puts rows, one for each sequence, from the layout's order into the caller's order."""
         if self.num_sequences == 1:
             return z_BD
-        return z_BD.index_select(0, torch.tensor(self.place))
+        return z_BD.index_select(0, torch.tensor(self.inverse_order))
 
     def pieces(self, max_tokens: int) -> list["Piece"]:
-        """Cuts the layout into runs of whole sequences of at most `max_tokens` tokens, in order.
+        """Cuts the layout into runs of whole sequences, each with at most `max_tokens` tokens, in order.
 
         A longer sequence is a piece of its own.
         """
-        found: list[Piece] = []
+        cut: list[Piece] = []
         for first, end in runs(self.offsets, max_tokens):
             lengths = [self.offsets[row + 1] - self.offsets[row] for row in range(first, end)]
-            found.append(Piece(self.offsets[first], self.offsets[end], RaggedLayout.of(lengths)))
-        return found
+            cut.append(Piece(self.offsets[first], self.offsets[end], RaggedLayout.of(lengths)))
+        return cut
 
     def split(self, x_TD: Tensor) -> list[Tensor]:
         """Returns views of the rows of each sequence, in the caller's order."""
-        bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.place]
+        bounds = [(self.offsets[row], self.offsets[row + 1]) for row in self.inverse_order]
         return [x_TD[start:end] for start, end in bounds]
 
     def join(self, pieces: Sequence[Tensor]) -> Tensor:
@@ -110,7 +113,7 @@ class RaggedLayout:
 
 
 class Piece(NamedTuple):
-    """A run of sequences of a layout, which are the rows start:stop of the layout."""
+    """A run of sequences of a layout. They are the rows start:stop of the layout, and have the layout `layout`."""
 
     start: int
     stop: int
@@ -165,7 +168,7 @@ class RaggedBatch:
 
 
 def runs(offsets: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
-    """Returns runs [first, end) of sequences with at most `max_tokens` tokens. A longer sequence is its own run."""
+    """Cuts sequences into runs [first, end) with at most `max_tokens` tokens. A longer sequence is its own run."""
     spans: list[tuple[int, int]] = []
     first = 0
     for end in range(1, len(offsets)):

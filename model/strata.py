@@ -1,4 +1,4 @@
-"""The encoder in full precision: it is imported and trained, and it is the baseline of comparisons.
+"""`Strata`, the built-in encoder in full precision. It is trained, and it is the baseline for the quantized encoder.
 
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
     Strata --state_of--> {name: tensor} --a change--> {name: tensor} --rebuilt--> Strata
@@ -46,7 +46,7 @@ from model.linears import (
     linear_at,
     product,
 )
-from model.packed import Through, WholeEncoder
+from model.packed import BlockRunner, WholeEncoder
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch, RaggedLayout, runs
 
@@ -71,11 +71,11 @@ def attend(
 
 
 MAX_BATCH_TOKENS = 16_384
-"""Tokens that `encode_many` encodes at a time: at D = 384, the float32 rows inside a block take 100 MB."""
+"""The most tokens that `encode_many` encodes at a time. At D = 384, the float32 rows inside a block take 100 MB."""
 
 
 class Embedding(nn.Module):
-    """Adds token, position and segment embeddings, and normalises the sum.
+    """The embedding layer: adds token, position and segment embeddings, and normalises the sum.
 
     If queries and keys are rotated, there is no position embedding. Narrow token embeddings are expanded first.
     """
@@ -136,7 +136,7 @@ def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
 
 
 class Strata(WholeEncoder):
-    """The encoder. Vectors are in the caller's order, and activations x_TD in the layout's order."""
+    """The built-in encoder. Vectors are in the caller's order, and activations x_TD in the layout's order."""
 
     config: StrataConfig
     embed: Embedding
@@ -155,7 +155,7 @@ class Strata(WholeEncoder):
         return self.forward_from(0, self.encode_prefix(batch, 0), batch.layout)
 
     def vectors(self, batch: RaggedBatch) -> Tensor:
-        """Returns z_BD as the publisher defines it: of unit length only if the config says so. Raises BadTokens."""
+        """Encodes texts as the publisher defines it: z_BD may not have unit length (`normalize`). Raises BadTokens."""
         if self.config.normalize:
             return self.forward(batch)
         z_BD = batch.layout.pooled(self.encode_prefix(batch, self.config.n_layers), self.config.pooling)
@@ -183,11 +183,11 @@ class Strata(WholeEncoder):
         return encode_through(blocks, x_TD, layout, linear, pooling=self.config.pooling)
 
     def trainable(self, first_layer: int) -> list[nn.Parameter]:
-        """Makes block `first_layer` and the blocks above it trainable, and returns their parameters."""
+        """Makes the blocks from `first_layer` on trainable; returns their parameters."""
         return list(self.layers[first_layer:].requires_grad_().parameters())
 
     @property
-    def through(self) -> Through:
+    def run_blocks(self) -> BlockRunner:
         return partial(encode_through, pooling=self.config.pooling)
 
     def _blocks(self, first: int, end: int) -> list[nn.Module]:
@@ -199,14 +199,14 @@ class Strata(WholeEncoder):
 def encode_through(
     blocks: Iterable[nn.Module], x_TD: Tensor, layout: RaggedLayout, linear: Linear, *, pooling: str
 ) -> Tensor:
-    """Returns z_BD of unit length from x_TD at the input of the first of `blocks`, the top blocks of an encoder."""
+    """Runs the top blocks of an encoder: returns z_BD of unit length from x_TD, the input of the first of `blocks`."""
     for block in blocks:
         x_TD = block(x_TD, layout, linear)
     return layout.restore(functional.normalize(layout.pooled(x_TD, pooling), dim=1))
 
 
 def encode_many(encoder: Callable[[RaggedBatch], Tensor], token_ids: list[list[int]], *, batch_size: int) -> Tensor:
-    """Returns z_BD of any number of texts. A batch has at most `batch_size` texts and MAX_BATCH_TOKENS tokens."""
+    """Encodes any number of texts; returns z_BD. A batch has at most `batch_size` texts and MAX_BATCH_TOKENS tokens."""
     vectors: list[Tensor] = []
     for start in range(0, len(token_ids), batch_size):
         batch = token_ids[start : start + batch_size]
@@ -230,8 +230,8 @@ def state_of(strata: Strata) -> State:
 class _WithoutValues(TorchFunctionMode):
     """Skips the functions that draw the initial values of parameters.
 
-    Drawing the values of MiniLM takes 0.3 s. On the device "meta" it has no effect, but torch then imports 0.7 s of
-    modules that nothing else needs.
+    Drawing the values of MiniLM takes 0.3 s. On the device "meta" these functions have no effect, but torch takes 0.7 s
+    to import modules that nothing else needs.
     """
 
     def __torch_function__(
@@ -250,7 +250,7 @@ def without_storage(config: StrataConfig) -> Strata:
 
 
 def rebuilt(config: StrataConfig, state: Mapping[str, Tensor]) -> Strata:
-    """Returns the encoder with these tensors, in evaluation mode. Raises RuntimeError, naming those that do not fit."""
+    """Makes an encoder of its tensors, in evaluation mode. Raises RuntimeError, which names tensors that do not fit."""
     strata = without_storage(config)
     strata.load_state_dict({name: value.contiguous() for name, value in state.items()}, assign=True)
     return strata.requires_grad_(True).eval()
@@ -262,9 +262,10 @@ def with_layers(config: StrataConfig, specs: Sequence[LayerSpec]) -> StrataConfi
 
 
 def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, columns: RowsChange) -> Strata:
-    """Returns the encoder with `rows` applied to the rows of every `qkv`, and `columns` to the columns of every `out`.
+    """Returns an encoder whose attention heads are changed, for example reordered or removed.
 
-    `specs` describe the layers of the result. The functions must do the same in all layers that share a matrix.
+    `rows` changes the rows of every `qkv`, and `columns` the columns of every `out`. `specs` describe the layers of the
+    result. The functions must do the same in all layers that share a matrix.
     """
     state = state_of(strata)
     for block in plan_of(strata.config).blocks:
@@ -276,6 +277,6 @@ def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, c
 
 
 def _change(state: State, name: str, layer: int, change: RowsChange) -> None:
-    # Only the lowest of the layers that share a matrix has it, and not every matrix has a low-rank pair.
+    # A shared matrix only exists in its lowest layer, and not every matrix has a low-rank pair.
     if name in state:
         state[name] = change(layer, state[name])

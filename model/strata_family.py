@@ -23,7 +23,7 @@ from model.weights import encoder_tensors, read_in_scale, to_strata
 
 
 class StrataFamily:
-    """The family `strata`. It claims every value of the setting `encoder` that is no import path.
+    """The built-in family, `strata`. It claims every value of the setting `encoder` that is no import path.
 
     `model.packed.EncoderFamily` documents its methods.
     """
@@ -52,14 +52,14 @@ class StrataFamily:
         return encoder_tensors(whole, first_layer=first_layer, grams=grams)
 
     def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
-        """Returns the stored form of all weights, and sets `in_scale` and grids of `whole`. Raises NonFinite.
+        """Quantizes all weights, and sets the input scales and grids of `whole`. Raises NonFinite.
 
         The blocks below `first_layer` are rounded by GPTQ for their inputs on the calibration texts. The blocks from
-        `first_layer` on get grids, whose multipliers have the smallest squared error, and are rounded to them, as
-        training does. A matrix that has a grid already is rounded to that grid.
+        `first_layer` on get grids, whose multipliers have the smallest squared error, and are rounded to these grids,
+        as in training. A matrix that already has a grid is rounded to its grid.
         """
         tensors = kept(lambda: _rounded(whole, inputs, first_layer))
-        # `tensors` may come from the cache, so the scales and grids are set from them and not by the calibration.
+        # The tensors may come from the cache, without a calibration. So scales and grids are set from the tensors.
         for matrix in plan_of(whole.config).banks:
             in_scale_K = read_in_scale(tensors, matrix)
             if in_scale_K is not None:
@@ -75,14 +75,14 @@ STRATA: Final = StrataFamily()
 
 
 def built_in(config: EncoderConfig) -> StrataConfig:
-    """Returns the config as a `StrataConfig`. Raises WrongConfig for an encoder of another family."""
+    """Checks that a config belongs to the built-in family, and returns it. Raises WrongConfig for another family."""
     if not isinstance(config, StrataConfig):
         raise WrongConfig(f"this is only for encoders of the built-in family, not for {config.shown}")
     return config
 
 
 def _rounded(strata: Strata, inputs: Inputs, first_layer: int) -> Tensors:
-    """Calibrates the encoder, and rounds it: by GPTQ below `first_layer`, to the nearest integers from it on."""
+    """Calibrates and quantizes the encoder: by GPTQ below `first_layer`, and from there on to the nearest integers."""
     smoothed = smooth(strata, grams(strata, inputs))
     for name in names_at_or_above(smoothed, first_layer):
         del smoothed[name]

@@ -11,14 +11,14 @@ from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.published import read_published
 from model.source import encoder_folder
 
-# The library's threads save microseconds, but waking them and waiting for them on a busy machine takes longer.
+# The library's threads save microseconds. On a busy machine, waking them and waiting for them takes longer.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 MAX_TOKENS = 256
 """The default limit on the length of a text, in tokens."""
 
 MIN_SPECIAL = 2
-"""The special tokens that a tokenizer must put around a text: an opening and a closing one."""
+"""The fewest special tokens that a tokenizer must put around a text: an opening and a closing token."""
 
 PROBE_TEXTS = (
     "how much money is left on my card",
@@ -72,7 +72,9 @@ class TextTokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, *, max_tokens: int | None = None) -> "TextTokenizer":
-        """Reads the tokenizer in `folder`, and the prefix of its encoder. None takes the `max_tokens` of the publisher.
+        """Reads the tokenizer in `folder`, and the prefix of its encoder.
+
+        If `max_tokens` is None, the limit of the publisher applies.
 
         Raises EncoderNotFound, or WrongConfig if `max_tokens` exceeds the positions of the encoder, or if the tokenizer
         does not fit the encoder.

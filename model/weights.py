@@ -1,14 +1,14 @@
-"""Converts an encoder to stored weights, and back.
+"""Converts an encoder to stored weights (QTensors), and back.
 
     Strata --encoder_tensors--> {name: QTensor} --to_strata--> Strata
     a matrix with bias and in_scale --split_vectors--> the matrix without them, and the vectors of its layer
-    the matrix, the vectors of a layer --read_matrix--> the matrix as that layer uses it
+    the matrix, the vectors of a layer --read_matrix--> the matrix with the bias and in_scale of this layer
 
 Matrices and embeddings are INT8 with a scale for each row. The vectors of a layer are one float32 tensor: its norms,
-the biases of its matrices, and the scales of their inputs. A matrix that several layers use is therefore stored once,
-and a version that trained only biases and norms ships no matrix. `in_scale` belongs to the integers of a matrix, so it
-is stored with the vectors of the lowest layer that uses the matrix. Names are the module paths of `Strata`. A version
-that trained the top block replaces five tensors and shares all others by digest.
+the biases of its matrices, and the scales of their inputs. So a matrix that several layers use is stored once, and if
+only biases and norms were trained, no matrix is sent. `in_scale` belongs to the integers of a matrix, so it is stored
+with the vectors of the lowest layer that uses the matrix. Names are the module paths of `Strata`. If only the top block
+was trained, a new version replaces five tensors, and has the digests of all others in common with its parent.
 
 Shape suffixes: T tokens, D width, N outputs, K inputs.
 """
@@ -33,7 +33,7 @@ from model.strata import Strata, without_storage
 HEAD = "head."
 
 MODULE_PATHS = {"embed.type": "embed.segment"}
-"""Weight name -> path of its module in `Strata`, if the two differ."""
+"""The names of weights that are not the path of their module in `Strata`: weight name -> module path."""
 
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -58,7 +58,7 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
 def encoder_tensors(
     strata: Strata, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, QTensor]:
-    """Returns the stored form of all weights, or only of block `first_layer` and the blocks above it.
+    """Quantizes the weights of an encoder: all of them, or only those of the blocks from `first_layer` on.
 
     A matrix that has a grid (`model.grid`) is rounded to that grid. A matrix without a grid is rounded by GPTQ if
     `grams` has the Gram matrix [K, K] of its inputs under its name (`model.calibration`), and to the nearest integers
@@ -75,7 +75,7 @@ def encoder_tensors(
 
 
 def _block_tensors(strata: Strata, block: BlockPlan, grams: Mapping[str, Tensor]) -> dict[str, QTensor]:
-    """Returns the tensors of a layer: its vectors, its low-rank pairs, and the matrices that no lower layer uses."""
+    """Quantizes a layer: returns its vectors, its low-rank pairs, and the matrices that no lower layer uses."""
     tensors: dict[str, QTensor] = {}
     vectors: dict[str, Tensor] = {}
     for norm in (block.norm1, block.norm2):
@@ -103,7 +103,7 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
-    """Returns the weight `name`. Raises MissingWeight, or WrongShape for another scheme or shape.
+    """Checks the scheme and shape of the weight `name`, and returns it. Raises MissingWeight or WrongShape.
 
     INT4 alone (`w4g64`) is accepted in place of any quantized scheme.
     """
@@ -117,9 +117,9 @@ def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: 
 
 
 def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
-    """Returns the encoder in full precision with the dequantized values, in evaluation mode. It can be trained further.
+    """Makes an encoder in full precision from stored weights, in evaluation mode. It can be trained further.
 
-    A weight that is INT4 alone keeps its grid, so it is stored as INT4 again. Raises MissingWeight or WrongShape.
+    A weight that is INT4 alone keeps its grid, so it will be stored as INT4 again. Raises MissingWeight or WrongShape.
     """
     check_encoder(config, tensors)
     strata = without_storage(config)
@@ -156,17 +156,17 @@ def encoder_key(digests: Mapping[str, str]) -> str:
 
 
 def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithmetic: str) -> tuple[str, ...]:
-    """Returns a name (a hex SHA-256) for x_TD after 0, 1, ... n_layers blocks: one more name than there are blocks.
+    """Returns names (hex SHA-256) that identify the activations after 0, 1, ... n_layers blocks.
 
-    If two encoders have the same name at a depth, they compute the same x_TD there, bit for bit, even if their higher
-    blocks differ. `arithmetic` names the implementation that computes x_TD. Returns () if a weight has no digest,
-    because it was not read from bytes.
+    If two encoders have the same name at a depth, they compute the same activations x_TD there, bit for bit, even if
+    their higher blocks differ. `arithmetic` identifies the implementation that computes them. Returns () if a weight
+    has no digest, because it was not read from bytes.
     """
     encoder_weights = encoder_names(config)
-    read = {name: tensor for name, tensor in tensors.items() if name in encoder_weights or layer_of(name) >= 0}
-    if not all(tensor.digest for tensor in read.values()):
+    used = {name: tensor for name, tensor in tensors.items() if name in encoder_weights or layer_of(name) >= 0}
+    if not all(tensor.digest for tensor in used.values()):
         return ()
-    # The fields that do not change x_TD below the top get the same values for all encoders.
+    # Fields of the config that do not change the activations get the same values for all encoders.
     embedding = replace(
         config,
         n_layers=1,
@@ -181,17 +181,15 @@ def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithm
     hashed = hashlib.sha256(f"{arithmetic} {embedding.canonical_json()}".encode())
     names: list[str] = []
     for layer, block in enumerate((None, *plan_of(config).blocks), start=-1):
-        digests = sorted((name, each.scheme, each.digest) for name, each in read.items() if layer_of(name) == layer)
+        in_layer = {name: tensor for name, tensor in used.items() if layer_of(name) == layer}
+        digests = sorted((name, tensor.scheme, tensor.digest) for name, tensor in in_layer.items())
         hashed.update(f"{block} {digests}".encode())
         names.append(hashed.hexdigest())
     return tuple(names)
 
 
 def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
-    """Returns the state dict of the module that one stored weight belongs to.
-
-    No entry shares memory with another weight.
-    """
+    """Returns the state dict of a module with the values of its stored weight. No entry shares memory with others."""
     if tensor.scheme == FP32:
         gain_D, bias_D = tensor.dequantize().unbind(0)
         return {"weight": gain_D.clone(), "bias": bias_D.clone()}
@@ -205,7 +203,7 @@ def _module_state(tensor: QTensor, module: nn.Module) -> dict[str, Tensor]:
 
 
 def _stack_norm(module: nn.Module) -> Tensor:
-    """Returns the parameters of a LayerNorm as one tensor [2, D], gain over bias."""
+    """Returns the parameters of a LayerNorm as one tensor [2, D]: first the gain, then the bias."""
     assert isinstance(module, nn.LayerNorm), f"a norm is a {type(module).__name__}"
     return torch.stack((module.weight, module.bias))
 
@@ -230,7 +228,7 @@ VECTOR_PARTS = ("bias", "in_scale")
 
 
 def split_vectors(matrix: MatrixPlan, stored: QTensor) -> tuple[QTensor, dict[str, Tensor]]:
-    """Returns the matrix without bias and in_scale, and these two by their names in the layer, such as `up.bias`."""
+    """Separates bias and in_scale from a matrix: returns the matrix, and the two vectors by names such as `up.bias`."""
     kept = {name: part for name, part in stored.parts.items() if name not in VECTOR_PARTS}
     vectors = {f"{matrix.part}.{name}": stored.parts[name] for name in VECTOR_PARTS if name in stored.parts}
     return QTensor(stored.name, stored.scheme, kept), vectors
@@ -244,7 +242,7 @@ def vectors_tensor(block: BlockPlan, parts: Mapping[str, Tensor]) -> QTensor:
 
 
 def read_matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> QTensor:
-    """Returns a matrix as its layer uses it: the integers and in_scale of the shared matrix, and the layer's bias."""
+    """Returns a matrix with the bias of its layer. Integers and in_scale may belong to a lower layer that shares it."""
     stored = tensors[matrix.name]
     bias_N = _vectors(tensors, matrix.path)[f"{matrix.part}.bias"]
     return QTensor(stored.name, stored.scheme, {**stored.parts, "bias": bias_N, **_in_scale(tensors, matrix)})
@@ -262,7 +260,7 @@ def read_lora(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> tuple[QTens
 
 
 def read_norm(tensors: Mapping[str, QTensor], name: str) -> Tensor:
-    """Returns a norm of a layer by its module path: float32 [2, D], gain over bias."""
+    """Returns the norm of a layer at this module path: float32 [2, D], first the gain, then the bias."""
     return _vectors(tensors, name)[name.rsplit(".", 1)[-1]]
 
 

@@ -1,19 +1,19 @@
-"""The base encoder under the trained blocks: from the settings, or an encoder that an operator offered and that was
-adopted.
+"""The base encoder under the trained blocks. It comes from the settings, or from an operator's offer that was adopted.
 
-    settings --load, quantize--> frozen served tensors --> + the top blocks of a checkpoint --> served encoder
-    EncoderOffer, blobs --take: check, write to a file next to the checkpoints--> BaseEncoder, Adopted in checkpoints
-    Adopted of a checkpoint --of--> the file --> BaseEncoder
+    settings --load, quantize--> frozen tensors + the top blocks of a checkpoint --> served encoder
+    EncoderOffer, blobs --take: check, write to a file next to the checkpoints--> BaseEncoder, `Adopted`
+    `Adopted` in a checkpoint --restored: read the file--> BaseEncoder
     Origin of the checkpoint, Origin of the settings --compare--> equal | the sums are rebuilt | StateRefused
 
-**Trained blocks.** Rounds train a copy of the top blocks (`with_own_top`). Their weights (`top_state`, `load_top`) fit
-the frozen blocks below them (`lower_digests`). A checkpoint holds all top blocks that were ever trained, which may be
-more than are trained now, and the digest of the blocks below them.
+**Trained blocks.** Slow rounds train a copy of the top blocks (`with_own_top`). The trained weights (`top_state`,
+`load_top`) only fit on the frozen blocks with which they were trained, which a digest identifies (`lower_digests`). A
+checkpoint has all top blocks that were ever trained, which may be more than are trained now, and this digest.
 
-**Origin.** The origin of a state is its encoder and settings. The sums are sums of features, so another encoder, seed
-or number of features invalidates them. The replay buffer holds texts, which stay valid. So the sums are rebuilt from
-the replay buffer, as after a slow round. Samples that the buffer has dropped are lost, and the log says how many. More
-rows need no rebuild; fewer rows are refused only if the classes do not fit.
+**Origin.** The origin of a learner's state is the encoder and the settings with which the state was made. The sums of
+the head are sums of features. So another encoder, seed or number of features makes them useless. The texts in the
+replay buffer stay valid, and the sums are rebuilt from them, as after a slow round. Samples that the buffer has dropped
+are lost, and the log says how many. A head with more rows needs no rebuild. A head with fewer rows is refused if the
+known classes do not fit.
 
 **Adopted encoders.** An adopted encoder replaces the encoder of the settings until the operator changes one of the
 settings `encoder`, `learner.num_features` or `learner.label_capacity`. Then the settings apply again.
@@ -46,7 +46,7 @@ from wire.records import EncoderOffer
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """The encoder and the settings to which a state belongs.
+    """The encoder and the settings with which a learner's state was made.
 
     `encoder` is the digest of all weights below the trained blocks. 0 and "" mean that an older release did not write
     the field.
@@ -68,7 +68,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
     - `key`: the digest of its `config` and weights; the weights are in a file that is named by it.
     - `num_features`, `label_capacity`: the shape of the head.
     - `max_loss`: the loss of accuracy that the operator accepted.
-    - `instead_of`: the identity of the replaced encoder of the settings (`BaseEncoder.identity`).
+    - `instead_of`: the identity (`BaseEncoder.identity`) of the encoder of the settings that it replaces.
     """
 
     offer: str
@@ -89,12 +89,12 @@ SETTINGS = {
     "max_tokens": "serving.max_tokens",
     "tokenizer": "encoder (its tokenizer)",
 }
-"""The names of the settings as an operator writes them."""
+"""The setting behind each field of `Origin`, as an operator writes it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OriginDiff:
-    """The differences between two origins: "old -> new" by setting. `is_rebuilt`: the sums have to be rebuilt."""
+    """The settings that differ between two origins, each as "old -> new". `is_rebuilt`: the sums must be rebuilt."""
 
     settings: dict[str, str] = field(default_factory=dict)
     is_same_encoder: bool = True
@@ -105,10 +105,11 @@ class OriginDiff:
 
 
 def compare_origins(old: Origin, new: Origin, *, is_same_encoder: bool, num_classes: int) -> OriginDiff:
-    """Compares the origin of a state with `num_classes` classes with the origin of the current settings.
+    """Compares `old`, the origin of a state with `num_classes` classes, with `new`, the origin under current settings.
 
-    Trained blocks are kept, whether or not they are trained further. So if the encoder is the same, `trainable_layers`
-    of `new` is at least `trainable_layers` of `old`. Raises StateRefused if there are fewer rows than classes.
+    Blocks that were trained once are kept, even if they are not trained further. So if the encoder is the same,
+    `new.trainable_layers` is at least `old.trainable_layers`. Raises StateRefused if the head would have fewer rows
+    than there are classes.
     """
     if num_classes > new.label_capacity:
         raise StateRefused(
@@ -133,11 +134,14 @@ def compare_origins(old: Origin, new: Origin, *, is_same_encoder: bool, num_clas
 
 
 class BaseEncoder:
-    """A frozen encoder in full precision (`strata`) and as served (`served`), with the head's shape from `config`.
+    """A frozen encoder in full precision (`strata`) and in quantized form, as replicas serve it (`served`).
 
-    It owns `strata`, and resizes its head. `cache_dir` is the folder in which the quantized weights are cached between
-    starts. An `adopted` encoder is already quantized, to the weights `stored`. Raises WrongConfig if the encoder has
-    fewer blocks than `config` trains.
+    It owns `strata`, and gives its head the shape that `config` demands.
+
+    - `cache_dir`: the folder in which the quantized weights are cached between starts.
+    - `adopted`: set if an operator offered the encoder. Then `stored` has its weights, which are already quantized.
+
+    Raises WrongConfig if the encoder has fewer blocks than `config` trains.
     """
 
     def __init__(
@@ -174,12 +178,12 @@ class BaseEncoder:
 
     @property
     def key(self) -> str:
-        """The key of the served encoder without trained blocks: equal if and only if the base encoders are equal."""
+        """Identifies the quantized encoder without trained blocks: two base encoders are equal if their keys are."""
         return self.served.key
 
     @property
     def identity(self) -> str:
-        """A digest of the weights before quantization, the tokenizer and the settings of the head."""
+        """A digest of the weights before quantization, of the tokenizer and of the head's settings."""
         facts = (self._lower_digests[-1], self.config.num_features, self.config.label_capacity, self._tokenizer.digest)
         return sha256(" ".join(map(str, facts)).encode()).hexdigest()
 
@@ -189,11 +193,14 @@ class BaseEncoder:
 
     @property
     def origin(self) -> Origin:
-        """The origin of a state that is exported now."""
+        """The `Origin` for a state that is exported now."""
         return self._origin(self._num_kept)
 
     def changed_from(self, old: Origin, *, num_classes: int) -> OriginDiff:
-        """Compares the origin of a state with `num_classes` classes with the current one. Raises StateRefused."""
+        """Compares `old`, the origin of a state with `num_classes` classes, with the current origin.
+
+        Raises StateRefused if the state does not fit.
+        """
         is_same = self._is_same(old)
         new = self._origin(max(self._num_kept, old.trainable_layers) if is_same else self._num_kept)
         return compare_origins(old, new, is_same_encoder=is_same, num_classes=num_classes)
@@ -201,11 +208,12 @@ class BaseEncoder:
     def with_blocks(
         self, old: Origin, top: Mapping[str, Tensor], states: Mapping[str, Mapping[str, Tensor]], *, like: ServedEncoder
     ) -> tuple[WholeEncoder, ServedEncoder]:
-        """Returns the encoder of a state with the origin `old`: in full precision, and as served.
+        """Returns the encoder with the trained blocks of a stored state: in full precision, and in quantized form.
 
-        `top` are the state's weights of the trained blocks; they are ignored if the state belongs to another encoder.
-        `states` are the parts of the state's tensors of inputs. If the served encoder would have the same weights as
-        `like`, `like` is returned instead.
+        - `old`: the origin of the stored state.
+        - `top`: the state's weights of the trained blocks. They are ignored if the state belongs to another encoder.
+        - `states`: the statistics of the inputs in the state, such as the scales of numbers, as the parts of tensors.
+        - `like`: a quantized encoder that is returned instead of an equal new one, since its caches are filled.
         """
         is_same = self._is_same(old)
         if is_same:
@@ -215,7 +223,7 @@ class BaseEncoder:
         if is_same:
             load_top(strata, top)
         stored = export_encoder(strata, first_layer=self._first_kept)
-        # Checkpoints of older releases have no grids.
+        # Checkpoints of older releases do not have the grids to which weights are rounded.
         attach_grids(strata, {name: each.tensor for name, each in stored.items()})
         for name, parts in states.items():
             scheme = FP32 if parts.keys() == {"value"} else NUMBERS
@@ -250,7 +258,7 @@ class BaseEncoder:
 
 
 def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
-    """Exports stored weights as tensors of a version, and attaches their grids to the trained blocks of `strata`."""
+    """Exports quantized weights as tensors of a version; sets the rounding grids of the trained blocks of `strata`."""
     attach_grids(strata, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}
 
@@ -258,13 +266,13 @@ def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer:
 ENCODER_SUFFIX: Final = ".encoder"
 
 MAX_FILES: Final = 8
-"""The number of the newest adopted encoders that are kept. The learner cannot go on from versions of older ones."""
+"""How many adopted encoders are kept in files, the newest. The learner cannot continue from versions of older ones."""
 
 
-class Bases:
-    """The base encoders of a learner: `of_settings`, and adopted encoders in files.
+class BaseEncoders:
+    """The base encoders of a learner: the encoder of the settings (`of_settings`), and adopted encoders in files.
 
-    `folder` is the folder of the checkpoints; without one, no adopted encoder survives a restart.
+    `folder` is the folder of the checkpoints. Without a folder, no adopted encoder survives a restart.
     """
 
     def __init__(
@@ -275,10 +283,11 @@ class Bases:
         self._tokenizer = tokenizer
         self._folder = folder
 
-    def of(self, adopted: Adopted | None, current: BaseEncoder) -> BaseEncoder:
-        """Returns the base encoder of a checkpoint; `current` if it is the same.
+    def restored(self, adopted: Adopted | None, current: BaseEncoder) -> BaseEncoder:
+        """Returns the base encoder of a checkpoint: `current` if it is the same, otherwise read from its file.
 
-        Raises StateRefused if the file of its weights is missing.
+        `adopted` is the checkpoint's adopted encoder; None means the encoder of the settings. Raises StateRefused if
+        the file with the weights is missing.
         """
         if adopted is None or adopted.instead_of != self.of_settings.identity:
             return self.of_settings
@@ -287,13 +296,14 @@ class Bases:
         path = self._path_of(adopted)
         stored = read_tensors(path, bytes.fromhex(adopted.key)) if path else None
         if stored is None:
-            raise StateRefused(f"the adopted encoder {adopted.name} is not in {path}: put the file there again")
+            raise StateRefused(f"the weights of adopted encoder {adopted.name} are missing: restore the file {path}")
         return self._made(adopted, stored)
 
     def take(self, offer: EncoderOffer, tensors: Mapping[str, QTensor], current: BaseEncoder) -> BaseEncoder:
-        """Returns the offered encoder as a base encoder, and writes its weights to a file.
+        """Returns an offered encoder as a base encoder, and writes its weights to a file.
 
-        The head keeps the shape of `current` in each respect that the offer leaves open. Raises OfferRefused.
+        If the offer does not set the number of features or of rows of the head, the number of `current` is kept.
+        Raises OfferRefused if the encoder cannot be used or its file cannot be written.
         """
         try:
             shape = config_from_json(offer.config)
@@ -318,9 +328,9 @@ class Bases:
         failpoint("after-take")
         return base
 
-    def why_not(self, offer: EncoderOffer, current: BaseEncoder) -> str:
-        """Returns why the learner cannot use the offered encoder; "" if there is no known reason."""
-        return why_not(offer, current.config, self._tokenizer)
+    def offer_problem(self, offer: EncoderOffer, current: BaseEncoder) -> str:
+        """Returns why this learner cannot use an offered encoder, and the fix; "" if there is no known reason."""
+        return offer_problem(offer, current.config, self._tokenizer)
 
     def _made(self, adopted: Adopted, stored: Mapping[str, QTensor]) -> BaseEncoder:
         config = replace(self._config, num_features=adopted.num_features, label_capacity=adopted.label_capacity)
@@ -338,8 +348,8 @@ class Bases:
             path.unlink(missing_ok=True)
 
 
-def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
-    """Returns the problem of an offer for a learner with these settings, and its fix; "" if there is none."""
+def offer_problem(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> str:
+    """Returns why a learner with these settings cannot use an offered encoder, and the fix; "" if it can."""
     try:
         shape = config_from_json(offer.config)
     except ModelError as error:
@@ -366,7 +376,7 @@ def why_not(offer: EncoderOffer, config: LearnerConfig, tokenizer: Inputs) -> st
 
 
 def _key_of(shape: EncoderConfig, tensors: Mapping[str, QTensor]) -> str:
-    """Returns a digest of the shape and all weights."""
+    """Returns a digest of an encoder's shape and of all its weights."""
     digest = sha256(shape.canonical_json().encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\n{name} ".encode())
@@ -378,11 +388,11 @@ AnyEncoder = TypeVar("AnyEncoder", bound=WholeEncoder)
 
 
 def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
-    """Returns an encoder with its own copy of the blocks from `first_layer` on; all lower weights are shared."""
+    """Returns an encoder with its own copy of the blocks from `first_layer` on. It shares all lower weights."""
     lower = (strata.embed, *list(strata.layers)[:first_layer])
     # The copied blocks may use matrices of the shared ones.
-    shared = chain.from_iterable(each.modules() for each in lower)
-    copied: AnyEncoder = copy.deepcopy(strata, {id(each): each for each in shared})
+    shared = chain.from_iterable(part.modules() for part in lower)
+    copied: AnyEncoder = copy.deepcopy(strata, {id(module): module for module in shared})
     copied.eval()
     return copied
 
@@ -394,16 +404,16 @@ def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
 
 
 def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:
-    """Loads weights from `top_state`, and sets the grids to which they are rounded."""
+    """Loads weights that `top_state` returned, and sets the grids to which they are rounded."""
     set_grids(strata, state)
     strata.load_state_dict(dict(state), strict=False)
 
 
 def lower_digests(strata: WholeEncoder) -> list[str]:
-    """Returns the digest of the weights below each block, then the digest of all weights.
+    """Returns for each block the digest of all weights below it, and at the end the digest of all weights.
 
-    If the first `first_layer` blocks are frozen, entry `first_layer` identifies the frozen weights. The digests include
-    the settings of the encoder that are no weights, such as its pooling.
+    So if the first `first_layer` blocks are frozen, `lower_digests(...)[first_layer]` identifies the frozen weights.
+    The digests also cover the settings of the encoder that change its outputs, such as the pooling.
 
     >>> from model.config import StrataConfig
     >>> from model.strata import Strata

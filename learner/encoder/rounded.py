@@ -1,4 +1,4 @@
-"""Quantizes the encoder of the settings, and caches quantized weights in files next to the checkpoints.
+"""Quantizes the encoder of the settings, and caches the quantized weights in a file next to the checkpoints.
 
     Strata --calibrate, round (`model.calibration`)--> tensors --> encoder.cache --next start--> the same tensors
     tensors --write_tensors--> key, SHA-256 of the rest, safetensors --read_tensors, the same key--> tensors
@@ -31,23 +31,23 @@ log = structlog.get_logger("learner")
 def rounded_encoder(
     strata: WholeEncoder, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, StoredTensor]:
-    """Quantizes all weights of `strata` as its family does; returns the tensors by name. Raises NonFinite.
+    """Quantizes all weights of `strata`, by the method of its family; returns the tensors by name. Raises NonFinite.
 
-    - `first_layer`: the blocks from here on are quantized exactly as in training; the others are calibrated.
+    - `first_layer`: the blocks from this one on are quantized as in training, and the blocks below by calibration.
     - `weights_digest`: the digest of all weights of `strata`, the last of `lower_digests`.
     - `cache_dir`: the folder of the cache; None for no cache.
     """
     path = cache_dir / FILE if cache_dir else None
     key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
 
-    def kept(make: Callable[[], Tensors]) -> Tensors:
-        known = read_tensors(path, key) if path else None
-        tensors = make() if known is None else known
-        if path and known is None:
-            _write(path, key, tensors)
+    def cached_or_made(make: Callable[[], Tensors]) -> Tensors:
+        cached = read_tensors(path, key) if path else None
+        tensors = make() if cached is None else cached
+        if path and cached is None:
+            _write_cache(path, key, tensors)
         return tensors
 
-    tensors = family_of(strata.config).rounded(strata, tokenizer, first_layer=first_layer, kept=kept)
+    tensors = family_of(strata.config).rounded(strata, tokenizer, first_layer=first_layer, kept=cached_or_made)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
@@ -63,8 +63,8 @@ def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_lay
     return digest.digest()
 
 
-def _write(path: Path, key: bytes, tensors: Tensors) -> None:
-    """Writes the cache. If the disk fails, the next start quantizes again."""
+def _write_cache(path: Path, key: bytes, tensors: Tensors) -> None:
+    """Writes the cache file. If the disk fails, a warning is logged, and the next start quantizes again."""
     try:
         write_tensors(path, key, tensors)
     except OSError as error:
@@ -72,11 +72,11 @@ def _write(path: Path, key: bytes, tensors: Tensors) -> None:
 
 
 KEY_BYTES = sha256().digest_size
-"""The length of a key in bytes."""
+"""The length of a cache key in bytes."""
 
 
 def write_tensors(path: Path, key: bytes, tensors: Mapping[str, QTensor]) -> None:
-    """Writes the tensors to a file, synced to disk, under `key`. Raises OSError."""
+    """Writes tensors to a file, synced to disk. `read_tensors` returns them for the same `key`. Raises OSError."""
     parts: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         for part_name, part in tensor.parts.items():

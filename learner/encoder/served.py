@@ -1,23 +1,25 @@
-"""The served form of the encoder: quantizes trained weights, reads them back from the bytes to be sent, and runs them.
+"""The encoder as replicas run it: its weights are quantized, written as the bytes to be sent, and read back from these.
 
     Strata, ridge weights -> QTensor --to_blob--> bytes --from_blob--> StoredTensor -> ServedEncoder, QuantizedHead
-    texts --ServedEncoder--> z_BD, or x_TD below the trained blocks
-              '--KnownVectors, KnownActivations: caches
+    texts --ServedEncoder--> unit vectors z_BD, or activations x_TD at the input of a block
+              '--VectorCache, ActivationCache: caches
 
 **Quantization.** The frozen blocks are quantized by calibration on their inputs (`model.calibration`). The trained
 blocks are quantized as in training (fake quantization), so the trained function is the served function. The learner
-measures everything (features, accuracy, parity, probes) through these tensors.
+computes all features, accuracies, parities and probes with these quantized tensors.
 
-**Cached vectors.** Answers may carry the vector of their text, which a replica has just computed. Encodings with the
-same name give the same vectors, to the last bit (`QuantizedEncoder.encoding`). So the cache changes neither learning
-nor unlearning.
+**Cached vectors.** An answer may contain the vector of its text, which a replica has just computed. Vectors of the same
+encoding, which is identified by name, are equal to the last bit (`QuantizedEncoder.encoding`). So the cache changes
+neither learning nor unlearning.
 
-**Cached activations.** A round need not encode texts through the frozen blocks again. The activations are rounded to
-float16 even if they are not cached, so the cache does not change what a round learns. The key contains the boundary and
-the weights below it, so other weights never match, and rounds of each tier (`learner.drift.tier_of`) have their own
-entries. All boundaries share one bound, and the oldest entries are dropped first. Measured with 32 texts of CLINC150
-and two trained blocks, on one thread of a Zen 4: a step takes 0.113 s with the cache and 0.146 s without; a step
-through the whole encoder takes 0.53 s. Checkpoints contain neither cache.
+**Cached activations.** With cached activations, a round need not encode texts through the frozen blocks again. The
+activations are rounded to float16 even if they are not cached, so the cache does not change what a round learns. The
+cache key contains the number of the first trained block and a digest of the weights below it. So activations of other
+weights never match, and each tier of rounds (`learner.drift.tier_of`) has its own entries. All entries share one bound,
+and the oldest are dropped first. Checkpoints contain neither cache.
+
+Measured with 32 texts of CLINC150 and two trained blocks, on one thread of a Zen 4: a gradient step takes 0.113 s with
+the cache and 0.146 s without. A step through the whole encoder takes 0.53 s.
 
 Rejected: measuring in full precision (replicas would answer differently), activations in float32 (half as many texts,
 although INT8 rounds far more coarsely than float16) or in INT8 (a scale for each token, and another rounding in
@@ -59,47 +61,53 @@ VECTOR_BYTES: Final = 8 << 20
 """The most bytes of cached vectors and their texts: the answers of 20 s at 200 a second, at D = 384."""
 
 
-class KnownVectors:
-    """A cache of the last vectors of one `encoding`, by text. Only the learner's thread changes it; any may read it."""
+class VectorCache:
+    """A cache of the last vectors that replicas computed, by text. All belong to one `encoding`.
+
+    Only the learner's thread changes the cache; any thread may read it.
+    """
 
     def __init__(self, encoding: str, width: int) -> None:
         self.encoding = encoding
         self._num_bytes = 4 * width
         self._z_by_text: dict[str, bytes] = {}
-        self._held_bytes = 0
+        self._total_bytes = 0
 
     def add(self, text: str, vector: TextVector) -> None:
-        """Adds the vector of `text`, if it is of our encoding and width."""
+        """Adds the vector of `text`. Ignores a vector of another encoding or width."""
         is_ours = bool(self.encoding) and vector.encoding == self.encoding
         if not is_ours or len(vector.z) != self._num_bytes or text in self._z_by_text:
             return
         self._z_by_text[text] = vector.z
-        self._held_bytes += self._size_of(text)
-        while self._held_bytes > VECTOR_BYTES:
+        self._total_bytes += self._size_of(text)
+        while self._total_bytes > VECTOR_BYTES:
             oldest = next(iter(self._z_by_text))
             del self._z_by_text[oldest]
-            self._held_bytes -= self._size_of(oldest)
+            self._total_bytes -= self._size_of(oldest)
 
     def of(self, texts: Sequence[str]) -> dict[int, Tensor]:
-        """Returns the cached vectors z_D by the place of their text in `texts`."""
-        found = [self._z_by_text.get(text) for text in texts]
+        """Returns the cached vectors z_D by the index of their text in `texts`. Other texts are not cached."""
+        vectors = [self._z_by_text.get(text) for text in texts]
         return {
-            place: torch.from_numpy(np.frombuffer(z, "<f4").astype(np.float32))
-            for place, z in enumerate(found)
+            index: torch.from_numpy(np.frombuffer(z, "<f4").astype(np.float32))
+            for index, z in enumerate(vectors)
             if z is not None
         }
 
     def clear(self) -> None:
         """Forgets all texts, because of an erasure."""
         self._z_by_text = {}
-        self._held_bytes = 0
+        self._total_bytes = 0
 
     def _size_of(self, text: str) -> int:
         return sys.getsizeof(text) + self._num_bytes
 
 
-def take_vectors(records: Iterable[Answer | Feedback], known: KnownVectors, receipts: Receipts | None) -> None:
-    """Caches the vectors of answers whose authentication code is valid; without `receipts`, none is trusted."""
+def cache_vectors(records: Iterable[Answer | Feedback], known: VectorCache, receipts: Receipts | None) -> None:
+    """Caches the vectors in the answers among `records`, if the vector's authentication code is valid.
+
+    Without `receipts`, no code can be checked, so no vector is cached.
+    """
     for record in records:
         if receipts is None or not isinstance(record, Answer) or record.vector is None:
             continue
@@ -111,8 +119,10 @@ ACTIVATION_BYTES: Final = 32 << 20
 """The most bytes of cached activations: 3,600 texts of 12 tokens at D = 384."""
 
 
-class KnownActivations:
-    """A cache of activations, by a digest of the weights that made them and by text. `num_bytes` are in use.
+class ActivationCache:
+    """A cache of activations. The key is a digest of the weights that made them, and the text.
+
+    `num_bytes` is the memory in use.
 
     The worker thread adds activations; the learner's thread clears them while no unit is running.
     """
@@ -126,7 +136,7 @@ class KnownActivations:
         return len(self._x_by_text)
 
     def add(self, below: str, text: str, x_TD: Tensor) -> Tensor:
-        """Caches the activations of a text, drops the oldest entries beyond the bound, and returns them in float16."""
+        """Caches the activations of a text, and returns them in float16. Drops the oldest entries beyond the bound."""
         rounded_TD = x_TD.half()
         key = (below, text)
         self._drop(key)
@@ -138,9 +148,12 @@ class KnownActivations:
         return rounded_TD
 
     def of(self, below: str, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Returns the cached activations x_TD, float16, by text."""
-        found = ((text, self._x_by_text.get((below, text))) for text in texts)
-        return {text: x_TD for text, x_TD in found if x_TD is not None}
+        """Returns the cached activations x_TD of `texts`, float16, by text; texts that are not cached are left out.
+
+        `below` is the digest of the weights that made the activations.
+        """
+        pairs = ((text, self._x_by_text.get((below, text))) for text in texts)
+        return {text: x_TD for text, x_TD in pairs if x_TD is not None}
 
     def clear(self) -> None:
         """Forgets all texts, because of an erasure."""
@@ -153,15 +166,18 @@ class KnownActivations:
 
 
 ENCODE_BATCH = 64
-"""The number of texts in one batch."""
+"""The number of texts that are encoded in one batch."""
 
 FIRST_ROWS: Final = 256
-"""The number of rows of a table for few classes."""
+"""The fewest rows of a table that has a row for each class."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """A tensor's entry in the manifest, and the tensor as a replica reads it. `tensor.to_blob()` returns its bytes."""
+    """A tensor of a version: its entry in the manifest, and the quantized tensor as a replica reads it.
+
+    `tensor.to_blob()` returns the bytes that are sent.
+    """
 
     entry: TensorEntry
     tensor: QTensor
@@ -184,16 +200,16 @@ def export_tensor(tensor: QTensor) -> StoredTensor:
 def export_encoder(
     strata: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, StoredTensor]:
-    """Quantizes all weights of the encoder, or only the blocks from `first_layer` on. `grams`: see `EncoderFamily`.
+    """Quantizes the weights of an encoder, all of them or only the blocks from `first_layer` on; returns them by name.
 
-    Raises NonFinite.
+    `grams`: see `EncoderFamily`. Raises NonFinite.
     """
     tensors = family_of(strata.config).stored(strata, first_layer=first_layer, grams=grams)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
 def export_projection(config: EncoderConfig, *, seed: int) -> StoredTensor:
-    """Returns the projection of the random features."""
+    """Returns the projection matrix of the random features, drawn with `seed`."""
     return export_tensor(proj_weight(config, seed=seed))
 
 
@@ -205,10 +221,10 @@ def export_head(
     threshold: float = 0.0,
     bias_C: Tensor | None = None,
 ) -> StoredTensor:
-    """Quantizes the ridge weights, divided by the temperature. Raises NonFinite.
+    """Quantizes the head of a version: the weights and the bias, both divided by the temperature. Raises NonFinite.
 
-    The bias of the head is `bias_C`, or else the threshold, negative and divided by the temperature. The head has
-    `rows_for` rows, up to the label capacity of `config`.
+    The bias is `bias_C` as it is, or `-threshold / temperature` if `bias_C` is None. The head has `rows_for(C, ...)`
+    rows, at most the label capacity of `config`.
     """
     shape = replace(config, label_capacity=rows_for(len(weights_CR), config.label_capacity))
     if bias_C is None:
@@ -217,7 +233,9 @@ def export_head(
 
 
 def rows_for(num_classes: int, capacity: int) -> int:
-    """Returns the number of rows of a table for `num_classes`: at most a quarter more, so that tables seldom grow.
+    """Returns the number of rows of a table for `num_classes` classes, at most `capacity`.
+
+    It is up to a quarter more than the number of classes, so that tables seldom grow.
 
     >>> rows_for(3, 16_384), rows_for(257, 16_384), rows_for(10_000, 16_384), rows_for(3, 8)
     (256, 320, 10240, 8)
@@ -229,12 +247,12 @@ def rows_for(num_classes: int, capacity: int) -> int:
 
 
 class ServedEncoder:
-    """Runs the encoder and the random features as replicas run them.
+    """Runs the quantized encoder and the random features as replicas run them.
 
-    - `key`: equal for encoders with equal weights and shape.
-    - `text_key`: equal for encoders that differ at most in the `states` of inputs, such as scales of numbers.
-    - `known`: cached vectors of texts.
-    - `activations`: cached activations below the trained blocks.
+    - `key`: identifies the weights and the shape. Encoders with the same key make the same vectors.
+    - `text_key`: like `key`, but without the statistics of inputs (`states`), such as scales of numbers.
+    - `known`: a cache of the vectors of texts.
+    - `activations`: a cache of the activations below the trained blocks.
     """
 
     def __init__(self, config: EncoderConfig, tokenizer: Inputs, tensors: Mapping[str, StoredTensor]) -> None:
@@ -247,42 +265,42 @@ class ServedEncoder:
         self._encoder = packed(config, {name: each.tensor for name, each in tensors.items()}, tokenizer)
         self._encoder.inputs.open(INPUTS.all())
         self._features = RandomFeatures.from_tensors(config, {PROJ: tensors[PROJ].tensor})
-        self.activations = KnownActivations()
-        self.known = KnownVectors(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
+        self.activations = ActivationCache()
+        self.known = VectorCache(self._encoder.encoding(digests, tokenizer.max_tokens), config.d_model)
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """The names of the precisions of the weights, the most accurate first."""
+        """The precisions in which the encoder can run, such as "int8"; the most accurate first."""
         return self._encoder.precisions
 
     def z_many(self, texts: Sequence[str], precision: str | None = None) -> Tensor:
-        """Returns unit vectors z_BD, by default in the most accurate precision. `texts` are contents of events.
+        """Encodes events as unit vectors z_BD, by default in the most accurate precision.
 
-        A vector does not depend on the other texts.
+        `texts` are the contents of the events. A vector does not depend on the other events.
         """
-        known = self.known.of(texts) if precision in (None, self.precisions[0]) else {}
-        unknown = [place for place in range(len(texts)) if place not in known]
+        cached = self.known.of(texts) if precision in (None, self.precisions[0]) else {}
+        missing = [index for index in range(len(texts)) if index not in cached]
         z_BD = torch.empty(len(texts), self.config.d_model)
-        if known:
-            z_BD[list(known)] = torch.stack(list(known.values()))
-        if unknown:
-            z_BD[unknown] = self._encode([texts[place] for place in unknown], precision)
+        if cached:
+            z_BD[list(cached)] = torch.stack(list(cached.values()))
+        if missing:
+            z_BD[missing] = self._encode([texts[index] for index in missing], precision)
         return z_BD
 
     @property
-    def _num_together(self) -> int:
+    def _batch_size(self) -> int:
         """The number of texts in a batch: 1 if a vector of this encoder would depend on the rest of the batch."""
         return ENCODE_BATCH if self._encoder.is_batch_invariant else 1
 
     def tokens(self, contents: Sequence[str]) -> list[list[int]]:
-        """Returns the tokens of events that the encoder reads. Raises UnreadableInput."""
+        """Tokenizes the part of each event that the encoder reads. Raises UnreadableInput."""
         return tokens_of([parse_content(content) for content in contents], self.tokenizer)
 
     def reads(self, content: str) -> bool:
         """Whether an event with this content can be encoded."""
         try:
-            said = parse_content(content)
-            if not said.values:
+            parsed = parse_content(content)
+            if not parsed.values:
                 return self.tokenizer.reads(content)
             self.joined([content], lambda _: torch.zeros(1, self.config.d_model))
         except (BadMessage, UnreadableInput):
@@ -293,19 +311,23 @@ class ServedEncoder:
         encode = partial(self._encoder.encode, precision=precision)
 
         def vectors(token_ids: list[list[int]]) -> Tensor:
-            z_BD = encode_many(encode, token_ids, batch_size=self._num_together)
+            z_BD = encode_many(encode, token_ids, batch_size=self._batch_size)
             return checked(z_BD, len(token_ids), self.config)
 
         return self.joined(contents, vectors)
 
     def joined(self, contents: Sequence[str], encode: Callable[[list[list[int]]], Tensor]) -> Tensor:
-        """Returns z_BD of events: the vectors that `encode` makes of the encoder's tokens, joined with other inputs."""
-        said = [parse_content(content) for content in contents]
-        rows = [row for row, each in enumerate(said) if each.is_encoded]
-        z_BD = torch.zeros(len(said), self.config.d_model)
+        """Returns the vectors z_BD of events.
+
+        `encode` makes a vector of the tokens of each event that has a text. The vectors of the other inputs, such as
+        numbers, are added.
+        """
+        parsed = [parse_content(content) for content in contents]
+        rows = [row for row, content in enumerate(parsed) if content.is_encoded]
+        z_BD = torch.zeros(len(parsed), self.config.d_model)
         if rows:
-            z_BD[rows] = encode(tokens_of([said[row] for row in rows], self.tokenizer))
-        return self._encoder.inputs.joined(z_BD, said)
+            z_BD[rows] = encode(tokens_of([parsed[row] for row in rows], self.tokenizer))
+        return self._encoder.inputs.joined(z_BD, parsed)
 
     @property
     def inputs(self) -> InputMap:
@@ -314,11 +336,11 @@ class ServedEncoder:
 
     @property
     def states(self) -> dict[str, StoredTensor]:
-        """The stored tensors of inputs, by name."""
+        """The tensors with statistics of inputs, such as scales of numbers, by name."""
         return {name: tensor for name, tensor in self.tensors.items() if is_state(name)}
 
     def with_states(self, states: Mapping[str, StoredTensor]) -> "ServedEncoder":
-        """Returns a new encoder with the same weights and other tensors of inputs."""
+        """Returns a new encoder with the same weights and other statistics of inputs."""
         weights = {name: tensor for name, tensor in self.tensors.items() if not is_state(name)}
         return self._with(weights | dict(states))
 
@@ -332,30 +354,31 @@ class ServedEncoder:
         """Returns the activations x_TD at the input of block `layer`, float32, and their layout.
 
         - `texts`: the parts of events that the encoder reads (`wire.inputs.encoded`). Cached texts are not encoded.
-        - `drop_tokens`: gets the places of a text's tokens, and returns the places to keep.
+        - `drop_tokens`: gets the positions of a text's tokens, and returns the positions to keep.
 
-        If the encoder is a single block, the activations are its whole inputs.
+        If the encoder is a single block, the activations are the inputs of the encoder.
         """
         encoder = self._encoder
         if encoder.is_one_block:
             batch = RaggedBatch.of(self.tokens(texts))
             return encoder.encode_prefix(batch, layer), batch.layout
         below = self._digest_below(layer)
-        known = self.activations.of(below, texts)
-        new = [text for text in dict.fromkeys(texts) if text not in known]
+        cached = self.activations.of(below, texts)
+        new = [text for text in dict.fromkeys(texts) if text not in cached]
         token_ids = dict(zip(new, self.tokens(new), strict=True))
-        places = [drop_tokens(list(range(len(known[text] if text in known else token_ids[text])))) for text in texts]
+        lengths = [len(cached[text] if text in cached else token_ids[text]) for text in texts]
+        kept_positions = [drop_tokens(list(range(length))) for length in lengths]
         # A text may occur in several rows, each with other dropped tokens.
         kept_pieces: dict[int, Tensor] = {}
-        for text, x_LD in chain(known.items(), self._encoded(encoder, token_ids, below, layer)):
-            kept_pieces |= {row: x_LD[places[row]] for row, each in enumerate(texts) if each == text}
+        for text, x_LD in chain(cached.items(), self._encoded(encoder, token_ids, below, layer)):
+            kept_pieces |= {row: x_LD[kept_positions[row]] for row, other in enumerate(texts) if other == text}
         layout = RaggedLayout.of([len(kept_pieces[row]) for row in range(len(texts))])
         return layout.join([kept_pieces[row] for row in range(len(texts))]).float(), layout
 
     def _encoded(
         self, encoder: PackedEncoder, token_ids: Mapping[str, list[int]], below: str, layer: int
     ) -> Iterator[tuple[str, Tensor]]:
-        """Yields texts with their activations at the input of block `layer`, and caches these.
+        """Encodes texts up to the input of block `layer`; yields each text with its activations, and caches them.
 
         A batch has at most MAX_BATCH_TOKENS tokens, or a single text.
         """
@@ -373,7 +396,10 @@ class ServedEncoder:
         self.activations.clear()
 
     def head(self, out: StoredTensor) -> QuantizedHead:
-        """Returns the head with the weights `out` on these features. The label capacity of its config is its rows."""
+        """Returns a head with the weights `out` on the random features of this encoder.
+
+        The label capacity in its config is the number of its rows.
+        """
         shape = replace(self.config, label_capacity=out.tensor.shape[0])
         return QuantizedHead.from_tensors(shape, {OUT: out.tensor}, self._features)
 

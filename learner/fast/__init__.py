@@ -9,6 +9,7 @@
 Samples are encoded, and their features are added to the sums. `FastHead` is the entry point; other heads implement
 `OnlineClassifier`. The solver makes the weights of a version in milliseconds:
 
-    sums --NormalEquations, now and then--> BaseSolution --samples since, IncrementalHead--> solution
+    sums --NormalEquations, solved from time to time--> BaseSolution
+    BaseSolution --IncrementalHead, updated by the samples since--> solution
     solution, class means, newest labels --blend--> weights
 """

@@ -2,32 +2,38 @@
 
     phi = relu(z P^T)   G += phi^T phi   C[:, y] += phi   W = (G + lambda I)^-1 C, each class times a scale factor
 
-    texts --GramMatrix--> G      by class --RidgeHead--> C      both --NormalEquations.solve, Cholesky--> BaseSolution
-    renamed classes --renamed_sums--> C of a head that had these names from the start, bit for bit
+    features of all texts --GramMatrix--> G      features of each class --RidgeHead--> C
+    G, C --NormalEquations.solve: Cholesky--> BaseSolution
+    exported sums, new class names --renamed_sums--> the sums as if the classes had these names from the start
 
 This is RanPAC (McDonnell et al. 2023, arXiv:2307.02251) with three changes:
 
-- **Exact sums.** Features are rounded to a grid of 2^-10, so products are multiples of 2^-20, and each sum below 2^33
-  is exact in float64. So the sums, and the head, do not depend on the order or the batching of the labels, bit for bit.
-- **Scale factors.** The row of a class with few labels has a factor (`learner.fast.rows.row_scales`). If a class has
-  one label and the others have a hundred, plain ridge finds 1 % of its texts, and the scaled head finds 70 %, at 0.2
-  points less on the old classes (CLINC150, ten new classes, a hundred old ones; equal counts: no difference).
-- **A larger penalty for few samples.** Below FULL_SAMPLES samples, the penalty is the one of FULL_SAMPLES
-  (`ridge_penalty`), since a constant share of the sums overfits. Chosen on CLINC150's validation texts: a share of 0.01
-  loses 0.3 points with 5 texts of each of 150 classes, 1.5 with 10, 0.9 with 20, and up to 1.7 with 20 texts of 15
-  classes.
+- **Exact sums.** Features are rounded to multiples of 2^-10, so their products are multiples of 2^-20, and each sum
+  below 2^33 is exact in float64. So the sums and the head are the same bits for every order and batching of the labels.
+- **Scale factors.** The weights of a class with few labels are multiplied by a factor
+  (`learner.fast.rows.row_scales`). Measured on CLINC150 with ten new classes of one label each, and a hundred old
+  classes of a hundred labels each: plain ridge recognizes 1 % of the new classes' texts, and the scaled head 70 %. The
+  old classes lose 0.2 points. If all classes have equally many labels, the factors change nothing.
+- **A larger penalty for few samples.** With fewer than FULL_SAMPLES samples, the penalty is as large as with
+  FULL_SAMPLES (`ridge_penalty`). If the penalty were always the same share of the sums, the head would overfit. On
+  CLINC150's validation texts, a share of 0.01 loses 0.3 points with 5 texts of each of 150 classes, 1.5 points with 10
+  texts, 0.9 points with 20 texts, and up to 1.7 points with 20 texts of each of 15 classes.
 
-The label of a sample may be a set of classes (`wire.kinds`). Then its features are added to the column of each class,
-and once to the Gram matrix: the least-squares fit of a 0 or 1 for each class. Or the label is a score, to which the
-only row is fitted. Its place in the range is a multiple of 2^-16, so each sum below 2^26 is exact.
+The label of a sample may be a set of classes (`wire.kinds`). Then its features are added to the column of each of
+these classes, and once to the Gram matrix: a least-squares fit of 0 or 1 for each class. If the label is a score, the
+head has a single row, which is fitted to the score. The score is scaled to its range and rounded to a multiple of
+2^-16, so each sum below 2^26 is exact.
 
 A solution in float32 is precise enough: for 12,000 texts of CLINC150 (condition number 1.6e4), the weights differ from
 the float64 solution by 5e-5 of its norm, a hundredth of an INT8 step.
 
-Rejected: gradient steps on a softmax head (they depend on the order, and forget), streaming LDA (a point lower at the
-same cost), scale factors by the count instead of its root (old classes fall by 50 points while the new ones have one
-label), and integer products of 8-bit halves of the features (a quarter of the time, but adding the 32-bit sums to the
-matrix takes twice the time of the float64 product).
+Rejected:
+
+- Gradient steps on a softmax head: the result depends on the order, and the head forgets.
+- Streaming LDA: one point less accurate at the same cost.
+- Scale factors by the count instead of its square root: old classes lose 50 points while the new ones have one label.
+- Integer products of 8-bit halves of the features: the product takes a quarter of the time, but adding the 32-bit sums
+  to the matrix takes twice as long as the float64 product.
 
 Shapes: B samples, R features, C classes.
 """
@@ -56,9 +62,10 @@ PENALTY_STEP: Final = 1.05
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BaseSolution:
-    """The Cholesky factor L of A0 = L L^T (`factor_RR`, lower triangle) and the solution U0 transposed (`weights_CR`).
+    """The solution of the normal equations A0 U0 = S0, from which the head is updated until the next solution.
 
-    Both are float32 and contiguous.
+    `factor_RR` is the Cholesky factor L of A0 = L L^T (lower triangle), and `weights_CR` is U0 transposed. Both are
+    float32 and contiguous.
     """
 
     penalty: float
@@ -71,9 +78,9 @@ class BaseSolution:
         return len(self.weights_CR)
 
     def inverse_times(self, phi_BR: Tensor) -> Tensor:
-        """Returns A0^-1 phi for each row phi: two triangular solves, 2 R^2 operations a row.
+        """Returns A0^-1 phi for each row phi of phi_BR, at 2 R^2 operations a row.
 
-        Two triangular solves read the factor in place; `cholesky_solve` copies its 16 MB at each call.
+        It makes two triangular solves, which read the factor in place. `cholesky_solve` would copy its 16 MB.
         """
         y_RB: Tensor = torch.linalg.solve_triangular(self.factor_RR, phi_BR.T, upper=False)
         v_RB: Tensor = torch.linalg.solve_triangular(self.factor_RR.T, y_RB, upper=True)
@@ -81,11 +88,11 @@ class BaseSolution:
 
 
 def ridge_penalty(num_samples: int, *, ridge: float) -> float:
-    """Returns lambda for a base of `num_samples` samples. `ridge` is the setting of that name, a share.
+    """Returns the ridge penalty lambda for `num_samples` samples. `ridge` is the setting `learner.ridge`, a share.
 
-    lambda must not change with each label, since that would change all of A0 = G + lambda I. The random features have
-    the distribution relu(N(0, 1)), so the diagonal of G is about n * MEAN_SQUARE. lambda is the share `ridge` of this
-    diagonal for max(n, FULL_SAMPLES) samples: constant up to FULL_SAMPLES, then in steps of 5 %.
+    The random features have the distribution relu(N(0, 1)), so the diagonal of the Gram matrix G of n samples is about
+    n * MEAN_SQUARE. lambda is the share `ridge` of this diagonal for max(n, FULL_SAMPLES) samples. So it is constant up
+    to FULL_SAMPLES. Above, it grows in steps of 5 %: if it changed with each label, so would all of A0 = G + lambda I.
 
     >>> ridge_penalty(100, ridge=0.01) == ridge_penalty(30_000, ridge=0.01)
     True
@@ -109,7 +116,7 @@ class NormalEquations(NamedTuple):
 
     @classmethod
     def of(cls, gram_RR: Tensor, sums_CR: Tensor, penalty: float) -> "NormalEquations":
-        """Returns the equations for exact sums in float64."""
+        """Makes the equations from the exact sums, which are float64."""
         regularised_RR = gram_RR.to(torch.float32, copy=True)
         regularised_RR.diagonal().add_(penalty)
         return cls(regularised_RR, sums_CR.to(torch.float32, copy=True), penalty)
@@ -117,7 +124,7 @@ class NormalEquations(NamedTuple):
     def solve(self) -> BaseSolution:
         """Solves the equations by Cholesky.
 
-        The factor takes R^3/3 operations (0.1 s at R=2048), and each class that has samples takes 2 R^2.
+        The Cholesky factor takes R^3/3 operations (0.1 s at R=2048). Each class with samples takes 2 R^2 more.
         """
         factor_RR = torch.linalg.cholesky(self.gram_RR)
         weights_CR = torch.zeros(self.sums_CR.shape)
@@ -136,7 +143,7 @@ matrix are computed."""
 
 
 class GramMatrix:
-    """The Gram matrix of rows on the grid (`on_grid`). The last rows are collected before they are added."""
+    """The Gram matrix of feature rows that are rounded to the grid (`on_grid`). Rows are added FOLD_ROWS at a time."""
 
     def __init__(self, num_features: int) -> None:
         self._lower_RR = torch.zeros(num_features, num_features, dtype=torch.float64)
@@ -155,8 +162,8 @@ class GramMatrix:
             self._fold()
 
     def remove(self, phi_BR: Tensor) -> None:
-        """Subtracts the products of rows that were added."""
-        # The removed rows may be among the collected ones.
+        """Subtracts the products of rows that were added before."""
+        # These rows may be among those that are not yet in the matrix.
         self._fold()
         self._add_products(phi_BR, -1)
 
@@ -207,10 +214,13 @@ GRID: Final = 1024.0
 
 
 class RidgeSums(NamedTuple):
-    """The sums over samples: the Gram matrix and the sums of features by class, in float64, and the counts by class.
+    """The sums over samples from which the head is solved, in float64.
 
-    `num_texts` samples are in the Gram matrix: the `num_samples` that are learnt, and samples that their class has
-    forgotten (`RidgeHead.restart`).
+    - `gram_RR`: the Gram matrix of the features.
+    - `class_CR`, `counts_C`: the sum of the features of each class, and its number of samples.
+    - `num_texts`: the number of samples in the Gram matrix.
+    - `num_samples`: the number of samples in the sums of the classes. It is smaller than `num_texts` if a class has
+      forgotten samples (`RidgeHead.restart`).
     """
 
     gram_RR: Tensor
@@ -221,7 +231,7 @@ class RidgeSums(NamedTuple):
 
 
 class RidgeHead:
-    """The sums, and the rows of the classes in the order of their first labels."""
+    """A ridge classifier: the exact sums, and the classes' rows, in the order of the classes' first labels."""
 
     def __init__(self, num_features: int, capacity: int, *, penalty: float) -> None:
         self._capacity = capacity
@@ -238,7 +248,7 @@ class RidgeHead:
         self._has_sets = False
 
     def admit(self, label: str) -> bool:
-        """Gives `label` a row if it has none. False when all rows are taken."""
+        """Gives `label` a row if it has none. Returns False if all rows are taken."""
         is_admitted = self._rows.admit(label)
         self._grow()
         return is_admitted
@@ -253,11 +263,11 @@ class RidgeHead:
         return self._rows.of(labels)
 
     def entries(self, labels: Sequence[str]) -> Entries:
-        """Returns the pairs of a sample and a row of its classes. Raises KeyError if a class has no row."""
+        """Returns all pairs of a sample and the row of one of its classes. Raises KeyError if a class has no row."""
         return self._rows.entries(labels)
 
     def learn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Learns samples whose classes have rows. The same samples in any order and any batches give the same head."""
+        """Learns samples whose classes have rows. Neither their order nor their batches change the head."""
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
@@ -270,7 +280,7 @@ class RidgeHead:
         self._gram.add(phi_BR)
 
     def unlearn_many(self, phi_BR: Tensor, labels: Sequence[str]) -> None:
-        """Unlearns samples. The sums are exact, so they equal the sums of all other samples, bit for bit."""
+        """Unlearns samples. Since sums are exact, the head is then the same bits as if it had never learnt them."""
         if not labels:
             return
         phi_BR = on_grid(phi_BR)
@@ -282,15 +292,18 @@ class RidgeHead:
         self.num_samples -= len(labels)
 
     def restart(self, label: str, phi_BR: Tensor) -> None:
-        """Replaces the samples of a class by `phi_BR`, a part of them. The Gram matrix keeps all of its texts."""
+        """Forgets all samples of a class except those with the features `phi_BR`. The Gram matrix keeps all texts."""
         (row,) = self._rows.of([label]).tolist()
         self.num_samples += len(phi_BR) - int(self._counts_C[row])
         self._class_CR[row] = on_grid(phi_BR).sum(dim=0)
         self._counts_C[row] = len(phi_BR)
 
     def add_sums(self, sums: RidgeSums) -> None:
-        """Adds sums of samples that were not learnt here, rounded to the grid. Equal rows mean the same classes."""
-        # This head may have more classes by now.
+        """Adds sums that were computed elsewhere, after rounding them to the grid.
+
+        Their rows must belong to the same classes as the first rows of this head.
+        """
+        # This head may have more classes than the sums.
         num_rows = len(sums.counts_C)
         self._gram.add_matrix(on_grid((sums.gram_RR + sums.gram_RR.T) / 2, GRID**2))
         self._class_CR[:num_rows] += on_grid(sums.class_CR)
@@ -299,9 +312,9 @@ class RidgeHead:
         self.num_samples += sums.num_samples
 
     def equations(self) -> NormalEquations:
-        """Returns a copy of the current equations, which another thread may solve.
+        """Returns the equations for the current sums, as a copy, which another thread may solve.
 
-        They have a column for each row of the tables; it is zero for a row without samples.
+        They have a right-hand side for each row of the tables; it is zero for a row without samples.
         """
         penalty = ridge_penalty(self.num_texts, ridge=self._penalty)
         return NormalEquations.of(self._gram.lower_RR, self._class_CR, penalty)
@@ -346,7 +359,7 @@ class RidgeHead:
 
     @property
     def sums(self) -> RidgeSums:
-        """The sums with all rows of the tables: the sums by class themselves, and a copy of the Gram matrix."""
+        """The sums with all rows of the tables. The Gram matrix is a copy; the sums of the classes are not."""
         return RidgeSums(self._gram.symmetric(), self._class_CR, self._counts_C, self.num_texts, self.num_samples)
 
     def copy(self) -> "RidgeHead":
@@ -359,10 +372,10 @@ class RidgeHead:
         return copied
 
     def export(self) -> dict[str, Tensor]:
-        """Returns copies of the sums by name; the caller stores the classes as well.
+        """Returns copies of the sums as tensors by name. The caller has to store the classes with them.
 
-        `gram` is the lower triangle, row by row. `class` is float32 if that is exact. `samples` exists only if labels
-        are sets of classes, since the counts of the classes then do not add up to it.
+        `gram` is the lower triangle, row by row. `class` is float32 if float32 is exact. `samples`, the number of
+        samples, exists only if labels are sets of classes, since it then differs from the sum of the classes' counts.
         """
         num_classes = len(self._rows)
         samples = {"samples": torch.tensor([self.num_samples])} if self._has_sets else {}
@@ -374,14 +387,14 @@ class RidgeHead:
         }
 
     def restore(self, sums: Mapping[str, Tensor], classes: Sequence[str]) -> None:
-        """Restores exported sums and classes."""
+        """Replaces the sums and classes by exported ones."""
         self._rows = ClassRows(self._capacity, classes)
         self._gram.restore(sums["gram"])
         self._class_CR = grown(sums["class"].to(torch.float64, copy=True), self._rows.num_in_tables)
         self._counts_C = grown(sums["counts"].clone(), self._rows.num_in_tables)
         self.num_samples = num_samples_in(sums)
         self._has_sets = "samples" in sums
-        # Older releases did not export it; their classes forgot no samples.
+        # Older releases did not export the number of texts; their classes forgot no samples.
         self.num_texts = int(sums["texts"]) if "texts" in sums else self.num_samples
 
     def _grow(self) -> None:
@@ -400,15 +413,15 @@ def on_grid(x_BR: Tensor, grid: float = GRID) -> Tensor:
 
 
 def narrowed(sums_CR: Tensor) -> Tensor:
-    """Returns a copy of sums on the grid: in float32 if that is exact, which halves the size, otherwise in float64.
+    """Returns a copy of exact sums: in float32 if no bit is lost, since that halves the size, otherwise in float64.
 
-    float32 has 24 bits, so it is exact below 2^14, which a class reaches with thousands of labels.
+    float32 has 24 bits, so the sums are exact below 2^14. A class exceeds this only with thousands of labels.
     """
     low, high = torch.aminmax(sums_CR) if sums_CR.numel() else (torch.zeros(()), torch.zeros(()))
     if max(-float(low), float(high)) > 2**24 / GRID:
         return sums_CR.clone()
     narrow_CR = sums_CR.to(torch.float32)
-    # Sums of scores have more bits.
+    # Sums of scores have more bits, so they may need float64 even if they are small.
     return narrow_CR if torch.equal(narrow_CR.double(), sums_CR) else sums_CR.clone()
 
 
@@ -419,7 +432,7 @@ def penalize(gram_RR: Tensor, penalty: float) -> Tensor:
 
 
 SUMMED: Final = ("class", "counts", "z")
-"""The names of the exported sums that are added if classes are merged."""
+"""The names of the exported tensors whose rows are added if classes are merged."""
 
 NEWEST: Final = ("recent", "newest")
 """The prefixes of the names of exported newest labels (`learner.fast.recency`). If classes are merged, the newest
@@ -430,14 +443,14 @@ PER_CLASS: Final = (*SUMMED, "recent_z", "recent_times", "newest_z", "newest_tim
 
 
 def in_order(sums: Mapping[str, Tensor], rows_C: Tensor) -> dict[str, Tensor]:
-    """Returns exported sums with their rows in the order `rows_C`."""
+    """Returns exported sums with the rows of the classes in the order `rows_C`."""
     return {name: values[rows_C] if name in PER_CLASS else values for name, values in sums.items()}
 
 
 def renamed_sums(
     sums: Mapping[str, Tensor], classes: Sequence[str], name_of: Callable[[str], str]
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Returns exported sums and classes with the classes renamed by `name_of`.
+    """Renames the classes of exported sums: `name_of` maps an old name to the new one. Returns new sums and classes.
 
     Classes that get the same name are merged into the first of their rows. A class that is renamed to "" is dropped.
     """

@@ -1,9 +1,9 @@
-"""The rows of the head: which classes have a row, and the class means, scale factors and prototypes of the rows.
+"""The rows of the head, one for each class: who gets a row, and the class means, scale factors and prototypes of rows.
 
-    class --Classes: may it have a row?--> ClassRows --> tables with a value for each row, which grow with the classes
+    class --Classes: does it get a row?--> ClassRows --> tables with a value for each row, which grow with the classes
     sums of a class's vectors --ClassMeans--> class means --nearest--> the predicted class of a text
                                                           --blend----> prototypes, blended into rows with few labels
-    counts of the rows --row_scales--> scale factors
+    numbers of labels of the rows --row_scales--> scale factors
 
 **Which classes have a row** (`Classes`). All classes have one while rows are free, then the classes with the most
 labels:
@@ -12,17 +12,18 @@ labels:
                                    --a provisional class has fewer labels-----> the class gets the row of the weakest
                                    --otherwise--------------------------------> the class gets no row, but is counted
 
-Every source of labels may name new classes. A class is provisional until it has `min_labels` labels. It is served at
-once, but it is evicted for a class with more labels. So a flood of names with one label each neither takes the rows
-permanently nor keeps out a class with two labels, and a class with `min_labels` labels is never evicted. A source that
-gives many names `min_labels` labels each can still fill the rows; `learner.trust.source_share` slows it down.
+Every source of labels may name new classes. A class is provisional until it has `min_labels` labels. A provisional
+class is served at once, but it is evicted if a class with more labels needs the row. So a flood of new names with one
+label each cannot keep the rows, and cannot keep out a class with two labels. A class with `min_labels` labels is never
+evicted. A source that gives `min_labels` labels to each of many names can still fill the rows;
+`learner.trust.source_share` slows it down.
 
-**Class means** (`ClassMeans`). Each label is compared with the means of all classes before it is learnt. A batch
-changes only a few rows, and computing 10,000 means takes as long as learning the batch, so only changed rows are
-computed.
+**Class means** (`ClassMeans`). Each label is compared with the means of all classes before it is learnt. Computing
+10,000 means takes as long as learning a batch. But a batch changes only a few rows, so only changed rows are computed
+again.
 
-Shapes: B samples, E entries (a pair of a sample and one of its classes), N rows, D width, R features, C classes in the
-order of their first labels.
+Shapes: B samples, E entries (an entry is a sample and one of its classes), N rows, D width, R features, C classes in
+the order of their first labels.
 """
 
 import math
@@ -45,7 +46,7 @@ from wire.recent import name_hash64
 
 
 class OnlineClassifier(Protocol):
-    """A classifier that learns sample by sample. Any order and any batches of the same samples give the same head."""
+    """A classifier that learns sample by sample. Neither the order of the samples nor their batches change it."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -58,12 +59,14 @@ class OnlineClassifier(Protocol):
         """Learns samples of admitted labels. Raises KeyError for other labels."""
 
     def predict_many(self, x_BD: Tensor) -> Tensor:
-        """Returns scores_BC; the highest one is the prediction. A class without samples is not predicted if another
-        class has samples."""
+        """Returns scores_BC. The class with the highest score is the prediction.
+
+        A class without samples is never predicted if any class has samples.
+        """
 
 
 class ClassRows:
-    """Maps labels to rows, at most `capacity` of them."""
+    """Maps class names to rows of the head, at most `capacity` rows."""
 
     def __init__(self, capacity: int, labels: Sequence[str] = ()) -> None:
         self._capacity = capacity
@@ -76,7 +79,7 @@ class ClassRows:
         return label in self._rows
 
     def replace(self, old: str, new: str) -> None:
-        """Gives the row of `old` to `new`, which has no row."""
+        """Gives the row of the class `old` to the class `new`, which must not have a row."""
         self._rows = {new if label == old else label: row for label, row in self._rows.items()}
         self._labels = tuple(self._rows)
 
@@ -85,7 +88,10 @@ class ClassRows:
         return torch.tensor([self._rows[label] for label in labels], dtype=torch.int64)
 
     def entries(self, labels: Sequence[str]) -> Entries:
-        """Returns the entries of samples by their labels: classes, sets or scores. Raises KeyError without a row."""
+        """Returns all pairs of a sample and the row of one of its classes. Raises KeyError if a class has no row.
+
+        `labels` are the labels of the samples, all of one kind: classes, sets of classes, or scores.
+        """
         return kind_tensors(labels).entries(labels, self._rows)
 
     @property
@@ -102,7 +108,7 @@ class ClassRows:
 
     @property
     def num_in_tables(self) -> int:
-        """The number of rows in the tables for these classes."""
+        """The number of rows of a table for these classes: a few more than there are classes."""
         return rows_for(len(self._rows), self._capacity)
 
     def __len__(self) -> int:
@@ -119,13 +125,14 @@ def grown(table: Tensor, num_rows: int, *, fill: int = 0) -> Tensor:
 
 
 MAX_OTHERS: Final = 16_384
-"""The most classes without a row whose labels are counted; the least recently labelled is dropped first (LRU)."""
+"""The most classes without a row whose labels are counted. The least recently labelled class is dropped first (LRU)."""
 
 
 class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of `Classes`, the least recently labelled classes first.
+    """The state of `Classes`. The least recently labelled classes are first.
 
-    `labels` has the number of labels of each class with a row, `others` of each class without one, by its hash.
+    `labels` has the number of labels of each class with a row, by name. `others` has the number of labels of each class
+    without a row, by the hash of the name.
     """
 
     labels: dict[str, int] = {}
@@ -133,9 +140,9 @@ class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
-    """Returns `state` for exactly the classes of `num_samples`.
+    """Returns `state` with the number of labels of exactly the classes of `num_samples`.
 
-    For a class whose labels an older release did not count, the number of samples is used.
+    Older releases did not count the labels of a class. Then the number of its samples is used.
     """
     labels = {label: num for label, num in state.labels.items() if label in num_samples}
     for label, num in num_samples.items():
@@ -156,7 +163,7 @@ class Classes:
         self._others = OrderedDict(state.others if state else {})
 
     def count_label(self, label: str) -> None:
-        """Counts one more label of a class, whether it is learnt or not."""
+        """Counts a label that names the class `label`, even if the class has no row and the label is not learnt."""
         if label in self._labels:
             # Moves the class to the end: the order is by the last label.
             self._labels[label] = self._labels.pop(label) + 1
@@ -171,11 +178,11 @@ class Classes:
         self._labels[label] = self._others.pop(name_hash64(label.encode()), 0)
 
     def evict(self, label: str) -> int:
-        """Takes the row from a class; returns the number of labels that the class had."""
+        """Takes the row away from a class; returns the number of labels that the class had."""
         return self._labels.pop(label)
 
     def rename(self, new: Mapping[str, str]) -> None:
-        """Renames classes; the counts of merged classes are added."""
+        """Renames classes: `new` maps old names to new ones. The counts of classes that get the same name are added."""
         renamed = dict[str, int]()
         for label, num in self._labels.items():
             name = new.get(label, label)
@@ -183,13 +190,14 @@ class Classes:
         self._labels = renamed
 
     def retire(self, label: str) -> None:
-        """Takes the row from a class, if it has one, and forgets its count of labels."""
+        """Takes the row away from a class, if it has one, and forgets how many labels it had."""
         self._labels.pop(label, None)
 
-    def within(self, sample: Sample) -> Sample:
-        """Admits the classes of a set of labels, or of a score, while rows are free; returns it without the others.
+    def admit_set(self, sample: Sample) -> Sample:
+        """Gives rows to the new classes in the label of `sample`, a set of classes or a score, while rows are free.
 
-        A set never evicts a class: the samples of that class may have other labels, too, and cannot be unlearnt alone.
+        Returns the sample without the classes that got no row. A set never evicts a class: the samples of the evicted
+        class could not be unlearnt, since their sets may contain other classes, too.
         """
         kind = kind_of(sample.label)
         names = kind.row_names(sample.label)
@@ -198,15 +206,18 @@ class Classes:
         kept = [name for name in names if self.has_row_for(msgspec.structs.replace(sample, label=name))]
         return msgspec.structs.replace(sample, label=kind.with_classes(sample.label, kept))
 
-    def in_the_way_of(self, sample: Sample) -> list[str]:
-        """Returns the classes that may lose their row to the class of `sample`, weakest first; [] if it needs none."""
+    def evictable_for(self, sample: Sample) -> list[str]:
+        """Returns the classes that may be evicted to give the class of `sample` a row, weakest first.
+
+        Returns [] if the class needs no row, has one, or can get a free one.
+        """
         needs_no_room = sample.is_in_holdout or not self.is_full or sample.label in self
         return [] if needs_no_room else self.weaker(sample.label)
 
     def has_row_for(self, sample: Sample) -> bool:
-        """Whether the class of `sample` has a row or gets a free one.
+        """Returns whether the class of `sample` has a row, after giving it a free row if necessary.
 
-        A holdout sample takes no row, but while rows are free it may come before the first learnt label of its class.
+        A holdout sample takes no row. Its class may still be new, so it is accepted as long as rows are free.
         """
         is_new = sample.label not in self
         if is_new and self.is_full:
@@ -216,14 +227,14 @@ class Classes:
         return True
 
     def weaker(self, label: str) -> list[str]:
-        """Returns the provisional classes with fewer labels than `label`, a class without a row; the fewest first."""
+        """Returns the provisional classes with fewer labels than the class `label`, which has no row; fewest first."""
         num_labels = min(self._others.get(name_hash64(label.encode()), 0), self._min_labels)
         weaker = [name for name, num in self._labels.items() if num < num_labels]
         # The sort is stable: among equal counts, the least recently labelled class is first.
         return sorted(weaker, key=self._labels.__getitem__)
 
     def alarms(self) -> Iterable[str]:
-        """Yields the alarms about the rows, as sentences."""
+        """Yields a sentence if classes are not learnt because all rows are taken."""
         if self.is_full and self._others:
             yield (
                 f"all {self._capacity} rows are taken, {self.num_provisional} of them by provisional classes: labels "
@@ -247,9 +258,9 @@ class Classes:
 
 
 class ClassMeans:
-    """A cache of the class means as unit vectors by row; zero for a row that was never touched.
+    """A cache of the class means: a unit vector for each row; zero for a row that was never touched.
 
-    `compute` returns the means z_ND of the given rows.
+    `compute` gets rows and returns their means z_ND.
     """
 
     def __init__(self, width: int, compute: Callable[[Tensor], Tensor]) -> None:
@@ -258,11 +269,11 @@ class ClassMeans:
         self._stale: set[int] = set()
 
     def touch(self, rows: Iterable[int]) -> None:
-        """Marks rows that have changed."""
+        """Marks rows whose means have changed and must be computed again."""
         self._stale.update(rows)
 
     def first(self, num_rows: int) -> Tensor:
-        """Returns the class means of the first rows, z_CD: a view, which the caller must copy to keep or change it."""
+        """Returns the class means z_CD of the first `num_rows` rows. It is a view: copy it to keep or change it."""
         self._table_CD = grown(self._table_CD, num_rows)
         if self._stale:
             rows_N = torch.tensor(sorted(self._stale))
@@ -273,9 +284,10 @@ class ClassMeans:
 
 
 class Nearest(NamedTuple):
-    """The class with the nearest mean for each text: by all labels, and by the newest labels of each class.
+    """The predicted class of each text: the class with the nearest mean.
 
-    `distances_B` are 1 - cosine to the nearest mean of all labels; 1 if no class has samples.
+    `by_all` uses the means of all labels, and `by_newest` the means of the newest labels of each class. `distances_B`
+    are 1 - cosine to the nearest mean of all labels; 1 if no class has samples.
     """
 
     by_all: list[str]
@@ -294,21 +306,22 @@ def nearest(z_BD: Tensor, classes: Sequence[str], by_all_CD: Tensor, by_newest_C
 
 
 YOUNG: Final = 128
-"""Up to this many labels, a class may be new, and its count does not show its frequency."""
+"""A class with at most this many labels may be new, so its count does not show how frequent the class is."""
 
 ESTABLISHED: Final = 512
-"""From this many labels on, the count of a class shows its frequency."""
+"""If a class has at least this many labels, its count shows how frequent the class is."""
 
 
 def row_scales(counts_C: Tensor) -> Tensor:
-    """Returns the scale factors of the rows, float32 [C], each at least 1.
+    """Returns the factors by which the rows of a ridge solution are multiplied, float32 [C], each at least 1.
 
         factor = sqrt(mean count / count)   up to YOUNG labels,   falling to 1 at ESTABLISHED labels
 
-    Ridge regression predicts a class with few labels too seldom. For a class with many labels, the count shows the
-    frequency, so it is right to predict it that often. With the square root at every count, the accuracy on TREC's 50
-    classes (4 to 962 labels each) falls from 80.6 to 72.4 %, and a new class of SNIPS hardly gains (79 instead of
-    75.5 % of its texts, with 30 labels and 1,800 of each old class).
+    Ridge regression predicts a class with few labels too seldom. A class with many labels needs no factor: its count
+    shows how frequent it is, and ridge regression predicts it that often. If the factor were the square root at every
+    count, the accuracy on TREC's 50 classes (4 to 962 labels each) would fall from 80.6 to 72.4 %. A new class would
+    hardly gain: on SNIPS, with 30 labels of it and 1,800 of each old class, 79 % of its texts would be recognized
+    instead of 75.5 %.
 
     >>> from torch import tensor
     >>> row_scales(tensor([90, 10, 20])), row_scales(tensor([9_000, 1_000, 64]))
@@ -332,16 +345,16 @@ DECODER_RIDGE: Final = 0.01
 
 
 def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tensor, decoder_RD: Tensor) -> Tensor:
-    """Returns rows_CR: the ridge weights of the classes, blended with prototypes of the class means.
+    """Blends the ridge weights of each class with a prototype of the class; returns rows_CR.
 
-        row_c = (1 - g_c) U_c + g_c BETA prototype_c / scale_c        g_c = PRIOR / (PRIOR + n_c)
+        row_c = (1 - g_c) U_c + g_c BETA prototype_c / scale_c        g_c = PRIOR_LABELS / (PRIOR_LABELS + n_c)
         prototype_c = B m_c         phi B ~ z         so that phi . prototype_c ~ z . m_c
 
     m_c is the class mean of unit length. So the prototype part is the nearest-class-mean classifier by cosine (Mensink
     et al. 2013; a prototype in Snell et al. 2017), computed from the random features, the only input of the head.
 
-    PRIOR_LABELS and BETA were chosen on CLINC150's validation texts. Accuracy in % with the same number of labels of
-    each of the 150 classes (mean of 5 draws up to 5 labels, of 2 draws at 10, one at 100):
+    PRIOR_LABELS and BETA were chosen on CLINC150's validation texts. The table has the accuracy in % with the same
+    number of labels for each of the 150 classes (mean of 5 draws for up to 5 labels, of 2 draws for 10, one for 100):
 
         labels of a class     1      2      3      5      10     100
         nearest class mean    65.65  76.78  82.12  85.63  88.65  91.77
@@ -359,14 +372,18 @@ def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tens
 
 @lru_cache(maxsize=2)
 def decoder_of(proj: StoredTensor) -> Tensor:
-    """Returns the cached decoder of a stored projection, which all encoders of a learner share: R^3/3 operations."""
+    """Returns the decoder of a stored projection. It is cached, since it takes R^3/3 operations.
+
+    All encoders of a learner have the same projection.
+    """
     return decoder(proj.tensor.dequantize())
 
 
 def decoder(proj_RD: Tensor) -> Tensor:
-    """Returns B_RD, such that relu(z P^T) B approximates unit vectors z: with a cosine of 0.96 on CLINC150.
+    """Returns a matrix B_RD that recovers a unit vector z from its random features: relu(z P^T) B ~ z.
 
-    It is the best linear decoder if all directions of z are equally likely. The moments are known in closed form:
+    On CLINC150 the cosine of the recovered vector and z is 0.96. B is the best linear decoder if all directions of z
+    are equally likely. The moments are known in closed form:
 
         B = E[phi phi^T]^-1 E[phi z^T]      E[phi_i z] = p_i / (2 D)
         E[phi_i phi_j] = |p_i| |p_j| (sin t + (pi - t) cos t) / (2 pi D), t the angle between p_i and p_j

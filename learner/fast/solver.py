@@ -1,4 +1,4 @@
-"""Solves the head for each version: by rank-k updates of a base, which is solved from the sums from time to time.
+"""Solves the head for each version: by rank-k updates of a base solution, which is solved from time to time.
 
     FastHead --sums, after MAX_ROWS / 2 labels or MAX_BATCHES / 2 versions--> base, solved in another thread
              --rows of each version since the base--> IncrementalHead --> weights
@@ -7,16 +7,16 @@
     A^-1 = A0^-1 - V (I + K)^-1 V^T                                    (Woodbury 1950; Hager 1989)
     U = A^-1 S = U0 + V (I + K)^-1 (Y - Phi U0)                        (both lines combined)
 
-A row of Phi is a text that was learnt since the base, and its row of Y has a 1 for each of its classes; Y - Phi U0 is
-the residual of the base. If texts or labels are unlearnt, a new base is solved.
+Phi has a row of features for each text that was learnt since the base was solved, and Y has a row with a 1 for each
+class of the text. Y - Phi U0 is the residual of the base. If texts or labels are unlearnt, a new base is solved.
 
-The weights are a function of the sums at the base and of the batches of rows since; each batch is sorted. So the
-offsets of the base and of each batch (`HeadSolution`) suffice to compute the same weights again, bit for bit
-(`learner.release.rebuild`), independently of the solutions before the base.
+The weights depend only on the sums at the base and on the batches of rows since then; the rows of each batch are
+sorted. So the manifest lists the offsets of the base and of each batch (`HeadSolution`), and the same weights can be
+computed again from these, bit for bit (`learner.release.rebuild`).
 
-The error does not grow with the stream: at most MAX_ROWS rows contribute to it, and the next base is solved from the
-exact sums. Then the updated weights and the next base are compared. A difference means that labels were lost or counted
-twice, and raises an alarm.
+The rounding error does not grow with the stream: at most MAX_ROWS rows contribute to it, and the next base is solved
+from the exact sums. Then the updated weights are compared with the next base. A difference means that labels were lost
+or counted twice, and is logged as an error.
 
 Rejected:
 
@@ -53,12 +53,15 @@ MAX_GAP: Final = 2e-4
 7e-4 or more."""
 
 NUM_PROBES: Final = 8
-"""The number of random combinations of classes by which two heads are compared, so the time does not depend on the
-number of classes."""
+"""The number of random combinations of classes in which two heads are compared. So the time of a comparison does not
+depend on the number of classes."""
 
 
 class IncrementalHead:
-    """A base, and the rows since. Rows are only appended, so other threads may read the weights of the first rows."""
+    """A ridge head that is updated by new samples: a base solution, and a row for each sample since.
+
+    Rows are only appended, so other threads may read the weights after the first rows.
+    """
 
     def __init__(self, base: BaseSolution) -> None:
         num_classes, num_features = base.weights_CR.shape
@@ -71,7 +74,7 @@ class IncrementalHead:
         """The number of rows since the base, at most MAX_ROWS."""
 
     def learn_many(self, phi_BR: Tensor, entries: Entries) -> None:
-        """Learns texts, given by their features and classes. Raises ValueError beyond MAX_ROWS rows."""
+        """Learns texts by their features phi_BR and their classes. Raises ValueError beyond MAX_ROWS rows."""
         first = self.num_rows
         last = first + len(phi_BR)
         if last > MAX_ROWS:
@@ -95,11 +98,11 @@ class IncrementalHead:
         return weights_CR
 
     def gap(self, base: BaseSolution, num_rows: int) -> float:
-        """Returns the distance between the weights after the first `num_rows` rows and the weights of `base`.
+        """Returns the relative distance between the weights after the first `num_rows` rows and the weights of `base`.
 
-        The norm is |L^T u|, which weighs each direction by the texts in it, so it measures the outputs. The plain norm
-        of the weights would be dominated by directions of hardly any text, in which rounding is the largest. The
-        distance is relative to the larger base, since everything may have been unlearnt since this one.
+        The norm is |L^T u|. It weighs each direction by the texts that have it, so it measures the outputs. The plain
+        norm of the weights would be dominated by directions that hardly any text has, where rounding errors are
+        largest. The distance is relative to the larger of the two bases, since one of them may be almost 0.
         """
         signs = torch.randint(0, 2, (len(base.weights_CR), NUM_PROBES), generator=torch.Generator().manual_seed(0))
         probes_CK = 2.0 * signs - 1.0
@@ -112,9 +115,9 @@ class IncrementalHead:
         return norm(weights_CR - base.weights_CR) / (larger if larger > 0 else 1.0)
 
     def check_base(self, base: BaseSolution, num_rows: int) -> None:
-        """Raises BaseRefused if the weights after the first `num_rows` rows differ from the next base, `base`.
+        """Raises BaseRefused if the weights after the first `num_rows` rows differ from `base`, the next base.
 
-        Bases with different penalties have to differ, and are not compared.
+        Bases with different penalties are not compared, since they are bound to differ.
         """
         gap = self.gap(base, num_rows) if base.penalty == self.base.penalty else 0.0
         # The negated comparison refuses NaN, too.
@@ -125,7 +128,10 @@ class IncrementalHead:
             )
 
     def _solve(self, num_rows: int) -> Tensor:
-        """Returns X = (I + K)^-1 (Y - Phi U0) for the first rows. It is solved in float64: K is 1e-2 to 7."""
+        """Returns X = (I + K)^-1 (Y - Phi U0) for the first `num_rows` rows.
+
+        It is solved in float64, since the entries of K range from 1e-2 to 7.
+        """
         inner_NN = torch.eye(num_rows, dtype=torch.float64) + self._k_NN[:num_rows, :num_rows]
         factor_NN = torch.linalg.cholesky(inner_NN)
         return torch.cholesky_solve(self._residuals_NC[:num_rows].double(), factor_NN).float()
@@ -136,24 +142,24 @@ class IncrementalHead:
 
 
 MAX_BATCHES: Final = 32
-"""The most batches since the base, since the manifest lists each of them."""
+"""The most batches between two bases. The number is bounded because the manifest lists each batch."""
 
 log = structlog.get_logger("learner")
 
 METHOD: Final = 3
-"""The version of the method: it grows with each change of the code that changes the weights."""
+"""The version of this algorithm. Increase it with each change of the code that changes the weights."""
 
 ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
-"""The method, and everything that decides how its results are rounded."""
+"""Identifies the algorithm and the rounding of its results: equal strings mean bit-equal weights."""
 
 
 def is_of_this_method(solution: HeadSolution) -> bool:
-    """Whether weights were computed by the current METHOD, possibly with other rounding."""
+    """Whether weights were computed by the current version of the algorithm, possibly with other rounding."""
     return solution.arithmetic.partition(",")[0] == ARITHMETIC.partition(",")[0]
 
 
 class UpdateBatch(NamedTuple):
-    """The rows of a batch, features and classes, which was learnt up to `offsets`."""
+    """A batch of samples since the base: their features and classes. They were read below `offsets` in the topics."""
 
     offsets: dict[str, int]
     phi_BR: Tensor
@@ -161,7 +167,10 @@ class UpdateBatch(NamedTuple):
 
 
 class NextBase(NamedTuple):
-    """A base that is being solved from the sums below `offsets`, which include the first `num_batches` batches."""
+    """A base that another thread is solving, from the sums of all records below `offsets`.
+
+    These sums include the first `num_batches` batches since the current base.
+    """
 
     solved: Future[BaseSolution]
     offsets: dict[str, int]
@@ -169,9 +178,10 @@ class NextBase(NamedTuple):
 
 
 class HeadSolver:
-    """Solves fast heads, one at a time. Bases are solved in `executor`; None: in the caller's thread, when needed.
+    """Solves the weights of fast heads, one at a time.
 
-    `rows` are the rows that were learnt between the previous weights and the last ones.
+    Bases are solved in `executor`; without it they are solved in the caller's thread when they are needed. `rows` are
+    the samples that were learnt between the last two calls of `solve`.
     """
 
     def __init__(self, executor: Executor | None = None) -> None:
@@ -201,11 +211,11 @@ class HeadSolver:
         anew: bool = False,
         fading_share: float | None = None,
     ) -> Tensor:
-        """Returns the weights_CR of `fast_head`, which has learnt everything below `offsets`.
+        """Returns the weights_CR of `fast_head`, which has learnt all records below `offsets`.
 
-        - `anew`: solve a new base from the sums.
-        - `fading_share`: the share of the head of the newest labels, instead of the share by its losses
-          (`learner.fast.recency`).
+        - `anew`: solve a new base from the sums, even if the current base can be updated.
+        - `fading_share`: the share of the second head, of the newest labels (`learner.fast.recency`). By default the
+          share follows from the losses of the two heads.
         """
         self.rows = fast_head.log.take(fast_head.served.config.head_features)
         # Heads of users are solved from the sums for each version.
@@ -239,7 +249,7 @@ class HeadSolver:
         return has_rows and self.rows.are_all and num_rows <= MAX_ROWS and num_batches <= MAX_BATCHES
 
     def _begin(self, base: BaseSolution, offsets: dict[str, int], batches: list[UpdateBatch]) -> IncrementalHead:
-        """Replaces the base, and learns the batches since."""
+        """Begins with a new base, and learns the batches since this base."""
         self._head = IncrementalHead(base)
         self._base = offsets
         self._batches = batches
@@ -248,7 +258,7 @@ class HeadSolver:
         return self._head
 
     def _ask_for_next_base(self, head: IncrementalHead, fast_head: FastHead) -> None:
-        # Half of the room is left for the rows that come while the base is being solved.
+        # The other half is for the rows that come while the base is being solved.
         is_time = head.num_rows > MAX_ROWS // 2 or len(self._batches) > MAX_BATCHES // 2
         if self._executor is not None and self._next is None and is_time:
             solved = self._executor.submit(fast_head.ridge.equations().solve)
@@ -260,19 +270,22 @@ class HeadSolver:
         solved, offsets, num_batches = self._next
         self._next = None
         base = solved.result()
-        # New classes may have come for which the base has no rows.
+        # Meanwhile there may be new classes for which the base has no rows.
         if base.num_rows < num_classes:
             return
         try:
             self._head.check_base(base, sum(len(batch.phi_BR) for batch in self._batches[:num_batches]))
         except BaseRefused as error:
             log.error("head_differs", reason=str(error))
-        # Even if the two differ, the base is right, since it is solved from the exact sums.
+        # If the two differ, the base is right, since it was solved from the exact sums.
         self._begin(base, offsets, self._batches[num_batches:])
 
 
 def _in_order(rows: Rows, fast_head: FastHead) -> tuple[Tensor, Entries]:
-    """Returns the rows sorted by classes, then by their bytes: an order that depends only on the rows."""
+    """Returns the features and classes of samples, sorted by classes and then by the bytes of their features.
+
+    So the order of the rows, and with it the rounding, depends only on the rows.
+    """
     row_of = fast_head.ridge.rows.by_label
     rows_B = [[row_of[name] for name in row_names(label)] for label in rows.labels]
     order = sorted(range(len(rows_B)), key=lambda place: (rows_B[place], rows.phi_BR[place].numpy().tobytes()))

@@ -3,13 +3,14 @@
     LateLabels --a pass over answers.v1, oldest answer first--> the label with text and answer, signed by the learner
                                                                 --> feedback.v1 --> the join
 
-A pass reads answers.v1 forward in time. At each point it looks for the labels whose answers may lie there, and it skips
-a gap in which no answer may lie if that saves more records than the skip costs. A label that comes during a pass joins
-it if its answer lies ahead, and waits for the next pass otherwise. So a backlog of late labels costs at most one read
-of its time span, however many labels it has.
+A pass reads answers.v1 forward in time. At each point in time it looks for the labels whose answers may be there. It
+skips a gap in which no wanted answer can be, if reading the gap would take longer than a seek. A label that comes
+during a pass is added to the pass if its answer is ahead; otherwise it waits for the next pass. So a backlog of late
+labels costs at most one read of the time span of their answers, no matter how many labels there are.
 
-The label is sent again, instead of being learnt at once, so that everything that is learnt lies in the topic of labels
-in the order of learning: versions are rebuilt from it. If a label is sent twice, the join drops the duplicate.
+A late label is not learnt at once but sent to its topic again. So the topic contains everything that was learnt, in the
+order in which it was learnt, and versions can be rebuilt from it. If a label is sent twice, the join drops the
+duplicate.
 """
 
 import math
@@ -33,13 +34,14 @@ from wire.records import Answer, Feedback
 from wire.threads import BackgroundThread, lower_priority
 
 EARLY_MS: Final = 10_000
-"""How far the clock of a replica may be ahead of the broker's clock, in milliseconds."""
+"""The most milliseconds by which a replica's clock may be ahead of the broker's clock."""
 
 DELAYED_MS: Final = 300_000
-"""How long after its time an answer may have reached the log, in milliseconds: the broker may have been away."""
+"""The most milliseconds between the time of an answer and its arrival in the log: the broker may have been away."""
 
 MIN_SKIPPED: Final = 2_000
-"""A gap with about this many records is skipped: reading them takes as long as a request for offsets and a seek."""
+"""Gaps with more than about this many records are skipped. Reading as many takes as long as a request for offsets and a
+seek."""
 
 POLL_MS: Final = 200
 FLUSH_S: Final = 60.0
@@ -47,10 +49,10 @@ RETRY_S: Final = 1.0
 """The pause after the broker failed, and the longest wait for a label."""
 
 FORGOTTEN_S: Final = 30.0
-"""The longest wait for labels that were sent again."""
+"""The longest wait until the learner has read labels that were sent again. Then they are taken to be lost."""
 
 NICENESS: Final = 5
-"""Late labels have a lower priority than labels in time."""
+"""The nice value of the thread: late labels have a lower priority than labels in time."""
 
 log = structlog.get_logger("learner")
 
@@ -75,7 +77,7 @@ class AnswerFinder:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LearnerError if a bug has ended the thread: late labels would wait for ever."""
+        """Raises LearnerError if a bug has ended the search's thread, since late labels would then wait for ever."""
         self._thread.check(LearnerError)
 
     def close(self) -> None:
@@ -104,7 +106,7 @@ class AnswerFinder:
                 self._thread.closing.wait(RETRY_S)
 
     def _read_places(self) -> None:
-        """Reads labels again for which there was no room before, if there is room now."""
+        """Reads labels from their topic again, which did not fit into memory before, if there is room now."""
         places = {(place.partition, place.offset): place for place in self._late.oldest_places()}
         if not places:
             return
@@ -113,7 +115,7 @@ class AnswerFinder:
         ends = dict.fromkeys(log_ends, 0)
         for partition, offset in places:
             offsets[partition] = min(offset, offsets[partition])
-            # The log was cut before this offset: the label is gone, and waiting for it would never end.
+            # If the log was truncated before this offset, the label is gone, and waiting for it would never end.
             ends[partition] = min(max(offset + 1, ends[partition]), log_ends[partition])
         with closing(self._bus.follow([Feedback], offsets, is_patient=True)) as follower:
             while any(offsets[name] < end for name, end in ends.items()):
@@ -122,7 +124,7 @@ class AnswerFinder:
                 for received in followed.received:
                     place = places.pop((partition_name(received.position), received.position.offset), None)
                     if place is not None and not self._late.admit(place, received.record):
-                        # There is no room for more labels: the others stay in their topic.
+                        # There is no room for more labels. The remaining ones stay in their topic.
                         return
                 if self._thread.closing.is_set():
                     return
@@ -131,8 +133,8 @@ class AnswerFinder:
         self._late.give_up(places.values())
 
     def _pass_over_answers(self) -> None:
-        """Reads the answers from the oldest late label's on, and sends each label again whose answer is found."""
-        # A clock before 1970 gives answers a negative time.
+        """Reads the answers, from the oldest wanted one on, and sends each label again whose answer it finds."""
+        # A replica whose clock is before 1970 gives its answers negative times.
         first_ms = self._late.next_ms(-math.inf)
         if first_ms is None:
             return
@@ -144,7 +146,7 @@ class AnswerFinder:
         with closing(self._bus.follow([Answer], start, is_patient=True)) as follower:
             while not self._thread.closing.is_set():
                 followed = follower.poll(POLL_MS)
-                search.reach(followed)
+                search.advance(followed)
                 for received in followed.received:
                     for label in search.take(received.record):
                         self._send(received.record, label)
@@ -159,7 +161,7 @@ class AnswerFinder:
         log.info("late_labels_passed", seconds=round(time.monotonic() - begun_s, 1), **self._late.counts)
 
     def _send(self, answer: Answer, label: Feedback) -> None:
-        """Sends `label` again with the text of `answer`, which it is about."""
+        """Sends `label` again, with the text of the `answer` that it labels."""
         if self._is_erased(answer.key):
             self._late.remove(label, "late_not_found")
             return
@@ -178,7 +180,7 @@ class AnswerFinder:
         return self._publisher
 
     def _on_delivery(self, label: Feedback, error: Exception | None) -> None:
-        """Forgets a label that is in the topic now, or that the broker refuses. Any other one is looked for again."""
+        """Removes a label that is in the topic now, or that the broker refuses for good. Others are tried again."""
         if error is None:
             self._late.remove(label, "late_found")
         elif isinstance(error, SendFailed) and error.is_permanent:
@@ -186,73 +188,81 @@ class AnswerFinder:
 
 
 class Search:
-    """The labels that a pass looks for at its point in time. The pass is over at the offsets `ends`. Pure."""
+    """The state of one pass over the answers: the labels whose answers may be at its current point in time.
+
+    The pass ends at the offsets `ends`. Pure: it reads no topic itself.
+    """
 
     def __init__(self, late: LateLabels, ends: Mapping[str, int], from_ms: int) -> None:
         self._late = late
         self._ends = ends
-        self._at_ms: dict[str, float] = dict.fromkeys(ends, from_ms)  # by partition: the log time of its last record
-        self._left = defaultdict[str, list[Feedback]](list)  # by event id: the labels whose answer may come now
-        # Labels of answers up to this time are, or were, among them. One that came since, and whose answer lies before
-        # the beginning of the pass, is for the next pass.
+        # The log time of the last record that was read, by partition.
+        self._at_ms: dict[str, float] = dict.fromkeys(ends, from_ms)
+        # The labels whose answers may come now, by event id.
+        self._expected = defaultdict[str, list[Feedback]](list)
+        # The pass has looked for the labels of answers up to this time. A label of an older answer that comes later
+        # has to wait for the next pass.
         self._joined_ms = from_ms + EARLY_MS - 1
         self._num_read = 0
-        self._read_ms = 1.0  # the time that these records took, without what was skipped
+        # The time span of the records that were read, without the skipped gaps.
+        self._read_ms = 1.0
         self._before_ms: float = from_ms
         self.is_over = False
         self.gap_ms: int | None = None
-        """The end of a gap in time that is worth skipping, if there is one."""
+        """The end of the gap in time that should be skipped; None if there is none."""
 
-    def reach(self, followed: Followed) -> None:
-        """Advances to the time of these records: looks for the labels whose answers may be among them."""
+    def advance(self, followed: Followed) -> None:
+        """Advances to the time of these records: from now on expects the answers that may be among them."""
         for received in followed.received:
             name = partition_name(received.position)
             self._at_ms[name] = max(self._at_ms.get(name, -inf), received.log_ms)
         self._num_read += len(followed.received)
         last_ms = int(max(self._at_ms.values(), default=0)) + EARLY_MS
         for label in self._late.between(self._joined_ms, last_ms):
-            self._left[label.event_id].append(label)
+            self._expected[label.event_id].append(label)
         self._joined_ms = max(self._joined_ms, last_ms)
 
     def take(self, answer: Answer) -> list[Feedback]:
-        """Returns the labels about this answer; the pass does not look for them any more."""
-        labels = self._left.pop(answer.event_id, [])
-        others = [label for label in labels if not is_of(label, answer)]
+        """Returns the labels for this answer. The pass no longer expects their answer."""
+        labels = self._expected.pop(answer.event_id, [])
+        others = [label for label in labels if not is_label_for(label, answer)]
         if others:
-            self._left[answer.event_id] = others
-        return [label for label in labels if is_of(label, answer)]
+            self._expected[answer.event_id] = others
+        return [label for label in labels if is_label_for(label, answer)]
 
     def missing(self, followed: Followed) -> list[Feedback]:
-        """Returns the labels whose answer should have come by now; updates whether the pass is over or may skip."""
-        left = [name for name, end in self._ends.items() if followed.offsets.get(name, 0) < end]
-        passed_ms = min((self._at_ms[name] for name in left), default=inf)
-        gone = [
-            label for label in chain.from_iterable(self._left.values()) if answer_ms(label) + DELAYED_MS < passed_ms
-        ]
+        """Returns the labels whose answers should have come by now, and no longer expects these answers.
+
+        Also updates `is_over` and `gap_ms`.
+        """
+        unfinished = [name for name, end in self._ends.items() if followed.offsets.get(name, 0) < end]
+        passed_ms = min((self._at_ms[name] for name in unfinished), default=inf)
+        expected = chain.from_iterable(self._expected.values())
+        gone = [label for label in expected if answer_ms(label) + DELAYED_MS < passed_ms]
         for label in gone:
-            self._left[label.event_id].remove(label)
-            if not self._left[label.event_id]:
-                del self._left[label.event_id]
+            self._expected[label.event_id].remove(label)
+            if not self._expected[label.event_id]:
+                del self._expected[label.event_id]
         next_ms = self._late.next_ms(self._joined_ms)
-        self.is_over = not left or (not self._left and next_ms is None)
+        self.is_over = not unfinished or (not self._expected and next_ms is None)
         self.gap_ms = None
-        if left:
+        if unfinished:
             self._read_ms += max(0.0, passed_ms - self._before_ms)
             self._before_ms = max(passed_ms, self._before_ms)
-        if not self.is_over and not self._left and next_ms is not None:
+        if not self.is_over and not self._expected and next_ms is not None:
             gap_ms = next_ms - EARLY_MS - passed_ms
             if gap_ms * self._num_read / self._read_ms > MIN_SKIPPED:
                 self.gap_ms = next_ms - EARLY_MS
         return gone
 
     def skip(self) -> None:
-        """Continues after the gap."""
-        assert self.gap_ms is not None, "there is one"
+        """Advances to the end of the gap `gap_ms`, which the caller has skipped."""
+        assert self.gap_ms is not None, "there is a gap"
         self._at_ms = {name: max(at_ms, self.gap_ms) for name, at_ms in self._at_ms.items()}
         self._before_ms = self.gap_ms
         self.gap_ms = None
 
 
-def is_of(feedback: Feedback, answer: Answer) -> bool:
-    """Whether the label is about exactly this answer: it has the answer's receipt, and no other source."""
+def is_label_for(feedback: Feedback, answer: Answer) -> bool:
+    """Whether a label is for exactly this answer: it has the answer's receipt, and names no other source."""
     return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)

@@ -3,35 +3,38 @@
     broker --Follower, as FlowControl permits--> records --> the learner
                     '--unreadable records--> Outbox <--labels that are not trusted--'
 
-While the broker is away or refuses, the learner waits for it. If a partition lost records, reading continues after the
-loss. If a log was created again, it is read from its start, without the records that are not newer than the last one
-that had its effect (`wire.bus.losses`): nothing is learnt twice, and an alarm names the loss. A record that cannot be
-read becomes a dead letter, and a label that is not trusted goes to the quarantine topic, both at least once
-(`learner.intake.outbox`).
+**Failures.** While the broker is away or refuses requests, the learner waits for it. If a partition lost records,
+reading continues after the loss. If a log was deleted and created again, it is read from its start, except for records
+that are not newer than the last record that was learnt (`wire.bus.losses`). So nothing is learnt twice, and an alarm
+reports the loss. A record that cannot be read becomes a dead letter. A label that is not trusted goes to the quarantine
+topic. Both are sent at least once (`learner.intake.outbox`).
 
-Flow control. A learner that was away reads two long topics whose records differ in size. Without flow control, the
-topic with the smaller records is soon further ahead than its window is wide, and records that drop out of the window
-are never learnt. So the topic that is far ahead is paused:
+**Flow control.** A learner that was away reads two long topics whose records differ in size. Without flow control, the
+topic with the smaller records would soon be further ahead than its window is wide, and records that drop out of the
+window would never be learnt. So the topic that is far ahead is paused:
 
     labels are ahead:   parked labels fill half of their window, many answers are unread     --> labels are paused
     answers are ahead:  pending answers fill half of their window, many labels are unread    --> answers are paused
 
-The other half of the window is room for the records until the next decision. "Many" unread records are more than half a
-window holds: fewer can do little harm. A paused topic is resumed when its window is at most a quarter full, or when
-nothing of the other topic is unread: the hysteresis prevents a change with every poll.
+The other half of the window is room for the records until the next decision. "Many" unread records are more than fit
+into half a window; fewer do little harm. A paused topic is resumed when its window is at most a quarter full, or when
+no record of the other topic is unread. The hysteresis prevents that a topic is paused and resumed with every poll.
 
-Labels that are older than the answers have no answer to wait for (the topics may differ in retention), so no topic is
-paused for them. They count as older only if both clocks say so: the sender's, which may be wrong or only name a day,
-and the broker's. Answers that nobody labels fill their window all the time without pausing anything: while few labels
-are unread, the oldest answer is dropped.
+Labels that are older than all answers have no answer to wait for, since the topics may differ in retention. So no topic
+is paused for them. They count as older only if two clocks say so: the broker's clock and the sender's clock, which may
+be wrong or only name a day. Answers that nobody labels fill their window all the time, but nothing is paused because of
+them: if few labels are unread, the oldest answer is dropped.
 
-There is no deadlock. The two topics are never paused at once, and one is paused only for unread records of the other
-that keep coming. So while records are unread, some topic with unread records may be read: if the paused topic has
-unread records, the other topic has some, too. If these do not come for STALLED_S, nothing is paused for them any more.
+**There is no deadlock.** The two topics are never paused at the same time. A topic is paused only while the other topic
+has unread records, so there always is a topic that can be read. If no record of the other topic comes for STALLED_S
+seconds, the topic is no longer paused because of it.
 
-Rejected: offsets committed at the broker (after a kill they differ from the checkpoint, and labels would be lost or
-learnt twice), ending at a record that cannot be read (anybody who may write to a topic could stop the learner for
-good), and a common order of the topics by time (the sender of a label chooses its time).
+Rejected:
+
+- Offsets that are committed at the broker: after a kill they differ from the checkpoint, and labels would be lost or
+  learnt twice.
+- Ending at a record that cannot be read: anybody who may write to a topic could stop the learner for good.
+- A common order of the topics by time: the sender of a label chooses its time.
 """
 
 import math
@@ -60,13 +63,13 @@ LOW: Final = 0.25
 """Low-water mark: the fill level up to which a paused topic is resumed."""
 
 STALLED_S: Final = 5.0
-"""Seconds without a record of a topic with unread records, after which nothing is paused for it any more."""
+"""A topic has stalled if it has unread records but none came for this many seconds. The other topic is then resumed."""
 
 OTHER: Final[Mapping[Topic, Topic]] = {Answer: Feedback, Feedback: Answer}
 
 
 class Times(NamedTuple):
-    """The times of a record in milliseconds, by the clocks of its sender and of the broker; 0 if unknown."""
+    """The times of a record in milliseconds: by its sender's clock and by the broker's clock; 0 if unknown."""
 
     sender_ms: int
     log_ms: int
@@ -87,7 +90,7 @@ class Unread(NamedTuple):
 
 
 def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_label_later: bool) -> Topic | None:
-    """Returns the topic to pause now, if any. `paused` is the one that is paused until now.
+    """Returns the topic to pause now; None to read both. `paused` is the topic that is paused until now.
 
     `is_label_later`: the last labels that were read are not older than the last answers.
     """
@@ -99,20 +102,21 @@ def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_la
 
 
 def _is_ahead(window: Level, num_unread: int, *, is_paused: bool) -> bool:
-    """Whether the topic of `window` has to wait for `num_unread` records of the other topic."""
+    """Whether the topic whose records are in `window` must wait for `num_unread` records of the other topic."""
     if is_paused:
         return window.fill > LOW and num_unread > 0
     return window.fill > HIGH and num_unread > window.room
 
 
 class FlowControl:
-    """Chooses before every poll which topic is paused, from the records that were read. The caller passes the times."""
+    """Chooses before each poll which topic is paused, if one is far ahead of the other. It reads no clock itself."""
 
     def __init__(self) -> None:
         self._paused: Topic | None = None
         self._since_s = 0.0
         self._stalled: set[Topic] = set()
-        self._last: dict[Topic, Times] = {}  # of the records that were read last
+        # The times of the last record that was read of each topic.
+        self._last: dict[Topic, Times] = {}
 
     def choose_paused(self, levels: Levels, unread: Unread, now_s: float) -> Topic | None:
         """Returns the topic to pause at `now_s`; None if both may be read."""
@@ -126,7 +130,7 @@ class FlowControl:
         return self._paused
 
     def on_read(self, records: Mapping[Topic, Times], now_s: float) -> None:
-        """Records the topics that were read, each with the times of its last record."""
+        """Records that topics were read. `records` has the times of the last record of each."""
         for topic, times in records.items():
             self._stalled.discard(topic)
             self._last[topic] = times
@@ -134,7 +138,7 @@ class FlowControl:
                 self._since_s = now_s
 
     def _num_coming(self, topic: Topic, unread: Unread) -> int:
-        """Returns the number of unread records that are worth waiting for: none of a stalled topic."""
+        """Returns the number of unread records of a topic; 0 if the topic has stalled, since none may come."""
         return 0 if topic in self._stalled else unread.of(topic)
 
     @property
@@ -146,28 +150,30 @@ class FlowControl:
 
 
 CLOSE_S = 2.0
-"""Seconds that a learner waits at its end for its dead letters. Unsent ones are in its checkpoint."""
+"""The most seconds that a learner waits at its end until its letters are sent. Unsent letters are in its checkpoint."""
 
 log = structlog.get_logger("learner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadState:
-    """The state from which a consumer continues, as in a checkpoint. Its owner keeps the letters and the counts."""
+    """The state in a checkpoint from which a consumer continues. The learner owns the letters and the counts."""
 
     offsets: Mapping[str, int]
     """The offsets to resume from, stored with the effect of the records before them."""
     marks: LogMarks = field(default_factory=dict)
-    """Marks of the logs before the offsets, by which a log that was cut or created again is noticed."""
+    """Marks of the last records before the offsets. They show whether a log was truncated, or created again."""
     letters: Outbox
     counts: Counter[str]
 
 
 class Consumer:
-    """Follows the topics, and starts again after an error.
+    """Reads answers and labels from the broker. After an error it starts again.
 
-    `levels` returns the fill levels of the windows that the records go to. `wait` pauses after a failure. `finder`
-    finds the answers of late labels; without a finder late labels stay unlearnt.
+    - `levels`: returns the fill levels of the windows of the join.
+    - `wait`: pauses after a failure.
+    - `on_truncated`: is called if the broker has lost records.
+    - `finder`: finds the answers of late labels. Without it late labels are not learnt.
     """
 
     def __init__(
@@ -194,30 +200,35 @@ class Consumer:
         self._flow = FlowControl()
         self._has_failed = False
         self._fetched: deque[Received[Answer | Feedback]] = deque()
-        self._ends: Mapping[str, int] = {}  # the offsets behind what was fetched
-        self._label_s = clock_s()  # when the last label was read
-        self.taken: list[Received[Answer | Feedback]] = []  # by the last poll
+        # The offsets after the records that were fetched.
+        self._ends: Mapping[str, int] = {}
+        # When the last label was read.
+        self._label_s = clock_s()
+        # The records that the last poll returned.
+        self.polled: list[Received[Answer | Feedback]] = []
         self.offsets = dict(state.offsets)
         self.marks = dict(state.marks)
         self._end_marks: LogMarks = {}
-        self._lost: dict[str, Loss] = {}  # by partition: the last loss of this process
+        # The last loss of each partition since this process started.
+        self._lost: dict[str, Loss] = {}
 
     def poll(self, timeout_ms: int, *, max_labels: float = math.inf) -> list[Answer | Feedback]:
-        """Returns records in the order of each partition, with at most `max_labels` labels, and advances `offsets`.
+        """Returns the next records, at most `max_labels` labels among them, and advances `offsets`.
 
-        Returns [] while the broker is away, and while the queue of dead letters is full. `taken` has the places of the
-        records. Raises LearnerError if the thread that sends letters or the thread that finds answers has ended.
+        The records of each partition are in its order. Returns [] while the broker is away, and while the queue of
+        dead letters is full. `polled` has the positions of the records. Raises LearnerError if the thread that sends
+        letters or the thread that finds answers has ended.
         """
         self._sender.check()
         if self._finder is not None:
             self._finder.check()
         if not self._fetched:
             self._fetch(timeout_ms)
-        self.taken = []
+        self.polled = []
         num_labels = 0
         while self._fetched and num_labels < max_labels:
             received = self._fetched.popleft()
-            self.taken.append(received)
+            self.polled.append(received)
             num_labels += isinstance(received.record, Feedback)
             name = partition_name(received.position)
             self.offsets[name] = received.position.offset + 1
@@ -227,7 +238,7 @@ class Consumer:
             self.marks |= self._end_marks
         if num_labels:
             self._label_s = self._clock_s()
-        return [received.record for received in self.taken]
+        return [received.record for received in self.polled]
 
     @property
     def idle_s(self) -> float:
@@ -235,25 +246,25 @@ class Consumer:
         return self._clock_s() - self._label_s
 
     def quarantine(self, labels: Iterable[Quarantined]) -> None:
-        """Sends labels that are not trusted to the quarantine topic, where an operator finds them."""
+        """Queues labels that are not trusted for the quarantine topic, where an operator finds them."""
         self._letters.add(labels)
 
     def alarms(self) -> list[str]:
-        """Returns a sentence for each loss of the broker since this process began."""
+        """Returns a sentence for each partition whose records the broker has lost since this process started."""
         return [f"log_truncated: {loss}; labels that nobody had read are lost" for loss in self._lost.values()]
 
     def lag(self) -> int:
-        """Returns the number of unread records, as of the last fetches, without waiting for the broker."""
+        """Returns the number of unread records, as far as the last fetches have shown. Does not ask the broker."""
         return len(self._fetched) + (self._follower.lag() if self._follower else 0)
 
     @property
     def num_unread_labels(self) -> int:
-        """The number of unread labels, as of the last fetches."""
-        num_fetched = sum(isinstance(each.record, Feedback) for each in self._fetched)
+        """The number of unread labels, as far as the last fetches have shown."""
+        num_fetched = sum(isinstance(received.record, Feedback) for received in self._fetched)
         return num_fetched + (self._follower.lag(Feedback) if self._follower else 0)
 
     def ends(self) -> dict[str, int]:
-        """Returns the next offset of every partition. Raises BusUnavailable."""
+        """Returns the offset after the last record of each partition. Raises BusUnavailable."""
         return self._bus.end_offsets(Answer, Feedback)
 
     def close(self) -> None:
@@ -292,9 +303,9 @@ class Consumer:
         return self._follower.poll(timeout_ms)
 
     def _fail(self, error: WireError) -> None:
-        """Counts the failed poll and waits. Logged once until a poll succeeds.
+        """Counts a failed poll, and waits. The failure is logged once, until a poll succeeds.
 
-        After a refusal the follower is closed, and a new one starts.
+        If the broker has refused the request, the follower is closed, and the next poll starts a new one.
         """
         self._counts["polls_failed"] += 1
         if not self._has_failed:
@@ -305,7 +316,7 @@ class Consumer:
         self._wait()
 
     def _note_losses(self, followed: Followed) -> None:
-        """Counts the records that the broker has lost; nothing waits for them any more."""
+        """Counts the records that the broker has lost, and tells the learner not to wait for them."""
         self._counts["read_again"] += followed.num_skipped
         self._counts["records_expired"] += followed.num_expired
         for loss in followed.losses:
@@ -329,4 +340,4 @@ class Consumer:
 
 def _last_times(received: Iterable[Received[Answer | Feedback]]) -> dict[Topic, Times]:
     """Returns the times of the last record of each topic."""
-    return {type(each.record): Times(each.record.time_ms, each.log_ms) for each in received}
+    return {type(last.record): Times(last.record.time_ms, last.log_ms) for last in received}

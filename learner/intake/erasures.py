@@ -1,4 +1,4 @@
-"""The subjects that were erased. A rollback of the learner undoes no erasure."""
+"""The subjects (persons) whose data an operator had erased. A rollback of the learner does not undo an erasure."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,9 +6,10 @@ from wire.records import Answer, Feedback
 
 
 class ErasedSubjects:
-    """The digests of the erased subjects. `is_due`: the learner may still hold samples of one of them.
+    """The set of erased subjects, by their digests.
 
-    `digest` makes the digest of a subject; without it no subject counts as erased.
+    - `digest`: makes the digest of a subject. Without it no subject counts as erased.
+    - `is_due`: the learner may still have samples about one of the subjects.
     """
 
     def __init__(
@@ -18,10 +19,10 @@ class ErasedSubjects:
         self._digests = {*digests}
         self.is_due = is_due
         self.num = len(self._digests)
-        """The number of erased subjects. It is 0 in most services, which skip all further checks."""
+        """The number of erased subjects. Most services have none, and then no record needs to be checked."""
 
     def restored(self, digests: Iterable[str], *, is_due: bool) -> "ErasedSubjects":
-        """Returns a copy with these digests."""
+        """Returns a set with the same digest function and these digests, from a checkpoint."""
         return ErasedSubjects(self._digest, digests, is_due=is_due)
 
     def holds(self, subject: str) -> bool:
@@ -33,7 +34,10 @@ class ErasedSubjects:
     def without_erased(
         self, records: Iterable[Answer | Feedback], skip: Callable[[Answer], None]
     ) -> Iterator[Answer | Feedback]:
-        """Yields `records` without the contents of erased subjects; their answers are passed to `skip` instead."""
+        """Yields `records` without the texts of erased subjects.
+
+        An answer about an erased subject is passed to `skip` instead. A label about one loses the text of its event.
+        """
         for record in records:
             if not self.holds(record.key):
                 yield record
@@ -43,7 +47,7 @@ class ErasedSubjects:
                 yield record.bare
 
     def add(self, digest: str) -> None:
-        """Adds an erased subject."""
+        """Adds an erased subject by its digest. Sets `is_due` if it is new."""
         self.is_due = self.is_due or digest not in self._digests
         self._digests.add(digest)
         self.num = len(self._digests)

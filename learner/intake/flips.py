@@ -1,42 +1,51 @@
-"""Detects label flips: a source labels one class as another, or gives one label to everything. Pure.
+"""Detects label flips: a source labels one class as another, or gives the same label to everything. Pure.
 
-    predicted p, labelled s --> charts by label s:      which predictions it contradicts  --.
-                            --> charts by prediction p: which labels contradict it        --+-- both raised: p -> s
-                            --> both for each source alone                                  --- both raised: its p -> s
-                            --> charts by source:       which label it contradicts with   ----- raised: source gives s
+For each label of an event for which the model predicted p and which is labelled s, control charts are updated:
 
-A model learns from single contradictions, and spread label noise does little harm (networks resist spread noise, but
-not concentrated noise). So only contradictions that pile up in one place count. A model that confuses p and s raises
-only one of the two charts: the first if texts of s have changed, the second if p no longer occurs. A flip of p's labels
-to s raises both, since it also takes the right labels away from p. So does a model that suddenly predicts p for most of
-s while p still occurs: these labels are held, too, until the model has learnt better or an operator releases them.
+    chart                              context          counts                               alarm
+    by label                           s                predictions that contradict s    --. both are raised:
+    by prediction                      p                labels that contradict p         --' p is labelled as s
+    by label, of one source            s, source        as above                         --. both are raised:
+    by prediction, of one source       p, source        as above                         --' source labels p as s
+    by source                          source           labels by which it contradicts   --- raised: source says s
 
-One source among several gives few of the labels of a class: its flips would be too few to raise the charts, and would
-go on for good. So each source has both charts of its own. A class is charted once it has MIN_LABELS labels from any
-source: before, every label of it is a contradiction. A source is compared with the other sources, so a single source is
-not compared.
+A label that contradicts the model may be right; the model learns from such labels. And label noise that is spread over
+the classes does little harm, since networks resist it. So an alarm needs many contradictions of one kind.
 
-The labels that raised an alarm were trusted until it began. `take_blamed` returns them, and they are withdrawn.
+A model that confuses p and s raises only one of the first two charts: the chart by label if the texts of s have
+changed, the chart by prediction if p no longer occurs. If p's labels are flipped to s, both charts are raised, since p
+also loses its right labels. Both are also raised if the model suddenly predicts p for most texts of s while p still
+occurs. Then the labels are held, too, until the model has learnt better, or an operator releases them.
 
-While an alarm lasts, the labels that are part of it are held, but they are still charted, so that the alarm ends when
-its cause ends. A true change of the concept (p is called s from now on) looks the same, except for the sources: it is
-no flip if `num_sources` sources have given the label at least AGREEING times each. An operator judges all others.
+If there are several sources, each gives only some of the labels of a class. The flips of one source would be too few to
+raise the charts of all labels, and would continue for ever. So each source has its own pair of charts, too. Its rates
+are compared with the other sources, so if there is a single source, its own charts raise no alarm. A class is charted
+once it has MIN_LABELS labels from any source, since at first every label of a new class is a contradiction.
 
-The charts are CUSUM charts (`Charts`), one for every outcome in every context:
+The labels that raised an alarm were trusted until it began. `take_blamed` returns their events, and they are withdrawn.
 
-    add(context, outcome) -> S = max(0, S + log(p1/p0)) for that outcome, S + log((1-p1)/(1-p0)) for the others there
+While an alarm lasts, the labels that are part of it are held. They still update the charts, so the alarm ends when its
+cause ends. A true change of the concept (p is called s from now on) looks like a flip, except for the sources: it is no
+flip if `num_sources` sources have given the label at least AGREEING times each. An operator decides in all other cases.
+
+The charts are CUSUM charts (`Charts`). There is one for each outcome in each context:
+
+    add(context, outcome) -> S = max(0, S + log(p1/p0)) for this outcome, S + log((1-p1)/(1-p0)) for the other outcomes
     S >= THRESHOLD        -> raised, until S is 0 again
 
 S is the cumulative sum of log likelihood ratios of Page (1954), for Bernoulli trials (Reynolds and Stoumbos 1999, "A
-CUSUM chart for monitoring a proportion when inspecting continuously"): p1 is the out-of-control rate, which is to be
-detected, and p0 the in-control rate. Here p0 follows the stream. It is at least IN_CONTROL, and higher in two cases:
-the outcome has long been that frequent in this context (its running mean), or other contexts are as wrong now (the
-share of wrong outcomes among their last RECENT trials). So a chart is not raised by a change that all contexts share,
-by a frequent outcome of old, or in a new context, whose mean begins with its first trials.
+CUSUM chart for monitoring a proportion when inspecting continuously"). p1 is the out-of-control rate, which is to be
+detected, and p0 the in-control rate. Here p0 follows the stream. It is at least IN_CONTROL. It is higher if
 
-By Wald's inequality a chart in control reaches the threshold in a share of at most exp(-THRESHOLD) = 1/10,000 of the
-excursions from 0. At p0 = 0.1 six wrong outcomes in a row reach it, and so do 18 trials of which every second is wrong.
-The sum is clipped at the threshold, so an alarm ends some 16 trials of its context after its cause.
+- the outcome has long been frequent in this context (by its running mean), or
+- other contexts have many wrong outcomes now, too (by their last RECENT trials).
+
+So these raise no chart: a change that all contexts share, an outcome that has always been frequent, and a new context,
+whose mean begins with its first trials.
+
+By Wald's inequality, at most exp(-THRESHOLD) = 1/10,000 of the excursions from 0 of a chart in control reach the
+threshold. At p0 = 0.1, six wrong outcomes in a row reach it, and so do 18 trials of which every second is wrong. The
+sum is clipped at the threshold, so an alarm ends about 16 trials of its context after its cause has ended.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -54,26 +63,30 @@ IN_CONTROL: Final = 0.1
 """The lowest in-control rate p0."""
 
 MAX_RATIO_TO_OTHERS = 2.0
+"""An outcome is in control if its rate is at most this many times the rate of wrong outcomes in other contexts."""
+
 MAX_RATIO_TO_MEAN = 1.5
-"""An outcome is in control up to this ratio of its rate to the rate in other contexts, or to its running mean."""
+"""An outcome is in control if its rate is at most this many times its running mean."""
 
 THRESHOLD: Final = log(10_000)
+"""The sum from which on a chart is raised."""
+
 RECENT: Final = 100
-"""The number of last trials of all contexts over which the share of wrong outcomes is taken."""
+"""The share of wrong outcomes is measured over this many last trials of all contexts."""
 
 MIN_OTHERS: Final = 25
-"""The fewest recent trials of other contexts for a comparison."""
+"""The fewest recent trials of other contexts that are needed for a comparison with them."""
 
 MEAN_TRIALS: Final = 200
-"""The number of trials of a context over which the running mean of an outcome is taken."""
+"""The running mean of an outcome is an average over about this many trials of its context."""
 
 MAX_CONTEXTS: Final = 512
 MAX_OUTCOMES: Final = 8
 MAX_SOURCES: Final = 16
-"""The most sources that are counted per outcome."""
+"""The most sources that are counted for each chart."""
 
 MAX_EVENTS: Final = 128
-"""The number of last events that are remembered per outcome. Most charts are raised by fewer than twenty."""
+"""The number of last events that are remembered for each chart. Most charts are raised by fewer than twenty."""
 
 
 class Chart(msgspec.Struct, array_like=True):
@@ -106,17 +119,21 @@ class Context(msgspec.Struct, array_like=True):
 
 
 class ChartsState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of `Charts`: `contexts` in the order of their last trial; `recent` has the last trials' contexts and
-    whether they were wrong."""
+    """The state of `Charts`.
+
+    `contexts` is in the order of the contexts' last trials. `recent` has the last trials: their contexts, and whether
+    their outcomes were wrong.
+    """
 
     contexts: dict[str, Context] = {}
     recent: list[tuple[str, bool]] = []
 
 
 class Charts:
-    """The charts of at most `max_contexts` contexts (LRU), and of at most MAX_OUTCOMES outcomes in each.
+    """CUSUM charts, one for each outcome in each context.
 
-    If a context has too many charts, the charts with the lowest sums are dropped first.
+    There are at most `max_contexts` contexts; the least recently used is dropped first. A context has at most
+    MAX_OUTCOMES charts; those with the lowest sums are dropped first.
     """
 
     def __init__(self, state: ChartsState | None = None, *, max_contexts: int = MAX_CONTEXTS) -> None:
@@ -138,10 +155,10 @@ class Charts:
         is_charted: bool = True,
         rate_elsewhere: Callable[[str], float] | None = None,
     ) -> None:
-        """Adds one trial: the judgement of `event` by `source`. `outcome` is None if nothing went wrong.
+        """Adds a trial to a context: the label of `event` by `source`. `outcome` is None if it contradicts nothing.
 
-        A trial that is not charted only enters the means. `rate_elsewhere` returns the rate of an outcome in other
-        contexts; its default is the share of all wrong outcomes there.
+        If `is_charted` is False, the trial only updates the running means. `rate_elsewhere` returns the rate of an
+        outcome in other contexts. By default it is the share of all wrong outcomes there.
         """
         wrong_elsewhere = self._wrong_share_elsewhere(context)
         self._add_recent(context, is_wrong=outcome is not None)
@@ -152,7 +169,8 @@ class Charts:
             entry.charts.setdefault(outcome, Chart())
         for name, chart in entry.charts.items():
             p0 = _in_control_rate(chart, rate_elsewhere(name) if rate_elsewhere else wrong_elsewhere)
-            if not chart.sum:  # an outcome under suspicion does not enter its mean: it would become what was always so
+            # While a chart is under suspicion its mean stays, or a new outcome would soon count as an old one.
+            if not chart.sum:
                 chart.mean += ((name == outcome) - chart.mean) * max(1 / entry.num, 1 / MEAN_TRIALS)
             if name != outcome:
                 chart.sum = max(chart.sum + log((1 - OUT_OF_CONTROL) / (1 - p0)), 0.0)
@@ -172,12 +190,12 @@ class Charts:
         return entry is not None and outcome in entry.charts and entry.charts[outcome].is_raised
 
     def sources(self, context: str, outcome: str) -> dict[str, int]:
-        """Returns the number of times that each source had the outcome since its sum was 0."""
+        """Returns how often each source had the outcome since the sum of its chart was 0."""
         entry = self._contexts.get(context)
         return entry.charts[outcome].sources if entry and outcome in entry.charts else {}
 
     def raised_charts(self) -> list[tuple[str, str]]:
-        """Returns every (context, outcome) that is raised."""
+        """Returns the (context, outcome) of each chart that is raised."""
         pairs: list[tuple[str, str]] = []
         for context, entry in self._contexts.items():
             pairs += [(context, outcome) for outcome, chart in entry.charts.items() if chart.is_raised]
@@ -188,7 +206,7 @@ class Charts:
         return entry.num if entry else 0
 
     def chart(self, context: str, outcome: str) -> Chart:
-        """Returns the chart of an outcome in a context, a new one if there is none."""
+        """Returns the chart of an outcome in a context; an empty chart if there is none."""
         entry = self._contexts.get(context)
         return entry.charts.get(outcome, Chart()) if entry else Chart()
 
@@ -199,7 +217,7 @@ class Charts:
         return ChartsState(contexts=_copy_contexts(self._contexts), recent=list(self._recent))
 
     def _wrong_share_elsewhere(self, context: str) -> float:
-        """Returns the share of wrong outcomes among the recent trials of other contexts; 1 if these are too few."""
+        """Returns the share of wrong outcomes in recent trials of other contexts; 1 if there are too few trials."""
         num = len(self._recent) - self._trials[context]
         return (self._num_wrong - self._wrong[context]) / num if num >= MIN_OTHERS else 1.0
 
@@ -221,9 +239,9 @@ class Charts:
 def renamed(
     state: ChartsState, name_of: Callable[[str], str], *, context_of: Callable[[str], str] = str
 ) -> ChartsState:
-    """Returns charts with renamed outcomes and contexts; a chart that is renamed to "" is dropped.
+    """Returns the charts with outcomes renamed by `name_of` and contexts by `context_of`; drops what is renamed to "".
 
-    If several contexts get one name, the one with the last trial stays.
+    If several contexts get the same name, the context with the last trial is kept.
     """
     contexts = dict[str, Context]()
     for name, entry in _copy_contexts(state.contexts).items():
@@ -235,7 +253,7 @@ def renamed(
 
 
 def _in_control_rate(chart: Chart, wrong_elsewhere: float) -> float:
-    """Returns p0 of a chart. It is at most p1; there the sum stands still and the chart tells nothing."""
+    """Returns the in-control rate p0 of a chart. It is at most p1; if it is p1, the sum does not change."""
     rate = max(IN_CONTROL, MAX_RATIO_TO_MEAN * chart.mean, MAX_RATIO_TO_OTHERS * wrong_elsewhere)
     return min(rate, OUT_OF_CONTROL)
 
@@ -261,22 +279,21 @@ def _keep_highest(charts: dict[str, Chart]) -> dict[str, Chart]:
 
 
 MIN_LABELS = 50
-"""The number of labels from which a class is charted."""
+"""A class is charted once it has this many labels."""
 
 MAX_OWN_CONTEXTS = 8_192
-"""The most pairs of a source and a class that are charted; the least recently seen pair is dropped first."""
+"""The most pairs of a source and a class that are charted. The least recently seen pair is dropped first."""
 
 OWN_SUM = log(100)
-"""The sum of a source's chart by label from which it counts as raised. It is lower than THRESHOLD, since half of the
-source's labels of the target class of a flip are right."""
+"""A source's chart by label counts as raised from this sum on. It is lower than THRESHOLD: if a source labels p as s,
+half of its labels s are still right."""
 
 AGREEING = 2
-"""The number of labels by which a source agrees on a change: one may be a mistake."""
+"""The number of labels with which a source counts as agreeing on a change. A single label may be a mistake."""
 
 
 class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `FlipDetector`: the charts by label, by predicted class and by source, and each source's own
-    charts by label and by predicted class."""
+    """The state of a `FlipDetector`: its charts. The `own_` charts are those of each source alone."""
 
     by_label: ChartsState = ChartsState()
     by_prediction: ChartsState = ChartsState()
@@ -287,9 +304,9 @@ class FlipsState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FlipDetector:
-    """Charts pairs of a predicted class and a label, and sources. `num_raised` counts the alarms that have begun.
+    """Detects label flips from the predictions and the labels of events. `num_raised` counts the alarms so far.
 
-    A change that `num_sources` sources agree on is a change of the concept, and no flip.
+    If `num_sources` sources agree on a change, it is a change of the concept, and not a flip.
     """
 
     def __init__(self, state: FlipsState | None = None, *, num_sources: int = 3) -> None:
@@ -304,7 +321,7 @@ class FlipDetector:
         self._blamed: set[int] = set()
 
     def add(self, source: str, *, predicted: str, label: str, event: int = 0) -> bool:
-        """Adds the label of an event to the charts; returns whether it is part of an alarm, which may begin with it."""
+        """Adds the label of an event to the charts. Returns whether the label is part of an alarm, and must be held."""
         is_charted = self._by_label.num_trials(label) >= MIN_LABELS
         is_wrong = predicted != label
         before = self._raised(source, predicted, label)
@@ -337,7 +354,7 @@ class FlipDetector:
         return is_wrong and bool(raised)
 
     def take_blamed(self) -> set[int]:
-        """Returns the events of the labels that raised an alarm since the last call, without held labels."""
+        """Returns the events whose labels raised an alarm since the last call, except labels that were held."""
         blamed, self._blamed = self._blamed, set()
         return blamed
 
@@ -356,7 +373,7 @@ class FlipDetector:
         return flips + sources
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Renames the classes; a class that is renamed to "" is forgotten."""
+        """Renames the classes of all charts; the charts of a class that is renamed to "" are dropped."""
 
         def pair_of(context: str) -> str:
             source, label = _parts(context)
@@ -382,7 +399,7 @@ class FlipDetector:
         )
 
     def _raised(self, source: str, predicted: str, label: str) -> dict[str, list[Chart]]:
-        """Returns the alarms that a label of this source would be part of, each with its raised charts."""
+        """Returns the current alarms to which such a label of this source belongs, each with its raised charts."""
         raised = dict[str, list[Chart]]()
         if self._is_flipped(predicted, label):
             raised["flip"] = [self._by_label.chart(label, predicted), self._by_prediction.chart(predicted, label)]
@@ -394,9 +411,9 @@ class FlipDetector:
         return raised
 
     def _is_own_flip(self, source: str, predicted: str, label: str) -> bool:
-        """Whether this source labels `predicted` as `label`, and too few other sources do.
+        """Whether this source labels `predicted` as `label`, and too few other sources agree.
 
-        A source that is the only one to label the class is not compared.
+        Always False if hardly any other source labels the class.
         """
         num_of_others = self._by_prediction.num_trials(predicted) - self._own_by_prediction.num_trials(
             _pair(source, predicted)
@@ -408,7 +425,7 @@ class FlipDetector:
         return is_raised and self._num_agreeing(predicted, label) < self._num_sources
 
     def _num_agreeing(self, predicted: str, label: str) -> int:
-        """Returns the number of sources that agree, each by its own charts."""
+        """Returns the number of sources that also label `predicted` as `label`, by each source's own charts."""
         own = [
             self._own_by_label.sources(_pair(source, label), predicted).get(source, 0)
             for source in self._by_source.contexts()
@@ -423,11 +440,11 @@ class FlipDetector:
 
 
 def _pair(source: str, name: str) -> str:
-    """Returns the context of a source and a class."""
+    """Returns the name of the context of a source and a class. `_parts` splits it again."""
     return f"{len(source)} {source}{name}"
 
 
 def _parts(context: str) -> tuple[str, str]:
-    """Returns the source and the class of a context."""
-    length, _, both = context.partition(" ")
-    return both[: int(length)], both[int(length) :]
+    """Splits the name of a context into the source and the class."""
+    length, _, source_and_name = context.partition(" ")
+    return source_and_name[: int(length)], source_and_name[int(length) :]

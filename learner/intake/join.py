@@ -1,4 +1,4 @@
-"""Joins each answer with its label by event, in bounded memory. Pure: no clock, no bus.
+"""Joins each answer with the label of the same event, in bounded memory. Pure: it reads no clock and no topic.
 
     Answer --pending--.
                        >-- matching (wire.events) -- LabelNames -- Sample        counted: matched
@@ -6,11 +6,11 @@
     Feedback with its event's text ----------------- LabelNames -- Sample        counted: matched, with_text
     Feedback of an event that has its label -- LabelledEvents -- duplicate | correction | ambiguous
 
-The two topics have no common order, so either side may come first. An answer waits in `pending`; a label that matches
-no answer is parked. Both windows are bounded in bytes and evict the oldest first, so the state fits a checkpoint. An
-event is a source and an id, but a label may name less; `wire.events` defines which answers it matches. A label is
-ambiguous in two cases: it matches several answers, or it matches one by its id alone although another event of this id
-was labelled before.
+The two topics have no common order, so the answer or the label may come first. An answer waits in the window `pending`.
+A label that matches no answer is parked in a second window. Both windows are bounded in bytes and evict the oldest
+first, so the state fits into a checkpoint. An event is identified by a source and an id, but a label may lack the
+source; `wire.events` defines which answers it matches. A label is ambiguous if it matches several answers, or if it
+matches an answer only by the id and another event with this id was labelled before.
 
 Each label has exactly one outcome, or is parked:
 
@@ -20,23 +20,27 @@ Each label has exactly one outcome, or is parked:
     correction   its event was labelled before, and this label replaces the first one
     orphan       no answer came while it was parked
     refused      for a reason in the label alone
-    quarantined  it is ambiguous, or was held after it was joined
+    quarantined  it is ambiguous, or it was joined and then held, since it is not trusted
 
-Two more counters: `early` counts parked labels, and `withdrawn` counts matched labels that are not trusted any more.
-A quarantined label leaves its answer waiting for a better label. An event that is answered again keeps its first
-answer, and the receipts of all its answers are valid. A label that carries the text of its event needs no answer,
+There are two more counters: `early` counts parked labels, and `withdrawn` counts matched labels that are not trusted
+any more. If a label is quarantined, its answer goes on waiting for a better label. If an event is answered twice, the
+first answer is kept, and the receipts of both are valid. A label that contains the text of its event needs no answer,
 unless the event was erased.
 
-A label replaces the previous one if an operator has approved it, or if it comes from a mapped topic, which the
-service's operator has configured (`bus.map.feedback.on_second_label`). The same label again is a duplicate. The labels
-of MAX_SAID events are remembered; beyond these the same label counts as a correction, which changes nothing.
+A second label of an event replaces the first one if an operator has approved it, or if it comes from a mapped topic
+that is configured so (`bus.map.feedback.on_second_label`). If both labels are equal, the second is a duplicate. Only
+the last labels of MAX_SAID events are remembered. For older events an equal label counts as a correction, which changes
+nothing.
 
-Labels and answers wait under their original class names, and are translated when they are joined. So a change of the
-set of labels does not touch the windows, and a late label under an old name means what the name means by then.
+Labels and answers wait in the windows under their original class names, which are translated when they are joined. So a
+change of the set of labels does not change the windows. A label that uses an old name counts for the class to which the
+name refers when the label is joined.
 
-Rejected: windows by time (a stalled stream would expire everything at once, and the counts would depend on clocks), a
-Bloom filter for the ids (a false positive would silently drop a label), and looking for the label of an event in the
-replay buffer (it is ordered by class, and a search takes milliseconds).
+Rejected:
+
+- Windows by time: if the stream stalls, everything would expire at once, and the counts would depend on clocks.
+- A Bloom filter for the ids: a false positive would silently drop a label.
+- Looking for an event's label in the replay buffer: the buffer is ordered by class, so a search takes milliseconds.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -77,10 +81,10 @@ from wire.recent import RecentHashes, name_hash64
 from wire.records import Answer, Feedback, Quarantined
 
 RECENT: Final = 1_000
-"""The number of last labels whose shares of late and orphaned labels are watched."""
+"""The shares of late and of orphaned labels are measured over this many last labels."""
 
 MIN_LABELS: Final = 100
-"""The fewest labels for an alarm."""
+"""The fewest labels that are needed for an alarm about these shares."""
 
 MAX_UNMATCHED_SHARE: Final = 0.01
 """The share of late or orphaned labels above which an alarm is raised."""
@@ -98,14 +102,14 @@ class Unmatched(Enum):
 
 
 ADVICE: Final = {
-    Unmatched.LATE: "came when their answer waited no longer, and are looked for: raise learner.pending_bytes",
+    Unmatched.LATE: "came after their answer had left its window: raise learner.pending_bytes",
     Unmatched.ORPHAN: "waited for an answer that did not come: raise learner.parked_bytes, or look at who sends them",
 }
-"""The text of the alarm by outcome: the problem and its fix."""
+"""The text of the alarm about an outcome: what happened to the labels, and the fix."""
 
 
 class LabelOutcomes:
-    """Counts labels by their outcome, and remembers the last RECENT outcomes."""
+    """Counts labels by their outcome, and raises alarms if many of the last RECENT labels were late or orphaned."""
 
     def __init__(self, counts: Counter[str], recent: list[str]) -> None:
         self._counts = counts
@@ -116,7 +120,7 @@ class LabelOutcomes:
         self._recent.append(outcome)
 
     def alarms(self) -> list[str]:
-        """Returns the alarms about the windows, as sentences."""
+        """Returns a sentence if many labels are late, and one if many are orphaned: a window may be too small."""
         num = len(self._recent)
         if num < MIN_LABELS:
             return []
@@ -136,53 +140,59 @@ MAX_SAID: Final = 10_000
 
 
 class LabelledEvents:
-    """The events that have a label, by the hashes of their aliases, and the hashes of their last labels."""
+    """The events that have a label, by the hashes of their aliases. An alias is any way in which a label may name them.
 
-    def __init__(self, capacity: int, hashes: Iterable[int] = (), said: Mapping[int, int] | None = None) -> None:
+    The hashes of the last labels of MAX_SAID events are remembered, too.
+    """
+
+    def __init__(self, capacity: int, hashes: Iterable[int] = (), last_labels: Mapping[int, int] | None = None) -> None:
         self.aliases = RecentHashes(capacity, hashes)
-        self._said = OrderedDict(said or {})
+        self._last_labels = OrderedDict(last_labels or {})
 
     def add(self, answer: Waiting, feedback: Feedback) -> None:
         """Records the label of an event."""
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._said[name_hash64(alias)] = name_hash64(feedback.said.encode())
-            self._said.move_to_end(name_hash64(alias))
-        while len(self._said) > 2 * MAX_SAID:
-            self._said.popitem(last=False)
+            self._last_labels[name_hash64(alias)] = name_hash64(feedback.said.encode())
+            self._last_labels.move_to_end(name_hash64(alias))
+        while len(self._last_labels) > 2 * MAX_SAID:
+            self._last_labels.popitem(last=False)
 
     def forget(self, answers: Iterable[Waiting]) -> None:
         """Forgets the labels of these events."""
         aliases = list(chain.from_iterable(map(aliases_of, answers)))
         self.aliases.discard(aliases)
         for alias in aliases:
-            self._said.pop(name_hash64(alias), None)
+            self._last_labels.pop(name_hash64(alias), None)
 
     def repeated(self, feedback: Feedback, *, may_correct: bool) -> Unmatched:
-        """Returns the outcome of a label whose event was labelled before."""
+        """Returns the outcome of a label whose event was labelled before.
+
+        `may_correct`: whether the label may replace the earlier one.
+        """
         if not may_correct:
             return Unmatched.DUPLICATE
         alias = corrected_alias(feedback)
         if alias is not None and alias in self.aliases:
-            return Unmatched.DUPLICATE if self._is_said(alias, feedback) else Unmatched.CORRECTION
-        is_same = feedback.replaces and self._is_said(lookup_alias(feedback), feedback)
+            return Unmatched.DUPLICATE if self._is_last_label(alias, feedback) else Unmatched.CORRECTION
+        is_same = feedback.replaces and self._is_last_label(lookup_alias(feedback), feedback)
         return Unmatched.DUPLICATE if is_same else Unmatched.AMBIGUOUS
 
     @property
-    def said(self) -> dict[int, int]:
-        """The hashes of labels by the hashes of aliases, oldest first."""
-        return dict(self._said)
+    def last_labels(self) -> dict[int, int]:
+        """The hash of the last label by the hash of an alias of the event, oldest first."""
+        return dict(self._last_labels)
 
-    def _is_said(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._said.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
+    def _is_last_label(self, alias: bytes, feedback: Feedback) -> bool:
+        return self._last_labels.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
 
 
-KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
-"""The fix if a valid receipt may have been sent without its key, and its answer is not in the window."""
+KEY_MISSING: Final = "the label has no `key`: send the key of the answer, for which alone its receipt is valid"
+"""The problem and fix of a label whose receipt looks forged, perhaps only because the label lacks the answer's key."""
 
-SOURCE_MISSING: Final = "the label replaces none without the source of its event: map bus.map.feedback.event_source"
-"""The fix if a second label names an event that has a source by its id alone."""
+SOURCE_MISSING: Final = "without the source of its event a label replaces none: map bus.map.feedback.event_source"
+"""The problem and fix of a second label that names the event by the id alone, although the event has a source."""
 
 
 class KnownNames(Protocol):
@@ -192,7 +202,7 @@ class KnownNames(Protocol):
 
 
 class KnownLabels(Protocol):
-    """The part of `Knowledge` that names need: the set of labels, and the classes that have a row."""
+    """The part of `Knowledge` that `LabelNames` needs: the set of labels, and the classes that have a row."""
 
     @property
     def labels(self) -> LabelSet: ...
@@ -201,14 +211,17 @@ class KnownLabels(Protocol):
 
 
 class LabelNames:
-    """Translates and checks class names. `known` returns the current knowledge; `is_in_holdout` draws the holdout."""
+    """Checks the class names in labels, and translates them to current names.
+
+    `known` returns the current knowledge. `is_in_holdout` decides whether an event belongs to the holdout.
+    """
 
     def __init__(self, known: Callable[[], KnownLabels], is_in_holdout: HoldoutDraw) -> None:
         self._known = known
         self.is_in_holdout = is_in_holdout
 
     def draw_holdout_by(self, secret: bytes) -> None:
-        """Draws the holdout by a hash with this secret from now on."""
+        """From now on draws the holdout by a hash with this secret."""
         self.is_in_holdout = HoldoutDraw(self.is_in_holdout.share, secret)
 
     def refusal(self, feedback: Feedback) -> str:
@@ -217,7 +230,7 @@ class LabelNames:
         return known.labels.refusal(feedback.said, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
-        """Returns the sample of an answer and its label, both under the current names."""
+        """Makes a sample of an answer and its label, with the current names of the classes."""
         known = self._known()
         sample = make_sample(answer, feedback, self.is_in_holdout)
         name_of = known.labels.name_of
@@ -227,25 +240,27 @@ class LabelNames:
     def quarantined(self, reason: str, feedback: Feedback, answer: Waiting | None = None) -> Quarantined:
         """Returns the quarantine record of a label that is refused or held.
 
-        It says how to fix a label that is not in the set, or that may lack the key of its answer: a receipt belongs to
-        one key and looks forged without it.
+        Its `detail` says how to fix a label that is not in the set of labels, or that may lack the key of its answer: a
+        receipt belongs to one key, and looks forged without the key.
         """
         record = make_quarantined(reason, feedback, answer)
         if reason == FORGED and feedback.receipt and not feedback.key:
             return msgspec.structs.replace(record, detail=KEY_MISSING)
         if reason == AMBIGUOUS and feedback.replaces and feedback.event_source is None:
             return msgspec.structs.replace(record, detail=SOURCE_MISSING)
-        is_ours = reason == self.refusal(feedback)
-        detail = self._known().labels.why(reason, feedback.said) if is_ours else ""
+        is_about_name = reason == self.refusal(feedback)
+        detail = self._known().labels.why(reason, feedback.said) if is_about_name else ""
         return msgspec.structs.replace(record, detail=detail)
 
 
 class JoinState(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a `Join`, in window order.
+    """The state of a `Join`.
 
-    `pending` is encoded as list[Waiting], `parked` as list[Feedback]. `labelled`, `expired` and `erased` are hashes of
-    aliases, `said` the hashes of the last labels. `ends` has the last outcomes, and `late` the labels whose answers
-    are looked for.
+    - `pending`, `parked`: the windows, oldest first, encoded as list[Waiting] and list[Feedback].
+    - `labelled`, `expired`, `erased`: hashes of the aliases of labelled, expired and erased events.
+    - `said`: the hashes of the last labels, by hashes of aliases.
+    - `ends`: the last outcomes.
+    - `late`: the labels whose answers are looked for.
     """
 
     pending: msgspec.Raw
@@ -274,7 +289,7 @@ ALIASES_PER_EVENT: Final = 3
 
 
 class Join:
-    """Owns the windows. `match` adds records; `export` and `Join(..., state=...)` carry the state over a restart."""
+    """Joins answers and labels. It owns the two windows, and remembers labelled, expired and erased events."""
 
     def __init__(self, config: LearnerConfig, trust: LabelTrust, names: LabelNames, state: JoinState | None = None):
         num_aliases = ALIASES_PER_EVENT * config.remembered_ids
@@ -283,7 +298,8 @@ class Join:
         self.late = LateLabels(state.late if state else None)
         self._pending = Window(Waiting, config.pending_bytes, state.answers if state else ())
         self._parked = Window(Feedback, config.parked_bytes, state.labels if state else ())
-        self._labelled = LabelledEvents(num_aliases, state.labelled if state else (), state.said if state else None)
+        last_labels = state.said if state else None
+        self._labelled = LabelledEvents(num_aliases, state.labelled if state else (), last_labels)
         self._expired = RecentHashes(num_aliases, state.expired if state else ())
         self._erased = RecentHashes(num_aliases, state.erased if state else ())
         self._samples: list[Sample] = []
@@ -309,7 +325,7 @@ class Join:
     def erase(self, is_erased: Callable[[str], bool]) -> int:
         """Removes the waiting answers and labels about erased subjects; returns their number.
 
-        A later label of one of these answers is late.
+        If a label of such an answer comes later, it counts as late.
         """
         answers = [answer for answer in self._pending if is_erased(answer.subject)]
         labels = [label for label in self._parked if is_erased(label.key)]
@@ -322,7 +338,7 @@ class Join:
         return len(answers) + len(labels) + self.late.erase(is_erased)
 
     def skip(self, answer: Answer) -> None:
-        """Drops an answer about an erased subject: its label is late."""
+        """Drops an answer about an erased subject. If its label comes, it counts as late."""
         self._remember_erased(Waiting.from_answer(answer))
 
     def unlabelled(self, limit: int) -> list[str]:
@@ -331,7 +347,7 @@ class Join:
         return [answer.text for answer in self._pending.newest(limit) if not is_in_holdout(answer.key)]
 
     def alarms(self) -> list[str]:
-        """Returns the alarms about the windows, as sentences."""
+        """Returns a sentence if many labels are late, and one if many are orphaned: a window may be too small."""
         return self._outcomes.alarms()
 
     @property
@@ -351,7 +367,7 @@ class Join:
             pending=self._pending.export(),
             parked=self._parked.export(),
             labelled=self._labelled.aliases.export(),
-            said=self._labelled.said,
+            said=self._labelled.last_labels,
             expired=self._expired.export(),
             erased=self._erased.export(),
             late=self.late.export(),
@@ -374,7 +390,7 @@ class Join:
         self._match_parked(answer.event_id)
 
     def _memory_of(self, alias: bytes) -> RecentHashes | None:
-        """Returns the memory that holds `alias`: labelled, expired or erased events; None if none does."""
+        """Returns the set that contains `alias`: of labelled, of expired, or of erased events; None if none does."""
         for memory in (self._labelled.aliases, self._expired, self._erased):
             if alias in memory:
                 return memory
@@ -400,7 +416,7 @@ class Join:
             self._finish_label(feedback, answer_or_reason)
 
     def _find_answer(self, feedback: Feedback) -> Waiting | Unmatched:
-        """Returns the answer of the label, or the reason why there is none."""
+        """Returns the answer that the label matches, or the reason why it matches none."""
         matches = matching(feedback, self._pending.of(feedback.event_id))
         alias = lookup_alias(feedback)
         is_labelled = alias in self._labelled.aliases
@@ -410,10 +426,10 @@ class Join:
             return Unmatched.AMBIGUOUS
         if is_labelled:
             return self._labelled.repeated(feedback, may_correct=self._trust.may_correct(feedback))
-        has_left = (
+        is_late = (
             alias in self._expired or alias in self._erased or is_before(feedback, next(iter(self._pending), None))
         )
-        return Unmatched.LATE if has_left else Unmatched.WAIT
+        return Unmatched.LATE if is_late else Unmatched.WAIT
 
     def _finish_label(self, feedback: Feedback, answer_or_reason: Waiting | Unmatched) -> None:
         """Counts the outcome of a label. A label with an answer becomes a sample, unless it is held."""
@@ -470,7 +486,7 @@ class Join:
         self._samples.append(sample)
 
     def _withdraw(self, samples: list[Sample]) -> None:
-        """Withdraws labels that are not trusted any more: they go to quarantine, and their events have no label."""
+        """Withdraws labels that are not trusted any more: they go to quarantine, and their events become unlabelled."""
         self.counts["withdrawn"] += len(samples)
         self._labelled.forget(map(Waiting.from_sample, samples))
         self._quarantined += map(quarantined_sample, samples)

@@ -1,15 +1,17 @@
-"""Late labels: labels with a receipt whose answer has left the window, until the answer is found in its topic.
+"""Late labels: their answer has left the window of the join. They wait here until the answer is found in its topic.
 
     a late label --there is room: add--> in memory --between, remove--> `learner.intake.answer_finder`
                  |                           ^
                  '--no room: its place in feedback.v1 (partition, offset) --oldest_places, admit: read again
 
-So a label may come as late as the topic keeps answers, without a window of that length, and a backlog of late labels
-delays no label in time. A label whose offset is in a checkpoint is not read again, so the checkpoint holds the late
-labels in memory and the places of the others. Labels are bounded in bytes, places in number.
+So a label may come as late as the topic keeps answers, although the window is much shorter, and a backlog of late
+labels does not delay labels in time. A label needs a receipt, which has the time of its answer.
 
-Labels whose answer was found are sent again to feedback.v1, which labels in time use, too. At most MAX_OUTSTANDING of
-them are unread at a time, so a label in time waits for no more than these.
+A label below the offsets of a checkpoint is not read again. So the checkpoint contains the late labels that are in
+memory, and the places of the others. Labels are bounded in bytes, and places in number.
+
+A label whose answer was found is sent to feedback.v1 again, the topic of labels in time. At most MAX_OUTSTANDING of
+these labels are unread at a time, so a label in time has to wait for no more than these.
 """
 
 import threading
@@ -29,23 +31,24 @@ from wire.receipts import receipt_time_ms
 from wire.records import Answer, Feedback
 
 FULL_BYTES: Final = 16 << 20
-"""The bytes of late labels in memory; beyond them only the places of labels are kept."""
+"""The most bytes of late labels in memory. Of further labels only the places are kept."""
 
 MAX_PLACES: Final = 200_000
-"""The most places, about 40 MB. Labels beyond them are given up."""
+"""The most places of labels, about 40 MB. Further labels are given up."""
 
 REFILL: Final = 10_000
 """The number of labels that are read again from their places at a time."""
 
 OLDER_MS: Final = 60_000
-"""An answer counts as gone if it is older than the oldest waiting one by this: clocks and partitions differ."""
+"""An answer must have left the window if it is older, by this margin, than the oldest answer in the window. The margin
+allows for differences between clocks and between partitions."""
 
 MAX_OUTSTANDING: Final = 500
 """The most labels that were sent again and that the learner has not read yet."""
 
 
 class LatePlace(NamedTuple):
-    """The place of a late label in the topic of labels, and the time of its answer."""
+    """Where a late label is stored in the topic of labels, and the time of its answer."""
 
     answer_ms: int
     partition: str
@@ -60,50 +63,55 @@ class LateState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_before(feedback: Feedback, oldest: Waiting | None) -> bool:
-    """Whether the label's answer, by the time in its receipt, is older than `oldest`, the oldest waiting answer."""
+    """Whether a label's answer must have left the window: it is older than `oldest`, the oldest answer in the window.
+
+    The time of the answer is in the label's receipt. A label without a receipt gives False.
+    """
     return oldest is not None and has_receipt(feedback) and answer_ms(feedback) < oldest.time_ms - OLDER_MS
 
 
 class LateLabels:
-    """The labels whose answers are looked for, each with its receipt. Any thread may call."""
+    """The labels whose answers are looked for. Any thread may call its methods."""
 
     def __init__(self, state: LateState | None = None) -> None:
         state = state or LateState()
         self._changed = threading.Condition()
         self._waiting = Window(Feedback, 2 * FULL_BYTES, state.labels)
-        self._order = sorted(map(time_and_id, self._waiting))  # one entry for each label, so that no search sorts
+        # The time and id of each waiting label, in order.
+        self._order = sorted(map(time_and_id, self._waiting))
         self._places = dict.fromkeys(state.places)
-        self._unplaced: list[Feedback] = []  # of the records that are being learnt
+        # Labels without room in memory, whose places are not known until `settle`.
+        self._unplaced: list[Feedback] = []
         self._num_outstanding = 0
         self._counts: Counter[str] = Counter()
 
     def add(self, feedback: Feedback) -> None:
-        """Adds a label, unless its answer was found before, or it has no receipt with the time of its answer."""
+        """Adds a label. Ignores a label without a receipt, and a label that was sent again with its answer before."""
         if feedback.proof or not has_receipt(feedback):
             return
         with self._changed:
             if self._waiting.level.fill < 0.5:
-                self._hold(feedback)
+                self._keep(feedback)
             else:
                 self._unplaced.append(feedback)
 
     def settle(self, read: Sequence[Received[Answer | Feedback]]) -> None:
-        """Takes the places of learnt records: a label without room in memory is kept by its place."""
+        """Records the places of labels that did not fit into memory. `read` are the records that were just learnt."""
         with self._changed:
             for received in read:
                 if isinstance(received.record, Feedback) and received.record.proof:
                     self._num_outstanding = max(0, self._num_outstanding - 1)
             if self._unplaced:
-                places = {_name(each.record): each for each in read if isinstance(each.record, Feedback)}
+                by_key = {_key(each.record): each for each in read if isinstance(each.record, Feedback)}
                 for label in self._unplaced:
-                    self._place(label, places.get(_name(label)))
+                    self._keep_place(label, by_key.get(_key(label)))
                 self._unplaced = []
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> int:
-        """Removes the labels about erased subjects; returns their number.
+        """Removes the labels about erased subjects from memory; returns their number.
 
-        A label that is kept by its place is removed when it is read.
+        A label of which only the place is known is removed later, when it is read.
         """
         with self._changed:
             labels = [label for label in self._waiting if is_erased(label.key)]
@@ -128,7 +136,7 @@ class LateLabels:
     def take_turn(self, timeout_s: float) -> bool:
         """Waits at most `timeout_s` seconds until one more label may be sent again; returns whether it may.
 
-        Then it counts as outstanding.
+        If it may, the label counts as outstanding until the learner has read it.
         """
         with self._changed:
             has_turn = self._changed.wait_for(lambda: self._num_outstanding < MAX_OUTSTANDING, timeout_s)
@@ -136,12 +144,12 @@ class LateLabels:
             return has_turn
 
     def forget_outstanding(self) -> None:
-        """Stops waiting for labels that were sent again: they may never come (refused, or the reader is away)."""
+        """Stops waiting for the labels that were sent again. They may never come, for example if they were refused."""
         with self._changed:
             self._num_outstanding = 0
 
     def between(self, after_ms: int, last_ms: int) -> list[Feedback]:
-        """Returns the labels whose answers were given after `after_ms`, up to `last_ms`."""
+        """Returns the labels whose answers have a time in (`after_ms`, `last_ms`]."""
         with self._changed:
             first = bisect_right(self._order, after_ms, key=itemgetter(0))
             end = bisect_right(self._order, last_ms, key=itemgetter(0))
@@ -150,7 +158,7 @@ class LateLabels:
         return [label for label in labels if after_ms < answer_ms(label) <= last_ms]
 
     def next_ms(self, after_ms: float) -> int | None:
-        """Returns the time of the oldest wanted answer after `after_ms`; None if there is none."""
+        """Returns the time of the oldest wanted answer that is newer than `after_ms`; None if there is none."""
         with self._changed:
             first = bisect_right(self._order, after_ms, key=itemgetter(0))
             return self._order[first][0] if first < len(self._order) else None
@@ -161,23 +169,23 @@ class LateLabels:
             return nsmallest(REFILL, self._places) if self._waiting.level.fill < 0.25 else []
 
     def admit(self, place: LatePlace, label: Feedback) -> bool:
-        """Replaces a place by the label that was read there; False if there is no room."""
+        """Replaces the place of a label by the label, which was read there. Returns False if there is no room."""
         with self._changed:
             has_room = self._waiting.level.fill < 0.5
             if has_room:
                 del self._places[place]
-                self._hold(label)
+                self._keep(label)
             return has_room
 
     def give_up(self, places: Iterable[LatePlace]) -> None:
-        """Forgets places whose label is gone."""
+        """Removes places whose labels are no longer in the topic."""
         with self._changed:
             for place in places:
                 del self._places[place]
                 self._counts["late_given_up"] += 1
 
     def remove(self, feedback: Feedback, count: str) -> None:
-        """Removes a label and counts it under `count`. A label that is gone already is ignored."""
+        """Removes a label, and counts it under the name `count`. Ignores a label that was removed before."""
         with self._changed:
             if feedback in self._waiting.of(feedback.event_id):
                 self._drop(feedback)
@@ -189,7 +197,7 @@ class LateLabels:
         with self._changed:
             return dict(self._counts) | {"late_searched": len(self._waiting), "late_waiting": len(self._places)}
 
-    def _hold(self, feedback: Feedback) -> None:
+    def _keep(self, feedback: Feedback) -> None:
         insort(self._order, time_and_id(feedback))
         evicted = self._waiting.add(feedback)
         for label in evicted:
@@ -197,10 +205,10 @@ class LateLabels:
         self._counts["late_given_up"] += len(evicted)
         self._changed.notify_all()
 
-    def _place(self, label: Feedback, received: Received[Answer | Feedback] | None) -> None:
-        """Keeps the place of a label; the label itself if it was parked and its place is unknown."""
+    def _keep_place(self, label: Feedback, received: Received[Answer | Feedback] | None) -> None:
+        """Keeps the place of a label. If the place is unknown, since the label was parked, keeps the label itself."""
         if received is None:
-            self._hold(label)
+            self._keep(label)
         elif len(self._places) < MAX_PLACES:
             position = received.position
             self._places[LatePlace(answer_ms(label), partition_name(position), position.offset)] = None
@@ -225,6 +233,6 @@ def answer_ms(feedback: Feedback) -> int:
     return receipt_time_ms(feedback.receipt)
 
 
-def _name(record: Answer | Feedback) -> tuple[str, str, str]:
-    """Returns a key of the labels of one poll. Labels with equal keys are interchangeable."""
+def _key(record: Answer | Feedback) -> tuple[str, str, str]:
+    """Returns a key that identifies a label among the records of a poll. Labels with equal keys are interchangeable."""
     return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.said

@@ -1,15 +1,17 @@
-"""The outbox of dead letters and quarantined labels, which are sent at least once.
+"""The outbox: sends dead letters and quarantined labels at least once.
 
     refused, quarantined --add--> Outbox --OutboxSender, in a thread of its own--> deadletter.v1, quarantine.v1
                                     |                             |
                                     '--export--> checkpoint       '--acknowledged--> removed from the outbox
 
-A record whose effect is in a checkpoint is not read again, so its letter must not be lost: unacknowledged letters are
-part of the checkpoint and are sent again after a restart. So each letter arrives at least once, and a slow broker
-delays neither learning nor publishing. The outbox is bounded in bytes; while it is full, the learner reads no records.
+A letter is a dead letter (a record that could not be read) or a quarantined label. A record below the offsets of a
+checkpoint is not read again, so its letter must not be lost. Therefore unacknowledged letters are part of the
+checkpoint, and are sent again after a restart. So each letter arrives at least once. And no one waits for a letter: a
+slow broker delays neither learning nor publishing. The outbox is bounded in bytes; while it is full, the learner reads
+no records.
 
-A letter that the broker refuses for good is replaced by a short dead letter. If this one is refused, too, it is counted
-and dropped.
+If the broker refuses a letter for good, the letter is replaced by a short dead letter. If the broker refuses that, too,
+the letter is counted and dropped.
 """
 
 import threading
@@ -32,7 +34,7 @@ from wire.threads import BackgroundThread
 Letter: TypeAlias = DeadLetter | Quarantined
 
 MAX_BYTES: Final = 16 << 20
-"""The bytes of waiting letters at which the outbox is full. The letters of one poll may exceed it."""
+"""The outbox is full if the waiting letters have this many bytes. The letters of one poll may exceed it."""
 
 LETTER_OVERHEAD: Final = 1_000
 """The bytes of memory per letter in addition to its contents."""
@@ -51,12 +53,13 @@ class LettersState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outbox:
-    """The letters that are not acknowledged, oldest first. Any thread may call."""
+    """The letters that the broker has not acknowledged yet, oldest first. Any thread may call its methods."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._waiting: dict[int, Letter] = {}
-        self._queued: OrderedDict[int, None] = OrderedDict()  # those that are not in flight
+        # The numbers of the letters that are not being sent now.
+        self._queued: OrderedDict[int, None] = OrderedDict()
         self._num_bytes = 0
         self._next = 0
         self._counts: Counter[str] = Counter()
@@ -78,9 +81,9 @@ class Outbox:
             self._changed.notify_all()
 
     def erase(self, is_erased: Callable[[str], bool]) -> None:
-        """Removes the event's content from each quarantined label of an erased subject.
+        """Removes the text of the event from each quarantined label about an erased subject.
 
-        Dead letters are kept as they are, since they name no subject. A letter that is being sent arrives unchanged.
+        Dead letters stay as they are, since they name no subject. A letter that is being sent arrives unchanged.
         """
         with self._changed:
             for number, letter in self._waiting.items():
@@ -97,7 +100,7 @@ class Outbox:
         )
 
     def take(self, timeout_s: float) -> tuple[int, Letter] | None:
-        """Returns the next letter to send and its number; None if there is none within `timeout_s` seconds."""
+        """Waits at most `timeout_s` seconds for a letter to send; returns it with its number, or None if none came."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._queued, timeout_s):
                 return None
@@ -105,9 +108,14 @@ class Outbox:
             return number, self._waiting[number]
 
     def on_delivery(self, number: int, error: Exception | None) -> None:
-        """Removes a letter that was acknowledged, shortens one after a permanent error, queues it after any other."""
+        """Handles the result of sending a letter.
+
+        An acknowledged letter is removed. After a permanent error it is replaced by a short one. After any other error
+        it is queued again.
+        """
         with self._changed:
-            if number not in self._waiting:  # other letters were restored meanwhile
+            # Other letters may have been restored meanwhile.
+            if number not in self._waiting:
                 return
             if error is None:
                 self._remove(number)
@@ -129,7 +137,7 @@ class Outbox:
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counters of a report: letters that wait (`letters_waiting`), were shortened, or were lost."""
+        """The counters for reports: letters that wait (`letters_waiting`), that were shortened, and that were lost."""
         with self._changed:
             return dict(self._counts) | {"letters_waiting": len(self._waiting)}
 
@@ -156,7 +164,7 @@ class Outbox:
 
 
 class OutboxSender:
-    """Sends letters in a thread of its own.
+    """Sends the letters of the outbox in a thread of its own.
 
     consumes: letters of the outbox
     produces: DeadLetter, Quarantined
@@ -173,7 +181,7 @@ class OutboxSender:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises LearnerError if a bug has ended the thread: the letters would wait for ever."""
+        """Raises LearnerError if a bug has ended the sending thread, since letters would then wait for ever."""
         self._thread.check(LearnerError)
 
     def close(self, timeout_s: float) -> None:
@@ -204,7 +212,7 @@ class OutboxSender:
             self._on_delivery(number, error)
 
     def _on_delivery(self, number: int, error: Exception | None) -> None:
-        """Logs the failure once, until a letter is delivered again."""
+        """Passes the result to the outbox. Logs the first of several failures in a row."""
         had_failed = self._has_failed
         self._has_failed = error is not None and not _is_permanent(error)
         if self._has_failed and not had_failed:
@@ -217,5 +225,5 @@ def _is_permanent(error: Exception | None) -> TypeGuard[SendFailed]:
 
 
 def _num_bytes(letter: Letter) -> int:
-    """Returns the bytes of a letter; class names and sources may be long, too."""
+    """Returns the size of a letter with all of its fields, since class names and sources may be long, too."""
     return LETTER_OVERHEAD + len(msgspec.msgpack.encode(letter))

@@ -1,16 +1,17 @@
-"""Decides whether a label is trusted before it is learnt, since anybody may have sent it.
+"""Decides before a label is learnt whether it is trusted, since anybody may have sent it.
 
-    Feedback --refusal--> blank, too_long, forged, expired, missing     depends on the label alone; same at every replay
+    Feedback --refusal--> blank, too_long, forged, expired, missing     depends on the label alone, so a replay of the
+                                                                        topic gives the same result
     Sample   --hold-----> unreadable, over_rate, over_share, flip       depends on the labels before it
-    Sample that contradicts its answer, not held --> Suspects --take, the events that raised an alarm--> withdrawn
+    Sample that contradicts its answer, not held --> Suspects --its event raised an alarm--> withdrawn
 
-A label that is refused or held is counted by its reason and sent to the quarantine topic. A held label leaves its event
-unlabelled, so another source may still label it. A label that an operator approves is never held. Labels that were
-trusted until they raised a flip alarm are withdrawn when it begins, as if they had been held.
+A label that is refused or held is counted by its reason and sent to the quarantine topic. If a label is held, its event
+stays unlabelled, so another source may still label it. A label that an operator has approved is never held. If labels
+raise a flip alarm, they were trusted until then. They are withdrawn when the alarm begins, as if they had been held.
 
-`learner.intake.flips` knows only the hashes of the events that raised an alarm. `Suspects` keeps the samples
-themselves, for the quarantine and for `learner.unlearning`. The oldest are dropped first, because an alarm is raised
-within some hundred labels of a flip's beginning. A sample that was dropped stays learnt.
+`learner.intake.flips` knows only the hashes of the events that raised an alarm. `Suspects` has the samples, for the
+quarantine and for `learner.unlearning`. It drops the oldest first, because an alarm is raised within some hundred
+labels after a flip has begun. A dropped sample cannot be withdrawn, and stays learnt.
 """
 
 from collections import OrderedDict
@@ -36,7 +37,7 @@ MAX_BYTES: Final = 4 << 20
 
 
 class Suspects:
-    """Samples by the hash of their event, oldest first."""
+    """Learnt samples that contradict the served answers. They are withdrawn if a flip alarm blames their events."""
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
         self._samples = OrderedDict[int, Sample]()
@@ -45,7 +46,7 @@ class Suspects:
             self.add(sample)
 
     def add(self, sample: Sample) -> None:
-        """Adds a sample; drops the oldest ones. The bounds hold afterwards."""
+        """Adds a sample; drops the oldest samples beyond MAX_SUSPECTS and MAX_BYTES."""
         self.take([sample.event])
         self._samples[sample.event] = sample
         self._num_bytes += _num_bytes(sample)
@@ -94,9 +95,10 @@ class TrustState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelTrust:
-    """Checks labels one after the other. Without `receipts` (a benchmark has no key) signatures are not checked.
+    """Checks labels, one after the other, before they are learnt.
 
-    `reads` says whether the content of an event can be read.
+    - `receipts`: checks signatures. A benchmark has no key, and then signatures are not checked.
+    - `reads`: whether the encoder can read the content of an event.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class LabelTrust:
             is_required=config.require_receipts,
             max_age_ms=1e3 * config.receipt_max_age_s,
         )
-        """Returns why a label is refused, independent of its event; "" if it is not."""
+        """Returns why a label is refused, independently of its event; "" if it is not refused."""
         self._rates = Rates(
             per_s=config.source_labels_per_s,
             burst=config.source_burst,
@@ -136,10 +138,10 @@ class LabelTrust:
         self._withdrawn: list[Sample] = []
 
     def takes_text(self, feedback: Feedback) -> bool:
-        """Whether the text that a label carries is trusted.
+        """Whether a label contains the text of its event, and this text is trusted.
 
-        A receipt proves the answer, but not this text. So if receipts are required, an operator must have approved the
-        label, or the answer finder must have added the text.
+        A receipt proves which answer was given, but not the text in the label. So if receipts are required, an operator
+        must have approved the label, or the answer finder must have added the text.
         """
         if not feedback.text.strip() and not feedback.features and not feedback.parts:
             return False
@@ -147,22 +149,22 @@ class LabelTrust:
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)
 
     def has_answer(self, feedback: Feedback) -> bool:
-        """Whether the answer finder has added the text and the label of the answer."""
+        """Whether the answer finder has added the text and the predicted label of the answer to this label."""
         return self.receipts is not None and self.receipts.has_answer(feedback)
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the text of its answer, signed."""
         if self.receipts is None:
-            raise ValueError("nothing can be proved without a key")
+            raise ValueError("a label cannot be signed without a key")
         return self.receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
-        """Whether the label may replace an earlier one of its event: it is from a mapped topic, or approved."""
+        """Whether the label may replace an earlier label of its event: it is from a mapped topic, or approved."""
         return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
 
     def hold(self, sample: Sample) -> str:
-        """Returns why the sample is held, "" if it is not. Each check counts the samples that reach it."""
-        # A correction has the text of the sample that it replaces. The replaced sample need not be withdrawn any more.
+        """Returns why the sample is held; "" if it is not. Each check that the sample reaches also counts it."""
+        # A correction is about a text that was read before. The sample that it replaces need not be withdrawn any more.
         if sample.is_correction:
             self._suspects.take([sample.event])
         elif not self._reads(sample.text):
@@ -176,7 +178,7 @@ class LabelTrust:
         return "flip" if self._config.flip_alarm and self._is_flip(sample) else ""
 
     def take_withdrawn(self) -> list[Sample]:
-        """Returns the learnt samples that, since the last call, turned out to be part of a flip."""
+        """Returns the learnt samples that turned out to be part of a flip since the last call."""
         samples, self._withdrawn = self._withdrawn, []
         return samples
 
@@ -185,12 +187,12 @@ class LabelTrust:
         return self._suspects.erase(is_erased)
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Renames the classes; a class that is renamed to "" is forgotten."""
+        """Renames the classes in the charts and the suspects; a class that is renamed to "" is dropped."""
         self.flips.rename(name_of)
         self._suspects.rename(name_of)
 
     def restored(self, state: TrustState | None) -> "LabelTrust":
-        """Returns a copy with the same settings and this state."""
+        """Returns a `LabelTrust` with the same settings and the state of a checkpoint."""
         return LabelTrust(self._learner, receipts=self.receipts, state=state, reads=self._reads)
 
     def export(self) -> TrustState:
@@ -201,10 +203,10 @@ class LabelTrust:
         )
 
     def _is_flip(self, sample: Sample) -> bool:
-        """Whether the label is part of a flip. An answer without a label contradicts nothing."""
+        """Whether the label is part of a flip. Blamed labels from before are withdrawn."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
-        # Only labels of one class can be given in place of another.
+        # Without a prediction there is no contradiction. Only single classes can be given in place of one another.
         if predicted is None or not kind_of(sample.label).is_exclusive:
             return False
         source = sample.source[:MAX_NAME_CHARS]

@@ -1,13 +1,14 @@
-"""Measurements that are made at intervals instead of for each version: temperature, threshold, and precisions.
+"""Calibration: fits temperature and threshold, and measures the served precisions, at intervals.
 
     outputs of the holdout --the kind of its labels--> threshold t, temperature T             logits = (outputs - t) / T
     texts -> Strata (float32) -> z -> float32 head        cosine of the z, agreement of the predicted classes
           -> ServedEncoder (INT8, INT4) -> z -> INT8 head
 
-A review makes all these measurements: before the first version of a new encoder is sent, and then every REVIEW_S
-seconds between publications, a unit at a time. They change little from one head to the next, and take longer than all
-others: the cheaper precision has to encode texts, and the temperature is a search. The result of a review holds for all
-versions until the next review. If a precision has become too inaccurate, the gate refuses these versions.
+A review makes all of these measurements. There is a review before the first version with a new encoder is sent. Further
+reviews begin every REVIEW_S seconds, and are made a unit at a time between publications. They are not made for each
+version, because they take longer than all other measurements, and their results change little from one head to the
+next: the cheaper precision has to encode texts, and the temperature needs a search. The results of a review are used
+for all versions until the next review. If a precision has become too inaccurate, the gate refuses these versions.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,14 +33,17 @@ from model.strata import encode_many
 from wire.records import PrecisionEvaluation, Probe
 
 MIN_TEXTS = 16
-"""The fewest texts of the stream for a measurement of the agreement."""
+"""The fewest texts of the stream from which the agreement is measured."""
 
 MAX_TOKENS = 32_768
-"""The most tokens of all texts together: four texts of the greatest length, or 64 of 512 tokens."""
+"""The most tokens of all parity texts together: four texts of the greatest length, or 64 texts of 512 tokens."""
 
 
 class Parity:
-    """The vectors of at most `max_texts` texts under one encoder, in each precision and in float32."""
+    """Compares a quantized encoder with full precision: the vectors of the same texts in each precision and in float32.
+
+    At most `max_texts` texts are compared.
+    """
 
     def __init__(self, served: ServedEncoder, strata: WholeEncoder, *, max_texts: int, seed: int) -> None:
         self.served = served
@@ -61,7 +65,7 @@ class Parity:
         ends = accumulate(map(len, tokens), initial=self._num_tokens)
         num_fitting = sum(end <= MAX_TOKENS for end in ends) - 1
         if num_fitting < len(new):
-            # The token budget is used up: no further texts.
+            # The token budget is used up, so no further texts are added.
             self._max_texts = len(self.texts) + num_fitting
         new = new[:num_fitting]
         if new:
@@ -92,11 +96,14 @@ class Parity:
         threshold: float = 0.0,
         bias_C: Tensor | None = None,
     ) -> float:
-        """Returns the agreement of the predictions in `precision` and in float32, in [0, 1]; 1 for too few texts.
+        """Returns how well the predictions in `precision` and in float32 agree, in [0, 1]; 1 if texts are too few.
 
-        `head` gets the vectors in `precision`; `weights_CR` and `bias_C` get the vectors in float32. `tensors` are the
-        tensors of the labels' kind, which defines the agreement. Only texts of the stream count: the built-in probe
-        texts belong to no class, so rounding decides their prediction.
+        - `head`: predicts from the vectors in `precision`.
+        - `weights_CR`, `bias_C`: predict from the vectors in float32.
+        - `tensors`: the tensor functions of the labels' kind, which define the agreement.
+
+        Only texts of the stream count. The built-in probe texts belong to no class, so rounding would decide how they
+        are predicted.
         """
         if not len(weights_CR) or len(self.texts) < self._num_probes + MIN_TEXTS:
             return 1.0
@@ -115,7 +122,7 @@ class Parity:
 
 
 MAX_LOGITS: Final = 1 << 22
-"""The most logits for fitting the temperature: with many classes, the logits of fewer samples."""
+"""The most logits to which the temperature is fitted. With many classes, these are the logits of fewer samples."""
 
 REVIEW_S: Final = 20.0
 """The time between two reviews of one encoder, in seconds."""
@@ -125,7 +132,10 @@ NEW_PARITY_TEXTS: Final = 16
 
 
 class Review:
-    """Reviews versions, of one encoder after another. `precisions` is the result of the last review of `encoder`."""
+    """Measures published versions at intervals. `precisions` are the results of the last review.
+
+    `encoder` is the key of the encoder that was reviewed last.
+    """
 
     def __init__(self, config: LearnerConfig) -> None:
         self._config = config
@@ -149,27 +159,27 @@ class Review:
         known.calibrate(calibration.temperature, calibration.threshold)
 
     def resume(self, served: ServedEncoder, precisions: tuple[PrecisionEvaluation, ...]) -> None:
-        """Continues from the results for an earlier version with this encoder, as its manifest has them.
+        """Continues after a restart with the results in the manifest of a version with this encoder.
 
-        The next review begins REVIEW_S later. Without the results of all precisions, the next version is reviewed
-        before it is sent.
+        The next review begins REVIEW_S later. If the manifest lacks a precision, the next version is reviewed before it
+        is sent.
         """
-        if tuple(each.name for each in precisions) == served.precisions:
+        if tuple(evaluation.name for evaluation in precisions) == served.precisions:
             self.encoder = served.key
             self.precisions = precisions
             self._is_resumed = True
 
     def measure(self, known: Knowledge, version: ScoredVersion) -> tuple[PrecisionEvaluation, ...]:
-        """Measures all precisions of `version` at once."""
+        """Measures all precisions of `version` now, in one call."""
         self._units = None
         for _ in self._measure(known, version):
             pass
         return self.precisions
 
     def step(self, known: Knowledge, version: ScoredVersion, now_s: float) -> None:
-        """Does one unit of the current review, or begins a review of `version` if one is due.
+        """Does one unit of the review under way, or begins a review of `version` if one is due.
 
-        `version` was made from `known`, under the encoder of the last measurement.
+        `version` must have been made from `known`, with the encoder that was reviewed last.
         """
         if self._is_resumed:
             self._next_s = now_s + REVIEW_S
@@ -183,7 +193,7 @@ class Review:
                 self._units = None
 
     def _review(self, known: Knowledge, version: ScoredVersion) -> Iterator[None]:
-        # The weights of a version without the newest classes do not fit the current holdout targets.
+        # If the version lacks the newest classes, its weights do not fit the targets of the holdout.
         if len(version.classes) == len(known.fast_head.ridge.classes):
             self.calibrate(known, version.weights_CR)
             yield
@@ -203,12 +213,12 @@ class Review:
         self.precisions = tuple(precisions)
 
     def probes(self, known: Knowledge, version: ScoredVersion) -> tuple[Probe, ...]:
-        """Returns the texts with which a replica checks `version`, and their logits."""
+        """Returns the probes of `version`: texts and logits with which a replica checks that it loaded it right."""
         texts = self._parity_of(known, version).logits(version.head, len(version.classes), self._config.probes)
         return tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in texts)
 
     def forget(self) -> None:
-        """Forgets all texts."""
+        """Forgets all texts, because of an erasure."""
         self._parity = None
         self._units = None
         self.encoder = ""
@@ -221,7 +231,7 @@ class Review:
 
 
 def _evaluate(precision: str, known: Knowledge, parity: Parity, version: ScoredVersion) -> PrecisionEvaluation:
-    """Measures the head of `version` on the vectors of the encoder in this precision."""
+    """Measures `version` in one precision of its encoder."""
     served, head, classes, weights_CR, *_ = version
     tensors = tensors_of(known.labels.kind)
     threshold = known.fast_head.threshold

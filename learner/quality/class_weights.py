@@ -1,15 +1,17 @@
-"""Class weights: the worth of a right prediction of each class, if classes are not worth the same (fraud, faults).
+"""Class weights: how much a right prediction of each class is worth, if some classes matter more (fraud, faults).
 
-    weights by class --class_bias--> log w, added to the logits --softmax--> w p / sum of w p --> the predicted class
+    weights of classes --class_bias--> log w, added to the logits --softmax--> w p / sum of w p --> the predicted class
     holdout, counts of the labels --rank_classes--> average precision of each weighted class, independent of its weight
 
 The class with the highest product of weight and probability is predicted. This is equivalent to training on a stream in
-which the class is more frequent by its weight (Elkan 2001, "The foundations of cost-sensitive learning", theorems 1 and
-2). The sums of the head do not depend on the weights, so weights may be changed at any start of the learner.
+which the class is more frequent by the factor of its weight (Elkan 2001, "The foundations of cost-sensitive learning",
+theorems 1 and 2). The sums of the head do not depend on the weights, so weights may be changed at any start of the
+learner.
 
-For a class of 2 in 1,000 events, accuracy says little under any weights. Average precision does: all events are sorted
-by the probability of the class, and the precisions at each event of the class are averaged. The holdout has about as
-many samples of each class, so each sample counts for as many labels as its class had per holdout sample.
+If only 2 of 1,000 events belong to a class, accuracy says little about the class, whatever its weight. Average
+precision does: all events are sorted by the probability of the class, and the precisions at each event of the class are
+averaged. The holdout has equally many samples of each class, although the stream has not. So each holdout sample counts
+for the labels that it represents: the labels of its class, divided by the holdout samples of its class.
 
 Shapes: N samples, C classes, B resamples.
 """
@@ -31,7 +33,7 @@ MAX_RANKED: Final = 8
 """The most classes that are ranked for each version: the classes of the highest weights."""
 
 MIN_SAMPLES: Final = 8
-"""The fewest holdout samples of a class for its average precision to be meaningful."""
+"""The fewest holdout samples of a class from which its average precision is measured."""
 
 
 class Weighted(NamedTuple):
@@ -41,16 +43,20 @@ class Weighted(NamedTuple):
     num_by_class: Mapping[str, int]
 
     def represented_labels(self, scored: ScoredHoldout) -> Tensor:
-        """Returns the number of labels that each holdout sample represents, [N]: labels of its class per sample."""
+        """Returns how many labels each holdout sample represents, [N].
+
+        It is the number of labels of its class, divided by the number of holdout samples of its class.
+        """
         in_holdout = Counter(sample.label for sample in scored.samples)
-        return torch.tensor([self.num_by_class.get(each.label, 0) / in_holdout[each.label] for each in scored.samples])
+        labels = [sample.label for sample in scored.samples]
+        return torch.tensor([self.num_by_class.get(label, 0) / in_holdout[label] for label in labels])
 
 
 NO_WEIGHTS: Final = Weighted({}, {})
 
 
 class RankedClass(NamedTuple):
-    """The average precision of a class by a version (`value`) and by its `parent`, in [0, 1].
+    """The average precision with which a version (`value`) and its `parent` rank the events of a class, in [0, 1].
 
     `error` is the standard error of the difference. Without a parent, `parent` equals `value`, and `error` is 0.
     """
@@ -72,7 +78,7 @@ def class_bias(class_weights: Mapping[str, float], classes: Sequence[str]) -> Te
 
 
 def average_precision(scores_N: Tensor, is_of_class_N: Tensor, weights_N: Tensor) -> float:
-    """Returns the average precision of `scores_N` if sample n counts `weights_N[n]` times.
+    """Returns the average precision of the ranking by `scores_N`. Sample n counts `weights_N[n]` times.
 
     >>> scores, is_of_class = torch.tensor([0.9, 0.8, 0.1]), torch.tensor([True, False, True])
     >>> round(average_precision(scores, is_of_class, torch.ones(3)), 3)
@@ -91,23 +97,23 @@ def _precisions(scores_N: Tensor, is_of_class_N: Tensor, weights_BN: Tensor) -> 
 
 
 def rank_classes(weighted: Weighted, scored: ScoredHoldout, parent: ScoredHoldout | None) -> dict[str, RankedClass]:
-    """Returns how well a version, and its parent, rank the classes of the highest weights, by class.
+    """Returns how well a version and its parent rank the events of each class with a weight, by class.
 
-    Classes with fewer than MIN_SAMPLES holdout samples are left out.
+    Only the MAX_RANKED classes with the highest weights are ranked, and only if they have MIN_SAMPLES holdout samples.
     """
     if not weighted.class_weights:
         return {}
     heaviest = sorted(weighted.class_weights, key=lambda label: (-weighted.class_weights[label], label))
     weights_N = weighted.represented_labels(scored)
-    found = dict[str, RankedClass]()
+    ranked = dict[str, RankedClass]()
     for label in heaviest[:MAX_RANKED]:
         is_of_class_N = torch.tensor([sample.label == label for sample in scored.samples], dtype=torch.bool)
         if label not in scored.classes or int(is_of_class_N.sum()) < MIN_SAMPLES:
             continue
         scores_N = _scores(scored, label)
         parents_N = _scores(parent, label) if parent is not None and label in parent.classes else None
-        found[label] = _ranked(scores_N, parents_N, is_of_class_N, weights_N)
-    return found
+        ranked[label] = _ranked(scores_N, parents_N, is_of_class_N, weights_N)
+    return ranked
 
 
 def _ranked(scores_N: Tensor, parents_N: Tensor | None, is_of_class_N: Tensor, weights_N: Tensor) -> RankedClass:
@@ -125,7 +131,7 @@ def _ranked(scores_N: Tensor, parents_N: Tensor | None, is_of_class_N: Tensor, w
 
 
 def _scores(scored: ScoredHoldout, label: str) -> Tensor:
-    """Returns the log odds of a class, [N]. The weight of the class shifts them equally for all samples."""
+    """Returns the log odds of a class for each sample, [N]. The weight of the class only adds a constant to them."""
     row = scored.classes.index(label)
     others_NC = torch.cat([scored.logits_NC[:, :row], scored.logits_NC[:, row + 1 :]], dim=1)
     return scored.logits_NC[:, row] - others_NC.logsumexp(dim=1)

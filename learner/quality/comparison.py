@@ -1,18 +1,20 @@
-"""Compares two versions on the same labelled samples by counts: a candidate with its parent, and with the anchor.
+"""Compares two versions on the same labelled samples: a candidate with its parent, and with the anchor.
 
-    right before, right after --> the numbers of lost and won samples: overall, by class, by cohort
+    right before, right after --> the numbers of lost and won samples: overall, of each class, of each cohort
     published version --> Anchor(version, which holdout samples were right) --> compared with every later candidate
 
-**Cohorts.** A cohort is a group of classes that had their first labels at about the same time; the first of the
-NUM_COHORTS cohorts has the oldest classes. The count of all samples hides that a few classes are forgotten, and a
-single class mostly has too few samples for a decision; a cohort is between the two.
+A sample is lost if the older version predicted it rightly and the newer one does not; it is won in the opposite case.
 
-**The anchor.** A candidate that is a little worse than its parent passes the gate, but fifty such candidates in a row
-would ruin the accuracy. So each candidate is also compared with the anchor, the best version so far. The anchor does
-not keep weights: it keeps whether that version was right on each holdout sample, by the sample's hash. It is part of
-the checkpoint, and no larger than the holdout. Later there may be more classes, and an old class may have become harder
-to distinguish from a new one. So the candidate chooses among the anchor's classes only: a sample that is lost even then
-was forgotten.
+**Cohorts.** A cohort is a group of classes that had their first labels at about the same time; the first of the
+NUM_COHORTS cohorts has the oldest classes. The count of all samples hides that a few classes are forgotten. A single
+class mostly has too few samples for a decision. A cohort is between the two.
+
+**The anchor.** A candidate that is a little worse than its parent passes the gate. Fifty such candidates in a row would
+ruin the accuracy. So each candidate is also compared with the anchor, the best version so far. The anchor does not
+contain weights. It only contains, by the hashes of the holdout samples, which of them that version predicted rightly.
+It is part of the checkpoint, and no larger than the holdout. Since then there may be more classes, and an old class may
+have become harder to distinguish from a new one. So the candidate chooses among the anchor's classes only. If a sample
+is lost even then, it was forgotten.
 
 A published version becomes the anchor in two cases: it is at least as good on the anchor's samples, or these samples
 are less than half of the current holdout. In the second case the stream has moved on, and an anchor that covers few
@@ -57,10 +59,11 @@ class ScoredHoldout(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Counts of paired predictions on `num` samples.
+    """Counts from a comparison of an older and a newer version on the same `num` samples.
 
-    The older version was right on `right` samples. Of these the newer version is wrong on `lost`; it is right on `won`
-    other samples.
+    - `right`: the older version was right.
+    - `lost`: the older version was right, and the newer version is wrong.
+    - `won`: the older version was wrong, and the newer version is right.
     """
 
     num: int = 0
@@ -80,7 +83,7 @@ class Paired(NamedTuple):
 
     @property
     def drop(self) -> float:
-        """The accuracy of the older version less the accuracy of the newer one."""
+        """The accuracy of the older version minus the accuracy of the newer one."""
         return (self.lost - self.won) / max(self.num, 1)
 
     @property
@@ -93,7 +96,7 @@ class Paired(NamedTuple):
 
 
 class EncoderTrial(NamedTuple):
-    """The trial of the current encoder against the previous one, on labels that neither fast head had learnt.
+    """The result of the trial of the current encoder against the previous one, on labels that neither head had learnt.
 
     `before` is the key of the previous encoder; `paired` has the counts.
     """
@@ -121,7 +124,7 @@ def _outcomes(before_N: Tensor, after_N: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The counts over all samples, for each row of the head, and for each cohort, the oldest first."""
+    """The counts over all samples, for each class in the order of the rows, and for each cohort, the oldest first."""
 
     overall: Paired = field(default_factory=Paired)
     classes: tuple[Paired, ...] = ()
@@ -153,7 +156,7 @@ def _count_groups(outcomes_4N: Tensor, groups_N: Tensor, num_groups: int) -> tup
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
-    """The holdout samples, by hash, that `version`, with `num_classes` classes, predicted rightly and wrongly."""
+    """The hashes of the holdout samples that a version predicted rightly and wrongly. It had `num_classes` classes."""
 
     version: int = 0
     num_classes: int = 0
@@ -161,9 +164,9 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     wrong: list[int] = []
 
     def compare_with(self, samples: Sequence[Labelled], logits_NC: Tensor, targets: TargetBatch) -> Comparison:
-        """Compares a version, given by its logits for `samples`, with the anchor, on the samples of the anchor.
+        """Compares a newer version with the anchor, on those of `samples` that the anchor knows.
 
-        The version chooses among the classes of the anchor.
+        `logits_NC` are the newer version's logits for `samples`. It chooses among the classes of the anchor only.
         """
         right = set(self.right)
         wrong = set(self.wrong)
@@ -177,9 +180,9 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         return compare(before_N, after_N, targets.rows_N, self.num_classes)
 
     def compare_shared(self, newer: "Anchor") -> Paired:
-        """Compares a newer version with this one, on the samples that both have.
+        """Compares a newer version with this one, on the samples that both anchors have.
 
-        Each version chose among all of its own classes.
+        Each version has chosen among all of its own classes.
 
         >>> Anchor(right=[1, 2, 3], wrong=[4]).compare_shared(Anchor(right=[2, 3, 4], wrong=[1, 5]))
         Paired(num=4, right=3, lost=1, won=1)
@@ -193,16 +196,17 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         return Paired(num_right + num_wrong, num_right, len(lost), len(won))
 
     def is_superseded(self, comparison: Comparison, num_known: int) -> bool:
-        """Whether a published version replaces the anchor.
+        """Whether a newly published version replaces this anchor.
 
-        `comparison` compares it with the anchor; the holdout has `num_known` samples of classes that it knows.
+        `comparison` compares the version with the anchor. `num_known` is the number of holdout samples whose classes
+        the version knows.
         """
         overall = comparison.overall
         return overall.won >= overall.lost or 2 * overall.num < num_known
 
 
 def make_anchor(samples: Sequence[Labelled], right_N: Tensor, rows_N: Tensor, num_classes: int) -> Anchor:
-    """Returns the anchor of a version. Samples of classes that the version does not know are left out."""
+    """Makes the anchor of a version from its predictions. Samples of classes that it does not know are left out."""
     known = [
         (sample_hash(sample), is_right)
         for sample, is_right, row in zip(samples, right_N.tolist(), rows_N.tolist(), strict=True)

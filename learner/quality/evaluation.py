@@ -1,26 +1,29 @@
 """Measures a candidate before it may be published, compared with its parent and with the anchor.
 
     holdout samples --candidate, parent--> right or wrong, predicted classes
-                    --candidate among the anchor's classes--> forgotten samples
-                    --free energy of the logits--> quantiles, and the risk of answering above each quantile
-    weights of candidate, parent --> norm of the update
-    sets --> micro-F1, 2 TP / (predicted + labelled) over all holdout samples      scores --> mean absolute error
+                    --candidate, choosing among the anchor's classes--> forgotten samples
+                    --free energy of the logits--> quantiles, and the error rate of the answers above each quantile
+    weights of candidate and parent --> norm of the update
+    labels are sets   --> micro-F1, 2 TP / (predicted + labelled) over all holdout samples
+    labels are scores --> mean absolute error
 
-**Figures.** Micro-F1 and the mean absolute error are only reported. The gate and the rollout decide by right answers,
-since a count of paired events has exact tests and bounds. A set counts as right with the probability of its F1, a score
-with 1 less its error (`wire.kinds`). Micro-F1 itself is a quotient of sums over events, which would need a resampling
-for each decision.
+**Figures.** Micro-F1 and the mean absolute error are only reported. The gate and the rollout decide by the number of
+right answers, since a count of paired events has exact tests and bounds. A set counts as right with the probability of
+its F1, and a score with the probability 1 - error (`wire.kinds`). Micro-F1 is a quotient of sums over events, so each
+decision by it would need resampling.
 
-**Certainty** tells replicas which texts to refuse (selective prediction). For a text of none of the classes every class
-is unlikely, so its free energy, the log of the sum of exp(logit / T), is low (Liu et al. 2020, arXiv:2010.03759). A
-replica's setting chooses the threshold: by the share of refused texts of known classes, or by the remaining risk. The
-bound of the risk is the relative-entropy bound (Chernoff 1952; Langford 2005, theorem 3.3). Its error probability is
-divided by the steps of a binary search over the thresholds, so it holds for any threshold that is chosen by it (Geifman
+**Certainty.** The certainty tells replicas which texts to refuse (selective prediction). If a text belongs to none of
+the classes, every class is unlikely, so its free energy, the log of the sum of exp(logit / T), is low (Liu et al. 2020,
+arXiv:2010.03759). A setting of the replica chooses the threshold: by the share of texts of known classes that may be
+refused, or by the error rate among the answers that are not refused (the risk). The risk is bounded from above by the
+relative-entropy bound (Chernoff 1952; Langford 2005, theorem 3.3). The error probability of the bound is divided by the
+steps of a binary search over the thresholds. So the bound also holds for the threshold that the search finds (Geifman
 and El-Yaniv 2017, arXiv:1705.08500, theorem 3.2).
 
 Measured on CLINC150 (frozen MiniLM, 15,000 training texts; `tests/flow/test_out_of_scope.py`). T was chosen on the
-validation texts, and the threshold fitted on them to answer 95 % in scope. AUROC of the 4,500 test texts in scope
-against the 1,000 out of scope, and the refused share of the latter:
+validation texts. The threshold was fitted on them so that 95 % of the texts in scope are answered. The table has the
+AUROC of the 4,500 test texts in scope against the 1,000 texts out of scope, and the share of the latter that is
+refused:
 
     largest probability                       95.8 %   74.0 %     the answer's `score`
     margin of the best two                    93.6 %   59.8 %
@@ -58,9 +61,9 @@ from wire.records import Certainty, CohortEvaluation, Evaluation
 
 
 class ScoredVersion(NamedTuple):
-    """A version with everything that scoring it, and comparing another version with it, needs.
+    """A version of the model, with everything that is needed to score it and to compare another version with it.
 
-    - `weights_CR`: the weights of the head before rounding and temperature.
+    - `weights_CR`: the weights of the head before they are divided by the temperature and rounded.
     - `top`: the weights of the trained blocks.
     - `base`: the key of the base encoder under these blocks (`learner.encoder.base`).
     """
@@ -75,13 +78,15 @@ class ScoredVersion(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasuredCandidate:
-    """The measurements that the gate judges, except those of the precisions.
+    """The measurements of a candidate by which the gate decides, except the measurements of its precisions.
 
-    - `record`: the candidate as an anchor, that is, which samples were right.
-    - `anchor_version`: 0 if there is no anchor.
-    - `ranked`: how well the weighted classes are ranked.
-    - `figures`: further figures of the labels' kind, for the candidate and for its parent; without a parent, the
-      candidate's figure twice.
+    - `record`: which holdout samples the candidate predicted rightly, in the form of an anchor.
+    - `num_named`, `num_named_by_parent`: the numbers of classes that candidate and parent predict for some sample.
+    - `parent`, `anchor`: the comparisons with the parent and with the anchor.
+    - `anchor_version`: the version of the anchor; 0 if there is none.
+    - `ranked`: how well the classes with weights are ranked.
+    - `figures`: further figures for this kind of label, of the candidate and of its parent. Without a parent, both are
+      the candidate's.
     """
 
     is_finite: bool = True
@@ -132,7 +137,7 @@ class MeasuredCandidate:
 
 
 def _figure_fields(figures: Mapping[str, tuple[float, float]]) -> dict[str, Any]:
-    """Returns the fields of `Evaluation` for these figures: the field of a figure's name if it exists, or `figures`."""
+    """Returns the figures as fields of `Evaluation`. Figures without a field of their own go to the field `figures`."""
     own = {name: pair for name, pair in figures.items() if name in Evaluation.__struct_fields__}
     others = {name: pair for name, pair in figures.items() if name not in own}
     return {**own, "figures": others or UNSET}
@@ -166,14 +171,14 @@ def measure(
 
 
 def measure_figures(new: ScoredHoldout, other: ScoredHoldout, space: Space) -> dict[str, tuple[float, float]]:
-    """Returns the figures of the labels' kind for both versions, by name."""
+    """Returns the figures that this kind of label defines, by name: (of `new`, of `other`)."""
     own = new.targets.figures(new.logits_NC, space)
     others = other.targets.figures(other.logits_NC, space)
     return {name: (value, others[name]) for name, value in own.items() if name in others}
 
 
 def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anchor | None) -> MeasuredCandidate:
-    """Returns the measurements that need only the scored holdout."""
+    """Returns the measurements that can be made from the logits for the holdout alone."""
     right_N = new.right_N
     rows_N = new.targets.rows_N
     measured = MeasuredCandidate(
@@ -193,7 +198,10 @@ def measure_scored(new: ScoredHoldout, parent: ScoredHoldout | None, anchor: Anc
 
 @dataclass(frozen=True, slots=True)
 class HeadOnHoldout:
-    """A fast head at one moment, with the holdout's vectors z_ND under its encoder. `solve` returns its weights_CR."""
+    """A fast head as of now, with the holdout's vectors z_ND under its encoder. `solve` returns its weights_CR.
+
+    So the head can be scored later, in another thread.
+    """
 
     solve: Callable[[], Tensor]
     served: ServedEncoder
@@ -204,7 +212,7 @@ class HeadOnHoldout:
     threshold: float = 0.0
 
     def score(self) -> ScoredHoldout:
-        """Returns the holdout with the head's logits."""
+        """Solves the head; returns its logits for the holdout samples."""
         temperature = self.targets.default_temperature
         out = export_head(self.served.config, self.solve(), temperature=temperature, threshold=self.threshold)
         logits_NC = self.served.head(out).logits(self.z_ND, len(self.classes))
@@ -212,7 +220,7 @@ class HeadOnHoldout:
 
 
 def head_on_holdout(fast_head: FastHead, holdout: Holdout, solve: Callable[[], Tensor]) -> HeadOnHoldout:
-    """Returns `fast_head` with the vectors of the holdout samples. `solve` returns the head's weights_CR."""
+    """Returns `fast_head` as of now, with the vectors of the holdout samples. `solve` returns the head's weights_CR."""
     classes = fast_head.ridge.classes
     z_ND, targets = holdout.vectors(fast_head.served, classes)
     samples = holdout.samples.samples()
@@ -244,9 +252,9 @@ def _score(version: ScoredVersion, holdout: Holdout) -> ScoredHoldout:
 
 
 def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the update of the rows that both heads have, relative to the norm of the parent's rows.
+    """Returns the relative change of the head's weights: the norm of the change over the norm of the parent's weights.
 
-    Heads over different base encoders are not comparable: the update is 0.
+    Only the rows that both heads have count. It is 0 if the base encoders differ, since such heads are not comparable.
     """
     if new.base != parent.base:
         return 0.0
@@ -255,7 +263,7 @@ def head_update(new: ScoredVersion, parent: ScoredVersion) -> float:
 
 
 def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
-    """Returns the norm of the update of the trained blocks, relative to their norm in the parent.
+    """Returns the relative change of the trained blocks: the norm of the change over their norm in the parent.
 
     It is 0 if the encoder is the same, or if the base encoders differ.
     """
@@ -266,7 +274,7 @@ def top_update(new: ScoredVersion, parent: ScoredVersion) -> float:
 
 
 def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
-    """Returns the norm of new - old over the norm of old, from pairs (new, old) of their parts; 0 without parts."""
+    """Returns |new - old| / |old|, where new and old are split into parts: `pairs` of (new, old). 0 if old is 0."""
     change = 0.0
     norm = 0.0
     for new, old in pairs:
@@ -276,21 +284,22 @@ def relative_norm(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
 
 
 ENERGY_TEMPERATURE: Final = 4.0
-"""T of the free energy, for logits that are already divided by the head's temperature."""
+"""The temperature T of the free energy. The logits are already divided by the head's temperature."""
 
 NUM_QUANTILES: Final = 101
 
 MIN_CERTAINTY_SAMPLES: Final = 50
-"""The fewest holdout samples for a certainty: with fewer, a percentile would be less than half a sample."""
+"""The fewest holdout samples to which a certainty is fitted. With fewer, a percentile would be less than half a sample.
+"""
 
 MAX_CERTAINTY_LOGITS: Final = 1 << 22
-"""The most logits that are used: with many classes, the logits of fewer samples."""
+"""The most logits that are used. With many classes, these are the logits of fewer samples."""
 
 NUM_HALVINGS: Final = 30
-"""The number of bisection steps."""
+"""The number of bisection steps for a risk bound."""
 
 RISK_ERROR: Final = 0.05 / math.ceil(math.log2(NUM_QUANTILES))
-"""The error probability of one bound: 5 %, divided by the steps of a binary search over the quantiles."""
+"""The error probability of one risk bound: 5 %, divided by the steps of a binary search over the quantiles."""
 
 
 def fit_certainty(logits_NC: Tensor, is_right_N: Tensor, is_known_N: Tensor) -> Certainty:
@@ -307,34 +316,33 @@ def fit_certainty(logits_NC: Tensor, is_right_N: Tensor, is_known_N: Tensor) -> 
     wrong_N = (~is_right_N[known_N][order_N]).double()
     # The number of wrong samples at or above the energy of each sample.
     wrong_above_N = wrong_N.flip(0).cumsum(0).flip(0)
-    places_Q = torch.linspace(0, num - 1, NUM_QUANTILES).round().long()
-    risks_Q = risk_bounds(wrong_above_N[places_Q], num - places_Q, RISK_ERROR)
+    index_Q = torch.linspace(0, num - 1, NUM_QUANTILES).round().long()
+    risks_Q = risk_bounds(wrong_above_N[index_Q], num - index_Q, RISK_ERROR)
     return Certainty(
         temperature=ENERGY_TEMPERATURE,
-        quantiles=tuple(round(value, 4) for value in energies_N[places_Q].tolist()),
+        quantiles=tuple(round(value, 4) for value in energies_N[index_Q].tolist()),
         risks=tuple(round(value, 4) for value in risks_Q.tolist()),
         samples=num,
     )
 
 
 def risk_bounds(wrong_Q: Tensor, num_Q: Tensor, error: float) -> Tensor:
-    """Returns upper bounds of the share of wrong answers if `wrong_Q` of `num_Q` were wrong, float64 [Q].
+    """Returns upper bounds of the true error rate if `wrong_Q` of `num_Q` answers were wrong, float64 [Q].
 
-    The true share exceeds a bound with a probability of at most `error`.
-
-    The bound is the share p at which num * KL(wrong / num, p) = log(1 / error), found by bisection.
+    The true rate exceeds a bound with a probability of at most `error`. The bound is the rate p at which
+    num * KL(wrong / num, p) = log(1 / error). It is found by bisection.
 
     >>> risk_bounds(torch.tensor([0.0, 5.0]), torch.tensor([100, 100]), 0.05).round(decimals=3).tolist()
     [0.03, 0.122]
     """
-    found_Q = wrong_Q.double() / num_Q
-    most_Q = -math.log(error) / num_Q
-    low_Q = found_Q.clone()
-    high_Q = torch.ones_like(found_Q)
+    rate_Q = wrong_Q.double() / num_Q
+    max_entropy_Q = -math.log(error) / num_Q
+    low_Q = rate_Q.clone()
+    high_Q = torch.ones_like(rate_Q)
     for _ in range(NUM_HALVINGS):
-        share_Q = (low_Q + high_Q) / 2
-        entropy_Q = torch.xlogy(found_Q, found_Q / share_Q) + torch.xlogy(1 - found_Q, (1 - found_Q) / (1 - share_Q))
-        is_above_Q = entropy_Q > most_Q
-        high_Q = torch.where(is_above_Q, share_Q, high_Q)
-        low_Q = torch.where(is_above_Q, low_Q, share_Q)
+        bound_Q = (low_Q + high_Q) / 2
+        entropy_Q = torch.xlogy(rate_Q, rate_Q / bound_Q) + torch.xlogy(1 - rate_Q, (1 - rate_Q) / (1 - bound_Q))
+        is_above_Q = entropy_Q > max_entropy_Q
+        high_Q = torch.where(is_above_Q, bound_Q, high_Q)
+        low_Q = torch.where(is_above_Q, low_Q, bound_Q)
     return high_Q

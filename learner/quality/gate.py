@@ -1,12 +1,14 @@
-"""The gate: a pure function from the measurements of a candidate to the reasons to refuse it; none means publish.
+"""The gate: lists the reasons to refuse a candidate, from its measurements. Without a reason, it is published. Pure.
 
 A version is compared with its parent and with the anchor on the same holdout samples, so a stream that gets harder
-causes no refusal. Each comparison refuses a version that is worse overall, on one class, or on one cohort of classes.
-A version is worse if its accuracy is lower by more than the tolerance and also by more than chance explains: with ten
-samples, one of them is a tenth of the accuracy. Each reason has a stable code, which is counted.
+causes no refusal. A version is refused if it is worse overall, on a single class, or on a cohort of classes. It is
+worse if its accuracy fell by more than the tolerance, and by more than chance explains: with ten samples, a single one
+is a tenth of the accuracy. Each reason has a stable code, and is counted under this code.
 
-Rejected: one test of all classes together (chi-squared shows that something changed, not that it got worse), and limits
-without a test (a class of seven holdout samples loses 14 points with one of them).
+Rejected:
+
+- One test of all classes together: chi-squared shows that something changed, not that it got worse.
+- Limits without a test: a class of seven holdout samples loses 14 points if a single sample is lost.
 """
 
 import math
@@ -20,30 +22,31 @@ from learner.quality.evaluation import MeasuredCandidate
 from wire.records import PrecisionEvaluation
 
 FALSE_ALARM = 1e-3
-"""The probability that a comparison refuses a version that is as good as the other. It is small because a learner
-publishes every second."""
+"""The probability that a comparison refuses a version although it is as good as the other version. It is small because
+a learner publishes every second."""
 
 ADOPTION_SIGMAS = 2.0
-"""The encoder of a slow round is dropped if it is worse by more standard errors than this. With 1.0, every eighth
-encoder that is as good would be dropped: two samples lost and none won would suffice."""
+"""The encoder of a slow round is dropped if it is worse by more than this many standard errors. With 1.0, every eighth
+encoder that is equally good would be dropped, since two lost samples would suffice if none is won."""
 
 MIN_CLASS_SAMPLES = 5
-"""A class is forgotten if at least this many of its samples were right and all of these are wrong now. Undisturbed
-streams lose 2 samples in 100, so five of five is not chance."""
+"""A class counts as forgotten if at least this many of its samples were right before, and all of these are wrong now.
+In streams without drift 2 of 100 samples are lost, so five of five are no chance."""
 
 FLIPS_OF_WRONG = 0.25
-"""The share of negative flips that is allowed per wrong sample of the parent. If most predictions are wrong, as with
-thousands of classes of a few labels each, most samples are close to another class, and each version flips many: 17 of
-100 when 28 were right before and 32 are right now. A refusal would not help: the next version has learnt more labels
-and flips more."""
+"""For each sample that the parent predicts wrongly, this many negative flips are allowed. If there are thousands of
+classes with a few labels each, most predictions are wrong, most samples are close to another class, and each version
+flips many of them: 17 of 100 if 28 were right before and 32 are right now. A refusal would not help, since the next
+version has learnt more labels and flips even more samples."""
 
 MIN_NAMED = 16
-"""A version has collapsed if it predicts one class for all of at least this many samples, and its parent did not."""
+"""A version has collapsed if it predicts the same class for all of at least this many samples, and its parent did not.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateLimits:
-    """The limits that a version must meet. Each field is the setting of the same name in `LearnerConfig`."""
+    """The limits that a version must meet to be published. Each is the setting of the same name in `LearnerConfig`."""
 
     min_holdout: int
     accuracy_tolerance: float
@@ -55,7 +58,10 @@ class GateLimits:
 
     @classmethod
     def of(cls, config: LearnerConfig, *, max_loss: float | None = None) -> "GateLimits":
-        """Returns the limits of the settings. `max_loss` replaces the accuracy tolerance and allows more flips."""
+        """Returns the limits of the settings.
+
+        `max_loss`, a loss of accuracy that an operator accepted, replaces the tolerance and allows as many more flips.
+        """
         if max_loss is not None:
             flips = config.max_negative_flips + max_loss
             return replace(cls.of(config), accuracy_tolerance=max_loss, max_negative_flips=flips)
@@ -71,9 +77,9 @@ class GateLimits:
 
 
 def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: GateLimits) -> list[str]:
-    """Returns the codes of all reasons against publishing. `best` is the evaluation of the most accurate precision.
+    """Returns the codes of all reasons to refuse a candidate. `best` is the evaluation of its most accurate precision.
 
-    Whether a cheaper precision may answer is the decision of each replica.
+    Each replica decides whether a cheaper precision may answer.
 
     >>> limits = GateLimits(
     ...     min_holdout=9, accuracy_tolerance=0.02, max_negative_flips=0.1, max_head_update=5.0, max_top_update=0.5,
@@ -106,7 +112,10 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
 
 
 def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
-    """Whether one of `groups` got worse by more than the tolerance, and by more than chance in that many groups."""
+    """Whether one of `groups` got worse by more than the tolerance, and by more than chance explains.
+
+    The more groups there are, the larger is the change that chance explains (Bonferroni).
+    """
     if comparison.overall.num < limits.min_holdout:
         return False
     sigmas = sigmas_for(sum(group.num > 0 for group in groups))
@@ -117,7 +126,7 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimit
 
 
 def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
-    """Whether a class got worse or was forgotten. For a class with few samples, only the latter is detectable."""
+    """Whether some class got worse or was forgotten. If a class has few samples, a test can only show the latter."""
     is_enough = comparison.overall.num >= limits.min_holdout
     has_forgotten = any(is_forgotten(paired) for paired in comparison.classes)
     return (is_enough and has_forgotten) or is_worse(comparison, comparison.classes, limits)
@@ -135,7 +144,7 @@ def has_worse_ranking(measured: MeasuredCandidate, limits: GateLimits) -> bool:
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
-    """Whether more samples were lost than allowed, beyond chance. Won samples do not compensate for lost ones."""
+    """Whether more samples were lost than the limit allows, by more than chance explains. Won samples do not count."""
     share = max(limits.max_negative_flips, FLIPS_OF_WRONG * (1 - overall.accuracy_before))
     bound = share * overall.num
     return overall.num >= limits.min_holdout and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
@@ -148,9 +157,9 @@ def is_collapsed(measured: MeasuredCandidate) -> bool:
 
 
 def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) -> bool:
-    """Whether more samples were lost than won, by more than `sigmas` standard errors: McNemar's test (1947).
+    """Whether the number of lost samples exceeds the number of won samples by more than `sigmas` standard errors.
 
-    If both versions are equally good, the two counts have the same expectation.
+    This is McNemar's test (1947). If both versions are equally good, the two numbers have the same expectation.
 
     >>> is_worse_beyond_chance(5, 3), is_worse_beyond_chance(8, 1), is_worse_beyond_chance(8, 1, sigmas=3)
     (False, True, False)
@@ -159,11 +168,11 @@ def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) 
 
 
 def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
-    """Whether the encoder of a slow round is adopted, by the holdout samples that it lost and won.
+    """Whether the encoder of a slow round is adopted, by the numbers of holdout samples that it lost and won.
 
-    If the replay buffer holds all samples (`is_complete`), an encoder is adopted unless it is worse beyond chance.
-    Otherwise carrying over the remaining sums loses a little each time, too little for the holdout to show. So an
-    encoder then has to be better than the current one.
+    If the replay buffer has all samples (`is_complete`), an encoder is adopted unless it is worse beyond chance. If
+    not, the head cannot be learnt again from all samples. Each adoption then loses a little, too little to be seen on
+    the holdout. So the encoder has to be better than the current one.
 
     >>> may_adopt(2, 1, is_complete=True), may_adopt(0, 0, is_complete=False), may_adopt(2, 3, is_complete=False)
     (True, False, True)
@@ -174,7 +183,9 @@ def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
 
 
 def sigmas_for(num_tests: int) -> float:
-    """Returns the standard errors that any of `num_tests` tests exceeds with probability FALSE_ALARM (Bonferroni).
+    """Returns how many standard errors some of `num_tests` tests exceeds by chance, with probability FALSE_ALARM.
+
+    This is the Bonferroni correction.
 
     >>> round(sigmas_for(1), 1), round(sigmas_for(150), 1)
     (3.1, 4.4)

@@ -1,11 +1,11 @@
-"""Counts the predictions of a version that differ from the reference's, for the manifest.
+"""Counts the predictions in which a version differs from the rollout's reference version. The manifest has the counts.
 
-    classes: the predicted rows of both, by current names  --row_changes--> changed, to new classes; right predictions
-    other kinds: the outputs of both, each on its features --output_changes--> the same
-    another encoder: counts on the holdout and in its trial --encoder_changes--> wins, ties, losses
+    labels are classes  --predicted rows of both, under current names--> row_changes:    changed, to new classes; right
+    labels of other kinds --outputs of both, each from its features----> output_changes: the same
+    another encoder     --counts on the holdout and in its trial-------> encoder_changes: wins, ties, losses
 
-A version from before two classes were merged has two rows with the same name. Both rows predict the same class, the
-first row of that name.
+If two classes were merged since a version was made, the version has two rows with the same name. Both count as the
+first row with this name.
 
 If an event may have several classes or none, the kind of the labels defines which predictions differ
 (`model.kinds.TargetBatch.changes`).
@@ -27,7 +27,7 @@ from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
 
 def predicted_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
-    """Returns the row that the version predicts for each event, int64 [B]; -1 while it has no class."""
+    """Returns the row of the head that the version predicts for each event, int64 [B]; -1 if it has no classes yet."""
     logits_BC = version.head.logits_of(phi_BR, len(version.classes))
     return rows_in(version.classes, version.classes)[best_rows(logits_BC).clamp(min=-1)]
 
@@ -40,15 +40,19 @@ def row_changes(
     reference_N: Tensor,
     retired: frozenset[str],
 ) -> tuple[NameChanges, Tensor, Tensor]:
-    """Compares the predictions of a version and of the reference; labels are classes.
+    """Compares the predictions of a version with those of the reference, if labels are classes.
 
-    `reference_N` are the rows that the reference predicts. Returns the counts of changed predictions, and for each
-    event, bool [N], whether the prediction of `version` is right, and whether the reference predicts a retired class.
+    - `phi_NR`, `labels`: the features of the events for `version`, and their labels.
+    - `reference_N`: the rows that the reference predicts.
+    - `retired`: the retired classes.
+
+    Returns the counts of changed predictions, and for each event, bool [N], whether the prediction of `version` is
+    right, and whether the reference predicts a retired class.
     """
     predicted_N = predicted_rows(version, phi_NR)
     is_new_C = is_new(version.classes, reference.classes)
     is_new_N = is_new_C[predicted_N]
-    # Row -1 of the reference, no class, reads the last entry.
+    # The appended False is for row -1: the reference had no classes.
     is_gone_C = torch.tensor([*(label in retired for label in reference.classes), False])
     is_gone_N = is_gone_C[reference_N]
     old_N = rows_in(version.classes, reference.classes)[reference_N]
@@ -66,27 +70,27 @@ def row_changes(
 
 
 def is_right(predicted_B: Tensor, version: ScoredVersion, labels: Sequence[str]) -> Tensor:
-    """Returns whether the rows that `version` predicts are the rows of the labels, bool [B]."""
+    """Returns whether the predicted rows are the rows of the labels in `version`, bool [B]."""
     return (predicted_B == rows_in(version.classes, labels)[: len(labels)]) & (predicted_B >= 0)
 
 
 def new_classes(classes: tuple[str, ...], is_new_C: Tensor, texts_C: Tensor, labels_C: Tensor) -> tuple[NewClass, ...]:
-    """Returns the new classes that are predicted or labelled for a text, by descending number of predictions.
+    """Returns the new classes that are predicted or labelled for some text, the most frequently predicted first.
 
     `texts_C` and `labels_C` are the numbers of predictions and of labels of each class.
     """
-    found = [
+    seen = [
         NewClass(label=label, texts=texts, labels=num_labels)
         for label, is_new, texts, num_labels in zip(
             classes, is_new_C.tolist(), texts_C.tolist(), labels_C.tolist(), strict=True
         )
         if is_new and (texts or num_labels)
     ]
-    return tuple(sorted(found, key=lambda each: (-each.texts, each.label))[:MAX_NEW_CLASSES])
+    return tuple(sorted(seen, key=lambda new_class: (-new_class.texts, new_class.label))[:MAX_NEW_CLASSES])
 
 
 def encoder_changes(holdout_result: Paired, trial_result: Paired, *, reference: int = 0) -> NameChanges:
-    """Returns the manifest's record for a version whose encoder was compared by these counts."""
+    """Returns the manifest record of a version with another encoder than the reference, from these comparisons."""
     return NameChanges(
         reference=reference,
         held_wins=holdout_result.won,
@@ -120,30 +124,33 @@ def output_changes(
     numbers: Sequence[int],
     retired: frozenset[str],
 ) -> tuple[NameChanges, Tensor, Tensor]:
-    """Compares the outputs of a version and of the reference; labels are sets or scores.
+    """Compares the outputs of a version with those of the reference, if labels are sets or scores.
 
-    `phi_NR` are the features of the events under the encoder of each. Retired classes are removed from the reference's
-    predictions. `numbers` are the positions of the events in the stream. Returns the counts of changed predictions,
-    whether the prediction of `version` is right for each event, bool [N], and False for each event, bool [N].
+    - `phi_NR`: the features of the events, for `version` and for the reference.
+    - `numbers`: the positions of the events in the stream.
+    - `retired`: the retired classes, which are removed from the reference's predictions.
+
+    Returns the counts of changed predictions, and for each event, bool [N], whether the prediction of `version` is
+    right, and False, since no prediction consists of retired classes only.
     """
     own_NR, before_NR = phi_NR
     logits_NC = version.head.logits_of(own_NR, len(version.classes))
     before_NK = reference.head.logits_of(before_NR, len(reference.classes))
     targets = _targets(version, labels, numbers)
-    found = targets.changes(logits_NC, before_NK, version.classes, reference.classes, retired)
+    counts = targets.changes(logits_NC, before_NK, version.classes, reference.classes, retired)
     is_new_C = is_new(version.classes, reference.classes)
     changes = NameChanges(
         texts=len(labels),
-        between_old=found.between_old,
-        to_new=found.to_new,
-        new_classes=new_classes(version.classes, is_new_C, found.named_C, found.labelled_C),
+        between_old=counts.between_old,
+        to_new=counts.to_new,
+        new_classes=new_classes(version.classes, is_new_C, counts.named_C, counts.labelled_C),
         labels=len(labels),
     )
     return changes, targets.right(logits_NC), torch.zeros(len(labels), dtype=torch.bool)
 
 
 def are_classes(labels: Sequence[str]) -> bool:
-    """Whether each label is exactly one class. Then rows are compared, otherwise outputs."""
+    """Whether each label is exactly one class. Then the predicted rows are compared, otherwise the outputs."""
     return not labels or kind_of(labels[0]).is_exclusive
 
 

@@ -1,28 +1,28 @@
-"""The last labelled events, and the comparison of versions with the rollout's reference on them.
+"""Compares candidates with the rollout's reference version on the last labelled events.
 
-    same encoder:
-    features, labels of new events --newest published head, reference--> which of the two are right, before learning
-                                   --ring of the last events: candidate, reference--> different predictions
-    another encoder:
-    holdout samples --reference, while its encoder was current; candidate--> which of the two are right
-    labels of the trial --last head under the reference's encoder, next head--> which of the two are right
+    if both have the same encoder:
+        new events, before they are learnt --newest published head, reference--> which of the two is right
+        ring of the last events            --candidate, reference-------------> different predictions
+    if the encoders differ:
+        holdout samples     --reference (when its encoder was current), candidate--> which of the two is right
+        labels of the trial --last head under the reference's encoder, next head--> which of the two is right
 
 The reference is the version with which the rollout compares candidates.
 
 **The same encoder.** On events of classes that the reference knows, the accuracies of two versions cannot differ by
-more than the share of events that they predict differently. This share needs no label, so a candidate that only adds
-classes is known to be harmless at once. Whether the last published versions are better than the reference, or not
-worse, is known as soon as labels come. `rollout.publication_rule` decides by both.
+more than the share of events that they predict differently. This share can be measured without labels. So it is known
+at once that a candidate which only adds classes does no harm. As soon as labels come, it is also known whether the last
+published versions are better than the reference, or not worse. `rollout.publication_rule` decides by both.
 
-The ring holds the events with their features under one encoder. If a new encoder differs only in the measured scales of
-inputs (`learner.standardisation`), it encodes texts as before, and the ring is kept: only events with such inputs are
-encoded again. A version from before is then compared by features under its own scales. Under any other encoder the ring
-starts empty.
+The ring has the events and their features under one encoder. A new encoder may differ only in the measured scales of
+inputs (`learner.standardisation`). Then it encodes texts as before, and the ring is kept: only events with such inputs
+are encoded again. An older version is then compared by features under its own scales. If the encoder differs otherwise,
+the ring is emptied.
 
-**Another encoder.** The comparison must not encode a text twice. So it counts the holdout samples that each version
-predicts rightly, unless the samples that both know are less than half of the holdout, too few to represent the rest.
-It also counts the trial of the candidate's encoder (`learner.rounds.trial`), if the trial compared it with the
-reference's encoder.
+**Another encoder.** The comparison must not encode a text twice. So it uses two results that are known anyway. The
+first is which holdout samples each version predicts rightly. It is not used if less than half of the holdout is known
+for both versions, too little to represent the rest. The second is the trial of the candidate's encoder
+(`learner.rounds.trial`), if the trial compared it with the reference's encoder.
 
 **Renamed classes.** If operators rename or retire classes, everything is compared under the current names. An event
 that the reference predicts as a retired class does not count against a version.
@@ -47,17 +47,18 @@ from wire.label_set import LabelSet
 from wire.records import NameChanges
 
 NOT_COUNTED: Final = 2
-"""The mark of events that came before this reference, or before there was a version to compare with it."""
+"""Marks events that came before this reference was chosen, or before there was a version to compare with it."""
 
 NO_SAMPLES: Final = Anchor()
-"""The holdout results of a version that was not measured."""
+"""Stands for the holdout results of a version that was not measured."""
 
 
 class Reference(NamedTuple):
-    """The version with which candidates are compared, by its number.
+    """The version with which candidates are compared. `number` is its version number.
 
-    `version` is None if it has another encoder than the current one, not counting the scales of inputs. Then `encoder`
-    is the key of that encoder, and `holdout` has the holdout samples that the version predicted rightly and wrongly.
+    If the version has the current encoder, apart from the scales of inputs, `version` is set. Otherwise `version` is
+    None, `encoder` is the key of its encoder, and `holdout` has the holdout samples that it predicted rightly and
+    wrongly.
     """
 
     number: int
@@ -67,7 +68,10 @@ class Reference(NamedTuple):
 
 
 class RecentEvents:
-    """The last labelled events, with the predictions of the reference and the correctness of the newest version."""
+    """Compares versions with the reference on the last labelled events.
+
+    It has the events, the predictions of the reference, and whether the newest published version was right.
+    """
 
     def __init__(self, num_features: int) -> None:
         self._ring = EventRing(num_features)
@@ -79,7 +83,7 @@ class RecentEvents:
         self._reset()
 
     def _reset(self) -> None:
-        """Clears the results for an empty ring."""
+        """Clears all results, since the ring is empty."""
         num = self._ring.capacity
         # 1 if only the newest version was right on a new event, -1 if only the reference was, 0 if both or neither.
         self._differences_N = torch.full((num,), NOT_COUNTED)
@@ -94,7 +98,7 @@ class RecentEvents:
         self._reference_phi_NR: Tensor | None = None
 
     def refer_to(self, reference: Reference | None) -> None:
-        """Compares with `reference` from now on; None: with nothing."""
+        """From now on compares with `reference`; with None nothing is compared."""
         if not _is_same(reference, self._original_reference):
             self._original_reference = reference
             self._restart_comparison()
@@ -106,52 +110,50 @@ class RecentEvents:
         self._restart_comparison()
 
     def _restart_comparison(self) -> None:
-        """Drops the results, and predicts the events of the ring by the reference under the current names."""
-        given = self._original_reference
-        version = given.version if given is not None else None
-        if given is not None and version is not None:
+        """Drops the results, and lets the reference predict the events of the ring again, under the current names."""
+        reference = self._original_reference
+        version = reference.version if reference is not None else None
+        if reference is not None and version is not None:
             version = version._replace(classes=tuple(map(self._names.name_of, version.classes)))
-            given = given._replace(version=version)
-        self._reference = given
+            reference = reference._replace(version=version)
+        self._reference = reference
         self._differences_N.fill_(NOT_COUNTED)
         if self._reference_version is not None:
             self._predict_by_reference(self._reference_version, torch.arange(len(self._ring)))
 
-    def _predict_by_reference(self, reference_version: ScoredVersion, places_B: Tensor) -> None:
+    def _predict_by_reference(self, reference_version: ScoredVersion, index_B: Tensor) -> None:
         """Records the reference's predictions for some events."""
-        phi_BR = self._ring.features_under(reference_version.served, places_B)
-        self._reference_rows_N[places_B], self._is_known_N[places_B] = self._predict(
-            reference_version, phi_BR, places_B
-        )
-        if are_classes(self._ring.labels_at(places_B)) or self._has_scales_of(reference_version):
+        phi_BR = self._ring.features_under(reference_version.served, index_B)
+        self._reference_rows_N[index_B], self._is_known_N[index_B] = self._predict(reference_version, phi_BR, index_B)
+        if are_classes(self._ring.labels_at(index_B)) or self._has_scales_of(reference_version):
             return
         if self._reference_phi_NR is None:
             self._reference_phi_NR = torch.zeros(self._ring.capacity, phi_BR.shape[1])
-        self._reference_phi_NR[places_B] = phi_BR
+        self._reference_phi_NR[index_B] = phi_BR
 
-    def _predict(self, version: ScoredVersion, phi_BR: Tensor, places_B: Tensor) -> tuple[Tensor, Tensor]:
+    def _predict(self, version: ScoredVersion, phi_BR: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the rows that a version predicts for some events, and whether they are right."""
-        return predict(version, phi_BR, self._ring.labels_at(places_B), self._ring.numbers_at(places_B))
+        return predict(version, phi_BR, self._ring.labels_at(index_B), self._ring.numbers_at(index_B))
 
     def _has_scales_of(self, version: ScoredVersion) -> bool:
-        """Whether the version has the encoder of the ring, including the scales of inputs."""
+        """Whether a version has exactly the encoder of the ring, with the same scales of inputs."""
         return self._ring.served is not None and version.served.key == self._ring.served.key
 
     def add(self, rows: Rows, served: ServedEncoder, newest: ScoredVersion | None) -> None:
-        """Adds events encoded by `served`. `newest` is the last published version, which has not learnt them."""
+        """Adds labelled events, encoded by `served`. `newest`, the last published version, has not learnt them."""
         self._follow(newest)
         self._follow_encoder(served)
-        places_B = self._ring.add(rows)
-        self._differences_N[places_B] = NOT_COUNTED
-        self._was_right_N[places_B] = False
+        index_B = self._ring.add(rows)
+        self._differences_N[index_B] = NOT_COUNTED
+        self._was_right_N[index_B] = False
         reference_version = self._reference_version
-        if reference_version is None or not len(places_B):
+        if reference_version is None or not len(index_B):
             return
-        self._predict_by_reference(reference_version, places_B)
+        self._predict_by_reference(reference_version, index_B)
         if newest is not None and self._ring.is_read_by(newest.served) and newest.classes:
-            _, is_right_B = self._predict(newest, self._ring.features_under(newest.served, places_B), places_B)
-            self._was_right_N[places_B] = is_right_B
-            self._differences_N[places_B] = is_right_B.long() - self._is_known_N[places_B].long()
+            _, is_right_B = self._predict(newest, self._ring.features_under(newest.served, index_B), index_B)
+            self._was_right_N[index_B] = is_right_B
+            self._differences_N[index_B] = is_right_B.long() - self._is_known_N[index_B].long()
 
     def _follow_encoder(self, served: ServedEncoder) -> None:
         before = self._ring.served
@@ -196,14 +198,14 @@ class RecentEvents:
                 reference_NR = before_NR[: len(ring)]
             phi_NR = (own_NR, reference_NR)
             changed = output_changes(version, reference_version, phi_NR, ring.labels, ring.numbers, retired)
-        return self._with_line(version, *changed)
+        return self._with_label_counts(version, *changed)
 
-    def _with_line(
+    def _with_label_counts(
         self, version: ScoredVersion, changes: NameChanges, right_N: Tensor, is_gone_N: Tensor
     ) -> NameChanges:
-        """Adds the counts by labels to `changes`. `right_N`: whether the predictions of `version` are right.
+        """Adds the counts that need labels to `changes`. `right_N`: whether the predictions of `version` are right.
 
-        Events that the reference predicts as a retired class (`is_gone_N`) do not count as forgotten.
+        An event that the reference predicts as a retired class (`is_gone_N`) does not count as forgotten.
         """
         self._counted = (version, right_N)
         num = len(self._ring)
@@ -220,7 +222,7 @@ class RecentEvents:
 
     @property
     def _reference_version(self) -> ScoredVersion | None:
-        """The version of the reference, if its features of the events are known."""
+        """The reference's version, if the features of the ring's events under its encoder are known."""
         version = self._reference.version if self._reference else None
         return version if version is not None and self._ring.is_read_by(version.served) else None
 
@@ -246,7 +248,7 @@ def _is_same(one: Reference | None, other: Reference | None) -> bool:
 
 
 def _compare_encoders(reference: Reference, holdout: Anchor, trial: EncoderTrial) -> NameChanges:
-    """Compares a version with a reference under another encoder, by the holdout and by the trial."""
+    """Compares a version with a reference that has another encoder, by the holdout and by the trial."""
     holdout_result = reference.holdout.compare_shared(holdout)
     if 2 * holdout_result.num < len(holdout.right) + len(holdout.wrong):
         holdout_result = Paired()
@@ -260,7 +262,7 @@ MAX_EVENTS: Final = 2_000
 """The most events in the ring."""
 
 MAX_BYTES: Final = 32 << 20
-"""The most bytes of features in the ring. They bound the number of events if a head has many features."""
+"""The most bytes of features in the ring. If a head has many features, this bounds the number of events."""
 
 
 class EventRing:
@@ -274,7 +276,7 @@ class EventRing:
         self.reset(num_features)
 
     def reset(self, num_features: int) -> None:
-        """Empties the ring, and makes it for features of this number."""
+        """Empties the ring, and prepares it for vectors of `num_features` features."""
         self.capacity = min(MAX_EVENTS, MAX_BYTES // (4 * num_features))
         self._phi_NR = torch.zeros(self.capacity, num_features)
         self.forget()
@@ -283,7 +285,7 @@ class EventRing:
         """Forgets all events."""
         self._phi_NR.zero_()
         self._labels = [""] * self.capacity
-        # The contents of events that have more than a text, for encoding them again.
+        # The contents of events that have more than a text, which may have to be encoded again.
         self._contents = [""] * self.capacity
         self.num_added = 0
 
@@ -292,39 +294,39 @@ class EventRing:
         before = self.served
         if before is not None and before.key == served.key:
             return True
-        goes_on = self.is_read_by(served)
-        if goes_on:
+        can_keep = self.is_read_by(served)
+        if can_keep:
             num = len(self)
             self._phi_NR[:num] = self._features_under(served, self._contents[:num], self._phi_NR[:num])
         self.served = served
-        if not goes_on:
+        if not can_keep:
             self.reset(served.config.head_features)
-        return goes_on
+        return can_keep
 
     def add(self, rows: Rows) -> Tensor:
-        """Adds the last of these events, at most `capacity`; returns their places in the ring, int64 [B]."""
+        """Adds events, at most the last `capacity` of them; returns their indices in the ring, int64 [B]."""
         labels = rows.labels[-self.capacity :]
-        places_B = (self.num_added + torch.arange(len(labels))) % self.capacity
+        index_B = (self.num_added + torch.arange(len(labels))) % self.capacity
         self.num_added += len(labels)
-        self._phi_NR[places_B] = rows.phi_BR[-self.capacity :]
+        self._phi_NR[index_B] = rows.phi_BR[-self.capacity :]
         contents = rows.contents[-self.capacity :]
-        for place, label, content in zip(places_B.tolist(), labels, contents, strict=True):
-            self._labels[place] = label
-            self._contents[place] = content if has_more(content) else ""
-        return places_B
+        for index, label, content in zip(index_B.tolist(), labels, contents, strict=True):
+            self._labels[index] = label
+            self._contents[index] = content if has_more(content) else ""
+        return index_B
 
     def rename(self, name_of: Callable[[str], str]) -> None:
-        """Renames the classes."""
+        """Renames the labels of the events."""
         self._labels = [name_of(label) if label else "" for label in self._labels]
 
     def is_read_by(self, served: ServedEncoder) -> bool:
-        """Whether the features of the events under an encoder are known: it differs at most in the scales of inputs."""
+        """Whether the events' features under this encoder are known: it differs at most in the scales of inputs."""
         return self.served is not None and served.text_key == self.served.text_key
 
-    def features_under(self, served: ServedEncoder, places_B: Tensor) -> Tensor:
-        """Returns the features phi_BR of some events under an encoder for which `is_read_by` holds."""
+    def features_under(self, served: ServedEncoder, index_B: Tensor) -> Tensor:
+        """Returns the features phi_BR of events of the ring under an encoder for which `is_read_by` is true."""
         return self._features_under(
-            served, [self._contents[place] for place in places_B.tolist()], self._phi_NR[places_B]
+            served, [self._contents[index] for index in index_B.tolist()], self._phi_NR[index_B]
         )
 
     def _features_under(self, served: ServedEncoder, contents: Sequence[str], phi_BR: Tensor) -> Tensor:
@@ -351,14 +353,14 @@ class EventRing:
         """The position of each event in the stream, counted from the first event that was ever added."""
         return self.numbers_at(torch.arange(len(self)))
 
-    def labels_at(self, places_B: Tensor) -> list[str]:
-        """Returns the labels of some events."""
-        return [self._labels[place] for place in places_B.tolist()]
+    def labels_at(self, index_B: Tensor) -> list[str]:
+        """Returns the labels of the events at these indices."""
+        return [self._labels[index] for index in index_B.tolist()]
 
-    def numbers_at(self, places_B: Tensor) -> list[int]:
-        """Returns the positions of some events in the stream."""
+    def numbers_at(self, index_B: Tensor) -> list[int]:
+        """Returns the positions in the stream of the events at these indices."""
         last = self.num_added - 1
-        numbers: list[int] = (last - (last - places_B) % self.capacity).tolist()
+        numbers: list[int] = (last - (last - index_B) % self.capacity).tolist()
         return numbers
 
     def __len__(self) -> int:

@@ -5,21 +5,23 @@
                                     --the encoder is new--> the holdout samples that the baseline predicts correctly
     Candidate --> the blobs that the store lacks, then the manifest that lists all tensors
 
-A candidate is compared with the baseline of the rollout: the fixed `reference` version of the rollout plan. The plan is
-read for each publication, since the rollout does not promote a version at once if it was compared with another baseline
-than the plan's. If the baseline's encoder differs from the current one only in the scales of numbers
+A candidate is compared with the baseline of the rollout: the `reference` version that the rollout plan names. The plan
+is read for each publication. The rollout only promotes a version at once if it was compared with the baseline of the
+current plan. If the baseline's encoder differs from the current encoder only in the scales of numbers
 (`learner.standardisation`), the baseline reads events under its own scales.
 
 If the baseline has another encoder, it cannot predict a text without encoding the text again. But the first version
 with a new encoder is compared with its parent, which mostly has the encoder of the baseline. At that moment the vectors
-of the holdout samples are known under both encoders. So the baseline's predictions are computed then, and the hashes of
-the samples that it predicts correctly are kept until the plan has another baseline. Nothing is known of its predictions
-on later samples. The encoder before the current one is remembered, too: a baseline that has this encoder is also
-compared by the trial of the new encoder, which was against it.
+of the holdout samples are known under both encoders. So the baseline's predictions are computed then. The hashes of the
+samples that it predicts correctly are kept until the plan has another baseline. Its predictions on later samples are
+unknown. If the baseline has the encoder before the current one, it is also compared by the trial of the current
+encoder, which was against that encoder.
 
-Rejected: evaluating the weights before they are rounded (the evaluation must be of the served weights), and keeping the
-baseline's correct predictions in the checkpoint (after a restart, later versions with the same encoder are not compared
-by them, and their labels decide).
+Rejected:
+
+- Evaluating the weights before they are rounded: the evaluation must be of the served weights.
+- Keeping the baseline's correct predictions in the checkpoint: without them, versions after a restart are compared by
+  their labels only, which is good enough.
 """
 
 from collections.abc import Mapping
@@ -63,7 +65,7 @@ NO_OFFSETS: Final[Mapping[str, int]] = MappingProxyType({})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A version that may be published, with its evaluation. `tensors` are all tensors of the version, by name."""
+    """A version that may be published, with its evaluation. `tensors` has all tensors of the version, by name."""
 
     version: ScoredVersion
     tensors: dict[str, StoredTensor]
@@ -76,7 +78,10 @@ class Candidate:
 
 
 class CandidateMaker:
-    """Makes candidates. `parent` is the last one that was published, with which the next one is compared."""
+    """Makes candidates: solves, quantizes and evaluates the head.
+
+    `parent` is the candidate that was published last. The next candidate is compared with it.
+    """
 
     def __init__(self, config: LearnerConfig, executor: Executor | None = None) -> None:
         self._review = Review(config)
@@ -98,11 +103,12 @@ class CandidateMaker:
     ) -> Candidate:
         """Makes and evaluates a candidate from the knowledge `known`, which contains the records below `offsets`.
 
-        anew     solve the head from all sums, and measure the temperature, the threshold and the precisions, as always
-                 for a new encoder; otherwise update the head by the labels since the last candidate, and use the
-                 results of the last review
-        like     make this version again: use its temperature and threshold
-        is_live  the knowledge is current; the labels of an earlier state are no new evidence about recent events
+        - `anew`: solve the head from all sums, and measure the temperature, the threshold and the precisions. A new
+          encoder always requires this. Otherwise the head is updated by the labels since the last candidate, and the
+          results of the last review are used.
+        - `like`: make this version again, with its temperature and threshold.
+        - `is_live`: the knowledge is the current one. The labels of an earlier state are no new evidence about recent
+          events.
 
         Raises NonFinite.
         """
@@ -120,13 +126,13 @@ class CandidateMaker:
             stopwatch.end("temperature")
         classes = known.fast_head.ridge.classes
         out = _export_out(known, weights_CR)
-        # Under other class weights the parent was optimised for another objective, so there is no comparison.
+        # With other class weights the parent was optimised for another objective, so it is not compared.
         parent = None if self.parent is None or self.has_other_weights(known) else self.parent.version
         top = _trained_blocks(known, parent)
         version = ScoredVersion(served, served.head(out), classes, weights_CR, top, known.base.key)
         stopwatch.end("requantize")
         measured = self._measure(known, version, parent)
-        # New events count as evidence before the candidate has learnt them: by the predictions of the parent.
+        # New events are evidence about the parent, which has not learnt them yet.
         if is_live:
             self.recent.add(self.solver.rows, served, parent)
         probes = self._review.probes(known, version)
@@ -145,7 +151,7 @@ class CandidateMaker:
         )
 
     def _measure(self, known: Knowledge, version: ScoredVersion, parent: ScoredVersion | None) -> MeasuredCandidate:
-        """Evaluates a version on the holdout, compared with its parent and the anchor."""
+        """Evaluates a version on the holdout, and compares it with its parent and the anchor."""
         anchor = None if self.has_other_weights(known) else known.anchor
         weighted = Weighted(known.labels.class_weights, known.fast_head.ridge.num_by_class)
         return measure(version, parent, anchor, known.holdout, weighted, space=known.labels.config)
@@ -164,7 +170,7 @@ class CandidateMaker:
     def _rename_classes(self, labels: LabelSet) -> None:
         """Renames the classes of the parent and of the recent events, if the set of labels has changed.
 
-        A parent of which classes were merged or retired is forgotten: its rows no longer match the classes.
+        If classes of the parent were merged or retired, its rows no longer match the classes, and it is forgotten.
         """
         if labels.number == self._num_label_changes:
             return
@@ -179,7 +185,10 @@ class CandidateMaker:
         self.parent = renamed if has_same_rows else None
 
     def review(self, known: Knowledge, now_s: float) -> None:
-        """Runs a unit of the review of the parent, if one is due and the parent has the encoder of `known`."""
+        """Runs a unit of a review of the parent (`learner.quality.calibration`), if one is due.
+
+        The parent must have the current encoder.
+        """
         if self.parent is not None and self.parent.version.served is known.fast_head.served:
             self._review.step(known, self.parent.version, now_s)
 
@@ -213,29 +222,29 @@ class CandidateMaker:
         )
 
     def adopt(self, candidate: Candidate, learner: Learner) -> None:
-        """Makes `candidate` the parent of the next one. It was published as the learner's version."""
+        """Makes `candidate`, which was just published as the learner's version, the parent of the next candidate."""
         self.parent = candidate
         learner.knowledge.follow_anchor(candidate.measured, learner.version)
         learner.knowledge.holdout.keep({candidate.version.served.key} | learner.knowledge.encoder_keys)
 
     def resume(self, parent: Candidate) -> None:
-        """Continues after a restart from the version `parent`, and from its review if the encoder is the same.
+        """Continues after a restart from the version `parent`, and with its review if the encoder is the same.
 
-        A review takes longer than all other steps of a version, and after a restart labels wait for the first one. So
-        the first version is not reviewed before it is sent.
+        So the first version is not reviewed before it is sent. A review takes longer than all other steps of a version,
+        and after a restart many labels wait for the first version.
         """
         self.parent = parent
         self._review.resume(parent.version.served, parent.precisions)
 
     def forget(self) -> None:
-        """Forgets the parent, the texts of the review and the recent events."""
+        """Forgets the parent, the texts of the review and the recent events, because of an erasure."""
         self.parent = None
         self.recent.forget()
         self._review.forget()
 
 
 def _export_out(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
-    """Returns the quantized output layer: the weights with temperature, threshold and class weights folded in."""
+    """Returns the quantized output layer. It includes the temperature, the threshold and the class weights."""
     head = known.fast_head
     bias_C = class_bias(known.labels.class_weights, head.ridge.classes)
     return export_head(
@@ -244,7 +253,7 @@ def _export_out(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
 
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
-    """Whether the version has this encoder: the same shape, and the same tensors apart from the output layer."""
+    """Whether a version has the encoder `served`: the same shape, and the same tensors apart from the output layer."""
     if config_from_json(manifest.config).without_labels != served.config.without_labels:
         return False
     entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}
@@ -252,22 +261,25 @@ def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
 
 
 def gate_limits(candidate: Candidate, parent: Candidate | None, known: Knowledge) -> GateLimits:
-    """Returns the limits of the gate. For the first candidate under an adopted encoder, its offer sets the loss."""
+    """Returns the limits of the gate for a candidate.
+
+    For the first candidate with an adopted encoder, the offer of the encoder says how much accuracy may be lost.
+    """
     adopted = known.base.adopted
     is_first = parent is not None and parent.version.base != candidate.version.base
     return GateLimits.of(known.config, max_loss=adopted.max_loss if adopted and is_first else None)
 
 
 def _trained_blocks(known: Knowledge, parent: ScoredVersion | None) -> Mapping[str, Tensor]:
-    """Returns the trained blocks of the current encoder, which nothing changes later."""
+    """Returns a copy of the trained blocks of the current encoder; the parent's, if it has the same encoder."""
     if parent is not None and parent.served.key == known.fast_head.served.key:
         return parent.top
-    # The tensors of the knowledge may change.
+    # A later round may change the tensors of the knowledge.
     return {name: value.clone() for name, value in known.top.items()}
 
 
 def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
-    """Returns the manifest of `candidate` as `version`. Its parent is the learner's version."""
+    """Returns the manifest with which `candidate` is published as `version`. Its parent is the learner's version."""
     shape = candidate.version.head.config
     labels = learner.knowledge.labels.config
     return WeightManifest(
@@ -304,7 +316,10 @@ def _label_space(labels: LabelConfig, threshold: float) -> LabelSpace | msgspec.
 
 
 class ReferenceFinder:
-    """Finds the baseline of the rollout. Reads the plan each time, and the baseline's head only after a change."""
+    """Finds the baseline of the rollout, with which candidates are compared.
+
+    It reads the plan each time. It reads the baseline's head only if the baseline or the encoder has changed.
+    """
 
     def __init__(self, store: Store, maker: CandidateMaker) -> None:
         self._store = store
@@ -313,15 +328,15 @@ class ReferenceFinder:
         self._wanted = (0, "")
         self._found: Reference | None = None
         # The holdout samples that the baseline predicts correctly under its own encoder.
-        self._held = NO_SAMPLES
+        self._holdout_results = NO_SAMPLES
         # The encoder before the current one, until a baseline with the current encoder is found.
         self._before: ServedEncoder | None = None
 
     def find(self, known: Knowledge) -> Reference | None:
-        """Returns the baseline of the current plan, None if there is none or nothing is known of it.
+        """Returns the baseline of the current plan; None if there is none, or nothing is known about it.
 
-        If it has the encoder of `known`, it comes as a version; otherwise with the holdout samples that it predicted
-        correctly, if these are known. Raises StoreUnavailable.
+        If it has the current encoder, the result contains its version. Otherwise it contains the holdout samples that
+        the baseline predicted correctly, if these are known. Raises StoreUnavailable.
         """
         try:
             plan = self._store.plans.read()
@@ -342,45 +357,45 @@ class ReferenceFinder:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the baseline has the current encoder, or nothing is known of the baseline."""
+        """Whether the baseline has the current encoder, or nothing is known about the baseline."""
         return self._found is None or self._found.version is not None
 
     def forget(self) -> None:
-        """Forgets the baseline and the hashes of its samples: a subject was erased."""
+        """Forgets the baseline and the hashes of its samples, because of an erasure."""
         self._wanted = (0, "")
         self._found = None
-        self._held = NO_SAMPLES
+        self._holdout_results = NO_SAMPLES
         self._before = None
 
     def _load(self, number: int, known: Knowledge) -> Reference | None:
-        """Loads the baseline `number`; None for 0, or if nothing is known of it. Raises WireError."""
+        """Loads version `number` as the baseline; None for 0, or if nothing is known about it. Raises WireError."""
         if not number:
             return None
         manifest = self._store.versions.manifest(number)
         served = _with_states_of(manifest, known.fast_head.served, self._store.blobs)
-        found = self._maker.load(manifest, known, self._store.blobs, served=served)
-        if found is not None:
+        loaded = self._maker.load(manifest, known, self._store.blobs, served=served)
+        if loaded is not None:
             self._before = None
-            return Reference(number, found.version)
+            return Reference(number, loaded.version)
         encoder = self._before.key if self._before is not None and has_encoder(manifest, self._before) else ""
         parent = self._maker.parent
-        # The holdout is known under the encoder before as long as the parent has that encoder: evaluate the baseline.
+        # As long as the parent has the previous encoder, the holdout's vectors under that encoder are cached.
         if encoder and parent is not None and parent.version.served is self._before:
             baseline = self._maker.load(manifest, known, self._store.blobs, served=self._before)
             if baseline is not None:
-                self._held = msgspec.structs.replace(baseline.measured.record, version=number)
-        held = self._held if self._held.version == number else NO_SAMPLES
-        return Reference(number, None, encoder, held) if encoder or held is not NO_SAMPLES else None
+                self._holdout_results = msgspec.structs.replace(baseline.measured.record, version=number)
+        results = self._holdout_results if self._holdout_results.version == number else NO_SAMPLES
+        return Reference(number, None, encoder, results) if encoder or results is not NO_SAMPLES else None
 
     def _remember_encoder(self, known: Knowledge) -> None:
-        """Remembers the encoder of the parent, if the knowledge has a new one."""
+        """Remembers the encoder of the parent, if the knowledge has a new encoder."""
         parent = self._maker.parent
         if parent is not None and parent.version.served.key != known.fast_head.served.key:
             self._before = parent.version.served
 
 
 def _with_states_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
-    """Returns an encoder with the input tensors (scales of numbers) of a version. Raises NotFound, BlobCorrupt."""
+    """Returns `served` with the scales of numbers of a version instead of its own. Raises NotFound, BlobCorrupt."""
     own = {name: tensor.entry.digest for name, tensor in served.states.items()}
     if own == {name: digest for name, digest in manifest.encoder_digests.items() if is_state(name)}:
         return served

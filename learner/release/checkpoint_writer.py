@@ -1,12 +1,13 @@
 """Writes the learner's checkpoints and journal, and prunes old checkpoints and tensors.
 
-    interval is over       --export--> checkpoint, synced, in a thread; then its journal begins
+    at intervals           --export--> checkpoint, synced, in a thread; then its journal begins
     new encoder, erasure   --export--> checkpoint, before the version is sent
     any other version      --samples since the last entry--> journal, before the version is sent
-    rollout plan           --versions that it may return to--> all older checkpoints, journals and tensors are removed
+    rollout plan           --versions to which it may return--> all older checkpoints, journals and tensors are removed
 
-A checkpoint has tens of megabytes, and a new version of the head comes several times a second. Such a version differs
-from the one before only by labels, so the last checkpoint and its journal reproduce it (`learner.state.checkpoints`).
+A checkpoint has tens of megabytes, and there are several new versions of the head each second. Such a version differs
+from the previous one only by labels. So it can be restored from the last checkpoint and its journal, which contains
+these labels (`learner.state.checkpoints`).
 """
 
 import time
@@ -30,19 +31,20 @@ from wire.store import Store
 from wire.threads import lower_priority
 
 NICENESS = 10
-"""Added to the nice value of the writing thread, for which no label waits."""
+"""Added to the nice value of the writing thread, since no label waits for it."""
 
 PRUNE_INTERVAL_S = 1.0
-"""Shortest time between two prunings."""
+"""The shortest time between two prunings."""
 
 log = structlog.get_logger("learner")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A checkpoint that is being written. `num_breaks`: see `LearnerProgress`.
+    """A checkpoint that is being written, or was written last.
 
-    `entries` are the journal entries since its snapshot was taken; its journal begins with them.
+    - `num_breaks`: see `LearnerProgress`.
+    - `entries`: the journal entries since the snapshot was taken. The journal of the checkpoint begins with them.
     """
 
     snapshot: Snapshot
@@ -55,8 +57,8 @@ class Draft:
 class CheckpointWriter:
     """Decides when to write a checkpoint, and writes it. Belongs to the learner's thread.
 
-    `interval_s` is the time between two checkpoints, and between two synced ones. `backoff` reacts to an unreachable
-    store; pruning removes the tensors of unneeded versions from its cache.
+    - `interval_s`: the time between two checkpoints, and between two checkpoints that are synced to the disk.
+    - `backoff`: reacts to an unreachable store. Pruning removes the tensors of unneeded versions from its cache.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class CheckpointWriter:
         self._prune_at_s = 0.0
         self._seq_synced = -1
         self._versions_in_plan: set[int] | None = None
-        """The versions that the last rollout plan names; None before a plan was read."""
+        """The versions that the last rollout plan names; None if no plan was read yet."""
 
     @property
     def is_due(self) -> bool:
@@ -98,14 +100,15 @@ class CheckpointWriter:
 
     @property
     def is_journal_open(self) -> bool:
-        """Whether the journal of this process's newest checkpoint can take what was learnt since its last entry."""
+        """Whether the samples that were learnt since the last entry can be written into the current journal."""
         is_same = self._written is not None and self._written.num_breaks == self._learner.progress.num_breaks
         return is_same and self._checkpoints.journal is not None and not self._is_full
 
     def write(self, pending: WeightManifest | None) -> None:
-        """Writes a checkpoint now. It is synced once per interval, and after every command that was executed.
+        """Writes a checkpoint now. It is synced to the disk once per interval, and after each executed command.
 
-        `pending` is the version as which this state is about to be published. Raises StaleEpoch, CheckpointFailed.
+        `pending` is the manifest with which this state is about to be published, if any. Raises StaleEpoch,
+        CheckpointFailed.
         """
         self.complete(wait=True)
         self._leadership.confirm()
@@ -120,9 +123,9 @@ class CheckpointWriter:
         self._writing = (draft, written)
 
     def complete(self, *, wait: bool = False) -> bool:
-        """Completes the checkpoint under way, if it is written; `wait` waits for it. True if none is under way then.
+        """Begins the journal of the checkpoint under way, once it is written; `wait` waits for that.
 
-        Raises StaleEpoch, CheckpointFailed.
+        Returns whether no checkpoint is under way any more. Raises StaleEpoch, CheckpointFailed.
         """
         if self._writing is None:
             return True
@@ -134,7 +137,7 @@ class CheckpointWriter:
         return True
 
     def write_version(self, manifest: WeightManifest) -> None:
-        """Writes the state of `manifest`, which is about to be sent: into the journal if possible, or as a checkpoint.
+        """Writes the state of a version that is about to be sent: as a journal entry if possible, or as a checkpoint.
 
         Raises StaleEpoch, CheckpointFailed.
         """
@@ -144,9 +147,9 @@ class CheckpointWriter:
             self.write(manifest)
 
     def postpone(self) -> None:
-        """Makes the next checkpoint due an interval from now, after one has failed.
+        """Makes the next checkpoint due an interval from now, after a checkpoint has failed.
 
-        If the journal is full by now, unwritten samples are dropped from memory: only a checkpoint has them then.
+        If the journal is full, the unwritten samples are dropped from memory, since only a checkpoint can save them.
         """
         self._write_at_s = self._clock_s() + self._interval_s
         if self._is_full:
@@ -154,12 +157,15 @@ class CheckpointWriter:
             self._written = None
 
     def make_due(self) -> None:
-        """Makes a synced checkpoint due now: the process ends."""
+        """Makes a synced checkpoint due now, because the process ends."""
         self._write_at_s = 0.0
         self._sync_at_s = 0.0
 
     def remove_old(self) -> None:
-        """Prunes at most once per PRUNE_INTERVAL_S; by the last known plan while the store is away."""
+        """Prunes checkpoints and tensors, at most once per PRUNE_INTERVAL_S.
+
+        While the store is away, the last known plan says which versions are needed.
+        """
         if self._writing is not None or self._clock_s() < self._prune_at_s:
             return
         self._prune_at_s = self._clock_s() + PRUNE_INTERVAL_S
@@ -174,9 +180,9 @@ class CheckpointWriter:
             log.warning("tidy_failed", reason=str(error))
 
     def prune(self) -> None:
-        """Removes the checkpoints that neither the plan nor the learner can return to.
+        """Reads the rollout plan, and removes the checkpoints to which neither the plan nor the learner can return.
 
-        Raises StaleEpoch, CheckpointFailed, and the WireError of reading the plan.
+        Raises StaleEpoch, CheckpointFailed, and WireError if the plan cannot be read.
         """
         self.complete(wait=True)
         plan = self._store.plans.read()
@@ -185,16 +191,16 @@ class CheckpointWriter:
 
     @property
     def _is_full(self) -> bool:
-        """Whether the journal and the unwritten samples together exceed a journal."""
+        """Whether the unwritten samples would make the journal longer than MAX_SAMPLES."""
         journal = self._checkpoints.journal
         return len(self._learner.unwritten) + (journal.num_samples if journal else 0) > MAX_SAMPLES
 
     def _draft(self, pending: WeightManifest | None) -> Draft:
-        """Exports the learner's state. Samples that are learnt afterwards go to the journal of this draft."""
+        """Exports the learner's state for a checkpoint. Samples that are learnt later go into its journal."""
         learner = self._learner
         now_s = self._clock_s()
         is_synced = now_s >= self._sync_at_s or learner.knowledge.applied_seq != self._seq_synced
-        # Until the draft is written, the old checkpoint and its journal must lead to the current state.
+        # Until the draft is written, the old checkpoint and its journal must contain the current state.
         if self.is_journal_open:
             self._append(0, 0)
         else:
@@ -222,14 +228,14 @@ class CheckpointWriter:
             self._seq_synced = draft.snapshot.facts.applied_seq
 
     def _append(self, version: int, epoch: int) -> None:
-        """Appends the unwritten samples to the journal. `version` contains them; 0 if they are of no version yet."""
+        """Appends the unwritten samples to the journal. `version` contains them; 0 if no version contains them yet."""
         entry = Entry(version, epoch, self._learner.unwritten)
         self._learner.unwritten = []
         assert self._checkpoints.journal is not None, "the journal is open"
         try:
             self._checkpoints.journal.append(entry)
         except CheckpointFailed:
-            # The journal has a hole now, so the next state is written as a checkpoint.
+            # The journal now lacks samples, so the next state is written as a checkpoint.
             self._written = None
             raise
         # The draft was exported before these samples, so its journal needs them, too.
@@ -237,7 +243,7 @@ class CheckpointWriter:
             self._writing[0].entries.append(entry)
 
     def _prune_by_last_plan(self) -> None:
-        """Removes what neither the last plan that was read nor the learner needs; nothing before a plan was read."""
+        """Removes checkpoints and tensors that neither the learner nor the last plan needs. Needs a plan."""
         if self._versions_in_plan is None:
             return
         needed = self._versions_in_plan | {self._learner.version}

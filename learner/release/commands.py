@@ -2,15 +2,19 @@
 
     log --read--> HeldCommands --handler of the verb--> effect --checkpoint, version--> outcome --report--> log
 
-    kept      executed if its number is above the knowledge's `applied_seq`, so again after a kill, a start without a
-              checkpoint, or a return to an earlier version: open --> applied --> published in a version --> purged
-    one-time  executed until it has a final outcome in the log
+There are two kinds of commands:
 
-The whole log is executed before any record is learnt. So a learner that starts without a checkpoint never learns an
-erased subject or an old class name. Only the log determines the order. A command and its effect are in one checkpoint,
-and every later manifest contains the command's number. If the learner is killed between the effect and the checkpoint,
-it executes the command again; if between the checkpoint and the report, it reports the outcome again. If the store has
-lost its log, the learner writes and signs it again; commands that came meanwhile follow the restored ones.
+    kept      open --> applied --> published in a version --> purged. Executed if its sequence number is above the
+              knowledge's `applied_seq`. So it is executed again after a kill, after a start without a checkpoint, and
+              after a return to an earlier version.
+    one-time  executed until it has a final outcome in the log.
+
+The whole log is executed before any record is learnt. So a learner that starts without a checkpoint never learns about
+an erased subject, or an old class name. Only the log determines the order of commands. A checkpoint contains a command
+and its effect, or neither, and every later manifest contains the sequence number of the command. If the learner is
+killed between the effect and the checkpoint, it executes the command again. If it is killed between the checkpoint and
+the report, it reports the outcome again. If the store has lost its log, the learner writes and signs the log again.
+Commands that came meanwhile are placed after the restored ones.
 """
 
 import time
@@ -32,10 +36,10 @@ from wire.records import Command, CommandEntry, CommandOutcome
 from wire.store import Store, merged
 
 INTERVAL_S = 1.0
-"""Shortest time between two reads of the log."""
+"""The shortest time between two reads of the log."""
 
 PURGE_INTERVAL_S = 10.0
-"""Shortest time between two checks for commands whose older versions and checkpoints are all gone."""
+"""The shortest time between two checks for purged commands: all versions and checkpoints from before them are gone."""
 
 log = structlog.get_logger("learner")
 
@@ -84,12 +88,12 @@ class CommandRunner:
         self._execute_all()
 
     def poll(self) -> None:
-        """Executes the commands that are due; reads the log once per interval, while the store is reachable.
+        """Executes the commands that are due. Reads the log once per interval, while the store is reachable.
 
         Raises StaleEpoch.
         """
-        held = self._learner.commands
-        is_waiting = held.num_one_time or held.last_kept > self._learner.knowledge.applied_seq
+        read_before = self._learner.commands
+        is_waiting = read_before.num_one_time or read_before.last_kept > self._learner.knowledge.applied_seq
         is_time = self._clock_s() >= self._next_s and self._breaker.allows_requests
         if is_time:
             self._next_s = self._clock_s() + INTERVAL_S
@@ -117,60 +121,60 @@ class CommandRunner:
             log.warning("commands_failed", reason=str(error))
 
     def _read(self) -> None:
-        """Reads the new commands, and adds those that have a handler here and no final outcome yet."""
-        held = self._learner.commands
-        commands = self._store.commands.read(held.last.seq if held.last else 1)
+        """Reads the new commands of the log, and adds those that have a handler here and no final outcome yet."""
+        read_before = self._learner.commands
+        commands = self._store.commands.read(read_before.last.seq if read_before.last else 1)
         last = commands[-1] if commands else None
-        # The log must still contain the last command that was read; otherwise the store has lost it.
-        if held.last is not None and commands[:1] == [held.last]:
+        # The log must still contain the last command that was read. Otherwise the store has lost commands.
+        if read_before.last is not None and commands[:1] == [read_before.last]:
             commands = commands[1:]
-        elif held.last is not None:
+        elif read_before.last is not None:
             commands, last = self._restore_log()
         ours = [command for command in commands if command.verb in self._handlers]
         decided = self._store.commands.outcomes([command for command in ours if not command.is_kept])
         for command in ours:
             outcome = decided.get(command.seq)
             if outcome is None or not outcome.is_final:
-                held.add(command)
-        # Set only after the commands are added: if the store fails before, the next poll reads them again.
-        held.last = last
+                read_before.add(command)
+        # If the store fails before this line, the next poll reads the commands again.
+        read_before.last = last
 
     def _restore_log(self) -> tuple[list[Command], Command | None]:
-        """Writes the log again, if the store has lost commands that the learner holds.
+        """Writes the log again, if the store has lost commands that the learner has read.
 
-        Returns the commands of the log that are not held, and the last command of the log.
+        Returns the commands of the log that the learner has not read, and the last command of the log.
         """
-        held = self._learner.commands
-        ours = sorted(held, key=lambda entry: entry.command.seq)
+        read_before = self._learner.commands
+        ours = sorted(read_before, key=lambda entry: entry.command.seq)
         stored = self._store.commands.entries()
         stored_by_seq = {entry.command.seq: entry.command for entry in stored}
         if any(stored_by_seq.get(command.seq) != command for command, _ in ours):
             log.warning("commands_restored", held=len(ours), found=len(stored))
             stored = list(self._store.commands.rewrite(lambda found: merged(ours, _without(found, ours))))
-            held.unreported |= {command.seq for command, _ in ours}
+            read_before.unreported |= {command.seq for command, _ in ours}
         unknown = [command for command, _ in _without(stored, ours)]
         return unknown, stored[-1].command if stored else None
 
     def _execute_all(self) -> None:
         """Executes the kept commands that the knowledge lacks, in the order of the log, then the one-time commands."""
         follow_settings(self._learner)
-        held = self._learner.commands
-        while (command := held.next_after(self._learner.knowledge.applied_seq)) is not None:
+        commands = self._learner.commands
+        while (command := commands.next_after(self._learner.knowledge.applied_seq)) is not None:
             # A pending version does not contain the command.
             self._publisher.complete(wait=True)
             self._publisher.give_up_refused()
             # If the learner went back to the published version, earlier commands may have to be executed again first.
-            if held.next_after(self._learner.knowledge.applied_seq) == command:
+            if commands.next_after(self._learner.knowledge.applied_seq) == command:
                 self._execute_kept(command)
-        for command in held.open_commands():
+        for command in commands.open_commands():
             if (outcome := self._execute(command)) is not None:
-                held.note(outcome)
+                commands.note(outcome)
 
     def _execute_kept(self, command: Command) -> None:
-        """Executes a kept command; afterwards the knowledge contains its number."""
+        """Executes a kept command, and records its sequence number in the knowledge."""
         learner = self._learner
         outcome = self._execute(command)
-        assert outcome is not None, f"{command.verb} is kept, so its handler decides at once"
+        assert outcome is not None, f"the handler of {command.verb}, a kept command, must decide at once"
         learner.knowledge.applied_seq = command.seq
         learner.progress.break_off()
         learner.commands.note(outcome)
@@ -190,9 +194,9 @@ class CommandRunner:
         return handler.apply(self._context, command, body)
 
     def _mark_purged(self) -> None:
-        """Marks published commands as purged, if no version and no checkpoint from before them is left.
+        """Marks published commands as purged if no version and no checkpoint from before them is left.
 
-        Checkpoints are looked for in the learner's folder and at the shared address.
+        The learner's folder and the shared address are searched for checkpoints.
         """
         if self._clock_s() < self._purge_at_s:
             return
@@ -203,7 +207,7 @@ class CommandRunner:
         try:
             self._publisher.writer.prune()
         except CheckpointFailed as error:
-            # The disk refused the checkpoint under way. The next check tries again.
+            # The checkpoint under way could not be written. The next check tries again.
             log.warning("purge_failed", reason=str(error))
             return
         in_checkpoints = [entry.version for entry in self._checkpoints.entries() if entry.version]
@@ -215,15 +219,15 @@ class CommandRunner:
 
     def _report(self) -> None:
         """Reports the outcomes that have changed to the store; drops the one-time commands that are final."""
-        held = self._learner.commands
-        outcomes = [_outcome_or_open(held.entry(seq)) for seq in sorted(held.unreported)]
+        commands = self._learner.commands
+        outcomes = [_outcome_or_open(commands.entry(seq)) for seq in sorted(commands.unreported)]
         if not outcomes:
             return
         self._store.commands.note(outcomes)
-        held.unreported.clear()
+        commands.unreported.clear()
         for outcome in outcomes:
-            if outcome.is_final and not held.entry(outcome.seq).command.is_kept:
-                held.drop(outcome.seq)
+            if outcome.is_final and not commands.entry(outcome.seq).command.is_kept:
+                commands.drop(outcome.seq)
 
 
 def _outcome_or_open(entry: CommandEntry) -> CommandOutcome:
@@ -233,6 +237,6 @@ def _outcome_or_open(entry: CommandEntry) -> CommandOutcome:
 
 
 def _without(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
-    """Returns the entries whose commands are not among the others."""
+    """Returns the entries whose commands are not in `others`."""
     known = {command.seq: command for command, _ in others}
     return [entry for entry in entries if known.get(entry.command.seq) != entry.command]

@@ -1,18 +1,20 @@
-"""The handlers of the operators' commands: the interface `OperatorCommand`, and the table of handlers by verb.
+"""The handlers of the operators' commands: the interface `OperatorCommand`, and the handler of each verb.
 
-    erase     digest   --> samples are removed from the memories and the sums
-    relabel   change   --> memories, sums and evidence under the new names
-    adopt     offer    --checks, blobs--> a round --> the encoder in use --> its first version; or reasons for a refusal
-    repair    digests  --cache, or the checkpoint of a version--> blobs
+    erase     digest of a subject  --> samples are removed from the sums, the replay buffer and the holdout
+    relabel   change of the labels --> samples, sums and evidence under the new names
+    adopt     offered encoder      --checks, blobs--> a round --> the encoder in use --> its first version; or a refusal
+    repair    digests of blobs     --from the cache, or the checkpoint of a version--> blobs
 
-Commands are executed in the learner's thread, since they change the knowledge. Before a kept command, labels that the
-gate has refused are set aside, so that no command is a way past the gate. The first version after an erasure is not
-compared with another version, since the operator accepts that an erasure may cost accuracy. The first version after a
-change of labels is compared with its parent under the new names. If the gate refuses the first version of an offered
-encoder, the learner goes back to the version before at once, without waiting for `learner.max_refusals`.
+Commands are executed in the learner's thread, since they change the knowledge. Before a kept command is executed,
+labels that the gate has refused are set aside. Otherwise a command could bring them past the gate. The first version
+after an erasure is not compared with another version, since the operator accepts that an erasure may cost accuracy. The
+first version after a change of labels is compared with its parent under the new names. If the gate refuses the first
+version of an offered encoder, the learner goes back to the previous version at once, without waiting for
+`learner.max_refusals`.
 
-A blob that never changes is listed by every version but written only once. So nobody would notice damage until a
-replica starts and cannot load anything. Therefore the learner verifies blobs. A repair writes only damaged blobs.
+Most blobs never change: every version lists them, but they were written only once. So nobody would notice that one is
+damaged until a replica starts and cannot load anything. Therefore the learner verifies the blobs at intervals. A repair
+writes only the damaged ones.
 """
 
 import time
@@ -51,10 +53,10 @@ from wire.store import Store
 log = structlog.get_logger("learner")
 
 SUPERSEDED: Final = "superseded"
-"""The reason for refusing an open offer when a newer offer comes."""
+"""The reason for the refusal of an offer if a newer offer comes before it is decided."""
 
 PAUSE_S: Final = 10.0
-"""Shortest time between two checks of a reported blob: the report stays in the store for some seconds."""
+"""The shortest time between two checks of a reported blob, since the report stays in the store for some seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,21 +94,21 @@ class Context:
 
 
 class OperatorCommand(Protocol):
-    """Executes the commands of one verb. Each learner has its own handler, which belongs to the learner's thread."""
+    """The handler of one verb of operators' commands. Each learner has its own, which belongs to its thread."""
 
     body: ClassVar[type[CommandBody]]
 
     def apply(self, context: Context, command: Command, body: Any) -> CommandOutcome | None:
-        """Executes the command; returns its outcome, or None while it is open. Then `apply` is called again soon.
+        """Executes the command; returns its outcome, or None while there is none. After None it is called again soon.
 
-        If the body `IS_KEPT`, the outcome must be `applied` at once, and `apply` must be idempotent: it is called again
-        whenever the knowledge lacks the command. If `apply` raises a WireError, it must have changed nothing; it is
-        called again.
+        - If the body `IS_KEPT`, the outcome must be `applied` at once.
+        - If the body `IS_KEPT`, `apply` must be idempotent: it is called again if the knowledge lacks the command.
+        - If `apply` raises a WireError, it must have changed nothing. It is called again.
         """
 
 
 class EraseSubject:
-    """Removes everything about a subject. It may take seconds."""
+    """Handles `erase`: removes everything about a subject from the learner. It may take seconds."""
 
     body: ClassVar[type[CommandBody]] = Erase
 
@@ -122,7 +124,7 @@ class EraseSubject:
 
 
 class RelabelClasses:
-    """Changes the set of labels: adds, renames, merges, splits or retires classes."""
+    """Handles `relabel`: adds, renames, merges, splits or retires classes."""
 
     body: ClassVar[type[CommandBody]] = LabelCommand
 
@@ -131,7 +133,10 @@ class RelabelClasses:
 
 
 class AdoptEncoder:
-    """Decides on offered encoders. The round of an offer replaces a training round, in any phase."""
+    """Handles `adopt`: decides whether an offered encoder replaces the current one.
+
+    The decision takes a slow round, which replaces a training round that is under way.
+    """
 
     body: ClassVar[type[CommandBody]] = EncoderOffer
 
@@ -147,24 +152,24 @@ class AdoptEncoder:
             return self._await_version(context, command, body)
         if self._making is None and (reason := self._begin(context, body)):
             return self._decide(context, command, body, (reason,))
-        assert self._making is not None, "it was begun"
+        assert self._making is not None, "the round was prepared"
         if self._making.refusals is None:
             _begin_round(context.learner, self._making)
             return None
-        # Without refusals the round has adopted the encoder, and the learner has gone back to another one since.
+        # If there are no refusals, the round has adopted the encoder, but the learner has gone back to another since.
         withdrawn = context.publisher.refusals or ("its first version was withdrawn",)
         return self._decide(context, command, body, self._making.refusals or withdrawn)
 
     def _begin(self, context: Context, offer: EncoderOffer) -> str:
-        """Prepares the round of an offer. Returns the reason for a refusal, or ""."""
+        """Prepares the round of an offer. Returns the reason for a refusal; "" if there is none."""
         known = context.learner.knowledge
         served = known.fast_head.served
-        # An offer without tensors keeps the current encoder, and changes the size of the head.
+        # An offer without tensors keeps the current encoder, and only changes the size of the head.
         if not offer.tensors:
             config = known.base.strata.config.canonical_json()
             offer = msgspec.structs.replace(offer, config=config, tokenizer=served.tokenizer.digest)
         bases = context.learner.bases
-        reason = bases.why_not(offer, known.base)
+        reason = bases.offer_problem(offer, known.base)
         if not reason:
             current = {name: stored.tensor for name, stored in served.tensors.items() if name != PROJ}
             take = partial(_fetch_encoder, context, offer, current, known.base)
@@ -173,7 +178,7 @@ class AdoptEncoder:
         return reason
 
     def _await_version(self, context: Context, command: Command, offer: EncoderOffer) -> CommandOutcome | None:
-        """Waits for the first version of an adopted offer. If the gate refuses it, the learner goes back."""
+        """Waits until the first version with an adopted encoder is published. If the gate refuses it, goes back."""
         last = context.publisher.last
         if last is not None and last.version.base == context.learner.knowledge.base.key:
             return self._decide(context, command, offer, ())
@@ -184,7 +189,7 @@ class AdoptEncoder:
     def _decide(
         self, context: Context, command: Command, offer: EncoderOffer, reasons: tuple[str, ...]
     ) -> CommandOutcome:
-        """Closes an offer: refused if there are reasons, otherwise published. Raises WireError."""
+        """Closes an offer: it is refused if there are reasons, and otherwise published. Raises WireError."""
         numbers: dict[str, int] = {}
         if self._making is not None:
             for name, paired in (("held", self._making.holdout_result), ("tried", self._making.trial_result)):
@@ -197,7 +202,7 @@ class AdoptEncoder:
         return outcome
 
     def _cancel(self, context: Context) -> None:
-        """Drops the round of the current offer: a newer offer has come."""
+        """Drops the round of the current offer, because a newer offer has come."""
         known = context.learner.knowledge
         if known.round is not None and known.round.source is self._making:
             known.round.wait()
@@ -206,9 +211,9 @@ class AdoptEncoder:
 
 
 def _begin_round(learner: Learner, making: OfferedEncoder) -> None:
-    """Begins the round of an offer, unless it has begun."""
+    """Begins the round of an offer, unless it has begun. Drops a training round for it."""
     known = learner.knowledge
-    # The offered encoder would replace the result of a training round at once, which takes a minute under load.
+    # A training round takes up to a minute, and the offered encoder would replace its result at once.
     if known.round is not None and known.round.trained and known.round.is_ready:
         log.info("round_dropped", round=known.round.number, reason=f"the encoder {making.offer.name} is offered")
         known.drop()
@@ -219,9 +224,9 @@ def _begin_round(learner: Learner, making: OfferedEncoder) -> None:
 def _fetch_encoder(
     context: Context, offer: EncoderOffer, current: Mapping[str, QTensor], base: BaseEncoder
 ) -> BaseEncoder:
-    """Fetches and verifies an offered encoder, in the thread of slow rounds. Raises OfferRefused.
+    """Fetches an offered encoder from the store, and verifies it. Runs in the thread of slow rounds.
 
-    `current` are the tensors of the encoder in use, for an offer without tensors.
+    `current` are the tensors of the current encoder, which an offer without tensors keeps. Raises OfferRefused.
     """
     tensors: dict[str, QTensor] = {}
     try:
@@ -233,7 +238,7 @@ def _fetch_encoder(
 
 
 class RepairBlobs:
-    """Compares blobs of the store with the learner's tensors, and writes the damaged ones again."""
+    """Handles `repair`: compares blobs of the store with the learner's tensors, and writes the damaged ones again."""
 
     body: ClassVar[type[CommandBody]] = Repair
 
@@ -242,30 +247,31 @@ class RepairBlobs:
 
 
 def repair(context: Context, digests: Iterable[str]) -> Counter[str]:
-    """Repairs blobs that are damaged. Returns the numbers of blobs that were `sound`, `repaired` and `not_at_hand`.
+    """Verifies blobs, and repairs the damaged ones. Returns how many were `sound`, `repaired` and `not_at_hand`.
 
-    Reads every blob from the store, and takes as long. Raises WireError.
+    A blob is not at hand if the learner cannot make its tensor again. Reads each blob from the store, which takes time.
+    Raises WireError.
     """
     cache = context.publisher.cache
-    found = Counter[str]()
+    counts = Counter[str]()
     for digest in sorted(digests):
         stored = cache.find(digest) or _remake(context, digest)
         if stored is None:
-            found["not_at_hand"] += 1
+            counts["not_at_hand"] += 1
             context.learner.counts["blobs_not_at_hand"] += 1
             log.error("blob_not_at_hand", digest=digest)
         elif context.store.blobs.repair(stored.tensor.to_blob()):
-            found["repaired"] += 1
+            counts["repaired"] += 1
             context.learner.counts["blobs_repaired"] += 1
             log.warning("blob_repaired", tensor=stored.entry.name, digest=digest)
         else:
-            found["sound"] += 1
+            counts["sound"] += 1
         cache.suspects.discard(digest)
-    return found
+    return counts
 
 
 def _remake(context: Context, digest: str) -> StoredTensor | None:
-    """Makes the tensor with this digest again, from the checkpoint of a current version that has it, if any."""
+    """Makes the tensor with this digest again, from the checkpoint of a current version; None if that fails."""
     for manifest in _current_manifests(context):
         if any(entry.digest == digest for entry in manifest.tensors):
             context.publisher.refill_cache(manifest)
@@ -303,7 +309,7 @@ class SuspectBlobs:
             self._checked_at_s[digest] = self._context.clock_s()
 
     def _find(self) -> set[str]:
-        """Returns the digests of the suspect blobs, without reports about blobs that were checked just now."""
+        """Returns the digests of the suspect blobs, except reported ones that were checked less than PAUSE_S ago."""
         now_s = self._context.clock_s()
         publisher = self._context.publisher
         if self._verify_every_s and now_s >= self._verify_at_s:
@@ -323,7 +329,7 @@ HANDLERS: Final[dict[str, type[OperatorCommand]]] = {}
 
 
 def register(handler: type[OperatorCommand]) -> None:
-    """Adds the handler of a verb. Raises ValueError if it is no OperatorCommand, or if the verb has a handler."""
+    """Adds a handler to HANDLERS. Raises ValueError if it is no OperatorCommand, or if its verb has a handler."""
     body = getattr(handler, "body", None)
     if not (isinstance(body, type) and issubclass(body, CommandBody) and callable(getattr(handler, "apply", None))):
         raise ValueError(f"{handler.__name__} is no OperatorCommand: it needs `body`, a CommandBody, and `apply`")

@@ -1,19 +1,23 @@
-"""The parent version, from which the learner continues, and whether the learner knows more than that version.
+"""The parent version, from which the learner continues. It follows the store's pointer to the current version.
 
-    pointer = ours              publish new knowledge
-    pointer < ours              a rollout has withdrawn our version: restore the snapshot of the version that the
-                                pointer names, and set the labels since then aside
-    pointer > ours              our checkpoint is older than the last publication: read up to that version's offsets
-                                before publishing
-    pointer = 0, or the store   the store was wiped, or lost its last second before our version was on its disk:
-      does not know our number  publish the knowledge again
+Before each publication the pointer is compared with the learner's own version:
 
-The store's pointer to the current version is the truth. A learner that goes back to an earlier version keeps its
-offsets. The offsets that it has to reach before it publishes are part of its state (`read_first`): if it is killed on
-the way, it continues reading, and it never publishes a child that lacks labels of its parent.
+    equal                        publish new knowledge
+    pointer is lower             a rollout has withdrawn our version: go back to the version that the pointer names,
+                                 and set aside the labels since then
+    pointer is higher            our checkpoint is older than the last publication: read up to that version's offsets
+                                 before publishing
+    pointer is 0, or the store   the store was wiped, or was killed before our version was on its disk:
+      does not know our version  publish the knowledge again
 
-Rejected: the learner's own count of versions as the truth (it would build on a version that a rollout has withdrawn),
-and resetting the offsets with the knowledge (the same labels would make the withdrawn version again).
+The pointer in the store is the truth. A learner that goes back to an earlier version keeps its offsets. The offsets up
+to which it must read before it publishes are part of its state (`read_first`). So if it is killed meanwhile, it
+continues reading, and never publishes a version that lacks labels of its parent.
+
+Rejected:
+
+- The learner's own count of versions as the truth: it would continue from a version that a rollout has withdrawn.
+- Setting back the offsets together with the knowledge: the same labels would make the withdrawn version again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,9 +38,9 @@ log = structlog.get_logger("learner")
 
 
 class ParentVersion:
-    """Compares the learner with its parent version, and follows the store's pointer to the current version.
+    """Decides whether there is something to publish, and follows the store's pointer to the current version.
 
-    `pending` is the manifest that was or is about to be sent, until the store is known to have it.
+    `pending` is the manifest that is being sent, until the store is known to have it.
     """
 
     def __init__(
@@ -48,23 +52,26 @@ class ParentVersion:
         self._checkpoints = checkpoints
         self._maker = maker
         self._max_refusals = max_refusals
-        # Changes of the knowledge (`num_effects`) that the current version or a refused candidate contains.
+        # The number of changes (`num_effects`) that the current version or a refused candidate contains.
         self._num_handled = -1
         self._is_due = False
         self.pending: WeightManifest | None = None
 
     @property
     def has_news(self) -> bool:
-        """Whether the knowledge has changed since the current version and the last refused candidate."""
+        """Whether the knowledge has changed since the last version or candidate was made."""
         return self._progress.num_effects != self._num_handled
 
     @property
     def may_publish(self) -> bool:
-        """Whether there is something to publish, and nothing has to be read or executed before."""
+        """Whether there is something to publish, and no record must be read and no command executed before."""
         return not self._learner.must_wait and (self._is_due or self.has_news)
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Finds the parent of a restored learner. `ends` are the last offsets that can be read now.
+        """Finds the parent version of a restored learner.
+
+        - `pending`: the manifest that was about to be sent when the checkpoint was written.
+        - `ends`: the last offsets that can be read now.
 
         Reads everything from the store before it changes anything, so it may be called again after StoreUnavailable.
         """
@@ -73,7 +80,7 @@ class ParentVersion:
         newest = self._store.versions.next_number() - 1
         stored = {version: self._find_manifest(version) for version in {current, newest, learner.version}}
         latest = stored[newest]
-        # Epoch 0 is an imported version, which this learner's topics do not lead to.
+        # Epoch 0 is an imported version, which does not result from this learner's topics.
         is_news = latest is not None and latest.epoch > 0 and newest > learner.last_version
         # If the newest version was withdrawn meanwhile, its labels are read first and set aside afterwards.
         ahead = newest if is_news else current
@@ -82,7 +89,7 @@ class ParentVersion:
         learner.reserve(self._checkpoints.highest_version())
         if newest or self._checkpoints.entries():
             self._leave_gap(newest)
-        learner.read_on(learner.version, learner.read_first, ends)
+        learner.continue_from(learner.version, learner.read_first, ends)
         if pending is not None and is_published:
             candidate = self._load_or_make(pending)
             self.adopt(pending, self._progress.num_effects - learner.has_migrated)
@@ -91,18 +98,18 @@ class ParentVersion:
         elif pending is not None or not current:
             self.make_due()
         if ahead > learner.version:
-            self._read_on(ahead, stored[ahead], ends)
+            self._continue_from(ahead, stored[ahead], ends)
         if self._maker.parent is None and learner.version:
             self._remake_parent(stored.get(learner.version))
         if self._maker.has_other_weights(learner.knowledge):
             self.make_due()
 
     def next_number(self) -> int:
-        """Returns the number of the next version. No version ever had it."""
+        """Returns a number for the next version, which no version ever had."""
         return max(self._store.versions.next_number(), self._learner.last_version + 1)
 
     def make_due(self) -> None:
-        """Makes a publication due, with or without new labels."""
+        """Makes a publication due, even without new labels."""
         self._is_due = True
 
     def announce(self, manifest: WeightManifest) -> None:
@@ -124,7 +131,7 @@ class ParentVersion:
             self.give_up()
 
     def give_up(self) -> None:
-        """Goes back to the published version, if there is one; the labels since then are set aside."""
+        """Goes back to the published version, if there is one, and sets aside the labels since then."""
         version = self._learner.version
         stored = self._find_manifest(version)
         self._progress.num_refused = 0
@@ -133,7 +140,7 @@ class ParentVersion:
             self._return_to(version, stored)
 
     def adopt(self, manifest: WeightManifest, num_effects: int) -> None:
-        """Makes the published version `manifest` the parent; it contains the first `num_effects` effects."""
+        """Makes a published version the parent. It contains the first `num_effects` changes of the knowledge."""
         self._learner.adopt_version(manifest)
         self._learner.counts["published"] += 1
         self._progress.num_refused = 0
@@ -141,7 +148,7 @@ class ParentVersion:
         self._set_published_effects(num_effects)
 
     def follow(self, current: int) -> None:
-        """Follows the store's pointer, which names another version than the learner's: see the table of this file."""
+        """Follows the store's pointer, which names another version than the learner's (see the table above)."""
         learner = self._learner
         pending = self.pending
         stored = self._find_manifest(current)
@@ -149,36 +156,37 @@ class ParentVersion:
             # The version was published, but the reply was lost.
             self.adopt(pending, self._num_handled)
         elif current == 0 or (current < learner.version and self._is_lost(learner.version)):
-            learner.read_on(current, learner.read_first, {})
+            learner.continue_from(current, learner.read_first, {})
             self.make_due()
         elif current > learner.version:
-            self._read_on(current, stored, {})
+            self._continue_from(current, stored, {})
         else:
             self._return_to(current, stored)
 
     def remake(self, stored: WeightManifest) -> Candidate | None:
-        """Makes the version of `stored` again, from its checkpoint; None if the checkpoint is gone or refused."""
+        """Makes a published version again, from its checkpoint; None if the checkpoint is gone or refused."""
         state = self._find_state(stored)
         if state is None:
             return None
         try:
-            known, _ = self._learner.recall(state)
+            known, _ = self._learner.knowledge_of(state)
             return self._maker.make(known, Stopwatch(), is_live=False)
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))
             return None
 
     def _leave_gap(self, newest: int) -> None:
-        """Leaves a gap of GAP numbers above the store's `newest` number and above all of ours: a new leader begins.
+        """Reserves GAP version numbers above all known numbers, because a new leader begins.
 
-        In a power cut the store loses its last second, and a journal its unsynced end. So the last version numbers of a
-        leader may survive in answers and replicas only. A leader's first checkpoint contains the gap, and is synced
-        before the leader publishes anything. So two leaders never use the same number, even if the store forgets both.
+        `newest` is the highest number in the store. In a power cut the store loses its last second, and a journal loses
+        its unsynced end. Then only answers and replicas may still have the last version numbers of the previous leader.
+        The new leader's first checkpoint contains the gap, and is synced before the leader publishes anything. So two
+        leaders never use the same number.
         """
         self._learner.reserve(max(newest, self._learner.last_version) + GAP)
 
     def _set_published_effects(self, num_effects: int) -> None:
-        """Records that the current version contains the first `num_effects` effects."""
+        """Records that the current version contains the first `num_effects` changes of the knowledge."""
         self._num_handled = num_effects
         self._progress.published_effects = num_effects
 
@@ -190,25 +198,26 @@ class ParentVersion:
             return None
 
     def _is_lost(self, version: int) -> bool:
-        """Whether the store has lost the number of the published `version`: its last writes, in a power cut."""
+        """Whether the store has lost the published `version`, because its last writes were lost in a power cut."""
         return self._store.versions.next_number() <= version
 
     def _find_state(self, stored: WeightManifest | None) -> VersionState | None:
-        """Returns the state that was published as `stored`; None if no checkpoint has it."""
+        """Returns the learner's state of a published version; None if no checkpoint has it."""
         return None if stored is None else self._checkpoints.find_version(stored)
 
     def _load_or_make(self, stored: WeightManifest) -> Candidate:
-        """Returns the version of `stored`: loaded from the store, or made again from the current knowledge.
+        """Returns a published version: loaded from the store, or made again from the current knowledge.
 
-        The current knowledge must be that of the version.
+        The current knowledge must be the knowledge of this version.
         """
         return self._load(stored) or self._maker.make(self._learner.knowledge, Stopwatch())
 
     def _load(self, stored: WeightManifest) -> Candidate | None:
-        """Returns the version of `stored` with its head from the store. Returns None if:
+        """Loads the head of a published version from the store; returns the version as a candidate. Returns None if
 
-        - the head is missing or damaged, or the version has another encoder;
-        - an older program solved the head with another method. Then the anchor is forgotten, too: otherwise the gate
+        - the head is missing or damaged,
+        - the version has another encoder, or
+        - an older release solved the head with another method. Then the anchor is dropped, too. Otherwise the gate
           would refuse candidates that are better on the whole but predict some class less often.
         """
         known = self._learner.knowledge
@@ -218,10 +227,10 @@ class ParentVersion:
         return self._maker.load(stored, known, self._store.blobs)
 
     def _remake_parent(self, stored: WeightManifest | None) -> None:
-        """Restores the parent, with which the gate compares the next candidate: a restart is no way past the gate.
+        """Restores the parent after a restart, so that the gate can compare the next candidate with it.
 
-        The parent is loaded from the store if its encoder is in use; otherwise it is made from its checkpoint. A parent
-        from before an erasure is not restored.
+        If its encoder is in use, the parent is loaded from the store. Otherwise it is made again from its checkpoint. A
+        parent from before an erasure is not restored.
         """
         if stored is not None and stored.erased == self._learner.erased.num:
             parent = self._load(stored) or self.remake(stored)
@@ -231,7 +240,7 @@ class ParentVersion:
             self._learner.counts["parent_missing"] += 1
 
     def _return_to(self, current: int, stored: WeightManifest | None) -> None:
-        """Restores the state of the earlier version `current`; sets aside the labels since then."""
+        """Goes back to the state of the earlier version `current`, and sets aside the labels since then."""
         learner = self._learner
         # The version that contained those records was withdrawn.
         learner.forget_read_first()
@@ -242,21 +251,21 @@ class ParentVersion:
                 self._maker.adopt(self._load_or_make(stored), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))
-        # Without a snapshot the learner keeps its knowledge, and the next candidate has no parent to be compared with.
+        # Without a snapshot the learner keeps its knowledge, and the next candidate is not compared with a parent.
         if learner.version != current:
             learner.counts["snapshot_missing"] += 1
-            learner.read_on(current, {}, {})
+            learner.continue_from(current, {}, {})
             self._maker.parent = None
-            # The current version may know an erased subject.
+            # The current version may contain an erased subject.
             self._is_due = learner.erased.num > 0
         self._set_published_effects(self._progress.num_effects)
         log.warning("went_back", version=current, set_aside=learner.counts["set_aside"])
 
-    def _read_on(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Makes the newer version `current` the parent, and reads up to its offsets before publishing."""
-        # Without the manifest these offsets are unknown, so the learner publishes its own knowledge.
+    def _continue_from(self, current: int, stored: WeightManifest | None, ends: Mapping[str, int]) -> None:
+        """Makes the newer version `current` the parent. Then reads up to its offsets before anything is published."""
+        # Without a manifest these offsets are unknown, so the learner publishes its own knowledge.
         if stored is None:
             self._learner.counts["manifest_missing"] += 1
             self.make_due()
-        self._learner.read_on(current, stored.trained_through if stored else {}, ends)
+        self._learner.continue_from(current, stored.trained_through if stored else {}, ends)
         log.warning("reading_on", version=current, through=self._learner.read_first)

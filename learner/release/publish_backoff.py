@@ -1,12 +1,12 @@
-"""The pauses between attempts to publish: an interval after each attempt, and a backoff after a failure.
+"""Decides when the next version may be published: an interval after each attempt, and a pause after a failure.
 
-With thousands of classes, making a version occupies the learner's thread for seconds, during which it learns no label.
-So the interval is at least REST times the processor time of the last attempt. Behind a backlog, a version would be
-outdated before any replica loads it. So the interval is also at least the time to learn the unread labels, up to
-MAX_BACKLOG_S.
+With thousands of classes, making a version keeps the learner's thread busy for seconds, in which it learns no label. So
+the interval is at least REST times the processor time of the last attempt. If many labels are unread, a version would
+be outdated before any replica loads it. So the interval is also at least the time in which the unread labels will be
+learnt, up to MAX_BACKLOG_S.
 
-A repeated failure is counted each time and logged once. The failure also tells the circuit breaker that the store is
-away, and the cache which tensors the store may have lost.
+If the same failure occurs again, it is counted but not logged. A failure may also show that the store is away, and then
+opens the circuit breaker. Or it shows that the store may have lost tensors, which are then verified.
 """
 
 import time
@@ -24,10 +24,11 @@ from learner.release.tensors import TensorCache
 from wire.errors import BlobCorrupt, NotFound, StoreUnavailable
 
 REST: Final = 2.0
-"""Time reserved for labels after an attempt, in units of its processor time: publishing takes a third at most."""
+"""The time for labels after an attempt, as a multiple of the attempt's processor time. With 2.0, publishing takes at
+most a third of the learner's time."""
 
 MAX_BACKLOG_S: Final = 5.0
-"""The longest interval between two attempts behind a backlog."""
+"""The longest interval between two attempts because of unread labels."""
 
 log = structlog.get_logger("learner")
 
@@ -35,8 +36,9 @@ log = structlog.get_logger("learner")
 class PublishBackoff:
     """Decides when the next attempt to publish may begin. Belongs to the learner's thread.
 
-    `behind_s` is the time that the unread labels will take; the learner's process sets it. `tensors` are the tensors of
-    the last attempt.
+    - `behind_s`: the time in which the unread labels will be learnt. The learner's process sets it.
+    - `tensors`: the tensors of the last attempt.
+    - `cache`: the tensors of published versions.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class PublishBackoff:
 
     @property
     def may_begin(self) -> bool:
-        """Whether the interval and the pause are over, and the circuit breaker allows requests to the store."""
+        """Whether an attempt may begin: the interval is over, and the circuit breaker allows requests to the store."""
         waits_until_s = self._begun_at_s + min(self.behind_s, MAX_BACKLOG_S)
         is_time = self._clock_s() >= max(self._not_before_s, self._rested_at_s, waits_until_s)
         return is_time and self._leadership.breaker.allows_requests
@@ -73,7 +75,7 @@ class PublishBackoff:
         self._not_before_s = self._begun_at_s + self._config.publish_interval_s
 
     def rest(self, work_s: float) -> None:
-        """Records that the attempt has ended, after `work_s` of processor time."""
+        """Records that the attempt has ended, after `work_s` seconds of processor time."""
         self._rested_at_s = self._clock_s() + REST * work_s
 
     def end_interval(self) -> None:
@@ -96,7 +98,7 @@ class PublishBackoff:
         self._last_failure = reason
 
     def react_to(self, error: Exception) -> None:
-        """Trips the circuit breaker if the store is away; marks the tensors as suspect if the store lacks some."""
+        """Opens the circuit breaker if the store is away; marks `tensors` as suspect if the store has lost some."""
         if isinstance(error, StoreUnavailable):
             self._leadership.breaker.trip(error)
         elif isinstance(error, BlobCorrupt | NotFound):

@@ -1,17 +1,19 @@
-"""Publishes the learner's knowledge as a model version that replicas load. A kill at any step leaves nothing half done.
+"""Publishes the learner's knowledge as a model version, which replicas load. A kill at any step does no harm.
 
-    is_due -> solve, requantize, evaluate -> gate -> blobs -> labels to journal, or checkpoint -> send -> complete
-    PendingPublish --script--> served by replicas, or refused --Durability--> on the store's disk, or lost by the store
+    is_due -> solve, requantize, evaluate -> gate -> blobs -> journal entry, or checkpoint -> send -> complete
+    PendingPublish --script in the store--> served by replicas, or refused
+    served version --Durability--> on the store's disk, or lost by the store
 
-A separate thread sends, so that labels do not wait. One publication is pending at most. After a kill, the next learner
-restores the last checkpoint and reads the labels since then again, at least up to the offsets of the store's newest
-version. A checkpoint with a `pending` manifest was written just before that version was sent. If the store has the
-version, it becomes the parent; otherwise it is published again (`learner.release.parent`). Every failure except a lost
-lease is logged once and retried. While the circuit breaker is open, the publisher sends no requests to the store.
+A separate thread sends the version, so that labels do not wait. At most one publication is pending. After a kill, the
+next learner restores the last checkpoint, and reads the labels since then again, at least up to the offsets of the
+store's newest version. If the checkpoint has a `pending` manifest, it was written just before that version was sent. If
+the store has this version, it becomes the parent. Otherwise it is published again (`learner.release.parent`). Every
+failure is logged once and retried, except the loss of the lease. While the circuit breaker is open, the publisher sends
+no requests to the store.
 
-A version is served before it is durable. A Redis that syncs once a second would delay each version by up to a second,
-and the learner still knows everything that a power cut may take from Redis. So a version is provisional until it is on
-the store's disk. If the store loses it before that, the learner publishes its knowledge again.
+A version is served before it is durable. A Redis that syncs once a second would delay each version by up to a second. A
+power cut may delete the newest version from Redis, but the learner has everything that is needed to make it again. So
+if the store loses a version before it is on disk, the learner publishes its knowledge again.
 """
 
 import time
@@ -46,9 +48,12 @@ log = structlog.get_logger("learner")
 class WeightPublisher:
     """Publishes the knowledge of `learner`, at most once per interval. Belongs to the learner's thread.
 
-    `parent` decides whether there is something to publish, `backoff` decides when, and `writer` writes checkpoints and
-    the journal. `refusals` are the gate's reasons against the last candidate, empty if it passed. `last_ms` has the
-    duration of each step of the last publication.
+    - `parent`: decides whether there is something to publish.
+    - `backoff`: decides when the next attempt may begin.
+    - `writer`: writes checkpoints and the journal.
+    - `cache`: the tensors of published versions.
+    - `refusals`: the gate's reasons against the last candidate; empty if it passed.
+    - `last_ms`: the duration of each step of the last publication, in milliseconds.
     """
 
     def __init__(
@@ -94,42 +99,43 @@ class WeightPublisher:
         return self._maker.parent
 
     def recover(self, pending: WeightManifest | None, ends: Mapping[str, int]) -> None:
-        """Finds the parent version of a restored learner (`ParentVersion.recover`), and caches its tensors."""
+        """Finds the parent version of a restored learner, and caches its tensors (see `ParentVersion.recover`)."""
         self.parent.recover(pending, ends)
         if self.last is not None:
             self.cache.add(self._learner.version, self.last.tensors)
         self.durability.expect(self._learner.version)
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint now. After a leader's first checkpoint, no earlier leader can bring its state back."""
+        """Writes a checkpoint now. A new leader's first checkpoint replaces the checkpoints of earlier leaders."""
         try:
             self.writer.write(None)
             self.writer.remove_old()
         except CheckpointFailed as error:
-            # Without a checkpoint nothing is published, so the publication is retried after a pause, too.
+            # Without a checkpoint nothing can be published, so both are tried again after a pause.
             self._retry(error)
 
     def start_over(self) -> None:
-        """Makes a publication due whose candidate is compared with no other version: a subject was erased."""
+        """Makes a publication due, because of an erasure. Its candidate is not compared with any other version."""
         self._maker.forget()
         self._reference.forget()
         self.parent.make_due()
 
     def give_up_refused(self) -> None:
-        """Sets aside the labels since the published version, if the gate has refused a candidate with them."""
+        """Sets aside the labels since the published version, if the gate has refused the last candidate."""
         if self._learner.progress.num_refused:
             self.parent.give_up()
 
     def refill_cache(self, stored: WeightManifest) -> None:
-        """Rebuilds the tensors of a version from its checkpoint, if they are not cached and the checkpoint is there."""
+        """Makes the tensors of a version again from its checkpoint, and caches them, unless they are cached."""
         candidate = None if self.cache.has(stored.version) else self.parent.remake(stored)
         if candidate is not None:
             self.cache.add(stored.version, candidate.tensors)
 
     def is_due(self) -> bool:
-        """Whether there is something to publish, none is pending, and the backoff is over.
+        """Whether a publication should begin: there is something to publish, none is pending, and the pause is over.
 
-        A lease that was acquired again is a reason to publish, too: the store may have lost the weights with the lease.
+        If the lease had to be acquired again, there is something to publish, too: with the lease, the store may have
+        lost weights.
         """
         has_reason = self.parent.may_publish or self._leadership.lease is not self._lease
         return has_reason and self._sender.pending_publish is None and self.backoff.may_begin
@@ -153,12 +159,12 @@ class WeightPublisher:
         self.backoff.begin()
         begun_s = self._clocks.processor_s()
         try:
-            # The store forgot the lease, and maybe versions: the checkpoint is written under the new epoch first.
+            # The store has forgotten the lease, and maybe versions. First the checkpoint must have the new epoch.
             if self._leadership.lease is not self._lease:
                 self._lease = self._leadership.lease
                 self.checkpoint()
             current = self._store.versions.current()
-            # A rollback, a wiped store or a lost reply: follow the store's pointer before anything is published.
+            # The pointer differs after a rollback, a wiped store or a lost reply. Follow it before publishing anything.
             if current != self._learner.version:
                 self.parent.follow(current)
             elif self.parent.may_publish:
@@ -172,7 +178,7 @@ class WeightPublisher:
     def complete(self, *, wait: bool = False) -> None:
         """Completes the pending publication, if the store has replied; `wait` waits for the reply.
 
-        Raises StaleEpoch if another learner leads.
+        The published version becomes the parent. Raises StaleEpoch if another learner leads.
         """
         pending = self._sender.pending_publish
         if pending is None:
@@ -226,7 +232,7 @@ class WeightPublisher:
         self.checkpoint_if_due(wait=True)
 
     def _publish_candidate(self) -> None:
-        """Makes a candidate. If the gate passes it, begins to publish it; otherwise records the reasons."""
+        """Makes a candidate. If the gate finds no reason against it, begins to publish it."""
         stopwatch = Stopwatch()
         try:
             known = self._learner.knowledge
@@ -246,7 +252,7 @@ class WeightPublisher:
             self._send(candidate, stopwatch)
 
     def _send(self, candidate: Candidate, stopwatch: Stopwatch) -> None:
-        """Writes the blobs, then the journal or a checkpoint; begins to send the manifest."""
+        """Writes the blobs, then a journal entry or a checkpoint, and then begins to send the manifest."""
         version = self.parent.next_number()
         lease = self._leadership.lease
         manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
@@ -255,7 +261,7 @@ class WeightPublisher:
         self.backoff.tensors = candidate.tensors
         put_blobs(candidate.tensors.values(), self._store.blobs)
         stopwatch.end("blobs")
-        # The state of the version is on disk before the version is sent, so the learner can return to every version.
+        # The state of a version is written before the version is sent, so the learner can go back to every version.
         self.parent.announce(manifest)
         self.writer.write_version(manifest)
         failpoint("after-journal")
@@ -275,13 +281,13 @@ class WeightPublisher:
             self.parent.make_due()
 
     def _retry(self, error: Exception) -> None:
-        """Makes a publication due after a pause."""
+        """Counts and logs a failure, and makes a publication due after a pause."""
         self.backoff.fail(error)
         self.parent.make_due()
 
 
 RETRY_S = 1.0
-"""Pause after a failed durability check."""
+"""The pause after a failed check of whether a version is durable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,7 +295,7 @@ class PendingPublish:
     """A publication that was sent and waits for the store's reply.
 
     `num_effects` is the number of changes of the knowledge that the version contains (`LearnerProgress`). The last lap
-    of `stopwatch` ends when the store has announced the version, not when the learner's thread reads the reply.
+    of `stopwatch` ends when the store has announced the version, even if the learner's thread reads the reply later.
     """
 
     manifest: WeightManifest
@@ -334,18 +340,19 @@ class Sender:
 
 
 class Durability:
-    """Finds out, in a thread of its own, which version is on the store's disk. Belongs to the learner's thread.
+    """Finds out whether published versions are on the store's disk. Belongs to the learner's thread.
 
-    `version` is the newest version that is known to be durable, 0 for none. `ms` is the time from its publication until
-    that was known.
+    The checks run in another thread. `version` is the newest version that is known to be durable; 0 for none. `ms` is
+    the time from its publication until this was known.
     """
 
     def __init__(self, versions: Versions, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._versions = versions
         self._clock_s = clock_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="durable")
-        # The running check of a version; each version comes with the time since which it is served.
+        # The check that is running.
         self._check: Future[bool] | None = None
+        # The version that is being checked, and the newest version, each with the time since which it is served.
         self._checked = (0, 0.0)
         self._newest = (0, 0.0)
         self._not_before_s = 0.0
@@ -354,11 +361,11 @@ class Durability:
         self.ms = 0.0
 
     def expect(self, version: int) -> None:
-        """Records that `version` is served since now. A loss of an earlier version is no longer reported."""
+        """Records that `version` has just been published. The loss of an earlier version is no longer reported."""
         self._newest = (version, self._clock_s())
 
     def is_lost(self, *, wait: bool = False) -> bool:
-        """Whether the store has lost the newest version; true once for each loss. `wait` waits until that is known.
+        """Whether the store has lost the newest version; True once for each loss. `wait` waits until it is known.
 
         Begins to check the newest version as soon as the check of an earlier version has ended.
         """
@@ -371,7 +378,7 @@ class Durability:
         return is_lost
 
     def _read_check(self, *, wait: bool) -> bool:
-        """Reads the result of the running check, if it has ended or `wait`. Returns whether the version is lost."""
+        """Reads the result of the running check, if it has ended; returns whether the version is lost. `wait` waits."""
         check = self._check
         if check is None or not (wait or check.done()):
             return False
@@ -387,7 +394,7 @@ class Durability:
             return False
         self._is_failing = False
         if not is_kept:
-            # If the version is not the newest one, another version was published in its place: nothing is missing.
+            # If the version is not the newest one, a newer version replaces it, so nothing is missing.
             is_newest = version == self._newest[0]
             if is_newest:
                 self._newest = (0, 0.0)
@@ -398,6 +405,6 @@ class Durability:
         return False
 
     def _is_kept(self, version: int) -> bool:
-        """Waits for a sync to disk. Returns whether the store still has `version`: it may have restarted meanwhile."""
+        """Waits until the store has synced to disk; returns whether it still has `version` (it may have restarted)."""
         self._versions.sync()
         return self._versions.next_number() > version

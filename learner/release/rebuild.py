@@ -1,12 +1,12 @@
 """Rebuilds a published version from the topics and its lineage, to compare it bit for bit with the served version.
 
-    manifest --lineage--> records up to a round's offsets --> the round --> ... --> records up to the base, and up to
-    each batch since (`HeadSolution`) --> head
+    manifest --lineage--> learn the records up to a round's offsets --> repeat the round --> ... (all rounds)
+             --HeadSolution--> learn up to the base and solve it --> learn up to each batch and update --> head
 
-A learner with the same settings reads every partition up to the offsets of each round, in any order, trains the round
-to its end, and adopts or drops its encoder as the lineage says. Then it has the knowledge of the learner that published
-the version. It solves the head at the offsets at which that learner solved it. The result is bit-exact only on
-processors with the same instruction set, since floating-point sums differ in their last bits between instruction sets.
+A learner with the same settings reads every partition up to the offsets of each round, in any order. It trains the
+round to its end, and adopts or drops its encoder as the lineage says. Then it has the same knowledge as the learner
+that published the version. It solves the head at the same offsets as that learner. The result is only bit-exact on
+processors with the same instruction set, since the last bits of floating-point sums depend on the instruction set.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,27 +44,30 @@ def rebuild(
     read_to: ReadTo,
     states: Mapping[str, StoredTensor] = MappingProxyType({}),
 ) -> Candidate:
-    """Rebuilds the version of `manifest` with `learner`, which has learnt nothing yet.
+    """Rebuilds the version of `manifest` with `learner`, which must not have learnt anything yet.
 
-    `states` are the input tensors of the version (`stored_states`). Raises NotRebuilt, WrongConfig.
+    - `read_to`: reads the topics up to given offsets.
+    - `states`: the statistics of the version's inputs, such as scales of numbers (`stored_states`).
+
+    Raises NotRebuilt, WrongConfig.
     """
     lineage = manifest.lineage
     if lineage.gap:
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
-        raise NotRebuilt(f"version {manifest.version} was made by a program that solved the head with another method")
+        raise NotRebuilt(f"version {manifest.version} was made by a release that solved the head with another method")
     if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} was made with another model or other settings")
     if states:
-        # All sums of the version are under its own scales of numbers, regardless of when these were measured.
+        # All sums of the version are under its own scales of numbers, even if these were measured late.
         head = learner.fast_head
         learner.knowledge.fast_head = head.successor(head.served.with_states(states))
     follow_settings(learner)
     maker = CandidateMaker(config)
     reader = _Reader(learner, read_to, maker.solver, manifest)
-    for each in lineage.rounds:
-        reader.read(each.offsets)
-        _repeat(learner, each, reader)
+    for recorded in lineage.rounds:
+        reader.read(recorded.offsets)
+        _repeat(learner, recorded, reader)
     reader.read_all()
     classes = learner.fast_head.ridge.classes
     if classes != manifest.labels:
@@ -77,7 +80,10 @@ def rebuild(
 
 
 class _Reader:
-    """Reads the topics up to given offsets. On the way it solves the head at the offsets of the version's solution."""
+    """Reads the topics up to given offsets, and learns the records.
+
+    Meanwhile it solves the head at the offsets at which the version's head was solved and updated.
+    """
 
     def __init__(self, learner: Learner, read_to: ReadTo, solver: HeadSolver, manifest: WeightManifest) -> None:
         self._learner = learner
@@ -88,7 +94,7 @@ class _Reader:
         self._changes = _in_order_of_offsets(manifest.lineage)
 
     def read(self, offsets: Mapping[str, int]) -> None:
-        """Learns every record below `offsets`; solves the head at the recorded offsets below them."""
+        """Learns every record below `offsets`. Solves the head at the recorded offsets that are below them."""
         while self._solved_at and _is_before(self._solved_at[0], offsets):
             self._solve()
         self._learn(offsets)
@@ -101,7 +107,7 @@ class _Reader:
         self._reorder_classes()
 
     def _solve(self) -> None:
-        """Learns the records below the next recorded offsets, and solves the base or updates it by a batch."""
+        """Learns up to the next recorded offsets, and there solves the base, or updates it by a batch."""
         offsets = self._solved_at.pop(0)
         self._learn(offsets)
         self._reorder_classes()
@@ -109,7 +115,7 @@ class _Reader:
         self._solver.solve(self._learner.fast_head, offsets, anew=is_base)
 
     def _learn(self, offsets: Mapping[str, int]) -> None:
-        """Learns every record below `offsets`, with the changes of concepts and labels at their recorded offsets."""
+        """Learns every record below `offsets`; changes concepts and labels at the recorded offsets."""
         while self._changes and not _is_before(offsets, self._changes[0].offsets):
             change = self._changes.pop(0)
             self._read(change.offsets)
@@ -120,12 +126,12 @@ class _Reader:
         self._read(offsets)
 
     def _read(self, offsets: Mapping[str, int]) -> None:
-        """Learns every record below `offsets`, without any change."""
+        """Learns every record below `offsets`, without changes of concepts and labels."""
         for records in self._read_to(offsets):
             self._learner.learn_many(records, offsets)
 
     def _reorder_classes(self) -> None:
-        """Reorders the rows of the head as in the version. No round may be adopted afterwards.
+        """Puts the rows of the head into the order of the version. No round may be adopted afterwards.
 
         Raises NotRebuilt if the version lacks a class.
         """
@@ -138,15 +144,15 @@ class _Reader:
 def _in_order_of_offsets(lineage: Lineage) -> list[ConceptChange | LabelChange]:
     """Returns the changes of concepts and of labels in the order in which they happened."""
     changes = list[ConceptChange | LabelChange](lineage.concept_changes)
-    # Each change of labels goes behind the changes of concepts that did not happen later.
+    # Each change of labels is inserted after the changes of concepts that did not happen later.
     for change in reversed(lineage.label_changes):
-        place = sum(not _is_before(change.offsets, each.offsets) for each in lineage.concept_changes)
-        changes.insert(place, change)
+        index = sum(not _is_before(change.offsets, other.offsets) for other in lineage.concept_changes)
+        changes.insert(index, change)
     return changes
 
 
 def _is_before(offsets: Mapping[str, int], others: Mapping[str, int]) -> bool:
-    """Whether no offset is greater than in `others`, and some offset is smaller."""
+    """Whether some of `offsets` is smaller than in `others`, and none is greater."""
     return offsets != others and all(offset <= others.get(name, 0) for name, offset in offsets.items())
 
 
@@ -169,12 +175,12 @@ def _repeat(learner: Learner, recorded: Round, reader: _Reader) -> None:
         )
     learner.begin(recorded.kind, layers=layers)
     repeated = learner.knowledge.round
-    assert repeated is not None, "begin has begun one"
+    assert repeated is not None, "the round was begun"
     if repeated.number != recorded.number:
         raise NotRebuilt(f"round {recorded.number} of the lineage is repeated as round {repeated.number}")
     if recorded.outcome == "running":
         return
-    # A dropped round leaves no trace in the weights, so it needs no training.
+    # A dropped round does not change the weights, so it need not be trained.
     if recorded.outcome == "dropped":
         learner.knowledge.drop()
         return

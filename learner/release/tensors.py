@@ -1,10 +1,10 @@
-"""Caches the tensors of published versions in memory, to restore them if the store has lost or damaged them.
+"""Caches the tensors of published versions in memory, to write them again if the store has lost or damaged them.
 
     candidate --put_blobs--> the store
-    published --add--> by version --keep: versions of the plan, and the newest few--> find(digest)
+    published version --add--> its tensors --keep: versions of the plan, and the newest few--> find(digest)
 
-Versions share most of their tensors, so one more version costs about a head. A tensor that is not in the cache is made
-again from the checkpoint of its version (`learner.release.handlers`).
+Versions share most of their tensors, so one more version costs about as much memory as a head. A tensor that is not in
+the cache is made again from the checkpoint of its version (`learner.release.handlers`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,14 @@ from wire.records import WeightManifest
 from wire.store import Blobs
 
 NEWEST = 8
-"""Number of newest versions that are kept besides the versions of the plan, which will adopt one of them."""
+"""How many of the newest versions are kept besides the versions of the plan. The plan will adopt one of them."""
 
 
 class TensorCache:
-    """The tensors of versions. `suspects` are the digests of tensors that may be damaged and have to be verified."""
+    """A cache of the tensors of versions.
+
+    `suspects` has the digests of tensors that may be damaged in the store, and have to be verified.
+    """
 
     def __init__(self) -> None:
         self._versions: dict[int, Mapping[str, StoredTensor]] = {}
@@ -32,7 +35,7 @@ class TensorCache:
         self._versions[version] = tensors
 
     def keep(self, versions: Iterable[int]) -> None:
-        """Forgets all but these versions and the newest few."""
+        """Drops all versions except these and the newest few."""
         remaining = {*versions, *sorted(self._versions)[-NEWEST:]}
         self._versions = {version: tensors for version, tensors in self._versions.items() if version in remaining}
 
@@ -41,7 +44,7 @@ class TensorCache:
         return version in self._versions
 
     def suspect(self, tensors: Mapping[str, StoredTensor]) -> None:
-        """Marks tensors as suspect."""
+        """Marks tensors as suspect: they may be damaged in the store."""
         self.suspects |= {stored.entry.digest for stored in tensors.values()}
 
     def find(self, digest: str) -> StoredTensor | None:
@@ -54,7 +57,7 @@ class TensorCache:
 
 
 def put_blobs(tensors: Iterable[StoredTensor], blobs: Blobs) -> None:
-    """Sends the blobs that the store does not have."""
+    """Sends the tensors that the store does not have yet, as blobs."""
     stored = {tensor.entry.digest: tensor for tensor in tensors}
     for digest in stored.keys() - blobs.has(stored):
         blobs.put(stored[digest].tensor.to_blob())
@@ -66,12 +69,12 @@ def stored_states(manifest: WeightManifest, blobs: Blobs) -> dict[str, StoredTen
 
     Raises NotFound, BlobCorrupt.
     """
-    found = {name: stored_tensor(manifest, name, blobs) for name in manifest.encoder_digests if is_state(name)}
-    return {name: tensor for name, tensor in found.items() if tensor is not None}
+    states = {name: stored_tensor(manifest, name, blobs) for name in manifest.encoder_digests if is_state(name)}
+    return {name: tensor for name, tensor in states.items() if tensor is not None}
 
 
 def stored_tensor(manifest: WeightManifest, name: str, blobs: Blobs) -> StoredTensor | None:
-    """Returns a tensor of a version from the store; None if the version has none of this name.
+    """Reads the tensor `name` of a version from the store; returns None if the version has no tensor of this name.
 
     Raises NotFound, BlobCorrupt.
     """

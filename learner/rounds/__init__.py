@@ -1,7 +1,7 @@
 """Slow rounds: fine-tune the top blocks of the encoder in small units of work, while the fast head keeps learning.
 
     schedule    decides when a round is due
-    plan        all training batches of a round, and its depth, drawn when the round begins
+    plan        all training batches of a round, and the number of trained blocks, fixed when the round begins
     round       the phases of a round: train or fetch an encoder, rebuild the fast head under it, compare both heads
     training    the inputs of the gradient steps; pseudo-labels for texts without a label
     trainer     the gradient steps; adamw: their optimizer

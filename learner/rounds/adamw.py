@@ -1,8 +1,9 @@
-"""AdamW with a linear decay of the learning rates to 0: Loshchilov and Hutter, arXiv 1711.05101, algorithm 2.
+"""The AdamW optimizer, with a linear decay of the learning rates to 0.
 
-The steps call torch's own function, and give the same bits as `torch.optim.AdamW` with `PolynomialLR`.
+It is algorithm 2 of Loshchilov and Hutter, arXiv 1711.05101. The steps call torch's own function, so the results are
+the same bits as with `torch.optim.AdamW` and `PolynomialLR`.
 
-Rejected: `torch.optim.AdamW`. It imports torch's compiler only to disable it for its own methods. The import takes two
+Rejected: `torch.optim.AdamW`. It imports torch's compiler, only to disable it for its own methods. The import takes two
 seconds of processor time at each start of a learner, while labels wait.
 """
 
@@ -19,9 +20,9 @@ EPSILON = 1e-8
 
 @dataclass(slots=True)
 class ParameterGroup:
-    """Parameters that share a learning rate, with the state of their steps.
+    """Parameters that share a learning rate and a weight decay, with the state of the optimizer for them.
 
-    The weight decay is decoupled: a step subtracts rate * decay of each weight.
+    The weight decay is decoupled: a step subtracts rate * decay * weight from each weight.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -32,25 +33,25 @@ class ParameterGroup:
     _num_steps: list[Tensor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._means = [torch.zeros_like(each) for each in self.parameters]
-        self._squares = [torch.zeros_like(each) for each in self.parameters]
+        self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._num_steps = [torch.tensor(0.0) for _ in self.parameters]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the optimizer's state by name: not copies, so the next step changes the tensors."""
-        named = {"means": self._means, "squares": self._squares, "steps": self._num_steps}
+        """Returns the optimizer's state by name. The tensors are not copies: the next step changes them."""
+        by_name = {"means": self._means, "squares": self._squares, "steps": self._num_steps}
         state: dict[str, Tensor] = {}
-        for name, values in named.items():
-            state |= {f"{name}.{place}": value for place, value in enumerate(values)}
+        for name, values in by_name.items():
+            state |= {f"{name}.{index}": value for index, value in enumerate(values)}
         return state
 
     def step(self) -> None:
         """Takes one step. Every parameter must have a gradient."""
-        gradients = [each.grad for each in self.parameters]
-        assert all(each is not None for each in gradients)
+        gradients = [parameter.grad for parameter in self.parameters]
+        assert all(gradient is not None for gradient in gradients)
         adamw(
             list(self.parameters),
-            # None of them is None.
+            # The assertion has shown that there is no None.
             gradients,  # type: ignore[arg-type]
             self._means,
             self._squares,
@@ -68,7 +69,7 @@ class ParameterGroup:
 
 
 class AdamW:
-    """Updates the parameters of `groups`. After `num_steps` steps the rates are 0, and further steps change nothing."""
+    """Optimizes the parameters of `groups`. After `num_steps` steps the rates are 0, and further steps do nothing."""
 
     def __init__(self, groups: Sequence[ParameterGroup], *, num_steps: int) -> None:
         self._groups = groups
@@ -95,8 +96,8 @@ class AdamW:
     def tensors(self) -> dict[str, Tensor]:
         """Returns the state for `restore`, by name."""
         state: dict[str, Tensor] = {}
-        for place, group in enumerate(self._groups):
-            state |= {f"{place}.{name}": value for name, value in group.tensors().items()}
+        for index, group in enumerate(self._groups):
+            state |= {f"{index}.{name}": value for name, value in group.tensors().items()}
         return state
 
     @torch.no_grad()

@@ -1,26 +1,29 @@
-"""Runs strategies and plugins of Avalanche in slow rounds. This is the only module that imports Avalanche.
+"""Runs continual-learning strategies and plugins of the Avalanche library in slow rounds. No other module imports it.
 
     avalanche.training.supervised:EWC(ewc_lambda=0.4) --find--> ImportedClass --make--> strategy
-    samples of the replay buffer --> the previous experience, no steps
-    batches of the plan -----------> the round's experience, a step for each batch
+    samples of the replay buffer --> the previous experience, without gradient steps
+    batches of the plan -----------> the experience of the round, a gradient step for each batch
 
 **Names.** A path is `module:Class` or `module.Class`. `avalanche-NAME` is short for a class of
-`avalanche.training.supervised`, without regard to capitals and underscores. Arguments in brackets are Python literals.
-The caller supplies the others, such as the network, the optimizer and the loss.
+`avalanche.training.supervised`; capitals and underscores do not matter. The arguments in parentheses are Python
+literals. The caller supplies all other arguments, such as the network, the optimizer and the loss.
 
-**Experiences.** A slow round is one experience of the strategy. A strategy lives for one round only, so a round is a
-function of its plan and its encoder. But strategies against forgetting compare with a previous experience. So the
-strategy is first shown samples of the replay buffer as an experience without steps, under the weights from before the
-round: EWC computes its importances on it, LwF stores its teacher, and a strategy with its own replay buffer fills it.
-Then the strategy trains on the batches of the plan, new and replayed samples alike, in its own loop and with all its
-hooks, but with the optimizer, the loss and the gradient clipping of all rounds.
+**Experiences.** Avalanche calls a part of the training data an experience. A slow round is one experience of the
+strategy. A strategy object exists for one round only, so a round is a function of its plan and its encoder. But
+strategies against forgetting need a previous experience. So the strategy first gets samples of the replay buffer as an
+experience without gradient steps, with the weights from before the round. EWC computes its importances on them, LwF
+stores its teacher, and a strategy with a replay buffer of its own fills the buffer. Then the strategy trains on the
+batches of the plan, with new and replayed samples. It uses its own loop and all of its hooks, but the optimizer, the
+loss and the gradient clipping of all rounds.
 
 The inputs of the network are the activations below the trained blocks, padded with zeros (the output of a norm is never
 all 0). `SHOWN` bounds the work of the hooks before and after an experience.
 
-Rejected: Avalanche's own call for a whole experience (labels would wait until the round ends), keeping the state of a
-strategy from round to round (a version could not be rebuilt from its lineage), and a table of wrappers for each
-strategy, which would lag behind Avalanche.
+Rejected:
+
+- Avalanche's own call that trains a whole experience: labels would wait until the round ends.
+- Keeping the state of a strategy from round to round: a version could not be rebuilt from its lineage.
+- A table of wrappers, one for each strategy: it would lag behind Avalanche.
 
 Shape suffixes: B texts, L tokens of a text, T tokens of all texts, D width, C classes.
 """
@@ -48,15 +51,15 @@ from learner.rounds.trainer import cosine_logits, torch_adamw
 from learner.samples import Labelled
 from model.config import StrataConfig
 from model.fakequant import fake_layer
-from model.packed import Through, WholeEncoder
+from model.packed import BlockRunner, WholeEncoder
 from model.ragged import RaggedLayout
 from model.strata import Strata
 
 OWN = "learner/rounds/strategies.py"
-"""The file of the strategies that can train every encoder."""
+"""The file with our own strategies, which can train every encoder."""
 
 SHOWN = 256
-"""The most samples of the replay buffer, and the most new samples, in the experiences that a strategy is shown."""
+"""The most samples of the replay buffer, and the most new samples, in the experiences that a strategy gets."""
 
 Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, Tensor]]
 """Returns the activations x_TD below the trained blocks, their layout, and the row of each sample's class."""
@@ -65,25 +68,26 @@ Inputs: TypeAlias = Callable[[Sequence[Labelled]], tuple[Tensor, RaggedLayout, T
 class TopClassifier(nn.Module):
     """The network that Avalanche trains: the top blocks and the auxiliary head, from padded x_BLD to logits_BC."""
 
-    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, through: Through) -> None:
+    def __init__(self, blocks: nn.ModuleList, means_CD: Tensor, *, run_blocks: BlockRunner) -> None:
         super().__init__()
         self.blocks = blocks
-        self.through = through
+        self.run_blocks = run_blocks
         self.head_CD = nn.Parameter(means_CD.clone())
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        # Padded places are 0 in every channel.
+        # The padding is 0 in every channel.
         lengths = (x_BLD != 0).any(dim=2).sum(dim=1).tolist()
         layout = RaggedLayout.of(lengths)
         x_TD = layout.join([x_LD[:length] for x_LD, length in zip(x_BLD, lengths, strict=True)])
-        z_BD = self.through(self.blocks, x_TD, layout, fake_layer)
+        z_BD = self.run_blocks(self.blocks, x_TD, layout, fake_layer)
         return cosine_logits(z_BD, self.head_CD)
 
 
 class AvalancheTrainer:
-    """Trains the blocks of `strata` from `first_layer` on, in place, on the batches of `plan`.
+    """Trains the top blocks of an encoder by a strategy of Avalanche: `strata` from `first_layer` on, in place.
 
-    Texts have at most `max_tokens` tokens. Raises DataError if the strategy cannot be made or cannot train the encoder.
+    It trains on the batches of `plan`. Texts have at most `max_tokens` tokens. Raises DataError if the strategy cannot
+    be made or cannot train the encoder.
     """
 
     def __init__(
@@ -97,7 +101,7 @@ class AvalancheTrainer:
         max_tokens: int,
         config: LearnerConfig,
     ) -> None:
-        if strata.through is None:
+        if strata.run_blocks is None:
             raise DataError(f"{config.slow_strategy} cannot train {strata.config.shown}: choose one of {OWN}")
         self._name = config.slow_strategy
         self._plan = plan
@@ -108,7 +112,7 @@ class AvalancheTrainer:
         # Freezes also the lower matrices that the trained blocks share.
         strata.requires_grad_(False)
         top = strata.layers[first_layer:].requires_grad_()
-        net = TopClassifier(top, means_CD, through=strata.through)
+        net = TopClassifier(top, means_CD, run_blocks=strata.run_blocks)
         decay = config.slow_weight_decay
         optimizer = torch_adamw(top.parameters(), [net.head_CD], rate=config.slow_rate, decay=decay)
         optimizer.register_step_pre_hook(partial(_bound, max_norm=config.max_gradient_norm))
@@ -124,9 +128,10 @@ class AvalancheTrainer:
         self._strategy = make(find(config.slow_strategy), common)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
-        """Takes one step on texts, given by their activations x_TD below the trained blocks; returns the loss.
+        """Takes one gradient step; returns the loss.
 
-        If the gradient is not finite, nothing changes. Raises DataError for any exception of the strategy.
+        `x_TD` are the activations of the texts below the trained blocks. If the gradient is not finite, nothing
+        changes. Raises DataError for any exception of the strategy.
         """
         try:
             return self._step(x_TD, layout, rows_B)
@@ -144,7 +149,7 @@ class AvalancheTrainer:
             strategy.training_epoch()
             self._num_done += 1
             loss = float(strategy.loss.detach())
-            # A step that changed nothing does not lower the rates.
+            # A step that changed nothing does not lower the learning rates.
             if np.isfinite(loss):
                 self._rates.step()
             if self._num_done == len(self._plan.steps):
@@ -152,7 +157,7 @@ class AvalancheTrainer:
         return loss
 
     def _begin(self) -> None:
-        """Shows the replayed samples as an experience without steps, then begins the experience of the round."""
+        """Shows the replayed samples to the strategy as a previous experience, then begins the round's experience."""
         strategy = self._strategy
         fresh = _first(step.fresh for step in self._plan.steps)
         replayed = _first(chain.from_iterable(step.draws for step in self._plan.steps))
@@ -187,7 +192,7 @@ class AvalancheTrainer:
 
 
 def try_out(config: LearnerConfig) -> None:
-    """Runs the settings' strategy for a round of two steps on a tiny encoder. Raises DataError if it fails."""
+    """Checks the strategy of the settings by a round of two steps on a tiny encoder. Raises DataError if it fails."""
     shape = StrataConfig(vocab=9, d_model=64, n_layers=1, n_heads=1, d_ff=64)
     samples = [Labelled("one", "a"), Labelled("another", "b")]
     plan = RoundPlan(number=1, steps=[StepPlan(fresh=samples, draws=[samples])] * 2)
@@ -231,7 +236,7 @@ def _first(parts: Iterable[Sequence[Labelled]]) -> list[Labelled]:
 
 
 def _bound(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any, *, max_norm: float) -> None:
-    """Clips the gradients before a step. If one is not finite, drops all of them, so that the step changes nothing."""
+    """Clips the gradients before a step. If any is not finite, drops all of them, so that the step changes nothing."""
     parameters = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     norm = nn.utils.clip_grad_norm_(parameters, max_norm)
     if not torch.isfinite(norm):
@@ -242,7 +247,7 @@ SUPERVISED = "avalanche.training.supervised"
 
 
 class ImportedClass(NamedTuple):
-    """A strategy or plugin class, and the arguments in the brackets of its name."""
+    """A strategy or plugin class, with the arguments in the parentheses of its name."""
 
     name: str
     cls: type
@@ -250,7 +255,7 @@ class ImportedClass(NamedTuple):
 
 
 def find(name: str) -> ImportedClass:
-    """Imports the class of a name. Raises DataError if it cannot be imported, or is no strategy and no plugin."""
+    """Imports the class that a setting names. Raises DataError if that fails, or if it is no strategy and no plugin."""
     require("avalanche", extra="avalanche")
     with quiet():
         cls, arguments = _by_short_name(name) if name.startswith(PREFIX) else import_any(name)
@@ -268,9 +273,10 @@ def has_memory(imported: ImportedClass) -> bool:
 
 
 def make(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
-    """Makes the strategy; a plugin is wrapped in the plain template. Raises DataError for missing or wrong arguments.
+    """Makes the strategy object; a plugin is wrapped in Avalanche's plain strategy.
 
-    The constructor gets the arguments of `common` that it has parameters for, and all arguments of the name.
+    The constructor gets all arguments in the name, and those arguments of `common` for which it has parameters. Raises
+    DataError for missing or wrong arguments.
     """
     with quiet():
         from avalanche.core import BasePlugin
@@ -284,7 +290,7 @@ def make(imported: ImportedClass, common: Mapping[str, Any]) -> Any:
 
 
 def experiences(parts: Sequence[tuple[Tensor, Tensor]]) -> list[Any]:
-    """Returns an experience for each part (its inputs and labels), all of one task."""
+    """Makes an experience of each part, a pair of inputs and labels. All belong to one task."""
     with quiet():
         from avalanche.benchmarks import tensors_benchmark
 
@@ -327,5 +333,5 @@ def _by_short_name(name: str) -> tuple[Any, dict[str, Any]]:
     names = sorted(key for key, value in known.items() if isinstance(value, type) and SUPERVISED in value.__module__)
     short = path.removeprefix(PREFIX)
     if short not in names:
-        raise DataError(f"no strategy {path!r}: there are {', '.join(PREFIX + each for each in names)}")
+        raise DataError(f"no strategy {path!r}: there are {', '.join(PREFIX + known_name for known_name in names)}")
     return known[short], arguments

@@ -2,7 +2,8 @@
 
     new labels, replay buffer --draw_plan, rng of (seed, number)--> RoundPlan: one StepPlan for each gradient step
 
-A checkpoint holds the plan. So a restart repeats the round, at the same depth even if drift was detected meanwhile.
+A checkpoint contains the plan. So after a restart the same round is repeated. It trains as many blocks as before, even
+if drift was detected meanwhile.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,9 +19,9 @@ from wire.kinds import row_names
 
 
 class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """The samples of one gradient step: new samples, and the strategy's draws from the replay buffer.
+    """The samples of one gradient step: new samples (`fresh`), and the strategy's draws from the replay buffer.
 
-    In a round on pseudo-labels, the new samples are texts without a label; their label is "".
+    In a round on pseudo-labels, the new samples are texts without a label: their label is "".
     """
 
     fresh: list[Labelled]
@@ -37,8 +38,8 @@ class StepPlan(msgspec.Struct, frozen=True, kw_only=True):
 class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The batches of a slow round. The round is a pure function of its plan, its class means and its encoder.
 
-    `layers` is the number of top blocks that it trains. 0 means `LearnerConfig.deepest_layers`: plans from before there
-    were tiers have no number.
+    `layers` is the number of top blocks that the round trains. 0 means `LearnerConfig.deepest_layers`, since older
+    releases did not write this field.
     """
 
     number: int
@@ -47,7 +48,7 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> list[str]:
-        """The classes of the samples, sorted. Each has one row in the auxiliary head."""
+        """The classes of the samples, sorted. Each has a row in the auxiliary head, in this order."""
         labels = set[str]()
         for step in self.steps:
             labels.update(*(row_names(sample.label) for sample in step.samples))
@@ -63,12 +64,12 @@ class RoundPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_text(samples: Iterable[Labelled]) -> list[Labelled]:
-    """Returns the samples whose content the encoder reads. Only these can train it."""
+    """Returns the samples that have a text. Only these can train the encoder."""
     return [sample for sample in samples if is_encoded(sample.text)]
 
 
 def step_sizes(size: int, num_draws: int, *, share_fresh: float = 0.5) -> tuple[int, ...]:
-    """Returns the number of fresh samples in a step of `size` samples, then the number of samples of each draw.
+    """Divides a step of `size` samples: returns the number of fresh samples, then the number of samples of each draw.
 
     Without draws all samples are fresh.
 
@@ -90,12 +91,12 @@ def draw_plan(
     sizes: Sequence[int],
     seed: int,
 ) -> RoundPlan:
-    """Returns the plan of round `number`, with `steps` steps.
+    """Draws the plan of round `number`, with `steps` gradient steps.
 
-    A step has `sizes[0]` samples from `fresh`, or from `replay` if `fresh` is empty, and one draw from `replay` for
-    each further size. The fresh samples are shuffled, and repeated if there are not enough. All samples have a text.
+    A step has `sizes[0]` samples from `fresh`, or from `replay` if `fresh` is empty. It has one draw from `replay` for
+    each further size. The fresh samples are shuffled, and repeated if there are too few. All samples have a text.
 
-    The plan is a function of the set of samples, `number` and `seed`; it does not depend on the order of the samples.
+    The plan depends on the set of samples, `number` and `seed`, but not on the order of the samples.
     """
     rng = np.random.default_rng([seed, number])
     groups = [texts for group in replay.groups() if (texts := with_text(group))]
@@ -108,7 +109,7 @@ def draw_plan(
         order += rng.permutation(len(pool)).tolist()
     plans = list[StepPlan]()
     for step in range(steps):
-        places = order[step * num_fresh : (step + 1) * num_fresh]
+        chosen = order[step * num_fresh : (step + 1) * num_fresh]
         replayed = [draw(groups, num_samples, rng) for num_samples in draws]
-        plans.append(StepPlan(fresh=[pool[place] for place in places], draws=replayed))
+        plans.append(StepPlan(fresh=[pool[index] for index in chosen], draws=replayed))
     return RoundPlan(number=number, steps=plans)

@@ -5,24 +5,25 @@
     --> READ the replay buffer --> REBUILD the fast head --> (CARRY_OVER) --> MEASURE --> COMPARE --> (TRIAL)
     --> CATCH_UP --> DONE
 
-The round trains the encoder, or an operator offers one. From STORE on, both sources take the same path.
+The next encoder has one of two sources: the round trains it, or an operator offers it. From STORE on, both are treated
+alike.
 
-**Kinds of rounds.** A round starts after a number of labels. If no label comes for a while, a rehearsal trains two
+**Kinds of rounds.** A round starts after a number of labels. If no label comes for a while, a rehearsal trains in two
 passes over the replay buffer (CLINC150 gains 0.9 points). If most texts have no label, two further rounds train on
 pseudo-labels (`learner.rounds.schedule`).
 
 **Determinism.** All batches are drawn when the round begins, and token dropout is seeded. So a round is a function of
-its plan, its initial class means and its encoder. A checkpoint holds these, and a restart repeats the round. An offer
-stays open until it is decided, so a restart begins its round again.
+its plan, its initial class means and its encoder. A checkpoint contains these, and a restart repeats the round. An
+offer stays open until it is decided, so after a restart its round begins again.
 
-**Meanwhile** the current encoder serves, and the fast head learns under it. Both heads learn the labels that come while
-the next head is rebuilt. The trial compares the two heads on these labels (`learner.rounds.trial`), and ends as soon as
-the rollout would promote the next encoder at once. The gate refuses an offered encoder for the reasons for which it
-would refuse its first version: compared with the current encoder, and with the anchor.
+**Meanwhile.** The current encoder is served, and the current fast head goes on learning. Both heads learn the labels
+that come while the next head is rebuilt. The trial compares the two heads on these labels (`learner.rounds.trial`). It
+ends as soon as the rollout would promote the next encoder at once. An offered encoder is refused for the same reasons
+for which the gate would refuse its first version, compared with the current encoder and with the anchor.
 
-**Threads.** Units run in a worker thread (`learner.rounds.worker`). A unit touches only its round and its arguments:
-the learner's thread reads the replay buffer, and new labels wait for the next unit. So the result of a round does not
-depend on when its units end, bit for bit.
+**Threads.** Units run in a worker thread (`learner.rounds.worker`). A unit uses only its round and its arguments: the
+learner's thread reads the replay buffer, and new labels wait for the next unit. So the result of a round is the same,
+bit for bit, whenever its units end.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -57,7 +58,7 @@ SourceUnits: TypeAlias = Generator[Callable[[], Any], Any, FastHead]
 
 
 class Phase(Enum):
-    """The phase of the unit that was begun last. The values are part of the learner's reports."""
+    """The phase of a round. The values are part of the learner's reports."""
 
     PSEUDO_LABEL = "pseudo_label"
     TRAIN = "train"
@@ -73,9 +74,9 @@ class Phase(Enum):
 
 
 class TrainedEncoder:
-    """The source of a round that trains: a copy of the encoder `strata`, trained on the batches of `plan`.
+    """The next encoder of a round that trains: a copy of the encoder `strata`, trained on the batches of `plan`.
 
-    `served` is the same encoder as it is served. `means_CD` are the class means from which the auxiliary head starts.
+    `served` is the quantized form of `strata`. `means_CD` are the class means from which the auxiliary head starts.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class TrainedEncoder:
         self.phase = Phase.TRAIN if self._pseudo_labels.is_done else Phase.PSEUDO_LABEL
 
     def units(self) -> SourceUnits:
-        """Yields all units that make the encoder."""
+        """Yields the units of work that make the encoder; returns an empty fast head under it."""
         while not self._pseudo_labels.is_done:
             yield partial(self._pseudo_labels.step, self._served)
         self.phase = Phase.TRAIN
@@ -102,7 +103,7 @@ class TrainedEncoder:
 
     @property
     def strata(self) -> WholeEncoder:
-        """The encoder in training."""
+        """The encoder that is being trained, in full precision."""
         return self._training.strata
 
     @property
@@ -117,24 +118,24 @@ class TrainedEncoder:
 
     @property
     def progress(self) -> float:
-        """The completed share of the phase, in [0, 1]."""
+        """The completed share of the current phase, in [0, 1]."""
         if self.phase is Phase.PSEUDO_LABEL:
             return self._pseudo_labels.progress
         return len(self.losses) / max(len(self.plan.steps), 1)
 
     def _store(self) -> FastHead:
-        """Quantizes the trained encoder as it will be served; returns an empty fast head under it."""
+        """Quantizes the trained encoder; returns an empty fast head under it."""
         top = export_encoder(self.strata, first_layer=self._training.first_layer)
         return make_fast_head(self._config, self._served.with_top(top))
 
 
 @dataclass(slots=True, kw_only=True)
 class OfferedEncoder:
-    """The source of a round that decides on an operator's offer. `take` fetches and checks the offered encoder.
+    """The next encoder of a round that decides on an operator's offer.
 
-    - `take` may raise OfferRefused.
-    - `refusals` are the reasons against the encoder: None until the decision, empty if the encoder was adopted.
-    - `holdout_result` and `trial_result` compare it with the current encoder, on the holdout and on the trial's labels.
+    - `take`: fetches and checks the offered encoder; may raise OfferRefused.
+    - `refusals`: the reasons against the encoder. None until the decision; empty if the encoder was adopted.
+    - `holdout_result`, `trial_result`: compare it with the current encoder, on the holdout and on the trial's labels.
     """
 
     offer: EncoderOffer
@@ -147,7 +148,7 @@ class OfferedEncoder:
     _base: BaseEncoder | None = None
 
     def units(self) -> SourceUnits:
-        """Yields the only unit, which takes the encoder."""
+        """Yields the only unit of work, which fetches the encoder; returns an empty fast head under it."""
         base: BaseEncoder = yield self.take
         self._base = base
         return make_fast_head(base.config, base.served)
@@ -169,7 +170,7 @@ class OfferedEncoder:
         return GateLimits.of(self.base.config, max_loss=self.offer.max_loss)
 
     def settle(self, refusals: tuple[str, ...], holdout_result: Paired, trial_result: Paired) -> None:
-        """Records the decision."""
+        """Records the decision about the offer."""
         self.refusals = refusals
         self.holdout_result = holdout_result
         self.trial_result = trial_result
@@ -179,12 +180,15 @@ EncoderSource: TypeAlias = TrainedEncoder | OfferedEncoder
 
 
 class SlowRound:
-    """One round. `step` begins a unit; at DONE, `source` has the next encoder and `next_fast_head` its fast head.
+    """A slow round. Each call of `step` begins a unit of work, until the phase is DONE.
 
-    `holdout_result` compares the next fast head with the current one on the holdout, `trial` on new labels. Without a
-    `rule` there is no trial. Only the learner's thread calls the methods. While a unit runs, the following may be read:
-    `phase`, `progress`, the encoder of `next_fast_head`, and the plan and class means of `source`. All other methods
-    wait for the unit.
+    - `source`: makes the next encoder.
+    - `next_fast_head`: the fast head under the next encoder.
+    - `holdout_result`, `trial`: compare the next fast head with the current one, on the holdout and on new labels.
+    - `rule`: decides the trial. Without a rule there is no trial.
+
+    Only the learner's thread may call the methods. While a unit runs, it may read `phase`, `progress`, the encoder of
+    `next_fast_head`, and the plan and class means of `source`. All other methods wait for the unit.
     """
 
     def __init__(
@@ -213,15 +217,15 @@ class SlowRound:
         self._config = config
         self._units = self._all_units()
         self._under_way = Future[Any]()
-        # The first `send` to the generator needs the result None.
+        # The first `send` to a generator must be None.
         self._under_way.set_result(None)
 
     def step(self, executor: Executor = INLINE, *, may_wait: bool = True) -> Phase:
         """Begins the next unit of work in `executor`, unless a unit is running. Returns the phase.
 
-        Without `may_wait` the round ends without a trial, since its labels may never come.
+        If `may_wait` is False, the round ends without a trial, since the labels for it may never come.
 
-        Raises the error of the previous unit; the caller then drops the round:
+        Raises the error of the previous unit. Then the caller must drop the round:
 
         - NonFinite if training has diverged,
         - DataError if a strategy fails,
@@ -238,7 +242,7 @@ class SlowRound:
 
     @property
     def phase(self) -> Phase:
-        """The current phase; the phase of `source` until the encoder is made."""
+        """The current phase. Until the next encoder is made, it is the phase of `source`."""
         return self._phase or self.source.phase
 
     @property
@@ -267,13 +271,13 @@ class SlowRound:
         return not (self.is_ready and self._waits_for_labels)
 
     def is_adoptable(self, *, is_complete: bool) -> bool:
-        """Whether the next encoder is good enough: by its trial if that was decided, otherwise by the holdout.
+        """Whether the next encoder is good enough to be adopted: by its trial if that has a result, or by the holdout.
 
-        `is_complete`: whether the replay buffer holds every sample that the current fast head has learnt.
+        `is_complete`: whether the replay buffer has every sample that the current fast head has learnt.
         """
         if isinstance(self.source, OfferedEncoder):
             return not self.refusals
-        # A decided trial has more evidence than the holdout.
+        # A trial with a result is better evidence than the holdout.
         if self.trial is not None and (self.trial.is_won or self.trial.is_lost):
             return self.trial.is_won
         return may_adopt(self.holdout_result.lost, self.holdout_result.won, is_complete=is_complete)
@@ -285,11 +289,11 @@ class SlowRound:
             return ()
         limits = self.source.limits
         best = PrecisionEvaluation(name=self.next_fast_head.served.precisions[0])
-        found = refusals(self.measured, best, limits)
+        reasons = refusals(self.measured, best, limits)
         trial = Comparison(overall=self.trial_result.paired)
         if is_worse(trial, [trial.overall], limits):
-            found.append("worse_on_trial")
-        return tuple(found)
+            reasons.append("worse_on_trial")
+        return tuple(reasons)
 
     @property
     def trial_result(self) -> EncoderTrial:
@@ -306,10 +310,11 @@ class SlowRound:
         return self._next.head if self._next else self._fast_head
 
     def learn_meanwhile(self, samples: Sequence[Labelled], *, unlearnt: Sequence[Labelled] = ()) -> None:
-        """Applies new samples, and samples that were unlearnt, to the next head, too, in the next unit.
+        """Passes samples that the current head has just learnt or unlearnt to the next head, too.
 
-        Before READ there is nothing to do, since the replay buffer already contains the change. If samples come faster
-        than the units learn them, waits for the running unit, then learns some of the waiting samples at once.
+        The next unit applies them. Before READ there is nothing to do, since the replay buffer already contains the
+        change. If samples come faster than the units learn them, waits for the running unit, and then learns some of
+        the waiting samples at once.
         """
         if self._next is not None:
             self._next.add_waiting(samples, unlearnt=unlearnt)
@@ -318,7 +323,7 @@ class SlowRound:
                 self._next.unit(do_nothing)()
 
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
-        """Unlearns the class `old`, all of whose samples are `samples`, in the next head, too; `new` gets its row.
+        """Replaces the class `old` by the class `new` in the next head, too (see `FastHead.evict`).
 
         Waits for the running unit.
         """
@@ -338,15 +343,15 @@ class SlowRound:
 
     @property
     def _waits_for_labels(self) -> bool:
-        """Whether a trial waits for labels. Valid only while no unit is running."""
+        """Whether a trial waits for labels. Only valid while no unit is running."""
         trial = self.trial
         return self._has_trial and trial is not None and not trial.is_over and not trial.is_due
 
     def _all_units(self) -> Units:
-        """Yields all units. The code between two units runs in the learner's thread while no unit is running."""
+        """Yields all units of work. Between two units, the learner's thread runs this code while no unit is running."""
         stored = yield from self.source.units()
         self._phase = Phase.READ
-        # An empty unit: the caller records the offsets before the replay buffer is read.
+        # After this empty unit the caller records the offsets, and then the replay buffer is read.
         yield do_nothing
         self._next = NextHead(self._fast_head, stored, self._replay.samples(), unit=self._config.rebuild_batch)
         yield from self._rebuild(self._next)
@@ -369,12 +374,12 @@ class SlowRound:
         holdout = self._holdout
         for served in (self._served, next_head.head.served):
             for precision in served.precisions:
-                # Each unit encodes some of the texts that have no vector yet.
+                # Each unit encodes some of the texts whose vectors are not known yet.
                 while texts := holdout.unencoded(served, precision)[: self._config.rebuild_batch]:
                     z_ND = yield next_head.unit(partial(served.z_many, texts, precision))
                     holdout.add_vectors(served, precision, texts, z_ND)
         self._phase = Phase.COMPARE
-        # New classes may have come. Both heads must have the same rows for the comparison.
+        # There may be new classes. For the comparison both heads must have the same rows.
         next_head.admit()
         old = head_on_holdout(self._fast_head, holdout, self._fast_head.solver())
         new = head_on_holdout(next_head.head, holdout, next_head.head.solve)

@@ -1,20 +1,23 @@
-"""Continual-learning strategies: the loss of a gradient step that learns new samples and rehearses replayed ones.
+"""Continual-learning strategies: the loss of a gradient step on new (fresh) samples and replayed samples.
 
-    outputs of fresh samples, outputs of replayed ones --loss--> gradient in the parameters --> the caller's optimizer
+    outputs of fresh samples, outputs of replayed samples --loss--> gradients of the parameters --> optimizer
     er, der++, ... --MAKERS--> Strategy      my.module:Mine(alpha=0.5) --import--> the user's subclass of Strategy
 
-Each class implements a method from a paper. A strategy sees outputs and parameters, never samples or networks. So the
-same code trains the top blocks of the encoder in a slow round, and a small network on tensors in the evaluations. The
-caller runs one forward pass over all samples, passes the parts to `backward`, and takes the optimizer's step.
+Each class implements a method from a paper. A strategy gets outputs and parameters, but neither samples nor networks.
+So the same code trains the top blocks of the encoder in a slow round, and a small network on tensors in the
+evaluations. The caller runs one forward pass over all samples, passes the outputs to `backward`, and steps the
+optimizer.
 
-A round begins from the encoder of the last one. So the outputs from before a round are the parent encoder's outputs,
-for fresh and replayed samples alike: the replay buffer stores no outputs, and a round is a function of its plan and its
-parent.
+Some strategies need the outputs from before the round. A round begins with the encoder of the last round, the parent.
+So these are the parent's outputs, for fresh and replayed samples. The replay buffer need not store outputs, and a round
+is a function of its plan and its parent.
 
-Rejected: hooks around a training loop (Avalanche's plugins), which have to know the loop that they change; users can
-still name one, and `learner.rounds.avalanche` runs it. Elastic weight consolidation (EWC): its sums over earlier rounds
-would be an additional state, for a method that does not use the replay buffer. Avalanche's EWC computes them from the
-replay buffer instead.
+Rejected:
+
+- Hooks around a training loop, like Avalanche's plugins: they have to know the loop that they change. Users can still
+  name one, and `learner.rounds.avalanche` runs it.
+- Elastic weight consolidation (EWC): its sums over earlier rounds would have to be stored, and it does not use the
+  replay buffer. Avalanche's EWC computes them from the replay buffer instead.
 
 Shape suffixes: B samples, C classes.
 """
@@ -33,12 +36,13 @@ from learner.plugins import PREFIX, import_any
 
 
 class Outputs(NamedTuple):
-    """The outputs of some samples.
+    """The outputs of the network for some samples.
 
     - `logits_BC`: the logits, with their gradient.
     - `labels_B`: the row of each sample's class, int64 [B]; if labels are sets, the share of each class, float [B, C].
-    - `before_BC`: for replayed samples the logits when they were stored, for fresh samples the logits at the end of the
-      last stage. None unless the strategy `wants_before`, and for fresh samples of the first stage.
+    - `before_BC`: earlier logits. For replayed samples these are the logits when they were stored; for fresh samples,
+      the logits at the end of the last stage. None unless the strategy `wants_before`, and None for fresh samples of
+      the first stage.
     """
 
     logits_BC: Tensor
@@ -47,9 +51,11 @@ class Outputs(NamedTuple):
 
 
 class Strategy:
-    """Learns only the fresh samples (naive fine-tuning). Other strategies override `loss`, or `backward`.
+    """The base of all strategies, which learns only the fresh samples (naive fine-tuning).
 
-    - `num_draws`: the number of independent draws from the replay buffer for each step; none while it is empty.
+    Other strategies override `loss` or `backward`.
+
+    - `num_draws`: the number of independent draws from the replay buffer for each step.
     - `wants_before`: whether the strategy needs `Outputs.before_BC`.
     - `loss_q`: see `class_loss`.
     """
@@ -71,7 +77,7 @@ class Strategy:
         return loss.detach()
 
     def end_stage(self, parameters: Sequence[Tensor], losses: Iterable[Tensor]) -> None:
-        """Ends a stage. `losses` yields the loss of each sample of the stage, with its gradient."""
+        """Is called at the end of a stage. `losses` yields the loss of each sample of the stage, with its gradient."""
 
     def class_loss(self, outputs: Outputs) -> Tensor:
         """Returns the mean generalized cross-entropy of the samples."""
@@ -95,7 +101,7 @@ def class_loss(logits_BC: Tensor, labels_B: Tensor, *, q: float) -> Tensor:
 
 
 class ExperienceReplay(Strategy):
-    """The mean loss of all samples of the step (Ratcliff 1990; Chaudhry et al. 2019, arXiv:1902.10486, algorithm 1)."""
+    """ER: the mean loss of all samples (Ratcliff 1990; Chaudhry et al. 2019, arXiv:1902.10486, algorithm 1)."""
 
     num_draws = 1
 
@@ -111,7 +117,7 @@ ABSENT_LOGIT: Final = -1e4
 
 
 class AsymmetricReplay(Strategy):
-    """Asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025, equation 4).
+    """ER-ACE: replay with asymmetric cross-entropy (Caccia et al. 2022, arXiv:2104.05025, equation 4).
 
     L = L_ce(fresh, classes of the fresh batch) + L_ce(replayed, all classes)
     """
@@ -132,7 +138,7 @@ def mask_absent(logits_BC: Tensor, labels_B: Tensor) -> Tensor:
 
 
 class DarkReplay(Strategy):
-    """Dark experience replay with labels (Buzzega et al. 2020, arXiv:2004.07211, equation 6).
+    """DER++: dark experience replay with labels (Buzzega et al. 2020, arXiv:2004.07211, equation 6).
 
         L = L_ce(fresh) + alpha |z' - h(x')|^2 + beta L_ce(y'', f(x''))        x', x'': two independent draws
 
@@ -235,9 +241,9 @@ def make_strategy(name: str, *, loss_q: float) -> Strategy:
 
 
 def own_strategy(name: str) -> Callable[..., Strategy] | None:
-    """Returns the user's strategy class that an import path names, with the arguments in its brackets applied.
+    """Returns the user's strategy class that an import path names, with the arguments in its parentheses applied.
 
-    None for the names in MAKERS and for classes of Avalanche. Raises DataError if the path cannot be imported.
+    Returns None for the names in MAKERS, and for classes of Avalanche. Raises DataError if the path does not import.
     """
     if not is_import_path(name) or name.startswith(PREFIX):
         return None

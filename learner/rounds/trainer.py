@@ -1,15 +1,18 @@
-"""Trains the top blocks of the encoder in full precision, with the quantization of the served form simulated.
+"""Trains the top blocks of the encoder in full precision, while it simulates their quantization.
 
     texts --served lower blocks--> x_TD --top blocks, fake-quantized--> z_BD --auxiliary head--> strategy --> AdamW
 
-The lower blocks are frozen. Their served (quantized) form computes the input of the top blocks in training as in
-service, and the backward pass ends there. The quantization scales of the trained matrices are learnt, too
-(`model.grid`). The auxiliary head is a cosine classifier (scale 20) that starts from the class means and is discarded
-after the round. Measured on CLINC150 (INT8, two blocks, joint training): the accuracy of the ridge head rises from
-94.3 % to 96.2 % after one pass over the labels, and to 96.4 % after two; with one block to 95.9 % and 96.0 %.
+The lower blocks are frozen. In training, their quantized form computes the input of the top blocks, as in service. The
+backward pass ends there. The quantization scales of the trained matrices are learnt, too (`model.grid`). The auxiliary
+head is a cosine classifier (scale 20). It starts from the class means, and is discarded after the round.
 
-Rejected: LoRA (in an open study 24.5 points below frozen features on a similar stream), and the loss of the ridge head
-(its weights were solved for the features before the step).
+Measured on CLINC150 (INT8, joint training): with two trained blocks, the accuracy of the ridge head rises from 94.3 %
+to 96.2 % after one pass over the labels, and to 96.4 % after two. With one trained block it rises to 95.9 % and 96.0 %.
+
+Rejected:
+
+- LoRA: in a published study it is 24.5 points below frozen features on a similar stream.
+- The loss of the ridge head: its weights were solved for the features from before the step.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +32,7 @@ SCALE = 20.0
 """The logits of the auxiliary head are SCALE times a cosine."""
 
 HEAD_RATE = 10.0
-"""The learning rate of the auxiliary head, relative to that of the blocks."""
+"""The learning rate of the auxiliary head, relative to the learning rate of the blocks."""
 
 
 def torch_adamw(
@@ -52,10 +55,10 @@ def cosine_logits(z_BD: Tensor, head_CD: Tensor) -> Tensor:
 
 
 class Trainer:
-    """Trains the blocks of `strata` from `first_layer` on, in place, by the strategy of the settings.
+    """Trains the top blocks of an encoder by the strategy of the settings: `strata` from `first_layer` on, in place.
 
-    `parent` is the encoder from before the round; strategies that need outputs from before the round get the logits of
-    `parent` and the class means. The learning rates decay linearly to 0 over `num_steps` steps.
+    `parent` is the encoder from before the round. Strategies that need outputs from before the round get the logits of
+    `parent` with the class means as its head. The learning rates decay linearly to 0 over `num_steps` steps.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Trainer:
         self._strategy = make_strategy(config.slow_strategy, loss_q=config.slow_loss_q)
         self._max_gradient_norm = config.max_gradient_norm
         self._head_CD = nn.Parameter(means_CD.clone())
-        # Freezes also the lower matrices that the trained blocks share.
+        # This also freezes the matrices of lower blocks that the trained blocks use.
         strata.requires_grad_(False)
         top = strata.trainable(self._first_layer)
         self._parameters = [*top, self._head_CD]
@@ -86,11 +89,12 @@ class Trainer:
         self._optimizer = AdamW(groups, num_steps=num_steps)
 
     def step(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor, sizes: Sequence[int]) -> float:
-        """Takes one step on texts, given by their activations x_TD below the trained blocks; returns the loss.
+        """Takes one gradient step; returns the loss.
 
-        The first `sizes[0]` texts are fresh; the draws from the replay buffer follow, one for each further size. Empty
-        draws (the buffer was empty) are ignored. If the loss or the gradient is not finite, nothing changes and NaN is
-        returned. Raises NonFinite if the weights can no longer be quantized.
+        `x_TD` are the activations of the texts below the trained blocks. The first `sizes[0]` texts are fresh. Then
+        follow the draws from the replay buffer, one for each further size. Empty draws are ignored, since the buffer
+        may have been empty. If the loss or the gradient is not finite, nothing changes, and the result is NaN. Raises
+        NonFinite if the weights can no longer be quantized.
         """
         loss, norm = self._backward(x_TD, layout, rows_B, sizes)
         if not torch.isfinite(norm) or not torch.isfinite(loss):
@@ -99,7 +103,7 @@ class Trainer:
         return float(loss)
 
     def is_finite(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> bool:
-        """Whether the loss of these texts, as fresh samples, and its gradient are finite. Changes no weight."""
+        """Whether the loss of these texts, taken as fresh samples, and its gradient are finite. Changes no weights."""
         loss, norm = self._backward(x_TD, layout, rows_B, [len(rows_B)])
         return bool(torch.isfinite(loss) and torch.isfinite(norm))
 

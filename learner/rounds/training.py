@@ -1,18 +1,19 @@
-"""The training of a round: turns the samples of each step into inputs of the trained blocks, and calls the trainer.
+"""Prepares the gradient steps of a round: makes pseudo-labels, and turns samples into inputs of the trained blocks.
 
     texts without a label --z, softmax over the class means--> pseudo-labels
-    StepPlan --token dropout--> ids --served lower blocks--> x_TD, rows of the classes --trainer--> loss
+    StepPlan --token dropout--> tokens --quantized lower blocks--> x_TD, rows of the classes --trainer--> loss
 
-The trainer is ours (`learner.rounds.trainer`), or a strategy of Avalanche (`learner.rounds.avalanche`). The dropped
-tokens, and the excerpt of a long text, are drawn by a generator that the round's number seeds. So the steps are a
-function of the plan, the initial class means and the encoder.
+The trainer is our own (`learner.rounds.trainer`), or a strategy of Avalanche (`learner.rounds.avalanche`). A random
+generator, which the number of the round seeds, draws the dropped tokens and the excerpts of long texts. So the steps
+are a function of the plan, the initial class means and the encoder.
 
 **Pseudo-labels** let a round train the encoder on texts without a label, too (self-training; Lee 2013). The class means
 are refined by expectation-maximization (EM). In each refined mean, the labelled samples weigh as much as the texts of
 an average class. So the mean of a class without texts stays at its labels, and the mean of a class with many texts
-cannot drift. Because of hubness some means attract too many texts, so the class priors are balanced, but by a factor of
-two at most, since the classes of a stream are not equally frequent. Pseudo-labels train only the encoder; the head
-learns only labels. Share of right pseudo-labels on CLINC150 with the pretrained encoder and 5 labels a class:
+cannot drift. Some means attract too many texts (hubness). So the class priors are balanced, but by a factor of at most
+two, since the classes of a stream are not equally frequent. Pseudo-labels only train the encoder; the head only learns
+true labels. The table has the share of right pseudo-labels on CLINC150, with the pretrained encoder and 5 labels of
+each class:
 
                           all classes   texts of half the classes   class sizes by Zipf's law
     bounded balancing     91.1 %        90.8 %                      86.2 %
@@ -56,7 +57,7 @@ COSINE_SCALE = 50.0
 """The logits of pseudo-labels are COSINE_SCALE times a cosine."""
 
 MAX_PRIOR = 2.0
-"""A class prior, relative to the uniform one, is clamped to [1 / MAX_PRIOR, MAX_PRIOR]."""
+"""A class prior, relative to the uniform prior, is clamped to [1 / MAX_PRIOR, MAX_PRIOR]."""
 
 NUM_REFINEMENTS = 4
 """The number of EM steps."""
@@ -66,7 +67,7 @@ NUM_BALANCINGS = 5
 
 
 class PseudoLabels:
-    """Makes the pseudo-labels of texts under one encoder in units: call `step` until `is_done`, then read `rows`.
+    """Makes pseudo-labels of texts, a unit of work at a time: call `step` until `is_done`, then read `rows`.
 
     `unit` is the number of texts that a step encodes.
     """
@@ -122,21 +123,21 @@ def most_likely_rows(z_UD: Tensor, means_CD: Tensor) -> Tensor:
 
 
 MAX_TRAINED_TOKENS: Final = 512
-"""The most tokens of a text in a gradient step, which bounds its memory: 32 such texts take about 1 GB in two trained
-blocks. The frozen blocks below have read the whole text."""
+"""The most tokens of a text in a gradient step. This bounds the memory of the step: 32 such texts take about 1 GB in
+two trained blocks. The frozen blocks below read the whole text."""
 
 
-def first_tokens(places: list[int]) -> list[int]:
-    """Returns the first MAX_TRAINED_TOKENS places."""
-    return places[:MAX_TRAINED_TOKENS]
+def first_tokens(positions: list[int]) -> list[int]:
+    """Returns the first MAX_TRAINED_TOKENS of these positions in a text."""
+    return positions[:MAX_TRAINED_TOKENS]
 
 
 class Training:
-    """Trains `strata`, a copy of `parent`, on the outputs of the lower blocks of `served`.
+    """Trains the top blocks of `strata`, a copy of `parent`, on the outputs of the lower blocks of `served`.
 
     - `pseudo_labels`: the classes of the samples without a label.
     - `losses`: the loss of each step so far.
-    - `excluded`: samples that make the loss or the gradient not finite on their own. The first step with such a sample
+    - `excluded`: the samples with which alone the loss or the gradient is not finite. The first step with such a sample
       changes nothing, and later steps leave it out.
     """
 
@@ -182,17 +183,17 @@ class Training:
         return [sample for sample in samples if sample not in self.excluded]
 
     def _exclude(self, samples: Sequence[Labelled]) -> None:
-        """Excludes the samples of a step that make the loss or the gradient not finite on their own."""
+        """Excludes those samples of a step with which alone the loss or the gradient is not finite."""
         trainer = self._trainer
         if isinstance(trainer, Trainer):
             self.excluded |= {sample for sample in samples if not trainer.is_finite(*self._inputs([sample]))}
 
-    def _drop_tokens(self, places: list[int]) -> list[int]:
-        return token_dropout(excerpt(places, self._rng), self._config.slow_token_dropout, self._rng)
+    def _drop_tokens(self, positions: list[int]) -> list[int]:
+        return token_dropout(excerpt(positions, self._rng), self._config.slow_token_dropout, self._rng)
 
     @cached_property
     def _trainer(self) -> "Trainer | AvalancheTrainer":
-        """The trainer, made at the first step. Raises DataError if a user's strategy cannot be made."""
+        """The trainer, which is made at the first step. Raises DataError if a user's strategy cannot be made."""
         config = self._config
         if not is_import_path(config.slow_strategy) or own_strategy(config.slow_strategy) is not None:
             num_steps = len(self._plan.steps)
@@ -228,7 +229,7 @@ class Training:
     ) -> tuple[Tensor, RaggedLayout, Tensor]:
         """Returns the activations x_TD below the trained blocks, their layout, and the row of each sample's class.
 
-        By default it takes the first tokens of each text. For sets of labels it returns shares_BC instead of rows: the
+        By default it uses the first tokens of each text. If labels are sets, it returns shares_BC instead of rows: the
         classes of a set have equal shares of the sample (Mahajan et al. 2018, arXiv:1805.00932, section 2.2).
         """
         texts = [encoded(sample.text) for sample in samples]
@@ -248,35 +249,37 @@ class Training:
 
 
 def _label_kind(samples: Sequence[Labelled]) -> LabelKind:
-    """Returns the kind of the labels; texts without a label are of the kind of classes."""
+    """Returns the kind of the samples' labels. Texts without a label count as labelled by classes."""
     return kind_of(samples[0].label if samples else "")
 
 
-def excerpt(places: list[int], rng: np.random.Generator) -> list[int]:
-    """Returns at most MAX_TRAINED_TOKENS places: of a longer text the first, the last, and a random run between them.
+def excerpt(positions: list[int], rng: np.random.Generator) -> list[int]:
+    """Returns at most MAX_TRAINED_TOKENS positions of a text.
+
+    Of a longer text it returns the first position, the last one, and a random run of positions between them.
 
     >>> len(excerpt(list(range(600)), np.random.default_rng(0))), excerpt([0, 1, 2], np.random.default_rng(0))
     (512, [0, 1, 2])
     """
-    if len(places) <= MAX_TRAINED_TOKENS:
-        return places
+    if len(positions) <= MAX_TRAINED_TOKENS:
+        return positions
     inside = MAX_TRAINED_TOKENS - 2
-    start = int(rng.integers(1, len(places) - inside))
-    return [places[0], *places[start : start + inside], places[-1]]
+    start = int(rng.integers(1, len(positions) - inside))
+    return [positions[0], *positions[start : start + inside], positions[-1]]
 
 
-def token_dropout(places: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
-    """Returns the places without a random `share` of those between the first and the last.
+def token_dropout(positions: Sequence[int], share: float, rng: np.random.Generator) -> list[int]:
+    """Returns the positions of the tokens that remain after token dropout. The first and the last one always remain.
 
-    Token dropout (Iyyer et al. 2015, "Deep Unordered Composition Rivals Syntactic Methods", section 2.3): each step
-    drops different tokens, so no class depends on a single word. Tokens are dropped, not words, since not every
-    language puts spaces between words. They are dropped after the frozen blocks, whose outputs are cached. CLINC150
-    (150 classes, 30 texts each, two passes, one seed) reaches 94.6 % this way, 94.5 % if tokens are dropped before the
-    frozen blocks, and 94.3 % without dropout.
+    Token dropout leaves out a random `share` of the tokens (Iyyer et al. 2015, "Deep Unordered Composition Rivals
+    Syntactic Methods", section 2.3). Each step drops different tokens, so no class depends on a single word. Tokens are
+    dropped, not words, since not every language puts spaces between words. They are dropped after the frozen blocks,
+    whose outputs are cached. CLINC150 (150 classes, 30 texts each, two passes, one seed) reaches 94.6 % this way,
+    94.5 % if tokens are dropped before the frozen blocks, and 94.3 % without dropout.
 
     >>> token_dropout([0, 1, 2, 3], 1.0, np.random.default_rng(0))
     [0, 3]
     """
-    stays_N = rng.random(len(places)) >= share
-    stays_N[[0, -1]] = True
-    return [place for place, stays in zip(places, stays_N.tolist(), strict=True) if stays]
+    remains_N = rng.random(len(positions)) >= share
+    remains_N[[0, -1]] = True
+    return [position for position, remains in zip(positions, remains_N.tolist(), strict=True) if remains]

@@ -1,14 +1,15 @@
-"""A trial: compares the next encoder with the current one on new labels, before either fast head learns them.
+"""A trial: compares the next encoder with the current one on new labels, before either fast head has learnt them.
 
-    UNIT new labels --> both heads, as solved after the last unit, predict the texts --> which of the two were right
-                    --> both heads learn the labels and are solved again
+    UNIT new labels --> both heads, as solved after the last unit, predict the texts --> which of the two are right
+                    --> both heads learn the labels, and are solved again
     these counts, and the counts on the holdout --rule of the rollout--> adopt, drop, or continue
 
-A small holdout cannot show which encoder is better. Without a trial, a version with the next encoder would then wait
-for labels in the rollout: at 20 events a second, the stable version stood still for 60 % of the time, 25 to 48 s after
-each round. So both fast heads go on learning, versions with the current encoder are still published, and the round ends
-when the rollout would promote the next encoder at once. Each label is predicted before it is learnt (prequential
-evaluation, Dawid 1984), so the manifest can state the counts as evidence.
+A small holdout cannot show which encoder is better. Without a trial, a version with the next encoder would be
+published, and the rollout would have to wait for labels before it promotes the version. At 20 events a second, the
+stable version then did not change for 60 % of the time: for 25 to 48 s after each round. With a trial both fast heads
+go on learning meanwhile, and versions with the current encoder are still published. The trial ends when the rollout
+would promote the next encoder at once. Each label is predicted before it is learnt (prequential evaluation, Dawid
+1984), so the manifest can state the counts as evidence.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,15 +27,15 @@ from learner.samples import Labelled
 from wire.records import NameChanges
 
 UNIT: Final = 64
-"""The labels that a unit needs. Each unit solves both heads, which takes 0.2 s."""
+"""The number of labels for which a unit of the trial is due. Each unit solves both heads, which takes 0.2 s."""
 
 
 AdoptionRule: TypeAlias = Callable[[NameChanges], bool | None]
-"""The rollout's rule: whether to adopt the next encoder, by the counts of both; None if the counts do not decide."""
+"""The rollout's rule: decides from the counts whether to adopt the next encoder. None: the counts do not decide yet."""
 
 
 class SolvedHead(NamedTuple):
-    """The solution of a fast head at one moment: the class of each row of its weights, and everything to predict."""
+    """The solved weights of a fast head, with everything that is needed to predict with them later."""
 
     served: ServedEncoder
     classes: tuple[str, ...]
@@ -50,8 +51,8 @@ class SolvedHead(NamedTuple):
 class Trial:
     """Compares the head `old`, which learns in the learner's thread, with the next head, which learns in the units.
 
-    `holdout_result` compares them on the holdout. `paired` counts the labels so far, about `max_labels` at most. Only
-    the learner's thread calls the methods, as those of `NextHead`.
+    `holdout_result` has their comparison on the holdout. `paired` has their comparison on the labels so far, about
+    `max_labels` at most. Only the learner's thread may call the methods.
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class Trial:
         self._solved: tuple[SolvedHead, SolvedHead] | None = None
 
     def unit(self) -> Callable[[], None]:
-        """Returns a unit: both heads predict the waiting samples, the next head learns them, and both are solved.
+        """Returns a unit of work: both heads predict the waiting samples, the next head learns them, both are solved.
 
-        They are not solved if the trial is over.
+        If the trial is over then, they are not solved any more.
         """
         return self._next_head.unit(self._solving(), before=self._count)
 
@@ -80,7 +81,7 @@ class Trial:
 
     @property
     def is_over(self) -> bool:
-        """Whether the rule has decided, or the trial has seen its maximum of labels."""
+        """Whether the rule has decided, or the trial has used `max_labels` labels."""
         return self.is_won or self.is_lost or self._is_at_end
 
     @property
@@ -90,13 +91,13 @@ class Trial:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the next encoder is worse by the rule, or has lost more labels than it won at the end."""
+        """Whether the next encoder is worse: by the rule, or because it has lost more labels than it won at the end."""
         has_lost_more = self._is_at_end and self.paired.won < self.paired.lost
         return not self.is_won and (has_lost_more or self._verdict is False)
 
     @property
     def progress(self) -> float:
-        """The share of the maximum of labels that the trial has seen, in [0, 1]."""
+        """The share of `max_labels` that the trial has used, in [0, 1]."""
         return min(self.paired.num / self._max_labels, 1.0)
 
     @property
@@ -104,7 +105,7 @@ class Trial:
         return self.paired.num >= self._max_labels
 
     def _solving(self) -> Callable[[], None]:
-        """Returns a function that solves both heads. The old head is solved as it is now, since it goes on learning."""
+        """Returns a function that solves both heads, the old head with its current sums."""
         # The old head goes on learning, so `solver` copies its sums now, in the learner's thread.
         solve_old = self._old.solver()
         classes = self._old.ridge.classes
@@ -119,7 +120,7 @@ class Trial:
         return solve
 
     def _count(self, samples: Sequence[Labelled]) -> None:
-        """Counts which predictions of the two heads are right, for samples that neither head had learnt."""
+        """Counts for samples that neither head has learnt yet which of the two heads predicts them rightly."""
         if self._solved is not None and samples:
             old, new = self._solved
             self.paired += pair(old.is_right(samples), new.is_right(samples))

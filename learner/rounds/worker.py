@@ -1,9 +1,9 @@
-"""The threads that assist the learner's thread: a worker of lower priority for slow work, and a helper for backlogs.
+"""The threads that assist the learner's thread: a worker of lower priority for slow work, and a helper for many texts.
 
     learner's thread --submit(task)--> worker's thread --Future--> learner's thread, which takes the result
-    parts --the helper, from the first part on------------------> results in order
-          --the learner's thread, from the last part on, ---------^
-            while it would otherwise wait
+    parts --the helper works from the first part on---------------> results in order
+          --the learner's thread works from the last part on, ------^
+            instead of waiting for the helper
 
 consumes: tasks, in the order of `submit`: a unit of a slow round, or other slow work, which comes between two units;
           or parts, in their order
@@ -11,20 +11,23 @@ produces: a Future for each task, a result for each part
 waits for: a task, a part
 unblocked by: a task, a part, or `shutdown`
 
-A task must not share mutable state with the learner's thread: the caller passes copies, and takes the result at a fixed
-point of the learner's thread. So the order of effects does not depend on the scheduler of the operating system. A
-task's error is raised when its result is taken.
+A task must not share mutable state with the learner's thread. So the caller passes copies, and takes the result at a
+fixed point of the learner's thread. Then the order of effects does not depend on the scheduler of the operating system.
+If a task fails, its error is raised when its result is taken.
 
-All threads share Python's lock, which tensor operations and kernels release while they compute. Measured on two cores
-under four times their capacity of other work, at 200 labels a second: the median label is learnt after 99 ms while a
-round trains, after 43 ms without slow work, and after 1,050 ms if units run in the learner's thread. The helper has a
-lower priority, too: it uses idle processor time. If there is none, the learner's thread does all parts except the one
-that the helper has begun.
+All threads share Python's global interpreter lock. Tensor operations and kernels release it while they compute.
+Measured at 200 labels a second, on two cores with four times as much other work as they can do: the median label is
+learnt after 99 ms while a round trains, after 43 ms without slow work, and after 1,050 ms if the units run in the
+learner's thread. The helper has a lower priority, too, and uses idle processor time. If there is none, the learner's
+thread does all parts except the one that the helper has begun.
 
-Rejected: a separate process, which would not share the lock (the sums, encoders and replay buffer of a round would be
-copied to it and back, and an encoder takes hundreds of megabytes); fixed halves of a backlog (the faster thread would
-wait for the slower one); and native threads of the encoder (they start and end together, so one of them is idle while
-the learner's thread learns).
+Rejected:
+
+- A separate process, which would have its own lock: the sums, encoders and replay buffer of a round would have to be
+  copied to it and back, and an encoder takes hundreds of megabytes.
+- Halving the parts in advance: the faster thread would wait for the slower one.
+- Several threads inside the encoder: they start and end together, so one of them is idle while the learner's thread
+  learns.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -43,7 +46,7 @@ Units: TypeAlias = Generator[Callable[[], Any], Any, None]
 
 
 class InlineExecutor(Executor):
-    """Runs each task in the caller's thread, within `submit`, which raises the task's error."""
+    """An executor that runs each task at once in the caller's thread. `submit` raises the task's error."""
 
     def submit(self, task: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future = Future[T]()
@@ -63,7 +66,7 @@ def worker_thread(name: str, *, niceness: int, threads: int) -> ThreadPoolExecut
 
 
 def side_executor(executor: Executor, name: str, *, niceness: int, threads: int) -> Executor:
-    """Returns another `worker_thread`; INLINE if `executor` is INLINE, so that tests stay single-threaded."""
+    """Returns an executor with a thread of its own; INLINE if `executor` is INLINE, so that tests have one thread."""
     return executor if executor is INLINE else worker_thread(name, niceness=niceness, threads=threads)
 
 
@@ -78,9 +81,9 @@ Result = TypeVar("Result")
 
 
 def in_order(work: Callable[[Part], Result], parts: Sequence[Part], helper: Executor) -> Iterator[Result]:
-    """Yields `work(part)` for each part, in order. Two threads call `work`, which must be free of side effects.
+    """Yields `work(part)` for each part, in order. The helper and the caller's thread share the parts.
 
-    Raises the errors of `work`. A single part is done without the helper.
+    `work` must have no side effects. Raises the errors of `work`. A single part is done without the helper.
     """
     if len(parts) < 2:
         yield from map(work, parts)
@@ -89,12 +92,12 @@ def in_order(work: Callable[[Part], Result], parts: Sequence[Part], helper: Exec
     own: dict[int, Result] = {}
     last = len(parts) - 1
     try:
-        for place, future in enumerate(shared):
+        for index, future in enumerate(shared):
             # While the helper works on this part, this thread takes parts from the end that the helper has not begun.
-            while place not in own and not future.done() and shared[last].cancel():
+            while index not in own and not future.done() and shared[last].cancel():
                 own[last] = work(parts[last])
                 last -= 1
-            yield own.pop(place) if place in own else future.result()
+            yield own.pop(index) if index in own else future.result()
     finally:
         for future in shared:
             future.cancel()

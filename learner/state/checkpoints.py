@@ -1,32 +1,35 @@
-"""Checkpoints and journals. A checkpoint is the learner's whole state, offsets included, in one file.
+"""Checkpoints and journals. A checkpoint file has the learner's whole state; its journal has the samples since then.
 
-    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest intact one
-    checkpoint, journal: samples, version 8 | samples, version 9 | ...      state of version 9: checkpoint and both
+    Snapshot -> temporary file -> (fsync ->) rename (-> fsync of the folder)        newest() -> the newest intact file
+    journal: samples, version 8 | samples, version 9 | ...     state of version 9: the checkpoint and these two entries
 
-Weights, sums, memories, windows, counters and offsets are in one file, so the knowledge and the offsets always agree. A
-restart seeks to these offsets, and each label has its effect exactly once.
+Weights, sums, samples, windows, counters and offsets are in one file, so the knowledge and the offsets always agree. A
+restart continues at these offsets, and each label has its effect exactly once.
 
-The name of a file has its sequence number, the epoch of the leader that wrote it, and the version as which its state
-was about to be published (0: none). The epoch is a fencing token: the file with the higher epoch is the newer one, and
-a leader writes nothing if the folder has a higher epoch than its own. A leader that slept over its lease may already
-have passed this check. Its file is then older than all files of its successor, which writes a checkpoint before it does
-anything else. The name of a file is no proof of a publication; only the store's manifest is. The newest few files are
-kept, and the files of versions to which the rollout may return.
+**Names.** The name of a file contains its sequence number, the epoch of the leader that wrote it, and the version with
+which its state was about to be published (0: none). The epoch is a fencing token: the file with the higher epoch is the
+newer one, and a leader writes nothing if the folder has a higher epoch than its own. A leader that slept past the end
+of its lease may already have passed this check. Its file is then older than all files of its successor, which writes a
+checkpoint before it does anything else. The name of a file does not prove that its version was published; only the
+store's manifest does. The newest few files are kept, and the files of versions to which the rollout may return.
 
-After the rename a file survives a kill. It survives a power cut only after fsync, which the writer may skip. So the
-newest synced file is kept, too. A learner that continues from it reads the labels since then again. If versions come
-fast, most files are removed before they ever reach the disk.
+**Durability.** After the rename a file survives a kill. It survives a power cut only after fsync, which the writer may
+skip. So the newest synced file is kept, too. A learner that continues from it reads the labels since then again. If
+versions come fast, most files are removed before they ever reach the disk.
 
-The samples between two checkpoints are in the journal of the first one, so that the learner can return to versions
-without a checkpoint. A journal lies next to its checkpoint, and is removed with it. An entry is appended before its
-version is sent, so every version in the store is in a journal, unless it has a checkpoint of its own. A kill may tear
-the last entry, whose version was not sent. A journal is not synced. After a power cut its end may be missing, torn,
-zeros, or the bytes of another file: reading stops at the first invalid entry, and the learner cannot return to the
-versions behind it.
+**Journals.** The samples between two checkpoints are in the journal of the first one, so that the learner can go back
+to versions without a checkpoint. A journal is next to its checkpoint, and is removed with it. An entry is appended
+before its version is sent. So every version in the store is in a journal, unless it has a checkpoint of its own. A kill
+may tear the last entry, whose version was not sent then. A journal is not synced. After a power cut its end may be
+missing, torn, zeros, or the bytes of another file. Reading stops at the first invalid entry, and the learner cannot go
+back to later versions.
 
-Rejected: one file per part (a kill between two files mixes two states), one journal since the beginning (replaying it
-needs the encoders of that time), and reading the labels from the topics again instead of a journal (it needs the join
-windows of that time, and topics may have dropped records).
+Rejected:
+
+- One file for each part: a kill between two files would mix two states.
+- A single journal since the beginning: replaying it would need all earlier encoders.
+- Reading the labels from the topics again instead of a journal: this would need the join windows of that time, and the
+  topics may have dropped records.
 """
 
 import os
@@ -49,12 +52,12 @@ from wire.files import DRAFT_SUFFIX, atomic_write
 from wire.records import ConceptChange, WeightManifest
 
 _NAME: Final = re.compile(r"(?P<sequence>\d{9})(-e(?P<epoch>\d+))?-v(?P<version>\d+)\.checkpoint")
-"""Files without an epoch were written before there was one in the name."""
+"""The name of a checkpoint file. Older releases wrote names without an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointFile:
-    """A checkpoint file, as its name describes it."""
+    """A checkpoint file, with the parts of its name."""
 
     path: Path
     sequence: int
@@ -63,12 +66,12 @@ class CheckpointFile:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Sort key: a newer checkpoint has a greater value."""
+        """The sort key: a newer checkpoint has a greater value."""
         return self.epoch, self.sequence
 
 
 def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
-    """Yields the paths that are named as checkpoints, parsed."""
+    """Parses the names of checkpoint files; yields no entry for other files."""
     for path in paths:
         if name := _NAME.fullmatch(path.name):
             epoch = int(name["epoch"] or 0)
@@ -76,23 +79,23 @@ def named(paths: Iterable[Path]) -> Iterator[CheckpointFile]:
 
 
 def newest_first(paths: Iterable[Path]) -> list[CheckpointFile]:
-    """Returns the paths that are named as checkpoints, parsed, newest first."""
+    """Returns the checkpoint files among `paths`, newest first."""
     return sorted(named(paths), key=lambda entry: entry.order, reverse=True)
 
 
 JOURNAL_SUFFIX: Final = ".journal"
 
 MAX_SAMPLES: Final = 20_000
-"""Number of samples from which a journal is full: then another checkpoint is due at once."""
+"""A journal with this many samples is full: then another checkpoint is due at once."""
 
 _HEADER: Final = Struct("<II")
-"""Length and CRC-32 of an entry."""
+"""The header of a journal entry: its length and CRC-32."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
-    """The samples since the previous entry, with the concept changes among them, in the order of learning.
+    """A journal entry: the samples and concept changes since the previous entry, in the order of learning.
 
-    `version` and `epoch` are those of the first published version that contains them; 0 if there is none yet.
+    `version` and `epoch` are of the first version that contains them; 0 if no version contains them yet.
     """
 
     version: int
@@ -118,9 +121,9 @@ class Journal:
             raise CheckpointFailed(f"{path}: {error}") from error
 
     def append(self, entry: Entry) -> None:
-        """Appends an entry; afterwards it survives a kill.
+        """Appends an entry, which then survives a kill.
 
-        Raises CheckpointFailed. After that nothing more may be appended, since the end may be torn.
+        Raises CheckpointFailed. Then no further entry may be appended, since the end of the file may be torn.
         """
         data = msgspec.msgpack.encode(entry)
         data = _HEADER.pack(len(data), zlib.crc32(data)) + data
@@ -144,7 +147,7 @@ def read_journal(path: Path) -> list[Entry]:
         try:
             entries.append(msgspec.msgpack.decode(body, type=Entry))
         except msgspec.DecodeError:
-            # The bytes are of another file, or were written by another release.
+            # The bytes belong to another file, or another release wrote them.
             break
     return entries
 
@@ -160,24 +163,24 @@ def intact_entries(path: Path) -> Iterator[bytes]:
         num_bytes, checksum = _HEADER.unpack_from(data, start)
         body = data[start + _HEADER.size : start + _HEADER.size + num_bytes]
         start += _HEADER.size + num_bytes
-        # After a power cut a file may end in zeros: the header of an empty entry, with the right checksum.
+        # After a power cut a file may end in zeros. These look like an empty entry with the right checksum.
         if not num_bytes or len(body) != num_bytes or zlib.crc32(body) != checksum:
             return
         yield body
 
 
 class VersionState(NamedTuple):
-    """The state that was published as a version: a checkpoint, and the samples that were learnt after it."""
+    """The learner's state of a published version: a checkpoint, and the samples that were learnt after it."""
 
     snapshot: Snapshot
     samples: Sequence[Sample | ConceptChange] = ()
 
 
 class Checkpoints:
-    """The checkpoints and journals in one folder. One learner at a time writes there.
+    """The checkpoints and journals in a folder, into which one learner at a time writes.
 
-    `on_written` is called with each new file; it may raise StaleEpoch and CheckpointFailed. `shared` returns the
-    checkpoints at the shared address; it may raise StoreUnavailable.
+    - `on_written`: is called with each new file; may raise StaleEpoch and CheckpointFailed.
+    - `shared`: returns the checkpoints at the shared address; may raise StoreUnavailable.
     """
 
     def __init__(
@@ -199,11 +202,11 @@ class Checkpoints:
         """The files that were refused, each with the reason."""
         self.journal: Journal | None = None
         """The journal of this process's newest checkpoint, if one was begun."""
-        # The marks of finished journals, so that each is read once.
+        # The marks of finished journals, which are cached so that each journal is read once.
         self._marks: dict[Path, frozenset[tuple[int, int]]] = {}
 
     def write(self, snapshot: Snapshot, *, is_synced: bool = True) -> Path:
-        """Writes a snapshot; returns its file. It survives a kill then, and with `is_synced` a power cut, too.
+        """Writes a snapshot; returns its file. The file then survives a kill, and with `is_synced` also a power cut.
 
         Raises StaleEpoch if a later leader has written here, and CheckpointFailed.
         """
@@ -235,7 +238,8 @@ class Checkpoints:
         Torn files are skipped and listed in `refused`. Raises StateRefused if
 
         - no file is intact, or
-        - this program cannot read the newest intact one: with an older one the labels between them would be lost.
+        - this release cannot read the newest intact file. If an older file were used, the labels since then would be
+          lost.
         """
         entries = self.entries()
         for entry in entries:
@@ -259,7 +263,7 @@ class Checkpoints:
         return self.journal
 
     def find_version(self, manifest: WeightManifest) -> VersionState | None:
-        """Returns the state that was published as `manifest` of the store; None if no file has it any more."""
+        """Returns the state of the version that the store has as `manifest`; None if no file has it any more."""
         mark = (manifest.version, manifest.epoch)
         for entry in self.entries():
             is_marked = mark in self._marks_of(entry)
@@ -273,7 +277,7 @@ class Checkpoints:
             if is_marked:
                 journal = read_journal(entry.path.with_suffix(JOURNAL_SUFFIX))
                 return VersionState(snapshot, _samples_until(mark, journal))
-            # The checkpoint of this number may be of a leader whose version was never published.
+            # Another leader may have written a checkpoint for this number whose version was never published.
             if is_same_version(snapshot.facts.pending, manifest):
                 return VersionState(snapshot)
         return None
@@ -283,15 +287,15 @@ class Checkpoints:
 
         - the newest few,
         - the newest one that was synced, and
-        - for each of `versions`, the newest one that has its state, also by the journal.
+        - for each of `versions`, the newest one from which its state can be restored, with or without the journal.
 
-        Removes the journals of removed checkpoints, and drafts that a kill left behind. A checkpoint that is older than
-        the checkpoint of version `since` is kept only for `versions`.
+        Also removes the journals of removed checkpoints, and drafts that a kill left behind. A checkpoint that is older
+        than the checkpoint of version `since` is only kept if one of `versions` needs it.
         """
         entries = self.entries()
         needed = set(versions) - {0}
-        places = [place for place, entry in enumerate(entries) if since and entry.version == since]
-        oldest_kept = max(places, default=len(entries))
+        since_indices = [index for index, entry in enumerate(entries) if since and entry.version == since]
+        oldest_kept = max(since_indices, default=len(entries))
         num_newest = min(self._num_newest, 1 + oldest_kept)
         newest_of: dict[int, Path] = {}
         for entry in reversed(entries):
@@ -321,7 +325,7 @@ class Checkpoints:
         return self._folder / f"{sequence:09d}-e{snapshot.facts.epoch}-v{pending.version if pending else 0}.checkpoint"
 
     def highest_epoch(self) -> int:
-        """Returns the epoch of the last leader that has written here; 0 if there is none."""
+        """Returns the epoch of the last leader that has written into this folder; 0 if none has."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def highest_version(self) -> int:
@@ -329,7 +333,7 @@ class Checkpoints:
         return max((max(self._versions_of(entry)) for entry in self.entries()), default=0)
 
     def _versions_of(self, entry: CheckpointFile) -> set[int]:
-        """Returns the versions whose state the checkpoint or its journal has."""
+        """Returns the versions whose states can be restored from a checkpoint and its journal."""
         return {entry.version, *(version for version, _ in self._marks_of(entry))}
 
     def _marks_of(self, entry: CheckpointFile) -> Set[tuple[int, int]]:
@@ -338,7 +342,7 @@ class Checkpoints:
         if self.journal is not None and path == self.journal.path:
             return self.journal.marks
         if path not in self._marks:
-            self._marks[path] = frozenset(each.mark for each in read_journal(path))
+            self._marks[path] = frozenset(journal_entry.mark for journal_entry in read_journal(path))
         return self._marks[path]
 
     def _read(self, entry: CheckpointFile) -> Snapshot:
@@ -372,7 +376,7 @@ def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Samp
 
 
 def is_same_version(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
-    """Whether the store's version is the one that was about to be published, and not another leader's."""
+    """Whether `stored`, the store's version, is the version that was about to be published by this learner."""
     if pending is None or stored is None:
         return False
     return _identity(pending) == _identity(stored)

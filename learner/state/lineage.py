@@ -1,4 +1,4 @@
-"""The lineage: the slow rounds that the knowledge came from, by which a version is rebuilt from the topics.
+"""The lineage of a version: the slow rounds and the changes from which it resulted. It can be rebuilt from these.
 
     a round begins --add_round--> Lineage --end_round--> Lineage --in the manifest--> rebuild
 
@@ -8,9 +8,9 @@ The sums of the fast head are exact. The encoder that a round makes is a functio
 - the records below the offsets at which it read the replay buffer, and
 - the number of blocks that it trained. The lineage has this number, since drift depends on the order of the records.
 
-So the topics and the lineage lead to the same weights, bit for bit, on the same processor. The interleaving of the
-partitions and kills of the learner make no difference. If anything else has changed the knowledge, `gap` has the
-reason, and the lineage never becomes complete again.
+So the topics and the lineage give the same weights, bit for bit, on the same processor. Neither the interleaving of the
+partitions nor kills of the learner change them. If anything else has changed the knowledge, versions can no longer be
+rebuilt. Then `gap` has the reason, and it stays set for ever.
 """
 
 from collections.abc import Mapping
@@ -21,16 +21,19 @@ import msgspec
 from wire.records import ConceptChange, LabelChange, Lineage, Round, RoundKind
 
 MAX_ROUNDS: Final = 256
-"""Number of last rounds in a lineage: about 40 KB in a manifest."""
+"""The most rounds in a lineage, the last ones. They take about 40 KB in a manifest."""
 
 MAX_CHANGES: Final = 256
-"""Number of last concept changes in a lineage, and of last changes of the set of labels."""
+"""The most concept changes in a lineage, and the most changes of the set of labels; the last ones of each."""
 
 
 def add_round(
     lineage: Lineage, *, number: int, kind: RoundKind, offsets: Mapping[str, int], layers: int = 0
 ) -> Lineage:
-    """Returns `lineage` with a new round, which begins after the records below `offsets`. `layers`: see `RoundPlan`."""
+    """Adds a round, which begins after the records below `offsets`; returns the new lineage.
+
+    `layers` is the number of blocks that it trains (`RoundPlan`).
+    """
     begun = Round(number=number, kind=kind, offsets=dict(offsets), layers=layers or msgspec.UNSET)
     rounds = (*lineage.rounds, begun)
     if len(rounds) > MAX_ROUNDS:
@@ -39,7 +42,7 @@ def add_round(
 
 
 def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
-    """Returns `lineage` with a concept change, which came after all records so far."""
+    """Adds a concept change, which happened after all records so far; returns the new lineage."""
     changes = (*lineage.concept_changes, change)
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"concepts changed more than {MAX_CHANGES} times")
@@ -47,7 +50,7 @@ def add_change(lineage: Lineage, change: ConceptChange) -> Lineage:
 
 
 def add_label_change(lineage: Lineage, change: LabelChange) -> Lineage:
-    """Returns `lineage` with an operator's change of the set of labels, which came after all records so far."""
+    """Adds an operator's change of the set of labels, made after all records so far; returns the new lineage."""
     changes = (*lineage.label_changes, change)
     if len(changes) > MAX_CHANGES:
         lineage = record_gap(lineage, f"the labels were changed more than {MAX_CHANGES} times")
@@ -55,7 +58,7 @@ def add_label_change(lineage: Lineage, change: LabelChange) -> Lineage:
 
 
 def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
-    """Returns `lineage` with the offsets below which its last round has read the replay buffer."""
+    """Records the offsets at which the last round has read the replay buffer; returns the new lineage."""
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -64,8 +67,8 @@ def set_memory_offsets(lineage: Lineage, offsets: Mapping[str, int]) -> Lineage:
 
 
 def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
-    """Returns `lineage` with its last round ended."""
-    # A round that an older program began is not in the lineage.
+    """Records whether the encoder of the last round was adopted; returns the new lineage."""
+    # A round that an older release began is not in the lineage.
     if not lineage.rounds:
         return lineage
     *before, last = lineage.rounds
@@ -74,5 +77,5 @@ def end_round(lineage: Lineage, *, is_adopted: bool) -> Lineage:
 
 
 def record_gap(lineage: Lineage, gap: str) -> Lineage:
-    """Returns `lineage` with a gap: later versions can no longer be rebuilt. `gap` is the reason."""
+    """Records that later versions can no longer be rebuilt; returns the new lineage. `gap` is the reason."""
     return msgspec.structs.replace(lineage, gap=gap)

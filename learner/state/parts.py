@@ -1,4 +1,4 @@
-"""Makes the memories and windows of a learner from its settings: empty, or restored from a checkpoint."""
+"""Makes the parts of a learner's state from its settings: empty, or restored from a checkpoint."""
 
 from heapq import nlargest
 from itertools import chain
@@ -15,7 +15,7 @@ from learner.samples import Labelled
 from model.heads import open_head
 
 HOLDOUT_BYTES = 16 << 20
-"""Limit of the bytes of text in the holdout: 128 of the longest ASCII texts, more than `learner.min_holdout`."""
+"""The most bytes of text in the holdout. 128 of the longest ASCII texts fit, more than `learner.min_holdout`."""
 
 
 def make_fast_head(config: LearnerConfig, served: ServedEncoder) -> FastHead:
@@ -24,9 +24,9 @@ def make_fast_head(config: LearnerConfig, served: ServedEncoder) -> FastHead:
 
 
 def backfill_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
-    """Adds the newest labels of the replay buffer to a head without newest labels; returns whether any were added.
+    """Adds the newest labels of the replay buffer to a head that lacks them, after a restore from an older release.
 
-    A checkpoint of an older program has no newest labels.
+    Returns whether any were added.
     """
     newest = head.recency.newest
     if len(newest.held(len(head.ridge.classes))[0]):
@@ -34,9 +34,9 @@ def backfill_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     by_class = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
     samples = list(chain.from_iterable(by_class))
     if samples:
-        rows_N = head.ridge.rows_of([each.label for each in samples])
+        rows_N = head.ridge.rows_of([sample.label for sample in samples])
         z_ND, _ = head.encode(samples)
-        newest.add(z_ND, rows_N, [each.time_ms for each in samples])
+        newest.add(z_ND, rows_N, [sample.time_ms for sample in samples])
     return bool(samples)
 
 
@@ -64,6 +64,6 @@ def make_holdout(config: LearnerConfig, state: ReplayState[Labelled] | None = No
 
 
 def make_fresh_buffer(config: LearnerConfig, state: ReplayState[Labelled] | None = None) -> Replay[Labelled]:
-    """Returns the memory of the samples since the last slow round: a reservoir that has room until the next is due."""
+    """Makes the buffer of the samples since the last slow round. It has room for all samples until the next is due."""
     num = int(max(config.slow_every_labels, GROWTH * config.replay_samples))
     return Replay(num, config.replay_bytes, key_of=hash_key(config.seed + 2), policy="reservoir", state=state)

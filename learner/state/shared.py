@@ -1,22 +1,24 @@
 """Copies the newest checkpoint to an address that the learners of all machines reach, so that a standby can continue.
 
-    leader: checkpoint --offer--> a thread: adopted encoders, then the checkpoint --> the address (of fsspec)
+    leader: checkpoint --offer--> a thread: adopted encoders, then the checkpoint --> the address (by fsspec)
     next leader: lease --> fetch: a checkpoint newer than its own --> restore --> a checkpoint of its own epoch
     at the address: content of NAME, then the seal of its SHA-256 as `checkpoint:NAME`        in the folder: no seal
 
-Each learner has its own folder, with its journals. The address has only the newest checkpoint and the encoders that it
-needs. Each name has the epoch of the leader that wrote the file, and the file with the highest epoch is the newest. So
-a leader that slept over its lease overwrites nothing. A file that it still writes is older than the first checkpoint of
-its successor, which is at the address before the successor does anything else.
+Each learner has its own folder, with its journals. At the address there are only the newest checkpoint and the encoders
+that it needs. Each file name contains the epoch of the leader that wrote the file, and the file with the highest epoch
+is the newest. So a leader that slept past the end of its lease overwrites nothing. A file that it still writes is older
+than the first checkpoint of its successor, and the successor writes that before it does anything else.
 
-Other accounts may be able to write at the address. The learner signs the versions that it makes from a checkpoint, so
-it fetches a file only if one of our keys has sealed it under its name. If the address is unreachable, the leader
+Other accounts may be able to write at the address. The learner signs the versions that it makes from a checkpoint. So
+it only fetches a file if one of our keys has sealed the file under its name. If the address is unreachable, the leader
 continues without it. The next leader then starts from an older checkpoint, and reads the labels up to the store's
 version again (`learner.release.parent`).
 
-Rejected: checkpoints in Redis (tens of megabytes every few seconds, in its memory and on its replicas), all files only
-at the address (object stores cannot append to a journal before each version), and a lock at the address (few file
-systems have locks, and epochs need none).
+Rejected:
+
+- Checkpoints in Redis: tens of megabytes every few seconds, in its memory and on its replicas.
+- All files only at the address: object stores cannot append to a journal before each version.
+- A lock at the address: few file systems have locks, and epochs need none.
 """
 
 import os
@@ -41,7 +43,7 @@ from wire.store import SEAL_CHARS, Seals
 from wire.threads import lower_priority
 
 NICENESS = 10
-"""Added to the nice value of the sending thread, for which no label waits."""
+"""Added to the nice value of the sending thread, since no label waits for it."""
 
 log = structlog.get_logger("learner")
 
@@ -52,7 +54,7 @@ def shared_folder(address: str, folder: Path, seals: Seals) -> "SharedFolder | N
 
 
 class NoSharedFolder:
-    """The null object for an empty address: each learner has only its own folder."""
+    """Replaces `SharedFolder` if no address is set: each learner has only its own folder. All methods do nothing."""
 
     def highest_epoch(self) -> int:
         return 0
@@ -71,7 +73,7 @@ class NoSharedFolder:
 
 
 class SharedFolder:
-    """The folder at a shared address, as one learner uses it: `fetch` once it leads, then `offer` each checkpoint."""
+    """The folder at the shared address. A new leader calls `fetch`, and then `offer` for each checkpoint."""
 
     def __init__(self, address: str, folder: Path, seals: Seals) -> None:
         """Opens the file system of `address`. Raises StateRefused if fsspec has none for it."""
@@ -94,7 +96,7 @@ class SharedFolder:
         self._is_failing = False
 
     def highest_epoch(self) -> int:
-        """Returns the epoch of the last leader that has sent a checkpoint; 0 for none. Raises StoreUnavailable."""
+        """Returns the epoch of the last leader that has sent a checkpoint; 0 if none has. Raises StoreUnavailable."""
         return max((entry.epoch for entry in self.entries()), default=0)
 
     def entries(self) -> list[CheckpointFile]:
@@ -104,8 +106,9 @@ class SharedFolder:
     def fetch(self) -> None:
         """Copies the newest checkpoint into the learner's folder, if it is newer than all checkpoints there.
 
-        Skips files that none of our keys has sealed. The learner must hold the lease, so that only a leader which has
-        lost it may still send. Raises StoreUnavailable, and FolderTaken if the address belongs to another service.
+        Skips files that none of our keys has sealed. The learner must hold the lease: then no other learner sends
+        checkpoints, except one that has just lost the lease. Raises StoreUnavailable, and FolderTaken if the address
+        belongs to another service.
         """
         names = self._names()
         self._claim(names)
@@ -122,7 +125,7 @@ class SharedFolder:
                 return
 
     def offer(self, path: Path) -> None:
-        """Sends the first checkpoint of this process now, and later ones in a thread, which skips outdated ones.
+        """Sends a checkpoint: the first one of this process now, and later ones in a thread, which skips outdated ones.
 
         Raises StaleEpoch if a later leader has sent a checkpoint, and CheckpointFailed if the first one cannot be sent.
         """
@@ -164,7 +167,7 @@ class SharedFolder:
         require_owner(content, owner, f"{self._address}/{OWNER_FILE}", "learner.checkpoint_url")
 
     def _send_waiting(self) -> None:
-        """Sends until no checkpoint waits. A failed one is not sent again, since the next one replaces it."""
+        """Sends checkpoints until none is waiting. A failed one is not sent again, since the next one replaces it."""
         while True:
             with self._lock:
                 path = self._waiting
@@ -185,34 +188,34 @@ class SharedFolder:
 
     def _send(self, path: Path) -> None:
         """Sends a checkpoint and its encoders, then removes all older files. Raises StaleEpoch, StoreUnavailable."""
-        # A checkpoint that was pruned meanwhile has a successor, which is offered next.
+        # If the checkpoint was pruned meanwhile, a newer one was written, which will be offered next.
         if not path.exists():
             return
         (own,) = named([path])
         names = self._names()
         self._check_epoch(own, names)
         encoders = {file.name for file in self._folder.glob(f"*{ENCODER_SUFFIX}")}
-        # With a new signing key all encoders are sealed again.
+        # If the signing key has changed, all encoders are sealed again.
         signer = self._seals.signer
         missing = encoders - names if signer == self._sealed_by else encoders
         for name in sorted(missing):
             self._upload(self._folder / name)
         self._sealed_by = signer
         self._upload(path)
-        # A later leader may have sent its checkpoint meanwhile: then nothing is removed.
+        # A later leader may have sent its checkpoint meanwhile. Then nothing is removed.
         self._check_epoch(own, self._names())
         for name in names - encoders - {path.name}:
             if name.endswith((ENCODER_SUFFIX, DRAFT_SUFFIX)) or any(named([Path(name)])):
                 self._remove(name)
 
     def _check_epoch(self, own: CheckpointFile, names: Set[str]) -> None:
-        """Raises StaleEpoch if a file of a later leader is among `names`."""
+        """Raises StaleEpoch if `names` contains a file of a later leader."""
         highest = max((entry.epoch for entry in newest_first(map(Path, names))), default=0)
         if highest > own.epoch:
             raise StaleEpoch(f"{self._address}: a leader of epoch {highest} has written; ours is {own.epoch}")
 
     def _upload(self, path: Path) -> None:
-        """Sends a file with its seal, as a draft that is renamed once it is complete. Raises StoreUnavailable."""
+        """Sends a file with its seal, as a draft, which is renamed once it is complete. Raises StoreUnavailable."""
         draft = self._path(f"{path.name}.{os.getpid()}{DRAFT_SUFFIX}")
         with self._translated_errors():
             self._files.makedirs(self._root, exist_ok=True)
@@ -221,7 +224,7 @@ class SharedFolder:
             self._files.mv(draft, self._path(path.name))
 
     def _download(self, name: str) -> bool:
-        """Copies a file into the learner's folder; False if none of our keys has sealed it under its name."""
+        """Copies a file into the learner's folder. Returns False if none of our keys has sealed it under its name."""
         draft = self._folder / f"{name}.{os.getpid()}{DRAFT_SUFFIX}"
         try:
             with self._translated_errors():
@@ -255,7 +258,7 @@ class SharedFolder:
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Translates the errors of a file system into StoreRefused and StoreUnavailable."""
+        """Translates the errors of a file system of fsspec into StoreRefused and StoreUnavailable."""
         try:
             yield
         except PermissionError as error:
@@ -279,17 +282,17 @@ def write_sealed(path: Path, target: BinaryIO, seals: Seals) -> None:
 
 
 def strip_seal(path: Path, name: str, seals: Seals) -> None:
-    """Checks the seal at the end of the file at `path`, and cuts it off.
+    """Checks the seal at the end of the file at `path`, and removes the seal from the file.
 
     Raises BadSignature unless one of our keys has sealed the file as `name`, and OSError.
     """
     digest = sha256()
     with path.open("r+b") as file:
         num_bytes = max(file.seek(0, os.SEEK_END) - SEAL_CHARS, 0)
-        num_left = num_bytes
+        num_unread = num_bytes
         file.seek(0)
-        while chunk := file.read(min(num_left, CHUNK_BYTES)):
+        while chunk := file.read(min(num_unread, CHUNK_BYTES)):
             digest.update(chunk)
-            num_left -= len(chunk)
+            num_unread -= len(chunk)
         seals.check(digest.digest(), file.read(), f"checkpoint:{name}")
         file.truncate(num_bytes)

@@ -47,29 +47,30 @@ TOP: Final = "top."
 """The prefixes of the names of the fast head's sums, and of the weights of the trained blocks."""
 
 STATE: Final = "state."
-"""The prefix of the names of the parts of the input codecs' tensors (`model.inputs`), which the sums depend on."""
+"""The prefix of the names of the statistics of inputs (`model.inputs`), such as scales. The sums depend on these."""
 
 States: TypeAlias = Mapping[str, Mapping[str, Tensor]]
-"""The parts of the input codecs' tensors, by the names of tensor and part."""
+"""The statistics of inputs: the parts of tensors, by the names of tensor and part."""
 
 MEANS: Final = "round.means"
 """The name of the class means from which the auxiliary head of the round under way started."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All fields of the state that are no tensors.
+    """All parts of a learner's state that are no tensors.
 
-    version      the published version that the learner continues from
-    pending      the version as which this state was about to be published
+    version      the published version from which the learner continues
+    pending      the manifest with which this state was about to be published, if any
     epoch        the epoch of the leader that wrote the checkpoint
-    origin       the encoder and settings that the sums and the trained blocks belong to. Two machines may round a few
+    origin       the encoder and settings to which the sums and the trained blocks belong. Two machines may round a few
                  of the frozen weights differently, and can still continue from each other's state.
-    offsets      `topic/partition` -> the next offset to read: every record below it had its effect
-    marks        `topic/partition` -> the mark of its log before the offset
-    read_first   offsets below which nothing is published: `version` knows those records
-    commands     the operators' commands that the learner holds
-    applied_seq  the number of the last command whose effect is included
-    adopted      the adopted encoder that replaced the encoder of the settings, if there is one
+    offsets      `topic/partition` -> the next offset to read: every record below it has had its effect
+    marks        `topic/partition` -> the mark of the last record before the offset
+    read_first   the offsets up to which the learner must read before it publishes, since `version` contains the records
+                 below them
+    commands     the operators' commands that the learner has read
+    applied_seq  the sequence number of the last command whose effect is included
+    adopted      the adopted encoder that replaces the encoder of the settings, if there is one
     """
 
     format: int = FORMAT
@@ -122,8 +123,14 @@ class Snapshot:
         means_CD: Tensor | None,
         states: States = MappingProxyType({}),
     ) -> "Snapshot":
-        """Makes a snapshot of facts, the fast head's sums, the trained blocks, the round's means, and the tensors of
-        input codecs."""
+        """Makes a snapshot.
+
+        - `facts`: all parts of the state that are no tensors.
+        - `sums`: the sums of the fast head.
+        - `top`: the weights of the trained blocks.
+        - `means_CD`: the class means at the start of the slow round under way, if there is one.
+        - `states`: the statistics of inputs, such as scales of numbers.
+        """
         tensors = {f"{FAST_HEAD}{name}": value for name, value in sums.items()}
         for name, parts in states.items():
             tensors |= {f"{STATE}{name}.{part}": value for part, value in parts.items()}
@@ -139,16 +146,16 @@ class Snapshot:
 
     @property
     def states(self) -> States:
-        """The parts of the input codecs' tensors, by name."""
-        found: dict[str, dict[str, Tensor]] = {}
+        """The statistics of inputs, such as scales of numbers: the parts of each tensor, by the tensor's name."""
+        states: dict[str, dict[str, Tensor]] = {}
         for name, value in self._named(STATE).items():
             tensor, _, part = name.rpartition(".")
-            found.setdefault(tensor, {})[part] = value
-        return found
+            states.setdefault(tensor, {})[part] = value
+        return states
 
     @property
     def top(self) -> dict[str, Tensor]:
-        """The weights, by name, of the blocks that have been trained at least once."""
+        """The weights of the encoder's blocks that were ever trained, by name."""
         return self._named(TOP)
 
     @property
@@ -157,27 +164,27 @@ class Snapshot:
         return copy(self.facts.progress)
 
     def _named(self, prefix: str) -> dict[str, Tensor]:
-        """Returns the tensors whose names begin with `prefix`, by the rest of their names."""
+        """Returns the tensors whose names begin with `prefix`, by their names without the prefix."""
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """Returns the bytes of a checkpoint file."""
+    """Encodes a snapshot as the bytes of a checkpoint file."""
     facts = bytearray(msgspec.msgpack.encode(snapshot.facts))
     body: bytes = save(snapshot.tensors | {"facts": torch.frombuffer(facts, dtype=torch.uint8)})
     return b"".join((MAGIC, sha256(body).digest(), body))
 
 
 def decode(data: bytes) -> Snapshot:
-    """Returns the snapshot in a checkpoint file.
+    """Decodes the snapshot in a checkpoint file.
 
-    Raises CheckpointRefused unless every byte is as it was written, CheckpointUnknown if another program wrote it.
+    Raises CheckpointRefused if any byte has changed, and CheckpointUnknown if this release cannot read the format.
     """
     body = memoryview(data)[HEADER_BYTES:]
     if data[: len(MAGIC)] != MAGIC:
         raise CheckpointRefused(f"no checkpoint: it begins with {data[: len(MAGIC)]!r}")
     if sha256(body).digest() != data[len(MAGIC) : HEADER_BYTES]:
-        raise CheckpointRefused(f"{len(data)} bytes that are not what was written")
+        raise CheckpointRefused(f"its {len(data)} bytes are not the bytes that were written")
     try:
         tensors = load(bytes(body))
         facts = _decode_facts(tensors.pop("facts").numpy().tobytes())

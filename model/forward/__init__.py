@@ -1,9 +1,9 @@
 """The forward pass of the quantized encoder: one interface with a native implementation and one in torch.
 
     pack_forward(config, tensors, precision) -> Forward        native if it can run here, otherwise torch's operations
-    batch --tokens--> x_TD of shared lower blocks --encode_from, of each encoder that shares them--> z_BD of the encoder
+    batch --tokens--> x_TD above the blocks that several encoders share --encode_from of each encoder--> its z_BD
 
-`native` calls our C, `library` runs torch's operations, and `stored` converts the float parts of stored weights for
+`native` calls our C, and `library` runs torch's operations. `stored` converts the float parts of stored weights for
 both. Both compute the same chain of operations. Their vectors differ by float32 rounding, which the next 8-bit rounding
 can enlarge to one quantization step. With either of them, a vector depends only on its text and the weights.
 
@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 class Forward(Protocol):
     """An encoder with the packed weights of one precision, ready to run.
 
-    `name` is the name of the implementation. `arithmetic` identifies how the implementation rounds: two forwards with
-    the same name and arithmetic give the same bits. It is "" if torch's libraries decide the rounding.
+    `name` is the name of the implementation. `arithmetic` identifies how it rounds: two forwards with the same name and
+    arithmetic give the same bits. It is "" if torch's libraries decide the rounding.
     """
 
     @property
@@ -43,16 +43,16 @@ class Forward(Protocol):
     def arithmetic(self) -> str: ...
 
     def encode(self, batch: RaggedBatch) -> Tensor:
-        """Returns z_BD in the caller's order, of unit length if the config says so. Raises BadTokens."""
+        """Encodes texts; returns z_BD in the caller's order, of unit length if the config says so. Raises BadTokens."""
 
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
-        """Returns x_TD after the first `layers` blocks, in the layout's order. Raises BadTokens."""
+        """Runs the first `layers` blocks; returns the activations x_TD in the layout's order. Raises BadTokens."""
 
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """Returns the same bits as `encode`, from x_TD after the first `layer` blocks. x_TD is not changed.
+        """Runs the blocks from `layer` on, from the activations x_TD below them. Returns the same bits as `encode`.
 
-        x_TD may come from another forward with the same embedding and the same blocks below `layer`, and may hold only
-        some of the texts of its batch.
+        x_TD may come from another forward that has the same embedding and the same blocks below `layer`. It may contain
+        only some of the texts of its batch. It is not changed.
         """
 
 
@@ -68,9 +68,9 @@ IMPLS: tuple[Impl[PackForward], ...] = (
 def pack_forward(
     config: StrataConfig, tensors: Mapping[str, QTensor], precision: str, *, force: str | None = None
 ) -> Forward:
-    """Packs the weights for the first implementation that can run here, or for the family `force`.
+    """Packs the weights for the first implementation that can run here, or for the implementation `force`.
 
-    Without `force`, LIFELONG_KERNELS may name the family. Raises NotImplementedError if the family cannot run a model
+    Without `force`, LIFELONG_KERNELS may name the implementation. Raises NotImplementedError if it cannot run a model
     of this shape here. Logs a warning if our kernels can run here, but cannot run a model of this shape.
     """
     chosen = _chosen(config, force)
@@ -86,7 +86,7 @@ def implementation_name(config: StrataConfig) -> str:
 
 @functools.cache
 def _warn(reason: str, name: str) -> None:
-    """Logs once for each reason why an encoder takes longer than it could."""
+    """Logs why an encoder cannot use the native kernels, once for each reason."""
     log.warning(
         "no native kernels for this encoder: %s. Answers come from torch's operations, which take longer; %s=%s "
         "silences this",

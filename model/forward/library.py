@@ -1,7 +1,7 @@
-"""The quantized encoder in torch, operation by operation: the reference of the native forward, and its fallback.
+"""The quantized encoder in torch, operation by operation: the fallback of the native forward, and its reference.
 
-The fallback computes attention in float32, which is fastest in torch. The reference computes attention in 8-bit
-integers, as the native forward does.
+As the fallback (`library`) it computes attention in float32, which is fastest in torch. As the reference (`reference`)
+it computes attention in 8-bit integers, like the native forward.
 
 Shape suffixes: T tokens of all texts, B texts, D width, F width inside a block, V vocabulary, P positions.
 """
@@ -30,12 +30,12 @@ from model.weights import read_lora, read_matrix
 Linear: TypeAlias = Callable[[Tensor], Tensor]
 
 MAX_PIECE_TOKENS = 1024
-"""A larger batch runs through the blocks in pieces of at most this many tokens, so that a call takes below 20 MB."""
+"""A larger batch runs through the blocks in pieces of at most this many tokens. So a call takes less than 20 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class LibraryBlock:
-    """One block: its norms, and its attention and packed matrices as functions."""
+    """One block of the encoder: its norms, and its attention and packed matrices as functions."""
 
     attend: Callable[[Tensor, RaggedLayout], Tensor]
     qkv: Linear
@@ -46,7 +46,7 @@ class LibraryBlock:
     norm2: NormWeights
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
-        """Computes the same as `strata.Block`, from float32 x_TD, which is not changed."""
+        """Computes the output of the block, as `strata.Block` does, from float32 x_TD, which is not changed."""
         mixed_TX = self.attend(self.qkv(x_TD), layout)
         x_TD = _normalised(self.out(mixed_TX).add_(x_TD), self.norm1)
         inner_TF = self.up(x_TD)
@@ -67,7 +67,7 @@ class LibraryForward:
     ) -> None:
         keep_freed_memory()
         self.name = "library" if attention is float_attention else "reference"
-        # torch's libraries choose how they round, by release and processor.
+        # torch's libraries decide how they round, depending on their release and the processor.
         self.arithmetic = ""
         self._config = config
         self._embedding = stored.embedding(config, tensors)
@@ -121,7 +121,7 @@ class LibraryForward:
         weights = self._embedding
         word_TE = weights.integers(batch.ids_T)
         scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
-        # With rotations, `position_PD` is one row, which all tokens share.
+        # If queries and keys are rotated, `position_PD` is a single row, which all tokens share.
         position_TD = weights.position_PD
         if not weights.rotary:
             position_TD = position_TD.index_select(0, batch.positions_T)

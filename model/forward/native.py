@@ -1,8 +1,8 @@
-"""The quantized encoder as one call into our own C.
+"""The quantized encoder as a single call into our own C.
 
-A matrix is packed once for all encoders of a process. A version that trained only the top blocks, or has another
-structure there, uses the packed matrices of the blocks that it shares with a version in memory. Matrices that were
-packed together are one allocation, which stays as long as an encoder uses any of them.
+A matrix is packed once for all encoders of a process. If a new version differs from a version in memory only in its top
+blocks, it uses the packed matrices of the lower blocks again. Matrices that were packed together are one allocation. It
+stays in memory as long as an encoder uses any of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +29,10 @@ from model.ragged import RaggedBatch, RaggedLayout
 from model.weights import read_lora, read_matrix, vectors_name
 
 PackedKey: TypeAlias = tuple[str, str, bool]
-"""The digest of a matrix, the digest of the vectors that hold its bias ("": no bias), and whether it is INT4."""
+"""Identifies a packed matrix: its digest, the digest of the vectors with its bias ("": no bias), and if it is INT4."""
 
 _shared_matrices: Final = WeakValueDictionary[PackedKey, Tensor]()
-"""The packed matrices of all encoders in use."""
+"""The packed matrices of all encoders in use, which later encoders may use again."""
 
 
 def why_not(config: StrataConfig) -> list[str]:
@@ -59,7 +59,7 @@ class NativeForward:
         packer = _Packer(tensors, precision)
         expand = plan.embedding.expand
         embedding = stored.embedding(config, tensors, expand=_int8(tensors[expand.name]) if expand else None)
-        # `norm2` of a block is read by `qkv` of the next block; no matrix reads the last one.
+        # The output of a block's `norm2` is the input of the next block's `qkv`. Nothing follows the last block.
         readers = [block.qkv for block in plan.blocks[1:]]
         blocks: list[encoder.BlockWeights] = []
         for block, reader in zip_longest(plan.blocks, readers):
@@ -93,7 +93,7 @@ class NativeForward:
 
 
 class _Packer:
-    """Packs the matrices of one encoder. `shared` lists the packed matrices of other encoders that it reuses."""
+    """Packs the matrices of one encoder. `shared` has the packed matrices of other encoders that it uses."""
 
     def __init__(self, tensors: Mapping[str, QTensor], precision: str) -> None:
         self.shared: list[Tensor] = []
@@ -103,9 +103,10 @@ class _Packer:
         self._key_by_address: dict[int, PackedKey] = {}
 
     def pack_matrix(self, matrix: MatrixPlan) -> encoder.MatrixWeights:
-        """Returns a matrix as its layer uses it: the packed bank, and the layer's own bias and low-rank pair.
+        """Packs a matrix for its layer. The result contains the matrix, and the layer's own bias and low-rank pair.
 
-        The bank is packed with the bias of the lowest layer that uses it, so layers must be packed in order.
+        A matrix that several layers share (a bank) is packed with the bias of the lowest of these layers. So layers
+        must be packed in order.
         """
         whole = read_matrix(self._tensors, matrix)
         if matrix.is_first:
@@ -116,7 +117,7 @@ class _Packer:
         return encoder.MatrixWeights(self._banks[matrix.name], None if matrix.is_first else whole.bias, pair)
 
     def register(self, packed: Sequence[encoder.BlockWeights], copied: Sequence[encoder.BlockWeights]) -> None:
-        """Lets later encoders reuse the matrices of this encoder: `copied` are the copies of the `packed` ones."""
+        """Lets later encoders use the matrices of this encoder. `copied` are the kernel's copies of `packed`."""
         for before, after in zip(_packed_tensors(packed), _packed_tensors(copied), strict=True):
             key = self._key_by_address.get(before.data_ptr())
             if key is not None:
@@ -126,7 +127,11 @@ class _Packer:
         return self._pack(self._tensors[whole.name], "", whole)
 
     def _pack(self, stored: QTensor, vectors: str, whole: QTensor) -> Tensor:
-        """Returns the packed matrix `whole`, which is `stored` with bias and in_scale. `vectors` is their digest.
+        """Packs a matrix, unless another encoder has packed it.
+
+        - `stored`: the matrix without bias and in_scale.
+        - `whole`: the matrix with bias and in_scale.
+        - `vectors`: the digest of the tensor with bias and in_scale.
 
         A matrix without an INT4 plane is INT8 in both precisions. A matrix without a digest is not shared.
         """
@@ -144,11 +149,11 @@ class _Packer:
 
 def _packed_tensors(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
     """Returns all packed tensors, in the order in which the kernels read them."""
-    found: list[Tensor] = []
+    tensors: list[Tensor] = []
     for block in blocks:
         for matrix in block.matrices:
-            found += matrix.tensors
-    return found
+            tensors += matrix.tensors
+    return tensors
 
 
 def _shape(block: BlockPlan) -> encoder.BlockShape:
@@ -160,7 +165,7 @@ def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> T
     try:
         return run(batch.ids_T, batch.layout.offsets, threads=torch.get_num_threads(), **options)
     except ValueError as error:
-        # The native encoder checks the tokens itself; to check them here would take longer than the other checks.
+        # The native encoder checks the tokens itself. Checking them here would take longer.
         raise BadTokens(str(error)) from error
 
 

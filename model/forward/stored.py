@@ -1,4 +1,4 @@
-"""Converts the float parts of stored weights to the records that every `Forward` takes."""
+"""Converts the norms and the embedding of a stored encoder to the records that every `Forward` takes."""
 
 from collections.abc import Mapping
 
@@ -15,17 +15,18 @@ from model.weights import read_in_scale, read_norm
 def norm(
     tensors: Mapping[str, QTensor], name: str, config: StrataConfig, *, reader: MatrixPlan | None = None
 ) -> NormWeights:
-    """Returns the norm `name` of a layer. `reader` is the matrix that reads its output, whose in_scale it applies."""
+    """Returns the norm `name` of a layer. If its output is the input of a matrix `reader`, it applies its in_scale."""
     return _norm(read_norm(tensors, name), tensors, config, reader)
 
 
 def embedding(
     config: StrataConfig, tensors: Mapping[str, QTensor], *, expand: Tensor | None = None
 ) -> EmbeddingWeights:
-    """Returns the embedding. `expand` is the packed matrix that widens narrow words. INT4 words stay nibbles.
+    """Returns the embedding. `expand` is the packed matrix that widens narrow token embeddings, if they are narrow.
 
-    All texts use segment 0, so its row is added to every row of the position embedding here, once. With rotations there
-    is no position embedding, and the segment's row is the only row.
+    Token embeddings in INT4 stay nibbles. All texts use segment 0, so its row is added here once to every row of the
+    position embedding. If queries and keys are rotated instead, there is no position embedding, and the segment's row
+    is the only row.
     """
     plan = plan_of(config)
     word = tensors[plan.embedding.word]

@@ -175,7 +175,7 @@ def rebuild(
     import torch
 
     from learner.learner import Learner
-    from learner.process import EncoderChoice, TaskChoice, opened
+    from learner.process import EncoderChoice, TaskChoice, open_for_task
     from learner.release.tensors import stored_states
     from services.keys import key_ring
     from services.programs import open_bus, open_store
@@ -189,7 +189,7 @@ def rebuild(
         manifest = store.versions.manifest(store.versions.current() if version is None else version)
         states = stored_states(manifest, store.blobs)
     choice = EncoderChoice(settings.encoder, manifest.max_tokens or settings.serving.max_tokens)
-    config, strata, tokenizer = opened(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
+    config, strata, tokenizer = open_for_task(settings.learner, choice, TaskChoice(settings.labels, settings.readers))
     ring = key_ring(settings)
     learner = Learner(config, strata, tokenizer, receipts=Receipts(*ring.receipts))
     learner.label_config = settings.labels

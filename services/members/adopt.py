@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from learner.config import LearnerConfig
-from learner.encoder.base import why_not
+from learner.encoder.base import offer_problem
 from learner.encoder.served import export_tensor
 from model.calibration import TEXTS, grams, smooth, to_int4
 from model.config import StrataConfig
@@ -150,7 +150,7 @@ def offer(
             config=config.canonical_json(),
             tensors=tuple(each.entry for each in stored),
         )
-        if reason := why_not(made, learner, tokenizer):
+        if reason := offer_problem(made, learner, tokenizer):
             raise WrongConfig(f"{encoder} cannot be adopted: {reason}")
         for number, each in enumerate(stored):
             say(f"storing its weights: {number} of {len(stored)}")

@@ -205,7 +205,7 @@ def test_what_was_learnt_of_another_kind_is_refused_by_its_name(store: Store, tm
     rig = PublishRig(store, tmp_path)
     rig.learn(0, 20)
     rig.learner.label_config = INTERVALS
-    with pytest.raises(Exception, match="what was learnt is of kind class"):
+    with pytest.raises(Exception, match="the learnt labels are of kind class"):
         follow_settings(rig.learner)
 
 

@@ -22,14 +22,14 @@ def swapped(number: int, *, source: str, is_approved: bool = False) -> Observati
 
 
 def found(it: ConceptChanges) -> dict[str, int]:
-    return {change.label: change.since_ms for change in it.found({})}
+    return {change.label: change.since_ms for change in it.detected({})}
 
 
 def trials_until_found(it: ConceptChanges, sources: tuple[str, ...], *, is_approved: bool = False) -> int:
     """Returns how many labels of a changed class it takes; 0 where 200 are not enough."""
     for number in range(200):
         it.add([swapped(number, source=sources[number % len(sources)], is_approved=is_approved)])
-        if it.found({}):
+        if it.detected({}):
             return number + 1
     return 0
 
@@ -82,7 +82,7 @@ def test_a_change_is_dated_to_the_first_label_that_was_named_wrongly() -> None:
 def test_stable_classes_do_not_change(seed: int) -> None:
     it = ConceptChanges(3)
     it.add(stable(20_000, seed=seed, won=0.3))
-    assert it.found({}) == []
+    assert it.detected({}) == []
 
 
 def test_a_class_that_was_stable_for_long_changes_as_fast() -> None:
@@ -94,10 +94,10 @@ def test_a_class_that_was_stable_for_long_changes_as_fast() -> None:
 def test_a_change_that_is_followed_ends_the_evidence_and_outdates_earlier_labels() -> None:
     it = ConceptChanges(1)
     trials_until_found(it, ("one",))
-    (first, second) = it.found({"feedback.v1/0": 9})
+    (first, second) = it.detected({"feedback.v1/0": 9})
     assert first.offsets == {"feedback.v1/0": 9}
     it.follow(first)
-    assert it.found({}) == [second._replace(offsets={})]
+    assert it.detected({}) == [second._replace(offsets={})]
     assert it.is_outdated("a", 999) and not it.is_outdated("a", 1_000) and not it.is_outdated("b", 999)
     it.forget("a")
     assert not it.is_outdated("a", 999)

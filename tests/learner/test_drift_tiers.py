@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.drift import BASE_EFFECT, DOMAIN_EFFECT, DriftState, DriftWatch, freeze, tier_for, tier_of, unfreeze
-from learner.encoder.served import KnownActivations
+from learner.encoder.served import ActivationCache
 from learner.learner import Learner
 from learner.rounds.round import TrainedEncoder
 from learner.state.snapshot import decode, encode
@@ -145,7 +145,7 @@ def test_a_restored_round_trains_as_deep_as_its_plan_says() -> None:
 
 def test_the_kept_activations_of_all_boundaries_share_one_bound() -> None:
     it = drifted(far_away)
-    kept = KnownActivations(max_bytes=40_000)
+    kept = ActivationCache(max_bytes=40_000)
     it.fast_head.served.activations = kept
     for _ in range(3):
         trained(it)

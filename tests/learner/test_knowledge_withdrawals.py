@@ -115,7 +115,7 @@ def test_a_journal_leads_to_the_same_state() -> None:
     it.unwritten.clear()
     fed(it, range(FIRST_LIE + 8, 500))
     steps = msgspec.msgpack.decode(msgspec.msgpack.encode(it.unwritten), type=list[Learnable])
-    known, _ = it.recall(VersionState(snapshot, steps))
+    known, _ = it.knowledge_of(VersionState(snapshot, steps))
     assert known.replay.samples() == it.replay.samples() and known.fresh.samples() == it.knowledge.fresh.samples()
     sums = it.fast_head.export()
     assert all(torch.equal(value, known.fast_head.export()[name]) for name, value in sums.items())

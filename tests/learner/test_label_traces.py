@@ -49,14 +49,14 @@ def names(collector: Collector) -> list[str]:
 def test_a_label_is_followed_to_the_first_version_that_knows_it(collector: Collector) -> None:
     with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
-        label_traces.published(1, 0, now_ms=900)
-        label_traces.learnt([answer("a"), answer("b")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
-        label_traces.published(1, 0, now_ms=1_020)
-        label_traces.learnt([], [sample("b"), sample("c")], num_effects=3, begun_ms=1_030, now_ms=1_040)
-        label_traces.published(2, 2, now_ms=1_100)
-        label_traces.published(2, 3, now_ms=1_150)
-        label_traces.published(3, 3, now_ms=1_200)
-        label_traces.published(4, 9, now_ms=1_300)
+        label_traces.on_published(1, 0, now_ms=900)
+        label_traces.on_learnt([answer("a"), answer("b")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
+        label_traces.on_published(1, 0, now_ms=1_020)
+        label_traces.on_learnt([], [sample("b"), sample("c")], num_effects=3, begun_ms=1_030, now_ms=1_040)
+        label_traces.on_published(2, 2, now_ms=1_100)
+        label_traces.on_published(2, 3, now_ms=1_150)
+        label_traces.on_published(3, 3, now_ms=1_200)
+        label_traces.on_published(4, 9, now_ms=1_300)
     first, second = collector.of(TRACE, "lifelong.label")
     versions = collector.of(TRACE, "lifelong.version")
     assert [(span.parent, span.attributes["lifelong.weights_version"]) for span in versions] == [
@@ -75,8 +75,8 @@ def test_the_holdout_is_learnt_by_no_version(collector: Collector) -> None:
     with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
         samples = [sample("a", is_in_holdout=True)]
-        label_traces.learnt([answer("a")], samples, num_effects=1, begun_ms=1_000, now_ms=1_010)
-        label_traces.published(2, 9, now_ms=1_100)
+        label_traces.on_learnt([answer("a")], samples, num_effects=1, begun_ms=1_000, now_ms=1_010)
+        label_traces.on_published(2, 9, now_ms=1_100)
     assert names(collector) == ["lifelong.label"]
     assert collector.spans[0].attributes == {"lifelong.in_holdout": True}
 
@@ -84,18 +84,18 @@ def test_the_holdout_is_learnt_by_no_version(collector: Collector) -> None:
 def test_what_was_set_aside_is_in_no_version(collector: Collector) -> None:
     with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
-        label_traces.published(5, 0, now_ms=900)
-        label_traces.learnt([answer("a")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
-        label_traces.published(4, 1, now_ms=1_100)
-        label_traces.published(6, 1, now_ms=1_200)
+        label_traces.on_published(5, 0, now_ms=900)
+        label_traces.on_learnt([answer("a")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
+        label_traces.on_published(4, 1, now_ms=1_100)
+        label_traces.on_published(6, 1, now_ms=1_200)
     assert names(collector) == ["lifelong.label"]
 
 
 def test_where_no_traces_are_exported_nothing_is_kept(collector: Collector) -> None:
     label_traces = LabelTraces()
-    label_traces.learnt([answer("a")], [], num_effects=0, begun_ms=1_000, now_ms=1_010)
+    label_traces.on_learnt([answer("a")], [], num_effects=0, begun_ms=1_000, now_ms=1_010)
     with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
-        label_traces.learnt([], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
+        label_traces.on_learnt([], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
     assert not collector.spans
 
 
@@ -103,18 +103,18 @@ def test_a_version_has_the_time_when_the_oldest_of_its_labels_was_read() -> None
     label_traces = LabelTraces()
     found: list[float] = []
     for num_effects, begun_ms in ((1, 100), (2, 200), (4, 300)):
-        label_traces.learnt([], [sample("a")], num_effects=num_effects, begun_ms=begun_ms, now_ms=begun_ms + 10)
-    label_traces.learnt([], [], num_effects=4, begun_ms=400, now_ms=410)
+        label_traces.on_learnt([], [sample("a")], num_effects=num_effects, begun_ms=begun_ms, now_ms=begun_ms + 10)
+    label_traces.on_learnt([], [], num_effects=4, begun_ms=400, now_ms=410)
     for version, num_effects in ((1, 2), (1, 2), (2, 3), (3, 4), (4, 4)):
-        label_traces.published(version, num_effects, now_ms=1_000)
+        label_traces.on_published(version, num_effects, now_ms=1_000)
         found.append(label_traces.read_ms)
     assert found == [100, 100, 0, 300, 0]
 
 
 def test_what_was_set_aside_has_no_time_of_reading() -> None:
     label_traces = LabelTraces()
-    label_traces.published(5, 0, now_ms=1_000)
-    label_traces.learnt([], [sample("a")], num_effects=1, begun_ms=100, now_ms=110)
-    label_traces.published(4, 0, now_ms=1_000)
-    label_traces.published(6, 1, now_ms=1_000)
+    label_traces.on_published(5, 0, now_ms=1_000)
+    label_traces.on_learnt([], [sample("a")], num_effects=1, begun_ms=100, now_ms=110)
+    label_traces.on_published(4, 0, now_ms=1_000)
+    label_traces.on_published(6, 1, now_ms=1_000)
     assert label_traces.read_ms == 0

@@ -98,7 +98,9 @@ def test_the_words_of_a_name_are_those_of_the_new_one() -> None:
 def test_what_was_learnt_under_one_kind_is_refused_under_another_with_the_fix() -> None:
     it = taught(0, 20)
     it.label_config = LabelConfig()
-    with pytest.raises(StateRefused, match=r"labels\.kind is class, and what was learnt is of kind multilabel: set it"):
+    with pytest.raises(
+        StateRefused, match=r"labels\.kind is class, but the learnt labels are of kind multilabel: set it"
+    ):
         follow_settings(it)
     with pytest.raises(StateRefused, match=r"another learner\.state_dir"):
         small_learner().restore(it.export(None))

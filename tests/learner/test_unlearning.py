@@ -104,7 +104,7 @@ def test_a_journal_leads_to_the_same_state_as_what_happened() -> None:
     fed(it, CHANGE, END)
     steps = msgspec.msgpack.decode(msgspec.msgpack.encode(it.unwritten), type=list[Learnable])
     assert any(isinstance(step, ConceptChange) for step in steps)
-    known, _ = it.recall(VersionState(snapshot, steps))
+    known, _ = it.knowledge_of(VersionState(snapshot, steps))
     assert known.lineage == it.knowledge.lineage
     assert known.replay.samples() == it.replay.samples() and known.fresh.samples() == it.knowledge.fresh.samples()
     assert_same_sums(it.fast_head, known.fast_head, names=it.fast_head.export())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from learner.config import LearnerConfig
-from learner.encoder.base import ENCODER_SUFFIX, MAX_FILES, Bases
+from learner.encoder.base import ENCODER_SUFFIX, MAX_FILES, BaseEncoders
 from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused, StateRefused
 from model.qtensor import QTensor
@@ -15,8 +15,8 @@ from tests.learner.small_learner import small_config, small_strata, tokenizer
 from wire.records import EncoderOffer
 
 
-def bases(folder: Path | None, config: LearnerConfig | None = None) -> Bases:
-    return Bases(config or small_config(), small_strata(), tokenizer(), folder=folder)
+def bases(folder: Path | None, config: LearnerConfig | None = None) -> BaseEncoders:
+    return BaseEncoders(config or small_config(), small_strata(), tokenizer(), folder=folder)
 
 
 def offer(number: int = 0) -> EncoderOffer:
@@ -50,7 +50,7 @@ def test_the_top_of_an_adopted_encoder_is_stored_as_it_came(tmp_path: Path) -> N
 def test_without_an_adopted_encoder_or_after_changed_settings_the_settings_apply(tmp_path: Path) -> None:
     first = bases(tmp_path)
     taken = first.take(offer(), weights(), first.of_settings)
-    assert first.of(None, taken) is first.of_settings
+    assert first.restored(None, taken) is first.of_settings
     changed = bases(tmp_path, small_config(num_features=80))
     assert changed.of(taken.adopted, changed.of_settings) is changed.of_settings
 
@@ -60,8 +60,8 @@ def test_the_error_names_the_missing_file(tmp_path: Path) -> None:
     taken = first.take(offer(), weights(), first.of_settings)
     for path in tmp_path.glob(f"*{ENCODER_SUFFIX}"):
         path.unlink()
-    with pytest.raises(StateRefused, match="the adopted encoder other is not in"):
-        first.of(taken.adopted, first.of_settings)
+    with pytest.raises(StateRefused, match="the weights of adopted encoder other are missing"):
+        first.restored(taken.adopted, first.of_settings)
 
 
 def test_the_newest_files_are_kept(tmp_path: Path) -> None:
@@ -81,6 +81,6 @@ def test_weights_that_do_not_fit_are_refused() -> None:
 
 def test_an_offer_that_does_not_fit_is_refused_with_the_fix() -> None:
     first = bases(None)
-    assert not first.why_not(offer(), first.of_settings)
+    assert not first.offer_problem(offer(), first.of_settings)
     other = EncoderOffer(id="a", name="a", time_ms=1, tokenizer="b" * 64, config=PRUNED.canonical_json())
-    assert "restart the service" in first.why_not(other, first.of_settings)
+    assert "restart the service" in first.offer_problem(other, first.of_settings)

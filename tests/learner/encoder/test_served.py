@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import torch
 
-from learner.encoder.served import VECTOR_BYTES, KnownVectors, take_vectors
+from learner.encoder.served import VECTOR_BYTES, VectorCache, cache_vectors
 from learner.learner import Learner
 from model.head import OUT
 from model.quantized import QuantizedEncoder
@@ -18,8 +18,8 @@ RECEIPTS = Receipts(b"a key for the tests")
 OURS = "as ours"
 
 
-def known_vectors() -> KnownVectors:
-    return KnownVectors(OURS, width=2)
+def known_vectors() -> VectorCache:
+    return VectorCache(OURS, width=2)
 
 
 def vector_of(text: str, encoding: str = OURS, z: bytes = bytes(8)) -> TextVector:
@@ -39,7 +39,7 @@ def test_vectors_of_another_encoding_are_not_cached() -> None:
     known = known_vectors()
     known.add("a", vector_of("a", encoding="other"))
     known.add("b", vector_of("b", z=bytes(4)))
-    KnownVectors("", width=2).add("d", vector_of("d", encoding=""))
+    VectorCache("", width=2).add("d", vector_of("d", encoding=""))
     assert known.of(["a", "b"]) == {}
 
 
@@ -60,9 +60,9 @@ def test_a_vector_without_our_code_is_not_believed() -> None:
     (answer,) = [record for record in stream(0, 1) if isinstance(record, Answer)]
     forged = Receipts(b"another key").vector(answer.text, bytes(8), OURS)
     for vector, receipts in ((forged, RECEIPTS), (vector_of(answer.text), None), (None, RECEIPTS)):
-        take_vectors([msgspec.structs.replace(answer, vector=vector)], known, receipts)
+        cache_vectors([msgspec.structs.replace(answer, vector=vector)], known, receipts)
     assert known.of([answer.text]) == {}
-    take_vectors([msgspec.structs.replace(answer, vector=vector_of(answer.text))], known, RECEIPTS)
+    cache_vectors([msgspec.structs.replace(answer, vector=vector_of(answer.text))], known, RECEIPTS)
     assert list(known.of([answer.text])) == [0]
 
 
@@ -75,7 +75,7 @@ def learnt_with(vector: Callable[[str], TextVector | None]) -> Learner:
             yield msgspec.structs.replace(record, vector=vector(record.text)) if is_answer else record
 
     it = small_learner(RECEIPTS, learn_names=False)
-    it.fast_head.served.known = KnownVectors(OURS, CONFIG.d_model)
+    it.fast_head.served.known = VectorCache(OURS, CONFIG.d_model)
     it.learn_many(list(records()), {})
     return it
 
@@ -100,7 +100,7 @@ def test_replicas_and_the_learner_use_the_same_name_of_the_encoding() -> None:
     digests = {name: tensor.entry.digest for name, tensor in served.tensors.items()}
     encoder = QuantizedEncoder.from_tensors(CONFIG, {name: each.tensor for name, each in served.tensors.items()})
     name = encoder.encoding(digests | {OUT: "of the head"}, served.tokenizer.max_tokens)
-    known = KnownVectors(name, width=2)
+    known = VectorCache(name, width=2)
     assert encoder.encoding(digests, served.tokenizer.max_tokens) == name
     known.add("hi", vector_of("hi", encoding=name))
     assert (list(known.of(["hi"])) == [0]) == bool(name)

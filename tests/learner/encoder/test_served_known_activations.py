@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.encoder.served import KnownActivations, export_encoder
+from learner.encoder.served import ActivationCache, export_encoder
 from learner.state.checkpoints import VersionState
 from tests.learner.small_learner import small_learner, small_served, small_strata
 from tests.learner.streams import stream
@@ -17,7 +17,7 @@ def rows(num_rows: int) -> torch.Tensor:
 
 
 def test_the_oldest_go_beyond_the_bound() -> None:
-    kept = KnownActivations(max_bytes=10 * 4 * 2)
+    kept = ActivationCache(max_bytes=10 * 4 * 2)
     for text, num_rows in (("a", 4), ("b", 4), ("c", 3)):
         kept.add("below", text, rows(num_rows))
     assert list(kept.of("below", ["a", "b", "c"])) == ["b", "c"]
@@ -34,7 +34,7 @@ def test_the_oldest_go_beyond_the_bound() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("tuvw"), st.integers(1, 9)), max_size=40))
 def test_all_boundaries_share_one_bound(added: list[tuple[str, str, int]]) -> None:
-    kept = KnownActivations(max_bytes=10 * 4 * 2)
+    kept = ActivationCache(max_bytes=10 * 4 * 2)
     for below, text, num_rows in added:
         kept.add(below, text, rows(num_rows))
         held = [x_TD for below in "abc" for x_TD in kept.of(below, "tuvw").values()]

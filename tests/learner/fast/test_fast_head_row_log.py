@@ -31,7 +31,7 @@ def test_the_last_rows_are_kept_and_missing_rows_are_reported() -> None:
 def test_another_change_of_the_sums_clears_the_log() -> None:
     log = RowLog()
     log.add(torch.ones(2, 3), labelled("a", "b"))
-    log.end()
+    log.invalidate()
     log.add(torch.ones(1, 3), labelled("c"))
     rows = log.take(3)
     assert rows.labels == ["c"] and not rows.are_all

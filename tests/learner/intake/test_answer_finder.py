@@ -39,12 +39,12 @@ def poll(*times_ms: int, offset: int, partition: int = 0) -> Followed:
 
 
 def found(search: Search, followed: Followed) -> list[Feedback]:
-    search.reach(followed)
+    search.advance(followed)
     return [label for each in followed.received for label in search.take(each.record)]
 
 
 def gap_after(search: Search, followed: Followed) -> int | None:
-    search.reach(followed)
+    search.advance(followed)
     assert search.missing(followed) == []
     return search.gap_ms
 
@@ -72,7 +72,7 @@ def test_an_answer_is_missing_when_every_partition_has_passed_its_time_or_ended(
     assert found(search, ahead) == [] and search.missing(ahead) == [], "the other partition may have it"
     other = poll(far, offset=2, partition=1)
     other.offsets["a/0"] = 2
-    search.reach(other)
+    search.advance(other)
     assert search.missing(other) == [at(100_000)]
     ended = Search(LateLabels(LateState(labels=[at(100_000)])), {"a/0": 2}, 90_000)
     last = poll(100_001, offset=2)
@@ -147,7 +147,7 @@ def test_every_label_is_learnt_however_many_answers_came_since(bus: Bus) -> None
 
     def has_all() -> bool:
         texts.update(sample.text for sample in join.match(consumer.poll(100)))
-        join.late.settle(consumer.taken)
+        join.late.settle(consumer.polled)
         return len(texts) == len(answers)
 
     with closing(consumer):
@@ -227,7 +227,7 @@ def test_a_heap_of_late_labels_delays_none_in_time_and_is_found_whole_in_bounded
 
     def turn() -> Sequence[str]:
         texts.extend(sample.text for sample in join.match(consumer.poll(100)))
-        join.late.settle(consumer.taken)
+        join.late.settle(consumer.polled)
         return texts
 
     with closing(consumer):

@@ -99,8 +99,7 @@ def test_labels_that_come_to_nothing_are_an_alarm() -> None:
     join.match([answer("newer"), label("new"), *(label(f"nobody's {number}") for number in range(8))])
     late, orphan = make_join(join.export()).alarms()
     assert late == (
-        "1.9% of the last 107 labels came when their answer waited no longer, and are looked for:"
-        " raise learner.pending_bytes"
+        "1.9% of the last 107 labels came after their answer had left its window: raise learner.pending_bytes"
     )
     assert orphan.startswith("5.6% of the last 107 labels waited for an answer that did not come")
 

@@ -87,7 +87,7 @@ def test_what_was_said_is_bounded() -> None:
     events = LabelledEvents(100_000)
     for number in range(MAX_SAID + 1):
         events.add(Waiting(str(number), "text", None, "", 0), label(str(number), "a"))
-    assert len(events.said) == 2 * MAX_SAID
+    assert len(events.last_labels) == 2 * MAX_SAID
     assert events.repeated(desk("0", "a"), may_correct=True) is Unmatched.CORRECTION
     assert events.repeated(desk(str(MAX_SAID), "a"), may_correct=True) is Unmatched.DUPLICATE
 
@@ -99,4 +99,4 @@ def test_an_event_whose_label_was_withdrawn_has_none() -> None:
         known.add(waiting, desk(waiting.event_id, "a", event_source="crm"))
     known.forget([one])
     assert [encoded_key(each.key) in known.aliases for each in (one, other)] == [False, True]
-    assert len(known.said) == 1
+    assert len(known.last_labels) == 1

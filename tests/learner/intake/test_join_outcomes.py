@@ -19,7 +19,7 @@ def test_few_labels_raise_no_alarm() -> None:
 
 def test_a_share_of_late_labels_says_which_setting_helps() -> None:
     (alarm,) = outcomes(matched=180, late=20).alarms()
-    assert alarm.startswith("10.0% of the last 200 labels came when their answer waited no longer")
+    assert alarm.startswith("10.0% of the last 200 labels came after their answer had left its window")
     assert "learner.pending_bytes" in alarm
 
 

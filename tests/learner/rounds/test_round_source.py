@@ -2,7 +2,7 @@
 
 import pytest
 
-from learner.encoder.base import BaseEncoder, Bases
+from learner.encoder.base import BaseEncoder, BaseEncoders
 from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused
 from learner.rounds.round import OfferedEncoder, Phase, SlowRound
@@ -14,7 +14,7 @@ from wire.records import EncoderOffer
 
 
 def offered(max_loss: float | None = 1.0) -> OfferedEncoder:
-    bases = Bases(SMALL, small_strata(), tokenizer())
+    bases = BaseEncoders(SMALL, small_strata(), tokenizer())
     offer = EncoderOffer(id="a", name="a", time_ms=1, config=PRUNED.canonical_json(), max_loss=max_loss)
     weights = {name: stored.tensor for name, stored in export_encoder(strata_of(PRUNED)).items()}
     return OfferedEncoder(offer=offer, take=lambda: bases.take(offer, weights, bases.of_settings))

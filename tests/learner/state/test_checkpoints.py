@@ -38,7 +38,7 @@ def test_a_torn_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
         torn.write_bytes(data[:length])
         found = checkpoints.newest()
         assert found and found.facts.pending == manifest(1)
-    assert "bytes that are not what was written" in checkpoints.refused[-1]
+    assert "bytes are not the bytes that were written" in checkpoints.refused[-1]
 
 
 def test_an_empty_folder_has_no_newest(tmp_path: Path) -> None:
