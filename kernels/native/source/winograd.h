@@ -157,6 +157,7 @@ INLINE int is_inside(Images i, int row, int column)
  * a pixel of zeros for the border. */
 typedef struct {
     float *inputs, *products, *zeros;
+    Place *places;
     int64_t width, input_pitch, product_pitch;
 } WinogradScratch;
 
@@ -170,11 +171,12 @@ INLINE WinogradScratch winograd_scratch(Arena *arena, const WinogradJob *job)
     s.inputs = reserve(arena, points * s.input_pitch * (int64_t)sizeof(float));
     s.products = reserve(arena, points * s.product_pitch * (int64_t)sizeof(float));
     s.zeros = reserve(arena, s.width * (int64_t)sizeof(float));
+    s.places = reserve(arena, job->block * (int64_t)sizeof(Place));
     return s;
 }
 
 /* Transforms up to 16 channels of a tile; `from` points to them in every pixel. `count` is 16 or fewer. */
-INLINE void transform_channels(int m, const float *const *from, int channel, int count, float *to, int64_t pitch)
+INLINE void transform_channels(int m, const float *const *from, int64_t ahead, int channel, int count, float *to, int64_t pitch)
 {
     const int side = m + 2;
     Lanes half[MAX_SIDE * MAX_SIDE];
@@ -183,6 +185,7 @@ INLINE void transform_channels(int m, const float *const *from, int channel, int
         UNROLL_ALL for (int i = 0; i < side; i++) {
             const float *at = from[i * side + j] + channel;
             d[i] = count == LANES ? load16(at) : load_part(at, count, 0.0f);
+            if (j >= 2) __builtin_prefetch(at + ahead);
         }
         transform_inputs(m, d, 1, half + j * side);
     }
@@ -193,11 +196,10 @@ INLINE void transform_channels(int m, const float *const *from, int channel, int
     }
 }
 
-INLINE void transform_tile(const WinogradJob *job, int m, int tile, const WinogradScratch *s, float *to)
+INLINE void transform_tile(const WinogradJob *job, int m, Place p, const WinogradScratch *s, float *to)
 {
     const int side = m + 2, num_in = job->images.num_in;
     const float *from[MAX_SIDE * MAX_SIDE];
-    Place p = place_of(job, m, tile);
     for (int i = 0; i < side; i++)
         for (int j = 0; j < side; j++) {
             int row = p.row + i - 1, column = p.column + j - 1;
@@ -205,8 +207,8 @@ INLINE void transform_tile(const WinogradJob *job, int m, int tile, const Winogr
             from[i * side + j] = is_inside(job->images, row, column) ? job->x + at : s->zeros;
         }
     int channel = 0;
-    for (; channel + LANES <= num_in; channel += LANES) transform_channels(m, from, channel, LANES, to, s->input_pitch);
-    if (channel < num_in) transform_channels(m, from, channel, num_in - channel, to, s->input_pitch);
+    for (; channel + LANES <= num_in; channel += LANES) transform_channels(m, from, (int64_t)m * num_in, channel, LANES, to, s->input_pitch);
+    if (channel < num_in) transform_channels(m, from, (int64_t)m * num_in, channel, num_in - channel, to, s->input_pitch);
 }
 
 /* products [rows][32] <- inputs [rows][num_in] times filters [num_in][32], for a few rows and vectors of outputs. */
@@ -248,6 +250,11 @@ static void multiply_rows_at_a_point(int tiles, const float *inputs, int64_t wid
     }
 }
 
+INLINE float *output_of(const WinogradJob *job, Place p, int i, int j)
+{
+    return job->y + pixel(job->images, p.image, p.row + i, p.column + j) * job->images.num_out;
+}
+
 /* y of a tile, for up to 16 outputs from `out` on <- the products of the tile at all points, plus the bias */
 INLINE void store_outputs(const WinogradJob *job, int m, Place p, const float *products, int64_t pitch, Lanes bias, int out)
 {
@@ -263,7 +270,7 @@ INLINE void store_outputs(const WinogradJob *job, int m, Place p, const float *p
         Lanes v[4];
         transform_products(m, half + i, m, v);
         if (p.row + i >= job->images.height) break;
-        float *to = job->y + pixel(job->images, p.image, p.row + i, p.column) * job->images.num_out + out;
+        float *to = output_of(job, p, i, 0) + out;
         UNROLL_ALL for (int j = 0; j < m; j++) {
             if (p.column + j >= job->images.width) break;
             v[j] += bias;
@@ -277,16 +284,24 @@ INLINE void run_tiles(const WinogradJob *job, int m, int first, int tiles, const
 {
     const int num_in = job->images.num_in, num_out = job->images.num_out;
     const float *biases = job->filters + round_up(num_out, OUT_PANEL) * points_of(m) * num_in;
-    for (int t = 0; t < tiles; t++) transform_tile(job, m, first + t, s, s->inputs + t * s->width);
+    for (int t = 0; t < tiles; t++) {
+        s->places[t] = place_of(job, m, first + t);
+        transform_tile(job, m, s->places[t], s, s->inputs + t * s->width);
+    }
     for (int panel = 0; panel < num_out; panel += OUT_PANEL) {
         const float *filters = job->filters + (int64_t)panel * points_of(m) * num_in;
-        for (int i = 0; i < points_of(m); i++)
+        for (int i = 0; i < points_of(m); i++) {
+            if (i < m * m)
+                for (int t = 0; t < tiles; t++) {
+                    float *at = output_of(job, s->places[t], i / m, i % m) + panel;
+                    for (int line = 0; line < OUT_PANEL; line += LANES) __builtin_prefetch(at + line, 1);
+                }
             multiply_rows_at_a_point(tiles, s->inputs + i * s->input_pitch, s->width,
                                      filters + (int64_t)i * num_in * OUT_PANEL, num_in, s->products + i * s->product_pitch);
+        }
         for (int t = 0; t < tiles; t++) {
-            Place p = place_of(job, m, first + t);
             for (int out = panel; out < min_int(panel + OUT_PANEL, num_out); out += LANES)
-                store_outputs(job, m, p, s->products + t * OUT_PANEL + out % OUT_PANEL, s->product_pitch,
+                store_outputs(job, m, s->places[t], s->products + t * OUT_PANEL + out % OUT_PANEL, s->product_pitch,
                               load16(biases + out), out);
         }
     }
