@@ -115,6 +115,8 @@ class Kernels(Structure):
         ),
         ("pack_winograd", CFUNCTYPE(None, c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
         ("winograd", CFUNCTYPE(c_int, c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
+        ("convolve", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
+        ("convolve_winograd", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_void_p, c_int, c_void_p)),
     ]
 
 

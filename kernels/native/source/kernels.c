@@ -1,7 +1,7 @@
 /* The table of kernels of one instruction set. The file is compiled once for each, with -DTABLE=<its name> and its
  * flags. */
+#include "convolution.h"
 #include "pieces.h"
-#include "winograd.h"
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
@@ -162,4 +162,6 @@ const Kernels JOIN(lifelong_, TABLE) = {
     .encode_from = encode_from,
     .pack_winograd = pack_winograd,
     .winograd = run_winograd,
+    .convolve = convolve,
+    .convolve_winograd = convolve_winograd,
 };

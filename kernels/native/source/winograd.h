@@ -229,25 +229,34 @@ INLINE void multiply_tile(int rows, const float *inputs, int64_t width, const fl
         UNROLL_ALL for (int c = 0; c < SUM_VECTORS; c++) store16(products + r * OUT_PANEL + c * LANES, sums[r][c]);
 }
 
-static void multiply_rows_at_a_point(int tiles, const float *inputs, int64_t width, const float *filters, int num_in,
-                                     float *products)
-{
-    int parts = (tiles + SUM_ROWS - 1) / SUM_ROWS;
-    for (int part = 0; part < parts; part++) {
-        int first = tiles * part / parts, rows = tiles * (part + 1) / parts - first;
-        for (int c = 0; c < OUT_PANEL; c += SUM_VECTORS * LANES) {
-            const float *from = inputs + first * width;
-            float *to = products + first * OUT_PANEL + c;
-            switch (rows) {
-#define ROWS(R) case R: multiply_tile(R, from, width, filters + c, num_in, to); break;
-            ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6)
-#if SUM_ROWS > 6
-            ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
-#endif
-#undef ROWS
-            }
-        }
+/* Calls multiply(rows, ...) for tiles of sums: up to SUM_ROWS rows, about equally many, by SUM_VECTORS vectors of 16
+ * outputs, whose filters are `each` elements an output. */
+#define EACH_TILE_OF_SUMS(num_rows, multiply, inputs, width, filters, each, num_in, products)                           \
+    for (int parts = ((num_rows) + SUM_ROWS - 1) / SUM_ROWS, part = 0; part < parts; part++) {                          \
+        int first = (num_rows) * part / parts, rows = (num_rows) * (part + 1) / parts - first;                          \
+        for (int c = 0; c < OUT_PANEL; c += SUM_VECTORS * LANES)                                                        \
+            switch (rows) {                                                                                             \
+                SUM_CASES(multiply, (inputs) + first * (width), width, (filters) + c * (each), num_in,                  \
+                          (products) + first * OUT_PANEL + c)                                                           \
+            }                                                                                                           \
     }
+#define SUM_CASE(R, multiply, ...) case R: multiply(R, __VA_ARGS__); break;
+#define SUM_CASES_6(...)                                                                                                \
+    SUM_CASE(1, __VA_ARGS__) SUM_CASE(2, __VA_ARGS__) SUM_CASE(3, __VA_ARGS__)                                          \
+    SUM_CASE(4, __VA_ARGS__) SUM_CASE(5, __VA_ARGS__) SUM_CASE(6, __VA_ARGS__)
+#if SUM_ROWS > 6
+#define SUM_CASES(...)                                                                                                  \
+    SUM_CASES_6(__VA_ARGS__)                                                                                            \
+    SUM_CASE(7, __VA_ARGS__) SUM_CASE(8, __VA_ARGS__) SUM_CASE(9, __VA_ARGS__)                                          \
+    SUM_CASE(10, __VA_ARGS__) SUM_CASE(11, __VA_ARGS__) SUM_CASE(12, __VA_ARGS__)
+#else
+#define SUM_CASES SUM_CASES_6
+#endif
+
+static void multiply_at_a_point(int tiles, const float *inputs, int64_t width, const float *filters, int num_in,
+                                float *products)
+{
+    EACH_TILE_OF_SUMS(tiles, multiply_tile, inputs, width, filters, 1, num_in, products)
 }
 
 INLINE float *output_of(const WinogradJob *job, Place p, int i, int j)
@@ -296,8 +305,8 @@ INLINE void run_tiles(const WinogradJob *job, int m, int first, int tiles, const
                     float *at = output_of(job, s->places[t], i / m, i % m) + panel;
                     for (int line = 0; line < OUT_PANEL; line += LANES) __builtin_prefetch(at + line, 1);
                 }
-            multiply_rows_at_a_point(tiles, s->inputs + i * s->input_pitch, s->width,
-                                     filters + (int64_t)i * num_in * OUT_PANEL, num_in, s->products + i * s->product_pitch);
+            multiply_at_a_point(tiles, s->inputs + i * s->input_pitch, s->width,
+                                filters + (int64_t)i * num_in * OUT_PANEL, num_in, s->products + i * s->product_pitch);
         }
         for (int t = 0; t < tiles; t++) {
             for (int out = panel; out < min_int(panel + OUT_PANEL, num_out); out += LANES)
