@@ -41,7 +41,7 @@ typedef struct {
 /* Scratch memory of a thread: see the functions that fill it. */
 typedef struct {
     ByteImage image;
-    uint8_t *neighbours;
+    uint8_t *dense, *neighbours;
     QuantParams *qparams;
     int16_t *inputs;
     int32_t *products;
@@ -53,6 +53,7 @@ INLINE ConvolutionScratch convolution_scratch(Arena *arena, const ConvolutionJob
     int end = job->weight ? 1 : 2, width = (int)round_up(job->images.num_in, job->weight ? QUAD : 2 * LANES);
     s.image = (ByteImage){NULL, job->images.height + 1 + end, job->images.width + 1 + end, width};
     s.image.at = reserve(arena, (int64_t)s.image.rows * s.image.columns * width);
+    s.dense = reserve(arena, (int64_t)s.image.columns * width);
     s.qparams = reserve(arena, (job->images.width + ROW_TILE) * (int64_t)sizeof(QuantParams));
     if (job->weight) s.neighbours = reserve(arena, 3 * (int64_t)(s.image.columns + ROW_TILE) * width);
     else {
@@ -62,8 +63,8 @@ INLINE ConvolutionScratch convolution_scratch(Arena *arena, const ConvolutionJob
     return s;
 }
 
-/* Quantizes an image and its border of zeros. */
-static QuantParams quantize_image(const float *x, Images i, ByteImage to)
+/* Quantizes an image and its border of zeros. `dense` has room for a row of it. */
+static QuantParams quantize_image(const float *x, Images i, ByteImage to, uint8_t *dense)
 {
     MinMax e = min_max_from(all16(0.0f), all16(0.0f)); /* the border */
     int row_width = i.width * i.num_in;
@@ -81,10 +82,10 @@ static QuantParams quantize_image(const float *x, Images i, ByteImage to)
     for (int row = 0; row < i.height; row++) {
         const float *from = x + (int64_t)row * row_width;
         uint8_t *q = to.at + ((int64_t)(row + 1) * to.columns + 1) * to.width;
-        if (to.width == i.num_in) quantize_row(range, from, NULL, row_width, q);
-        else
-            for (int column = 0; column < i.width; column++)
-                quantize_row(range, from + column * i.num_in, NULL, i.num_in, q + column * to.width);
+        quantize_row(range, from, NULL, row_width, to.width == i.num_in ? q : dense);
+        if (to.width == i.num_in) continue;
+        for (int column = 0; column < i.width; column++)
+            for (int k = 0; k < i.num_in; k++) q[column * to.width + k] = dense[column * i.num_in + k];
     }
     return qparams;
 }
@@ -241,7 +242,7 @@ static void *convolution_work(void *argument)
         int image = piece / job->shares, share = piece % job->shares;
         float *y = job->y + pixel(i, image, 0, 0) * i.num_out;
         /* Each share quantizes the whole image, whose range it needs anyway. */
-        QuantParams qparams = quantize_image(job->x + pixel(i, image, 0, 0) * i.num_in, i, scratch.image);
+        QuantParams qparams = quantize_image(job->x + pixel(i, image, 0, 0) * i.num_in, i, scratch.image, scratch.dense);
         for (int k = 0; k < i.width + ROW_TILE; k++) scratch.qparams[k] = qparams;
         int rows = job->weight ? i.height : (i.height + 1) / 2;
         int first = rows * share / job->shares, end = rows * (share + 1) / job->shares;
