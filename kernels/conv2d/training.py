@@ -52,12 +52,9 @@ class _Convolution(torch.autograd.Function):
         x_BCHW, w_OC33 = ctx.saved_tensors
         needs_x, needs_w, needs_bias = ctx.needs_input_grad
         grad_x = conv2d(grad_BOHW, pack(w_OC33, size=_size(grad_BOHW), adjoint=True)) if needs_x else None
-        grad_w = grad_bias = None
-        if needs_w or needs_bias:
-            _, grad_w, grad_bias = torch.ops.aten.convolution_backward(
-                *(grad_BOHW, x_BCHW, w_OC33, [len(w_OC33)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1),
-                (False, needs_w, needs_bias),
-            )
+        grad_w = nn.grad.conv2d_weight(x_BCHW, w_OC33.shape, grad_BOHW, padding=1) if needs_w else None
+        # Together with the gradient of w, torch takes up to 40 % longer for both.
+        grad_bias = grad_BOHW.sum((0, 2, 3)) if needs_bias else None
         return grad_x, grad_w, grad_bias
 
 
