@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -97,7 +98,7 @@ def main(num_threads: int, layers: tuple[tuple[int, int], ...]) -> None:
 
 
 def turns_s(contestants: Mapping[str, Callable[[], object]], clock: Callable[[], float]) -> dict[str, float]:
-    """Returns the seconds of a call of each contestant: the median of ROUNDS turns, which they take one after another."""
+    """Returns the seconds of a call of each contestant: the median of ROUNDS turns. The contestants take turns."""
     num_calls: dict[str, int] = {}
     for name, call in contestants.items():
         call()
@@ -187,18 +188,18 @@ def _trained(
 ) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
     parts: list[nn.Module] = []
-    for number, (num_in, num_out) in enumerate(zip(STEP_WIDTHS, STEP_WIDTHS[1:], strict=False)):
+    for number, (num_in, num_out) in enumerate(pairwise(STEP_WIDTHS)):
         parts += [layer(num_in, num_out), nn.ReLU()]
         if number in (1, 2):
             parts.append(nn.MaxPool2d(2))
     parts += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(STEP_WIDTHS[-1], 10)]
-    network = nn.Sequential(*parts).to(memory_format=layout)  # type: ignore[call-overload]
+    network = nn.Sequential(*parts).to(memory_format=layout)
     return network, torch.optim.SGD(network.parameters(), lr=0.01)
 
 
 def _step(network: nn.Module, optimizer: torch.optim.Optimizer, x_BCHW: Tensor, labels: Tensor) -> None:
     optimizer.zero_grad()
-    functional.cross_entropy(network(x_BCHW), labels).backward()
+    functional.cross_entropy(network(x_BCHW), labels).backward()  # type: ignore[no-untyped-call]
     optimizer.step()
 
 

@@ -93,10 +93,10 @@ def _exact_i8(q_OC33: Tensor, weight: Int8Weight) -> ImageFunction:
 def _float_sums(q_BCIJ: Tensor, q_OC33: Tensor) -> Tensor:
     """Returns acc_BOHW int32 by float32 convolutions of so few channels that every partial sum is an exact integer."""
     few = EXACT_COLUMNS // (TAPS * TAPS)
-    parts = zip(q_BCIJ.split(few, dim=1), q_OC33.split(few, dim=1), strict=True)
-    return sum(
-        (functional.conv2d(q.float(), w.float()).int() for q, w in parts), start=torch.zeros((), dtype=torch.int32)
-    )
+    acc_BOHW = torch.zeros((), dtype=torch.int32)
+    for q, w in zip(torch.split(q_BCIJ, few, dim=1), torch.split(q_OC33, few, dim=1), strict=True):
+        acc_BOHW = acc_BOHW + functional.conv2d(q.float(), w.float()).int()
+    return acc_BOHW
 
 
 def _library_i8(q_OC33: Tensor, weight: Int8Weight) -> ImageFunction:
@@ -125,9 +125,7 @@ INT8_IMPLS: tuple[Impl[PackI8], ...] = (
 )
 
 
-def pack(
-    w_OC33: Tensor, bias_O: Tensor | None = None, *, size: tuple[int, int], adjoint: bool = False
-) -> PackedConv2d:
+def pack(w_OC33: Tensor, bias_O: Tensor | None = None, *, size: tuple[int, int], adjoint: bool = False) -> PackedConv2d:
     """Prepares float32 filters and their bias (or None) for `conv2d`, for images of about H x W = `size` pixels.
 
     The size decides which implementation is the fastest; `conv2d` takes images of every size. With `adjoint` the
@@ -142,9 +140,7 @@ def pack(
     return PackedConv2d(num_in, num_out, impl.name, impl.run(w_OC33, bias_O, adjoint))
 
 
-def pack_i8(
-    q_OC33: Tensor, scale_O: Tensor, bias_O: Tensor | None = None, *, size: tuple[int, int]
-) -> PackedConv2d:
+def pack_i8(q_OC33: Tensor, scale_O: Tensor, bias_O: Tensor | None = None, *, size: tuple[int, int]) -> PackedConv2d:
     """Prepares the filters `q_OC33 * scale_O` (int8, float) and `bias_O` (float or None) for `conv2d`.
 
     The convolution quantizes each image to 8 bits: see `reference.py`. `size` has the meaning of `pack`'s. Raises
@@ -219,9 +215,7 @@ def _chosen(
 
 def _check_filters(name: str, w_OC33: Tensor, dtype: torch.dtype) -> None:
     if w_OC33.dtype != dtype or w_OC33.dim() != 4 or w_OC33.shape[2:] != (TAPS, TAPS) or 0 in w_OC33.shape:
-        raise ValueError(
-            f"{name} is {w_OC33.dtype} {tuple(w_OC33.shape)}; expected {dtype} [O, C, 3, 3] with O, C > 0"
-        )
+        raise ValueError(f"{name} is {w_OC33.dtype} {tuple(w_OC33.shape)}; expected {dtype} [O, C, 3, 3] with O, C > 0")
 
 
 def _check_floats(name: str, value: Tensor | None, length: int, dtype: torch.dtype | None = None) -> None:

@@ -76,7 +76,7 @@ def pack_exact(q_OC33: Tensor, weight: Int8Weight) -> tuple[Tensor, Tensor]:
     num_out, num_in = q_OC33.shape[:2]
     outputs = _rounded(num_out, PANEL) - num_out
     u_POC = functional.pad(u_POC, (0, num_in % 2, 0, outputs))
-    filters = u_POC.unflatten(2, (-1, 2)).unflatten(1, (-1, PANEL)).permute(1, 0, 3, 2, 4).contiguous()
+    filters = u_POC.reshape(len(u_POC), -1, PANEL, u_POC.shape[2] // 2, 2).permute(1, 0, 3, 2, 4).contiguous()
     floats = torch.stack((weight.scale_N, weight.bias_N, weight.scaled_ksum_N))
     return filters, functional.pad(floats, (0, outputs))
 

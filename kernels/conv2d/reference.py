@@ -1,9 +1,12 @@
 """The definition of the 3 x 3 convolution in plain torch: stride 1, and a border of zeros one pixel wide.
 
-float32     y = w * x + bias, directly in float64; and Winograd's minimal filtering F(m x m, 3 x 3), m = 2 or 4 (Lavin and
-            Gray, arXiv 1509.09308, section 4), which is the same function with fewer multiplications:
-            Y = A^T [sum over C of (G g G^T) * (B^T d B)] A for every tile of m x m outputs
-INT8        an image and its border are quantized together, as one row of `kernels.linear_i8`; the sums are exact:
+In float32 it is y = w * x + bias, computed in float64. Winograd's minimal filtering F(m x m, 3 x 3) with m = 2 or 4
+(Lavin and Gray, arXiv 1509.09308, section 4) is the same function with fewer multiplications, for tiles of m x m
+outputs:
+
+    Y = A^T [sum over C of (G g G^T) * (B^T d B)] A
+
+In INT8 an image and its border are quantized together, as one row of `kernels.linear_i8`, and the sums are exact:
 
     x_BCHW --quantize_images--> q_BCIJ u8, scale_B1, min_B1 --accumulate--> acc_BOHW i32 --epilogue--> y_BOHW
 
@@ -105,8 +108,8 @@ def transform_products(m_POT: Tensor, tile: int, size: tuple[int, int]) -> Tenso
     height, width = size
     down, across = -(-height // tile), -(-width // tile)
     side = tile + 2
-    m = m_POT.unflatten(2, (-1, down, across)).unflatten(0, (side, side)).permute(3, 2, 4, 5, 0, 1)
-    y = (a @ m @ a.t()).transpose(3, 4).flatten(4).flatten(2, 3)
+    m = m_POT.reshape(side, side, m_POT.shape[1], -1, down, across).permute(3, 2, 4, 5, 0, 1)
+    y: Tensor = (a @ m @ a.t()).transpose(3, 4).flatten(4).flatten(2, 3)
     return y[:, :, :height, :width]
 
 
@@ -118,7 +121,7 @@ def winograd(x_BCHW: Tensor, w_OC33: Tensor, tile: int) -> Tensor:
 
 
 def quantize_images(x_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns q_BCIJ uint8 with the border, and scale_B1 and min_B1 float32: see `linear_i8.reference.quantize_rows`."""
+    """Returns q_BCIJ uint8 with the border, and scale_B1 and min_B1 float32, as `linear_i8` quantizes rows."""
     bordered = functional.pad(x_BCHW, (1, 1, 1, 1))
     q_BK, scale_B1, min_B1 = quantize_rows(bordered.flatten(1))
     return q_BK.view(bordered.shape), scale_B1, min_B1
@@ -143,7 +146,7 @@ def winograd_sums(q_BCIJ: Tensor, q_OC33: Tensor) -> Tensor:
 
 
 def conv2d_i8(x_BCHW: Tensor, q_OC33: Tensor, weight: Int8Weight, *, sums: Sums = accumulate) -> Tensor:
-    """Returns y_BOHW float32: the definition of the INT8 operation. `weight` is the filters as rows, with their floats."""
+    """Returns y_BOHW float32: the definition of the INT8 operation. `weight` has the filters as rows."""
     q_BCIJ, scale_B1, min_B1 = quantize_images(x_BCHW)
     acc_BHWO = sums(q_BCIJ, q_OC33).permute(0, 2, 3, 1)
     num_pixels = acc_BHWO.shape[1] * acc_BHWO.shape[2]

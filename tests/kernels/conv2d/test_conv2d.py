@@ -63,13 +63,11 @@ def test_sums_of_the_library_are_exact() -> None:
 @pytest.mark.parametrize("family", dispatch.FAMILIES)
 def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, family)
-    able_names = {impl.name for impl in (*IMPLS, *INT8_IMPLS) if impl.belongs_to(family) and not impl.why_not(8)}
     q_OC33, weight = integer_filters(3, 8)
-    names = {
-        conv2d.pack(filters(3, 8)[0], size=(5, 5)).name,
-        conv2d.pack_i8(q_OC33, weight.scale_N, size=(5, 5)).name,
-    }
-    assert names <= able_names
+    name = conv2d.pack(filters(3, 8)[0], size=(5, 5)).name
+    assert name in {impl.name for impl in IMPLS if impl.belongs_to(family) and not impl.why_not(8)}
+    name = conv2d.pack_i8(q_OC33, weight.scale_N, size=(5, 5)).name
+    assert name in {impl.name for impl in INT8_IMPLS if impl.belongs_to(family) and not impl.why_not(8)}
 
 
 @pytest.mark.usefixtures("_unplanned")

@@ -89,7 +89,7 @@ def test_the_border_of_a_positive_image_is_exact() -> None:
 
 
 def test_result_is_near_the_float_convolution() -> None:
-    """The error is at most half a quantization step of every input, plus the epilogue's roundings: the sums are exact."""
+    """The error is at most half a quantization step of every input, plus the roundings of the epilogue."""
     q_OC33, weight = integer_filters(8, 6)
     x_BCHW = images(2, 6, 9, 7)
     w_OC33 = q_OC33.double() * weight.scale_N.double()[:, None, None, None]
