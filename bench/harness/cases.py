@@ -3,6 +3,7 @@
 from bench import (
     backlog,
     concept_change,
+    conv2d,
     demo,
     encoder,
     head_update,
@@ -37,6 +38,7 @@ from bench.techniques import (
     profiles,
     quantization,
     sharing,
+    winograd,
 )
 from bench.techniques import sparse_attention as spans
 
@@ -59,6 +61,7 @@ CASES = (
     Case("telemetry", setting_costs.measure_telemetry, uses=SERVERS, is_long=True, has_quick=True),
     Case("while_learning", over_kafka.measure_while_learning, uses=SERVERS, is_on_service=True, is_long=True),
     Case("kernels", kernels.measure, is_long=True),
+    Case("conv2d", conv2d.measure, is_long=True, has_quick=True),
     Case("learning", learning.measure, is_long=True),
     Case("sparse_attention", sparse_attention.measure, is_long=True),
     Case("http", http.measure, uses=(*PEERS, *SERVERS), is_long=True, has_quick=True),
@@ -78,6 +81,7 @@ CASES = (
     Case.for_ledger("E4", layered_tuning.measure, layered_tuning.TECHNIQUE),
     Case.for_ledger("E6", batching.measure, batching.TECHNIQUE),
     Case.for_ledger("E7", quantization.measure, quantization.TECHNIQUE),
+    Case.for_ledger("E8", winograd.measure, winograd.TECHNIQUE),
     Case.for_ledger("E11", profiles.measure, profiles.TECHNIQUE),
     Case.for_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
     Case.for_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),

@@ -86,6 +86,12 @@ class Shape(Structure):
     _fields_ = [("rows", c_int64), ("width", c_int64)]
 
 
+class Images(Structure):
+    """A batch of images, and the numbers of input and output channels of a 3 x 3 convolution of it."""
+
+    _fields_ = [(name, c_int32) for name in ("images", "height", "width", "num_in", "num_out")]
+
+
 class Kernels(Structure):
     """The kernels of one instruction set: its name, and the functions that `source/api.h` documents."""
 
@@ -107,6 +113,10 @@ class Kernels(Structure):
             "encode_from",
             CFUNCTYPE(c_int, POINTER(NativeEncoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
         ),
+        ("pack_winograd", CFUNCTYPE(None, c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
+        ("winograd", CFUNCTYPE(c_int, c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
+        ("convolve", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
+        ("convolve_winograd", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_void_p, c_int, c_void_p)),
     ]
 
 
@@ -120,6 +130,7 @@ RECORDS = (
     NativeBlock,
     NativeEncoder,
     Shape,
+    Images,
     Kernels,
 )
 """The records, in the order in which `lifelong_record_bytes` numbers them."""

@@ -83,6 +83,12 @@ typedef struct {
     int64_t rows, width;
 } Shape;
 
+/* A batch of images and a 3 x 3 convolution of it: [images, height, width, num_in] to [images, height, width, num_out],
+ * with a border of zeros one pixel wide. */
+typedef struct {
+    int32_t images, height, width, num_in, num_out;
+} Images;
+
 /* The kernels of one instruction set (see dot.h). */
 typedef struct {
     const char *name;
@@ -109,6 +115,17 @@ typedef struct {
      * blocks. `rows` has the same meaning as for `encode`. */
     int (*encode_from)(const Encoder *e, int layer, const float *x, const int32_t *offsets, const int32_t *rows,
                        int sequences, int threads, float *out);
+    /* packed <- the filters of F(tile x tile, 3x3) and the bias, or NULL, in the layout of winograd.h */
+    void (*pack_winograd)(int tile, const float *w, const float *bias, int num_out, int num_in, int adjoint, float *packed);
+    /* y <- the convolution of x with these filters; tile is 2 or 4 */
+    int (*winograd)(int tile, const float *x, const Images *images, const float *packed, int threads, float *y);
+    /* y <- the convolution in 8-bit integers; the inputs of the weight are 3 columns of 3 rows of num_in channels, rounded
+     * up to a whole quad */
+    int (*convolve)(const float *x, const Images *images, const Weight *w, int threads, float *y);
+    /* the same bits by F(2x2,3x3): filters [panels of 32 outputs][16 points][pairs of inputs][32][2], scaled by 4, and
+     * floats (scale, bias, scaled_ksum) of all outputs, rounded up to a whole panel */
+    int (*convolve_winograd)(const float *x, const Images *images, const int16_t *filters, const float *floats, int threads,
+                             float *y);
 } Kernels;
 
 #endif

@@ -204,13 +204,14 @@ INLINE void dot_rows_i4(int rows, ByteRows x, const uint8_t *panel, const uint8_
 #define WITH_ROWS(rows, CALL) CALL(rows);
 #endif
 
-/* sums[0..rows) <- x times panel `panel` of `w`; `bits` is a compile-time constant, rows is from 1 to DOT_ROWS. */
-INLINE void dot_panel(int bits, int rows, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
+/* sums[0..rows) <- x times panel `panel` of `w`, or with INT8 its first `vectors` of 16 outputs; `bits` and `vectors` are
+ * compile-time constants, rows is from 1 to DOT_ROWS. */
+INLINE void dot_panel(int bits, int rows, int vectors, ByteRows x, const Weight *w, int panel, int32_t (*sums)[PANEL])
 {
     Panel from = {weight_panel(w, panel), PANEL * QUAD, w->num_quads};
     x.quad_stride = QUAD;
     if (bits == 4) dot_rows_i4(rows, x, from.from, weight_multipliers(w, panel), sums);
-    else dot_rows(rows, 4, x, from, (Sums){sums[0], PANEL});
+    else dot_rows(rows, vectors, x, from, (Sums){sums[0], PANEL});
 }
 
 /* sums plus the sum of the four bytes of each lane */

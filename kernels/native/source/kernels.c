@@ -1,5 +1,6 @@
 /* The table of kernels of one instruction set. The file is compiled once for each, with -DTABLE=<its name> and its
  * flags. */
+#include "convolution.h"
 #include "pieces.h"
 
 #define TEXT_OF(name) #name
@@ -141,6 +142,12 @@ static int encode_from(const Encoder *e, int layer, const float *x, const int32_
     return run_job(&job, sequences, threads);
 }
 
+static void pack_winograd(int tile, const float *w, const float *bias, int num_out, int num_in, int adjoint, float *packed)
+{
+    if (tile == 2) pack_filters_of(2, w, bias, num_out, num_in, adjoint, packed);
+    else pack_filters_of(4, w, bias, num_out, num_in, adjoint, packed);
+}
+
 const Kernels JOIN(lifelong_, TABLE) = {
     .name = TEXT(TABLE),
     .runs_here = runs_here,
@@ -153,4 +160,8 @@ const Kernels JOIN(lifelong_, TABLE) = {
     .mean_rows = mean_pool,
     .encode = encode,
     .encode_from = encode_from,
+    .pack_winograd = pack_winograd,
+    .winograd = run_winograd,
+    .convolve = convolve,
+    .convolve_winograd = convolve_winograd,
 };

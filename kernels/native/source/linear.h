@@ -16,10 +16,10 @@ INLINE void copy_rows(int rows, int width, const float *from, int64_t from_strid
     for (int r = 0; r < rows; r++) memcpy(to + r * to_stride, from + r * from_stride, (size_t)width * sizeof *to);
 }
 
-/* A few rows times one panel. `bits` and `rows` are compile-time constants, so that everything between the product and
- * y stays in registers if the processor has enough. The outputs of a partial last panel are computed in `part` and
- * copied. */
-INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const QuantParams *qparams, BiasedWeight biased,
+/* A few rows times one panel, or its first `vectors` of 16 outputs. `bits`, `rows` and `vectors` are compile-time
+ * constants, so that everything between the product and y stays in registers if the processor has enough. The outputs
+ * of a partial last panel are computed in `part` and copied. */
+INLINE void linear_tile(Epilogue epilogue, int bits, int rows, int vectors, ByteRows x, const QuantParams *qparams, BiasedWeight biased,
                         int panel, Matrix y)
 {
     const Weight *w = biased.weight;
@@ -32,9 +32,9 @@ INLINE void linear_tile(Epilogue epilogue, int bits, int rows, ByteRows x, const
         memset(part, 0, sizeof part);
         copy_rows(rows, left, y.at, y.stride, to, stride);
     }
-    dot_panel(bits, rows, x, w, panel, sums);
+    dot_panel(bits, rows, vectors, x, w, panel, sums);
     const float *floats = weight_floats(w, panel), *biases = bias_of(biased, panel);
-    UNROLL_SUMS for (int n = 0; n < PANEL; n += LANES) {
+    UNROLL_SUMS for (int n = 0; n < vectors * LANES; n += LANES) {
         Lanes scale = load16(floats + n), bias = load16(biases + n), ksum = load16(floats + 2 * PANEL + n);
         UNROLL_SUMS for (int r = 0; r < rows; r++)
             apply_epilogue(epilogue, load16i(sums[r] + n), scale, bias, ksum, qparams[r], to + r * stride + n);
@@ -55,16 +55,24 @@ INLINE const uint8_t *prefetch_address(const Weight *w, int panel, int row, int 
 
 INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, BiasedWeight w, Matrix y)
 {
-    for (int panel = 0; panel < w.weight->num_panels; panel++)
+    for (int panel = 0; panel < w.weight->num_panels; panel++) {
+        int is_half = epilogue == PLAIN && bits == 8 && w.weight->num_out - panel * PANEL <= PANEL / 2;
         for (int row = 0; row < x.rows; row += DOT_ROWS) {
             ByteRows tile = rows_from(x.integers, row);
             tile.prefetch = prefetch_address(w.weight, panel, row, x.rows);
             Matrix to = {element(y, row, (int64_t)panel * PANEL), y.stride, y.pitch};
             int rows = x.rows - row < DOT_ROWS ? x.rows - row : DOT_ROWS;
-#define TILE(R) linear_tile(epilogue, bits, R, tile, x.qparams + row, w, panel, to)
-            WITH_ROWS(rows, TILE)
+#define TILE(R) linear_tile(epilogue, bits, R, 4, tile, x.qparams + row, w, panel, to)
+#define HALF_TILE(R) linear_tile(PLAIN, 8, R, 2, tile, x.qparams + row, w, panel, to)
+            if (is_half) {
+                WITH_ROWS(rows, HALF_TILE)
+            } else {
+                WITH_ROWS(rows, TILE)
+            }
 #undef TILE
+#undef HALF_TILE
         }
+    }
 }
 
 /* Up to DOT_ROWS rows use dot.h, which is faster than a partly filled tile. */

@@ -3,14 +3,12 @@
 #define LIFELONG_PIECES_H
 
 #include "encoder.h"
-#include <pthread.h>
-#include <stdatomic.h>
+#include "threads.h"
 #include <stdlib.h>
 
 /* Smaller pieces read the weights too often, and larger pieces exceed the second-level cache. Both are measured. */
 #define L2_PIECE_TOKENS 384
 #define MIN_PIECE_TOKENS 24
-#define MAX_THREADS 64
 
 typedef struct {
     const Encoder *encoder;
@@ -73,8 +71,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-/* Runs the job on up to `threads` threads, including the caller's thread. If a thread cannot be started, the others do
- * its share. */
+/* Runs the job on up to `threads` threads. */
 static int run_job(Job *job, int sequences, int threads)
 {
     int64_t total = job->offsets[sequences], wanted = round_up((total + L2_PIECE_TOKENS - 1) / L2_PIECE_TOKENS, threads);
@@ -83,13 +80,7 @@ static int run_job(Job *job, int sequences, int threads)
     if (!bounds) return NO_MEMORY;
     job->num_pieces = cut(job->offsets, sequences, (int)wanted, bounds, &job->largest);
     job->bounds = bounds;
-    pthread_t others[MAX_THREADS];
-    int started = 0;
-    while (started + 1 < threads && started + 1 < job->num_pieces && started < MAX_THREADS &&
-           !pthread_create(&others[started], NULL, work, job))
-        started++;
-    work(job);
-    for (int i = 0; i < started; i++) pthread_join(others[i], NULL);
+    run_on_threads(work, job, (int)min_int(threads, job->num_pieces));
     free(bounds);
     return atomic_load(&job->failed) || atomic_load(&job->next) < job->num_pieces ? NO_MEMORY : 0;
 }
