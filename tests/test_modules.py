@@ -40,6 +40,7 @@ BENCHMARKS = ("bench.__main__", "bench.chaos.__main__")
 RUN_NOWHERE = {
     "bench.chaos.attacker": "a client that attacks, which a scene of the chaos plays",
     "bench.peers.http_apps": "bench.peers.http_servers starts it by its path",
+    "bench.techniques.plain_server": "bench.techniques.batching starts it by its path",
     "bench.harness.ledger": "a part of scripts/figures.py, which `make figures` runs",
     "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
     "kernels.attention.reference": "the definition, with which the tests compare",

@@ -19,11 +19,6 @@ from model.ragged import RaggedBatch
 MAX_TOKENS = 512
 NUM_CLASSES = 150
 
-app = FastAPI()
-strata, tokenizer = load_encoder("minilm-l6", max_tokens=MAX_TOKENS)
-# The weights are random: they take the same time as trained weights.
-head_DC = torch.randn(strata.config.d_model, NUM_CLASSES, generator=torch.Generator().manual_seed(0))
-
 
 class TextsBody(BaseModel):
     """The texts of a request."""
@@ -31,17 +26,26 @@ class TextsBody(BaseModel):
     texts: list[str]
 
 
-@app.post("/predict")
-def predict(body: TextsBody) -> list[dict[str, float]]:
-    """Returns the number of the best class of each text, and its probability."""
-    with torch.no_grad():
-        z_BD = strata(RaggedBatch.of(tokenizer.encode_many(body.texts)))
-        best_B = (z_BD @ head_DC).softmax(dim=1).max(dim=1)
-    return [
-        {"label": label, "score": score}
-        for label, score in zip(best_B.indices.tolist(), best_B.values.tolist(), strict=True)
-    ]
+def make_app() -> FastAPI:
+    """Returns the application with its model."""
+    app = FastAPI()
+    strata, tokenizer = load_encoder("minilm-l6", max_tokens=MAX_TOKENS)
+    # The weights are random: they take the same time as trained weights.
+    head_DC = torch.randn(strata.config.d_model, NUM_CLASSES, generator=torch.Generator().manual_seed(0))
+
+    @app.post("/predict")
+    def predict(body: TextsBody) -> list[dict[str, float]]:
+        """Returns the number of the best class of each text, and its probability."""
+        with torch.no_grad():
+            z_BD = strata(RaggedBatch.of(tokenizer.encode_many(body.texts)))
+            best_B = (z_BD @ head_DC).softmax(dim=1).max(dim=1)
+        return [
+            {"label": label, "score": score}
+            for label, score in zip(best_B.indices.tolist(), best_B.values.tolist(), strict=True)
+        ]
+
+    return app
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)
+    uvicorn.run(make_app(), host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)
