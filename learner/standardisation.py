@@ -21,7 +21,7 @@ from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
 from model.errors import ModelError
 from model.inputs import fitted
-from wire.inputs import InputCodec, Said, parse_content
+from wire.inputs import InputCodec, ParsedContent, parse_content
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -72,7 +72,9 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
     return True
 
 
-def _measured(said: Sequence[Said], head: FastHead, *, num_labels: int, is_complete: bool) -> dict[str, StoredTensor]:
+def _measured(
+    said: Sequence[ParsedContent], head: FastHead, *, num_labels: int, is_complete: bool
+) -> dict[str, StoredTensor]:
     """Returns the measured tensors that have changed, by name. Raises ModelError."""
     codecs: dict[str, InputCodec] = {}
     values: defaultdict[str, list[Any]] = defaultdict(list)
@@ -89,7 +91,9 @@ def _measured(said: Sequence[Said], head: FastHead, *, num_labels: int, is_compl
     return measured
 
 
-def _anew(head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], said: Sequence[Said]) -> FastHead:
+def _anew(
+    head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], said: Sequence[ParsedContent]
+) -> FastHead:
     """Returns the head, learnt again under another encoder. Raises UnreadableInput."""
     empty = head.successor(served)
     if head.ridge.num_samples <= len(samples):

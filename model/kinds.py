@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from model.errors import WrongConfig
-from wire.plugins import Halves, Symbols
+from wire.plugins import TorchFreeHalf, TorchHalves
 
 DEFAULT_TEMPERATURE: Final = 0.05
 """The temperature for classes until the holdout has enough samples. For CLINC150 the best is between 0.04 and 0.06."""
@@ -184,7 +184,7 @@ class KindTensors(Protocol):
         """Returns how well the predictions of full-precision outputs agree with those of served logits, in [0, 1]."""
 
 
-class Kind(Symbols, Protocol):
+class Kind(TorchFreeHalf, Protocol):
     """The part of `wire.kinds.LabelKind` that this file uses."""
 
     @property
@@ -243,5 +243,5 @@ def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
         yield f"agreement of equal outputs is {agreement}, not 1"
 
 
-tensors_of = Halves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
+tensors_of = TorchHalves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
 """Returns the tensor half of a kind, imported and tried once. Raises WrongConfig."""

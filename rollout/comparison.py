@@ -161,14 +161,14 @@ def _subtract(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> 
         del tallies[key]
 
 
-class PairWatchState(Record, frozen=True, kw_only=True):
+class PairDetectorState(Record, frozen=True, kw_only=True):
     """The logarithms of the bets' wealth: without each group that has labels (`without`), and with all (`every`)."""
 
     without: tuple[tuple[int, tuple[float, ...]], ...] = ()
     every: tuple[float, ...] = tuple(DETECTOR_START.tolist())
 
 
-class PairWatch:
+class PairDetector:
     """Detects that the newer version of a pair turned bad. Verbs: add, export.
 
     For each group of sources, an e-detector (`rollout/statistics.py`) sees the labels of all other groups. The alarm is
@@ -176,8 +176,8 @@ class PairWatch:
     detector that sees all labels decides.
     """
 
-    def __init__(self, state: PairWatchState | None = None) -> None:
-        state = state or PairWatchState()
+    def __init__(self, state: PairDetectorState | None = None) -> None:
+        state = state or PairDetectorState()
         self._every: Floats = np.array(state.every)
         self._without: dict[int, Floats] = {group: np.array(wealth) for group, wealth in state.without}
 
@@ -201,9 +201,9 @@ class PairWatch:
     def is_alarm(self) -> bool:
         return self.log_e >= float(np.log(LABELS_TO_FALSE_ALARM))
 
-    def export(self) -> PairWatchState:
+    def export(self) -> PairDetectorState:
         without = tuple((group, _rounded(log_wealth)) for group, log_wealth in self._without.items())
-        return PairWatchState(without=without, every=_rounded(self._every))
+        return PairDetectorState(without=without, every=_rounded(self._every))
 
 
 def _rounded(log_wealth: Floats) -> tuple[float, ...]:

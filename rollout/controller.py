@@ -40,7 +40,7 @@ from rollout.publication_rule import decide, moves_reference
 from rollout.reports import with_bounds
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
-from wire.store import Contents, Lease, Store, Watch
+from wire.store import Lease, Store, VersionContents, Watch
 
 LEASE = "rollout"
 RETRY_S = 1.0
@@ -242,7 +242,7 @@ class Controller:
 
 
 def versions_to_keep(
-    stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
+    stored: Mapping[int, VersionContents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
 ) -> set[int]:
     """Returns the versions that collection keeps. Pure. `current` is the version from which the learner continues.
 
@@ -265,7 +265,7 @@ def versions_to_keep(
     return set(needed) & stored.keys()
 
 
-def _distinct_bytes(versions: Iterable[Contents]) -> int:
+def _distinct_bytes(versions: Iterable[VersionContents]) -> int:
     sizes: dict[str, int] = {}
     for version in versions:
         sizes.update(version.blobs)

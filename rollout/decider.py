@@ -160,10 +160,10 @@ class Decider:
         return True
 
     def _add_label(self, feedback: Feedback) -> JudgedLabel | None:
-        if reason := self._refusal(feedback) or self._labels.refusal(feedback.said, lambda name: True):
+        if reason := self._refusal(feedback) or self._labels.refusal(feedback.label_string, lambda name: True):
             self._join.counts[f"label_{reason}"] += 1
             return None
-        return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.said)))
+        return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.label_string)))
 
     def decide(self) -> bool:
         """Carries out the step of the plan that is due; returns whether the plan changed.

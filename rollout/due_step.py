@@ -97,7 +97,7 @@ def _return_step(inputs: DecisionInputs) -> Step | None:
     else:
         return None
     rationale = Rationale(TURNED_BAD, reason, numbers)
-    return partial(plans.return_to, version=version, rationale=rationale, now_ms=inputs.now_ms)
+    return partial(plans.revert_to, version=version, rationale=rationale, now_ms=inputs.now_ms)
 
 
 def _candidate_step(inputs: DecisionInputs) -> DueStep:

@@ -157,14 +157,14 @@ def make_source_quota(trust: TrustConfig, *, share: float) -> SourceQuota:
     learnt = Shares(share=trust.source_share, window=trust.source_window)
     counted = Shares(share=share, window=SOURCE_WINDOW)
 
-    def why_over_quota(source: str, answer_ms: int) -> str:
+    def quota_refusal(source: str, answer_ms: int) -> str:
         if not rates.take(source, answer_ms):
             return "over_rate"
         if not learnt.add(source):
             return "over_share"
         return "" if counted.add(source) else "beyond_share"
 
-    return why_over_quota
+    return quota_refusal
 
 
 LOAD_AFTER_THINNING = 0.75
@@ -178,7 +178,7 @@ MAX_WAITING_PER_KEY = 8
 class LabelJoin:
     """Joins labels with predictions. Verbs: follow, add_answer, add_label; the last two return a judged label.
 
-    `judged` knows the events that have a label. `why_over_quota` returns the reason why a label of a source does not
+    `judged` knows the events that have a label. `quota_refusal` returns the reason why a label of a source does not
     count, "" if it counts (see `make_source_quota`). If it does not, another label may judge its event. `is_audited`
     says whether the label of an event, given by its id, was asked for. Labels have the names that the learner uses
     (`LabelSet.name_of`).
@@ -186,7 +186,7 @@ class LabelJoin:
 
     max_unlabelled: int
     judged: JudgedEvents
-    why_over_quota: SourceQuota = lambda source, answer_ms: ""
+    quota_refusal: SourceQuota = lambda source, answer_ms: ""
     is_audited: Callable[[str], bool] = lambda event_id: False
     counts: Counter[str] = field(default_factory=Counter)
     # The hash of a class's present name, by the hash of an earlier name.
@@ -307,9 +307,9 @@ class LabelJoin:
     def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
         """Judges a label in the place of the event's earlier label."""
         before = event.label
-        label = feedback.said
+        label = feedback.label_string
         name = name_hash(label)
-        reason = "" if feedback.approval else self.why_over_quota(feedback.source, before.answer_ms)
+        reason = "" if feedback.approval else self.quota_refusal(feedback.source, before.answer_ms)
         if name == before.name or reason:
             self.counts[f"label_{reason}" if reason else "label_repeated"] += 1
             return None
@@ -331,11 +331,11 @@ class LabelJoin:
         self, feedback: Feedback, verdicts: Verdicts, answer_ms: int, entity: str
     ) -> JudgedLabel | None:
         """Returns the label if it is within its source's quota. No prediction has been looked at before."""
-        reason = self.why_over_quota(feedback.source, answer_ms)
+        reason = self.quota_refusal(feedback.source, answer_ms)
         self.counts[f"label_{reason}" if reason else "judged"] += 1
         if reason:
             return None
-        label = feedback.said
+        label = feedback.label_string
         kind = kind_of(label)
         return JudgedLabel(
             verdicts=self._with_current_names(verdicts),

@@ -28,7 +28,7 @@ from wire.records import (
     VersionEntry,
     WeightManifest,
 )
-from wire.store import Step, Store
+from wire.store import OperatorStep, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ class Operator:
         def stored_step(plan: RolloutPlan | None) -> PlanChange:
             return without_missing(step(_require_plan(plan)), self._store.versions.stored())
 
-        def to_log_entry(proposed: PlanChange) -> Step:
+        def to_log_entry(proposed: PlanChange) -> OperatorStep:
             decision = proposed.decision
             assert decision is not None, "an operator's step is a decision"
-            return Step(verb, decision.version, self._name, decision.time_ms)
+            return OperatorStep(verb, decision.version, self._name, decision.time_ms)
 
         after = change(self._store.plans, stored_step, to_log_entry=to_log_entry)
         assert after is not None, "an operator's step always changes something or raises"

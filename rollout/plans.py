@@ -23,7 +23,7 @@ from rollout.paired_rule import Ruling
 from rollout.publication_rule import PublicationRuling
 from wire.errors import PlanMoved
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
-from wire.store import Plans, Step
+from wire.store import OperatorStep, Plans
 
 MAX_NUMBER: Final = 1e9
 """Largest number that is stored with a decision: JSON has no infinity."""
@@ -151,7 +151,7 @@ def withdraw(
     return replace(withdrawn, current=plan.stable)
 
 
-def return_to(plan: RolloutPlan, version: int, rationale: Rationale, *, now_ms: int) -> PlanChange:
+def revert_to(plan: RolloutPlan, version: int, rationale: Rationale, *, now_ms: int) -> PlanChange:
     """Withdraws the stable version, which turned bad. `version` answers everything, and the learner continues from
     it."""
     reference = version if plan.reference == plan.stable else plan.reference
@@ -270,7 +270,7 @@ MAX_TRIES = 20
 
 
 def change(
-    plans: Plans, step: PlanStep, *, to_log_entry: Callable[[PlanChange], Step] | None = None
+    plans: Plans, step: PlanStep, *, to_log_entry: Callable[[PlanChange], OperatorStep] | None = None
 ) -> RolloutPlan | None:
     """Applies `step` to the plan in force (None: there is none yet), and writes the result by compare and swap.
 

@@ -34,8 +34,8 @@ from rollout.comparison import (
     Difference,
     PairCount,
     PairCountState,
-    PairWatch,
-    PairWatchState,
+    PairDetector,
+    PairDetectorState,
     SourceGroups,
 )
 from rollout.judged_events import JudgedLabel
@@ -79,8 +79,8 @@ class TalliesState(Record, frozen=True, kw_only=True):
     newest: PairCountState = PairCountState()
     overtaking: PairCountState = PairCountState()
     chain: PairCountState = PairCountState()
-    chain_watch: PairWatchState = PairWatchState()
-    stable_watch: PairWatchState = PairWatchState()
+    chain_watch: PairDetectorState = PairDetectorState()
+    stable_watch: PairDetectorState = PairDetectorState()
     arms: ArmCountState = ArmCountState()
     first_newer: int = 0
     first_of_chain: int = 0
@@ -183,8 +183,8 @@ class Tallies:
         self._newest = PairCount(state.newest)
         self.overtaking = PairCount(state.overtaking)
         self.chain = PairCount(state.chain)
-        self.chain_watch = PairWatch(state.chain_watch)
-        self.stable_watch = PairWatch(state.stable_watch)
+        self.chain_watch = PairDetector(state.chain_watch)
+        self.stable_watch = PairDetector(state.stable_watch)
         self._arms = ArmCount(state.arms)
         # The first of the versions that descend from the stable one (0: there is none).
         self._first_newer = state.first_newer
@@ -210,11 +210,11 @@ class Tallies:
             self._candidate_to_reference = self._new_count()
         if before.reference != after.reference or before.stable > after.stable:
             self.chain = self._new_count()
-            self.chain_watch = PairWatch()
+            self.chain_watch = PairDetector()
         if before.stable > after.stable:
             self._first_of_chain = before.stable + 1
         if (before.stable, before.previous) != (after.stable, after.previous):
-            self.stable_watch = PairWatch()
+            self.stable_watch = PairDetector()
         if not is_same_pair or before.share != after.share:
             self.arm_traffic = ArmTraffic(plan)
         elif not self.arm_traffic.since_revision:

@@ -36,7 +36,7 @@ from serving.cluster import (
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from wire import metrics
 from wire.config import TrustConfig, flat, nested
-from wire.keyring import given
+from wire.keyring import read_ring
 from wire.metrics import TASK, Metric, MetricValue
 from wire.sections import constants, refused_constant, require
 from wire.tasks import DEFAULT
@@ -83,7 +83,7 @@ class AppReplica:
         from ray import serve
 
         from serving.endpoints import OpenEndpoints, enabled_endpoints
-        from serving.http.listener import leave_to_others
+        from serving.http.listener import yield_to_others
         from serving.replica import Replica
         from wire import metrics, traces
         from wire.logs import configure
@@ -91,8 +91,8 @@ class AppReplica:
         configure(config.logs)
         self._ray_metrics = None if listens else RayMetrics()
         self._telemetry = ExitStack()
-        self._telemetry.enter_context(metrics.served(config.metrics))
-        self._telemetry.enter_context(traces.exported(config.traces, "replica"))
+        self._telemetry.enter_context(metrics.serve(config.metrics))
+        self._telemetry.enter_context(traces.export(config.traces, "replica"))
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
@@ -102,7 +102,7 @@ class AppReplica:
         if listens:
             serving = config.serving
             self._replica.await_weights(FIRST_WEIGHTS_S)
-            leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, YIELD_TO_OTHERS_S)
+            yield_to_others(serving.http_host, serving.http_port, self._replica.has_weights, YIELD_TO_OTHERS_S)
         # If this process does not listen, Serve's proxy carries HTTP.
         endpoints = enabled_endpoints(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
@@ -167,7 +167,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     trust = {name.removeprefix(TRUST): value for name, value in values.items() if name.startswith(TRUST)}
     values = {name: value for name, value in values.items() if not name.startswith(TRUST)}
     settings = ReplicaSettings(**nested(values))
-    ring = given(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
+    ring = read_ring(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
     config = ReplicaConfig.of(settings, ring=ring, trust=TypeAdapter(TrustConfig).validate_python(trust))
     _require_addresses(config)
     return application(config, listens=False)

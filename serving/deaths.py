@@ -36,7 +36,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from wire.files import atomic_write, file_stamp, locked
+from wire.files import atomic_write, file_stamp, lock_or_close
 
 NUM_SLOTS: Final = 8
 """Blocks of one process that can be noted at the same time. Further blocks are not noted."""
@@ -128,7 +128,7 @@ def _new_file(folder: Path) -> tuple[Path, int]:
     # Another process may take the file over before it is locked: then this one tries another name.
     while True:
         path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
-        fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        fd = lock_or_close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if fd is not None:
             return path, fd
 
@@ -139,7 +139,7 @@ def _take_over(path: Path) -> bytes | None:
     Returns None if the process lives, or if another process has taken the file over.
     """
     try:
-        fd = locked(os.open(path, os.O_RDWR))
+        fd = lock_or_close(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
         return None
     if fd is None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from model.packed import PackedEncoder, checked
 from model.quantized import common_layers
 from model.ragged import RaggedBatch
-from wire.inputs import is_text, said_by
+from wire.inputs import is_text, parse_record
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
@@ -77,14 +77,14 @@ class Health:
                 self._stable_encoder = encoders[stable]
                 self._stable_s.clear()
 
-    def answered(self, number: int, num: int) -> None:
+    def count_answers(self, number: int, num: int) -> None:
         """Counts `num` answers of version `number`, if it is still live."""
         with self._lock:
             counts = self._counts.get(number)
             if counts is not None:
                 self._counts[number] = msgspec.structs.replace(counts, answers=counts.answers + num)
 
-    def failed(self, number: int) -> None:
+    def count_failure(self, number: int) -> None:
         """Counts an event that version `number` could not answer, but the stable version could."""
         self._add(number, answers=1, errors=1)
 
@@ -154,7 +154,7 @@ class Health:
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, prefixes=prefixes)
         if all(map(is_text, events)):
             return z_BD
-        return encoder.inputs.joined(z_BD, [said_by(event) for event in events])
+        return encoder.inputs.joined(z_BD, [parse_record(event) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:
         """Returns the counts of every live version."""

@@ -2,7 +2,7 @@
 
     ENDPOINTS, names --import by name--> Endpoint --check: before anything starts
                                                   --open(core, config)--> OpenEndpoint --check, close
-    Gateway.submit(events, dones, terms) --queue, engine--> done(outcome), in the engine's thread
+    Gateway.submit(events, dones, item_options) --queue, engine--> done(outcome), in the engine's thread
 
 Each endpoint is a module that nothing else in this room knows; it is imported only if it is to be opened. HTTP serves
 the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use `Core.api`, which
@@ -30,11 +30,11 @@ class Gateway(Protocol):
     def is_ready(self) -> bool:
         """Whether there are weights to answer with."""
 
-    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number.
 
-        The `done` of each queued event receives its outcome once, in the engine's thread, unless `terms` say that the
-        caller no longer waits. Raises QueueClosed.
+        The engine's thread calls the `done` of each queued event once, with the outcome. It does not call it if the
+        caller no longer waits (`item_options.is_wanted`). Raises QueueClosed.
         """
 
     def count(self, name: str) -> None:

@@ -38,7 +38,15 @@ from serving.config import PrecisionConfig
 from serving.deaths import Deaths
 from serving.errors import Unhealthy
 from serving.filters import AnswerFilter, apply_filters
-from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, all_versions, choose, count_swaps
+from serving.models import (
+    NO_CHOICE,
+    ActiveVersions,
+    LiveVersions,
+    PrecisionChoice,
+    all_versions,
+    choose_precisions,
+    count_swaps,
+)
 from serving.observers import (
     AnswerCounts,
     BatchObserver,
@@ -52,7 +60,7 @@ from serving.observers import (
 )
 from serving.predict import PAIRED_PER_S, Predict, embed_many, group_rows, predict_by_task
 from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Outcome, Unanswered
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer
 from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
@@ -81,7 +89,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """The engine calls its own observers first, then `observers`, in their order."""
-        self._live: Live = {}
+        self._live: LiveVersions = {}
         self._activating = threading.Lock()
         self._queue = queue
         self._clock = clock
@@ -92,7 +100,9 @@ class Engine:
         self.level = ServiceLevel(clock=clock)
         own = (self._rate, self._watchdog, self._stalls, self.level, AnswerCounts(counts))
         self._observers = Observers((*own, *observers))
-        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths)
+        self._answering = BatchAnswerer(
+            queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths
+        )
         self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
@@ -117,7 +127,7 @@ class Engine:
             return count_swaps(self._live)
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> PrecisionChoice:
         """The precisions of the last batch. Any thread may read it."""
         return self._answering.choice
 
@@ -183,7 +193,7 @@ KILLS_DETAIL = "processes were killed while they read or answered this event; th
 log = structlog.get_logger("engine")
 
 
-class Answering:
+class BatchAnswerer:
     """Answers batches, and finds the cause if a forward pass raises. Only the model's thread calls its methods.
 
     `choice` has the precisions of the last batch; any thread may read it.
@@ -208,11 +218,11 @@ class Answering:
         self._deaths = deaths
         self._last_answered: Item | None = None
 
-    def outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+    def outcomes(self, items: Sequence[Item], live: LiveVersions) -> list[Outcome]:
         """Returns an outcome for each item of a batch."""
         if DEFAULT not in live:
             return [self._failure(item, "no_weights") for item in items]
-        choice = choose(
+        choice = choose_precisions(
             all_versions(live),
             num_tokens=sum(item.num_tokens for item in items),
             load=self._queue.load,
@@ -230,7 +240,7 @@ class Answering:
             options: list[tuple[int, bool, str, str]] = []
             for item in tried:
                 no_weights = _no_weights_reason(item, live) if item.event.tasks else ""
-                options.append((item.terms.version, item.terms.is_embedding, item.unreadable, no_weights))
+                options.append((item.item_options.version, item.item_options.is_embedding, item.unreadable, no_weights))
             with self._deaths.open([item.digest for item in tried], clears=True):
                 for rows in group_rows(options):
                     no_weights = options[rows[0]][-1]
@@ -238,7 +248,7 @@ class Answering:
                     outcomes |= zip([trial[row] for row in rows], found, strict=True)
         return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
-    def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: Live) -> list[Outcome]:
+    def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: LiveVersions) -> list[Outcome]:
         """Returns the outcomes of items with identical options, in order.
 
         If the items name a version, that version of the default task answers them, whatever the plan says.
@@ -248,20 +258,20 @@ class Answering:
             return [self._failure(item, "unreadable", item.unreadable) for item in items]
         if no_weights:
             return [self._failure(item, "no_weights", no_weights) for item in items]
-        if version := items[0].terms.version:
+        if version := items[0].item_options.version:
             arm = live[DEFAULT].arm_for_version(version)
             if arm is None:
                 return [self._failure(item, "version_gone") for item in items]
-            live = {DEFAULT: live[DEFAULT].alone(arm)}
+            live = {DEFAULT: live[DEFAULT].with_only(arm)}
         return self._outcomes_with_retry(items, live)
 
-    def _note_brown_out(self, choice: Choice) -> None:
+    def _note_brown_out(self, choice: PrecisionChoice) -> None:
         """Counts the brown-outs that began (`brown_outs`), and sets `browning_out` to 1 while one lasts."""
         self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
         self._counts.add("brown_outs", int(choice.is_brown_out))
         log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
 
-    def _outcomes_with_retry(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+    def _outcomes_with_retry(self, items: Sequence[Item], live: LiveVersions) -> list[Outcome]:
         """Returns an outcome for each item. If the forward pass raises, each item is tried once more, alone."""
         answers = self._try_answer(items, live)
         if isinstance(answers, Exception):
@@ -275,18 +285,18 @@ class Answering:
         self._last_answered = items[-1]
         return list(answers)
 
-    def _try_answer(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
+    def _try_answer(self, items: Sequence[Item], live: LiveVersions) -> Sequence[Answer | EmbeddedText] | Exception:
         """Returns the answers of items with equal options, or the error that the forward pass raises."""
         events = [item.event for item in items]
         token_ids = [item.token_ids for item in items]
         try:
-            if items[0].terms.is_embedding:
+            if items[0].item_options.is_embedding:
                 return embed_many(token_ids, live[DEFAULT])
             return predict_by_task(self._predict, events, token_ids, live, self.choice)
         except Exception as error:  # noqa: BLE001  # any error of a forward pass becomes an outcome
             return error
 
-    def _failed_alone(self, item: Item, error: Exception, live: Live) -> Outcome:
+    def _failed_alone(self, item: Item, error: Exception, live: LiveVersions) -> Outcome:
         """Returns the outcome of an item whose forward pass raised `error` although it was alone in the batch.
 
         It is the stable versions' answer if they can answer the item.
@@ -294,7 +304,7 @@ class Answering:
         if isinstance(error, UnreadableInput):
             return self._failure(item, "unreadable", str(error))
         if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
-            stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
+            stable = {task: each.with_only(each.plan.arms[0]) for task, each in live.items()}
             answers = self._try_answer([item], stable)
             if not isinstance(answers, Exception):
                 self._count_failing_versions(item, live, stable)
@@ -303,23 +313,23 @@ class Answering:
             self._counts.add("machine_faults")
             # One log line for consecutive faults.
             if not self._watchdog.has_fault:
-                log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
+                log.error("machine_fault", event_id=quote_text(item.event.id), error=str(error), exc_info=error)
             return Unanswered(item=item)
-        log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
+        log.error("model_failed", event_id=quote_text(item.event.id), error=str(error), exc_info=error)
         return self._failure(item, "model_failed")
 
-    def _count_failing_versions(self, item: Item, live: Live, stable: Live) -> None:
+    def _count_failing_versions(self, item: Item, live: LiveVersions, stable: LiveVersions) -> None:
         """Tries an item that the `stable` versions can answer with each other version, and counts the failures."""
         self._counts.add("answered_by_stable")
-        event_id = shown(item.event.id)
+        event_id = quote_text(item.event.id)
         for task, versions in live.items():
             for arm in versions.plan.arms[1:]:
-                error = self._try_answer([item], {**stable, task: versions.alone(arm)})
+                error = self._try_answer([item], {**stable, task: versions.with_only(arm)})
                 if isinstance(error, Exception):
-                    versions.health.failed(arm.version)
+                    versions.health.count_failure(arm.version)
                     log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
 
-    def _is_machine_fault(self, item: Item, live: Live) -> bool:
+    def _is_machine_fault(self, item: Item, live: LiveVersions) -> bool:
         """Whether the event that was answered last fails now, too, under the arm of `item`."""
         last = self._last_answered
         if last is None:
@@ -334,7 +344,7 @@ class Answering:
         return ItemFailure(event=item.event, reason=reason, detail=detail)
 
 
-def _no_weights_reason(item: Item, live: Live) -> str:
+def _no_weights_reason(item: Item, live: LiveVersions) -> str:
     """Returns the reason why a task that the event names cannot answer it; "" if all of them can."""
     missing = [task for task in item.event.tasks if task not in live]
     return f"the task {missing[0]!r} has no weights yet: does its learner run?" if missing else ""

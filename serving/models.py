@@ -152,22 +152,22 @@ class ActiveVersions:
         own = next((arm for arm in self.plan.arms if arm.version == version), None)
         return own or Arm(name=str(version), version=version, share=0.0)
 
-    def alone(self, arm: Arm) -> "ActiveVersions":
+    def with_only(self, arm: Arm) -> "ActiveVersions":
         """Returns a copy in which `arm` answers every event."""
         arms = (msgspec.structs.replace(arm, share=1.0),)
         return replace(self, plan=msgspec.structs.replace(self.plan, arms=arms))
 
 
-Live: TypeAlias = Mapping[str, ActiveVersions]
+LiveVersions: TypeAlias = Mapping[str, ActiveVersions]
 """The active versions by task; empty before the first weights."""
 
 
-def count_swaps(live: Live) -> int:
+def count_swaps(live: LiveVersions) -> int:
     """Returns the number of swaps of all tasks so far; 0 before the first weights."""
     return sum(each.number for each in live.values())
 
 
-def all_versions(live: Live) -> dict[tuple[str, int], Version]:
+def all_versions(live: LiveVersions) -> dict[tuple[str, int], Version]:
     """Returns every version by its task and its number."""
     found: dict[tuple[str, int], Version] = {}
     for task, active in live.items():
@@ -175,7 +175,7 @@ def all_versions(live: Live) -> dict[tuple[str, int], Version]:
     return found
 
 
-def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
+def servable_part(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
     """Returns the part of `plan` that the `loaded` versions can serve; None if no version is loaded.
 
     The share of an arm whose version is not loaded goes to the stable arm. While the stable version itself is missing,
@@ -188,11 +188,11 @@ def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
     if plan.stable not in loaded:
         # The stand-in gets the share that the other arms leave.
         share = 1.0 - sum(arm.share for arm in arms)
-        arms = (Arm(name=STAND_IN, version=stand_in(plan, loaded), share=share), *arms)
+        arms = (Arm(name=STAND_IN, version=choose_stand_in(plan, loaded), share=share), *arms)
     return plan if arms == plan.arms else msgspec.structs.replace(plan, arms=arms)
 
 
-def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
+def choose_stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
     """Returns the latest loaded version that is not under trial; if all are under trial, the latest of all.
 
     >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
@@ -216,7 +216,7 @@ AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PrecisionChoice:
     """The precision of each version, by its task and its number. The next choice depends on it (hysteresis)."""
 
     by_version: Mapping[tuple[str, int], str]
@@ -227,17 +227,17 @@ class Choice:
         return {number: precision for (each, number), precision in self.by_version.items() if each == task}
 
 
-NO_CHOICE: Final = Choice({})
+NO_CHOICE: Final = PrecisionChoice({})
 
 
-def choose(
+def choose_precisions(
     versions: Mapping[tuple[str, int], Version],
     *,
     num_tokens: int,
     load: float,
-    previous: Choice,
+    previous: PrecisionChoice,
     config: PrecisionConfig,
-) -> Choice:
+) -> PrecisionChoice:
     """Returns the precisions for a batch of `num_tokens`.
 
     `load` is the share of the queue's bound that still waits, without this batch.
@@ -257,7 +257,7 @@ def choose(
         else:
             current = previous.by_version.get(key)
             chosen[key] = pick_precision(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
-    return Choice(chosen, is_brown_out)
+    return PrecisionChoice(chosen, is_brown_out)
 
 
 @lru_cache(maxsize=256)

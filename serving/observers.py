@@ -25,7 +25,7 @@ import structlog
 
 from serving.config import Promises
 from serving.errors import Unhealthy
-from serving.models import Live, count_swaps
+from serving.models import LiveVersions, count_swaps
 from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
 from wire.records import LATENCY_BOUNDS_MS, Answer, Promise
 from wire.tasks import DEFAULT
@@ -39,10 +39,10 @@ class BatchObserver(Protocol):
     Times are in seconds, by the engine's clock.
     """
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         """The batch is about to be answered by the `live` versions; `live` is empty while there are no weights."""
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         """Every item has received its outcome: `outcomes[i]` for `batch.items[i]`."""
 
 
@@ -53,14 +53,14 @@ class Observers:
         self._observers = tuple(observers)
         self._failed = set[int]()
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         for observer in self._observers:
             try:
                 observer.batch_began(batch, live, began_s)
             except Exception as error:  # noqa: BLE001  # a broken observer must not stop the engine
                 self._note(observer, error)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         for observer in self._observers:
             try:
                 observer.batch_ended(batch, live, outcomes, ended_s)
@@ -125,10 +125,10 @@ class AnswerCounts:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         """Nothing is answered yet."""
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         sums: Counter[str] = Counter()
         by_arm: Counter[tuple[str, str, str]] = Counter()
         by_version: Counter[tuple[str, int]] = Counter()
@@ -153,7 +153,7 @@ class AnswerCounts:
             sums[task_counter(task, f"answers_by_{arm}_{precision}")] += num
         self._counts.add_all(sums)
         for (task, version), num in by_version.items():
-            live[task].health.answered(version, num)
+            live[task].health.count_answers(version, num)
 
 
 RATE_WINDOW_S: Final = 5.0
@@ -175,10 +175,10 @@ class EventRate:
         self.per_s = 0.0
         """Events a second, as of the last batch."""
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         self.add(len(batch.items), began_s)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         """A batch counts when it begins."""
 
     def add(self, num_events: int, now_s: float) -> None:
@@ -203,11 +203,11 @@ class Watchdog:
         # The times of the first and the last of the consecutive faults.
         self._faults_s: tuple[float, float] | None = None
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
         self._busy = (began_s, max(1.0, num_tokens / BATCH_TOKENS))
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._busy = None
         if any(isinstance(outcome, Unanswered) for outcome in outcomes):
             first_s = self._faults_s[0] if self._faults_s else ended_s
@@ -270,7 +270,7 @@ class SwapStalls:
         stalls_ms, pauses_ms = zip(*self._recent, strict=True) if self._recent else ((), ())
         return StallReport(self._num, stalls_ms, pauses_ms)
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         number = count_swaps(live)
         # Time in which no batch was ready is not a pause.
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
@@ -300,7 +300,7 @@ class SwapStalls:
             num_before = self._num_begun
             return self._batch_has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._ended_s = ended_s
 
 
@@ -334,10 +334,10 @@ class ServiceLevel:
         self._latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._latency_sum_ms = 0.0
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         self._batch_began_s = began_s
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
         waits_s = tuple(ended_s - arrived_s for arrived_s in batch.arrived_s)
         with self._lock:

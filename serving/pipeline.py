@@ -29,7 +29,7 @@ from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, parse_content, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoder_content_of, is_text, parse_content, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -85,17 +85,17 @@ class Pipeline:
     deaths: Deaths
     has_weights: Callable[[], bool]
 
-    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> list[Item]:
+    def items(self, events: Sequence[Event], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
         # Answers of a requested version, and vectors, are not published, so their events are not enriched.
-        if not terms.version and not terms.is_embedding:
+        if not item_options.version and not item_options.is_embedding:
             for each in self.enrichers:
                 events = self._enrich(each, events)
-        return make_items(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
+        return make_items(events, dones, self.encode, item_options, self.max_tokens(), self.deaths)
 
-    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+    def submit(self, events: Sequence[Event], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number. Raises QueueClosed."""
-        return self.queue.submit_many(self.items(events, dones, terms))
+        return self.queue.submit_many(self.items(events, dones, item_options))
 
     def _enrich(self, enricher: Enricher, events: Sequence[Event]) -> Sequence[Event]:
         """Returns the enriched events; if the enricher fails, the events unchanged."""
@@ -124,7 +124,7 @@ def make_items(
     events: Sequence[Event],
     dones: Sequence[Done],
     encode: Encode,
-    terms: ItemOptions,
+    item_options: ItemOptions,
     max_tokens: int,
     deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
@@ -156,7 +156,7 @@ def make_items(
         for row, ids in zip(readable, found, strict=True):
             tokens[row] = ids
     return [
-        Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=reason, digest=digest)
+        Item(event=event, token_ids=ids, done=done, item_options=item_options, unreadable=reason, digest=digest)
         for event, ids, done, reason, digest in zip(truncated, tokens, dones, unreadable, digests, strict=True)
     ]
 
@@ -172,7 +172,7 @@ def _truncate(event: Event, max_tokens: int) -> tuple[Event, str, str]:
         event = msgspec.structs.replace(event, **cut(event, max_tokens))
     except BadMessage as error:
         return event, "", error.detail
-    return event, encoded_of(event), ""
+    return event, encoder_content_of(event), ""
 
 
 def _encode_alone(encode: Encode, text: str) -> tuple[list[int], str]:

@@ -36,9 +36,9 @@ from torch import Tensor
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
 from serving.encodings import EncodingCache, select_rows
-from serving.models import ActiveVersions, Choice, Live, Version
+from serving.models import ActiveVersions, LiveVersions, PrecisionChoice, Version
 from serving.queue import EmbeddedText
-from serving.ranking import Scored, VersionNames, names_by_row, rank_texts
+from serving.ranking import Scored, VersionFingerprints, fingerprints_by_row, rank_texts
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.inputs import fields_of
@@ -86,7 +86,7 @@ def predict_many(
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scored: dict[int, Scored] = {}
-    names: dict[int, VersionNames] = {}
+    names: dict[int, VersionFingerprints] = {}
     vectors: dict[int, Tensor] = {}
     # One forward pass for each encoder and precision.
     for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
@@ -99,7 +99,7 @@ def predict_many(
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
         # The receipt has the predictions of all versions that share the encoder.
-        names.update(zip(rows, names_by_row(rankings), strict=True))
+        names.update(zip(rows, fingerprints_by_row(rankings), strict=True))
         # The learner reuses only vectors in the most accurate precision.
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
@@ -144,7 +144,7 @@ def _predict_with_other_encoders(
     versions: Sequence[Version],
     precisions: Mapping[int, str],
     receipts: Receipts,
-) -> dict[int, VersionNames]:
+) -> dict[int, VersionFingerprints]:
     """Returns the predictions of the versions whose encoder is not the answering version's, for the sampled rows.
 
     `versions[i]` answers `events[i]`. The sample depends on the events' ids and rate, never on their contents.
@@ -152,13 +152,13 @@ def _predict_with_other_encoders(
     # One version stands for each encoder; `cohorts` has the other versions that share it.
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
-    names: dict[int, VersionNames] = {}
+    names: dict[int, VersionFingerprints] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
             z_BD = encode(*select_rows(rows, events, token_ids), encoder, precisions[first.number])
             rankings = rank_texts(z_BD, live.cohorts[first.number], 1)
-            for row, others in zip(rows, names_by_row(rankings), strict=True):
+            for row, others in zip(rows, fingerprints_by_row(rankings), strict=True):
                 names[row] = names.get(row, ()) + others
     return names
 
@@ -236,7 +236,11 @@ TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAn
 
 
 def predict_by_task(
-    predict: Predict, events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, choice: Choice
+    predict: Predict,
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: LiveVersions,
+    choice: PrecisionChoice,
 ) -> list[Answer]:
     """Returns one answer for each event, in order, from the tasks that the event names.
 
@@ -268,9 +272,9 @@ def _rows_for_task(events: Sequence[Event], task: str) -> list[int]:
 def _encode(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
-    live: Live,
+    live: LiveVersions,
     rows_by_task: Mapping[str, Sequence[int]],
-    choice: Choice,
+    choice: PrecisionChoice,
 ) -> EncodingCache:
     """Encodes each event with each encoder that answers it for a task, and returns the vectors.
 
@@ -289,7 +293,7 @@ def _encode(
 
 
 def _rows_for_encoders(
-    events: Sequence[Event], live: Live, rows_by_task: Mapping[str, Sequence[int]], choice: Choice
+    events: Sequence[Event], live: LiveVersions, rows_by_task: Mapping[str, Sequence[int]], choice: PrecisionChoice
 ) -> dict[tuple[PackedEncoder, str], set[int]]:
     """Returns the rows of the events that each encoder and precision answers.
 

@@ -5,7 +5,7 @@
 
 Texts are tokenized before they enter the queue, so every item knows its cost. `ItemOptions` are the options of an item:
 whether its caller still waits, its priority, a requested version, and whether it asks for an answer or a vector. With
-the default terms, the plan chooses the version, and items are answered in the order of their arrival.
+the default options, the plan chooses the version, and items are answered in the order of their arrival.
 
 While the model is busy there is no timer: the next batch is whatever has arrived when the model becomes free, so
 batches grow with the load. Only an idle model may wait for more texts after the first one, at most `max_wait_ms`. Items
@@ -112,7 +112,7 @@ class Item:
     """An event on its way through the model.
 
     - `done`: receives the outcome once for each time that the item was queued, in the model's thread; it must not
-      block. It is not called if the item is no longer wanted (`terms.is_wanted`).
+      block. It is not called if the item is no longer wanted (`item_options.is_wanted`).
     - `unreadable`: the reason why the event has no tokens; "" if it is readable
     - `digest`: the digest of the content for `serving/deaths.py`; b"" if deaths are not noted
     """
@@ -120,7 +120,7 @@ class Item:
     event: Event
     token_ids: list[int]
     done: Done
-    terms: ItemOptions = DEFAULT
+    item_options: ItemOptions = DEFAULT
     unreadable: str = ""
     digest: bytes = b""
     num_tokens: int = field(init=False)
@@ -140,7 +140,7 @@ class Tokenized(Protocol):
     @property
     def num_bytes(self) -> int: ...
     @property
-    def terms(self) -> ItemOptions: ...
+    def item_options(self) -> ItemOptions: ...
 
 
 T = TypeVar("T", bound=Tokenized)
@@ -230,7 +230,7 @@ class BatchQueue(Generic[T]):
             for item in items:
                 if self._num_items == self._max_items or self._num_bytes + item.num_bytes > self._max_bytes:
                     break
-                self._lanes[item.terms.priority].append((item, now_s))
+                self._lanes[item.item_options.priority].append((item, now_s))
                 self._num_items += 1
                 self._num_tokens += item.num_tokens
                 self._num_bytes += item.num_bytes
@@ -290,7 +290,7 @@ class BatchQueue(Generic[T]):
         num_abandoned = 0
         while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
             item, item_arrived_s = lane[0]
-            is_wanted = item.terms.is_wanted is None or item.terms.is_wanted()
+            is_wanted = item.item_options.is_wanted is None or item.item_options.is_wanted()
             # An item that is not wanted takes no place in the batch, so the budget does not stop it.
             if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
                 break

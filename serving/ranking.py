@@ -26,7 +26,7 @@ class Scored(NamedTuple):
     certainty: float | None = None
 
 
-VersionNames: TypeAlias = tuple[tuple[int, Fingerprint], ...]
+VersionFingerprints: TypeAlias = tuple[tuple[int, Fingerprint], ...]
 """Pairs of a version's number and the fingerprint of its prediction, by ascending number."""
 
 
@@ -69,7 +69,7 @@ class Ranking:
         return f"version {self.version.number}: its labels.kind {self.version.labelled.kind}"
 
 
-def names_by_row(rankings: Mapping[int, Ranking]) -> list[VersionNames]:
+def fingerprints_by_row(rankings: Mapping[int, Ranking]) -> list[VersionFingerprints]:
     """Returns the predictions of all versions, for each row."""
     columns = [ranking.names() for ranking in rankings.values()]
     return list(zip(*columns, strict=True))

@@ -28,7 +28,7 @@ from serving.http.origin import is_loopback
 from serving.http.requests import Bodies
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake, delivery_factory
-from serving.models import ActiveVersions, Choice
+from serving.models import ActiveVersions, PrecisionChoice
 from serving.pipeline import assemble_pipeline
 from serving.replica_config import ReplicaConfig
 from serving.served_task import ReplicaStatus, ServedTask, SharedParts
@@ -226,7 +226,7 @@ class Replica:
         )
 
 
-def _measured_accuracy(live: ActiveVersions | None, choice: Choice) -> float:
+def _measured_accuracy(live: ActiveVersions | None, choice: PrecisionChoice) -> float:
     """Returns the accuracy of the default task's stable version in the precision that answers; 0 if not measured."""
     if live is None:
         return 0.0

@@ -33,7 +33,7 @@ from wire.config import (
 )
 from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
-from wire.sections import constants, decoded, refused_constant
+from wire.sections import constants, parse_json_setting, refused_constant
 from wire.tasks import DEFAULT
 
 MAX_TASKS: Final = 64
@@ -50,7 +50,9 @@ MAPPED_LABELS: Final = tuple(f"{FEEDBACK_MAP}{name}" for name in ("label", "labe
 """Exactly one of these settings says where the label is. A task that sets one inherits none of them."""
 
 
-TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(decoded)]
+TaskTables: TypeAlias = Annotated[
+    Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(parse_json_setting)
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,10 +83,10 @@ def unpack_texts(name: str, data: bytes, *, at_most: int) -> list[str]:
         if at > len(data):
             raise wrong_tensor(f"an element of `{name}` is truncated")
         texts.append(data[end:at])
-    return decoded(name, texts)
+    return decode_texts(name, texts)
 
 
-def decoded(name: str, elements: Sequence[bytes]) -> list[str]:
+def decode_texts(name: str, elements: Sequence[bytes]) -> list[str]:
     """Returns the elements as texts. Raises RequestRefused if one is not UTF-8."""
     try:
         return [element.decode() for element in elements]
@@ -288,7 +288,7 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     answer = reply.answer if isinstance(reply, Unpublished) else reply
     assert isinstance(answer, Answer), "this protocol never requests vectors"
     return {
-        "label": answer.label or _render_label(answer.named),
+        "label": answer.label or _render_label(answer.prediction),
         "score": answer.score,
         "version": answer.weights_version,
         "arm": answer.arm,

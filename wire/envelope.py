@@ -30,7 +30,7 @@ import msgspec
 from wire.errors import BadMessage
 from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
-from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpack_structured
+from wire.message import Decode, Message, Place, decode_object, is_structured, quote_text, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
@@ -184,7 +184,7 @@ def _dead_letter_fields(message: Message, attributes: Mapping[str, str]) -> dict
     for name in ("partition", "offset"):
         text = attributes.get(f"ce_origin{name}", "")
         if not text.isdecimal() or len(text) > MAX_DIGITS:
-            raise BadMessage("wrong_schema", f"ce_origin{name} is {shown(text)}, expected a number")
+            raise BadMessage("wrong_schema", f"ce_origin{name} is {quote_text(text)}, expected a number")
         fields[name] = int(text)
     return fields | _attribute_fields(DeadLetter, attributes)
 
@@ -205,15 +205,15 @@ def _attributes(message: Message, names: frozenset[str]) -> dict[str, str]:
 def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mapped: bool = False) -> None:
     version = attributes.get("ce_specversion", SPEC_VERSION)
     if version != SPEC_VERSION:
-        raise BadMessage("future_schema", f"ce_specversion is {shown(version)}, we read {SPEC_VERSION}")
+        raise BadMessage("future_schema", f"ce_specversion is {quote_text(version)}, we read {SPEC_VERSION}")
     type_name = attributes.get("ce_type", record_type.TYPE)
     if type_name == record_type.TYPE or is_mapped:
         return
     name, _, number = type_name.rpartition(".v")
     our_name, _, our_number = record_type.TYPE.rpartition(".v")
     if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
-        raise BadMessage("future_schema", f"ce_type is {shown(type_name)}, we read {record_type.TYPE}")
-    raise BadMessage("wrong_type", f"ce_type is {shown(type_name)}, expected {record_type.TYPE}")
+        raise BadMessage("future_schema", f"ce_type is {quote_text(type_name)}, we read {record_type.TYPE}")
+    raise BadMessage("wrong_type", f"ce_type is {quote_text(type_name)}, expected {record_type.TYPE}")
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:

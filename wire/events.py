@@ -35,7 +35,7 @@ _NEVER_IN_UTF8: Final = b"\xff"
 """A separator, since no UTF-8 contains this byte."""
 
 
-class GivenAnswer(Protocol):
+class JoinableAnswer(Protocol):
     """An answer that waits for its label.
 
     - `times_ms`: the times of the answer and of all later answers to the same event, which are in their receipts.
@@ -51,7 +51,7 @@ class GivenAnswer(Protocol):
     def times_ms(self) -> tuple[int, ...]: ...
 
 
-A = TypeVar("A", bound=GivenAnswer)
+A = TypeVar("A", bound=JoinableAnswer)
 
 
 def key_of(record: Event | Answer) -> EventKey:
@@ -96,7 +96,7 @@ def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
     return [answer for answer in answers if _matches(feedback, receipt_ms, answer)]
 
 
-def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
+def aliases_of(answer: JoinableAnswer) -> Iterator[bytes]:
     """Yields the aliases by which an event is found after its answer no longer waits: its key, its id, its receipts."""
     yield encoded_key((answer.source, answer.event_id))
     yield _id_alias(answer.event_id)
@@ -125,7 +125,7 @@ def corrected_alias(feedback: Feedback) -> bytes | None:
     return encoded_key(("", feedback.event_id)) if feedback.replaces and not feedback.approval else None
 
 
-def with_key(feedback: Feedback, waiting: Iterable[GivenAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
+def with_key(feedback: Feedback, waiting: Iterable[JoinableAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
     """Adds the key to a label that has a receipt and no key, if the receipt's answer is among the `waiting` ones.
 
     The code of a receipt covers the entity, so `refusal` proves the key: it returns FORGED for any other key.
@@ -144,7 +144,7 @@ def has_receipt(feedback: Feedback) -> bool:
     return _receipt_ms(feedback) is not None
 
 
-def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) -> bool:
+def _matches(feedback: Feedback, receipt_ms: int | None, answer: JoinableAnswer) -> bool:
     if answer.event_id != feedback.event_id:
         return False
     if feedback.event_source is not None and answer.source != feedback.event_source:

@@ -72,7 +72,7 @@ def atomic_write(
             sync_path(path.parent)
 
 
-def locked(fd: int) -> int | None:
+def lock_or_close(fd: int) -> int | None:
     """Locks the file of `fd` until this process ends, and returns `fd`.
 
     Closes `fd` and returns None if another process has the lock or has removed the file. Raises OSError.

@@ -170,7 +170,7 @@ def max_event_bytes() -> int:
     return max(MAX_EVENT_BYTES, *(codec.max_bytes for codec in INPUTS.all()))
 
 
-class Said(NamedTuple):
+class ParsedContent(NamedTuple):
     """The parsed content of an event: its text, and its other values, each with its codec."""
 
     text: str
@@ -240,16 +240,16 @@ def is_text(record: Any) -> bool:
     return not record.features and not record.parts
 
 
-def said_by(record: Any) -> Said:
+def parse_record(record: Any) -> ParsedContent:
     """Returns the parsed content of a record. Raises BadMessage for a part of an unknown type."""
     if is_text(record):
-        return Said(record.text)
+        return ParsedContent(record.text)
     values: list[tuple[InputCodec, Any]] = []
     if record.features:
         values.append((INPUTS.get("features"), record.features))
     for part in record.parts:
         values.append((INPUTS.part_codec(part), part))
-    return Said(record.text, tuple(values))
+    return ParsedContent(record.text, tuple(values))
 
 
 def _content_fields(text: str, values: Iterable[tuple[InputCodec, Any]]) -> dict[str, Any]:
@@ -268,12 +268,12 @@ class _Fields(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def parse_content(content: str) -> Said:
+def parse_content(content: str) -> ParsedContent:
     """Parses a content string, with a codec for each value. Raises BadMessage for a part of an unknown type."""
-    return said_by(_Fields(**decode_content(content))) if content.startswith(MARK) else Said(content)
+    return parse_record(_Fields(**decode_content(content))) if content.startswith(MARK) else ParsedContent(content)
 
 
-def has_more(content: str) -> bool:
+def has_more_than_text(content: str) -> bool:
     """Whether a content has more than a text."""
     return content.startswith(MARK) and bool(parse_content(content).values)
 
@@ -284,12 +284,12 @@ def encoded(content: str) -> str:
     >>> encoded("hello"), encoded(encode_content("hello", {"a": 1.0}))
     ('hello', 'hello')
     """
-    return encoded_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
+    return encoder_content_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
 
 
-def encoded_of(record: Any) -> str:
+def encoder_content_of(record: Any) -> str:
     """Returns the part of a record's content that the encoder reads."""
-    said = said_by(record)
+    said = parse_record(record)
     return encode_content(said.text, {}, [value for codec, value in said.values if codec.has_tokens])
 
 
@@ -316,7 +316,7 @@ def cut(record: Any, max_tokens: int) -> dict[str, Any]:
 
     Raises BadMessage, which names the input, if its codec fails.
     """
-    said = said_by(record)
+    said = parse_record(record)
     values = [(codec, _call(codec, "cut", value, max_tokens)) for codec, value in said.values]
     return _content_fields(said.text, values)
 
@@ -332,7 +332,7 @@ def render(record: Any) -> str:
     if record.text:
         return str(record.text)
     try:
-        return ", ".join(_call(codec, "render", value) for codec, value in said_by(record).values)
+        return ", ".join(_call(codec, "render", value) for codec, value in parse_record(record).values)
     except BadMessage as error:
         return error.detail
 
@@ -351,7 +351,7 @@ def problem_of(features: Features, parts: Sequence[Part] = ()) -> str:
     if len(parts) > MAX_PARTS:
         return f"`parts` has {len(parts)} parts, at most {MAX_PARTS} are read"
     try:
-        for codec, value in said_by(_Fields("", features, tuple(parts))).values:
+        for codec, value in parse_record(_Fields("", features, tuple(parts))).values:
             if problem := _call(codec, "problem", value):
                 return str(problem)
     except BadMessage as error:
@@ -368,7 +368,7 @@ def _call(codec: InputCodec, method: str, *arguments: Any) -> Any:
         raise BadMessage("wrong_schema", detail) from error
 
 
-def problem_of_known(contents: Iterable[str]) -> str:
+def problem_of_stored(contents: Iterable[str]) -> str:
     """Returns why stored contents cannot be read, because an input is missing now; "" if they can be read."""
     try:
         for content in contents:

@@ -119,7 +119,7 @@ class Key:
         """16 hexadecimal digits, which reveal nothing about a secret. Both keys of a pair have the same id."""
         if self.kind in (*PAIRS, Kind.RETIRED):
             return sha256(self.public).hexdigest()[:ID_CHARS]
-        return derived(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
+        return derive_key(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
 
     @property
     def public(self) -> bytes:
@@ -156,7 +156,7 @@ class Key:
 
     def seal(self, body: bytes, name: str) -> str:
         """Returns a code that only holders of this secret can check. For a shared secret, it is the HMAC."""
-        secret = self.value if self.kind is Kind.SHARED else derived(self.value, b"lifelong seal v1")
+        secret = self.value if self.kind is Kind.SHARED else derive_key(self.value, b"lifelong seal v1")
         return hmac.new(secret, _digest_to_sign(body, name), sha256).hexdigest()
 
 
@@ -165,7 +165,7 @@ def new_key(kind: Kind) -> Key:
     return Key(kind, secrets.token_bytes(SECRET_BYTES))
 
 
-def derived(secret: bytes, purpose: bytes) -> bytes:
+def derive_key(secret: bytes, purpose: bytes) -> bytes:
     """Derives the key for one purpose from a secret, by HKDF-Expand (RFC 5869, section 2.3)."""
     return hmac.digest(secret, purpose + b"\x01", sha256)
 
@@ -215,16 +215,16 @@ def _public(key: bytes) -> "Ed25519PublicKey":
 class KeyRing:
     """The keys of one program. Verbs: sign, verify, seal, open. Thread-safe.
 
-    `current` returns the keys of a file that is followed; without it, the keys are the `given` ones.
+    `current` returns the keys of a file that is followed; without it, the keys are the `initial` ones.
     """
 
-    given: tuple[Key, ...]
+    initial: tuple[Key, ...]
     current: Callable[[], tuple[Key, ...]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
         """The current keys in order. The tuple is the same object until they change."""
-        return self.given if self.current is None else self.current()
+        return self.initial if self.current is None else self.current()
 
     @property
     def signer(self) -> Key | None:
@@ -250,7 +250,7 @@ class KeyRing:
         if found := self.of(Kind.SUBJECT):
             return found[0].value
         if shared := self.of(Kind.SHARED):
-            return derived(shared[0].value, b"lifelong subject v1")
+            return derive_key(shared[0].value, b"lifelong subject v1")
         raise CannotSign(f"there is no {Kind.SUBJECT} among our keys, which erasures need: {_SIGNER_FIX}")
 
     @property
@@ -259,7 +259,7 @@ class KeyRing:
 
         Raises CannotSign if there is none.
         """
-        return derived(self.subject, b"lifelong holdout v1")
+        return derive_key(self.subject, b"lifelong holdout v1")
 
     @property
     def shared_secret_risk(self) -> str:
@@ -448,12 +448,12 @@ class FollowedKeys:
             log.error("keys_not_read", path=str(self._path), error=error, fix=fix)
 
 
-def followed(path: Path, ring: KeyRing, *, check_s: float = CHECK_S) -> KeyRing:
+def follow_file(path: Path, ring: KeyRing, *, check_s: float = CHECK_S) -> KeyRing:
     """Returns a ring with the keys of `ring`, which follows later changes of the file."""
     return KeyRing(ring.keys, FollowedKeys(path, ring.keys, check_s=check_s))
 
 
-def given(text: str, *, file: str) -> KeyRing:
+def read_ring(text: str, *, file: str) -> KeyRing:
     """Returns the keys of a file, which is followed, or else of a text. The ring is empty if both are empty.
 
     Raises ValueError.
@@ -462,7 +462,7 @@ def given(text: str, *, file: str) -> KeyRing:
         return parse(text) if text else KeyRing(())
     path = Path(file).absolute()
     try:
-        return followed(path, parse(path.read_text().rstrip("\r\n")))
+        return follow_file(path, parse(path.read_text().rstrip("\r\n")))
     except OSError as error:
         raise ValueError(f"{file}: cannot be read as keys ({error})") from error
 

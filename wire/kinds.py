@@ -319,7 +319,7 @@ def claim(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind,
     return KINDS.of_target(value), value
 
 
-def said_by(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
+def label_string(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
     """Returns the label in a record as one string. Raises BadMessage as `claim` does."""
     for field in fields:
         if getattr(record, field) is not None:

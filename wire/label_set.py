@@ -29,21 +29,21 @@ from wire.errors import BadMessage
 from wire.kinds import DEFAULT, KINDS, LabelKind, class_names, fields_of, kind_of, name_hash
 from wire.receipts import Receipts
 from wire.records import Feedback, LabelCommand
-from wire.sections import SECTION, decoded, require
+from wire.sections import SECTION, parse_json_setting, require
 
 MAX_LABELS = 65_536
 """Highest number of labels in the list, which is also the highest number of classes of a head."""
 
 Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
-ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(decoded)]
+ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(parse_json_setting)]
 
 WHITE_SPACE = re.compile(r"\s+")
 
 Form: TypeAlias = Literal["nfc", "space", "case"]
-Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(decoded)]
-Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
+Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(parse_json_setting)]
+Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(parse_json_setting)]
 ClassWeight: TypeAlias = Annotated[float, Gt(0), Le(1_000_000)]
-ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
+ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(parse_json_setting)]
 
 RETIRED: Final = "retired"
 NOT_LISTED: Final = "not_listed"
@@ -207,7 +207,7 @@ class LabelSet:
             return NOT_LISTED
         return "" if is_class(name) else NEW
 
-    def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
+    def explain_refusal(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
         """Returns a sentence that explains a refusal, with the fix.
 
         `known` are existing classes, which it may suggest besides the labels of the list.
@@ -257,7 +257,7 @@ def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
     if longest > max_chars:
         raise BadMessage("oversized", f"a label has {longest} characters, at most {max_chars} are learnt")
     if reason := labels.refusal(label, lambda name: True):
-        raise BadMessage(reason, labels.why(reason, label))
+        raise BadMessage(reason, labels.explain_refusal(reason, label))
 
 
 def with_label(feedback: Feedback, label: str) -> Feedback:
@@ -283,7 +283,7 @@ def refusal_of(
     A name has at most `max_chars` characters. `is_required` and `max_age_ms` are passed to `receipts`; if that is None,
     receipts are not checked.
     """
-    names = class_names(feedback.said)
+    names = class_names(feedback.label_string)
     if not all(map(str.strip, names)):
         return "blank"
     if any(len(name) > max_chars for name in names):

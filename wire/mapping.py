@@ -37,9 +37,9 @@ from wire.errors import BadMessage
 from wire.inputs import Features
 from wire.kinds import KINDS, LABEL_FIELDS
 from wire.label_set import LabelConfig
-from wire.message import CONTENT_TYPE, shown
+from wire.message import CONTENT_TYPE, quote_text
 from wire.records import Answer, TopicRecord
-from wire.sections import SECTION, decoded, require
+from wire.sections import SECTION, parse_json_setting, require
 
 MAX_TEMPLATE_CHARS = 1_000
 MAX_FILLED_BYTES = 1 << 20
@@ -59,8 +59,8 @@ LABEL_SETTINGS: Final = ("label", *LABEL_FIELDS[:-1])
 NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
 """The settings of a map that are not the template of a field."""
 
-Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
+Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(parse_json_setting)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(parse_json_setting)]
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Maps the JSON object of a foreign message to the fields of a record. Raises BadMessage if a field is missing."""
@@ -177,8 +177,8 @@ def _field_hint(value: Any, name: str) -> str:
     if name in value:
         return f": `{name}` is null; write {{{name}?}} if it may be null"
     close = get_close_matches(name, value, n=1)
-    found = f": there are {shown(', '.join(value))}" if value else ": the object is empty"
-    return f"{found}. Did you mean {shown(close[0])}?" if close else found
+    found = f": there are {quote_text(', '.join(value))}" if value else ": the object is empty"
+    return f"{found}. Did you mean {quote_text(close[0])}?" if close else found
 
 
 def field_templates(section: Any, name: str) -> dict[str, Template]:
@@ -275,7 +275,7 @@ class FeedbackMap:
         """The fields among `label`, `labels` and `value` that the map makes of a message."""
         return [name for name in LABEL_SETTINGS if getattr(self, name)]
 
-    def misfit(self, labels: LabelConfig, task: str) -> str:
+    def kind_mismatch(self, labels: LabelConfig, task: str) -> str:
         """Returns why the map's labels for a task do not have the task's kind.
 
         Returns "" if they have it, or if the map makes labels for another task.
@@ -365,7 +365,7 @@ def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
     try:
         return KINDS.of_field(field).from_value(value)
     except BadMessage as error:
-        found = shown(msgspec.json.encode(value).decode())
+        found = quote_text(msgspec.json.encode(value).decode())
         raise BadMessage(error.reason, f"{template.name} is {found}, and {error.detail}") from None
 
 

@@ -70,7 +70,7 @@ class Place:
         return f"{place}@{self.log}" if self.log else place
 
 
-def shown(text: str) -> str:
+def quote_text(text: str) -> str:
     """Returns the beginning of a client's text, quoted and escaped, for an error message or a log."""
     return repr(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}...")
 
@@ -137,7 +137,7 @@ def unpack_structured(event: Mapping[str, Any]) -> tuple[dict[str, str], dict[st
     if "data_base64" in event:
         data = _decoded(event["data_base64"])
     if not isinstance(data, dict):
-        raise BadMessage("wrong_schema", f"`data` is {shown(type(data).__name__)}, expected an object")
+        raise BadMessage("wrong_schema", f"`data` is {quote_text(type(data).__name__)}, expected an object")
     return attributes, data
 
 

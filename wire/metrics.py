@@ -59,7 +59,7 @@ AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
 TASK = "task"
 """The label of all metrics of a named task. Metrics of the default task do not have it."""
 
-LABEL_ENDS = (
+LABEL_OUTCOMES = (
     "learnt",
     "holdout",
     "over_capacity",
@@ -76,7 +76,7 @@ LABEL_ENDS = (
 LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
 """The counters of truncated logs, and of records that retention deleted before they were read (`wire.bus.losses`)."""
 
-ROUND_ENDS = ("adopted", "dropped", "not_finite")
+ROUND_OUTCOMES = ("adopted", "dropped", "not_finite")
 
 MAX_PORTS = 64
 """Number of ports that are tried, beginning with `metrics.port`."""
@@ -221,7 +221,7 @@ def _replica_samples(report: ReplicaReport) -> Iterator[MetricValue]:
 
 def _learner_samples(report: LearnerReport) -> Iterator[MetricValue]:
     counts = report.counts
-    for end in LABEL_ENDS:
+    for end in LABEL_OUTCOMES:
         yield MetricValue("lifelong_labels_total", counts.get(end, 0), (end,))
     for name, value in counts.items():
         if name.startswith(("refused_", "quarantined_")):
@@ -246,7 +246,7 @@ def _learner_samples(report: LearnerReport) -> Iterator[MetricValue]:
     for step, value_ms in report.publish_ms.items():
         yield MetricValue("lifelong_publish_seconds", 1e-3 * value_ms, (step,))
     yield MetricValue("lifelong_learn_seconds_per_label", 1e-3 * report.learn_ms_per_label)
-    for end in ROUND_ENDS:
+    for end in ROUND_OUTCOMES:
         yield MetricValue("lifelong_rounds_total", counts.get(f"rounds_{end}", 0), (end,))
     for tier in TIERS:
         yield MetricValue("lifelong_rounds_begun_total", counts.get(f"rounds_{tier}", 0), (tier,))
@@ -275,14 +275,14 @@ def _prefixed(name: str, counts: Mapping[str, int], prefix: str) -> Iterator[Met
 
 
 class _Exporter(Collector):
-    """The last reports of this process, by task. Any thread may call `take` and `collect`."""
+    """The last reports of this process, by task. Any thread may call `set_report` and `collect`."""
 
     def __init__(self) -> None:
         self._reports: Mapping[str, AnyReport] = {}
         self._exemplars: dict[int, Exemplar] = {}
         self.address = ""
 
-    def take(self, report: AnyReport, task: str) -> None:
+    def set_report(self, report: AnyReport, task: str) -> None:
         """Replaces the exported report of a task."""
         # A new mapping, so that a concurrent scrape reads a consistent one without a lock.
         self._reports = {**self._reports, task: report}
@@ -355,9 +355,9 @@ def _histogram(
 _exporter = _Exporter()
 
 
-def take(report: AnyReport, task: str = DEFAULT) -> None:
+def set_report(report: AnyReport, task: str = DEFAULT) -> None:
     """Makes `report` the exported report of a task. Any thread may call it."""
-    _exporter.take(report, task)
+    _exporter.set_report(report, task)
 
 
 def note_latency(seconds: float, traceparent: str) -> None:
@@ -376,7 +376,7 @@ def address() -> str:
 
 
 @contextmanager
-def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
+def serve(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
     """Serves /metrics while the block runs, and yields the port (0: it is off). Raises OSError if no port is free.
 
     `targets` returns the addresses that /targets lists; without it, there is no /targets.

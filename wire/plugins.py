@@ -98,7 +98,7 @@ class Registry(Generic[P]):
 
     def _load(self, name: str, path: str) -> P:
         with self._lock:
-            plugin = self.register(imported(path))
+            plugin = self.register(import_attribute(path))
             # The key may also be an import path, under which the plug-in is found again.
             self._by_path[name] = plugin
         if name != path and plugin.name != name:
@@ -121,13 +121,13 @@ class Registry(Generic[P]):
         raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {hint}")
 
 
-class Claiming(Named, Protocol):
+class ClaimingPlugin(Named, Protocol):
     """A plug-in that recognises settings which do not name it, such as the name of an encoder of its family."""
 
     def claims(self, setting: str) -> bool: ...
 
 
-C = TypeVar("C", bound=Claiming)
+C = TypeVar("C", bound=ClaimingPlugin)
 
 
 class Families(Registry[C]):
@@ -164,18 +164,18 @@ class Families(Registry[C]):
         return self.get(name)
 
 
-class Symbols(Named, Protocol):
+class TorchFreeHalf(Named, Protocol):
     """The half of a plug-in that does not load torch. `tensors` is the import path of the other half."""
 
     @property
     def tensors(self) -> str: ...
 
 
-S = TypeVar("S", bound=Symbols)
+S = TypeVar("S", bound=TorchFreeHalf)
 T = TypeVar("T")
 
 
-class Halves(Generic[S, T]):
+class TorchHalves(Generic[S, T]):
     """The torch halves ("tensors") of the plug-ins of one door.
 
     - `door`: the name of the door in error messages.
@@ -198,7 +198,7 @@ class Halves(Generic[S, T]):
     def _imported(self, symbols: S) -> T:
         shown = f"{symbols.tensors}, the tensors of {self._door} {symbols.name},"
         try:
-            tensors: T = imported(symbols.tensors)
+            tensors: T = import_attribute(symbols.tensors)
             problem = next(self._broken_laws(tensors, symbols), "")
         except Exception as error:
             # A user's module may raise any exception. The message names the plug-in.
@@ -208,7 +208,7 @@ class Halves(Generic[S, T]):
         return tensors
 
 
-def imported(path: str) -> Any:
+def import_attribute(path: str) -> Any:
     """Imports the attribute that an import path, `module:attribute`, names. Raises PluginError.
 
     >>> imported("math:tau") > 6
@@ -227,7 +227,7 @@ _CALL: Final = re.compile(r"(?P<path>[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:
 taken for an import path."""
 
 
-def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
+def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
     """Splits a name into its import path and its keyword arguments, which are Python literals. Raises PluginError.
 
     >>> parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
@@ -287,7 +287,7 @@ def check_examples(plugin: Any, noun: str, broken_laws: Callable[[Any, Any], Ite
     return ""
 
 
-def _claims(plugin: Claiming, setting: str) -> bool:
+def _claims(plugin: ClaimingPlugin, setting: str) -> bool:
     try:
         return plugin.claims(setting)
     except Exception as error:

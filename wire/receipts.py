@@ -41,7 +41,7 @@ from typing import Final
 import msgspec
 
 from wire.inputs import encode_content, fields_of
-from wire.keyring import Key, KeyRing, derived
+from wire.keyring import Key, KeyRing, derive_key
 from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
 
@@ -74,11 +74,11 @@ class _Keys:
     """The keys that are derived from one secret, by purpose."""
 
     def __init__(self, secret: bytes) -> None:
-        self.receipt = derived(secret, b"lifelong receipt v1")
-        self.approval = derived(secret, b"lifelong approval v1")
-        self.answer = derived(secret, b"lifelong answer v1")
-        self.vector = derived(secret, b"lifelong vector v1")
-        self.draws = derived(secret, b"lifelong draws v1")
+        self.receipt = derive_key(secret, b"lifelong receipt v1")
+        self.approval = derive_key(secret, b"lifelong approval v1")
+        self.answer = derive_key(secret, b"lifelong answer v1")
+        self.vector = derive_key(secret, b"lifelong vector v1")
+        self.draws = derive_key(secret, b"lifelong draws v1")
 
 
 class Receipts:
@@ -127,7 +127,7 @@ class Receipts:
         found = msgspec.structs.replace(
             feedback,
             **fields_of(answer),
-            answered=answer.named,
+            answered=answer.prediction,
             key=answer.key,
             event_source=answer.source,
             task=answer.task,
@@ -169,7 +169,7 @@ class Receipts:
         """Returns the vector `z` of the `content` of an event (`wire.inputs`), with its code."""
         return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
-    def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
+    def is_own_vector(self, vector: TextVector, content: str) -> bool:
         """Whether this service computed `vector` from `content`."""
         made = (content, vector.encoding, vector.z)
         return any(_is_same(vector.code, _mac(keys.vector, *made)) for keys in self._keys)
@@ -184,7 +184,7 @@ def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, v
 def _approval_code(keys: _Keys, feedback: Feedback) -> str:
     """Returns the code over the label's fields, and over the event's source and content if the label has them."""
     event = _event(feedback.task, feedback.event_id)
-    fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
+    fields = (event, feedback.label_string, feedback.key, feedback.source, feedback.time_ms)
     # A missing field is left out of the code: older programs made approvals before these fields existed.
     event_source = () if feedback.event_source is None else (feedback.event_source,)
     content = encode_content(feedback.text, feedback.features, feedback.parts)

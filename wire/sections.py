@@ -34,7 +34,7 @@ OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None i
 """An optional setting. In the environment, an empty text means that it has no value."""
 
 
-def decoded(value: Any) -> Any:
+def parse_json_setting(value: Any) -> Any:
     """Parses a list or a table from an environment variable: JSON, or the single item of a list.
 
     >>> decoded('["refund", "urgent"]'), decoded('{"fraud": 100}'), decoded("refund"), decoded("")

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Final, TypeVar, cast
 
 from wire.errors import BadMessage
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer, Event, Feedback, Quarantined, TopicRecord
 
 DEFAULT: Final = ""
@@ -33,7 +33,7 @@ class TaskNames:
     def all(self) -> tuple[str, ...]:
         return (DEFAULT, *self.names)
 
-    def own(self, record: R) -> R | None:
+    def for_reader(self, record: R) -> R | None:
         """Returns a record as the reader's task sees it, or None if the record belongs to other tasks.
 
         Of an answer, it is the answer of that task alone.
@@ -65,4 +65,4 @@ class TaskNames:
             fix = f"There are {', '.join(map(repr, self.names))}, and the default one, which has no name"
         else:
             fix = "There is only the default task, which has no name: [tasks.NAME] in the settings adds others"
-        return f"there is no task {shown(task)}. {fix}"
+        return f"there is no task {quote_text(task)}. {fix}"

@@ -168,7 +168,7 @@ def record(kind: SpanKind, parent: str, *, start_ms: float, end_ms: float, attri
 
 
 @contextmanager
-def exported(config: TracesConfig, program: Program) -> Iterator[None]:
+def export(config: TracesConfig, program: Program) -> Iterator[None]:
     """Exports the traces of this process while the block runs, if an endpoint is set. Raises TracesUnavailable."""
     require(config)
     if not config.endpoint:

@@ -147,7 +147,7 @@ class LabelledEvents:
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._said[name_hash64(alias)] = name_hash64(feedback.said.encode())
+            self._said[name_hash64(alias)] = name_hash64(feedback.label_string.encode())
             self._said.move_to_end(name_hash64(alias))
         while len(self._said) > 2 * MAX_SAID:
             self._said.popitem(last=False)
@@ -175,7 +175,7 @@ class LabelledEvents:
         return dict(self._said)
 
     def _is_said(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._said.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
+        return self._said.get(name_hash64(alias)) == name_hash64(feedback.label_string.encode())
 
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer with its receipt, which is good for that alone"
@@ -214,7 +214,7 @@ class LabelNames:
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the current set of labels refuses a label; "" if it does not."""
         known = self._known()
-        return known.labels.refusal(feedback.said, known.classes.__contains__)
+        return known.labels.refusal(feedback.label_string, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         """Returns the sample of an answer and its label, both under the current names."""
@@ -236,7 +236,7 @@ class LabelNames:
         if reason == AMBIGUOUS and feedback.replaces and feedback.event_source is None:
             return msgspec.structs.replace(record, detail=SOURCE_MISSING)
         is_ours = reason == self.refusal(feedback)
-        detail = self._known().labels.why(reason, feedback.said) if is_ours else ""
+        detail = self._known().labels.explain_refusal(reason, feedback.label_string) if is_ours else ""
         return msgspec.structs.replace(record, detail=detail)
 
 

@@ -42,7 +42,7 @@ from learner.fast.fast_head import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import are_classes, encoder_changes, output_changes, predict, row_changes
-from wire.inputs import has_more
+from wire.inputs import has_more_than_text
 from wire.label_set import LabelSet
 from wire.records import NameChanges
 
@@ -310,7 +310,7 @@ class EventRing:
         contents = rows.contents[-self.capacity :]
         for place, label, content in zip(places_B.tolist(), labels, contents, strict=True):
             self._labels[place] = label
-            self._contents[place] = content if has_more(content) else ""
+            self._contents[place] = content if has_more_than_text(content) else ""
         return places_B
 
     def rename(self, name_of: Callable[[str], str]) -> None:

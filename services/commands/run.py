@@ -98,7 +98,7 @@ def learn(context: CliContext) -> None:
     require_strategy(settings)
     claim_folder(Path(settings.learner.state_dir), folder_owner(settings), "learner.state_dir")
     require_topics(settings, "learn")
-    with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
+    with metrics.serve(settings.metrics), traces.export(settings.traces, "learner"):
         code = run(
             settings.learner,
             bus_config=settings.bus,

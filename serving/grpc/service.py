@@ -44,7 +44,7 @@ from serving.v2 import (
     BYTES,
     Tensor,
     columns_of,
-    decoded,
+    decode_texts,
     events_of,
     input_head,
     metadata_of,
@@ -240,7 +240,7 @@ class InferenceService:
             if raws:
                 texts = unpack_texts(head.shown, raws[index], at_most=head.num)
             else:
-                texts = decoded(head.shown, each.contents.bytes_contents)
+                texts = decode_texts(head.shown, each.contents.bytes_contents)
             tensors.append(head.tensor(texts))
         return tensors
 

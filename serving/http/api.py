@@ -56,8 +56,8 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         client = self.client(request, Role.PREDICT)
-        with self.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             parsed = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
             entries, is_list = unwrap(parsed)
             replies = await self.bridge.answer_many(self.admit(client, entries), read_options(request))

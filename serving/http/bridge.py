@@ -146,16 +146,16 @@ class RequestBridge:
         waiter: _Waiter[Reply]
         waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._timeout(options, TIMEOUT))
         dones = [partial(self._done, waiter, index, not options.version) for index in range(len(events))]
-        terms = ItemOptions(
+        item_options = ItemOptions(
             is_wanted=waiter.is_waiting,
             priority=options.priority,
             version=options.version,
             is_embedding=options.is_embedding,
         )
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = self.pipeline.items(events, dones, terms)
+            items = self.pipeline.items(events, dones, item_options)
         else:
-            items = await asyncio.to_thread(self.pipeline.items, events, dones, terms)
+            items = await asyncio.to_thread(self.pipeline.items, events, dones, item_options)
         try:
             num_accepted = self.pipeline.queue.submit_many(items)
             refusal = QUEUE_FULL

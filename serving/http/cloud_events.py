@@ -65,8 +65,8 @@ class CloudEventsApi:
     async def events(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
         mode = media_type(request.headers)
-        with self.api.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.api.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             entries = self._read(body, mode, request.headers)
             replies = await self.api.bridge.answer_many(self.api.admit(client, entries), read_options(request))
             problem = request_problem(replies, is_list=mode == BATCH)

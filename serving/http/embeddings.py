@@ -67,8 +67,8 @@ class EmbeddingsApi:
 
     async def embeddings(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
-        with self.api.bodies.room() as room:
-            body = _read(unwrap(await room.read(request)))
+        with self.api.bodies.reader() as reader:
+            body = _read(unwrap(await reader.read(request)))
             model, _, version = body.model.partition(":")
             number = version_of(model, version or self._stable, self.api.bridge.live)
             events = self._events(body)

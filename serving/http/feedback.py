@@ -95,8 +95,8 @@ class FeedbackApi:
 
     async def feedback(self, request: Request) -> Response:
         client = self.api.client(request, Role.FEEDBACK)
-        with self.api.bodies.room() as room:
-            entries, is_list = self._read(unwrap(await room.read(request)), client)
+        with self.api.bodies.reader() as reader:
+            entries, is_list = self._read(unwrap(await reader.read(request)), client)
             self.api.access.take(client, len(entries))
             replies = await self.api.bridge.send_labels(entries, read_options(request))
             problem = request_problem(replies, is_list=is_list)
@@ -163,11 +163,11 @@ class FeedbackApi:
         Returns None if the label may be learnt, or waits for an operator's approval.
         """
         labels = self.api.labels(record.task)
-        reason = labels.refusal(record.said, lambda name: True)
+        reason = labels.refusal(record.label_string, lambda name: True)
         if not reason:
             return None
         self.api.bridge.pipeline.count(f"labels_{reason}")
-        message = labels.why(reason, record.said)
+        message = labels.explain_refusal(reason, record.label_string)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
     def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:

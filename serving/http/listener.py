@@ -97,7 +97,7 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
             return
 
 
-def leave_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
+def yield_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
     """Waits until this replica can answer, or no other replica of this machine can, or for `timeout_s` seconds.
 
     The kernel distributes connections among all replicas that listen on the port. A replica may start without weights,

@@ -1,7 +1,7 @@
 """Reads requests: the options in their headers, and their bodies, with bounds on each body and on all together.
 
 x-request-timeout-ms, x-priority, traceparent --read_options--> RequestOptions: deadline, priority, trace
-body --Bodies.room: reserved until it is answered--> bytes, or a problem: too large, or no room
+body --Bodies.reader: reserved until it is answered--> bytes, or a problem: too large, or no room
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -122,9 +122,9 @@ class Bodies:
         self._max_bytes = max_bytes
         self.num_bytes = 0
 
-    def room(self) -> "Room":
+    def reader(self) -> "BodyReader":
         """Returns a context manager that reads one body, and releases its bytes at the end."""
-        return Room(self)
+        return BodyReader(self)
 
     def reserve(self, num_bytes: int) -> bool:
         """Reserves `num_bytes`, to be released later, and returns True. Returns False if they do not fit."""
@@ -137,14 +137,14 @@ class Bodies:
         self.num_bytes -= num_bytes
 
 
-class Room:
+class BodyReader:
     """The reservation of one body."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._num_bytes = 0
 
-    def __enter__(self) -> "Room":
+    def __enter__(self) -> "BodyReader":
         return self
 
     def __exit__(

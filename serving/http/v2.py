@@ -104,8 +104,8 @@ class V2Api:
     async def infer(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
         version = self._version(request)
-        with self.api.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.api.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             inferred, tensors = self._read(body, request.headers.get(LENGTH_HEADER))
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)

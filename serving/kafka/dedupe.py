@@ -30,7 +30,7 @@ from typing import TypeAlias
 from wire.bus import Received, Refused
 from wire.events import EventKey, content, encoded_key, key_of
 from wire.letters import refuse_event
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Event
 
 DIGEST_BYTES = 16
@@ -112,7 +112,7 @@ def conflicting_id(received: Received[Event]) -> Refused:
     """Returns the refusal of an event whose id belongs to another event of its source."""
     event = received.record
     detail = (
-        f"event {shown(event.id)} came before with another text, features, parts, key or tasks; "
+        f"event {quote_text(event.id)} came before with another text, features, parts, key or tasks; "
         "an id is unique within its source"
     )
     letter = refuse_event("conflicting_id", detail, event, received.position.place)

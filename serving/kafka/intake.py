@@ -44,7 +44,7 @@ from wire.bus.transactions import TransactionalPublisher
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
 from wire.letters import refuse_event
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread
 
@@ -118,7 +118,7 @@ class AtLeastOnce:
 def to_dead_letter(failure: ItemFailure, position: Position) -> DeadLetter:
     """Returns the dead-letter record of an event that the model cannot answer."""
     event = failure.event
-    detail = failure.detail or f"the model could not answer event {shown(event.id)}"
+    detail = failure.detail or f"the model could not answer event {quote_text(event.id)}"
     return refuse_event(failure.reason, detail, event, position.place)
 
 

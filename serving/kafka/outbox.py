@@ -53,7 +53,7 @@ from wire.backoff import Backoff
 from wire.bus import Publisher
 from wire.errors import SendFailed, WireError
 from wire.letters import unsendable
-from wire.message import Place, shown
+from wire.message import Place, quote_text
 from wire.records import Answer, DeadLetter, Feedback
 from wire.threads import BackgroundThread
 
@@ -494,7 +494,7 @@ class Outbox:
         letter = replacement_letter(sending, error, max_attempts=self._bounds.max_attempts, source=self.name)
         if letter is not None:
             self.counts.add("unsendable")
-            message_id = shown(sending.record.message_id)
+            message_id = quote_text(sending.record.message_id)
             log.error("unsendable", id=message_id, tried=sending.attempts, error=_shortened(error))
             self._queue.replace(sending, letter)
             return

@@ -35,7 +35,7 @@ import msgspec
 import structlog
 
 from serving.observers import Counts
-from wire.files import locked, sync_path
+from wire.files import lock_or_close, sync_path
 from wire.records import Answer
 
 MAGIC = b"LLS1"
@@ -152,7 +152,7 @@ class Segment:
 
 def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
     """Makes a locked file. Returns None if another replica adopted and removed it first. Raises FileExistsError."""
-    fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    fd = lock_or_close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     if fd is None:
         return None
     if is_synced:
@@ -166,7 +166,7 @@ def abandoned_segment(path: Path) -> Segment | None:
     Returns None if the owner lives or has just removed the file, or if the file belongs to another user.
     """
     try:
-        fd = locked(os.open(path, os.O_RDWR))
+        fd = lock_or_close(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
         return None
     return Segment(path, fd) if fd is not None else None

@@ -23,7 +23,7 @@ import structlog
 from serving.errors import VersionRefused
 from serving.models import is_older
 from serving.weights.loader import Loader
-from serving.weights.refusals import refusing
+from serving.weights.refusals import map_load_errors
 from wire.errors import WireError
 from wire.files import atomic_write
 from wire.records import RolloutPlan
@@ -52,7 +52,7 @@ class DiskCache:
             return None
         self._is_loaded = True
         try:
-            with refusing():
+            with map_load_errors():
                 plan = self._folder.plans.read()
         except VersionRefused as error:
             log.warning("cache_refused", version="plan", reason=error.reason, detail=error.detail)

@@ -37,7 +37,7 @@ from serving.errors import VersionRefused
 from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed_precisions
 from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, sharing_key
-from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
+from serving.weights.refusals import REASONS, LoadGuard, map_compute_errors, map_load_errors
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.inputs import parse_content
 from wire.kinds import KINDS
@@ -129,7 +129,7 @@ class Loader:
         Raises VersionRefused if the version must not answer. Raises StoreUnavailable or NotYet if it may be loaded
         later.
         """
-        with refusing(), ExitStack() as loading:
+        with map_load_errors(), ExitStack() as loading:
             manifest = self._manifests.read(number, self._store.versions)
             # An unknown kind of labels is refused before any blob is fetched.
             tensors_of(KINDS.get(manifest.labelled.kind))
@@ -138,7 +138,7 @@ class Loader:
             if self._guard is not None and (key := sharing_key(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))
             tensors = self._all_tensors(manifest)
-            with computing():
+            with map_compute_errors():
                 shared = self._shared_parts(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.weights.features)
                 model = QuantizedModel(shared.weights.encoder, head, manifest.labels)

@@ -98,7 +98,7 @@ class Refusals:
         return tuple(sorted(digests)[:MAX_DAMAGED])
 
     @property
-    def lacking(self) -> set[int]:
+    def damaged_versions(self) -> set[int]:
         """The versions that were refused only because blobs are damaged or missing."""
         return {number for number, refusal in self._by_number.items() if refusal.damaged}
 
@@ -111,7 +111,7 @@ class Refusals:
             self._counts[error.reason] += 1
             log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
 
-    def holds(self, number: int) -> bool:
+    def must_wait(self, number: int) -> bool:
         """Whether the version must not be tried now."""
         refusal = self._by_number.get(number)
         return refusal is not None and self._clock() < refusal.until_s
@@ -133,7 +133,7 @@ class Refusals:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
+def map_load_errors() -> Iterator[None]:
     """Converts the errors of REASONS into VersionRefused with their stable codes."""
     try:
         yield
@@ -142,7 +142,7 @@ def refusing() -> Iterator[None]:
 
 
 @contextmanager
-def computing() -> Iterator[None]:
+def map_compute_errors() -> Iterator[None]:
     """Converts torch's errors for weights that this machine cannot hold or compute into VersionRefused."""
     try:
         yield

@@ -23,10 +23,10 @@ import structlog
 from serving.encodings import Health
 from serving.engine import Engine
 from serving.errors import NotYet, Unhealthy, VersionRefused
-from serving.models import ActiveVersions, servable
+from serving.models import ActiveVersions, servable_part
 from serving.weights.disk import FollowedPlan
 from serving.weights.loader import Loader
-from serving.weights.refusals import PLAN, Refusals, refusing
+from serving.weights.refusals import PLAN, Refusals, map_load_errors
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
@@ -172,7 +172,7 @@ class Swap:
 
     def _read_plan(self) -> RolloutPlan | None:
         try:
-            with refusing():
+            with map_load_errors():
                 plan = self._store.plans.read()
             if plan is not None:
                 self._followed.check(plan)
@@ -207,11 +207,11 @@ class Swap:
         # Live versions stay loaded, even if the plan no longer needs them.
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
-        self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
+        self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.damaged_versions)
 
     def _must_load(self, number: int) -> bool:
         """Whether the version is not loaded, and may be tried now."""
-        return number not in self._loader.versions and not self._refusals.holds(number)
+        return number not in self._loader.versions and not self._refusals.must_wait(number)
 
     def _load(self, number: int) -> None:
         """Loads a version, unless it is loaded already or must not be tried now. Raises StoreUnavailable."""
@@ -244,7 +244,7 @@ class Swap:
 
     def _activate(self, plan: RolloutPlan) -> None:
         live = self._engine.live_versions(self._task)
-        if (served := servable(plan, self._loader.versions)) is None:
+        if (served := servable_part(plan, self._loader.versions)) is None:
             return
         versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}
         # Nothing changes.

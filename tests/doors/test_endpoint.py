@@ -36,9 +36,9 @@ class OpenList:
     def close(self) -> None:
         self.is_closed = True
 
-    def put(self, texts: Sequence[str], terms: ItemOptions = DEFAULT) -> int:
+    def put(self, texts: Sequence[str], item_options: ItemOptions = DEFAULT) -> int:
         events = [Event(id=text, text=text) for text in texts]
-        return self._gateway.submit(events, [partial(self._done, text) for text in texts], terms)
+        return self._gateway.submit(events, [partial(self._done, text) for text in texts], item_options)
 
     def wait(self, num: int) -> dict[str, Outcome]:
         with self._has_come:

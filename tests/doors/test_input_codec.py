@@ -28,7 +28,7 @@ from serving.pipeline import encoding, make_items
 from serving.queue import DEFAULT, ItemFailure, Outcome
 from serving.v2 import BYTES, Tensor, events_of
 from serving.weights.loader import encode_contents
-from serving.weights.refusals import refusing
+from serving.weights.refusals import map_load_errors
 from tests.doors.others import Other, fails
 from tests.doors.picture import PICTURE
 from tests.doors.point import POINT, PointCodec
@@ -48,14 +48,14 @@ from wire.inputs import (
     INPUTS,
     MAX_EVENT_BYTES,
     InputCodec,
+    ParsedContent,
     Part,
-    Said,
     decode_content,
     encode_content,
     encoded,
     parse_content,
+    parse_record,
     render,
-    said_by,
 )
 from wire.message import Message, Place
 from wire.plugins import PluginError
@@ -108,7 +108,7 @@ def test_a_point_is_answered_by_the_version_that_has_learnt_points(service: Serv
 
 def test_a_version_with_a_probe_of_an_input_that_is_not_installed_is_refused() -> None:
     probe = encode_content("", {}, [{"type": "unheard"}])
-    with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, refusing():
+    with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, map_load_errors():
         encode_contents([probe], encoder_of(), tokenizer(), "int8", 64)
     assert caught.value.reason == "bad_probe"
 
@@ -271,7 +271,7 @@ def test_the_laws_of_every_input(path: str) -> None:
         parts = (value,) if codec.field == "parts" else ()
         event = Event(id="e", text="hello", parts=parts, features={} if parts else value)
         check_fields(event)
-        assert parse_content(content(event)) == said_by(event) == Said("hello", ((codec, value),))
+        assert parse_content(content(event)) == parse_record(event) == ParsedContent("hello", ((codec, value),))
         assert decode_content(content(event)) == {"text": "hello", "parts": event.parts, "features": event.features}
         assert content(event) == encode_content("hello", dict([*event.features.items()][::-1]), parts)
         assert from_message(Event, to_message(event), PLACE) == event
@@ -411,9 +411,9 @@ def test_a_vector_that_fails_in_the_engine_is_the_outcome_of_its_event_alone(
 
 def test_an_event_of_which_nothing_can_be_read_is_unreadable() -> None:
     with pytest.raises(UnreadableInput, match="the encoder reads nothing of it"):
-        tokens_of([said_by(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer())
+        tokens_of([parse_record(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer())
     codec: InputCodec = INPUTS.get("point")
-    assert tokens_of([Said("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
+    assert tokens_of([ParsedContent("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
 
 
 class FailingEnricher:

@@ -17,7 +17,7 @@ from rollout.plans import (
     move_reference,
     promote,
     ramp,
-    return_to,
+    revert_to,
     rollback_target,
     withdraw,
 )
@@ -107,7 +107,7 @@ def test_withdrawal_sets_the_learner_back() -> None:
 
 def test_a_stable_version_that_turned_bad_is_replaced_by_an_older_one() -> None:
     plan = promote(THREE, GOOD, CONFIG, moves_reference=True, now_ms=4).plan
-    done = return_to(plan, 1, Rationale("change", "bad"), now_ms=5)
+    done = revert_to(plan, 1, Rationale("change", "bad"), now_ms=5)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert (done.current, done.plan.previous, done.plan.reference) == (1, 0, 1)
     assert done.decision is not None

@@ -26,7 +26,7 @@ from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.bus import topics
 from wire.bus.client import Clients
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import map_errors
 from wire.bus.client_options import render_address
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.follower import Follower
@@ -215,7 +215,7 @@ class Bus:
         )
         with _closed_on_error(consumer):
             topics = readings(self._config, [record_type], self._tasks)
-            with mapped(self._address):
+            with map_errors(self._address):
                 commit_start_offsets(
                     consumer, topics, partial(self.begin_offsets, cast("type[TopicRecord]", record_type))
                 )
@@ -305,7 +305,7 @@ class Bus:
         """Opens a consumer without a group for requests about offsets, and closes it afterwards."""
         consumer = self._clients.consumer(group_id=None, auto_offset_reset="none")
         try:
-            with mapped(self._config.bootstrap_servers):
+            with map_errors(self._config.bootstrap_servers):
                 yield consumer
         finally:
             consumer.close()
@@ -314,7 +314,7 @@ class Bus:
     def _admin(self, wait_ms: int | None = None) -> Iterator[Any]:
         admin = self._clients.admin(wait_ms)
         try:
-            with mapped(self._config.bootstrap_servers):
+            with map_errors(self._config.bootstrap_servers):
                 yield admin
         finally:
             admin.close()

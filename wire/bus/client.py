@@ -28,7 +28,7 @@ from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-unty
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import explained, mapped
+from wire.bus.client_errors import explain_failure, map_errors
 from wire.bus.client_options import options_for, problems, render_address, security_options
 from wire.config import BusConfig
 from wire.errors import BusRefused, WireError
@@ -104,7 +104,7 @@ class Clients:
 
         try:
             security = security_options(self._config)
-            with mapped(self._address):
+            with map_errors(self._address):
                 return client(
                     **security,
                     **options_for(client, self._config.client),
@@ -124,7 +124,7 @@ class Clients:
             # The library leaves the thread of a client running if the client found no broker.
             for network_client in network_clients:
                 network_client.close()
-            raise explained(self._address, error, failures) from error
+            raise explain_failure(self._address, error, failures) from error
 
 
 class KafkaClient(KafkaNetClient):  # type: ignore[misc]

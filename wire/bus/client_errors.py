@@ -50,15 +50,15 @@ TOPIC_FIX = "create it with `lifelong topics create`, or correct bus.prefix"
 
 
 @contextmanager
-def mapped(servers: str) -> Iterator[None]:
+def map_errors(servers: str) -> Iterator[None]:
     """Maps errors of the client library in its block to ours: BusUnavailable (retry) or BusRefused (do not retry)."""
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise mapped_error(servers, error) from error
+        raise to_wire_error(servers, error) from error
 
 
-def mapped_error(servers: str, error: Exception) -> WireError:
+def to_wire_error(servers: str, error: Exception) -> WireError:
     """Returns our error for an error of the library. The message names the brokers' addresses."""
     if refused := refusal(servers, error):
         return refused
@@ -75,7 +75,7 @@ def topic_missing(servers: str, topics: Collection[str]) -> TopicMissing:
     return TopicMissing(f"Kafka at {servers} shows no topic {names}: {TOPIC_FIX}. If it exists, {RIGHTS_FIX}")
 
 
-def explained(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
+def explain_failure(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
     """Returns the error of a client that got no connection, with the cause.
 
     `error` is the client's error, `failures` are the errors of its attempts to connect, newest first. The newest

@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from wire.bus.client_errors import mapped, topic_missing
+from wire.bus.client_errors import map_errors, topic_missing
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.losses import (
     POSITION_ERRORS,
@@ -242,7 +242,7 @@ class Follower:
 
     def seek(self, offsets: Mapping[str, int]) -> None:
         """Continues from `offsets` (`topic/partition` -> next offset); absent partitions are read from their start."""
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._positions.restart_from(offsets)
 
     def skip_to(self, time_ms: int) -> None:
@@ -250,7 +250,7 @@ class Follower:
 
         In a partition without a record from `time_ms` on, the position stays.
         """
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._positions.skip_to(time_ms)
 
     def pause(self, record_types: Sequence[type[TopicRecord]]) -> None:
@@ -272,7 +272,7 @@ class Follower:
 
     def close(self) -> None:
         self.is_closed = True
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._consumer.close()
 
     def _add(self, partition: Any, raw: Raw, followed: Followed) -> None:
@@ -292,7 +292,7 @@ class Follower:
                 followed.refused.append(item)
         elif self._tasks is None:
             followed.received.append(item)
-        elif (own := self._tasks.own(item.record)) is not None:
+        elif (own := self._tasks.for_reader(item.record)) is not None:
             followed.received.append(replace(item, record=own))
 
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
@@ -317,14 +317,14 @@ class Follower:
         return [partition for partition in self._positions.next_offsets if partition.topic not in self._paused]
 
     def _assign(self, partitions: Sequence[Any]) -> None:
-        with mapped(self._servers):
+        with map_errors(self._servers):
             if partitions:
                 self._consumer.assign(partitions)
             else:
                 self._consumer.unsubscribe()
 
     def _fetch(self, timeout_ms: int) -> dict[Any, list[Raw]]:
-        with mapped(self._servers):
+        with map_errors(self._servers):
             try:
                 batches = self._poll(timeout_ms)
             except POSITION_ERRORS as error:
@@ -341,12 +341,12 @@ class Follower:
 
     def _assign_new(self) -> None:
         topics = [topic for topic in self._readings if topic not in self._paused]
-        with mapped(self._servers):
+        with map_errors(self._servers):
             partitions = list_partitions(self._consumer, topics)
             self._positions.restart_recreated(self._readings)
         if new := [partition for partition in partitions if partition not in self._positions.next_offsets]:
             self._assign([*self._active(), *new])
-            with mapped(self._servers):
+            with map_errors(self._servers):
                 self._positions.start(new)
 
     def _record_ends(self) -> None:

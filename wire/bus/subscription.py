@@ -25,7 +25,7 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # 
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 from kafka.structs import MemberState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped, topic_missing
+from wire.bus.client_errors import map_errors, topic_missing
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.losses import POSITION_ERRORS, find_resume_points, seek
 from wire.bus.offsets import Commits, FinishedPrefix, Position, Transaction
@@ -167,7 +167,7 @@ class Subscription(Generic[R]):
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
         # If the member joined before it knows the partitions, it would have to join a second time.
-        with mapped(self._servers):
+        with map_errors(self._servers):
             known = consumer.topics()
         if missing := readings.keys() - known:
             raise topic_missing(self._servers, missing)
@@ -179,7 +179,7 @@ class Subscription(Generic[R]):
         records or raises BusUnavailable. Later polls continue.
         """
         self._apply_pauses()
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._commit_when_due()
             batches = self._reader.poll(self._poll_timeout_ms(timeout_ms), self._readings)
         num_expired, losses, invalidated = self._reader.take_losses()
@@ -244,7 +244,7 @@ class Subscription(Generic[R]):
         self.is_closed = True
         if self._is_joining() and not self.partitions:
             self._consumer._coordinator.reset_generation()
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._consumer.close()
         with self._lock:
             self._finished.retain(())

@@ -33,7 +33,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
     TopicAuthorizationFailedError,
 )
 
-from wire.bus.client_errors import RIGHTS_FIX, mapped_error
+from wire.bus.client_errors import RIGHTS_FIX, to_wire_error
 from wire.config import BusConfig
 from wire.errors import BusRefused, BusUnauthorized
 from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
@@ -139,7 +139,7 @@ def remove(admin: Any, config: BusConfig, group: str) -> None:
         results[f"group {name}"] = errors.NoError if result == "OK" else getattr(errors, result, errors.UnknownError)
     for name, error in results.items():
         if error not in (errors.NoError, errors.UnknownTopicOrPartitionError, errors.GroupIdNotFoundError):
-            raise mapped_error(config.bootstrap_servers, error(name))
+            raise to_wire_error(config.bootstrap_servers, error(name))
 
 
 def _topic_options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped_error
+from wire.bus.client_errors import to_wire_error
 from wire.bus.fetching import ENDS_TRANSACTIONS
 from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, close_producer
 from wire.config import BusConfig
@@ -117,7 +117,7 @@ class TransactionalPublisher:
             self._producer.init_transactions()
         except KafkaError as error:
             self.close()
-            raise mapped_error(self._servers, error) from error
+            raise to_wire_error(self._servers, error) from error
         except BusRefused:
             self.close()
             raise

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of
-from wire.kinds import ANSWER_FIELDS, said_by
+from wire.kinds import ANSWER_FIELDS, label_string
 from wire.records.record import ArmName, Record
 
 MAX_TEXT_TOKENS = 8_192
@@ -113,14 +113,14 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
     output: dict[str, Any] | None = None
 
     @property
-    def named(self) -> str | None:
+    def prediction(self) -> str | None:
         """The prediction of the weights as one string (`wire.kinds`); None if the weights knew nothing."""
         # A refused answer has the fallback label in `label`, and the predicted class first in `scores`.
         if self.refused and self.scores:
             return self.scores[0][0]
         if self.label is None and self.labels is None and self.value is None and self.output is None:
             return None
-        return said_by(self, ANSWER_FIELDS)
+        return label_string(self, ANSWER_FIELDS)
 
 
 class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
@@ -291,9 +291,9 @@ class Feedback(Record, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None, proof="")
 
     @property
-    def said(self) -> str:
+    def label_string(self) -> str:
         """The label as one string, whatever its kind (`wire.kinds`)."""
-        return said_by(self)
+        return label_string(self)
 
     @property
     def message_id(self) -> str:

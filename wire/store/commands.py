@@ -107,7 +107,7 @@ notify(history, notices, ARGV[2], ARGV[3])
 """
 
 
-class Step(NamedTuple):
+class OperatorStep(NamedTuple):
     """An operator's step in the rollout, which takes effect with the plan: its verb and its version."""
 
     verb: str
@@ -246,7 +246,7 @@ class CommandLog:
                 self._server.sync()
                 return entries
 
-    def step_arguments(self, step: Step | None) -> tuple[int | str | bytes, ...]:
+    def step_arguments(self, step: OperatorStep | None) -> tuple[int | str | bytes, ...]:
         """Returns the arguments that `APPEND` takes for a step: its number, entry and outcome, and MAX_PASSING."""
         if step is None:
             return ("", "", "", MAX_PASSING)
@@ -346,7 +346,7 @@ def verify_command(entry: bytes, score: bytes, ring: KeyRing, prefix: str) -> Co
     return command
 
 
-def merged(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
+def append_entries(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
     """Returns the log `entries` followed by `others` under the next numbers.
 
     Commands about labels also get the next numbers among these commands. A permanent command in `others` that

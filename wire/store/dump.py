@@ -18,7 +18,7 @@ from wire.errors import UnknownFormat
 from wire.keyring import KeyRing
 from wire.records import Command, CommandEntry, CommandOutcome, EncoderOffer, Erase, RolloutPlan
 from wire.store import keys, signed
-from wire.store.commands import CommandLog, merged, verify_command
+from wire.store.commands import CommandLog, append_entries, verify_command
 from wire.store.server import Server
 from wire.store.signatures import SEALED_LIST
 from wire.store.versions import GAP
@@ -152,7 +152,7 @@ class Dump:
         entries = entries_of(stored)
 
         def append_erasures(present: list[CommandEntry]) -> Sequence[CommandEntry]:
-            return merged(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
+            return append_entries(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
 
         self._commands.rewrite(append_erasures)
         last = [by_name.pop(name) for name in WRITTEN_LAST if name in by_name]
@@ -218,7 +218,7 @@ def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
     return entries
 
 
-def in_force_since(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
+def with_plan_time(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
     """Returns the keys with the time of the plan set to `time_ms`: replicas refuse a plan older than their own."""
     return [_plan_since(key, time_ms) if key.name == keys.PLAN else key for key in stored]
 

@@ -26,7 +26,7 @@ from wire.errors import NotFound, PlanMoved
 from wire.keyring import KeyRing
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, Decision, Record, RolloutPlan
 from wire.store import keys, signed
-from wire.store.commands import APPEND, CommandLog, Step
+from wire.store.commands import APPEND, CommandLog, OperatorStep
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
@@ -149,7 +149,7 @@ class Plans:
         decision: Decision | None = None,
         current: int | None = None,
         *,
-        step: Step | None = None,
+        step: OperatorStep | None = None,
     ) -> None:
         """Replaces the plan of revision `plan.revision - 1`. Idempotent.
 

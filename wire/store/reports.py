@@ -40,7 +40,7 @@ class Reports:
 
         A failed write is not repeated: the next report is newer.
         """
-        metrics.take(report, self._task)
+        metrics.set_report(report, self._task)
         names = self._server.key(keys.REPORTS)
         key = self._server.key(keys.REPORT, report.replica)
         ttl_ms = self._server.config.report_ttl_ms
@@ -88,7 +88,7 @@ class Reports:
         return found
 
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
-        metrics.take(report, self._task)
+        metrics.set_report(report, self._task)
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once([("SET", self._server.key(name), self._encode(report), "PX", ttl_ms)])
 

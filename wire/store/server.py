@@ -228,7 +228,7 @@ class Server:
         try:
             yield
         except RedisError as error:
-            raise mapped_error(self.address, error) from error
+            raise to_wire_error(self.address, error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,7 +297,7 @@ def render_address(config: StoreConfig, client: Any) -> str:
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"
 
 
-def mapped_error(address: str, error: RedisError) -> StoreUnavailable:
+def to_wire_error(address: str, error: RedisError) -> StoreUnavailable:
     """Returns our error for an error of redis-py. The message names the server; for StoreRefused it has the fix."""
     if isinstance(error, AskError | ClusterDownError | ClusterCrossSlotError):
         return StoreRefused(f"{address} {CLUSTER}")

@@ -87,7 +87,7 @@ return {{'ok'}}
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class VersionContents:
     """The cached part of a manifest: the number of erasures before it, and digest -> size of its blobs in bytes."""
 
     erased: int
@@ -103,7 +103,7 @@ class Versions:
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
         self._ring = ring
-        self._contents: dict[tuple[int, bytes | None], Contents] = {}
+        self._contents: dict[tuple[int, bytes | None], VersionContents] = {}
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
         """Makes `manifest` current; it is on disk after the next `sync`. Idempotent.
@@ -174,7 +174,7 @@ class Versions:
         found = self._server.ask_many([("HGET", name, "signature") for name in names])
         return dict(zip(versions, found, strict=True))
 
-    def contents(self) -> dict[int, Contents]:
+    def contents(self) -> dict[int, VersionContents]:
         """Returns version -> contents for the stored versions. A version that cannot be read is left out."""
         versions = self.stored()
         readable = {}
@@ -187,10 +187,10 @@ class Versions:
         self._contents = readable
         return {version: contents for (version, _), contents in readable.items()}
 
-    def read_contents(self, version: int) -> Contents:
+    def read_contents(self, version: int) -> VersionContents:
         """Returns the contents of one version without the cache. Raises the errors of `manifest`."""
         manifest = self.manifest(version)
-        return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
+        return VersionContents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def history(self, limit: int) -> list[VersionEntry]:
         """Returns the last `limit` entries of the history, newest first."""
