@@ -1,4 +1,5 @@
-"""The present failures, by step: a failure is logged once, counted, and shown until the step succeeds.
+"""The alarms of the rollout: a step that fails raises its alarm, which is logged once and stays until the step
+succeeds.
 
     with alarms.attempt("collect"): ...  -> fails -> counts, active() -> the loop retries -> succeeds -> cleared
 
