@@ -163,7 +163,13 @@ def _newest_step(inputs: DecisionInputs) -> DueStep:
     is_better = plan.reference == plan.stable and paired_rule.is_next_reference(evidence.stable)
     moves_reference = is_better or inputs.has_other_encoder(version, plan.reference)
     return DueStep(
-        partial(plans.make_stable, version=version, rationale=rationale, moves_reference=moves_reference, now_ms=inputs.now_ms)
+        partial(
+            plans.make_stable,
+            version=version,
+            rationale=rationale,
+            moves_reference=moves_reference,
+            now_ms=inputs.now_ms,
+        )
     )
 
 

@@ -190,7 +190,8 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: in
     previous = 0 if plan.previous in {*missing, stable} else plan.previous
     reference = stable if plan.reference in missing else plan.reference
     if stable == plan.stable:
-        return PlanChange(_next_revision(plan, now_ms, arms=arms, previous=previous, reference=reference, reason=reason))
+        after = _next_revision(plan, now_ms, arms=arms, previous=previous, reference=reference, reason=reason)
+        return PlanChange(after)
     rationale = Rationale("", reason)
     return with_decision(plan, "promoted", stable, rationale, now_ms, arms=arms, previous=previous, reference=reference)
 

@@ -294,7 +294,7 @@ def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
     return log_e
 
 
-# --- The exact confidence bounds of a share (Clopper and Pearson 1934): each is one-sided, and may be evaluated once ---
+# --- Exact confidence bounds of a share (Clopper and Pearson 1934): each is one-sided, and may be evaluated once ---
 
 NUM_HALVINGS = 50
 
