@@ -6,7 +6,7 @@
 Rejected:
 
 - One topic for all records: a reader of labels would have to read every text, too.
-- Answers without the text: the learner would have to join answers with events as well.
+- Answers without the text: the learner would have to join answers with events, too.
 - One message for each task: an event is finished when its answer is sent, and every message would repeat the text and
   the vector.
 - The answers of all tasks in one list: a reader that does not know tasks finds the default task's answer at the top.
@@ -45,7 +45,8 @@ def text_chars(max_tokens: int) -> int:
 
 
 class LogMark(Record, frozen=True, kw_only=True):
-    """Identifies the last record before an offset, because an offset alone does not say whether the log still has it.
+    """Identifies the last record before an offset. The offset alone does not tell whether the log still has this
+    record.
 
     - `log`: the id of the record's log ("": unknown).
     - `epoch`: the epoch of the partition leader that wrote the record (-1: unknown).
@@ -163,10 +164,10 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
         """Returns the answer of `task` without the other tasks' answers; None if that task did not answer."""
         if task == self.task:
             return msgspec.structs.replace(self, tasks={}) if self.tasks else self
-        found = self.tasks.get(task)
-        if found is None:
+        task_answer = self.tasks.get(task)
+        if task_answer is None:
             return None
-        return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(found))
+        return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(task_answer))
 
 
 class AdminAction(Record, frozen=True, kw_only=True):
@@ -298,8 +299,8 @@ class Feedback(Record, frozen=True, kw_only=True):
     @property
     def message_id(self) -> str:
         # A late label is sent again with its answer. That is another message than the label itself.
-        found = "/found" if self.proof else ""
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}{_task_suffix(self.task)}"
+        suffix = "/found" if self.proof else ""
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{suffix}{_task_suffix(self.task)}"
 
     @property
     def answered_entity(self) -> str:
