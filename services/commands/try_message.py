@@ -65,7 +65,7 @@ def try_message(
     place = Place(topic=topic, partition=0, offset=0)
     shown: dict[str, Any] = {"topic": [topic, *others] if others else topic}
     try:
-        made = reading.record_in(message, place)
+        made = reading.parse(message, place)
         if isinstance(made, Feedback):
             _check_label(settings, made)
         shown[record] = msgspec.to_builtins(made)

@@ -3,20 +3,21 @@
     settings --create, grow, remove--> partitions, retention, timestamps, and size limits above what we accept
     topics read and written --metadata, settings--> examine --> Finding(topic, is_wrong, found, fix)
 
-The topics accept more than the largest event that we accept, because an oversized event must arrive to become a dead
-letter. The dead letter of the largest message must fit, too. The broker sets the timestamps of answers and labels, so
-that the learner can compare them (`learner.intake.consumer`) even if the clock of a sender is wrong. The timestamp of
-an event is the client's.
+The topics accept larger messages than the largest event that we accept, because an oversized event must arrive to
+become a dead letter. The dead letter of the largest message must fit, too. The broker sets the timestamps of answers
+and labels, so that the learner can compare them (`learner.intake.consumer`) even if the clock of a sender is wrong. The
+client sets the timestamp of an event.
 
-Topics are checked before a program waits for records that cannot come. A finding is wrong if the program cannot work:
+Topics are checked at the start, because otherwise a program would wait for records that cannot come. A finding is wrong
+if the program cannot work:
 
 - the topic does not exist, is hidden from us, or may not be read or written;
 - it has fewer partitions than the setting;
 - it is compacted, so that its log keeps only one event per key;
-- its retention is so short that records expire before a program that was down reads them.
+- its retention is so short that records expire before they are read by a program that was down for a while.
 
-Any other finding is a note, also that the settings of a topic are hidden from us. If a broker does not report rights,
-its settings are not requested: Tansu 0.6 would close the connection.
+Any other finding is a note, for example that the settings of a topic are hidden from us. If a broker does not report
+our rights, the settings are not requested, because Tansu 0.6 would close the connection.
 """
 
 from collections.abc import Iterable, Mapping
