@@ -1,4 +1,4 @@
-"""Copies of records and blobs in a folder. The code that reads Redis also reads and verifies the copies.
+"""Copies of records and blobs in a folder. They are read and verified by the same code that reads Redis.
 
     Redis --copy: a hash, field by field--> FOLDER/NAME --FolderServer--> Plans, Versions, Blobs of a FolderStore
 

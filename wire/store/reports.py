@@ -79,13 +79,13 @@ class Reports:
 
     def programs(self) -> dict[str, ReplicaReport | LearnerReport | ControllerReport]:
         """Returns the reports of all running programs, by kind and name, for example `learner host/1/ab`."""
-        found: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
-        found |= {f"replica {report.replica}": report for report in self.replicas()}
+        by_program: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
+        by_program |= {f"replica {report.replica}": report for report in self.replicas()}
         if (learner := self.learner()) is not None:
-            found[f"learner {learner.learner}"] = learner
+            by_program[f"learner {learner.learner}"] = learner
         if (controller := self.controller()) is not None:
-            found[f"rollout {controller.controller}"] = controller
-        return found
+            by_program[f"rollout {controller.controller}"] = controller
+        return by_program
 
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
         metrics.set_report(report, self._task)
