@@ -4,10 +4,11 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
     metrics.latest() -> RayMetrics.update -> ray.serve.metrics -> Ray's agent of the node
 
-Ray Serve starts the replicas, restarts replicas that die or are unhealthy, and stops replicas gracefully. It does not
-carry the traffic: replicas read Kafka and listen on the port themselves. So Serve's request metrics and autoscaling see
-only requests through a handle or a proxy. On a cluster, each replica also copies its metrics to Serve's; Ray adds the
-labels deployment, replica and application, and the prefix `ray_`. A Ray that we start has no metrics agent.
+Ray Serve starts the replicas, restarts replicas that die or are unhealthy, and stops replicas gracefully. The traffic
+does not go through Serve: replicas read Kafka and listen on the port themselves. So Serve's own request metrics and its
+autoscaling see only requests through a handle or a proxy. On a cluster, each replica also copies its metrics to Serve's
+metrics; Ray adds the labels deployment, replica and application, and the prefix `ray_`. A Ray that we start ourselves
+has no metrics agent.
 """
 
 import gc
@@ -54,7 +55,8 @@ ADDRESSES = {
     "bus.sasl_password": "LIFELONG_BUS__SASL_PASSWORD",
     "store.url": "LIFELONG_STORE__URL",
 }
-"""Settings that `build` reads from the environment if the args do not have them: passwords do not belong in a file."""
+"""Settings that `build` reads from environment variables if the args do not have them, because passwords do not belong
+in a file."""
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
@@ -64,12 +66,13 @@ HEALTH_TIMEOUT_S = 3.0
 FIRST_WEIGHTS_S = 10.0
 """Longest time in seconds that a replica waits for its first weights before it listens.
 
-Once it listens, the kernel gives it connections that another replica of the machine could answer. If no weights are
-published, or the store does not answer, the replica then listens and answers 503.
+Once it listens, the kernel gives it connections that another replica of the machine could answer. If no weights come
+within this time, it listens without weights and answers 503.
 """
 
 YIELD_TO_OTHERS_S = 60.0
-"""Longest time in seconds that a replica without weights does not listen while another replica of the machine does."""
+"""Longest time in seconds that a replica without weights does not listen, so that another replica of the machine gets
+the connections."""
 
 STOP_MARGIN_S = 5.0
 """Added to a replica's own time limits, so that Serve does not kill a replica that is about to end."""
@@ -133,7 +136,7 @@ class AppReplica:
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
-    """Returns the deployment of the replicas, with its options."""
+    """Returns the Serve application: the deployment of the replicas, with its options."""
     from ray import serve
 
     serving = config.serving
@@ -231,9 +234,9 @@ def _remove(name: str) -> None:
 
 
 def _check_policy(config: ReplicaConfig) -> None:
-    """Checks the store's policy. Raises UnsafePolicy or StoreRefused.
+    """Checks the store's eviction policy. Raises UnsafePolicy or StoreRefused.
 
-    Raises nothing if the store is unreachable, because each replica checks its policy again.
+    If the store is unreachable, it raises nothing, because each replica checks the policy again.
     """
     from wire.errors import StoreRefused, StoreUnavailable
     from wire.store import Store

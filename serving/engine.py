@@ -1,27 +1,28 @@
 """The model's thread: takes a batch, answers it under the live versions, and hands each answer to its caller.
 
-    BatchQueue --take--> items --choose--> precisions --predict, by task--> Answer --filters, item.done--> Kafka, HTTP
-        '--began, ended--> observers                   '--fails--> each item alone: an event, a version, or the machine?
+    BatchQueue --take--> items --choose_precisions, predict_by_task--> Answer --filters, item.done--> Kafka, HTTP
+        '--began, ended--> observers    '--error--> each item alone: is an event, a version, or the machine to blame?
 
-A hot swap of weights is one assignment: each task's `Swap` calls `Engine.activate` at any time. The engine reads the
-live versions once for each batch, so each task answers the whole batch under one plan, and every answer names the
+A hot swap of weights is one assignment: the `Swap` of a task may call `Engine.activate` at any time. The engine reads
+the live versions once for each batch. So each task answers the whole batch under one plan, and every answer names the
 version that gave it. Swaps and engine share nothing else. Observers (`observers.py`) measure batches, for example the
-cost of a swap. A feature that is off has no observer and no filter.
+cost of a swap. If a feature is off, its observer or filter does not exist.
 
-If a forward pass raises, the cause is an event of the batch, a version, or the machine. The engine finds out which:
+If a forward pass raises an exception, the cause is an event of the batch, a version, or the machine. The engine finds
+out which of them:
 
 - It tries each event alone.
 - If an event fails alone, the stable version tries it. If the stable version answers, the engine counts the versions
   that cannot (`Health`), and the rollout withdraws them.
 - If the stable version fails, too, the engine tries the event that was answered last, under the same arm. If that event
   fails now, or if memory ran out, the machine is to blame: the outcome is `Unanswered`, and the event is tried again
-  later. A replica whose machine faults continue becomes unhealthy.
+  later. If machine faults continue, the replica becomes unhealthy.
 
-Events that were open when a process was killed are answered alone. If such an event kills another process, it is
+Events that were open when a process was killed are answered one by one. If such an event kills another process, it is
 refused (`serving/deaths.py`).
 
-Rejected: a lock around the model (a swap would wait for a batch), writing into live weights (a batch could see half of
-them), and one failure for a whole batch (one event that no version can answer would take the others' answers away).
+Rejected: a lock around the model (a swap would wait for a batch), writing into live weights (a batch could use a
+mixture of both), and one failure for a whole batch (because of one bad event, the others would get no answer).
 """
 
 import threading
@@ -166,13 +167,14 @@ class Engine:
             live = self._live
             began_s = self._clock()
             self._observers.batch_began(batch, live, began_s)
-            # Under load, a smaller share of the events goes through the encoders of all arms.
-            # If a full batch waits behind this one, this one does only the work that its own answers need.
+            # Under load, a smaller share of the events goes through the encoders of all arms. If another full batch
+            # waits, this batch does only the work that its own answers need.
             sheds_extras = self._queue.has_full_batch
             if sheds_extras or self._rate.per_s > PAIRED_PER_S:
                 share = min(1.0, PAIRED_PER_S / self._rate.per_s)
                 live = {
-                    task: replace(each, paired_share=share, sheds_extras=sheds_extras) for task, each in live.items()
+                    task: replace(versions, paired_share=share, sheds_extras=sheds_extras)
+                    for task, versions in live.items()
                 }
             outcomes = self._answering.outcomes(batch.items, live)
             if self._filters:
@@ -185,7 +187,7 @@ class Engine:
 
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
-"""Errors that are never an event's fault, even if other events can be answered."""
+"""Errors for which an event is never to blame, even if other events can be answered."""
 
 KILLS = "kills_the_process"
 KILLS_DETAIL = "processes were killed while they read or answered this event; the last time, no other event was open"
@@ -194,7 +196,8 @@ log = structlog.get_logger("engine")
 
 
 class BatchAnswerer:
-    """Answers batches, and finds the cause if a forward pass raises. Only the model's thread calls its methods.
+    """Answers batches, and finds the cause if a forward pass raises an exception. Only the model's thread calls its
+    methods.
 
     `choice` has the precisions of the last batch; any thread may read it.
     """
@@ -235,17 +238,17 @@ class BatchAnswerer:
         outcomes: dict[int, Outcome] = {}
         # Items without a known death are tried together, each item with one death alone, and no others.
         for trial in self._deaths.groups([item.digest for item in items]):
-            tried = [items[row] for row in trial]
+            trial_items = [items[row] for row in trial]
             # A forward pass takes items with equal options only.
             options: list[tuple[int, bool, str, str]] = []
-            for item in tried:
+            for item in trial_items:
                 no_weights = _no_weights_reason(item, live) if item.event.tasks else ""
                 options.append((item.item_options.version, item.item_options.is_embedding, item.unreadable, no_weights))
-            with self._deaths.open([item.digest for item in tried], clears=True):
+            with self._deaths.open([item.digest for item in trial_items], clears=True):
                 for rows in group_rows(options):
                     no_weights = options[rows[0]][-1]
-                    found = self._group_outcomes([tried[row] for row in rows], no_weights, live)
-                    outcomes |= zip([trial[row] for row in rows], found, strict=True)
+                    group_outcomes = self._group_outcomes([trial_items[row] for row in rows], no_weights, live)
+                    outcomes |= zip([trial[row] for row in rows], group_outcomes, strict=True)
         return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
     def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: LiveVersions) -> list[Outcome]:
@@ -266,13 +269,14 @@ class BatchAnswerer:
         return self._outcomes_with_retry(items, live)
 
     def _note_brown_out(self, choice: PrecisionChoice) -> None:
-        """Counts the brown-outs that began (`brown_outs`), and sets `browning_out` to 1 while one lasts."""
+        """Updates two counters: `brown_outs` counts brown-outs, and `browning_out` is 1 while one lasts."""
         self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
         self._counts.add("brown_outs", int(choice.is_brown_out))
         log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
 
     def _outcomes_with_retry(self, items: Sequence[Item], live: LiveVersions) -> list[Outcome]:
-        """Returns an outcome for each item. If the forward pass raises, each item is tried once more, alone."""
+        """Returns an outcome for each item. If the forward pass raises an exception, each item is tried once more,
+        alone."""
         answers = self._try_answer(items, live)
         if isinstance(answers, Exception):
             if len(items) == 1:
@@ -303,8 +307,8 @@ class BatchAnswerer:
         """
         if isinstance(error, UnreadableInput):
             return self._failure(item, "unreadable", str(error))
-        if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
-            stable = {task: each.with_only(each.plan.arms[0]) for task, each in live.items()}
+        if not isinstance(error, MACHINE_FAULTS) and any(len(active.plan.arms) > 1 for active in live.values()):
+            stable = {task: active.with_only(active.plan.arms[0]) for task, active in live.items()}
             answers = self._try_answer([item], stable)
             if not isinstance(answers, Exception):
                 self._count_failing_versions(item, live, stable)
@@ -319,7 +323,8 @@ class BatchAnswerer:
         return self._failure(item, "model_failed")
 
     def _count_failing_versions(self, item: Item, live: LiveVersions, stable: LiveVersions) -> None:
-        """Tries an item that the `stable` versions can answer with each other version, and counts the failures."""
+        """Tries an item with each version that is not stable, and counts the versions that fail. The stable versions
+        can answer it."""
         self._counts.add("answered_by_stable")
         event_id = quote_text(item.event.id)
         for task, versions in live.items():
@@ -330,7 +335,7 @@ class BatchAnswerer:
                     log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
 
     def _is_machine_fault(self, item: Item, live: LiveVersions) -> bool:
-        """Whether the event that was answered last fails now, too, under the arm of `item`."""
+        """Whether the machine is to blame: the event that was answered last fails now, too, under the arm of `item`."""
         last = self._last_answered
         if last is None:
             return False
