@@ -1,7 +1,7 @@
-"""Observers of a replica's batches: the engine tells each observer of every batch; an observer changes no answer.
+"""Observers of a replica's batches. The engine calls each observer for every batch; no observer changes an answer.
 
     engine --batch_began, batch_ended--> Observers --> EventRate       events a second
-                                                   --> Watchdog        does a batch hang, do all fail by the machine?
+                                                   --> Watchdog        does a batch hang, do machine faults continue?
                                                    --> SwapStalls      what did the last swaps of weights cost?
                                                    --> ServiceLevel    are the promises of the settings kept?
                                                    --> AnswerCounts    answers by task, arm, precision and version
@@ -87,13 +87,13 @@ def task_counter(task: str, name: str) -> str:
 
 
 def task_counts(task: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """Returns one task's counts by name, without the prefix. The default task's include the replica's own counts.
+    """Returns the counts of one task by name, without the prefix. The default task has the replica's own counts, too.
 
     >>> task_counts("urgency", {"batches": 2, "urgency/answers_int8": 3, "queue/answers_int8": 5})
     {'answers_int8': 3}
     """
-    found = {name.rpartition(SEPARATOR): num for name, num in counts.items()}
-    return {name: num for (prefix, _, name), num in found.items() if prefix == task}
+    by_parts = {name.rpartition(SEPARATOR): num for name, num in counts.items()}
+    return {name: num for (prefix, _, name), num in by_parts.items() if prefix == task}
 
 
 class Counts:
@@ -183,22 +183,22 @@ class EventRate:
 
     def add(self, num_events: int, now_s: float) -> None:
         """Adds a batch of `num_events`. `now_s` may not decrease."""
-        # The rate decays with the time since the last batch; an event adds 1 / RATE_WINDOW_S.
+        # The rate decays exponentially with the time since the last batch. Each event adds 1 / RATE_WINDOW_S.
         self.per_s *= math.exp((self._last_s - now_s) / RATE_WINDOW_S)
         self.per_s += num_events / RATE_WINDOW_S
         self._last_s = now_s
 
 
 BATCH_TOKENS: Final = 1_024
-"""A batch of at most this many tokens may take the time-out; a larger batch may take proportionally longer."""
+"""The time-out is for a batch of at most this many tokens. A larger batch may take proportionally longer."""
 
 
 class Watchdog:
-    """Finds a batch that hangs, and machine faults that continue. Any thread may call `check`."""
+    """Detects a batch that hangs, and machine faults that continue. Any thread may call `check`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # The start of the running batch, and by how much its size multiplies the time-out.
+        # The start of the running batch, and the factor by which its size multiplies the time-out.
         self._busy: tuple[float, float] | None = None
         # The times of the first and the last of the consecutive faults.
         self._faults_s: tuple[float, float] | None = None
@@ -217,7 +217,7 @@ class Watchdog:
 
     @property
     def has_fault(self) -> bool:
-        """Whether the machine failed at the last batch."""
+        """Whether the last batch had a machine fault."""
         return self._faults_s is not None
 
     def check(self, timeout_s: float) -> None:
@@ -234,16 +234,18 @@ class Watchdog:
 
 
 NUM_STALLS = 64
-"""Swaps whose stalls are kept. Reports are made far more often than this many swaps happen."""
+"""Number of swaps whose stalls are kept. There is a report long before there are this many new swaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class StallReport:
     """The pauses between two batches in which a swap of weights happened, compared with pauses without a swap.
 
-    `num` is the number of swaps before the last batch. `stalls_ms` are the pauses of the last NUM_STALLS swaps, oldest
-    first. `pauses_ms[i]` is the last pause without a swap before swap i. A pause counts only from the time at which the
-    next batch was ready.
+    - `num`: the number of swaps before the last batch
+    - `stalls_ms`: the pauses of the last NUM_STALLS swaps, oldest first
+    - `pauses_ms[i]`: the last pause without a swap before swap i
+
+    A pause begins when the next batch is ready, not before.
     """
 
     num: int
@@ -272,14 +274,14 @@ class SwapStalls:
 
     def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         number = count_swaps(live)
-        # Time in which no batch was ready is not a pause.
+        # Time in which no batch was ready does not count as a pause.
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
         if number in (0, self.seen_number):
             self._pause_ms = pause_ms
         else:
             # Of several swaps since the last batch, a batch waited only for the last one.
             swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)
-            # The first weights of all replaced nothing, so they are no swap.
+            # The very first weights replaced no others, so they do not count as a swap.
             if self.seen_number:
                 swaps.append((pause_ms, self._pause_ms))
             self._recent.extend(swaps)
@@ -308,7 +310,7 @@ LEVEL_WINDOW_S: Final = 60.0
 """Time in seconds over which promises and the busy share are measured."""
 
 MAX_BATCHES: Final = 1_024
-"""Batches that are kept at most. If more came within the window, measurements cover a shorter time."""
+"""Largest number of batches that are kept. If there were more within the window, measurements cover a shorter time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +322,7 @@ class _BatchTimes:
 
 
 class ServiceLevel:
-    """Measures promises and the busy share over the last minute, and latencies since the start.
+    """Measures service-level objectives and the busy share over the last minute, and latencies since the start.
 
     Any thread may read them.
     """
@@ -367,10 +369,10 @@ class ServiceLevel:
         return min(1.0, busy_s / (now_s - since_s)) if now_s > since_s else 0.0
 
     def promises(self, limits: Promises, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
-        """Returns each promised limit with its measured value; the value is None if nothing was measured.
+        """Returns each service-level objective in `limits` with its measured value; None if nothing was measured.
 
-        Latency and throughput are not measured if no text came within the last minute. `accuracy` and `model_bytes` are
-        not measured if they are 0.
+        Latency and throughput are None if no text came within the last minute. Accuracy and size are None if the
+        arguments `accuracy` and `model_bytes` are 0.
         """
         since_s = self._clock() - LEVEL_WINDOW_S
         with self._lock:
@@ -395,11 +397,12 @@ class ServiceLevel:
 
 
 CEILINGS: Final = ("p99_ms", "model_mb")
-"""Promises whose value must not be above the limit. The values of all others must not be below it."""
+"""The objectives whose value must not be above the limit. The values of all others must not be below it."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Returns the smallest of the values that at least a `share` of the values do not exceed. Needs one value.
+    """Returns the percentile: the smallest value such that at least a `share` of the values are not above it. Needs one
+    value.
 
     >>> percentile([4.0, 1.0, 3.0, 2.0], 0.75)
     3.0

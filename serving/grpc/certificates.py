@@ -53,12 +53,12 @@ class Certificates:
         self._files = files
         self._lock = threading.Lock()
         self._watch = FileWatch(*files.paths, check_s=CHECK_S, clock=clock)
-        self._found = read(files)
+        self._configuration = read(files)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the server's credentials. This object must live as long as the server."""
         return grpc.dynamic_ssl_server_credentials(
-            self._found, self.newer, require_client_authentication=self._files.cafile is not None
+            self._configuration, self.newer, require_client_authentication=self._files.cafile is not None
         )
 
     def newer(self) -> Any:
@@ -70,7 +70,7 @@ class Certificates:
                 log.error("certificate_not_read", error=str(error))
                 return None
             if found is not None:
-                self._found = found
+                self._configuration = found
                 log.info("certificate_read", path=str(self._files.certfile))
             return found
 

@@ -58,7 +58,7 @@ def parse(text: str, name: str) -> FileDescriptorProto:
         if statement == "}":
             blocks.pop()
         elif found := BLOCK.fullmatch(statement):
-            blocks.append(_opened(file, blocks, *found.groups()))
+            blocks.append(_open_block(file, blocks, *found.groups()))
         elif found := FIELD.fullmatch(statement):
             _add_field(file, blocks, found)
         elif found := RPC.fullmatch(statement):
@@ -72,7 +72,7 @@ def parse(text: str, name: str) -> FileDescriptorProto:
     return file
 
 
-def _opened(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
+def _open_block(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
     """Adds the block that begins to its parent, and returns its descriptor: a message, a service, or a oneof."""
     if kind == "service":
         return file.service.add(name=name)

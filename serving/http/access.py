@@ -196,7 +196,7 @@ class ApiClient:
         suffix = entry.source.removeprefix(SOURCE)
         if suffix and suffix[1:] in self.key.sources:
             return msgspec.structs.replace(entry, source=suffix[1:])
-        source = f"{SOURCE}/{_quoted(self.key.name)}{suffix}"
+        source = f"{SOURCE}/{_to_segment(self.key.name)}{suffix}"
         if len(source.encode()) > MAX_FIELD_BYTES:
             return schema_problem(f"`source` has more than {MAX_FIELD_BYTES} bytes together with its API key's name")
         return msgspec.structs.replace(entry, source=source)
@@ -244,7 +244,7 @@ class Access:
             raise RequestRefused(_rate_limited(wait_s))
 
 
-def _quoted(name: str) -> str:
+def _to_segment(name: str) -> str:
     """Returns a key's name without slashes, as one segment of a source, so that no two clients share a source."""
     return name.replace("%", "%25").replace("/", "%2F")
 

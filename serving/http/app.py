@@ -177,23 +177,23 @@ def list_operations(api: Api) -> list[Operation]:
             headers=("ce-specversion", "ce-id", "ce-source", "ce-type"),
             errors=(*errors, 422),
         ),
-        _plain("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
-        _plain("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
-        _plain("/v1/status", api.show_status, "Shows the replica's versions, state and counters.", ReplicaStatus),
+        _get_operation("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _get_operation("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+        _get_operation("/v1/status", api.show_status, "Shows the replica's versions, state and counters.", ReplicaStatus),
         *_v2_operations(V2Api(api)),
     ]
 
 
-def _plain(path: str, endpoint: Any, summary: str, answer: type, *, needs_key: bool = True) -> Operation:
+def _get_operation(path: str, endpoint: Any, summary: str, answer: type, *, needs_key: bool = True) -> Operation:
     errors = (503,) if not needs_key else ()
     return Operation(path=path, endpoint=endpoint, summary=summary, answer=answer, needs_key=needs_key, errors=errors)
 
 
 def _v2_operations(v2: V2Api) -> list[Operation]:
     operations = [
-        _plain("/v2", v2.server, "Describes the server (Open Inference Protocol).", ServerMetadata),
-        _plain("/v2/health/live", v2.api.live, "Tells whether the replica works.", Live, needs_key=False),
-        _plain("/v2/health/ready", v2.api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+        _get_operation("/v2", v2.server, "Describes the server (Open Inference Protocol).", ServerMetadata),
+        _get_operation("/v2/health/live", v2.api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _get_operation("/v2/health/ready", v2.api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
     ]
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         operations += [

@@ -96,7 +96,7 @@ class RequestBridge:
 
         After the client has disconnected, or its deadline has passed, the model skips events that it has not begun.
         """
-        entries = [self._checked(entry) for entry in entries]
+        entries = [self._or_task_problem(entry) for entry in entries]
         headers = ((TRACEPARENT, options.traceparent),) if options.traceparent else ()
         # Problems of single entries stay where they are, between the replies to the valid events.
         events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
@@ -107,7 +107,7 @@ class RequestBridge:
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
-    def checked(self, record: Event | Feedback) -> Problem | None:
+    def task_problem(self, record: Event | Feedback) -> Problem | None:
         """Returns the problem of a record that names unknown tasks; None if all its tasks are known."""
         problem = self.tasks.problem_of(record)
         if not problem:
@@ -115,8 +115,8 @@ class RequestBridge:
         self.count_refused(UNKNOWN_TASK)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=UNKNOWN_TASK, message=problem)
 
-    def _checked(self, entry: Entry) -> Entry:
-        return (isinstance(entry, Event) and self.checked(entry)) or entry
+    def _or_task_problem(self, entry: Entry) -> Entry:
+        return (isinstance(entry, Event) and self.task_problem(entry)) or entry
 
     async def send_labels(
         self, entries: Sequence[Feedback | Problem], options: RequestOptions

@@ -76,7 +76,7 @@ class CloudEventsApi:
 
     def _read(self, body: bytes, mode: str, headers: Mapping[str, str]) -> list[Entry]:
         if mode == BATCH:
-            raws: Sequence[bytes | msgspec.Raw] = _parsed(_BATCH, body)
+            raws: Sequence[bytes | msgspec.Raw] = _parse_json(_BATCH, body)
             if not 0 < len(raws) <= self.api.max_events:
                 raise RequestRefused(
                     schema_problem(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}")
@@ -84,12 +84,12 @@ class CloudEventsApi:
             return [self._structured(raw) for raw in raws]
         if mode == CONTENT_TYPE:
             return [self._structured(body)]
-        attributes = {name[3:]: _unquoted(value) for name, value in headers.items() if name.startswith("ce-")}
+        attributes = {name[3:]: _percent_decoded(value) for name, value in headers.items() if name.startswith("ce-")}
         return [self._event(attributes, body)]
 
     def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
         try:
-            attributes, data = unpack_structured(_parsed(_EVENT, raw))
+            attributes, data = unpack_structured(_parse_json(_EVENT, raw))
         except RequestRefused as refused:
             return refused.problem
         except BadMessage as error:
@@ -120,14 +120,14 @@ def _problem(error: BadMessage) -> Problem:
     return Problem(status=status, code=error.reason, message=error.detail)
 
 
-def _parsed(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
+def _parse_json(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
     except UNREADABLE as error:
         raise RequestRefused(decoding_problem(error)) from error
 
 
-def _unquoted(value: str) -> str:
+def _percent_decoded(value: str) -> str:
     return unquote_to_bytes(value.strip('"')).decode(errors="replace")
 
 

@@ -151,13 +151,13 @@ class FeedbackApi:
         )
         if problem := problem_of_label(record):
             return schema_problem(problem)
-        if refused := self.api.bridge.checked(record) or self._outside(record):
+        if refused := self.api.bridge.task_problem(record) or self._label_set_problem(record):
             return refused
         if body.correct:
-            return self._approved(record, client)
+            return self._approve_correction(record, client)
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
 
-    def _outside(self, record: Feedback) -> Problem | None:
+    def _label_set_problem(self, record: Feedback) -> Problem | None:
         """Returns the problem of a label that the task's set of labels refuses.
 
         Returns None if the label may be learnt, or waits for an operator's approval.
@@ -170,7 +170,7 @@ class FeedbackApi:
         message = labels.explain_refusal(reason, record.label_string)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
-    def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
+    def _approve_correction(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
         client.require(Role.ADMIN)
         if record.event_source is None:
             return schema_problem("`event_source` is missing: a correction names the source of its event")

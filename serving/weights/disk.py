@@ -99,7 +99,7 @@ class FollowedPlan:
         self.task = task
         self.cache = cache or DiskCache()
         self._path = Path(folder) / f"plan-{task}.json" if folder else None
-        self.last: RolloutPlan | None = self._noted()
+        self.last: RolloutPlan | None = self._read_note()
         """The last plan. A plan that an earlier process noted has no arms."""
 
     def check(self, plan: RolloutPlan) -> None:
@@ -112,7 +112,7 @@ class FollowedPlan:
         if plan == self.last:
             return
         self.last = plan
-        noted = self._noted()
+        noted = self._read_note()
         # Another replica of the machine may be ahead.
         if self._path is None or (noted is not None and is_older(plan, noted)):
             return
@@ -125,7 +125,7 @@ class FollowedPlan:
         except OSError as error:
             log.warning("plan_not_noted", path=str(self._path), reason=str(error))
 
-    def _noted(self) -> RolloutPlan | None:
+    def _read_note(self) -> RolloutPlan | None:
         """Returns the plan's age from the file; None if the file does not exist or cannot be decoded."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=RolloutPlan) if self._path else None

@@ -65,7 +65,7 @@ class Swap:
         self._report = report
         self._health = Health()
         self._refusals = Refusals(retry_s=refusal_retry_s)
-        self._trouble = ""
+        self._store_error = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
         # Set when the first weights are live, or when the store was found to have none that load.
@@ -147,11 +147,11 @@ class Swap:
                 self.follow_plan()
                 self._report_when_due()
             except (StoreUnavailable, UnsafePolicy) as error:
-                self._log_trouble(str(error))
+                self._log_store_error(str(error))
                 self._start_from_cache()
                 self._thread.closing.wait(self._report_interval_s)
             else:
-                self._log_trouble("")
+                self._log_store_error("")
                 if watch.wait(max(0.0, self._next_report_s - time.monotonic())):
                     self._refusals.retry_damaged()
         if watch is not None:
@@ -162,13 +162,13 @@ class Swap:
         self._store.check_policy()
         return self._store.watch()
 
-    def _log_trouble(self, trouble: str) -> None:
-        """Logs the store's trouble when it begins, and when it is over (`trouble` is "")."""
-        if trouble and trouble != self._trouble:
-            log.warning("store_unavailable", error=trouble)
-        if self._trouble and not trouble:
+    def _log_store_error(self, error: str) -> None:
+        """Logs the store's trouble when it begins, and when it is over (`error` is "")."""
+        if error and error != self._store_error:
+            log.warning("store_unavailable", error=error)
+        if self._store_error and not error:
             log.info("store_available")
-        self._trouble = trouble
+        self._store_error = error
 
     def _read_plan(self) -> RolloutPlan | None:
         try:
@@ -244,25 +244,26 @@ class Swap:
 
     def _activate(self, plan: RolloutPlan) -> None:
         live = self._engine.live_versions(self._task)
-        if (served := servable_part(plan, self._loader.versions)) is None:
+        loaded = self._loader.versions
+        if (served_plan := servable_part(plan, loaded)) is None:
             return
-        versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}
+        versions = {number: loaded[number] for number in served_plan.needed if number in loaded}
         # Nothing changes.
-        if live is not None and served == live.plan and versions.keys() == live.versions.keys():
+        if live is not None and served_plan == live.plan and versions.keys() == live.versions.keys():
             return
         number = live.number + 1 if live else 1
         active = ActiveVersions(
-            number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
+            number=number, plan=served_plan, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
         )
         # The counters must know the versions before the engine answers with them.
-        encoders = {each: versions[each].model.encoder for each in served.versions}
-        self._health.follow(encoders, active.stand_in or served.stable)
+        encoders = {number: versions[number].model.encoder for number in served_plan.versions}
+        self._health.follow(encoders, active.stand_in or served_plan.stable)
         num_swaps = self._engine.activate(active, self._task)
         self._first_known.set()
         # The report waits, so that it does not delay the first batch under the new plan.
         self._engine.await_batch(num_swaps)
         self._next_report_s = 0.0
-        log.info("swapped", task=self._task, revision=served.revision, versions=list(served.versions))
+        log.info("swapped", task=self._task, revision=served_plan.revision, versions=list(served_plan.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):
             log.error("stand_in", task=self._task, stable=plan.stable, answering=active.stand_in)
 

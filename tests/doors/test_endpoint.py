@@ -10,7 +10,7 @@ from serving.config import ServingConfig
 from serving.endpoints import Core, Gateway, OpenEndpoints
 from serving.errors import QueueClosed, Unhealthy
 from serving.http.api import Api
-from serving.pipeline import Pipeline, encoding
+from serving.pipeline import Pipeline, make_encode
 from serving.queue import DEFAULT, ItemOptions, Outcome, Priority
 from tests.serving.callers import running
 from tests.serving.pipelines import pipeline_of
@@ -76,7 +76,7 @@ class SmallCore:
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    return pipeline_of(encoding(tokenizer(), lambda: 64), max_queue_items=4)
+    return pipeline_of(make_encode(tokenizer(), lambda: 64), max_queue_items=4)
 
 
 @pytest.fixture
