@@ -5,9 +5,9 @@
 WAITING (for a change of the store) -> LOADING (the versions that a plan needs) -> WAITING, until CLOSED.
 
 A refused version is not tried again for a while (`serving/weights/refusals.py`). If the stable version is refused,
-another version stands in for it: the newest loaded version, or else the newest stored version that can be loaded. A
-plan that needs no new version is activated without a fetch: other shares, a promotion, or a rollback to the previous
-version, which stays loaded.
+another version answers instead of it (a stand-in): the newest loaded version, or if none is loaded, the newest stored
+version that can be loaded. If a plan needs no new version, it is activated without fetching anything. This is the case
+if only the shares change, for a promotion, and for a rollback to the previous version, which stays loaded.
 
 Rejected: Ray Serve's `reconfigure` (a bad version would stop the replica, and replicas follow in waves), and notices
 from the store as the only trigger (a lost notice would leave a replica behind, so every poll reads the plan).
@@ -43,7 +43,8 @@ class SwapState(Enum):
 
 
 class Swap:
-    """Keeps the engine at the versions of a task's current plan, and reports them. Runs one thread; `close` ends it."""
+    """Keeps the versions of a task's current plan live in the engine, and reports them. Runs one thread; `close` ends
+    it."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class Swap:
         self._store_error = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
-        # Set when the first weights are live, or when the store was found to have none that load.
+        # Set when the first weights are live, or when it is known that the store has none that can be loaded.
         self._first_known = threading.Event()
         self._thread = BackgroundThread(self._run, name=f"swap {self._task}".rstrip())
 
@@ -163,7 +164,7 @@ class Swap:
         return self._store.watch()
 
     def _log_store_error(self, error: str) -> None:
-        """Logs the store's trouble when it begins, and when it is over (`error` is "")."""
+        """Logs that the store is unavailable when this begins, and that it is available again when `error` is ""."""
         if error and error != self._store_error:
             log.warning("store_unavailable", error=error)
         if self._store_error and not error:
@@ -194,7 +195,7 @@ class Swap:
             self._loader.drop_replaced(plan.needed)
             for number in tried:
                 self._load(number)
-                # The first weights of all answer as soon as they are loaded.
+                # The very first weights answer as soon as they are loaded.
                 is_due = self._engine.live_versions(self._task) is None or number == plan.versions[-1]
                 if is_due and plan.stable in self._loader.versions:
                     self._activate(plan)
@@ -229,7 +230,8 @@ class Swap:
             return
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
-        # Loading a new encoder slows the next batch (processor, caches), so let that batch begin under the old plan.
+        # Loading a new encoder slows the next batch (processor, caches). So that batch should still run under the old
+        # plan.
         if self._engine.live_versions(self._task) is not None and version.model.encoder not in encoders:
             self._engine.await_next_batch()
 
