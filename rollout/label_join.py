@@ -201,7 +201,8 @@ class LabelJoin:
     _renamed: Mapping[int, int] = field(default_factory=dict)
     _evidence_share: Callable[[str], float] = lambda label: 1.0
     _num_answers: int = 0
-        # The waiting answers by number. _answers: dict[int, WaitingAnswer] = field(default_factory=dict)
+    # The waiting answers by number.
+    _answers: dict[int, WaitingAnswer] = field(default_factory=dict)
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: EarlyLabels = field(init=False)
 

@@ -108,7 +108,9 @@ def predict_many(
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     if len(live.encoders) > 1 and not live.sheds_extras:
-        fingerprints_by_row_of_others = _predict_with_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
+        fingerprints_by_row_of_others = _predict_with_other_encoders(
+            encode, events, token_ids, live, versions, precisions, receipts
+        )
         for row, others in fingerprints_by_row_of_others.items():
             fingerprints[row] = tuple(sorted(fingerprints[row] + others))
     time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()

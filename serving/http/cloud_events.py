@@ -4,9 +4,9 @@
     application/cloudevents+json                                 structured mode: one object with the data inside
     application/cloudevents-batch+json                           a list of such objects
 
-Events are decoded as from Kafka (`wire/envelope.py`), so the same bounds and error codes apply. An answer is the same
-CloudEvent as on the topic of answers, without the vector. The client's name is put before the event's source
-(`serving/http/access.py`), so no client can send events in another's name. An answer that is not published has the
+Events are decoded like messages from Kafka (`wire/envelope.py`), so the same bounds and error codes apply. An answer is
+the same CloudEvent as in the topic of answers, without the vector. The client's name is put before the event's source
+(`serving/http/access.py`), so no client can send events in another's name. If an answer is not published, it has the
 extension attribute `unpublished`.
 """
 

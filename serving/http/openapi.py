@@ -111,17 +111,17 @@ def _describe_operation(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    found += [
+    parameters += [
         {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in operation.headers
     ]
     if operation.body:
         timeout = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
         priority = {"type": "string", "enum": [priority.name.lower() for priority in Priority]}
-        found += [
+        parameters += [
             {
                 "name": TIMEOUT_HEADER,
                 "in": "header",
@@ -135,7 +135,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
                 "schema": priority,
             },
         ]
-    return found
+    return parameters
 
 
 def _error(status: int, path: str) -> dict[str, Any]:

@@ -3,8 +3,8 @@
     GET  /v2/health/live, /v2/health/ready, /v2, /v2/models/{m}[/versions/{v}][/ready]
     POST /v2/models/{m}[/versions/{v}]/infer     tensors in, tensors out
 
-If the header `inference-header-content-length` is there, the body is this many bytes of JSON, followed by the bytes of
-the tensors that have `binary_data_size`, in their order. Every error is {"error": "..."}.
+If a request has the header `inference-header-content-length`, its body begins with this many bytes of JSON. The bytes
+of the tensors that have `binary_data_size` follow, in their order. Every error is {"error": "..."}.
 """
 
 from collections.abc import Sequence

@@ -93,7 +93,7 @@ import sys
 from wire import traces
 from wire.config import TracesConfig
 from wire.traces import ANSWER
-with traces.exported(TracesConfig(), "replica"):
+with traces.export(TracesConfig(), "replica"):
     made = traces.record(ANSWER, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", start_ms=0, end_ms=1,
                          attributes={})
 sys.exit(bool(made) or any(name.startswith("opentelemetry") for name in sys.modules))
