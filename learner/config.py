@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from wire.config import SECTION, TrustConfig, require
-from wire.sections import INTERNAL, decoded
+from wire.sections import INTERNAL, parse_json_setting
 
 SlowStrategy: TypeAlias = Literal["naive", "er", "er-ace", "der++", "der-ace", "a-gem", "lwf"]
 
@@ -56,7 +56,7 @@ SAMPLE_BYTES = 838
 MIN_REPLAY_BYTES."""
 
 NumLayers: TypeAlias = Annotated[int, Ge(0), Le(1_000)]
-DeeperLayers: TypeAlias = Annotated[tuple[NumLayers, NumLayers], BeforeValidator(decoded)]
+DeeperLayers: TypeAlias = Annotated[tuple[NumLayers, NumLayers], BeforeValidator(parse_json_setting)]
 LeaseTtlMs: TypeAlias = Annotated[int, Ge(300), Le(600_000)]
 
 

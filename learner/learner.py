@@ -57,7 +57,7 @@ from learner.stopwatch import Pace
 from learner.unlearning import erase, set_aside
 from model.packed import Inputs, WholeEncoder
 from wire.config import LabelConfig
-from wire.inputs import problem_of_known
+from wire.inputs import problem_of_stored
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import (
@@ -406,7 +406,7 @@ def restore_knowledge(
     snapshot = state.snapshot
     facts = snapshot.facts
     replay = make_replay_buffer(config, facts.replay)
-    if problem := problem_of_known(sample.text for sample in replay.samples()):
+    if problem := problem_of_stored(sample.text for sample in replay.samples()):
         raise StateRefused(problem)
     change = base.changed_from(facts.origin, num_classes=len(facts.classes))
     strata, served = base.with_blocks(facts.origin, snapshot.top, snapshot.states, like=like)

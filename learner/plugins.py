@@ -14,7 +14,7 @@ from typing import Any
 
 from learner.config import IMPORT_PATH
 from learner.errors import DataError
-from wire.plugins import PluginError, parsed
+from wire.plugins import PluginError, parse_call
 
 PREFIX = "avalanche-"
 """Prefix of the short names of Avalanche's classes, which `learner.rounds.avalanche` resolves."""
@@ -40,7 +40,7 @@ def parse(name: str) -> tuple[str, dict[str, Any]]:
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
     """
     try:
-        return parsed(name, IMPORT_PATH)
+        return parse_call(name, IMPORT_PATH)
     except PluginError as error:
         raise DataError(str(error)) from error
 

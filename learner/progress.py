@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from wire.inputs import has_more, is_encoded
+from wire.inputs import has_more_than_text, is_encoded
 
 
 class LearnerProgress(msgspec.Struct, kw_only=True):
@@ -45,7 +45,7 @@ class LearnerProgress(msgspec.Struct, kw_only=True):
         """Counts labels that were learnt. `contents` are the contents of their events (`wire.inputs`)."""
         self.num_labels += len(contents)
         self.num_effects += len(contents)
-        self.num_featured += sum(has_more(content) for content in contents)
+        self.num_featured += sum(has_more_than_text(content) for content in contents)
         self.num_textless += sum(not is_encoded(content) for content in contents)
 
     @property

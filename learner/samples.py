@@ -274,7 +274,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return cls(
             answer.event_id,
             content(answer),
-            answer.named,
+            answer.prediction,
             answer.arm,
             answer.weights_version,
             answer.key,
@@ -353,7 +353,7 @@ def make_sample(answer: Waiting, feedback: Feedback, is_in_holdout: HoldoutDraw)
     return Sample(
         event_id=answer.event_id,
         text=answer.text,
-        label=feedback.said,
+        label=feedback.label_string,
         predicted_label=answer.label,
         arm=answer.arm,
         weights_version=answer.weights_version,

@@ -22,7 +22,7 @@ from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
 from model.errors import ModelError
 from model.inputs import fitted
-from wire.inputs import InputCodec, Said, parse_content
+from wire.inputs import InputCodec, ParsedContent, parse_content
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -75,7 +75,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
 
 
 def _measured(
-    contents: Sequence[Said], head: FastHead, *, num_labels: int, is_complete: bool
+    contents: Sequence[ParsedContent], head: FastHead, *, num_labels: int, is_complete: bool
 ) -> dict[str, StoredTensor]:
     """Measures the statistics; returns those tensors that have changed, by name. Raises ModelError."""
     codecs: dict[str, InputCodec] = {}
@@ -94,7 +94,7 @@ def _measured(
 
 
 def _learnt_again(
-    head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], contents: Sequence[Said]
+    head: FastHead, served: ServedEncoder, samples: Sequence[Labelled], contents: Sequence[ParsedContent]
 ) -> FastHead:
     """Returns the head under the encoder `served`, which has other statistics. Raises UnreadableInput.
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from model.errors import UnreadableInput, WrongConfig
 from model.qtensor import QTensor
-from wire.plugins import Halves, Symbols
+from wire.plugins import TorchFreeHalf, TorchHalves
 
 STATES: Final = ("features.", "inputs.")
 """The prefixes of the names of the stored tensors of inputs. No weight of an encoder has such a name."""
@@ -83,7 +83,7 @@ class InputTensors(Protocol):
         """
 
 
-class Codec(Symbols, Protocol):
+class Codec(TorchFreeHalf, Protocol):
     """The part of `wire.inputs.InputCodec` that this file uses."""
 
     @property
@@ -93,7 +93,7 @@ class Codec(Symbols, Protocol):
 
 
 class Content(Protocol):
-    """The contents of an event: its text, and its other values, each with its codec (`wire.inputs.Said`).
+    """The contents of an event: its text, and its other values, each with its codec (`wire.inputs.ParsedContent`).
 
     `is_encoded` says whether the event has something that the encoder reads: a text or a value with tokens.
     """
@@ -259,5 +259,5 @@ def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
     tensors.fit(codec.examples, None, num_labels=len(codec.examples), is_complete=True)
 
 
-tensors_of = Halves[Codec, InputTensors]("the input", _broken_laws, WrongConfig).of
+tensors_of = TorchHalves[Codec, InputTensors]("the input", _broken_laws, WrongConfig).of
 """Returns the tensor half of an input, imported and tried once. Raises WrongConfig."""

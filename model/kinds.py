@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from model.errors import WrongConfig
-from wire.plugins import Halves, Symbols
+from wire.plugins import TorchFreeHalf, TorchHalves
 
 DEFAULT_TEMPERATURE: Final = 0.05
 """The temperature of the softmax until the holdout has enough samples to fit it. For CLINC150, 0.04 to 0.06 is best."""
@@ -196,7 +196,7 @@ class KindTensors(Protocol):
         """
 
 
-class Kind(Symbols, Protocol):
+class Kind(TorchFreeHalf, Protocol):
     """The part of `wire.kinds.LabelKind` that this file uses."""
 
     @property
@@ -255,5 +255,5 @@ def _broken_laws(tensors: KindTensors, kind: Kind) -> Iterator[str]:
         yield f"agreement of equal outputs is {agreement}, not 1"
 
 
-tensors_of = Halves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
+tensors_of = TorchHalves[Kind, KindTensors]("labels.kind", _broken_laws, WrongConfig).of
 """Returns the tensor half of a kind, imported and tried once. Raises WrongConfig."""

@@ -1,8 +1,9 @@
-"""The present failures, by step: a failure is logged once, counted, and shown until the step succeeds.
+"""The alarms of the rollout: a step that fails raises its alarm, which is logged once and stays until the step
+succeeds.
 
     with alarms.attempt("collect"): ...  -> fails -> counts, active() -> the loop retries -> succeeds -> cleared
 
-No failure of Redis or Kafka ends a loop of the rollout: traffic goes on under the plan in force, and the loop retries
+No failure of Redis or Kafka ends a loop of the rollout. Traffic goes on under the plan in force, and the loop retries
 the failed step.
 """
 
@@ -30,7 +31,10 @@ class Alarms:
         return tuple(f"{step}: {reason}" for step, reason in self._raised.copy().items())
 
     def raise_(self, step: str, reason: str) -> None:
-        """Raises the alarm of `step`, and logs it unless the last reason has the same words before its first colon."""
+        """Raises the alarm of `step`.
+
+        It is logged unless the last reason of this step has the same text before its first colon.
+        """
         self.counts[f"failed_{step}"] += 1
         if self._raised.get(step, "").partition(":")[0] != reason.partition(":")[0]:
             log.warning("alarm", step=step, reason=reason)

@@ -1,11 +1,11 @@
-"""Compares versions by labels so that no source of labels decides alone. The counts, and their stored records.
+"""The counts of labels by which versions are compared, and their stored records. No source of labels decides alone.
 
-    label --SourceGroups--> group --PairCount--> PairedComparison        is one version better, worse, or not worse?
-                                  --PairWatch--> has the newer version turned bad?
-    label of an arm's own answer  --ArmCount---> ArmEvidence             the same for versions with another encoder
+    label --SourceGroups--> group --PairCount--> PairedComparison     is one version better, worse, or not worse?
+                                  --PairDetector--> has the newer version turned bad?
+    label of an arm's own answer  --ArmCount---> ArmEvidence          the same for versions with another encoder
 
-Each label of a pair is counted in the group of its source. A decision must hold without any one group. If there is only
-one group, as on a laptop, it counts in full.
+Each label is counted in the group of its source. A decision is made only if it would also be made without the labels of
+any single group. If there is only one group, as on a laptop, all its labels count.
 """
 
 from typing import Final, NamedTuple
@@ -29,14 +29,16 @@ from wire.records import Record
 
 NUM_GROUPS: Final = 32
 NUM_OWN_GROUPS: Final = 16
-"""Sources with a group of their own: the first that send labels. Later sources share the other groups, by name hash."""
+"""Number of sources that have a group of their own: the first ones that send labels. Later sources share the other
+groups, by the hash of their names."""
 
 NUM_CLASS_GROUPS: Final = 16
-"""Number of groups of classes, by name hash. A version may be worse on none of them."""
+"""Number of groups of classes. A class belongs to a group by the hash of its name. A version that is worse on any of
+the groups is not promoted."""
 
 MAX_WAITING: Final = 1_000
-"""Most seconds whose labels wait until their events are settled. Beyond it, the labels of the oldest second wait as
-long as the labels of the next one."""
+"""Most seconds for which a count keeps unsettled labels apart. If there are more, the labels of the oldest second are
+merged into the next second."""
 
 
 class SourceGroups:
@@ -57,10 +59,13 @@ class SourceGroups:
 
 
 class Difference(NamedTuple):
-    """The outcome of a label for two versions: 1 if only the newer one is right, -1 if only the older one is, else 0.
+    """The outcome of one label for two versions.
 
-    `name` is the hash of the label, `group` the group of its source, and `number` its number among all labels. Its
-    event was answered at `answer_ms`.
+    - `value`: 1 if only the newer version is right, -1 if only the older one is right, else 0.
+    - `name`: the hash of the label.
+    - `group`: the group of the label's source.
+    - `answer_ms`: the time at which the label's event was answered.
+    - `number`: the number of the label among all labels.
     """
 
     value: int
@@ -71,10 +76,13 @@ class Difference(NamedTuple):
 
 
 class PairCountState(Record, frozen=True, kw_only=True):
-    """The labels of a pair of versions: by group of sources, by group of classes, and of settled events.
+    """The labels of a pair of versions.
 
-    `waiting` has the labels whose events are not settled yet, by second. `since` is the number of the first label that
-    may be counted. Events that were answered before `settled_ms` are settled.
+    - `since`: the number of the first label that may be counted.
+    - `groups`, `classes`: all labels, by group of sources and by group of classes.
+    - `settled`: the labels of settled events: events so old that most of their labels have come.
+    - `settled_ms`: events that were answered before this time are settled.
+    - `waiting`: the labels of events that are not settled yet, by the second in which the event was answered.
     """
 
     since: int = 0
@@ -127,7 +135,7 @@ class PairCount:
             self._settled -= tally
 
     def settle(self, before_ms: int) -> None:
-        """Moves the labels of events that were answered before `before_ms` to the settled ones."""
+        """Adds the labels of events that were answered before `before_ms` to the settled labels."""
         self._settled_ms = max(self._settled_ms, before_ms)
         for second in [second for second in self._waiting if (second + 1) * 1_000 <= before_ms]:
             self._settled += self._waiting.pop(second)
@@ -161,49 +169,54 @@ def _subtract(tallies: dict[int, PairedTally], key: int, tally: PairedTally) -> 
         del tallies[key]
 
 
-class PairWatchState(Record, frozen=True, kw_only=True):
-    """The logarithms of the bets' wealth: without each group that has labels (`without`), and with all (`every`)."""
+class PairDetectorState(Record, frozen=True, kw_only=True):
+    """The state of the e-detectors: the logarithm of each bet's wealth.
+
+    - `without`: for each group of sources, the detector that leaves out the labels of this group.
+    - `every`: the detector that sees all labels.
+    """
 
     without: tuple[tuple[int, tuple[float, ...]], ...] = ()
     every: tuple[float, ...] = tuple(DETECTOR_START.tolist())
 
 
-class PairWatch:
-    """Detects that the newer version of a pair turned bad. Verbs: add, export.
+class PairDetector:
+    """Detects that the newer version of a pair turned bad (CUSUM e-detectors). Verbs: add, export.
 
     For each group of sources, an e-detector (`rollout/statistics.py`) sees the labels of all other groups. The alarm is
     raised only if all of these detectors raise it, so no group can raise it alone. If there is only one group, a
     detector that sees all labels decides.
     """
 
-    def __init__(self, state: PairWatchState | None = None) -> None:
-        state = state or PairWatchState()
-        self._every: Floats = np.array(state.every)
-        self._without: dict[int, Floats] = {group: np.array(wealth) for group, wealth in state.without}
+    def __init__(self, state: PairDetectorState | None = None) -> None:
+        state = state or PairDetectorState()
+        self._all_groups: Floats = np.array(state.every)
+        self._without_group: dict[int, Floats] = {group: np.array(wealth) for group, wealth in state.without}
 
     def add(self, difference: int, *, group: int) -> None:
-        """Adds the next label. Labels are added as they come, which is nearly the order of their events."""
-        if group not in self._without:
+        """Adds the next label. Labels are added in the order in which they come, which is nearly the order of their
+        events."""
+        if group not in self._without_group:
             # The detector without this group has seen the labels of all groups so far.
-            self._without[group] = self._every
-        for other, log_wealth in self._without.items():
+            self._without_group[group] = self._all_groups
+        for other, log_wealth in self._without_group.items():
             if other != group:
-                self._without[other] = advance_detector(log_wealth, difference)
-        self._every = advance_detector(self._every, difference)
+                self._without_group[other] = advance_detector(log_wealth, difference)
+        self._all_groups = advance_detector(self._all_groups, difference)
 
     @property
     def log_e(self) -> float:
-        """The logarithm of the e-detector without the group that matters most."""
-        states = [*self._without.values()] if len(self._without) > 1 else [self._every]
+        """The logarithm of the lowest e-detector: the one without the group that contributes most evidence."""
+        states = [*self._without_group.values()] if len(self._without_group) > 1 else [self._all_groups]
         return float(log_e_change(np.stack(states)).min())
 
     @property
     def is_alarm(self) -> bool:
         return self.log_e >= float(np.log(LABELS_TO_FALSE_ALARM))
 
-    def export(self) -> PairWatchState:
-        without = tuple((group, _rounded(log_wealth)) for group, log_wealth in self._without.items())
-        return PairWatchState(without=without, every=_rounded(self._every))
+    def export(self) -> PairDetectorState:
+        without = tuple((group, _rounded(log_wealth)) for group, log_wealth in self._without_group.items())
+        return PairDetectorState(without=without, every=_rounded(self._all_groups))
 
 
 def _rounded(log_wealth: Floats) -> tuple[float, ...]:
@@ -211,10 +224,10 @@ def _rounded(log_wealth: Floats) -> tuple[float, ...]:
 
 
 class ArmCountState(Record, frozen=True, kw_only=True):
-    """The labels of both arms.
+    """The labels of both arms, each for an answer of the arm itself.
 
-    `first` is the number of the first label for a newer version's answer, and `since_ms` is the time of that answer
-    (both 0: there is no such label yet).
+    `first` is the number of the first label for a newer version's answer, and `since_ms` is the time of that answer.
+    Both are 0 if there is no such label yet.
     """
 
     evidence: ArmEvidence = ArmEvidence()
@@ -225,8 +238,8 @@ class ArmCountState(Record, frozen=True, kw_only=True):
 class ArmCount:
     """Counts the labels of both arms under one stable version. Verbs: add, remove, export.
 
-    A label of the stable arm counts if its event was not answered before the event of the newer versions' first label.
-    A label's number shows later whether the label was counted.
+    Labels of the stable arm count only from the time of the first labelled answer of a newer version, so that both arms
+    are compared over the same period. When a label is corrected, its number shows whether it was counted.
     """
 
     def __init__(self, state: ArmCountState | None = None) -> None:
@@ -236,27 +249,27 @@ class ArmCount:
         self._first = state.first
 
     def add(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
-        """Counts a label of a newer version's answer, or of the stable version's."""
+        """Counts a label: of a newer version's answer if `is_newer`, else of the stable version's answer."""
         if is_newer and not self._first:
             self._since_ms = answer_ms
             self._first = number
-        if self._has(is_newer, answer_ms, number):
-            self._count(ArmTally(1, int(is_right)), is_newer)
+        if self._is_counted(is_newer, answer_ms, number):
+            self._add_tally(ArmTally(1, int(is_right)), is_newer)
 
     def remove(self, is_right: bool, *, is_newer: bool, answer_ms: int, number: int) -> None:
         """Removes a corrected label, if it was counted."""
-        if self._has(is_newer, answer_ms, number):
-            self._count(ArmTally(-1, -int(is_right)), is_newer)
+        if self._is_counted(is_newer, answer_ms, number):
+            self._add_tally(ArmTally(-1, -int(is_right)), is_newer)
 
     def export(self) -> ArmCountState:
         return ArmCountState(evidence=self.evidence, since_ms=self._since_ms, first=self._first)
 
-    def _has(self, is_newer: bool, answer_ms: int, number: int) -> bool:
+    def _is_counted(self, is_newer: bool, answer_ms: int, number: int) -> bool:
         if not 0 < self._first <= number:
             return False
         return is_newer or self._since_ms <= answer_ms
 
-    def _count(self, tally: ArmTally, is_newer: bool) -> None:
+    def _add_tally(self, tally: ArmTally, is_newer: bool) -> None:
         before = self.evidence
         if is_newer:
             self.evidence = ArmEvidence(before.stable, before.candidate + tally)

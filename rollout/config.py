@@ -1,4 +1,4 @@
-"""The settings of the rollout: the steps by which a new version gets traffic, and the evidence that is required."""
+"""The settings of the rollout: the shares of the traffic that a new version gets, and the evidence that it needs."""
 
 import json
 from dataclasses import dataclass

@@ -1,25 +1,25 @@
-"""The rollout controller: lets the newest arm follow the learner, and lets labels decide about candidates.
+"""The rollout controller: gives each new version traffic, and lets labels decide about candidates.
 
     notice of a version --> Controller --+
                                 ^        +--> RolloutPlan (compare and swap, in Redis)
                                 | RolloutState   |
     answers, labels ---------> Judge ----+
 
-The two loops run in their own threads and share only the plan: a loop that finds the plan changed reads it again. So
-labels and versions never wait for each other, and there is no lock. One controller leads, under the lease `rollout`;
-the others wait until the lease expires.
+Controller and judge run in their own threads, and share only the plan in Redis. Both write it by compare and swap: if
+the other one has changed it, they read it again. So labels and versions never wait for each other, and there is no
+lock. One controller leads, under the lease `rollout`. The others wait until the lease expires.
 
-A version becomes stable as soon as its notice comes if both conditions hold:
+A version becomes stable as soon as it is published if both conditions hold:
 
 - by the numbers in its manifest, `rollout.publication_rule` finds it better than the reference, or not worse;
-- the judge has no objection, since its labels may disagree.
+- the judge has no objection, because labels may show that the present versions are worse.
 
-Any other version goes to the newest arm, and becomes the candidate if there is none.
+Any other version goes to the newest arm. If there is no candidate, it also becomes the candidate.
 
-A failure raises an alarm and is retried. If Redis is unreachable or full, the leading controller keeps its lease and
-its evidence: it writes a plan only by compare and swap, so it is safe to go on. The controller collects before it
-renews the lease, and a waiting controller, too, frees memory on a server that is nearly full. `retained` decides which
-versions stay.
+A step that fails raises an alarm and is retried. If Redis is unreachable or full, the leading controller keeps its
+lease and its evidence. This is safe, because it writes a plan only by compare and swap. The controller collects garbage
+before it renews the lease, and a waiting controller, too, frees memory on a server that is nearly full.
+`versions_to_keep` decides which versions stay.
 """
 
 import secrets
@@ -35,12 +35,12 @@ from rollout.alarms import Alarms
 from rollout.config import RolloutConfig
 from rollout.decider import RolloutState
 from rollout.judge import Judge
-from rollout.plans import PlanChange, Rationale, add, change, follow_current, heal
+from rollout.plans import PlanChange, Rationale, change, follow_current, heal, make_stable
 from rollout.publication_rule import decide, moves_reference
 from rollout.reports import with_bounds
 from wire.errors import StoreUnavailable
 from wire.records import ControllerReport, RolloutPlan
-from wire.store import Contents, Lease, Store, Watch
+from wire.store import Lease, Store, VersionContents, Watch
 
 LEASE = "rollout"
 RETRY_S = 1.0
@@ -53,10 +53,9 @@ log = structlog.get_logger("rollout")
 
 
 class Controller:
-    """Leads the rollout while it holds the lease.
+    """Leads the rollout while it holds the lease. Verbs: run; a leader's steps are follow_current and collect.
 
-    Verbs: run; and the steps of a leader: follow_current, collect. `open_judge` starts a judge that continues from the
-    tallies in the store.
+    `open_judge` starts a judge that continues from the tallies in the store.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Controller:
                 self._lead(lease, watch, stop=stop)
 
     def _lead(self, lease: Lease, watch: Watch, *, stop: threading.Event) -> None:
-        """Holds the lease and runs a judge.
+        """Leads until `stop` is set or the lease is lost, and runs a judge meanwhile.
 
         consumes: notices of published versions
         produces: RolloutPlan (the first version, a candidate, a repaired plan)
@@ -146,7 +145,7 @@ class Controller:
         self._store.leases.release(lease)
 
     def follow_current(self, objection: str = "") -> None:
-        """Lets the plan follow the current version, or repairs a plan that names versions that are not stored.
+        """Gives the current version traffic, or repairs a plan that names versions that are not stored.
 
         `objection` is the reason why the version may not become stable at once ("": it may).
         """
@@ -157,7 +156,7 @@ class Controller:
     def collect(self) -> int:
         """Removes the versions and blobs that neither the plan nor the learner needs; returns how many it removed.
 
-        Collection needs no lease: each collection decides from the present plan.
+        This needs no lease, because each collection reads the plan in force.
         """
         plan = self._store.plans.read()
         current = self._store.versions.current()
@@ -182,7 +181,7 @@ class Controller:
         return self._open_judge()
 
     def _still_leads(self, lease: Lease) -> bool:
-        """Returns False if another controller leads. An unreachable server has given the lease to nobody else."""
+        """Whether the lease is still ours. If the server is unreachable, it is: nobody else could get it."""
         try:
             is_ours = self._store.leases.renew(lease)
         except StoreUnavailable as error:
@@ -203,14 +202,14 @@ class Controller:
             ruling = decide(changes)
             if changes.reference == plan.reference and ruling.rule:
                 moves = moves_reference(changes)
-                return add(plan, current, Rationale.from_ruling(ruling), moves_reference=moves, now_ms=now_ms)
+                return make_stable(plan, current, Rationale.from_ruling(ruling), moves_reference=moves, now_ms=now_ms)
         return follow_current(plan, current, self._config, salt=secrets.token_hex(8), now_ms=now_ms)
 
     def _may_become_stable(self, plan: RolloutPlan, version: int) -> bool:
-        """Whether `version` may become stable at once, if the numbers in its manifest allow it.
+        """Whether the plan allows `version` to become stable at once. The numbers in its manifest must allow it, too.
 
-        It may not while an imported candidate is judged: `version` does not descend from that candidate, whose trial
-        would end.
+        The plan does not allow it while an imported candidate is on trial. `version` does not descend from that
+        candidate, so the trial would end without a result.
         """
         is_blocked = plan.pinned or plan.paused or self._config.approval == "by_hand"
         is_blocked = is_blocked or (plan.candidate > 0 and self._store.versions.is_imported(plan.candidate))
@@ -242,16 +241,17 @@ class Controller:
 
 
 def versions_to_keep(
-    stored: Mapping[int, Contents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
+    stored: Mapping[int, VersionContents], *, needed: Collection[int], current: int, num_newest: int, budget_bytes: int
 ) -> set[int]:
-    """Returns the versions that collection keeps. Pure. `current` is the version from which the learner continues.
+    """Returns the versions that garbage collection keeps. Pure. `current` is the version from which the learner
+    continues.
 
     It keeps
 
     - the `needed` versions: those of the plan, of a rollback, the reference, and the learner's;
-    - the newest `num_newest` other versions, without versions from which the learner was rolled back. There are fewer
-      of them if not all fit into `budget_bytes`, shared blobs counted once. Labels do not need them: labels, however
-      late, promote versions of the plan only.
+    - the newest `num_newest` other versions, except versions that a rollback has undone. Fewer are kept if not all fit
+      into `budget_bytes`; a blob that several versions share is counted once. Late labels do not need these versions,
+      because labels promote only versions of the plan.
 
     A version from before an erasure was trained on erased data, so it is kept only if it is needed.
     """
@@ -265,7 +265,7 @@ def versions_to_keep(
     return set(needed) & stored.keys()
 
 
-def _distinct_bytes(versions: Iterable[Contents]) -> int:
+def _distinct_bytes(versions: Iterable[VersionContents]) -> int:
     sizes: dict[str, int] = {}
     for version in versions:
         sizes.update(version.blobs)

@@ -1,4 +1,4 @@
-"""Judges labels, and carries out the steps of the plan that follow from them.
+"""Adds answers and labels to the tallies, and carries out the step of the plan that is due after them.
 
     Answer, Feedback --refusal--> LabelJoin --JudgedLabel--> Tallies --due_step--> a step of the plan --> the store
 
@@ -35,11 +35,12 @@ log = structlog.get_logger("rollout")
 
 @dataclass(frozen=True, slots=True)
 class RolloutState:
-    """The judge's present state, for the report of the controller.
+    """The judge's present state, for the controller and its report.
 
-    `evidence` is in words. `waits_for` says what the next decision waits for ("": nothing). `objection` says why no
-    version may become stable at its publication ("": there is no objection). `label_to_live` has the totals of
-    LabelToLive.
+    - `evidence`: a summary of the tallies in words.
+    - `waits_for`: what the next decision waits for ("": nothing).
+    - `objection`: why no version may become stable at its publication ("": there is no objection).
+    - `label_to_live`: the totals of LabelToLive.
     """
 
     evidence: str = ""
@@ -53,12 +54,14 @@ class RolloutState:
 
 
 class Decider:
-    """Owns the tallies, and the alarms of judging.
+    """Owns the tallies, and the judge's alarms. Verbs: restore, follow_plan, follow_health, add, decide, state, save.
 
-    Verbs: restore, follow_plan, follow_health, add, decide, state, save. `trust` has the learner's settings: labels
-    that the learner would hold back because of their source do not count here either. `refusal` returns the reason why
-    a label is not believed ("": it is believed). `is_audited` says whether the label of an event, given by its id, was
-    asked for. `labels` are the settings of the label set, by which labels are compared.
+    - `trust`: the learner's settings. Labels that the learner would hold back because of their source do not count here
+      either.
+    - `refusal`: returns the reason why a label is not believed ("": it is believed).
+    - `is_audited`: whether the event with this id is in the audit: the random sample of events whose labels are always
+      requested.
+    - `labels`: the settings of the label set, which decides which labels are equal.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Decider:
         self._now_ms = now_ms
         self._is_audited = is_audited
         self._labels = LabelSet(labels or LabelConfig())
-        self._over_quota = make_source_quota(trust, share=config.source_share)
+        self._source_quota = make_source_quota(trust, share=config.source_share)
         self._join = self._make_join(TalliesState(seed=secrets.randbits(32)))
         self._tallies = Tallies()
         self._plan: RolloutPlan | None = None
@@ -90,10 +93,11 @@ class Decider:
         self._skews = SwapSkews()
 
     def restore(self) -> tuple[dict[str, int], dict[str, LogMark]]:
-        """Continues from the tallies in the store. Returns the offsets from which to read, and the logs' marks there.
+        """Continues from the tallies in the store. Returns the offsets from which to read, and the logs' marks at these
+        offsets.
 
-        Without tallies both are empty, and the judge reads from the ends of the logs. Tallies about versions that the
-        plan does not have are dropped.
+        If there are no tallies, both are empty, and the judge reads from the ends of the logs. Tallies about versions
+        that the plan does not name are dropped.
         """
         plans = self._store.plans
         try:
@@ -111,11 +115,11 @@ class Decider:
         return (dict(state.offsets), dict(state.marks)) if state else ({}, {})
 
     def _make_join(self, state: TalliesState, events: Sequence[JudgedEvent] = ()) -> LabelJoin:
-        """Returns a join that continues from the tallies, and takes these events as judged."""
+        """Returns a join that continues from the tallies. `events` are the events that have been judged."""
         # An event has three aliases or more.
         num_known = 3 * self._config.max_unlabelled
         judged = JudgedEvents(num_known, seed=state.seed, events=events, last_number=state.last_number)
-        join = LabelJoin(self._config.max_unlabelled, judged, self._over_quota, self._is_audited)
+        join = LabelJoin(self._config.max_unlabelled, judged, self._source_quota, self._is_audited)
         join.follow(self._labels)
         return join
 
@@ -126,21 +130,22 @@ class Decider:
             self._tallies.follow(self._plan)
 
     def follow_health(self) -> None:
-        """Reads the health that replicas report for each version. A restarted replica counts from 0."""
+        """Reads the health of each version from the replicas' reports. A restarted replica counts from 0."""
         reports = self._store.reports.replicas()
         self._health = sum_health(reports)
         self._skews.add(reports)
         self._follow_label_set()
 
     def _follow_label_set(self) -> None:
-        """Applies the operators' changes of the label set: labels and predictions are compared by the present names."""
+        """Applies the operators' changes of the label set, so that labels and predictions are compared by their present
+        names."""
         commands = self._store.labels.requested(self._labels.number)
         if commands:
             self._labels = self._labels.after_all(commands)
             self._join.follow(self._labels)
 
     def save(self, offsets: Mapping[str, int], marks: LogMarks) -> None:
-        """Saves the tallies, the offsets up to which they contain every record, and the judged events."""
+        """Saves the tallies with the judged events. The tallies contain every record up to `offsets`."""
         judged = self._join.judged
         tallies = self._tallies.export(dict(offsets), marks, seed=judged.seed)
         self._store.plans.write_evidence(tallies, judged.unsaved, max_judged=MAX_EVENTS)
@@ -160,15 +165,15 @@ class Decider:
         return True
 
     def _add_label(self, feedback: Feedback) -> JudgedLabel | None:
-        if reason := self._refusal(feedback) or self._labels.refusal(feedback.said, lambda name: True):
+        if reason := self._refusal(feedback) or self._labels.refusal(feedback.label_string, lambda name: True):
             self._join.counts[f"label_{reason}"] += 1
             return None
-        return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.said)))
+        return self._join.add_label(with_label(feedback, self._labels.name_of(feedback.label_string)))
 
     def decide(self) -> bool:
         """Carries out the step of the plan that is due; returns whether the plan changed.
 
-        Raises WireError and NotPossible. It may be called again then.
+        Raises WireError or NotPossible. The caller may then call it again.
         """
         plan = self._plan
         if plan is None or plan.pinned:
@@ -220,8 +225,8 @@ class Decider:
             self.alarms.clear("label_rates")
             return
         stable, candidate = labelled.keys
-        found = f"{candidate} of the candidate's entities have labels, and {stable} of the stable version's"
-        self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answered: {found}")
+        counts = f"{candidate} of the candidate's entities have labels, and {stable} of the stable version's"
+        self.alarms.raise_("label_rates", f"whether a label comes depends on the arm that answered: {counts}")
 
     def _has_other_encoder(self, version: int, reference: int) -> bool:
         """Whether the two versions' encoders differ, so that they cannot be compared by pairs. Raises NotFound."""
@@ -232,20 +237,23 @@ class Decider:
 def sum_health(reports: Iterable[ReplicaReport]) -> dict[int, VersionHealth]:
     """Returns the health of each version, summed over all replicas."""
     sums: dict[int, VersionHealth] = {}
-    for each in chain.from_iterable(report.health for report in reports):
-        before = sums.get(each.version, VersionHealth(version=each.version))
-        sums[each.version] = VersionHealth(
-            version=each.version,
-            answers=before.answers + each.answers,
-            errors=before.errors + each.errors,
-            timed=before.timed + each.timed,
-            slow=before.slow + each.slow,
+    for health in chain.from_iterable(report.health for report in reports):
+        before = sums.get(health.version, VersionHealth(version=health.version))
+        sums[health.version] = VersionHealth(
+            version=health.version,
+            answers=before.answers + health.answers,
+            errors=before.errors + health.errors,
+            timed=before.timed + health.timed,
+            slow=before.slow + health.slow,
         )
     return sums
 
 
 def _step_if_unchanged(in_force: RolloutPlan | None, *, judged: RolloutPlan, step: Step) -> PlanChange | None:
-    """Returns the step from the plan in force, or None if an operator or rule A has changed what was judged."""
+    """Returns the step from the plan in force; None if that plan differs from the `judged` one in a way that matters.
+
+    An operator, or a promotion at a publication, may have changed the plan meanwhile.
+    """
     if in_force is None or in_force.pinned or PlanKey.of(in_force) != PlanKey.of(judged):
         return None
     if (in_force.paused, in_force.approved) != (judged.paused, judged.approved):

@@ -1,15 +1,12 @@
-"""Decides which step of the plan is due, from all labels and answers so far. Pure.
+"""Chooses the next step of the plan from all labels and answers so far. Pure.
 
     plan, Tallies --due_step--> a step of the plan, or what the decision waits for
 
-It asks these questions, and takes the first step that an answer calls for:
+It asks these questions in order. The first one that has a step as its answer decides:
 
-1. Did the stable version turn bad?
-2. Have newer versions overtaken the candidate? An overtaken candidate is replaced, not withdrawn: a withdrawal would
-   set back the learner, too.
-3. Is the candidate to be withdrawn or promoted?
-4. Are the newest versions better than the stable one?
-5. May the reference move?
+1. Did the stable version turn bad? 2. Are newer versions better than the candidate? Then the newest one replaces it.
+The candidate is not withdrawn, because a withdrawal would also take the learner back to the stable version. 3. Is the
+candidate to be withdrawn or promoted? 4. Are the newest versions better than the stable one? 5. May the reference move?
 6. Is the next step of the ramp due?
 
 Versions with the stable version's encoder are compared with it on the same events. Versions with another encoder are
@@ -31,15 +28,16 @@ from wire.records import RolloutPlan, VersionHealth
 Step: TypeAlias = Callable[[RolloutPlan], PlanChange]
 
 TURNED_BAD: Final = "change"
-"""The rule "a stable version has turned bad", as stored decisions name it."""
+"""The name in stored decisions of the rule "a stable version has turned bad"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecisionInputs:
-    """All inputs of a decision. `health` has each version's health, summed over all replicas.
+    """All inputs of a decision.
 
-    `has_other_encoder` says whether two versions, given by number, have different encoders. `is_imported` says whether
-    a version was imported from another service.
+    - `health`: each version's health, summed over all replicas.
+    - `has_other_encoder`: whether the versions with these two numbers have different encoders.
+    - `is_imported`: whether the version with this number was imported from another service.
     """
 
     plan: RolloutPlan
@@ -81,10 +79,12 @@ def objection(tallies: Tallies) -> str:
 
 
 def _return_step(inputs: DecisionInputs) -> Step | None:
-    """Withdraws the stable version if it turned bad: the stable version before it, or the reference, answers again."""
+    """Withdraws the stable version if it turned bad. The previous stable version, or the reference, then answers
+    again."""
     plan = inputs.plan
     tallies = inputs.tallies
-    # A return makes the learner drop what it has learnt since. A loss within the margin is not worth that.
+    # The learner, too, goes back to that version and loses all that it has learnt since. A loss within the margin does
+    # not justify that.
     worse = paired_rule.shown_below(tallies.chain.comparison(), -paired_rule.MARGIN)
     if plan.previous and tallies.stable_watch.is_alarm:
         version = plan.previous
@@ -97,7 +97,7 @@ def _return_step(inputs: DecisionInputs) -> Step | None:
     else:
         return None
     rationale = Rationale(TURNED_BAD, reason, numbers)
-    return partial(plans.return_to, version=version, rationale=rationale, now_ms=inputs.now_ms)
+    return partial(plans.revert_to, version=version, rationale=rationale, now_ms=inputs.now_ms)
 
 
 def _candidate_step(inputs: DecisionInputs) -> DueStep:
@@ -163,7 +163,13 @@ def _newest_step(inputs: DecisionInputs) -> DueStep:
     is_better = plan.reference == plan.stable and paired_rule.is_next_reference(evidence.stable)
     moves_reference = is_better or inputs.has_other_encoder(version, plan.reference)
     return DueStep(
-        partial(plans.add, version=version, rationale=rationale, moves_reference=moves_reference, now_ms=inputs.now_ms)
+        partial(
+            plans.make_stable,
+            version=version,
+            rationale=rationale,
+            moves_reference=moves_reference,
+            now_ms=inputs.now_ms,
+        )
     )
 
 
@@ -191,8 +197,7 @@ def _overtaking_step(inputs: DecisionInputs) -> Step | None:
 
 
 def _reference_step(inputs: DecisionInputs) -> Step | None:
-    """Makes the stable version the reference if the stable versions since the present reference are shown to be better
-    than that reference."""
+    """Makes the stable version the reference if the stable versions since the present reference are better than it."""
     plan = inputs.plan
     chain = inputs.tallies.chain.comparison()
     if plan.stable == plan.reference or plan.paused or not paired_rule.is_next_reference(chain):

@@ -3,10 +3,10 @@
     answers.v1, feedback.v1 --> Decider --> RolloutPlan
                                    +-----> RolloutState --> Controller
 
-The tallies are stored together with the offsets up to which they contain every record: at most once a second, and with
-each decision. So a judge that starts, even in the middle of a ramp, continues from these offsets and counts each label
-once. Without tallies it begins at the ends of the topics. If a log was truncated or recreated, the judge raises an
-alarm and does not count records again that it has already read (`wire.bus`). Answers that wait for labels without
+The tallies are stored at most once a second, and with each decision, together with the offsets up to which they contain
+every record. A new judge continues from these offsets, even in the middle of a ramp, so each label is counted once. If
+there are no tallies, it begins at the ends of the topics. If a log was truncated or recreated, the judge raises an
+alarm, and does not count again the records that it has already read (`wire.bus`). Answers that wait for labels without
 receipts are not stored.
 """
 
@@ -36,8 +36,8 @@ log = structlog.get_logger("rollout")
 class Judge:
     """A thread that reads answers and labels for its decider. Verbs: is_alive, close.
 
-    Any thread may read `state`, which is replaced as a whole, and `alarms`. `niceness` is added to the thread, so that
-    neither answers nor the controller's own steps wait for it.
+    Any thread may read `alarms`, and `state`, which is replaced as a whole. `niceness` lowers the priority of the
+    thread, so that neither answers nor the controller's own steps wait for it.
     """
 
     def __init__(self, bus: Bus, decider: Decider, *, niceness: int = 0) -> None:
@@ -133,7 +133,7 @@ class Judge:
         return any_judged
 
     def _measure_label_to_live(self, received: Received[Answer] | Received[Feedback]) -> None:
-        """Records which labels are live by now."""
+        """Passes an answer or a label to the measurement of the time from label to live."""
         live = self._decider.label_to_live
         position = received.position
         if isinstance(received.record, Answer):

@@ -1,10 +1,10 @@
-"""The judged events, each with the label that counts for it. A label counts once, and may be corrected.
+"""The judged events: events that have a label, each with the label that counts. A label may be corrected.
 
     aliases of an event, JudgedLabel --add--> JudgedEvent --unsaved--> the store, together with the tallies
     alias --> was the event judged?  find --> the label that an approved label replaces  --correct--> ...
 
-A correction removes the earlier label from the counts that contain it. These counts follow from the label's number and
-from its receipt (`rollout/tallies.py`), so that a restarted controller finds the same ones.
+A correction removes the earlier label from the counts that contain it. Which counts these are follows from the label's
+number and its receipt (`rollout/tallies.py`), so it is also known after a restart.
 """
 
 from collections import OrderedDict, deque
@@ -20,20 +20,25 @@ from wire.recent import RecentHashes, name_hash64
 from wire.records import Record
 
 MAX_EVENTS: Final = 10_000
-"""Most events whose labels can be corrected. Of older events it is only known that they were judged."""
+"""Number of latest events whose labels can be corrected. Of an older event, only its aliases are remembered, so that it
+is not judged twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedLabel:
-    """A label from `source`, with the versions' predictions for its event, which was answered at `answer_ms`.
+    """A label from `source`, with the versions' predictions for its event (`verdicts`).
 
-    - `name` is the hash of the label. `labelled` is what its `kind` compares with the predictions in `verdicts`: the
-      label's fingerprint, or None if that is `name` itself.
-    - `draw` is the random number that is drawn for the event (`wire.kinds`). `share` is the share of the class's labels
-      that count as evidence: this label counts if `draw` is below it.
-    - `number` counts all judged labels in their order. `entity` is the hash of the event's entity.
-    - `is_audited` says that the label was asked for, independently of the answer.
-    - `corrected` is the label that this label replaces.
+    - `name`: the hash of the label.
+    - `answer_ms`: the time at which the event was answered.
+    - `number`: the number of the label among all judged labels.
+    - `entity`: the hash of the event's entity.
+    - `is_audited`: the event is in the random sample of events whose labels are always requested, whatever the answer
+      was.
+    - `corrected`: the label that this label replaces.
+    - `draw`: the random number of the event (`wire.kinds`).
+    - `share`: the share of its class's labels that count as evidence. This label counts if `draw` is below it.
+    - `kind`: the kind of the label, which compares it with the predictions.
+    - `labelled`: the fingerprint of the label, which is compared with the predictions; None if it is `name`.
     """
 
     verdicts: Verdicts
@@ -50,7 +55,8 @@ class JudgedLabel:
     labelled: Fingerprint | None = None
 
     def correctness(self) -> dict[int, bool]:
-        """Returns for each version whether its prediction is right: its agreement with the label exceeds `draw`.
+        """Returns, by version, whether its prediction counts as right: whether its agreement with the label exceeds
+        `draw`.
 
         Returns an empty dict if the label does not count as evidence.
         """
@@ -58,7 +64,7 @@ class JudgedLabel:
             return {}
         agreement = KINDS.get(self.kind).agreement
         labelled = self.name if self.labelled is None else self.labelled
-        return {version: self.draw < agreement(named, labelled) for version, named in self.verdicts.names}
+        return {version: self.draw < agreement(predicted, labelled) for version, predicted in self.verdicts.names}
 
 
 class JudgedEvent(Record, frozen=True, kw_only=True):
@@ -73,10 +79,12 @@ class JudgedEvent(Record, frozen=True, kw_only=True):
 
 
 class JudgedEvents:
-    """The last judged events, with at most `max_known` aliases. Verbs: next_number, add, correct, find, mark_saved.
+    """The last judged events. Verbs: next_number, add, correct, find, mark_saved.
 
-    `events` are the saved events in their order, and `last_number` is the number of the last label in the tallies.
-    `seed` keys the hashes of the aliases.
+    - `max_known`: the number of aliases that are remembered.
+    - `seed`: keys the hashes of the aliases.
+    - `events`: the saved events in their order.
+    - `last_number`: the number of the last label in the tallies.
     """
 
     def __init__(self, max_known: int, *, seed: int, events: Iterable[JudgedEvent] = (), last_number: int = 0) -> None:
@@ -105,7 +113,7 @@ class JudgedEvents:
         self._record(JudgedEvent(number=label.number, aliases=hashes, label=label))
 
     def correct(self, event: JudgedEvent, label: JudgedLabel) -> None:
-        """Remembers `label` as the label of the event. Its field `corrected` has the label before it."""
+        """Replaces the label of the event by `label`. Its field `corrected` has the earlier label."""
         self._record(msgspec.structs.replace(event, label=replace(label, corrected=None)))
 
     def find(self, alias: bytes) -> JudgedEvent | None:

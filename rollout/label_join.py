@@ -4,19 +4,20 @@
     Feedback without one ----> waits for its answer, whose receipt has them +--> JudgedLabel
     Answer ------------------> waits for such a label --------------------+
 
-A receipt holds the predictions (`Verdicts`) of all versions that were loaded when the event was answered. So a label
-with a receipt is judged when it comes, however late, and also after a restart. A label without a receipt needs the
-answer, and the two wait for each other in a bounded window.
+A receipt contains the predictions (`Verdicts`) of all versions that were loaded when the event was answered. So a label
+with a receipt is judged as soon as it comes, however late that is, and also after a restart. A label without a receipt
+needs the answer. Whichever of the two comes first waits for the other one in a bounded window.
 
-A label may come late, early, twice, or without an answer; each case has a counter. An event is judged once. A label
+A label may come late, early, twice, or without an answer. Each case has a counter. An event is judged once. A label
 that an operator has approved, or that comes from a mapped topic, replaces the event's earlier label. `wire.events`
-decides which answer a label belongs to; a label that matches several answers counts for none. Clients reuse ids:
-another text or entity under the same source and id is another event, whose answer has its own receipt.
+decides which answer a label belongs to; a label that matches several answers counts for none. Clients reuse ids: if the
+source and the id are the same, but the text or the entity differs, it is another event, whose answer has its own
+receipt.
 
-The number of waiting answers is bounded. Beyond the bound they are thinned, older ones more: each doubling of age
-halves the share that is left. The sample is drawn by a keyed hash of the event, which no client can predict. So labels
-find answers however late they come, only fewer of them; if the oldest answers were dropped instead, every label later
-than the window would be lost. The sample depends neither on the arm nor on the label, so it is unbiased.
+The number of waiting answers is bounded. Beyond the bound, a random sample of them is kept: of answers that are twice
+as old, half as many. If the oldest answers were dropped instead, every label later than the window would be lost; so
+even very late labels find some answers. The sample is drawn by a keyed hash of the event, which no client can predict.
+It depends neither on the arm nor on the label, so it is unbiased.
 
 Each source has a quota of labels that count (`make_source_quota`), so that a flood does not drown the other sources.
 The quota is checked before a label is compared with any prediction, so the labels that count are as accurate as their
@@ -57,10 +58,12 @@ from wire.records import STAND_IN, Answer, Feedback
 
 @dataclass(slots=True, eq=False)
 class WaitingAnswer:
-    """An answer that waits for its label. `number` is its position among all waiting answers so far.
+    """An answer that waits for its label.
 
-    `times_ms` has the times of this answer and of later answers to the same event. `verdicts` has the predictions of
-    the first answer. Of the text, only a hash is kept.
+    - `text_hash`: the hash of the event's content, which is not kept itself.
+    - `times_ms`: the times of this answer and of later answers to the same event.
+    - `verdicts`: the predictions in the receipt of the first answer.
+    - `number`: the number of the answer among all answers that have waited so far.
     """
 
     source: str
@@ -89,16 +92,16 @@ class WaitingAnswer:
         return self.source, self.event_id
 
     def is_same_event(self, other: "WaitingAnswer") -> bool:
-        """Whether `other` is another answer to this event. The text is compared, too, since clients reuse ids."""
+        """Whether `other` is another answer to this event. The content is compared, too, because clients reuse ids."""
         return (self.key, self.entity, self.text_hash) == (other.key, other.entity, other.text_hash)
 
     def add_repeat(self, other: "WaitingAnswer") -> None:
-        """Adds the time of a later answer to the same event, whose receipt is valid, too."""
+        """Adds the time of a later answer to the same event, because its receipt is valid, too."""
         self.times_ms = with_later_time(self.times_ms, other.times_ms[0])
 
 
 MAX_EARLY_BYTES: Final = 64 << 20
-"""Most bytes of all waiting labels: their encodings, and EARLY_OVERHEAD for each."""
+"""Most bytes of all waiting labels. A label counts with the size of its encoding, plus EARLY_OVERHEAD."""
 
 EARLY_OVERHEAD: Final = 600
 """Bytes of memory that a waiting label takes in addition to its encoding."""
@@ -107,8 +110,9 @@ EARLY_OVERHEAD: Final = 600
 class EarlyLabels(OrderedDict[bytes, Feedback]):
     """Labels without receipts that wait for their answers, by alias, oldest first.
 
-    Labels are added by `put` and removed by `take` only. The text of a label, up to 128 KiB, is not kept, since the
-    judge does not need it. The rest is bounded in number and in bytes, since ids and sets of names may be long, too.
+    Labels are added only by `put` and removed only by `take`. The event's text in a label, up to 128 KiB, is not kept,
+    because the judge does not need it. The labels are bounded both in number and in bytes, because ids and sets of
+    names may be long, too.
     """
 
     def __init__(self, max_labels: int, max_bytes: int = MAX_EARLY_BYTES) -> None:
@@ -118,8 +122,8 @@ class EarlyLabels(OrderedDict[bytes, Feedback]):
         self._num_bytes = 0
 
     def put(self, alias: bytes, feedback: Feedback) -> int:
-        """Adds a label, in the place of a label with its alias. Returns how many others it dropped, oldest first, to
-        keep the bounds."""
+        """Adds a label, or replaces the label with this alias. Drops the oldest labels beyond the bounds, and returns
+        their number."""
         if alias in self:
             self.take(alias)
         kept = msgspec.structs.replace(feedback, **EMPTY_CONTENT, proof="")
@@ -149,22 +153,23 @@ SOURCE_WINDOW: Final = 1_000
 
 
 def make_source_quota(trust: TrustConfig, *, share: float) -> SourceQuota:
-    """Returns a quota: a function of a label's source and its answer's time in ms, called for each label in order.
+    """Returns a function that decides whether a label counts. It is called for each label in order.
 
-    It returns the reason why the label does not count, "" if it counts. `share` is the setting `rollout.source_share`.
+    Its arguments are the label's source and its answer's time in ms. It returns the reason why the label does not
+    count; "" if it counts. `share` is the setting `rollout.source_share`.
     """
     rates = Rates(per_s=trust.source_labels_per_s, burst=trust.source_burst, max_sources=trust.max_sources)
-    learnt = Shares(share=trust.source_share, window=trust.source_window)
-    counted = Shares(share=share, window=SOURCE_WINDOW)
+    learnt_shares = Shares(share=trust.source_share, window=trust.source_window)
+    counted_shares = Shares(share=share, window=SOURCE_WINDOW)
 
-    def why_over_quota(source: str, answer_ms: int) -> str:
+    def quota_refusal(source: str, answer_ms: int) -> str:
         if not rates.take(source, answer_ms):
             return "over_rate"
-        if not learnt.add(source):
+        if not learnt_shares.add(source):
             return "over_share"
-        return "" if counted.add(source) else "beyond_share"
+        return "" if counted_shares.add(source) else "beyond_share"
 
-    return why_over_quota
+    return quota_refusal
 
 
 LOAD_AFTER_THINNING = 0.75
@@ -176,24 +181,27 @@ MAX_WAITING_PER_KEY = 8
 
 @dataclass(slots=True)
 class LabelJoin:
-    """Joins labels with predictions. Verbs: follow, add_answer, add_label; the last two return a judged label.
+    """Joins labels with predictions. Verbs: follow, add_answer, add_label; the last two may return a judged label.
 
-    `judged` knows the events that have a label. `why_over_quota` returns the reason why a label of a source does not
-    count, "" if it counts (see `make_source_quota`). If it does not, another label may judge its event. `is_audited`
-    says whether the label of an event, given by its id, was asked for. Labels have the names that the learner uses
-    (`LabelSet.name_of`).
+    - `max_unlabelled`: the number of answers, and of labels without receipts, that may wait.
+    - `judged`: the events that have a label already.
+    - `quota_refusal`: returns the reason why a label of a source does not count; "" if it counts (see
+      `make_source_quota`). If it does not count, another label may judge its event.
+    - `is_audited`: whether the event with this id is in the random sample of events whose labels are always requested.
+
+    Labels have the names that the learner uses (`LabelSet.name_of`).
     """
 
     max_unlabelled: int
     judged: JudgedEvents
-    why_over_quota: SourceQuota = lambda source, answer_ms: ""
+    quota_refusal: SourceQuota = lambda source, answer_ms: ""
     is_audited: Callable[[str], bool] = lambda event_id: False
     counts: Counter[str] = field(default_factory=Counter)
     # The hash of a class's present name, by the hash of an earlier name.
     _renamed: Mapping[int, int] = field(default_factory=dict)
     _evidence_share: Callable[[str], float] = lambda label: 1.0
     _num_answers: int = 0
-    # By their numbers.
+    # The waiting answers by number.
     _answers: dict[int, WaitingAnswer] = field(default_factory=dict)
     _by_id: defaultdict[str, list[WaitingAnswer]] = field(default_factory=lambda: defaultdict(list))
     _labels: EarlyLabels = field(init=False)
@@ -202,7 +210,7 @@ class LabelJoin:
         self._labels = EarlyLabels(self.max_unlabelled)
 
     def follow(self, labels: LabelSet) -> None:
-        """Follows a changed label set: the present names of its classes, and the share of their labels that count."""
+        """Adopts a changed label set: the present names of its classes, and the shares of their labels that count."""
         self._renamed = labels.hashes
         self._evidence_share = labels.evidence_share
 
@@ -217,7 +225,7 @@ class LabelJoin:
             self.counts["answer_without_verdicts"] += 1
             return None
         waiting = WaitingAnswer.from_answer(answer, verdicts, self._num_answers + 1, seed=self.judged.seed)
-        first = next((each for each in self.waiting(answer.event_id) if each.is_same_event(waiting)), None)
+        first = next((other for other in self.waiting(answer.event_id) if other.is_same_event(waiting)), None)
         if first is not None:
             self.counts["answer_repeated"] += 1
             first.add_repeat(waiting)
@@ -229,7 +237,7 @@ class LabelJoin:
         return self._join_or_wait(waiting)
 
     def add_label(self, feedback: Feedback) -> JudgedLabel | None:
-        """Judges a label. The caller has refused labels with forged receipts."""
+        """Judges a label, or lets it wait for its answer. The caller must have refused labels with forged receipts."""
         matches = matching(feedback, self.waiting(feedback.event_id))
         corrected = corrected_alias(feedback)
         event = self.judged.find(corrected) if corrected is not None else None
@@ -265,7 +273,7 @@ class LabelJoin:
         self._answers[answer.number] = answer
         same_id = self._by_id[answer.event_id]
         same_id.append(answer)
-        same_key = [each for each in same_id if each.key == answer.key]
+        same_key = [other for other in same_id if other.key == answer.key]
         if len(same_key) > MAX_WAITING_PER_KEY:
             self._drop(same_key[:1])
         if len(self._answers) > self.max_unlabelled:
@@ -275,7 +283,7 @@ class LabelJoin:
     def _judge_by_receipt(
         self, feedback: Feedback, verdicts: Verdicts, matches: list[WaitingAnswer]
     ) -> JudgedLabel | None:
-        """Judges by the label's receipt. The answer that the receipt is from does not have to wait any more."""
+        """Judges a label by its receipt. The answer that made the receipt need not wait any longer."""
         alias = lookup_alias(msgspec.structs.replace(feedback, event_source=None))
         if alias in self.judged:
             self.counts["label_repeated"] += 1
@@ -305,11 +313,11 @@ class LabelJoin:
         return label
 
     def _correct(self, event: JudgedEvent, feedback: Feedback) -> JudgedLabel | None:
-        """Judges a label in the place of the event's earlier label."""
+        """Judges a label that replaces the event's earlier label."""
         before = event.label
-        label = feedback.said
+        label = feedback.label_string
         name = name_hash(label)
-        reason = "" if feedback.approval else self.why_over_quota(feedback.source, before.answer_ms)
+        reason = "" if feedback.approval else self.quota_refusal(feedback.source, before.answer_ms)
         if name == before.name or reason:
             self.counts[f"label_{reason}" if reason else "label_repeated"] += 1
             return None
@@ -330,12 +338,12 @@ class LabelJoin:
     def _label_within_quota(
         self, feedback: Feedback, verdicts: Verdicts, answer_ms: int, entity: str
     ) -> JudgedLabel | None:
-        """Returns the label if it is within its source's quota. No prediction has been looked at before."""
-        reason = self.why_over_quota(feedback.source, answer_ms)
+        """Returns the label if it is within its source's quota. The quota is checked before any prediction is read."""
+        reason = self.quota_refusal(feedback.source, answer_ms)
         self.counts[f"label_{reason}" if reason else "judged"] += 1
         if reason:
             return None
-        label = feedback.said
+        label = feedback.label_string
         kind = kind_of(label)
         return JudgedLabel(
             verdicts=self._with_current_names(verdicts),
@@ -364,7 +372,7 @@ class LabelJoin:
         return tuple(dict.fromkeys(self._renamed.get(name, name) for name in named))
 
     def _thin(self) -> None:
-        """Drops waiting answers until a share of the window is free."""
+        """Drops waiting answers, more of the older ones, until LOAD_AFTER_THINNING of the bound is left."""
         room = int(LOAD_AFTER_THINNING * self.max_unlabelled)
         num_dense = self.max_unlabelled // 2
         while len(self._answers) > room and num_dense:
@@ -373,7 +381,11 @@ class LabelJoin:
         self._drop(list(self._answers.values())[: max(0, len(self._answers) - room)])
 
     def _is_sampled(self, answer: WaitingAnswer, num_dense: int) -> bool:
-        """Keeps all of the newest 2 x `num_dense` answers, half of the 2 x before, a quarter of the 4 x before, ..."""
+        """Whether thinning keeps an answer.
+
+        It keeps the newest 2 * `num_dense` answers, half of the 2 * `num_dense` answers before them, a quarter of the 4
+        * `num_dense` answers before those, and so on.
+        """
         octaves = ((self._num_answers - answer.number) // num_dense).bit_length() - 1
         return octaves < 1 or name_hash64(encoded_key(answer.key), self.judged.seed) % (1 << octaves) == 0
 
@@ -391,6 +403,6 @@ class LabelJoin:
 
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:
-    """Returns the aliases that belong to this answer alone: by its key, and by its receipt."""
+    """Returns the aliases that no other answer has: its key and its receipts, without the bare id."""
     by_key, _by_id, *by_receipt = aliases_of(answer)
     return [by_key, *by_receipt]

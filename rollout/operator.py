@@ -2,11 +2,12 @@
 
     Operator.promote --promote_step, pure--> PlanChange --compare and swap--> RolloutPlan, in Redis
 
-Each change is one atomic write of the plan and of an entry in the log of commands, so it works whether or not the
-controller runs; the controller reads the plan again before it writes. A change is in force at once, and the command
-returns when the plan is on disk.
+Each command writes the plan and an entry in the log of commands, in one atomic write. So it works whether or not the
+controller runs, because the controller reads the plan again before it writes. The new plan is in force at once. The
+command returns when it is on disk.
 
-An operator's choice of the stable version counts as a decision about its quality, so the reference moves with it.
+If an operator chooses the stable version, this counts as a decision about its quality. So the version becomes the
+reference, too.
 """
 
 from collections.abc import Callable, Collection
@@ -28,7 +29,7 @@ from wire.records import (
     VersionEntry,
     WeightManifest,
 )
-from wire.store import Step, Store
+from wire.store import OperatorStep, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Operator:
         )
 
     def history(self, *, since_ms: int, entries: int) -> list[Decision]:
-        """Returns the last `entries` decisions since `since_ms`, newest first."""
+        """Returns the decisions since `since_ms`, newest first, at most `entries` of them."""
         return self._store.plans.decisions.since(since_ms, entries)
 
     def manifest(self, version: int) -> WeightManifest:
@@ -135,10 +136,10 @@ class Operator:
         def stored_step(plan: RolloutPlan | None) -> PlanChange:
             return without_missing(step(_require_plan(plan)), self._store.versions.stored())
 
-        def to_log_entry(proposed: PlanChange) -> Step:
+        def to_log_entry(proposed: PlanChange) -> OperatorStep:
             decision = proposed.decision
             assert decision is not None, "an operator's step is a decision"
-            return Step(verb, decision.version, self._name, decision.time_ms)
+            return OperatorStep(verb, decision.version, self._name, decision.time_ms)
 
         after = change(self._store.plans, stored_step, to_log_entry=to_log_entry)
         assert after is not None, "an operator's step always changes something or raises"
@@ -161,11 +162,11 @@ def _require_plan(plan: RolloutPlan | None) -> RolloutPlan:
 
 
 OPERATOR = "operator"
-"""The rule that decisions of an operator name."""
+"""The name in stored decisions of the rule "an operator decided"."""
 
 
 def start_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
-    """Makes `version` the candidate, in the place of the present one. Its ramp begins."""
+    """Makes `version` the candidate instead of the present one. Its ramp begins."""
     if plan.pinned:
         raise NotPossible("the rollout is pinned; `lifelong rollout unpin` lets candidates be judged")
     if version in (plan.stable, plan.candidate):
@@ -175,7 +176,8 @@ def start_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: st
 
 
 def promote_step(plan: RolloutPlan, version: int, config: RolloutConfig, *, by: str, now_ms: int) -> PlanChange:
-    """Makes `version` the stable version. A newer candidate stays; otherwise a newer newest version becomes it."""
+    """Makes `version` the stable version. A candidate that is newer stays the candidate. If there is none, the newest
+    version becomes the candidate if it is newer than `version`."""
     if version == plan.stable:
         raise NotPossible(f"version {version} is the stable one already")
     candidate = plan.arm(CANDIDATE) if plan.candidate > version else None
@@ -237,7 +239,8 @@ def resume_step(plan: RolloutPlan, *, by: str, now_ms: int) -> PlanChange:
 
 
 def without_missing(proposed: PlanChange, stored: Collection[int]) -> PlanChange:
-    """Returns the change without a previous version or reference that is not stored."""
+    """Returns the change, in which a previous version that is not stored is 0, and a missing reference is the stable
+    version."""
     plan = proposed.plan
     known = {0, *stored}
     previous = plan.previous if plan.previous in known else 0

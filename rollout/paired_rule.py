@@ -1,4 +1,5 @@
-"""Promotes, withdraws or holds a candidate by the predictions of two versions for the same labelled events. Pure.
+"""Decides whether a candidate is promoted, withdrawn or held, by comparing predictions for the same labelled events.
+Pure.
 
     PairedEvidence --measure--> Numbers --decide--> Ruling
 
@@ -13,17 +14,18 @@ It is promoted by the first of two rules that holds:
     B  superior    it is better than the stable version
     C  not worse   it is not worse than the stable version or the reference by `MARGIN`, and its ramp is over
 
-`rollout/publication_rule.py` has the rules that may promote a version earlier, at its publication.
+Rule A, and others that may promote a version at its publication, are in `rollout/publication_rule.py`.
 
-The reference is a version that stays fixed until another version is shown to be better on at least `MIN_LABELS` labels
-(`is_next_reference`). Each promotion is within the margin of the reference, so a chain of promotions loses no more than
-the margin in total (Feng, Emerson and Simon 2019, arXiv 1912.12413).
+The reference is an earlier stable version. It stays the reference until another version is shown to be better on at
+least `MIN_LABELS` labels (`is_next_reference`). Each promoted version is at most the margin worse than the reference,
+so many promotions together lose no more than the margin (Feng, Emerson and Simon 2019, arXiv 1912.12413).
 
-No source of labels decides alone: if there are several sources, each condition must hold without any single one.
+No source of labels decides alone. If there are several sources, each condition must also hold if the labels of any
+single source are left out.
 
-If the delay of a label depends on its class, labels of some classes come sooner than others. After a ramp, rule C
-therefore counts only labels of settled events: events so old that nine of ten labels have come. All other conditions
-count every label at once.
+Labels of some classes may come sooner than labels of other classes, which biases a comparison. So rule C counts only
+labels of settled events: events so old that nine of ten labels have come. All other conditions count every label at
+once.
 
 Error rates if the rule is applied after every label, in 10,000 simulated runs each
 (`tests/rollout/test_paired_rule_rates.py`): an equal candidate is withdrawn in 0.9 %; a candidate that is 5 points
@@ -53,9 +55,11 @@ NO_HEALTH: Final = VersionHealth(version=0)
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """The labels of a version against another version: all so far, those of settled events, and those of each source.
+    """The wins, ties and losses of one version against another.
 
-    Sources may be grouped: each label belongs to one group. Without `sources`, sources are not distinguished.
+    - `labels`: all labels so far.
+    - `settled`: the labels of settled events.
+    - `sources`: the labels of each source, or of each group of sources. Empty: sources are not distinguished.
     """
 
     labels: PairedTally = NO_LABELS
@@ -72,7 +76,8 @@ class PairedComparison:
 
 @dataclass(frozen=True, slots=True)
 class TrafficSplit:
-    """The routing under the present plan: the number of `keys` that each arm got, and the arms' planned `shares`."""
+    """The traffic split under the present plan: the number of keys (entities) that each arm got, and the arms' planned
+    shares."""
 
     keys: Sequence[int] = (0,)
     shares: Sequence[float] = (1.0,)
@@ -82,8 +87,12 @@ class TrafficSplit:
 class PairedEvidence:
     """All evidence about one candidate.
 
-    `class_groups` has the labels against the stable version by group of classes. `audited` has the labels that were
-    asked for. `health` is summed over all replicas. `is_ramp_over` says whether the candidate's ramp is over.
+    - `stable`, `reference`: the comparisons with the stable version and with the reference.
+    - `class_groups`: the labels against the stable version, by group of classes.
+    - `audited`: the comparison with the stable version on the events whose labels are always requested.
+    - `traffic`: the traffic of the candidate and the stable version.
+    - `health`: the candidate's health, summed over all replicas.
+    - `is_ramp_over`: whether the candidate's ramp is over.
     """
 
     stable: PairedComparison = PairedComparison()
@@ -110,12 +119,12 @@ MIN_LABELS: Final = 1_000
 """Fewest labels by which a version becomes the next reference."""
 
 DOUBT_THRESHOLD: Final = math.log(20)
-"""Evidence that a version is worse than another. From this threshold on, no rule promotes it at its publication."""
+"""If the evidence that a version is worse reaches this threshold, no rule promotes the version at its publication."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """The measured evidence: logarithms of e-values."""
+    """The measured evidence about a candidate: the logarithm of an e-value for each hypothesis."""
 
     worse: float
     worse_than_reference: float
@@ -124,7 +133,7 @@ class Numbers:
     not_worse_than_reference: float
     worst_group: float
     audited_worse: float
-    """Evidence that it is worse on the events whose labels were asked for independently of the answer."""
+    """Evidence that it is worse on the events whose labels are always requested, whatever the answer was."""
     sources_worse: float
     sources_better: float
     errors: float
@@ -139,7 +148,7 @@ class Numbers:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The decision, the rule that promotes ("": the decision is another), the reason in a sentence, and the numbers."""
+    """The decision. `rule` names the rule that promotes ("": nothing is promoted), and `reason` is a sentence."""
 
     action: Literal["promote", "withdraw", "hold"]
     rule: str
@@ -148,7 +157,7 @@ class Ruling:
 
 
 def decide(evidence: PairedEvidence) -> Ruling:
-    """Returns the decision. It may be taken after every label and every answer."""
+    """Returns the decision. It may be called after every label and every answer without raising the error rates."""
     numbers = measure(evidence)
     if reason := _withdrawal_reason(numbers):
         return Ruling("withdraw", "", f"{reason}, {evidence.stable.labels}", numbers)
@@ -186,28 +195,31 @@ def measure(evidence: PairedEvidence) -> Numbers:
 
 
 def shown_above(comparison: PairedComparison, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is at most `mean`", without the source that adds most to
-    it."""
+    """Returns the evidence that the mean difference is above `mean`: the logarithm of an e-value.
+
+    Each source is left out in turn, and the lowest value counts.
+    """
     return float(log_e_above_each(comparison.leave_one_out, mean).min())
 
 
 def shown_below(comparison: PairedComparison, mean: float) -> float:
-    """Returns the logarithm of E against "the mean difference is at least `mean`", without the source that adds most to
-    it."""
+    """Returns the evidence that the mean difference is below `mean`: the logarithm of an e-value.
+
+    Each source is left out in turn, and the lowest value counts.
+    """
     mirrored = [tally.mirrored for tally in comparison.leave_one_out]
     return float(log_e_above_each(mirrored, -mean).min())
 
 
 def _worst(groups: Sequence[PairedTally]) -> float:
-    """Returns the evidence that the candidate is worse on one of the groups: the worst group's, with a Bonferroni
-    correction."""
+    """Returns the evidence that the candidate is worse on at least one of the groups, with a Bonferroni correction."""
     if not groups:
         return 0.0
     return float(log_e_above_each([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
 
 
 def is_next_reference(comparison: PairedComparison) -> bool:
-    """Returns whether a version that was compared with the reference becomes the next reference."""
+    """Whether a version becomes the next reference. `comparison` has its labels against the present one."""
     return comparison.labels.labels >= MIN_LABELS and shown_above(comparison, 0.0) >= THRESHOLD
 
 

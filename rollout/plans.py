@@ -1,10 +1,10 @@
-"""Every change of the rollout plan, as a pure step from one plan to the next, and the write of a step.
+"""Every change of the rollout plan: pure functions (steps), each of which makes the next plan, and the write of a step.
 
     begin -> follow -> ramp -> promote | withdraw -> follow ...      steps that versions and labels cause
-             follow -> add                                           a version becomes stable at its publication
-             follow -> replace_candidate                             newer versions have overtaken the candidate
-             return_to, move_reference                               the stable version turned bad, or is clearly better
-    heal: a version of the plan is not stored, which no present program causes
+             follow -> make_stable                                   a version becomes stable at its publication
+             follow -> replace_candidate                             newer versions are better than the candidate
+             revert_to, move_reference                               the stable version turned bad, or is clearly better
+    heal: the store has lost a version that the plan names
     change: applies a step to the plan in force by compare and swap
 
 The operator's steps are in `rollout/operator.py`. A step returns everything that is written together: the plan, the
@@ -23,13 +23,13 @@ from rollout.paired_rule import Ruling
 from rollout.publication_rule import PublicationRuling
 from wire.errors import PlanMoved
 from wire.records import CANDIDATE, NEWEST, STABLE, Action, Arm, Decision, RolloutPlan
-from wire.store import Plans, Step
+from wire.store import OperatorStep, Plans
 
 MAX_NUMBER: Final = 1e9
 """Largest number that is stored with a decision: JSON has no infinity."""
 
 MIN_STABLE_MS: Final = 60_000
-"""A rollback returns to the last version that was stable for at least this time."""
+"""A rollback goes back to the last version that was stable for at least this time."""
 
 
 class NotPossible(ValueError):
@@ -38,7 +38,10 @@ class NotPossible(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class PlanChange:
-    """A new plan, with the decision and the learner's version that must be written atomically with it."""
+    """A new plan, with the decision and the learner's version, which are written atomically with it.
+
+    `current` is the version from which the learner continues (None: unchanged).
+    """
 
     plan: RolloutPlan
     decision: Decision | None = None
@@ -55,7 +58,7 @@ class Rationale:
 
     @classmethod
     def from_ruling(cls, ruling: Ruling | PublicationRuling) -> "Rationale":
-        """Returns the rationale of a ruling. Its numbers are made finite, and rounded to four digits."""
+        """Returns the rationale of a ruling. Its numbers are capped at MAX_NUMBER and rounded to four digits."""
         numbers: dict[str, float] = {}
         for name, value in asdict(ruling.numbers).items():
             if not math.isnan(value):
@@ -73,7 +76,7 @@ def begin(version: int, *, salt: str, now_ms: int) -> PlanChange:
 def follow_current(
     plan: RolloutPlan | None, current: int, config: RolloutConfig, *, salt: str, now_ms: int
 ) -> PlanChange | None:
-    """Begins with the current version, or lets the newest arm follow it.
+    """Makes the first plan with the current version, or gives that version to the newest arm.
 
     Returns None if nothing changes, for example because the plan is pinned.
     """
@@ -87,32 +90,34 @@ def follow_current(
 
 
 def follow(plan: RolloutPlan, version: int, config: RolloutConfig, *, now_ms: int) -> PlanChange:
-    """Makes `version` the newest version, and the candidate if there is none. Its publication needs no decision."""
+    """Makes `version` the newest version. If there is no candidate, `version` becomes the candidate, too. This is not a
+    decision."""
     arms = make_arms(plan.stable, plan.arm(CANDIDATE) or candidate_arm(version, config), newest_arm(version, config))
     reason = f"version {version} was published"
-    after = _next(plan, now_ms, arms=arms, reason=reason, reference=plan.reference or plan.stable)
+    after = _next_revision(plan, now_ms, arms=arms, reason=reason, reference=plan.reference or plan.stable)
     return PlanChange(after)
 
 
 def replace_candidate(plan: RolloutPlan, labels: str, config: RolloutConfig, *, now_ms: int) -> PlanChange:
-    """Makes the newest version the candidate, in the place of one that it outperforms by these `labels`."""
+    """Makes the newest version the candidate, because it is better than the present candidate by these `labels`."""
     before = plan.candidate
     arms = make_arms(plan.stable, candidate_arm(plan.newest, config), plan.arm(NEWEST))
     reason = f"version {plan.newest} is better than the candidate before, version {before}: {labels}"
-    return PlanChange(_next(plan, now_ms, arms=arms, reason=reason))
+    return PlanChange(_next_revision(plan, now_ms, arms=arms, reason=reason))
 
 
-def add(
+def make_stable(
     plan: RolloutPlan, version: int, rationale: Rationale, *, moves_reference: bool = False, now_ms: int
 ) -> PlanChange:
     """Makes `version`, which is newer than the candidate, stable. The trial of the candidate ends.
 
-    `moves_reference` makes it the reference, too. It is set if `version` is better than the reference, or if it has
-    another encoder: neither it nor a later version can be compared with the reference then.
+    `moves_reference` makes it the reference, too. It is set if `version` is better than the reference. It is also set
+    if `version` has another encoder, because then neither it nor a later version can be compared with the old
+    reference.
     """
     newer = plan.arm(NEWEST) if plan.newest > version else None
     arms = make_arms(version, newer)
-    return _make_stable(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
+    return _with_stable_version(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
 
 
 def ramp(plan: RolloutPlan, share: float, *, now_ms: int) -> PlanChange:
@@ -133,16 +138,17 @@ def promote(
     version = _require_candidate(plan).version
     next_candidate = candidate_arm(plan.newest, config) if plan.newest not in (0, version) else None
     arms = make_arms(version, next_candidate, plan.arm(NEWEST) if next_candidate else None)
-    return _make_stable(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
+    return _with_stable_version(plan, version, rationale, now_ms, arms=arms, moves_reference=moves_reference)
 
 
 def withdraw(
     plan: RolloutPlan, version: int, rationale: Rationale, *, is_imported: bool = False, now_ms: int
 ) -> PlanChange:
-    """Withdraws `version`, the candidate or the newest version. Only the stable version answers then.
+    """Withdraws `version`, which is the candidate or the newest version.
 
-    The learner continues from the stable version, since newer versions learnt on top of the withdrawn one. An imported
-    version has taught the learner nothing, so the newest arm and the learner go on.
+    The stable version then answers everything, and the learner continues from it, because newer versions were trained
+    from the withdrawn one. If `version` was imported (`is_imported`), no version was trained from it, so the newest arm
+    and the learner go on.
     """
     if is_imported:
         arms = make_arms(plan.stable, plan.arm(NEWEST))
@@ -151,8 +157,8 @@ def withdraw(
     return replace(withdrawn, current=plan.stable)
 
 
-def return_to(plan: RolloutPlan, version: int, rationale: Rationale, *, now_ms: int) -> PlanChange:
-    """Withdraws the stable version, which turned bad. `version` answers everything, and the learner continues from
+def revert_to(plan: RolloutPlan, version: int, rationale: Rationale, *, now_ms: int) -> PlanChange:
+    """Withdraws the stable version, which turned bad. `version` then answers everything, and the learner continues from
     it."""
     reference = version if plan.reference == plan.stable else plan.reference
     arms = make_arms(version)
@@ -184,20 +190,21 @@ def heal(plan: RolloutPlan, *, stored: Collection[int], current: int, now_ms: in
     previous = 0 if plan.previous in {*missing, stable} else plan.previous
     reference = stable if plan.reference in missing else plan.reference
     if stable == plan.stable:
-        return PlanChange(_next(plan, now_ms, arms=arms, previous=previous, reference=reference, reason=reason))
+        after = _next_revision(plan, now_ms, arms=arms, previous=previous, reference=reference, reason=reason)
+        return PlanChange(after)
     rationale = Rationale("", reason)
     return with_decision(plan, "promoted", stable, rationale, now_ms, arms=arms, previous=previous, reference=reference)
 
 
 UNPAIRED = "unpaired"
-"""The rule for versions with another encoder, as decisions name it."""
+"""The name in stored decisions of the rule for versions with another encoder."""
 
 
 def with_decision(
     plan: RolloutPlan, action: Action, version: int, rationale: Rationale, now_ms: int, **changes: Any
 ) -> PlanChange:
     """Returns the plan with these changes, and the decision about `version` that caused them."""
-    after = _next(plan, now_ms, reason=rationale.reason, **changes)
+    after = _next_revision(plan, now_ms, reason=rationale.reason, **changes)
     decision = Decision(
         version=version,
         action=action,
@@ -213,10 +220,10 @@ def with_decision(
 
 
 def rollback_target(plan: RolloutPlan, now_ms: int) -> int:
-    """Returns the version to which a rollback returns if another version becomes stable now.
+    """Returns the version to which a rollback would go back if another version became stable now.
 
     It is the last version that was stable for MIN_STABLE_MS. While classes are new, several versions become stable
-    within a second, and the version just before the present one hardly differs from it.
+    within a second, so the version just before the present one hardly differs from it.
     """
     has_lasted = now_ms - plan.stable_since_ms >= MIN_STABLE_MS
     return plan.stable if has_lasted or not plan.previous else plan.previous
@@ -237,7 +244,7 @@ def newest_arm(version: int, config: RolloutConfig) -> Arm:
     return Arm(name=NEWEST, version=version, share=config.newest_share)
 
 
-def _make_stable(
+def _with_stable_version(
     plan: RolloutPlan, version: int, rationale: Rationale, now_ms: int, *, arms: tuple[Arm, ...], moves_reference: bool
 ) -> PlanChange:
     reference = version if moves_reference else plan.reference
@@ -253,12 +260,12 @@ def _require_candidate(plan: RolloutPlan) -> Arm:
 
 
 def _render_versions(versions: Collection[int]) -> str:
-    """Renders `version 4 is`, or `versions 4, 7 are`."""
+    """Returns the beginning of a sentence, such as "version 4 is" or "versions 4, 7 are"."""
     numbers = ", ".join(map(str, sorted(versions)))
     return f"version {numbers} is" if len(versions) == 1 else f"versions {numbers} are"
 
 
-def _next(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
+def _next_revision(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
     after = msgspec.structs.replace(plan, revision=plan.revision + 1, time_ms=now_ms, **changes)
     return after if after.stable == plan.stable else msgspec.structs.replace(after, stable_since_ms=now_ms)
 
@@ -266,16 +273,16 @@ def _next(plan: RolloutPlan, now_ms: int, **changes: Any) -> RolloutPlan:
 PlanStep: TypeAlias = Callable[[RolloutPlan | None], PlanChange | None]
 
 MAX_TRIES = 20
-"""A controller and a few operators write plans, so a writer that loses this often is faulty, not in a race."""
+"""Number of attempts to write a plan. Only the controller and a few operators write, so no race fails this often."""
 
 
 def change(
-    plans: Plans, step: PlanStep, *, to_log_entry: Callable[[PlanChange], Step] | None = None
+    plans: Plans, step: PlanStep, *, to_log_entry: Callable[[PlanChange], OperatorStep] | None = None
 ) -> RolloutPlan | None:
     """Applies `step` to the plan in force (None: there is none yet), and writes the result by compare and swap.
 
-    Returns the new plan, or None if the step changes nothing. If an operator asked for the change, `to_log_entry`
-    returns its entry in the log of commands. Raises PlanMoved if other writers win every time.
+    Returns the new plan, or None if the step changes nothing. For an operator's command, `to_log_entry` makes the entry
+    in the log of commands. Raises PlanMoved if other writers come first MAX_TRIES times.
     """
     for _ in range(MAX_TRIES):
         proposed = step(plans.read())

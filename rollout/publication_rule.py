@@ -1,44 +1,45 @@
-"""Decides from a version's manifest whether the version is promoted at its publication. Pure.
+"""Decides from a version's manifest whether the version becomes stable at its publication. Pure.
 
     NameChanges --measure--> PublicationNumbers --decide--> PublicationRuling
 
 A version is promoted by the first of these rules that holds:
 
     A  additive    on texts of old classes it answers nearly as the reference; needs no labels
-    B  superior    its line is better than the reference; with another encoder: on the trial, or on the holdout
-    C  not worse   its line is not worse than the reference by `MARGIN`; with another encoder: as for B
+    B  superior    its line is better than the reference; with another encoder: better in its trial, or on the holdout
+    C  not worse   its line is not worse than the reference by `MARGIN`; with another encoder: in its trial, or on the
+                   holdout
 
-**Rule A** rests on an inequality: on events of old classes, two accuracies cannot differ by more than the share of
-answers that differ. So if at most `MARGIN` of the answers change, the version loses no more than rule C accepts.
-Answers that change to a new class, which the reference lacks, are not part of this share. Labels must not contradict
-them: neither texts that the reference named correctly (`forgotten`), nor the labels of the line. The bound holds for
-texts like the recent ones, so `rollout.statistics` watches a version that was promoted by rule A.
+**Rule A** rests on an inequality: on events of old classes, the accuracies of two versions cannot differ by more than
+the share of answers that differ. So if at most `MARGIN` of the answers change, the version loses no more than rule C
+accepts. Answers that change to a new class, which the reference lacks, are not part of this share. But labels must not
+contradict them: neither the labels of texts that the reference predicted correctly (`forgotten`), nor the labels of the
+line. The bound holds only for texts like the recent ones, so a version that was promoted by rule A is watched by the
+e-detector of `rollout.statistics`.
 
-**The line** of a version are the versions that were published before it. The manifest has the outcome of the line
-against the reference on all labelled events since the reference was set, with each label compared before it was learnt.
-These labels are judged when they come, not when their events are answered, so rules B and C need no label for an answer
-of the version itself. Since the labels are about the version's predecessors, no rule promotes a version that has `lost`
-texts that its predecessor names correctly, for example after a failed learning step.
+**The line** of a version is the sequence of versions that were published before it. For each label since the reference
+was set, the learner compares the newest version of that time with the reference, before it learns the label. The
+manifest has the sums. So rules B and C need no label for an answer of the version itself. Because these labels are
+about the version's predecessors, no rule promotes a version that has `lost` texts that its predecessor predicts
+correctly, for example after a failed learning step.
 
 **The holdout** decides about a version with another encoder, which a slow round makes. Such a version has no line and
 no recent texts under both encoders. It is compared with the reference on the learner's holdout: labelled events that no
 version has learnt. So it becomes stable even if no more labels come, and the versions after it are compared with it.
 
-Except for a few samples, successive encoders are compared on the same holdout, and the learner's own gate has looked at
-it before. So the encoders share the error probability: each gets `HOLDOUT_ERROR`, and so would have those that the gate
-dropped. By Ville's inequality this covers five encoders, each tested at any number of samples. In practice each is
-tested at about one number of samples, where the error is a sixteenth of that: of twenty encoders that are worse by
-exactly the margin, any is promoted in 0.3 % of 10,000 simulated runs
-(`tests/rollout/test_publication_rule_rates.py`). The versions of one encoder predict nearly the same on the holdout, so
-they count as one. There is no minimum number of samples: the fewest that promote are 14, all won, or 485 without a
-difference.
+Successive encoders are compared on nearly the same holdout samples, and the learner's gate has used these samples
+before. So the encoders share the error probability: each of them gets `HOLDOUT_ERROR`, also encoders that the gate
+drops. By Ville's inequality this covers five encoders, each tested at any number of samples. In practice each encoder
+is tested at about one number of samples, where the error is a sixteenth as large: of twenty encoders that are worse by
+exactly the margin, any is promoted in 0.3 % of 10,000 simulated runs (`tests/rollout/test_publication_rule_rates.py`).
+The versions of one encoder predict nearly the same on the holdout, so they count as one. There is no minimum number of
+samples. The fewest that promote are 14 wins, or 485 ties.
 
 **The trial** is needed because the holdout is small while a stream is young. Before the learner continues with a new
-encoder, the heads of both encoders predict each new label before they learn it, and the manifest has the outcome. No
-label of a trial was looked at before, so the trial has the whole error probability. The new encoder is compared with
-the head in use, which is at most the margin worse than the reference, so in total it may lose twice the margin. Rule C
-promotes an encoder by its trial only if it won at least as many labels as it lost, so that a chain of encoders does not
-drift downwards.
+encoder, the heads of both encoders predict each new label before they learn it. The manifest has the outcome. No label
+of a trial was used before, so the trial gets the whole error probability. The new encoder is compared with the encoder
+in use, which is at most the margin worse than the reference, so in total it may lose twice the margin. Rule C promotes
+an encoder by its trial only if it won at least as many labels as it lost, so that the accuracy does not fall from
+encoder to encoder.
 
 Limits of the holdout:
 
@@ -62,12 +63,12 @@ HOLDOUT_ERROR: Final = ERROR / 5
 HOLDOUT_THRESHOLD: Final = -math.log(HOLDOUT_ERROR)
 
 MAX_FLOOD: Final = 3.0
-"""Largest share of the answers that a new class may take, in multiples of its share of the labels."""
+"""How many times its share of the labels a new class may have as its share of the answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationNumbers:
-    """The measured evidence: logarithms of e-values, except for the last four fields."""
+    """The measured evidence about a version: logarithms of e-values, except for the last four fields."""
 
     trial_worse: float
     trial_better: float
@@ -76,7 +77,7 @@ class PublicationNumbers:
 
     line_worse: float
     line_better: float
-    """Evidence that the version's line, the last versions before it, is better than the reference."""
+    """Evidence that the version's line, the versions published before it, is better than the reference."""
     line_not_worse: float
     held_worse: float
     held_better: float
@@ -85,16 +86,17 @@ class PublicationNumbers:
     changed: float
     """Upper 99 % bound of the share of texts whose answer changes from one old class to another."""
     forgotten: float
-    """Upper 99 % bound of the share of texts that the reference names correctly and the version does not."""
+    """Upper 99 % bound of the share of texts that the reference predicts correctly and the version does not."""
     lost: float
-    """Lower 99 % bound of the share of texts that the version before names correctly and this version does not."""
+    """Lower 99 % bound of the share of texts that the previous version predicts correctly and this version does not."""
     flood: float
-    """Largest share of the texts that a new class takes, in multiples of its share of the labels."""
+    """The largest ratio, over the new classes, of the share of the texts that get the class to the share of the labels
+    that name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublicationRuling:
-    """The rule that promotes ("": none does), the reason in a sentence, and the numbers."""
+    """The decision. `rule` names the rule that promotes ("": none does), and `reason` is a sentence."""
 
     rule: str
     reason: str
@@ -176,24 +178,25 @@ def measure(changes: NameChanges) -> PublicationNumbers:
 
 
 def line_tally(changes: NameChanges) -> PairedTally:
-    """Returns the labelled events on which the line of a version was compared with the reference."""
+    """Returns the comparison of a version's line with the reference, on labelled events."""
     return PairedTally(changes.wins, changes.ties, changes.losses)
 
 
 def holdout_tally(changes: NameChanges) -> PairedTally:
-    """Returns the holdout samples on which a version with another encoder was compared with the reference."""
+    """Returns the comparison of a version with another encoder with the reference, on holdout samples."""
     return PairedTally(changes.held_wins, changes.held_ties, changes.held_losses)
 
 
 def trial_tally(changes: NameChanges) -> PairedTally:
-    """Returns the labelled events on which the version's encoder was compared with the encoder before, in its trial."""
+    """Returns the comparison of the version's encoder with the previous encoder, on the labels of its trial."""
     return PairedTally(changes.trial_wins, changes.trial_ties, changes.trial_losses)
 
 
 def _bound(count: int, changes: NameChanges) -> float:
-    """Returns the upper bound of the share of texts that `count` texts indicate; 1 if there are no texts.
+    """Returns an upper bound of a share of texts, of which `count` were seen; 1 if there are no texts.
 
-    It is 0 if the version names a new class for every text: then no text has an answer that could change.
+    It is 0 if the version predicts a new class for every text, because then no text keeps an old class that could
+    change.
     """
     if 0 < changes.texts == changes.to_new and not count:
         return 0.0

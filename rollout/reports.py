@@ -1,11 +1,12 @@
-"""Measures three things for the controller's report. No decision depends on them.
+"""Three measurements for the controller's report. No decision depends on them.
 
     Feedback, Answer --LabelToLive---> the time from a label to the first answer of a version that has learnt it
     ReplicaReport -----SwapSkews-----> the time between the first and the last replica's swap to the same plan
     JudgedLabel -------ArmAccuracies-> the accuracy of each arm's answers, across its versions
 
-If a label's answer was traced, the trace gets a span from the time of the label to the first answer of the stable arm
-under a version that has learnt it. `evals/load/score.py` computes the same times after a run.
+A label is live when the stable arm answers with a version that has learnt it. If a label's answer was traced, the trace
+gets a span from the time of the label to the first such answer. `evals/load/score.py` computes the same times after a
+run.
 """
 
 from bisect import bisect_left
@@ -33,7 +34,8 @@ class _WaitingLabel(NamedTuple):
     time_ms: int
     traceparent: str
 
-    def is_in(self, trained_through: Mapping[str, int]) -> bool:
+    def is_learnt(self, trained_through: Mapping[str, int]) -> bool:
+        """Whether a version that was trained through these offsets has learnt the label."""
         return self.offset < trained_through.get(self.partition, 0)
 
 
@@ -41,8 +43,8 @@ class LabelToLive:
     """Measures the time from a label to the first stable answer that has learnt it. Verbs: add_label, add_answer,
     totals.
 
-    `trained_through` returns up to which offset a version has learnt each `topic/partition`. It may raise a WireError:
-    then the version makes no label live.
+    `trained_through` returns, for a version, the offset of each `topic/partition` below which it has learnt all labels.
+    If it raises a WireError, that version makes no label live.
     """
 
     def __init__(self, trained_through: Callable[[int], Mapping[str, int]]) -> None:
@@ -60,8 +62,8 @@ class LabelToLive:
         if label.time_ms <= 0:
             return
         waiting = _WaitingLabel(partition, offset, label.time_ms, self._traced.take(label.event_id, label.event_source))
-        if waiting.is_in(self._through):
-            # The topic of the answers was read before the topic of the labels.
+        if waiting.is_learnt(self._through):
+            # The answer by which the label is live was read before the label, because they are in different topics.
             self._count_live(waiting)
         else:
             self._waiting.append(waiting)
@@ -79,7 +81,7 @@ class LabelToLive:
         self._since_ms = answer.time_ms
         for _ in range(len(self._waiting)):
             waiting = self._waiting.popleft()
-            if waiting.is_in(self._through):
+            if waiting.is_learnt(self._through):
                 self._count_live(waiting)
             else:
                 self._waiting.append(waiting)
@@ -108,11 +110,12 @@ RECENT_SWAPS: Final = 20
 
 
 class SwapSkews:
-    """The skews of the last swaps: milliseconds from the first to the last replica that follows a revision. Verbs: add,
-    recent.
+    """The skews of the last swaps. Verbs: add, recent.
 
-    Replicas report once a second and at each swap, so of several swaps within a second some are not seen. The times
-    are taken from the replicas' own clocks.
+    The skew is the time in milliseconds from the first to the last replica that swaps to a new revision of the plan.
+
+    Replicas report once a second and at each swap, so some of several swaps within a second may be missed. The times
+    are from the replicas' own clocks.
     """
 
     def __init__(self) -> None:
@@ -137,11 +140,11 @@ class SwapSkews:
 
 
 ACCURACY_BLOCK: Final = 1_000
-"""Labels in a block. Each arm counts its last one to two blocks of labels, and forgets older ones."""
+"""Number of labels in a block. Each arm keeps its last two blocks, of which the newer one may be incomplete."""
 
 
 class ArmCounts(NamedTuple):
-    """Number of an arm's recent labels, and of those that its answers had right."""
+    """The number of an arm's recent labels, and how many of their answers were right."""
 
     arm: ArmName
     labels: int
@@ -158,8 +161,8 @@ class ArmAccuracies:
     """Counts the recent labels of each arm since the start of the controller. Verbs: add, counts.
 
     An arm's accuracy may change, with its versions or with the events. Then the confidence bounds are bounds of its
-    average over these labels: the bets of `rollout.statistics` are fixed, so the wealth is at most as large as under a
-    constant share of that average (inequality of arithmetic and geometric means).
+    average over these labels. The bets of `rollout.statistics` are fixed, so the wealth is at most as large as if the
+    accuracy had always been this average (inequality of arithmetic and geometric means).
     """
 
     def __init__(self) -> None:
@@ -183,6 +186,6 @@ class ArmAccuracies:
 
 
 def with_bounds(counts: ArmCounts) -> ArmAccuracy:
-    """Returns the counts with a confidence interval that is valid at any time; it takes 0.2 ms."""
+    """Returns the counts with a confidence interval that is valid at any time. The computation takes 0.2 ms."""
     low, high = share_interval(counts.right, counts.labels)
     return ArmAccuracy(arm=counts.arm, labels=counts.labels, right=counts.right, low=low, high=high)

@@ -1,26 +1,27 @@
 """Sequential tests that may be evaluated after every observation, with a bounded probability of error.
 
-Each function returns the logarithm of an e-value E. If the tested hypothesis holds, E ever reaches 1 / error with
-probability `error` at most, however often one looks (Ville's inequality, 1939).
+Each function returns the logarithm of an e-value E. If the tested hypothesis is true, the probability that E ever
+reaches 1 / error is at most `error`, however often the test is evaluated (Ville's inequality, 1939).
 
     log_e, log_mixture       testing by betting, on which most of the others are built
-    PairedTally, log_e_above two versions by the labelled events that both answered
+    PairedTally, log_e_above two versions, compared on the labelled events for which both made a prediction
     log_e_of_means           the same test with one value for each source of labels
     advance_detector         detects that the stable version turned bad
     share_interval           a confidence sequence: bounds of a share
     log_e_errors, log_e_slow health: errors and latency of one version
     log_e_mismatch           sample ratio mismatch: does each arm get its share of the traffic?
-    exact_upper_bound        Clopper-Pearson bound of a share; it alone is valid for one look only
+    exact_upper_bound        Clopper-Pearson bound of a share: the only one that may be evaluated once only
 
-Testing by betting measures the evidence that the mean of the observations lies above a bound. A gambler begins with one
-unit and stakes the share l of the wealth on each observation X >= 0, which multiplies it by
+Testing by betting measures the evidence that the mean of the observations lies above a bound. A gambler begins with a
+wealth of 1 and stakes the share l of the wealth on each observation X >= 0. The observation multiplies the wealth by
 
     1 - l + l X / mean
 
-The expectation of this factor is at most 1 under the hypothesis "given all before, the mean of X is at most `mean`". So
-the wealth is an e-process. The e-value is the mean wealth of several gamblers, each with a share of its own. The shares
-are fixed, so the e-value depends only on how often each value of X was observed: neither the order of the observations
-nor the times of the looks change it, and a few integers are its whole state.
+The tested hypothesis is that the expectation of X, given all earlier observations, is at most `mean`. Under it, the
+expectation of this factor is at most 1, so the wealth is an e-process. The e-value is the mean wealth of several
+gamblers with different shares l. These shares are fixed, so the e-value depends only on how often each value of X was
+observed. It does not depend on the order of the observations, nor on the times at which it is evaluated, and its state
+is a few integers.
 
 Source: Waudby-Smith and Ramdas, Estimating means of bounded random variables by betting (JRSS B 2024, arXiv
 2010.09686): the capital process K_t(m) = prod_i (1 + lambda_i (X_i - m)) of section 4 with lambda = l / m, so that the
@@ -46,22 +47,24 @@ BETS: Final[Floats] = np.array([0.02, 0.05, 0.1, 0.2, 0.3, 0.35, 0.5, 0.7, 0.9])
 """The gamblers' stakes, as shares of their wealth."""
 
 BET_WEIGHTS: Final[Floats] = np.array([1, 1, 1, 1, 8, 1, 1, 1, 1]) / 16
-"""Weights of the bets. Half of the weight is on 0.3, for a difference of 5 points: the best bet is the difference
-divided by the share of labels on which the versions differ, 0.05 / 0.1 to 0.05 / 0.2."""
+"""Weights of the bets. Half of the weight is on 0.3, which suits a difference of 5 points: the best bet is the
+difference divided by the share of labels on which the versions differ, so it is between 0.05 / 0.2 and 0.05 / 0.1."""
 
 
 def log_e(counts: ArrayLike, payoffs: ArrayLike) -> Floats:
-    """Returns the logarithm of the e-value.
+    """Returns the logarithm of the e-value, [...].
 
-    `payoffs` [values] are the values of X divided by the hypothesis's mean. `counts` [..., values] are the numbers of
-    times that each value was observed.
+    `payoffs` [values] are the possible values of X, divided by the hypothesis's mean. `counts` [..., values] are the
+    numbers of times that each value was observed.
     """
     return log_mixture(np.asarray(counts) @ log_factors(payoffs))
 
 
 def log_factors(payoffs: ArrayLike) -> Floats:
-    """Returns the logarithm of the factor by which an observation of each payoff multiplies each bet's wealth,
-    [values, bets]."""
+    """Returns the logarithms of the factors by which observations multiply the wealth, [values, bets].
+
+    There is one factor for each payoff and each bet.
+    """
     return np.asarray(np.log1p(np.outer(np.asarray(payoffs) - 1, BETS)))
 
 
@@ -71,7 +74,7 @@ def log_mixture(log_wealth: Floats) -> Floats:
     return np.asarray(largest[..., 0] + np.log(np.exp(log_wealth - largest) @ BET_WEIGHTS))
 
 
-# --- Two versions by the labelled events that both answered ---
+# --- Two versions, compared on the labelled events for which both made a prediction ---
 #
 # The difference D of an event is 1 if only the new version was right (a win), -1 if only the old one was (a loss), and
 # 0 if both or neither were (a tie). Hypotheses about the mean of D, which is the difference of the accuracies, are
@@ -81,9 +84,9 @@ def log_mixture(log_wealth: Floats) -> Floats:
 #     "new is not better"             log_e_above(tally, 0)          rejected: it is better
 #     "new is worse by the margin"    log_e_above(tally, -margin)    rejected: it is not
 #
-# Ties cancel out of the first two, which are the sequential form of McNemar's test, the sign test on the events on
-# which the versions differ. Three integers are the whole state: they add up over batches and workers, a corrected label
-# subtracts its old difference, and the result does not depend on the order.
+# In the first two tests, ties have no effect: they are the sequential form of McNemar's test, the sign test on the
+# events on which the versions differ. The state is three integers. They can be added over batches and workers, a
+# corrected label subtracts its old difference, and the result does not depend on the order.
 #
 # Labels until a version that is 5 points worse is shown to be worse at an error of 1 %, median of 10,000 simulated runs
 # (`tests/rollout/test_paired_rule_rates.py`): 213 if the versions differ on 5 % of the labels, 396 on 10 %, 678 on 20
@@ -92,7 +95,8 @@ def log_mixture(log_wealth: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class PairedTally:
-    """Labelled events that two versions answered: only the new one was right, neither or both, only the old one."""
+    """The number of labelled events on which only the new version was right (wins), both or neither were right (ties),
+    or only the old version was right (losses)."""
 
     wins: int = 0
     ties: int = 0
@@ -152,10 +156,10 @@ def payoffs(mean: float) -> Floats:
     return np.array([2.0, 1.0, 0.0]) / (1.0 + mean)
 
 
-# --- Two versions by the mean of each source of labels, so that each source counts once ---
+# --- Two versions, compared by the mean of each source of labels, so that each source counts once ---
 #
 # If there are many sources, their means are tested instead of their labels, by betting with X = 1 + the source's mean
-# difference. So a single source multiplies the e-value by a number between 0.1 and 2, whatever its labels are.
+# difference. So a single source can multiply the e-value only by a number between 0.1 and 2, whatever its labels are.
 
 
 def log_e_of_means(means: Sequence[float], mean: float) -> float:
@@ -163,10 +167,10 @@ def log_e_of_means(means: Sequence[float], mean: float) -> float:
     return float(log_e(np.ones(len(means)), (1.0 + np.array(means)) / (1.0 + mean)))
 
 
-# --- An e-detector: the stable version turned bad, by its paired differences to the version before it ---
+# --- An e-detector (CUSUM): the stable version turned bad, compared with the version before it ---
 #
-# The wealth of each bet that the stable version is worse is reset to 1 if it has fallen below 1, so that a good past
-# does not hide a bad present:
+# Each bet is that the stable version is worse. Its wealth is reset to 1 whenever it has fallen below 1, so that a good
+# past does not hide a bad present:
 #
 #     M_t = max(M_(t-1), 1) (1 - l D_t)
 #
@@ -177,7 +181,7 @@ def log_e_of_means(means: Sequence[float], mean: float) -> float:
 # It depends on the order of the labels, which must be the order of their events' times.
 
 LABELS_TO_FALSE_ALARM: Final = 1_000_000
-"""The e-detector at which an alarm is raised."""
+"""The alarm is raised when the e-detector reaches this value."""
 
 DETECTOR_START: Final[Floats] = np.zeros(len(BETS))
 """The state before the first label: the logarithm of each bet's wealth, [bets]."""
@@ -187,21 +191,21 @@ _DETECTOR_FACTORS: Final = log_factors([0.0, 1.0, 2.0])
 
 
 def advance_detector(log_wealth: Floats, difference: ArrayLike) -> Floats:
-    """Returns the state after a label. Many detectors may advance at once: states [..., bets], differences [...]."""
+    """Returns the state after one more label, [..., bets]. `difference` [...] is 1, 0 or -1 for each detector."""
     return np.asarray(np.maximum(log_wealth, 0.0) + _DETECTOR_FACTORS[1 - np.asarray(difference)])
 
 
 def log_e_change(log_wealth: Floats) -> Floats:
-    """Returns the logarithm of the e-detector, [...]."""
+    """Returns the logarithm of the e-detector in each state, [...]."""
     return log_mixture(log_wealth)
 
 
 # --- A confidence sequence for a share: bounds that hold at every number of observations at once ---
 #
 # A share `m` is inside the bounds as long as neither "the share is at most m" nor "it is at least m" is rejected at
-# half the error, each by betting on X / m. So the bounds may be evaluated after every label, and the true share is ever
-# outside of them with probability `error` at most (Waudby-Smith and Ramdas, arXiv 2010.09686, theorem 3). Two integers
-# are the whole state. Bounds are multiples of 0.001, rounded outwards.
+# half the error, each by betting on X / m. So the bounds may be evaluated after every label, and the probability that
+# the true share is ever outside of them is at most `error` (Waudby-Smith and Ramdas, arXiv 2010.09686, theorem 3). The
+# state is two integers. The bounds are multiples of 0.001, rounded outwards.
 
 INTERVAL_ERROR: Final = 0.05
 """Upper bound of the probability that the true share is ever outside of the bounds."""
@@ -211,7 +215,7 @@ INTERVAL_SHARES: Final[Floats] = np.arange(1, 1_000) / 1_000
 
 
 def share_interval(num_right: int, num: int, *, error: float = INTERVAL_ERROR) -> tuple[float, float]:
-    """Returns the lower and the upper bound of a share of which `num_right` of `num` observations were seen, in [0, 1].
+    """Returns the lower and the upper bound of a share, in [0, 1], if `num_right` of `num` observations were right.
 
     >>> share_interval(0, 0)
     (0.0, 1.0)
@@ -243,8 +247,8 @@ def _interval_factors() -> tuple[Floats, Floats]:
 # one of them is counted.
 
 TOLERATED_ERROR_RATE: Final = 0.0005
-"""Share of answers that may fail. The share of 0.1 % would let 5 % of versions that fail in 1 % of answers through the
-first 1,000 at an error probability of 1 %, and 11 % at one of 0.1 %."""
+"""Share of answers that may fail. If it were 0.1 %, the test would need more answers: of the versions of which 1 % of
+the answers fail, it would miss 5 % within 1,000 answers at an error probability of 1 %, and 11 % at 0.1 %."""
 
 BAD_ERROR_RATE: Final = 0.01
 """Share of failing answers that the test is designed to detect."""
@@ -262,18 +266,18 @@ def log_e_slow(slow: int, answers: int) -> float:
     return log_e_above(PairedTally(wins=slow, losses=answers - slow), 0.0)
 
 
-# --- Sample ratio: an arm that does not get its share of the traffic means that the routing is wrong ---
+# --- Sample ratio mismatch: if an arm does not get its share of the traffic, the routing is wrong ---
 #
-# The e-value is the Bayes factor of a Dirichlet distribution around the planned shares against the shares themselves
-# (Lindon and Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022, arXiv 2011.03567, section 2): for
-# counts x with sum n, shares theta and the concentration alpha_i = 100 theta_i,
+# The e-value is a Bayes factor: a Dirichlet distribution around the planned shares against the planned shares
+# themselves (Lindon and Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022, arXiv 2011.03567,
+# section 2): for counts x with sum n, shares theta and the concentration alpha_i = 100 theta_i,
 #
 #     E = Gamma(100) / Gamma(100 + n)  prod_i Gamma(alpha_i + x_i) / Gamma(alpha_i)  /  prod_i theta_i^x_i
 #
 # Each key is counted once under each plan, since all events of a key go to the same arm.
 
 CONCENTRATION: Final = 100.0
-"""Weight of the planned shares, in observations."""
+"""Concentration of the Dirichlet distribution: the weight of the planned shares, as a number of observations."""
 
 
 def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
@@ -290,7 +294,7 @@ def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
     return log_e
 
 
-# --- The ends of the exact confidence interval of a share (Clopper and Pearson 1934): each one-sided, for one look ---
+# --- Exact confidence bounds of a share (Clopper and Pearson 1934): each is one-sided, and may be evaluated once ---
 
 NUM_HALVINGS = 50
 

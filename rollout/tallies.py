@@ -1,27 +1,28 @@
-"""Adds up labels and answers about the versions of the plan: a few integers for each pair of versions.
+"""Counts labels and answers for the versions of the plan: a few integers for each pair of versions.
 
     JudgedLabel --> candidate against stable, candidate against reference     rules B and C, withdrawal
-                    the same, on events whose labels were asked for           an objection to both rules
+                    candidate against stable, on audited events               an objection to both rules
                     newest against stable                                     rule B for the newest versions
-                    newest against candidate                                  is the candidate overtaken?
+                    newest against candidate                                  does the newest version replace it?
                     stable against previous, stable against reference         did the stable version turn bad?
                     stable against reference                                  may the reference move?
                     the answers of each arm, if encoders differ               the unpaired rule
     Answer -------> ArmTraffic: the keys of stable and candidate, and the number of the candidate's answers
-    all of it ----> TalliesState, in the store with the offsets of the topics
+    all counts ---> TalliesState, stored with the offsets of the topics
 
-A label judges each pair of versions whose predictions are both in its receipt, whichever version answered. Neither
-version had learnt the label, since it came after the answer. The one exception is the label of an event that was
-answered before (a redelivery): a version may already have learnt it.
+A label is counted for each pair of versions whose predictions are both in its receipt, whichever version answered.
+Neither version had learnt the label, because it came after the answer. There is one exception: if an event is answered
+twice (a redelivery), a version may have learnt the label before the second answer.
 
-The stable and the newest version may change several times a second. So two pairs have a chain of versions on one side:
-the stable versions since the reference was set, and the newest versions since the stable version was set. Each label
-counts for the version that was in use. If each version of a chain is no better (or no worse) than the other side, given
-the past, then so is the chain.
+The stable and the newest version may change several times a second, too often to compare each of them. So two
+comparisons have a chain of versions on one side: the stable versions since the reference was set, and the newest
+versions since the stable version was set. Each label counts for the version that was in use at the time. The tests
+remain valid: if no version of a chain is better (or worse) than the other side, given the past, then neither is the
+chain.
 
-An event is settled when it is older than the 90th percentile of the delay of recent labels. A restart loses only the
-counts of keys. Labels are numbered, and each count knows the number of its first label, so it is known later which
-counts contain a label.
+An event is settled when it is older than the 90th percentile of the delays of recent labels. A restart loses only the
+counts of keys. Labels are numbered, and each count stores the number of its first label. So if a label is corrected
+later, it is known which counts contain it.
 """
 
 from collections import Counter, deque
@@ -34,8 +35,8 @@ from rollout.comparison import (
     Difference,
     PairCount,
     PairCountState,
-    PairWatch,
-    PairWatchState,
+    PairDetector,
+    PairDetectorState,
     SourceGroups,
 )
 from rollout.judged_events import JudgedLabel
@@ -46,7 +47,8 @@ from wire.records import CANDIDATE, NEWEST, STABLE, STAND_IN, Answer, LabelRate,
 
 
 class PlanKey(Record, frozen=True, kw_only=True):
-    """The versions that are compared (0: none), and the candidate's share. A wiped store gets another `salt`."""
+    """The versions of a plan that are compared (0: none), and the candidate's share. If the store is wiped, the next
+    plan has another `salt`."""
 
     salt: str = ""
     stable: int = 0
@@ -63,9 +65,14 @@ class PlanKey(Record, frozen=True, kw_only=True):
 
 
 class TalliesState(Record, frozen=True, kw_only=True):
-    """All tallies, with the offsets up to which they contain every record, and the logs' marks there.
+    """All tallies, as they are stored.
 
-    `last_number` is the number of the last label. `seed` keys the hashes of the judged events' aliases.
+    - `offsets`, `marks`: the offsets up to which the tallies contain every record, and the logs' marks at these
+      offsets.
+    - `seed`: keys the hashes of the judged events' aliases.
+    - `frame`: the versions that are compared.
+    - `last_number`: the number of the last label.
+    - `first_newer`, `first_of_chain`: see `Tallies`.
     """
 
     offsets: dict[str, int] = {}
@@ -79,8 +86,8 @@ class TalliesState(Record, frozen=True, kw_only=True):
     newest: PairCountState = PairCountState()
     overtaking: PairCountState = PairCountState()
     chain: PairCountState = PairCountState()
-    chain_watch: PairWatchState = PairWatchState()
-    stable_watch: PairWatchState = PairWatchState()
+    chain_watch: PairDetectorState = PairDetectorState()
+    stable_watch: PairDetectorState = PairDetectorState()
     arms: ArmCountState = ArmCountState()
     first_newer: int = 0
     first_of_chain: int = 0
@@ -92,14 +99,16 @@ MAX_KEYS: Final = 20_000
 """Most keys that are remembered as counted."""
 
 PLAN_PROPAGATION_MS: Final = 5_000
-"""Time after which all replicas follow a plan. It is needed because receipts name no revision."""
+"""Time after which all replicas follow a new plan. Labels for earlier answers are not counted, because receipts do not
+name the revision of the plan."""
 
 
 class ArmTraffic:
-    """Counts the traffic of each arm since a plan. Verbs: add, add_label, split, labelled_split, label_rates.
+    """Counts the traffic of each arm since the plan `since`. Verbs: add, add_label, split, labelled_split, label_rates.
 
-    `num_answers` counts the candidate's answers. A key is counted once, for the arm that it was routed to. The newest
-    arm, whose versions change often, is left out. Answers of a stand-in count for no arm, as their labels do.
+    `num_answers` counts the candidate's answers. A key (entity) is counted once, for the arm to which it was routed.
+    Keys of the newest arm are not counted, because its versions change often. Answers of a stand-in, and their labels,
+    count for no arm.
     """
 
     def __init__(self, since: RolloutPlan | None = None, num_answers: int = 0) -> None:
@@ -123,7 +132,7 @@ class ArmTraffic:
         self._count_key(arm, answer.entity.encode(), self._keys, self._seen)
 
     def add_label(self, label: JudgedLabel) -> None:
-        """Counts the label for the arm whose answer was shown."""
+        """Counts the label for the arm that answered the event."""
         if label.answer_ms >= self._labelled_from_ms:
             arm = label.verdicts.arm
             self._labels[arm] += 1
@@ -141,8 +150,8 @@ class ArmTraffic:
     def labelled_split(self, *, stable_share: float, candidate_share: float) -> TrafficSplit:
         """Returns the labelled keys of the stable version and the candidate, and the planned shares of both.
 
-        Whether a key is labelled must not depend on the arm. If clients only correct the wrong answers that they see,
-        the arm that is shown less looks better.
+        Whether a key is labelled must not depend on the arm. If clients label only wrong answers, the arm with less
+        traffic seems better.
         """
         return _split(self._labelled_keys, stable_share, candidate_share)
 
@@ -167,10 +176,10 @@ SETTLED_SHARE: Final = 0.9
 class Tallies:
     """All counts about the versions of one plan. Verbs: follow, add_label, add_answer, settle, export.
 
-    - `overtaking` compares the newest versions, each while it was the newest, with the candidate.
-    - `chain` compares the stable versions since the reference was set with the reference; `chain_watch` does so in the
-      order of the labels.
-    - `stable_watch` compares the stable version with the previous one.
+    - `overtaking`: the newest versions, each while it was the newest, against the candidate.
+    - `chain`: the stable versions since the reference was set against the reference.
+    - `chain_watch`: the e-detectors of the same pair, which depend on the order of the labels.
+    - `stable_watch`: the e-detectors of the stable version against the previous one.
     """
 
     def __init__(self, state: TalliesState | None = None) -> None:
@@ -183,19 +192,20 @@ class Tallies:
         self._newest = PairCount(state.newest)
         self.overtaking = PairCount(state.overtaking)
         self.chain = PairCount(state.chain)
-        self.chain_watch = PairWatch(state.chain_watch)
-        self.stable_watch = PairWatch(state.stable_watch)
+        self.chain_watch = PairDetector(state.chain_watch)
+        self.stable_watch = PairDetector(state.stable_watch)
         self._arms = ArmCount(state.arms)
-        # The first of the versions that descend from the stable one (0: there is none).
+        # The lowest number of the versions that were trained from the stable one (0: there is none).
         self._first_newer = state.first_newer
-        # The lowest version that `chain` may count. Lower ones were withdrawn, but their labels may still come.
+        # The lowest version that `chain` may count. Lower versions were withdrawn, but their labels may still come.
         self._first_of_chain = state.first_of_chain
         self.arm_traffic = ArmTraffic(num_answers=state.num_answers)
         self._last_number = state.last_number
         self._delays: deque[int] = deque(maxlen=NUM_DELAYS)
 
     def follow(self, plan: RolloutPlan) -> None:
-        """Follows the versions of `plan`. The counts of pairs that stay in the plan are kept."""
+        """Counts for the versions of `plan` from now on. Keeps the counts of pairs of versions that stay in the
+        plan."""
         after = PlanKey.of(plan)
         before = self.frame if self.frame.salt == after.salt else PlanKey()
         self.frame = after
@@ -210,11 +220,11 @@ class Tallies:
             self._candidate_to_reference = self._new_count()
         if before.reference != after.reference or before.stable > after.stable:
             self.chain = self._new_count()
-            self.chain_watch = PairWatch()
+            self.chain_watch = PairDetector()
         if before.stable > after.stable:
             self._first_of_chain = before.stable + 1
         if (before.stable, before.previous) != (after.stable, after.previous):
-            self.stable_watch = PairWatch()
+            self.stable_watch = PairDetector()
         if not is_same_pair or before.share != after.share:
             self.arm_traffic = ArmTraffic(plan)
         elif not self.arm_traffic.since_revision:
@@ -244,7 +254,8 @@ class Tallies:
     def add_label(self, label: JudgedLabel, now_ms: int) -> None:
         """Counts the label for every pair of versions whose predictions it has.
 
-        A label that corrects another one replaces it. Only the detectors, which depend on the order, keep both.
+        If the label corrects another one, that label is removed first. Only the e-detectors, which depend on the order,
+        keep both labels.
         """
         if label.corrected is not None:
             self._remove_label(label.corrected)
@@ -264,7 +275,7 @@ class Tallies:
             self.stable_watch.add(difference_to_previous, group=self._sources.group(label.source))
 
     def _remove_label(self, label: JudgedLabel) -> None:
-        """Removes a label from the counts that contain it: the counts of its versions that had begun when it came."""
+        """Removes a label from the counts that contain it."""
         for count, difference in self._affected_counts(label):
             count.remove(difference)
         for is_newer, is_right in self._arm_outcomes(label):
@@ -273,7 +284,8 @@ class Tallies:
     def _affected_counts(self, label: JudgedLabel) -> Iterator[tuple[PairCount, Difference]]:
         """Yields each count that the label belongs to, with the label's outcome for that pair.
 
-        While a count is kept, it yields the same for the same label, so a correction can undo what the label added.
+        As long as a count is kept, the result for a label is the same, so that a correction can undo what the label
+        added.
         """
         frame = self.frame
         version = label.verdicts.version
@@ -298,9 +310,10 @@ class Tallies:
                 yield count, Difference(value, label.name, group, label.answer_ms, label.number)
 
     def _arm_outcomes(self, label: JudgedLabel) -> Iterator[tuple[bool, bool]]:
-        """Yields whether the arm that answered is a newer one with its own encoder, and whether it was right.
+        """Yields (whether a newer version answered, whether the answer was right), for the comparison of arms.
 
-        It yields nothing for an arm that is not compared by its own answers.
+        It yields nothing if the label does not count for that comparison. Newer versions count only if they have
+        another encoder than the stable version.
         """
         version = label.verdicts.version
         correctness = label.correctness()
@@ -309,7 +322,7 @@ class Tallies:
             yield is_newer, correctness[version]
 
     def settle(self, now_ms: int) -> None:
-        """In each count, moves the labels of events that are settled by now to the settled labels."""
+        """Updates the settled labels of each count: the labels of events that are settled by now."""
         if len(self._delays) < MIN_DELAYS:
             return
         delay_ms = sorted(self._delays)[int(SETTLED_SHARE * len(self._delays))]
@@ -319,12 +332,13 @@ class Tallies:
 
     @property
     def arms(self) -> ArmEvidence:
-        """The newer versions with another encoder against the stable version at the same time, by their own answers."""
+        """The labels of newer versions with another encoder, and of the stable version at the same time, each for its
+        own answers."""
         return self._arms.evidence
 
     @property
     def newest(self) -> PairedEvidence:
-        """The newest versions, each while it was the newest, against the stable version."""
+        """The comparison of the newest versions, each while it was the newest, with the stable version."""
         return PairedEvidence(stable=self._newest.comparison(), class_groups=self._newest.class_groups)
 
     @property

@@ -1,26 +1,26 @@
-"""Promotes, withdraws or holds newer versions whose encoder differs from the stable version's. Functions without state.
+"""Decides about newer versions whose encoder differs from the stable version's: promote, withdraw or hold. Pure.
 
-Versions with different encoders answer only a sample of the same events (`serving/predict.py`), on which
-`rollout/paired_rule.py` compares them. On all other events, the arms are compared by their own answers. This takes more
-labels, and it does not distinguish groups of classes or sources. The candidate and the newest version are pooled: the
-test is about their mean accuracy, and its result applies to the newest version.
+Versions with different encoders make predictions for the same events only in a sample (`serving/predict.py`); on this
+sample, `rollout/paired_rule.py` compares them. On all other events, the arms are compared by their own answers. This
+takes more labels, and it does not distinguish groups of classes or sources. The labels of the candidate and of the
+newest version are pooled: the test is about their mean accuracy, and its result applies to the newest version.
 
 Two hypotheses are tested after every label, each by an e-process E (an anytime-valid sequential test). If a hypothesis
 is true, the probability that E ever reaches 1 / `error` is at most `error` (Ville's inequality), however early or often
-one looks.
+the test is evaluated.
 
     "worse by `margin` or more"    rejected: the newer version is promoted
     "as good, or better"           rejected: the newer version is withdrawn     neither: hold, and wait for labels
 
-E is the likelihood of all labels, mixed over the two accuracies, divided by the highest likelihood under the hypothesis
-(universal inference: Wasserman, Ramdas and Balakrishnan 2020, arXiv 1912.11436, equation 5, with the method of mixtures
-of Robbins 1970). It depends only on the four counts. So neither the order of the labels nor the arms' shares change it,
-and it is as exact with ten labels as with ten thousand.
+E is a likelihood ratio: the likelihood of all labels, averaged over the two accuracies, divided by the highest
+likelihood under the hypothesis (universal inference: Wasserman, Ramdas and Balakrishnan 2020, arXiv 1912.11436,
+equation 5, with the method of mixtures of Robbins 1970). It depends only on four counts, not on the order of the labels
+or the arms' shares, and it is as exact with ten labels as with ten thousand.
 
-Each arm has its own mixture, Beta(1/2, 1/2) (Jeffreys; Krichevsky and Trofimov). For the first hypothesis, half of the
-weight is on equal accuracies: a candidate that is as good is the hardest to distinguish from one that is worse by
-`margin`. If the counts contradict the hypothesis, its highest likelihood is on its boundary, at the root of a cubic
-equation (Farrington and Manning 1990, appendix).
+The accuracy of each arm is averaged over Beta(1/2, 1/2) (Jeffreys; Krichevsky and Trofimov). For the first hypothesis,
+half of the weight is on equal accuracies, because a candidate that is as good as the stable version is the hardest to
+distinguish from one that is worse by `margin`. If the counts contradict the hypothesis, its highest likelihood is on
+its boundary, at the root of a cubic equation (Farrington and Manning 1990, appendix).
 
 A candidate that is worse by less than half of `margin` is promoted in most cases, and one that is worse by more is
 withdrawn. Labels needed on the candidate's arm (median; the arm has a fifth of the traffic, the stable version an
@@ -29,10 +29,12 @@ from 60 to 90 % 40.
 
 Rejected:
 
-- A fixed test at every poll: it promotes a candidate that is five points worse in half of all runs.
-- Normal confidence sequences: they are not valid for the first tens of labels, when we decide.
-- Betting on blocks of labels in their order: it takes half as many labels, but its state is a path instead of four
-  counts.
+- A test with a fixed sample size, repeated at every poll: in half of all runs, it promotes a candidate that is five
+  points worse.
+- Confidence sequences from the normal distribution: they are not valid for the first tens of labels, when decisions are
+  made.
+- Betting on blocks of labels in their order: it takes half as many labels, but its state depends on the order instead
+  of four counts.
 """
 
 import math
@@ -45,7 +47,7 @@ from rollout.config import RolloutConfig
 
 @dataclass(frozen=True, slots=True)
 class ArmTally:
-    """The number of labels for an arm's own answers, and the number of these answers that were right."""
+    """The number of labels for an arm's own answers, and how many of these answers were right."""
 
     labels: int = 0
     correct: int = 0
@@ -103,7 +105,7 @@ def decide(evidence: ArmEvidence, config: RolloutConfig) -> ArmRuling:
 def log_e(one: ArmTally, other: ArmTally, *, margin: float) -> float:
     """Returns the logarithm of E against the hypothesis that `one` is less accurate than `other` by `margin` or more.
 
-    It is 0, which rejects nothing, if the observed accuracies satisfy the hypothesis: then E is at most 1.
+    If the observed accuracies satisfy the hypothesis, E is at most 1, and the result is 0, which rejects nothing.
     """
     if one.accuracy <= other.accuracy - margin:
         return 0.0
@@ -116,7 +118,7 @@ def log_e(one: ArmTally, other: ArmTally, *, margin: float) -> float:
 
 
 def _mixture(tally: ArmTally) -> float:
-    """Returns the log-likelihood of the labels, mixed over accuracies from Beta(1/2, 1/2)."""
+    """Returns the log of the likelihood of the labels, averaged over accuracies from Beta(1/2, 1/2)."""
     right = tally.correct
     wrong = tally.labels - tally.correct
     return math.lgamma(right + 0.5) + math.lgamma(wrong + 0.5) - math.lgamma(tally.labels + 1) - math.log(math.pi)
@@ -130,7 +132,8 @@ def _likelihood(tally: ArmTally, accuracy: float) -> float:
 
 
 def _boundary(one: ArmTally, other: ArmTally, margin: float) -> float:
-    """Returns the likeliest accuracy of `one` if `other`'s is higher by exactly `margin`; both arms have labels."""
+    """Returns the most likely accuracy of `one`, if the accuracy of `other` is higher by exactly `margin`. Both must
+    have labels."""
     if margin == 0.0:
         return (one.correct + other.correct) / (one.labels + other.labels)
     ratio = other.labels / one.labels

@@ -21,7 +21,7 @@ import msgspec
 
 from wire.bus import Bus, Publisher, read_all_records
 from wire.errors import BadSignature
-from wire.keyring import Key, KeyRing, Kind, derived
+from wire.keyring import Key, KeyRing, Kind, derive_key
 from wire.records import AdminAction, topic_name
 
 
@@ -82,7 +82,7 @@ class AdminLog:
 def _derive_log_key(key: Key) -> Key:
     """Returns the key that signs and verifies records. A retired key becomes a public key, which still verifies."""
     if key.kind is Kind.SHARED:
-        return Key(Kind.SHARED, derived(key.value, b"lifelong admin action v1"))
+        return Key(Kind.SHARED, derive_key(key.value, b"lifelong admin action v1"))
     return key.of_kind(Kind.PUBLIC) if key.kind is Kind.RETIRED else key
 
 

@@ -39,7 +39,7 @@ from wire.files import sync_path
 from wire.keyring import Kind, signer_of
 from wire.records import Command, Erase
 from wire.store import Store
-from wire.store.dump import StoredKey, blobs_of, entries_of, in_force_since, manifests
+from wire.store.dump import StoredKey, blobs_of, entries_of, manifests, with_plan_time
 
 MANIFEST: Final = "backup.json"
 KEYS: Final = "store/keys.msgpack"
@@ -303,7 +303,7 @@ def restore_backup(
         say(f"blob {number} of {len(blobs)}")
         store.blobs.put((folder / BLOBS / digest).read_bytes())
     say("plan and versions")
-    first = store.dump.write(in_force_since(stored, now_ms), newest=_highest_version(target))
+    first = store.dump.write(with_plan_time(stored, now_ms), newest=_highest_version(target))
     return Restored(first, len(newer))
 
 

@@ -31,7 +31,7 @@ from pydantic import SecretStr
 from services.local.folders import new_folder
 from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
 from wire.files import atomic_write
-from wire.keyring import PAIRS, Key, KeyRing, Kind, followed, new_key, new_ring, parse
+from wire.keyring import PAIRS, Key, KeyRing, Kind, follow_file, new_key, new_ring, parse
 from wire.records import ReplicaReport
 from wire.store import Store, account_rules
 
@@ -81,7 +81,7 @@ def key_ring(settings: Settings) -> KeyRing:
     """
     assert settings.signing_key is not None, "attach, or start a stack, first"
     ring = parse(settings.signing_key.get_secret_value())
-    return ring if settings.key_file is None else followed(settings.key_file, ring)
+    return ring if settings.key_file is None else follow_file(settings.key_file, ring)
 
 
 class ReplicaKeys:

@@ -170,7 +170,7 @@ class LabelOperator:
         def waiting() -> Iterator[Feedback]:
             nonlocal num
             for label in quarantined_labels(self._bus, LabelFilter()):
-                said = {known.name_of(name) for name in class_names(label.feedback.said)}
+                said = {known.name_of(name) for name in class_names(label.feedback.label_string)}
                 if label.reason in REASONS and said & names:
                     num += 1
                     yield label.feedback
@@ -185,7 +185,7 @@ def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
     labels = known.labels
     found = Counter[str]()
     for each in quarantined_labels(bus, LabelFilter(reason=NEW)):
-        label = each.feedback.said
+        label = each.feedback.label_string
         if labels.refusal(label, known.classes.__contains__) == NEW:
             found.update(name for name in class_names(labels.name_of(label)) if known.is_new(name))
     return dict(found.most_common())

@@ -117,7 +117,7 @@ def _shortened(letter: DeadLetter) -> DeadLetter:
 
 def id_of(label: Quarantined) -> str:
     """Returns the id of a quarantined label: a digest of its event, source, reason, value and time."""
-    content = msgspec.json.encode((label.message_id, label.feedback.said, label.time_ms))
+    content = msgspec.json.encode((label.message_id, label.feedback.label_string, label.time_ms))
     return sha256(content).hexdigest()[:ID_CHARS]
 
 

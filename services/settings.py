@@ -425,9 +425,9 @@ def with_tasks(loaded: Loaded) -> Loaded:
 
 def _map_problems(settings: Settings) -> list[str]:
     """Returns a problem for each message map that makes labels of another kind than its task's kind."""
-    problems = [settings.bus.map.feedback.misfit(settings.labels, settings.task)]
+    problems = [settings.bus.map.feedback.kind_mismatch(settings.labels, settings.task)]
     for task in settings.tasks.keys() - {settings.task}:
         own = settings.of_task(task)
-        if problem := own.bus.map.feedback.misfit(own.labels, task):
+        if problem := own.bus.map.feedback.kind_mismatch(own.labels, task):
             problems.append(f"tasks.{task}: {problem}")
     return [*filter(None, problems)]

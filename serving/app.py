@@ -4,10 +4,11 @@
     serve run serving.app:build -> the same deployment behind Serve's own proxy
     metrics.latest() -> RayMetrics.update -> ray.serve.metrics -> Ray's agent of the node
 
-Ray Serve starts the replicas, restarts replicas that die or are unhealthy, and stops replicas gracefully. It does not
-carry the traffic: replicas read Kafka and listen on the port themselves. So Serve's request metrics and autoscaling see
-only requests through a handle or a proxy. On a cluster, each replica also copies its metrics to Serve's; Ray adds the
-labels deployment, replica and application, and the prefix `ray_`. A Ray that we start has no metrics agent.
+Ray Serve starts the replicas, restarts replicas that die or are unhealthy, and stops replicas gracefully. The traffic
+does not go through Serve: replicas read Kafka and listen on the port themselves. So Serve's own request metrics and its
+autoscaling see only requests through a handle or a proxy. On a cluster, each replica also copies its metrics to Serve's
+metrics; Ray adds the labels deployment, replica and application, and the prefix `ray_`. A Ray that we start ourselves
+has no metrics agent.
 """
 
 import gc
@@ -36,7 +37,7 @@ from serving.cluster import (
 from serving.replica_config import ReplicaConfig, ReplicaSettings
 from wire import metrics
 from wire.config import TrustConfig, flat, nested
-from wire.keyring import given
+from wire.keyring import read_ring
 from wire.metrics import TASK, Metric, MetricValue
 from wire.sections import constants, refused_constant, require
 from wire.tasks import DEFAULT
@@ -54,7 +55,8 @@ ADDRESSES = {
     "bus.sasl_password": "LIFELONG_BUS__SASL_PASSWORD",
     "store.url": "LIFELONG_STORE__URL",
 }
-"""Settings that `build` reads from the environment if the args do not have them: passwords do not belong in a file."""
+"""Settings that `build` reads from environment variables if the args do not have them, because passwords do not belong
+in a file."""
 
 HEALTH_PERIOD_S = 2.0
 HEALTH_TIMEOUT_S = 3.0
@@ -64,12 +66,13 @@ HEALTH_TIMEOUT_S = 3.0
 FIRST_WEIGHTS_S = 10.0
 """Longest time in seconds that a replica waits for its first weights before it listens.
 
-Once it listens, the kernel gives it connections that another replica of the machine could answer. If no weights are
-published, or the store does not answer, the replica then listens and answers 503.
+Once it listens, the kernel gives it connections that another replica of the machine could answer. If no weights come
+within this time, it listens without weights and answers 503.
 """
 
 YIELD_TO_OTHERS_S = 60.0
-"""Longest time in seconds that a replica without weights does not listen while another replica of the machine does."""
+"""Longest time in seconds that a replica without weights does not listen, so that another replica of the machine gets
+the connections."""
 
 STOP_MARGIN_S = 5.0
 """Added to a replica's own time limits, so that Serve does not kill a replica that is about to end."""
@@ -83,7 +86,7 @@ class AppReplica:
         from ray import serve
 
         from serving.endpoints import OpenEndpoints, enabled_endpoints
-        from serving.http.listener import leave_to_others
+        from serving.http.listener import yield_to_others
         from serving.replica import Replica
         from wire import metrics, traces
         from wire.logs import configure
@@ -92,8 +95,8 @@ class AppReplica:
         self._opened = ExitStack()
         configure(config.logs)
         self._ray_metrics = None if listens else RayMetrics()
-        self._opened.enter_context(metrics.served(config.metrics))
-        self._opened.enter_context(traces.exported(config.traces, "replica"))
+        self._opened.enter_context(metrics.serve(config.metrics))
+        self._opened.enter_context(traces.export(config.traces, "replica"))
         _bind_internal_server("127.0.0.1" if listens else ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
         context = serve.get_replica_context()
         self._replica = Replica(config, f"{context.deployment}-{context.replica_id.unique_id}")
@@ -104,7 +107,7 @@ class AppReplica:
         if listens:
             serving = config.serving
             self._replica.await_weights(FIRST_WEIGHTS_S)
-            leave_to_others(serving.http_host, serving.http_port, self._replica.has_weights, YIELD_TO_OTHERS_S)
+            yield_to_others(serving.http_host, serving.http_port, self._replica.has_weights, YIELD_TO_OTHERS_S)
         # If this process does not listen, Serve's proxy carries HTTP.
         endpoints = enabled_endpoints(config.serving, but=() if listens else ("http",))
         self._endpoints = OpenEndpoints(self._replica, config.serving, endpoints)
@@ -134,7 +137,7 @@ class AppReplica:
 
 
 def application(config: ReplicaConfig, *, listens: bool) -> "Application":
-    """Returns the deployment of the replicas, with its options."""
+    """Returns the Serve application: the deployment of the replicas, with its options."""
     from ray import serve
 
     serving = config.serving
@@ -168,7 +171,7 @@ def build(args: Mapping[str, Any]) -> "Application":
     trust = {name.removeprefix(TRUST): value for name, value in values.items() if name.startswith(TRUST)}
     values = {name: value for name, value in values.items() if not name.startswith(TRUST)}
     settings = ReplicaSettings(**nested(values))
-    ring = given(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
+    ring = read_ring(os.environ.get(KEY_VARIABLE, ""), file=os.environ.get(f"{KEY_VARIABLE}_FILE", ""))
     config = ReplicaConfig.of(settings, ring=ring, trust=TypeAdapter(TrustConfig).validate_python(trust))
     _require_addresses(config)
     return application(config, listens=False)
@@ -232,9 +235,9 @@ def _remove(name: str) -> None:
 
 
 def _check_policy(config: ReplicaConfig) -> None:
-    """Checks the store's policy. Raises UnsafePolicy or StoreRefused.
+    """Checks the store's eviction policy. Raises UnsafePolicy or StoreRefused.
 
-    Raises nothing if the store is unreachable, because each replica checks its policy again.
+    If the store is unreachable, it raises nothing, because each replica checks the policy again.
     """
     from wire.errors import StoreRefused, StoreUnavailable
     from wire.store import Store

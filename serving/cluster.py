@@ -4,8 +4,8 @@
     ended_processes  --every PROCESS_POLL_S-------------> wait_while_running, await_start --> RayLost
     serve_state      --every POLL_S--> ServeWatch.check --^
 
-Ray restarts actors that die, but nothing restarts Ray. RayLost tells our supervisor to start this process again. The
-watching code does not import Ray: it asks through the callables `ended` and `serve_state`.
+Ray restarts actors that die, but nothing restarts Ray itself. RayLost tells our supervisor to start this process again.
+The code that watches Ray does not import it: it calls the functions `ended` and `serve_state`.
 """
 
 import atexit
@@ -43,8 +43,8 @@ within half of this time."""
 START_S = 600.0
 """Longest time in seconds without a running replica before everything is restarted.
 
-Serve itself waits for ever for a replica that hangs while it starts. The time is long because a cluster may first have
-to boot a machine and load an image.
+Serve itself would wait for ever for a replica that hangs while it starts. The time is long, because a cluster may first
+have to boot a machine and load an image.
 """
 
 
@@ -256,8 +256,10 @@ def serve_state(app: str) -> ServeState | None:
     if application is None:
         return ServeState(is_there=False, has_replica=False)
     deployments = application.deployments.values()
-    states = {state for each in deployments for state, number in each.replica_states.items() if number}
-    is_lost = any(each.status_trigger == "HEALTH_CHECK_FAILED" for each in deployments)
+    states: set[str] = set()
+    for deployment in deployments:
+        states.update(state for state, number in deployment.replica_states.items() if number)
+    is_lost = any(deployment.status_trigger == "HEALTH_CHECK_FAILED" for deployment in deployments)
     return ServeState(is_there=True, has_replica="RUNNING" in states, has_lost_replica=is_lost)
 
 

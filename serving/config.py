@@ -15,7 +15,7 @@ from serving.scaling import ScalingConfig
 from wire.backoff import Backoff
 from wire.kinds import KINDS
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_TOKENS
-from wire.sections import INTERNAL, SECTION, OrNone, decoded, require
+from wire.sections import INTERNAL, SECTION, OrNone, parse_json_setting, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,9 @@ class PrecisionConfig:
 
 
 Promised: TypeAlias = Literal["p99_ms", "answers_per_s", "tokens_per_s", "accuracy", "model_mb"]
-Promises: TypeAlias = Annotated[Mapping[Promised, Annotated[float, Ge(0), Le(1_000_000_000)]], BeforeValidator(decoded)]
+Promises: TypeAlias = Annotated[
+    Mapping[Promised, Annotated[float, Ge(0), Le(1_000_000_000)]], BeforeValidator(parse_json_setting)
+]
 """Service-level objectives: a limit by name, which a replica checks while it runs (`ServiceLevel`)."""
 
 
@@ -83,7 +85,7 @@ MAX_DEPTH = 1_000
 
 
 Depths: TypeAlias = Annotated[
-    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(decoded)
+    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(parse_json_setting)
 ]
 
 

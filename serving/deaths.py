@@ -1,21 +1,21 @@
-"""Finds the events and versions that kill a process: suspects are tried alone, and refused after the second death.
+"""Finds the events and versions that kill a process. A suspect is tried alone, and is refused after its second death.
 
-    Deaths.open(digests): noted in a slot of <folder>/<name>.open, a mapped file, until the block ends
-    the process is killed within it --> its lock on the file is released --> any replica of the machine finds the notes
-        --> <folder>/deaths.json: the deaths of each digest --> 1: tried alone    MAX_DEATHS: refused
+    Deaths.open(digests): they are noted in a slot of <folder>/<name>.open, a mapped file, until the block ends
+    the process is killed in the block --> the lock on its file is released --> another replica finds the notes
+        --> <folder>/deaths.json: the number of deaths of each digest --> 1: tried alone    MAX_DEATHS: refused
 
-If the model raises, the engine can tell whether an event, a version or the machine is to blame. If the process is
-killed, nobody can: memory ran out, a native kernel crashed, or a user's encoder did. The event is unfinished, so Kafka
-gives it to the next replica, and the plan makes the next process load the same version. Without these notes, the same
-event or version would kill one process after another.
+If the model raises an exception, the engine finds out whether an event, a version or the machine is to blame. It cannot
+do this if the process is killed, because memory ran out, or a native kernel or a user's encoder crashed. The event is
+unfinished, so Kafka gives it to the next replica. A version is still in the plan, so the next process loads it. Without
+these notes, the same event or version would kill one process after another.
 
-- If several events were open when a process died, any of them may be to blame. Each has one death from then on, however
+- If several events were open when a process died, any of them may be to blame. Each of them then has one death, however
   often this happens.
-- If an event was open alone, its deaths grow by one. So an innocent event is at most tried alone, and an event that
-  kills is refused after its second death.
+- If only one event was open, its number of deaths grows by one. So an innocent event is at worst tried alone, and an
+  event that kills is refused after its second death.
 - A version is always loaded alone.
-- An event that is answered and a version that is loaded lose their deaths. A death is forgotten after KEPT_S, so a kill
-  from outside has no lasting effect.
+- The deaths of an event are forgotten when it is answered, and those of a version when it is loaded. Every death is
+  forgotten after KEPT_S, so a process that was killed from outside has no lasting effect.
 
 Nothing waits for the disk (no fsync): the kernel keeps the bytes that a killed process has written into a mapped file.
 """
@@ -36,13 +36,13 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
-from wire.files import atomic_write, file_stamp, locked
+from wire.files import atomic_write, file_stamp, lock_or_close
 
 NUM_SLOTS: Final = 8
-"""Blocks of one process that can be noted at the same time. Further blocks are not noted."""
+"""Number of blocks that one process can note at the same time. Further blocks are not noted."""
 
 MAX_DIGESTS: Final = 1_024
-"""Digests of one block that are noted. Further digests are not noted."""
+"""Number of digests that a block can note. Further digests are not noted."""
 
 DIGEST_BYTES: Final = 16
 SUFFIX: Final = ".open"
@@ -112,9 +112,9 @@ class OpenNotes:
 
 
 def dead_notes(folder: Path, own: Path) -> Iterator[list[OpenBlock]]:
-    """Yields the open blocks of each dead process whose notes are in `folder`, and removes its file.
+    """Yields the blocks that were open in each dead process whose notes are in `folder`, and removes its file.
 
-    `own` is the file of this process. Raises OSError.
+    `own` is the file of this process, which is skipped. Raises OSError.
     """
     for path in folder.glob(f"*{SUFFIX}"):
         notes = _take_over(path) if path != own else None
@@ -125,10 +125,10 @@ def dead_notes(folder: Path, own: Path) -> Iterator[list[OpenBlock]]:
 
 def _new_file(folder: Path) -> tuple[Path, int]:
     """Makes a locked file. Returns its path and file descriptor."""
-    # Another process may take the file over before it is locked: then this one tries another name.
+    # Another process may take the file over before it is locked. Then this process tries another name.
     while True:
         path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
-        fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        fd = lock_or_close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         if fd is not None:
             return path, fd
 
@@ -139,7 +139,7 @@ def _take_over(path: Path) -> bytes | None:
     Returns None if the process lives, or if another process has taken the file over.
     """
     try:
-        fd = locked(os.open(path, os.O_RDWR))
+        fd = lock_or_close(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
         return None
     if fd is None:
@@ -194,7 +194,9 @@ class Deaths:
     def __init__(self, folder: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._guard = threading.Lock()
-        self._found: dict[str, _Death] = {}
+        # The known deaths by digest.
+        self._deaths: dict[str, _Death] = {}
+        # The stamp of the file with the deaths when it was last read.
         self._stamp: object = None
         self._next_find_s = 0.0
         self._folder = folder or Path()
@@ -225,7 +227,7 @@ class Deaths:
                 yield
             finally:
                 notes.free(slot)
-        if clears and self._found:
+        if clears and self._deaths:
             self.clear(digests)
 
     def is_refused(self, digest: bytes) -> bool:
@@ -234,14 +236,14 @@ class Deaths:
         return self._count(digest) >= MAX_DEATHS
 
     def groups(self, digests: Sequence[bytes]) -> list[list[int]]:
-        """Returns the rows of `digests` that may be tried, in groups to be tried together.
+        """Returns the indices of the digests that may be tried, in groups that are tried together.
 
-        The first group has all rows without a death. Each row with a death makes a group of its own. Rows with
-        MAX_DEATHS are left out: they are refused.
+        The first group has all digests without a death. Each digest with a death is a group of its own. Digests with
+        MAX_DEATHS deaths are left out, because they are refused.
         """
         self._find_when_due()
         # The usual case: no death is known.
-        if not self._found:
+        if not self._deaths:
             return [list(range(len(digests)))] if digests else []
         counts = [self._count(digest) for digest in digests]
         together = [row for row, count in enumerate(counts) if not count]
@@ -266,11 +268,11 @@ class Deaths:
             self._notes = None
 
     def _count(self, digest: bytes) -> int:
-        death = self._found.get(digest.hex()) if self._found else None
+        death = self._deaths.get(digest.hex()) if self._deaths else None
         return death.count if death is not None and self._clock() - death.time_s < KEPT_S else 0
 
     def _find_when_due(self) -> None:
-        """Counts the deaths that this process finds, and reads the deaths that other replicas have counted.
+        """Counts the deaths of processes that have died, and reads the deaths that other replicas have counted.
 
         Does nothing if the last search was less than FIND_S ago.
         """
@@ -293,7 +295,8 @@ class Deaths:
         num_open = sum(len(block.digests) for block in blocks)
         has_sole = any(block.is_sole for block in blocks)
         for block in blocks:
-            # A lone suspect is one death closer to its refusal. Among several suspects, each has at least one death.
+            # If there is only one suspect, its number of deaths grows. If there are several, each has at least one
+            # death.
             is_to_blame = block.is_sole or (num_open == 1 and not has_sole)
             for digest in block.digests:
                 # `pop` moves the digest to the end, so the table stays in the order of the deaths.
@@ -319,7 +322,7 @@ class Deaths:
                 table = dict(list(table.items())[-MAX_KEPT:])
                 with atomic_write(self._table_path, mode=0o600) as file:
                     file.write(msgspec.json.encode(table))
-            self._found = table
+            self._deaths = table
             self._stamp = file_stamp(self._table_path)
         finally:
             os.close(fd)

@@ -1,14 +1,16 @@
-"""Encodes events: each encoder reads each event of a batch once. Counts and times how each version does.
+"""Encodes events: each encoder reads each event of a batch only once. Also counts answers and failures, and times
+encoders.
 
     EncodingCache.encode_shared_blocks: lower blocks that several encoders share, computed once for all their events
     EncodingCache.vectors --events not encoded yet--> Health.encode_events --> z_BD
-    engine, predict --answered, failed, encode--> Health --report--> ReplicaReport --> rollout
+    engine, predict --count_answers, count_failure, encode--> Health --report--> ReplicaReport --> rollout
 
-`Health` counts the answers, failures and slow forward passes of each live version; the predictions do not matter here.
-It keeps the times of the stable encoder's last forward passes, grouped by the number of tokens. A forward pass of
-another encoder is slow if it takes more than the tolerated multiple of the median of the stable passes of about the
-same size. If there are too few such passes, the pass is not timed. Versions that share the stable encoder share its
-passes, and so its latency. If several encoders continue from the same lower blocks, each is charged the blocks' time.
+`Health` counts the answers, failures and slow forward passes of each live version, whatever the predictions are. It
+keeps the times of the stable encoder's last forward passes, grouped by the number of tokens. A forward pass of another
+encoder is slow if it takes longer than the tolerated multiple of their median, for passes of about the same size. If
+there are too few such passes, the pass is not timed. Versions that share the stable encoder are never slow, because
+they share its passes. If several encoders continue from the same lower blocks, the time of these blocks counts for each
+of them.
 """
 
 import math
@@ -26,23 +28,25 @@ from torch import Tensor
 from model.packed import PackedEncoder, checked
 from model.quantized import common_layers
 from model.ragged import RaggedBatch
-from wire.inputs import is_text, said_by
+from wire.inputs import is_text, parse_record
 from wire.records import TOLERATED_SLOWDOWN, Event, VersionHealth
 
 SIZES_PER_OCTAVE: Final = 4
-"""Sizes of forward passes are grouped into fourths of an octave: passes of one group differ by at most 19 %."""
+"""The sizes of forward passes are grouped: there are this many groups for each doubling of the size. So the sizes in a
+group differ by at most 19 %."""
 
 NUM_FORWARDS: Final = 64
-"""Forward passes of the stable encoder that are kept for each size, the latest ones."""
+"""Number of the latest forward passes of the stable encoder that are kept for each group of sizes."""
 
 MIN_FORWARDS: Final = 8
-"""Forward passes of the stable encoder that a comparison needs."""
+"""Number of forward passes of the stable encoder that a comparison needs."""
 
 
 class SharedPrefix(NamedTuple):
     """One text's hidden states at the input of block `layer`, which several encoders share.
 
-    `x_LD` has one row for each of the text's L tokens. `took_s` is the text's part of the computing time.
+    `x_LD` has one row for each of the text's L tokens. `took_s` is the text's part of the time that the blocks below
+    took.
     """
 
     layer: int
@@ -65,9 +69,9 @@ class Health:
         self._stable_s: defaultdict[int, deque[float]] = defaultdict(lambda: deque(maxlen=NUM_FORWARDS))
 
     def follow(self, encoders: Mapping[int, PackedEncoder], stable: int) -> None:
-        """Counts for exactly these versions from now on. Counts of versions that stay live are kept.
+        """Counts only for these versions from now on. Keeps the counts of versions that stay live.
 
-        `encoders` has the encoder of each version by its number; `stable` is the number of the stable version.
+        `encoders` has the encoder of each version by its number. `stable` is the number of the stable version.
         """
         with self._lock:
             self._encoders = dict(encoders)
@@ -77,14 +81,14 @@ class Health:
                 self._stable_encoder = encoders[stable]
                 self._stable_s.clear()
 
-    def answered(self, number: int, num: int) -> None:
+    def count_answers(self, number: int, num: int) -> None:
         """Counts `num` answers of version `number`, if it is still live."""
         with self._lock:
             counts = self._counts.get(number)
             if counts is not None:
                 self._counts[number] = msgspec.structs.replace(counts, answers=counts.answers + num)
 
-    def failed(self, number: int) -> None:
+    def count_failure(self, number: int) -> None:
         """Counts an event that version `number` could not answer, but the stable version could."""
         self._add(number, answers=1, errors=1)
 
@@ -130,7 +134,7 @@ class Health:
             if encoder is self._stable_encoder:
                 forwards.append(took_s)
                 return
-            numbers = [number for number, each in self._encoders.items() if each is encoder]
+            numbers = [number for number, other in self._encoders.items() if other is encoder]
             is_comparable = len(forwards) >= MIN_FORWARDS
             is_slow = is_comparable and took_s > TOLERATED_SLOWDOWN * median(forwards)
         for number in numbers if is_comparable else ():
@@ -154,7 +158,7 @@ class Health:
         z_BD = self.encode(encoder, RaggedBatch.of(token_ids), precision, others=others, prefixes=prefixes)
         if all(map(is_text, events)):
             return z_BD
-        return encoder.inputs.joined(z_BD, [said_by(event) for event in events])
+        return encoder.inputs.joined(z_BD, [parse_record(event) for event in events])
 
     def report(self) -> tuple[VersionHealth, ...]:
         """Returns the counts of every live version."""
@@ -173,8 +177,8 @@ class Health:
 class EncodingCache:
     """The vectors of one batch's events, by encoder and precision. Each vector is computed once for all tasks and arms.
 
-    `health` are the counts of all tasks: a forward pass counts for the versions of each. `answered_ms` is the time at
-    which the first task answered, 0 before that; the receipts of all tasks have this time.
+    - `health`: the Health of each task. A forward pass counts for the versions of all tasks.
+    - `answered_ms`: the time at which the first task answered; 0 before that. The receipts of all tasks have this time.
     """
 
     def __init__(self, *health: Health) -> None:
@@ -205,7 +209,7 @@ class EncodingCache:
     ) -> Tensor:
         """Returns the events' vectors, z_BD, and encodes only events that are not in the cache yet. Raises BadTokens.
 
-        Events are recognized by the identity of the object. `token_ids[i]` are the tokens of `events[i]`.
+        The cache recognizes an event by the identity of its object. `token_ids[i]` are the tokens of `events[i]`.
         """
         known = self._known[id(encoder), precision]
         new_rows = [row for row, event in enumerate(events) if id(event) not in known]
@@ -213,7 +217,7 @@ class EncodingCache:
             new_events, new_tokens = select_rows(new_rows, events, token_ids)
             ids = list(map(id, new_events))
             computed = self._prefixes.get((id(encoder), precision), {})
-            prefixes = [computed[each] for each in ids] if computed.keys() >= set(ids) else ()
+            prefixes = [computed[event_id] for event_id in ids] if computed.keys() >= set(ids) else ()
             z_BD = self._first.encode_events(
                 new_events, new_tokens, encoder, precision, others=self._others, prefixes=prefixes
             )

@@ -1,12 +1,13 @@
-"""The endpoints of a replica besides Kafka: opened by name, and checked and closed together.
+"""The endpoints of a replica besides Kafka. They are opened by name, and checked and closed together.
 
     ENDPOINTS, names --import by name--> Endpoint --check: before anything starts
                                                   --open(core, config)--> OpenEndpoint --check, close
-    Gateway.submit(events, dones, terms) --queue, engine--> done(outcome), in the engine's thread
+    Gateway.submit(events, dones, item_options) --queue, engine--> done(outcome), in the engine's thread
 
-Each endpoint is a module that nothing else in this room knows; it is imported only if it is to be opened. HTTP serves
-the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use `Core.api`, which
-has the keys, limits and problems that they share. An endpoint that needs none of these uses `Core.gateway` alone.
+Each endpoint is a module that no other module here imports by its path. It is imported only if it is to be opened. HTTP
+serves the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use `Core.api`,
+which has the API keys, limits and errors that they share. An endpoint that needs none of these uses only
+`Core.gateway`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,13 +29,13 @@ class Gateway(Protocol):
 
     @property
     def is_ready(self) -> bool:
-        """Whether there are weights to answer with."""
+        """Whether weights are loaded, so that events can be answered."""
 
-    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+    def submit(self, events: Sequence[EventRecord], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number.
 
-        The `done` of each queued event receives its outcome once, in the engine's thread, unless `terms` say that the
-        caller no longer waits. Raises QueueClosed.
+        The engine's thread calls the `done` of each queued event once, with the outcome. It does not call it if the
+        caller no longer waits (`item_options.is_wanted`). Raises QueueClosed.
         """
 
     def count(self, name: str) -> None:
@@ -64,9 +65,9 @@ class Endpoint(Protocol):
     """A way for events to enter a replica."""
 
     def check(self, config: ServingConfig, stop: Event) -> None:
-        """Checks, before anything starts, whether `open` can succeed. Raises PortTaken, BadKeys or BadCertificate.
+        """Checks before the start whether `open` can succeed. Raises PortTaken, BadKeys or BadCertificate.
 
-        If the port is still in use, it waits for a while for its release, or until `stop`.
+        If the port is still in use, it waits for a while until the port is free, or `stop` is set.
         """
 
     def open(self, core: Core, config: ServingConfig) -> OpenEndpoint:
@@ -77,20 +78,20 @@ ENDPOINTS: Final[Mapping[str, tuple[str, Callable[[ServingConfig], bool]]]] = {
     "http": ("serving.http.app", lambda config: True),
     "grpc": ("serving.grpc.listener", lambda config: config.grpc_port > 0),
 }
-"""The module of each endpoint, and whether the settings enable it. The module has the endpoint as ENDPOINT.
+"""Name -> (the module, a function that returns whether the settings enable it). The module's ENDPOINT is the endpoint.
 
-Endpoints open in this order.
+Endpoints are opened in this order.
 """
 
 
 def enabled_endpoints(config: ServingConfig, *, but: Collection[str] = ()) -> list[Endpoint]:
     """Returns the endpoints that the settings enable, except the names in `but`. Imports their modules."""
-    found: list[Endpoint] = []
+    enabled: list[Endpoint] = []
     for name, (module, is_on) in ENDPOINTS.items():
         if name not in but and is_on(config):
             endpoint: Endpoint = import_module(module).ENDPOINT
-            found.append(endpoint)
-    return found
+            enabled.append(endpoint)
+    return enabled
 
 
 class OpenEndpoints:
@@ -109,10 +110,10 @@ class OpenEndpoints:
 
     def check(self, *, timeout_s: float) -> None:
         """Raises Unhealthy if an endpoint has ended without `close`, or has hung for `timeout_s` seconds."""
-        for each in self._open:
-            each.check(timeout_s=timeout_s)
+        for endpoint in self._open:
+            endpoint.check(timeout_s=timeout_s)
 
     def close(self) -> None:
         """Closes the endpoints in the order in which they were opened."""
-        for each in self._open:
-            each.close()
+        for endpoint in self._open:
+            endpoint.close()

@@ -1,27 +1,28 @@
 """The model's thread: takes a batch, answers it under the live versions, and hands each answer to its caller.
 
-    BatchQueue --take--> items --choose--> precisions --predict, by task--> Answer --filters, item.done--> Kafka, HTTP
-        '--began, ended--> observers                   '--fails--> each item alone: an event, a version, or the machine?
+    BatchQueue --take--> items --choose_precisions, predict_by_task--> Answer --filters, item.done--> Kafka, HTTP
+        '--began, ended--> observers    '--error--> each item alone: is an event, a version, or the machine to blame?
 
-A hot swap of weights is one assignment: each task's `Swap` calls `Engine.activate` at any time. The engine reads the
-live versions once for each batch, so each task answers the whole batch under one plan, and every answer names the
+A hot swap of weights is one assignment: the `Swap` of a task may call `Engine.activate` at any time. The engine reads
+the live versions once for each batch. So each task answers the whole batch under one plan, and every answer names the
 version that gave it. Swaps and engine share nothing else. Observers (`observers.py`) measure batches, for example the
-cost of a swap. A feature that is off has no observer and no filter.
+cost of a swap. If a feature is off, its observer or filter does not exist.
 
-If a forward pass raises, the cause is an event of the batch, a version, or the machine. The engine finds out which:
+If a forward pass raises an exception, the cause is an event of the batch, a version, or the machine. The engine finds
+out which of them:
 
 - It tries each event alone.
 - If an event fails alone, the stable version tries it. If the stable version answers, the engine counts the versions
   that cannot (`Health`), and the rollout withdraws them.
 - If the stable version fails, too, the engine tries the event that was answered last, under the same arm. If that event
   fails now, or if memory ran out, the machine is to blame: the outcome is `Unanswered`, and the event is tried again
-  later. A replica whose machine faults continue becomes unhealthy.
+  later. If machine faults continue, the replica becomes unhealthy.
 
-Events that were open when a process was killed are answered alone. If such an event kills another process, it is
+Events that were open when a process was killed are answered one by one. If such an event kills another process, it is
 refused (`serving/deaths.py`).
 
-Rejected: a lock around the model (a swap would wait for a batch), writing into live weights (a batch could see half of
-them), and one failure for a whole batch (one event that no version can answer would take the others' answers away).
+Rejected: a lock around the model (a swap would wait for a batch), writing into live weights (a batch could use a
+mixture of both), and one failure for a whole batch (because of one bad event, the others would get no answer).
 """
 
 import threading
@@ -38,7 +39,15 @@ from serving.config import PrecisionConfig
 from serving.deaths import Deaths
 from serving.errors import Unhealthy
 from serving.filters import AnswerFilter, apply_filters
-from serving.models import NO_CHOICE, ActiveVersions, Choice, Live, all_versions, choose, count_swaps
+from serving.models import (
+    NO_CHOICE,
+    ActiveVersions,
+    LiveVersions,
+    PrecisionChoice,
+    all_versions,
+    choose_precisions,
+    count_swaps,
+)
 from serving.observers import (
     AnswerCounts,
     BatchObserver,
@@ -52,7 +61,7 @@ from serving.observers import (
 )
 from serving.predict import PAIRED_PER_S, Predict, embed_many, group_rows, predict_by_task
 from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, Outcome, Unanswered
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer
 from wire.tasks import DEFAULT
 from wire.threads import BackgroundThread
@@ -81,7 +90,7 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """The engine calls its own observers first, then `observers`, in their order."""
-        self._live: Live = {}
+        self._live: LiveVersions = {}
         self._activating = threading.Lock()
         self._queue = queue
         self._clock = clock
@@ -92,7 +101,9 @@ class Engine:
         self.level = ServiceLevel(clock=clock)
         own = (self._rate, self._watchdog, self._stalls, self.level, AnswerCounts(counts))
         self._observers = Observers((*own, *observers))
-        self._answering = Answering(queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths)
+        self._answering = BatchAnswerer(
+            queue, counts, predict, precision=precision, watchdog=self._watchdog, deaths=deaths
+        )
         self._thread = BackgroundThread(self._run, name="engine")
 
     def start(self) -> None:
@@ -117,7 +128,7 @@ class Engine:
             return count_swaps(self._live)
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> PrecisionChoice:
         """The precisions of the last batch. Any thread may read it."""
         return self._answering.choice
 
@@ -156,13 +167,14 @@ class Engine:
             live = self._live
             began_s = self._clock()
             self._observers.batch_began(batch, live, began_s)
-            # Under load, a smaller share of the events goes through the encoders of all arms.
-            # If a full batch waits behind this one, this one does only the work that its own answers need.
+            # Under load, a smaller share of the events goes through the encoders of all arms. If another full batch
+            # waits, this batch does only the work that its own answers need.
             sheds_extras = self._queue.has_full_batch
             if sheds_extras or self._rate.per_s > PAIRED_PER_S:
                 share = min(1.0, PAIRED_PER_S / self._rate.per_s)
                 live = {
-                    task: replace(each, paired_share=share, sheds_extras=sheds_extras) for task, each in live.items()
+                    task: replace(versions, paired_share=share, sheds_extras=sheds_extras)
+                    for task, versions in live.items()
                 }
             outcomes = self._answering.outcomes(batch.items, live)
             if self._filters:
@@ -175,7 +187,7 @@ class Engine:
 
 
 MACHINE_FAULTS = (MemoryError, OSError, torch.OutOfMemoryError)
-"""Errors that are never an event's fault, even if other events can be answered."""
+"""Errors for which an event is never to blame, even if other events can be answered."""
 
 KILLS = "kills_the_process"
 KILLS_DETAIL = "processes were killed while they read or answered this event; the last time, no other event was open"
@@ -183,8 +195,9 @@ KILLS_DETAIL = "processes were killed while they read or answered this event; th
 log = structlog.get_logger("engine")
 
 
-class Answering:
-    """Answers batches, and finds the cause if a forward pass raises. Only the model's thread calls its methods.
+class BatchAnswerer:
+    """Answers batches, and finds the cause if a forward pass raises an exception. Only the model's thread calls its
+    methods.
 
     `choice` has the precisions of the last batch; any thread may read it.
     """
@@ -208,11 +221,11 @@ class Answering:
         self._deaths = deaths
         self._last_answered: Item | None = None
 
-    def outcomes(self, items: Sequence[Item], live: Live) -> list[Outcome]:
+    def outcomes(self, items: Sequence[Item], live: LiveVersions) -> list[Outcome]:
         """Returns an outcome for each item of a batch."""
         if DEFAULT not in live:
             return [self._failure(item, "no_weights") for item in items]
-        choice = choose(
+        choice = choose_precisions(
             all_versions(live),
             num_tokens=sum(item.num_tokens for item in items),
             load=self._queue.load,
@@ -225,20 +238,20 @@ class Answering:
         outcomes: dict[int, Outcome] = {}
         # Items without a known death are tried together, each item with one death alone, and no others.
         for trial in self._deaths.groups([item.digest for item in items]):
-            tried = [items[row] for row in trial]
+            trial_items = [items[row] for row in trial]
             # A forward pass takes items with equal options only.
             options: list[tuple[int, bool, str, str]] = []
-            for item in tried:
+            for item in trial_items:
                 no_weights = _no_weights_reason(item, live) if item.event.tasks else ""
-                options.append((item.terms.version, item.terms.is_embedding, item.unreadable, no_weights))
-            with self._deaths.open([item.digest for item in tried], clears=True):
+                options.append((item.item_options.version, item.item_options.is_embedding, item.unreadable, no_weights))
+            with self._deaths.open([item.digest for item in trial_items], clears=True):
                 for rows in group_rows(options):
                     no_weights = options[rows[0]][-1]
-                    found = self._group_outcomes([tried[row] for row in rows], no_weights, live)
-                    outcomes |= zip([trial[row] for row in rows], found, strict=True)
+                    group_outcomes = self._group_outcomes([trial_items[row] for row in rows], no_weights, live)
+                    outcomes |= zip([trial[row] for row in rows], group_outcomes, strict=True)
         return [outcomes.get(row) or self._failure(item, KILLS, KILLS_DETAIL) for row, item in enumerate(items)]
 
-    def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: Live) -> list[Outcome]:
+    def _group_outcomes(self, items: Sequence[Item], no_weights: str, live: LiveVersions) -> list[Outcome]:
         """Returns the outcomes of items with identical options, in order.
 
         If the items name a version, that version of the default task answers them, whatever the plan says.
@@ -248,21 +261,22 @@ class Answering:
             return [self._failure(item, "unreadable", item.unreadable) for item in items]
         if no_weights:
             return [self._failure(item, "no_weights", no_weights) for item in items]
-        if version := items[0].terms.version:
+        if version := items[0].item_options.version:
             arm = live[DEFAULT].arm_for_version(version)
             if arm is None:
                 return [self._failure(item, "version_gone") for item in items]
-            live = {DEFAULT: live[DEFAULT].alone(arm)}
+            live = {DEFAULT: live[DEFAULT].with_only(arm)}
         return self._outcomes_with_retry(items, live)
 
-    def _note_brown_out(self, choice: Choice) -> None:
-        """Counts the brown-outs that began (`brown_outs`), and sets `browning_out` to 1 while one lasts."""
+    def _note_brown_out(self, choice: PrecisionChoice) -> None:
+        """Updates two counters: `brown_outs` counts brown-outs, and `browning_out` is 1 while one lasts."""
         self._counts.add("browning_out", 1 if choice.is_brown_out else -1)
         self._counts.add("brown_outs", int(choice.is_brown_out))
         log.warning("brown_out" if choice.is_brown_out else "brown_out_ended", precisions=choice.by_version)
 
-    def _outcomes_with_retry(self, items: Sequence[Item], live: Live) -> list[Outcome]:
-        """Returns an outcome for each item. If the forward pass raises, each item is tried once more, alone."""
+    def _outcomes_with_retry(self, items: Sequence[Item], live: LiveVersions) -> list[Outcome]:
+        """Returns an outcome for each item. If the forward pass raises an exception, each item is tried once more,
+        alone."""
         answers = self._try_answer(items, live)
         if isinstance(answers, Exception):
             if len(items) == 1:
@@ -275,26 +289,26 @@ class Answering:
         self._last_answered = items[-1]
         return list(answers)
 
-    def _try_answer(self, items: Sequence[Item], live: Live) -> Sequence[Answer | EmbeddedText] | Exception:
+    def _try_answer(self, items: Sequence[Item], live: LiveVersions) -> Sequence[Answer | EmbeddedText] | Exception:
         """Returns the answers of items with equal options, or the error that the forward pass raises."""
         events = [item.event for item in items]
         token_ids = [item.token_ids for item in items]
         try:
-            if items[0].terms.is_embedding:
+            if items[0].item_options.is_embedding:
                 return embed_many(token_ids, live[DEFAULT])
             return predict_by_task(self._predict, events, token_ids, live, self.choice)
         except Exception as error:  # noqa: BLE001  # any error of a forward pass becomes an outcome
             return error
 
-    def _failed_alone(self, item: Item, error: Exception, live: Live) -> Outcome:
+    def _failed_alone(self, item: Item, error: Exception, live: LiveVersions) -> Outcome:
         """Returns the outcome of an item whose forward pass raised `error` although it was alone in the batch.
 
         It is the stable versions' answer if they can answer the item.
         """
         if isinstance(error, UnreadableInput):
             return self._failure(item, "unreadable", str(error))
-        if not isinstance(error, MACHINE_FAULTS) and any(len(each.plan.arms) > 1 for each in live.values()):
-            stable = {task: each.alone(each.plan.arms[0]) for task, each in live.items()}
+        if not isinstance(error, MACHINE_FAULTS) and any(len(active.plan.arms) > 1 for active in live.values()):
+            stable = {task: active.with_only(active.plan.arms[0]) for task, active in live.items()}
             answers = self._try_answer([item], stable)
             if not isinstance(answers, Exception):
                 self._count_failing_versions(item, live, stable)
@@ -303,24 +317,25 @@ class Answering:
             self._counts.add("machine_faults")
             # One log line for consecutive faults.
             if not self._watchdog.has_fault:
-                log.error("machine_fault", event_id=shown(item.event.id), error=str(error), exc_info=error)
+                log.error("machine_fault", event_id=quote_text(item.event.id), error=str(error), exc_info=error)
             return Unanswered(item=item)
-        log.error("model_failed", event_id=shown(item.event.id), error=str(error), exc_info=error)
+        log.error("model_failed", event_id=quote_text(item.event.id), error=str(error), exc_info=error)
         return self._failure(item, "model_failed")
 
-    def _count_failing_versions(self, item: Item, live: Live, stable: Live) -> None:
-        """Tries an item that the `stable` versions can answer with each other version, and counts the failures."""
+    def _count_failing_versions(self, item: Item, live: LiveVersions, stable: LiveVersions) -> None:
+        """Tries an item with each version that is not stable, and counts the versions that fail. The stable versions
+        can answer it."""
         self._counts.add("answered_by_stable")
-        event_id = shown(item.event.id)
+        event_id = quote_text(item.event.id)
         for task, versions in live.items():
             for arm in versions.plan.arms[1:]:
-                error = self._try_answer([item], {**stable, task: versions.alone(arm)})
+                error = self._try_answer([item], {**stable, task: versions.with_only(arm)})
                 if isinstance(error, Exception):
-                    versions.health.failed(arm.version)
+                    versions.health.count_failure(arm.version)
                     log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
 
-    def _is_machine_fault(self, item: Item, live: Live) -> bool:
-        """Whether the event that was answered last fails now, too, under the arm of `item`."""
+    def _is_machine_fault(self, item: Item, live: LiveVersions) -> bool:
+        """Whether the machine is to blame: the event that was answered last fails now, too, under the arm of `item`."""
         last = self._last_answered
         if last is None:
             return False
@@ -334,7 +349,7 @@ class Answering:
         return ItemFailure(event=item.event, reason=reason, detail=detail)
 
 
-def _no_weights_reason(item: Item, live: Live) -> str:
+def _no_weights_reason(item: Item, live: LiveVersions) -> str:
     """Returns the reason why a task that the event names cannot answer it; "" if all of them can."""
     missing = [task for task in item.event.tasks if task not in live]
     return f"the task {missing[0]!r} has no weights yet: does its learner run?" if missing else ""

@@ -14,9 +14,9 @@ class QueueClosed(ServingError):
 
 
 class VersionRefused(ServingError):
-    """A version of the weights must not answer. `reason` is a stable code, `detail` describes the mistake.
+    """A version of the weights must not answer. `reason` is a stable code, and `detail` describes the problem.
 
-    `damaged` has the digests of damaged or missing blobs if nothing else is wrong: then the version may be repaired.
+    If the only problem is damaged or missing blobs, `damaged` has their digests, because they may be repaired.
     """
 
     def __init__(self, reason: str, detail: str, *, damaged: tuple[str, ...] = ()) -> None:

@@ -1,17 +1,18 @@
-"""Filters change the answers of a batch before they leave; a filter exists only if its setting is on.
+"""Filters, which change the answers of a batch before they are sent. A filter exists only if its setting is on.
 
-    outcomes of a batch --each Answer--> Audit          asks for the labels of a fixed share of the events
-                                     --> AnswerTraces   makes the answer of a traced event a span of its own
+    outcomes of a batch --each Answer--> Audit          asks for the labels of a random sample of the events
+                                     --> AnswerTraces   records a span for the answer to a traced event
                                      --> items
 
 `filters_of` returns the filters that the settings turn on. If all are off, the engine runs nothing of this module.
 
-The audit draws events by their ids alone, with a secret (`wire.draws`). So the draw depends on neither the version nor
-the arm, and no sender can influence it. It gives unbiased labels even if annotators label only answers that look wrong.
+The audit is a random sample of events, drawn by a keyed hash of their ids (`wire.draws`). So it depends neither on the
+version nor on the arm, and no sender can influence it. Its labels are unbiased even if annotators otherwise label only
+answers that look wrong.
 
-The answer to a traced event continues the event's trace, and so does the label. The answer's span lasts from the
-arrival in the queue to the answer, and is an exemplar of the latency histogram. Other answers keep their events'
-headers unchanged.
+The answer to a traced event continues the event's trace, and so does its label. The answer's span lasts from the
+event's arrival in the queue to the answer, and is an exemplar of the latency histogram. Answers to other events keep
+the headers of their events unchanged.
 """
 
 import time
@@ -41,12 +42,12 @@ class AnswerFilter(Protocol):
 
 def filters_of(audit_share: float, receipts: Receipts) -> list[AnswerFilter]:
     """Returns the filters that are on: the audit if `audit_share` is above 0, traces if this process exports them."""
-    found: list[AnswerFilter] = []
+    filters: list[AnswerFilter] = []
     if audit_share:
-        found.append(Audit(audit_share, receipts))
+        filters.append(Audit(audit_share, receipts))
     if traces.is_on():
-        found.append(AnswerTraces())
-    return found
+        filters.append(AnswerTraces())
+    return filters
 
 
 def apply_filters(
@@ -59,8 +60,8 @@ def apply_filters(
     changed: list[Outcome] = []
     for outcome, arrived_s in zip(outcomes, batch.arrived_s, strict=True):
         if isinstance(outcome, Answer):
-            for each in filters:
-                outcome = each.apply(outcome, queued_s=began_s - arrived_s, took_s=ended_s - arrived_s)
+            for answer_filter in filters:
+                outcome = answer_filter.apply(outcome, queued_s=began_s - arrived_s, took_s=ended_s - arrived_s)
         changed.append(outcome)
     return changed
 

@@ -1,13 +1,14 @@
 """The live versions of a task, and the choice of a precision for each version and batch.
 
     ActiveVersions: a plan, and the models of its arms; immutable, replaced as a whole by a swap
-    load, tokens, accuracy floor, latencies, previous choice --choose--> Choice: a precision for each version
+    load, tokens, accuracies, latencies, previous choice --choose_precisions--> PrecisionChoice, for each version
 
-A precision is accurate enough if its accuracy, which the learner measured on the holdout, is at most a tolerated loss
-below the accuracy of the version's best precision. Among these precisions the most accurate one answers, unless the
-fastest one saves at least a minimal share of the time on this machine. Hysteresis: a faster precision that answers
-already is kept while it saves half of that share. An overloaded replica browns out until half of the load is gone: the
-tolerated loss is larger, and the fastest precision answers however little it saves.
+A precision is accurate enough if it loses at most a tolerated share of accuracy, compared with the version's best
+precision. The learner has measured these accuracies on the holdout. Among the precisions that are accurate enough, the
+most accurate one answers, unless the fastest one saves at least a minimal share of the time on this machine. There is
+hysteresis: if the fastest precision answers already, it needs to save only half of that share. An overloaded replica
+browns out until its load has halved: the tolerated loss is larger, and the fastest precision answers even if it saves
+little.
 """
 
 from bisect import bisect_right
@@ -32,7 +33,8 @@ from wire.tasks import DEFAULT
 
 @dataclass(frozen=True, slots=True)
 class LatencyTable:
-    """Measured batch times: `ms[precision][i]` milliseconds for `num_tokens[i]` tokens. The sizes ascend."""
+    """Measured batch times: `ms[precision][i]` is the time in milliseconds for `num_tokens[i]` tokens, in ascending
+    order."""
 
     num_tokens: tuple[int, ...]
     ms: Mapping[str, tuple[float, ...]]
@@ -43,7 +45,7 @@ class LatencyTable:
     def batch_ms(self, precision: str, num_tokens: int) -> float:
         """Returns the time of a batch of any size, in milliseconds.
 
-        It is interpolated between two measured sizes, and grows in proportion beyond the largest size.
+        It is interpolated between two measured sizes. Beyond the largest size, it grows in proportion to the size.
 
         >>> table = LatencyTable((16, 64), {"int8": (1.0, 3.0)})
         >>> [table.batch_ms("int8", num_tokens) for num_tokens in (1, 40, 128)]
@@ -67,12 +69,13 @@ NOT_MEASURED: Final = LatencyTable((), {})
 class Version:
     """One version of the weights, ready to answer. Versions with the same encoder weights share the encoder object.
 
-    - `precisions`: at least one, the most accurate first
-    - `latency`: times of these precisions on this machine, if there is more than one
-    - `max_tokens`: the length limit under which the learner trained the version
-    - `encoding`: the name of the function from text to vector in INT8; "" if the learner cannot use the vectors
-    - `refusal`: decides which answers are refused; None if none are
-    - `labelled`: the kind and the details of the labels; `kind` and `tensors` follow from it and interpret the logits
+    - `precisions`: the precisions that it can use, the most accurate first
+    - `latency`: the batch times of these precisions on this machine, if there are several
+    - `max_tokens`: the length limit in tokens with which the learner trained the version
+    - `encoding`: names the function from text to vector in INT8; "" if the learner cannot use the vectors
+    - `refusal`: decides which answers are refused; None if no answers are refused
+    - `labelled`: the kind of the labels, and its parameters
+    - `kind`, `tensors`: the implementation of that kind, which interprets the logits
     """
 
     number: int
@@ -97,13 +100,13 @@ class Version:
 class ActiveVersions:
     """The plan of one task, and the loaded versions that serve it.
 
-    - `number`: grows by one with every swap
-    - `versions`: every version that an arm of `plan` names. Also the loaded versions that the plan names outside its
-      arms: they answer no event, but receipts contain their predictions.
+    - `number`: the number of the swap; it increases by one with every swap
+    - `versions`: every version that an arm of `plan` names, and the loaded versions that the plan names outside its
+      arms. The latter answer no event, but receipts contain their predictions.
     - `health`: counts answers, failures and slow forward passes of the versions
     - `since_ms`: the time of the swap
     - `paired_share`: share of the events that go through the encoders of all arms
-    - `sheds_extras`: whether a batch skips all work that its own answers do not need: see `predict`
+    - `sheds_extras`: whether a batch skips all work that its own answers do not need (see `serving/predict.py`)
     """
 
     number: int
@@ -135,7 +138,7 @@ class ActiveVersions:
 
     @cached_property
     def cohorts(self) -> dict[int, tuple[Version, ...]]:
-        """For each version's number, the versions that share its encoder, itself included, by ascending number."""
+        """Version number -> all versions with the same encoder, including that version, by ascending number."""
         by_encoder: dict[int, list[Version]] = {}
         for number in sorted(self.versions):
             version = self.versions[number]
@@ -152,35 +155,35 @@ class ActiveVersions:
         own = next((arm for arm in self.plan.arms if arm.version == version), None)
         return own or Arm(name=str(version), version=version, share=0.0)
 
-    def alone(self, arm: Arm) -> "ActiveVersions":
+    def with_only(self, arm: Arm) -> "ActiveVersions":
         """Returns a copy in which `arm` answers every event."""
         arms = (msgspec.structs.replace(arm, share=1.0),)
         return replace(self, plan=msgspec.structs.replace(self.plan, arms=arms))
 
 
-Live: TypeAlias = Mapping[str, ActiveVersions]
-"""The active versions by task; empty before the first weights."""
+LiveVersions: TypeAlias = Mapping[str, ActiveVersions]
+"""Task -> its active versions; empty before the first weights."""
 
 
-def count_swaps(live: Live) -> int:
+def count_swaps(live: LiveVersions) -> int:
     """Returns the number of swaps of all tasks so far; 0 before the first weights."""
-    return sum(each.number for each in live.values())
+    return sum(active.number for active in live.values())
 
 
-def all_versions(live: Live) -> dict[tuple[str, int], Version]:
+def all_versions(live: LiveVersions) -> dict[tuple[str, int], Version]:
     """Returns every version by its task and its number."""
-    found: dict[tuple[str, int], Version] = {}
+    by_task: dict[tuple[str, int], Version] = {}
     for task, active in live.items():
-        found |= {(task, number): version for number, version in active.versions.items()}
-    return found
+        by_task |= {(task, number): version for number, version in active.versions.items()}
+    return by_task
 
 
-def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
+def servable_part(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
     """Returns the part of `plan` that the `loaded` versions can serve; None if no version is loaded.
 
-    The share of an arm whose version is not loaded goes to the stable arm. While the stable version itself is missing,
-    a stand-in gets the stable arm's share, in its own arm. So every entity is answered, and no answer names a version
-    or an arm that did not give it.
+    If the version of an arm is not loaded, the stable arm gets its share. If the stable version itself is not loaded,
+    another version, the stand-in, gets the stable arm's share, in an arm of its own. So every entity is answered, and
+    every answer names the version and the arm that gave it.
     """
     if not loaded or not plan.arms:
         return None
@@ -188,12 +191,14 @@ def servable(plan: RolloutPlan, loaded: Collection[int]) -> RolloutPlan | None:
     if plan.stable not in loaded:
         # The stand-in gets the share that the other arms leave.
         share = 1.0 - sum(arm.share for arm in arms)
-        arms = (Arm(name=STAND_IN, version=stand_in(plan, loaded), share=share), *arms)
+        arms = (Arm(name=STAND_IN, version=choose_stand_in(plan, loaded), share=share), *arms)
     return plan if arms == plan.arms else msgspec.structs.replace(plan, arms=arms)
 
 
-def stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
-    """Returns the latest loaded version that is not under trial; if all are under trial, the latest of all.
+def choose_stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
+    """Returns the loaded version that answers instead of the stable version: the latest one that is not on trial.
+
+    If all loaded versions are on trial, it is the latest of them.
 
     >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
     8
@@ -216,7 +221,7 @@ AUTO: Final = "auto"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class PrecisionChoice:
     """The precision of each version, by its task and its number. The next choice depends on it (hysteresis)."""
 
     by_version: Mapping[tuple[str, int], str]
@@ -224,23 +229,23 @@ class Choice:
 
     def of_task(self, task: str) -> dict[int, str]:
         """Returns the precision of each version of a task, by its number."""
-        return {number: precision for (each, number), precision in self.by_version.items() if each == task}
+        return {number: precision for (owner, number), precision in self.by_version.items() if owner == task}
 
 
-NO_CHOICE: Final = Choice({})
+NO_CHOICE: Final = PrecisionChoice({})
 
 
-def choose(
+def choose_precisions(
     versions: Mapping[tuple[str, int], Version],
     *,
     num_tokens: int,
     load: float,
-    previous: Choice,
+    previous: PrecisionChoice,
     config: PrecisionConfig,
-) -> Choice:
+) -> PrecisionChoice:
     """Returns the precisions for a batch of `num_tokens`.
 
-    `load` is the share of the queue's bound that still waits, without this batch.
+    `load` is how full the queue is without this batch, in [0, 1]. `previous` is the choice for the previous batch.
     """
     was_overloaded = previous.is_brown_out
     is_brown_out = is_overloaded(load, was_overloaded=was_overloaded, limit=config.brown_out_load) and can_brown_out(
@@ -257,7 +262,7 @@ def choose(
         else:
             current = previous.by_version.get(key)
             chosen[key] = pick_precision(names, version.latency, num_tokens, min_gain=config.min_gain, current=current)
-    return Choice(chosen, is_brown_out)
+    return PrecisionChoice(chosen, is_brown_out)
 
 
 @lru_cache(maxsize=256)
@@ -266,8 +271,8 @@ def allowed_precisions(
 ) -> tuple[str, ...]:
     """Returns the names of the precisions that may answer, the most accurate first.
 
-    A fixed mode leaves one precision: its own if it is accurate enough, else the most accurate one. The result is
-    cached, because every batch needs it for each version.
+    If `config.mode` is a precision, only that precision may answer if it is accurate enough, else only the most
+    accurate one. The result is cached, because every batch needs it for each version.
     """
     if config.mode == AUTO:
         max_loss = config.overloaded_accuracy_loss if is_brown_out else config.max_accuracy_loss
@@ -277,7 +282,7 @@ def allowed_precisions(
 
 
 def accurate_enough(precisions: Sequence[PrecisionEvaluation], max_loss: float) -> tuple[str, ...]:
-    """Returns the precisions that lose at most `max_loss` of accuracy against the best, which is the first.
+    """Returns the names of the precisions that lose at most `max_loss` of accuracy, compared with the first, the best.
 
     If no accuracy was measured, only the best is returned.
 
@@ -293,10 +298,10 @@ def accurate_enough(precisions: Sequence[PrecisionEvaluation], max_loss: float) 
 def pick_precision(
     names: Sequence[str], latency: LatencyTable, num_tokens: int, *, min_gain: float, current: str | None
 ) -> str:
-    """Returns the fastest precision if it saves at least `min_gain` of the best's time, in [0, 1]; else the best.
+    """Returns the fastest precision if it saves enough time, else the most accurate one, which is `names[0]`.
 
-    `names` has the best first. If the fastest precision is `current`, it needs to save only half of `min_gain`. If the
-    latencies are unknown, the best is returned.
+    It saves enough if it saves at least the share `min_gain`, in [0, 1], of the time of `names[0]`. If it is already
+    the `current` precision, half of `min_gain` is enough. If the latencies are unknown, the result is `names[0]`.
     """
     best = names[0]
     if len(names) == 1 or not latency.knows(names):
@@ -308,7 +313,8 @@ def pick_precision(
 
 
 def is_overloaded(load: float, *, was_overloaded: bool, limit: float) -> bool:
-    """Whether the load is above `limit`; if it was overloaded before, whether it is above half of `limit`.
+    """Whether the load is above `limit`; if the replica was overloaded before, whether the load is above half of
+    `limit`.
 
     >>> [is_overloaded(load, was_overloaded=True, limit=0.5) for load in (0.25, 0.26)]
     [False, True]

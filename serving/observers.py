@@ -1,7 +1,7 @@
-"""Observers of a replica's batches: the engine tells each observer of every batch; an observer changes no answer.
+"""Observers of a replica's batches. The engine calls each observer for every batch; no observer changes an answer.
 
     engine --batch_began, batch_ended--> Observers --> EventRate       events a second
-                                                   --> Watchdog        does a batch hang, do all fail by the machine?
+                                                   --> Watchdog        does a batch hang, do machine faults continue?
                                                    --> SwapStalls      what did the last swaps of weights cost?
                                                    --> ServiceLevel    are the promises of the settings kept?
                                                    --> AnswerCounts    answers by task, arm, precision and version
@@ -25,7 +25,7 @@ import structlog
 
 from serving.config import Promises
 from serving.errors import Unhealthy
-from serving.models import Live, count_swaps
+from serving.models import LiveVersions, count_swaps
 from serving.queue import Batch, EmbeddedText, Item, Outcome, Unanswered
 from wire.records import LATENCY_BOUNDS_MS, Answer, Promise
 from wire.tasks import DEFAULT
@@ -39,10 +39,10 @@ class BatchObserver(Protocol):
     Times are in seconds, by the engine's clock.
     """
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         """The batch is about to be answered by the `live` versions; `live` is empty while there are no weights."""
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         """Every item has received its outcome: `outcomes[i]` for `batch.items[i]`."""
 
 
@@ -53,14 +53,14 @@ class Observers:
         self._observers = tuple(observers)
         self._failed = set[int]()
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         for observer in self._observers:
             try:
                 observer.batch_began(batch, live, began_s)
             except Exception as error:  # noqa: BLE001  # a broken observer must not stop the engine
                 self._note(observer, error)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         for observer in self._observers:
             try:
                 observer.batch_ended(batch, live, outcomes, ended_s)
@@ -87,13 +87,13 @@ def task_counter(task: str, name: str) -> str:
 
 
 def task_counts(task: str, counts: Mapping[str, int]) -> dict[str, int]:
-    """Returns one task's counts by name, without the prefix. The default task's include the replica's own counts.
+    """Returns the counts of one task by name, without the prefix. The default task has the replica's own counts, too.
 
     >>> task_counts("urgency", {"batches": 2, "urgency/answers_int8": 3, "queue/answers_int8": 5})
     {'answers_int8': 3}
     """
-    found = {name.rpartition(SEPARATOR): num for name, num in counts.items()}
-    return {name: num for (prefix, _, name), num in found.items() if prefix == task}
+    by_parts = {name.rpartition(SEPARATOR): num for name, num in counts.items()}
+    return {name: num for (prefix, _, name), num in by_parts.items() if prefix == task}
 
 
 class Counts:
@@ -125,10 +125,10 @@ class AnswerCounts:
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         """Nothing is answered yet."""
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         sums: Counter[str] = Counter()
         by_arm: Counter[tuple[str, str, str]] = Counter()
         by_version: Counter[tuple[str, int]] = Counter()
@@ -153,7 +153,7 @@ class AnswerCounts:
             sums[task_counter(task, f"answers_by_{arm}_{precision}")] += num
         self._counts.add_all(sums)
         for (task, version), num in by_version.items():
-            live[task].health.answered(version, num)
+            live[task].health.count_answers(version, num)
 
 
 RATE_WINDOW_S: Final = 5.0
@@ -175,39 +175,39 @@ class EventRate:
         self.per_s = 0.0
         """Events a second, as of the last batch."""
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         self.add(len(batch.items), began_s)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         """A batch counts when it begins."""
 
     def add(self, num_events: int, now_s: float) -> None:
         """Adds a batch of `num_events`. `now_s` may not decrease."""
-        # The rate decays with the time since the last batch; an event adds 1 / RATE_WINDOW_S.
+        # The rate decays exponentially with the time since the last batch. Each event adds 1 / RATE_WINDOW_S.
         self.per_s *= math.exp((self._last_s - now_s) / RATE_WINDOW_S)
         self.per_s += num_events / RATE_WINDOW_S
         self._last_s = now_s
 
 
 BATCH_TOKENS: Final = 1_024
-"""A batch of at most this many tokens may take the time-out; a larger batch may take proportionally longer."""
+"""The time-out is for a batch of at most this many tokens. A larger batch may take proportionally longer."""
 
 
 class Watchdog:
-    """Finds a batch that hangs, and machine faults that continue. Any thread may call `check`."""
+    """Detects a batch that hangs, and machine faults that continue. Any thread may call `check`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        # The start of the running batch, and by how much its size multiplies the time-out.
+        # The start of the running batch, and the factor by which its size multiplies the time-out.
         self._busy: tuple[float, float] | None = None
         # The times of the first and the last of the consecutive faults.
         self._faults_s: tuple[float, float] | None = None
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
         self._busy = (began_s, max(1.0, num_tokens / BATCH_TOKENS))
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._busy = None
         if any(isinstance(outcome, Unanswered) for outcome in outcomes):
             first_s = self._faults_s[0] if self._faults_s else ended_s
@@ -217,7 +217,7 @@ class Watchdog:
 
     @property
     def has_fault(self) -> bool:
-        """Whether the machine failed at the last batch."""
+        """Whether the last batch had a machine fault."""
         return self._faults_s is not None
 
     def check(self, timeout_s: float) -> None:
@@ -234,16 +234,18 @@ class Watchdog:
 
 
 NUM_STALLS = 64
-"""Swaps whose stalls are kept. Reports are made far more often than this many swaps happen."""
+"""Number of swaps whose stalls are kept. There is a report long before there are this many new swaps."""
 
 
 @dataclass(frozen=True, slots=True)
 class StallReport:
     """The pauses between two batches in which a swap of weights happened, compared with pauses without a swap.
 
-    `num` is the number of swaps before the last batch. `stalls_ms` are the pauses of the last NUM_STALLS swaps, oldest
-    first. `pauses_ms[i]` is the last pause without a swap before swap i. A pause counts only from the time at which the
-    next batch was ready.
+    - `num`: the number of swaps before the last batch
+    - `stalls_ms`: the pauses of the last NUM_STALLS swaps, oldest first
+    - `pauses_ms[i]`: the last pause without a swap before swap i
+
+    A pause begins when the next batch is ready, not before.
     """
 
     num: int
@@ -270,16 +272,16 @@ class SwapStalls:
         stalls_ms, pauses_ms = zip(*self._recent, strict=True) if self._recent else ((), ())
         return StallReport(self._num, stalls_ms, pauses_ms)
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         number = count_swaps(live)
-        # Time in which no batch was ready is not a pause.
+        # Time in which no batch was ready does not count as a pause.
         pause_ms = 1e3 * max(0.0, began_s - max(self._ended_s, batch.ready_s))
         if number in (0, self.seen_number):
             self._pause_ms = pause_ms
         else:
             # Of several swaps since the last batch, a batch waited only for the last one.
             swaps = [(0.0, 0.0)] * (number - self.seen_number - 1)
-            # The first weights of all replaced nothing, so they are no swap.
+            # The very first weights replaced no others, so they do not count as a swap.
             if self.seen_number:
                 swaps.append((pause_ms, self._pause_ms))
             self._recent.extend(swaps)
@@ -300,7 +302,7 @@ class SwapStalls:
             num_before = self._num_begun
             return self._batch_has_begun.wait_for(lambda: self._num_begun > num_before, timeout_s)
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._ended_s = ended_s
 
 
@@ -308,7 +310,7 @@ LEVEL_WINDOW_S: Final = 60.0
 """Time in seconds over which promises and the busy share are measured."""
 
 MAX_BATCHES: Final = 1_024
-"""Batches that are kept at most. If more came within the window, measurements cover a shorter time."""
+"""Largest number of batches that are kept. If there were more within the window, measurements cover a shorter time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +322,7 @@ class _BatchTimes:
 
 
 class ServiceLevel:
-    """Measures promises and the busy share over the last minute, and latencies since the start.
+    """Measures service-level objectives and the busy share over the last minute, and latencies since the start.
 
     Any thread may read them.
     """
@@ -334,10 +336,10 @@ class ServiceLevel:
         self._latency_counts = [0] * (len(LATENCY_BOUNDS_MS) + 1)
         self._latency_sum_ms = 0.0
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         self._batch_began_s = began_s
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         num_tokens = sum(item.num_tokens for item in batch.items)
         waits_s = tuple(ended_s - arrived_s for arrived_s in batch.arrived_s)
         with self._lock:
@@ -367,10 +369,10 @@ class ServiceLevel:
         return min(1.0, busy_s / (now_s - since_s)) if now_s > since_s else 0.0
 
     def promises(self, limits: Promises, *, accuracy: float, model_bytes: int) -> tuple[Promise, ...]:
-        """Returns each promised limit with its measured value; the value is None if nothing was measured.
+        """Returns each service-level objective in `limits` with its measured value; None if nothing was measured.
 
-        Latency and throughput are not measured if no text came within the last minute. `accuracy` and `model_bytes` are
-        not measured if they are 0.
+        Latency and throughput are None if no text came within the last minute. Accuracy and size are None if the
+        arguments `accuracy` and `model_bytes` are 0.
         """
         since_s = self._clock() - LEVEL_WINDOW_S
         with self._lock:
@@ -395,11 +397,12 @@ class ServiceLevel:
 
 
 CEILINGS: Final = ("p99_ms", "model_mb")
-"""Promises whose value must not be above the limit. The values of all others must not be below it."""
+"""The objectives whose value must not be above the limit. The values of all others must not be below it."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Returns the smallest of the values that at least a `share` of the values do not exceed. Needs one value.
+    """Returns the percentile: the smallest value such that at least a `share` of the values are not above it. Needs one
+    value.
 
     >>> percentile([4.0, 1.0, 3.0, 2.0], 0.75)
     3.0

@@ -29,7 +29,7 @@ from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, MARK, Enricher, cut, encoded_of, is_text, parse_content, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoder_content_of, is_text, parse_content, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -40,14 +40,14 @@ NOTHING_NOTED: Final = Deaths()
 log = structlog.get_logger("replica")
 
 
-def encoding(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
-    """Returns a function that tokenizes contents. Each call of it asks `max_tokens` for the current length limit."""
+def make_encode(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
+    """Returns a function that tokenizes contents. At each call, it gets the current length limit from `max_tokens`."""
 
     def encode(contents: Sequence[str]) -> list[list[int]]:
         # Without the mark, all contents are plain texts.
         if MARK not in "".join(contents):
             return tokenizer.encode_many(contents, max_tokens=max_tokens())
-        return tokens_of([parse_content(each) for each in contents], tokenizer, max_tokens())
+        return tokens_of([parse_content(content) for content in contents], tokenizer, max_tokens())
 
     return encode
 
@@ -69,10 +69,10 @@ def make_queue(config: ServingConfig, counts: Counts) -> BatchQueue[Item]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pipeline:
-    """The way of an event through a replica: `enrichers`, `encode`, `queue`, `engine`, `outbox`.
+    """The parts through which an event passes in a replica: `enrichers`, `encode`, `queue`, `engine`, `outbox`.
 
-    `max_tokens` returns the current length limit in tokens. `has_weights` says whether weights are loaded, without
-    which no event can be answered.
+    `max_tokens` returns the current length limit in tokens. `has_weights` returns whether weights are loaded; without
+    them, no event can be answered.
     """
 
     encode: Encode
@@ -85,34 +85,34 @@ class Pipeline:
     deaths: Deaths
     has_weights: Callable[[], bool]
 
-    def items(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> list[Item]:
+    def items(self, events: Sequence[Event], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> list[Item]:
         """Returns an item for each event, with the callback that receives its outcome."""
-        # Answers of a requested version, and vectors, are not published, so their events are not enriched.
-        if not terms.version and not terms.is_embedding:
-            for each in self.enrichers:
-                events = self._enrich(each, events)
-        return make_items(events, dones, self.encode, terms, self.max_tokens(), self.deaths)
+        # If a request names a version, or asks for a vector, nothing is published, so the event is not enriched.
+        if not item_options.version and not item_options.is_embedding:
+            for enricher in self.enrichers:
+                events = self._enrich(enricher, events)
+        return make_items(events, dones, self.encode, item_options, self.max_tokens(), self.deaths)
 
-    def submit(self, events: Sequence[Event], dones: Sequence[Done], terms: ItemOptions = DEFAULT) -> int:
+    def submit(self, events: Sequence[Event], dones: Sequence[Done], item_options: ItemOptions = DEFAULT) -> int:
         """Queues as many of the first events as there is room for, and returns their number. Raises QueueClosed."""
-        return self.queue.submit_many(self.items(events, dones, terms))
+        return self.queue.submit_many(self.items(events, dones, item_options))
 
     def _enrich(self, enricher: Enricher, events: Sequence[Event]) -> Sequence[Event]:
         """Returns the enriched events; if the enricher fails, the events unchanged."""
         # The enricher may be a plug-in, so any error is caught.
         try:
-            found = enricher.join(events)
-            if [event.id for event in found] != [event.id for event in events]:
+            enriched = enricher.join(events)
+            if [event.id for event in enriched] != [event.id for event in events]:
                 raise ValueError("it returns other events")
         except Exception as error:
             log.warning("enricher_failed", error=str(error), exc_info=error)
             self.counts.add("enricher_failures")
             return events
-        return found
+        return enriched
 
     @property
     def is_ready(self) -> bool:
-        """Whether there are weights to answer with."""
+        """Whether weights are loaded, so that events can be answered."""
         return self.has_weights()
 
     def count(self, name: str) -> None:
@@ -124,17 +124,18 @@ def make_items(
     events: Sequence[Event],
     dones: Sequence[Done],
     encode: Encode,
-    terms: ItemOptions,
+    item_options: ItemOptions,
     max_tokens: int,
     deaths: Deaths = NOTHING_NOTED,
 ) -> list[Item]:
     """Returns an item for each event, in order; `dones[i]` receives the outcome of `events[i]`.
 
-    Events are truncated to the length limit. The answer carries the truncated event back, so the learner reads exactly
-    what the model has read, and the rest of the text is kept nowhere. Events that are refused because they kill
-    processes are not tokenized.
+    Events are truncated to the length limit. The answer contains the truncated event, so the learner reads exactly what
+    the model has read. The rest of the text is not kept. Events that are refused because they kill processes are not
+    tokenized.
     """
-    # Digests are of the events as they were sent, before truncation, so a redelivered event has the same digest.
+    # The digest is computed from the event as it was sent, before truncation, so a redelivered event has the same
+    # digest.
     digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
@@ -146,17 +147,17 @@ def make_items(
                 truncated[row], contents[row], unreadable[row] = _truncate(events[row], max_tokens)
             readable = [row for row in rows if not unreadable[row]]
             try:
-                found = encode([contents[row] for row in readable])
+                ids_by_row = encode([contents[row] for row in readable])
             except UnreadableInput:
                 # One of them is unreadable: tokenize each event alone to find out which.
-                found = []
+                ids_by_row = []
                 for row in readable:
                     ids, unreadable[row] = _encode_alone(encode, contents[row])
-                    found.append(ids)
-        for row, ids in zip(readable, found, strict=True):
+                    ids_by_row.append(ids)
+        for row, ids in zip(readable, ids_by_row, strict=True):
             tokens[row] = ids
     return [
-        Item(event=event, token_ids=ids, done=done, terms=terms, unreadable=reason, digest=digest)
+        Item(event=event, token_ids=ids, done=done, item_options=item_options, unreadable=reason, digest=digest)
         for event, ids, done, reason, digest in zip(truncated, tokens, dones, unreadable, digests, strict=True)
     ]
 
@@ -172,7 +173,7 @@ def _truncate(event: Event, max_tokens: int) -> tuple[Event, str, str]:
         event = msgspec.structs.replace(event, **cut(event, max_tokens))
     except BadMessage as error:
         return event, "", error.detail
-    return event, encoded_of(event), ""
+    return event, encoder_content_of(event), ""
 
 
 def _encode_alone(encode: Encode, text: str) -> tuple[list[int], str]:
@@ -200,8 +201,8 @@ class EnricherContext:
 
 def make_enrichers(context: EnricherContext) -> list[Enricher]:
     """Returns the enrichers that the settings turn on, not started."""
-    found = [codec.enricher(context) for codec in INPUTS.all()]
-    return [each for each in found if each is not None]
+    enrichers = [codec.enricher(context) for codec in INPUTS.all()]
+    return [enricher for enricher in enrichers if enricher is not None]
 
 
 def assemble_pipeline(
@@ -237,7 +238,7 @@ def assemble_pipeline(
         return live.max_tokens if live else tokenizer.max_tokens
 
     return Pipeline(
-        encode=encoding(tokenizer, max_tokens),
+        encode=make_encode(tokenizer, max_tokens),
         max_tokens=max_tokens,
         queue=queue,
         engine=engine,

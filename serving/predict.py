@@ -1,26 +1,27 @@
-"""Turns events and their token ids into answers, under each task's plan: a pure function of the weights.
+"""Makes answers from events and their token ids, under each task's plan. Pure: depends only on events, weights and
+plans.
 
-    predict_by_task: events --tasks of each, arm of each task--> rows of each encoder --one forward--> EncodingCache
+    predict_by_task: events --tasks, arms--> rows for each encoder --one forward pass each--> EncodingCache
                      each task --predict_many, from the cache--> its answers --_join--> one Answer for each event
-    predict_many:    events --arm_for--> arm of each row --its encoder--> z_BD --each version's head--> Answer
+    predict_many:    events --arm_for--> the arm of each row --its encoder--> z_BD --each version's head--> Answer
 
-**Arms.** Arms whose versions share the encoder object (only the heads differ) and the precision share a forward pass:
-two arms cost as much as one. Every live version that shares the encoder scores every row, whichever version answers.
-The receipt holds all their predictions, so one label judges all versions.
+**Arms.** If the versions of two arms differ only in their heads, they share the encoder object. If they also use the
+same precision, they share a forward pass, so two arms cost as much as one. Every live version with that encoder scores
+every row, whichever version answers. The receipt contains all their predictions, so one label judges all versions.
 
-If the arms have several encoders, a sample of the events goes through each encoder, so that labels also compare
-versions with different encoders. The sample is all events up to PAIRED_PER_S events a second, and PAIRED_PER_S of them
-beyond. Earlier comparisons put new knowledge into service earlier.
+If the arms have several encoders, a sample of the events goes through all of them, so that labels also compare versions
+with different encoders. Up to PAIRED_PER_S events a second, the sample is all events; above that rate, it is
+PAIRED_PER_S events a second. The sooner versions are compared, the sooner a better one answers.
 
-**Tasks.** Tasks whose versions share an encoder and a precision share a forward pass; each task adds a head. Encoders
-may share only their lower blocks, for example after slow rounds on one encoder. The shared blocks are then computed
-once for the events of all these encoders, and each encoder continues with its upper blocks. The same holds for the
-encoders of one task's arms. An encoder that shares nothing costs its own forward pass.
+**Tasks.** Tasks whose versions share an encoder and a precision share a forward pass; each task adds only a head. Two
+encoders may share only their lower blocks, for example after slow rounds on one encoder. The shared blocks are then
+computed once for the events of all these encoders, and each encoder continues with its upper blocks. The same is true
+for the encoders of one task's arms. An encoder that shares nothing costs a forward pass of its own.
 
-**Load.** If a full batch waits behind a batch, events come faster than they are answered, and the batch sheds extras
-(`sheds_extras`). Each event goes through one encoder only, and only texts of at least LONG_TOKENS get a vector; the
-learner encodes the other texts itself. With these extras, and three encoders in the plan, a replica answered half as
-many events a second.
+**Load.** If another full batch waits, events come faster than they are answered. The present batch then does no extra
+work (`sheds_extras`): each event goes through one encoder only, and only texts of at least LONG_TOKENS get a vector;
+the learner encodes the other texts itself. With the extra work, and three encoders in the plan, a replica answered half
+as many events a second.
 
 Shape suffixes: B texts of one encoder, D width.
 """
@@ -36,9 +37,9 @@ from torch import Tensor
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
 from serving.encodings import EncodingCache, select_rows
-from serving.models import ActiveVersions, Choice, Live, Version
+from serving.models import ActiveVersions, LiveVersions, PrecisionChoice, Version
 from serving.queue import EmbeddedText
-from serving.ranking import Scored, VersionNames, names_by_row, rank_texts
+from serving.ranking import Scored, VersionFingerprints, fingerprints_by_row, rank_texts
 from wire.draws import PAIRED, arm_for, is_drawn
 from wire.events import content
 from wire.inputs import fields_of
@@ -47,10 +48,12 @@ from wire.receipts import Receipts, Verdicts
 from wire.records import Answer, Arm, Event, TaskAnswer, TextVector
 
 PAIRED_PER_S: Final = 50.0
-"""Events a second of one replica that all arms' encoders encode. Each further encoder costs a forward pass."""
+"""Number of events a second that one replica passes through the encoders of all arms. Each further encoder costs a
+forward pass."""
 
 LONG_TOKENS: Final = 256
-"""Texts of at least this many tokens always get a vector: sending it is far cheaper than encoding the text again."""
+"""Answers to texts of at least this many tokens always contain the vector, because sending it is far cheaper than
+encoding the text again."""
 
 EncodeEvents: TypeAlias = Callable[[Sequence[Event], Sequence[list[int]], PackedEncoder, str], Tensor]
 """(events, token ids of each, encoder, precision) -> z_BD"""
@@ -77,8 +80,9 @@ def predict_many(
 ) -> list[Answer]:
     """Returns an answer with a receipt for each event, in order. `token_ids[i]` belong to `events[i]`, at least one.
 
-    `precisions` has the precision of each version in `live`, by its number. An answer's time is the time of `now_ms`
-    after the scores are computed, or the time at which another task answered the same batch (`encodings`).
+    `precisions` has the precision of each version in `live`, by its number. The time of the answers is `now_ms()` after
+    the scores are computed; if another task has answered the batch before (`encodings`), it is the time of those
+    answers.
 
     Raises BadTokens. Raises ValueError if the model returns a value that is not finite.
     """
@@ -86,7 +90,7 @@ def predict_many(
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
     scored: dict[int, Scored] = {}
-    names: dict[int, VersionNames] = {}
+    fingerprints: dict[int, VersionFingerprints] = {}
     vectors: dict[int, Tensor] = {}
     # One forward pass for each encoder and precision.
     for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
@@ -99,19 +103,21 @@ def predict_many(
             ranking = rankings[versions[rows[indices[0]]].number]
             scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
         # The receipt has the predictions of all versions that share the encoder.
-        names.update(zip(rows, names_by_row(rankings), strict=True))
+        fingerprints.update(zip(rows, fingerprints_by_row(rankings), strict=True))
         # The learner reuses only vectors in the most accurate precision.
         if precisions[first.number] == first.model.encoder.precisions[0]:
             vectors |= zip(rows, z_BD, strict=True)
     if len(live.encoders) > 1 and not live.sheds_extras:
-        names_by_others = _predict_with_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
-        for row, others in names_by_others.items():
-            names[row] = tuple(sorted(names[row] + others))
+        fingerprints_by_row_of_others = _predict_with_other_encoders(
+            encode, events, token_ids, live, versions, precisions, receipts
+        )
+        for row, others in fingerprints_by_row_of_others.items():
+            fingerprints[row] = tuple(sorted(fingerprints[row] + others))
     time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()
     answers: list[Answer] = []
     for row, event in enumerate(events):
         arm = arms[row]
-        verdicts = Verdicts(arm.name, arm.version, names[row])
+        verdicts = Verdicts(arm.name, arm.version, fingerprints[row])
         receipt = receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
         vector: TextVector | None = None
         num_tokens = len(token_ids[row])
@@ -144,27 +150,28 @@ def _predict_with_other_encoders(
     versions: Sequence[Version],
     precisions: Mapping[int, str],
     receipts: Receipts,
-) -> dict[int, VersionNames]:
-    """Returns the predictions of the versions whose encoder is not the answering version's, for the sampled rows.
+) -> dict[int, VersionFingerprints]:
+    """Returns, for each sampled row, the predictions of versions with another encoder than the version that answers.
 
-    `versions[i]` answers `events[i]`. The sample depends on the events' ids and rate, never on their contents.
+    `versions[i]` answers `events[i]`. The sample depends on the ids and the rate of the events, never on their
+    contents.
     """
     # One version stands for each encoder; `cohorts` has the other versions that share it.
     encoders = {live.versions[arm.version].model.encoder: live.versions[arm.version] for arm in live.plan.arms}
     sampled = [row for row, event in enumerate(events) if is_drawn(receipts.draws, PAIRED, event.id, live.paired_share)]
-    names: dict[int, VersionNames] = {}
+    fingerprints: dict[int, VersionFingerprints] = {}
     for encoder, first in encoders.items():
         rows = [row for row in sampled if versions[row].model.encoder is not encoder]
         if rows:
             z_BD = encode(*select_rows(rows, events, token_ids), encoder, precisions[first.number])
             rankings = rank_texts(z_BD, live.cohorts[first.number], 1)
-            for row, others in zip(rows, names_by_row(rankings), strict=True):
-                names[row] = names.get(row, ()) + others
-    return names
+            for row, others in zip(rows, fingerprints_by_row(rankings), strict=True):
+                fingerprints[row] = fingerprints.get(row, ()) + others
+    return fingerprints
 
 
 def group_rows(keys: Sequence[Hashable]) -> list[list[int]]:
-    """Returns the indices of equal keys: one list for each key, in the order in which the keys first appear."""
+    """Returns one list of indices for each distinct key, in the order in which the keys first appear."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         groups[key].append(index)
@@ -208,10 +215,11 @@ def _answer(
 
 
 def embed_many(token_ids: Sequence[list[int]], live: ActiveVersions) -> list[EmbeddedText]:
-    """Returns the vector of each text by the first arm's version, in that version's most accurate precision.
+    """Returns the vector of each text.
 
-    So a text's vector depends neither on the load nor on the arm of its entity. Raises BadTokens. Raises ValueError if
-    the model returns a value that is not finite.
+    It is computed by the version of the first arm, in that version's most accurate precision. So it depends neither on
+    the load nor on the arm of an entity. Raises BadTokens. Raises ValueError if the model returns a value that is not
+    finite.
     """
     arm = live.plan.arms[0]
     version = live.versions[arm.version]
@@ -236,7 +244,11 @@ TASK_FIELDS: Final = tuple(field.name for field in msgspec.structs.fields(TaskAn
 
 
 def predict_by_task(
-    predict: Predict, events: Sequence[Event], token_ids: Sequence[list[int]], live: Live, choice: Choice
+    predict: Predict,
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: LiveVersions,
+    choice: PrecisionChoice,
 ) -> list[Answer]:
     """Returns one answer for each event, in order, from the tasks that the event names.
 
@@ -268,13 +280,14 @@ def _rows_for_task(events: Sequence[Event], task: str) -> list[int]:
 def _encode(
     events: Sequence[Event],
     token_ids: Sequence[list[int]],
-    live: Live,
+    live: LiveVersions,
     rows_by_task: Mapping[str, Sequence[int]],
-    choice: Choice,
+    choice: PrecisionChoice,
 ) -> EncodingCache:
     """Encodes each event with each encoder that answers it for a task, and returns the vectors.
 
-    There is one batch for each group of encoders that share lower blocks, then one for each encoder and precision.
+    There is one forward pass for each group of encoders that share lower blocks, then one for each encoder and
+    precision.
     """
     rows_by_encoder = _rows_for_encoders(events, live, rows_by_task, choice)
     encodings = EncodingCache(*(versions.health for versions in live.values()))
@@ -282,18 +295,19 @@ def _encode(
         rows = sorted(set().union(*(rows_by_encoder[encoder, precision] for encoder in encoders)))
         if rows:
             encodings.encode_shared_blocks(*select_rows(rows, events, token_ids), encoders, precision)
-    for (encoder, precision), found in rows_by_encoder.items():
-        if found:
-            encodings.vectors(*select_rows(sorted(found), events, token_ids), encoder, precision)
+    for (encoder, precision), encoder_rows in rows_by_encoder.items():
+        if encoder_rows:
+            encodings.vectors(*select_rows(sorted(encoder_rows), events, token_ids), encoder, precision)
     return encodings
 
 
 def _rows_for_encoders(
-    events: Sequence[Event], live: Live, rows_by_task: Mapping[str, Sequence[int]], choice: Choice
+    events: Sequence[Event], live: LiveVersions, rows_by_task: Mapping[str, Sequence[int]], choice: PrecisionChoice
 ) -> dict[tuple[PackedEncoder, str], set[int]]:
     """Returns the rows of the events that each encoder and precision answers.
 
-    An arm's encoder has an entry even if it answers no row: `predict` may ask it for a sample of other arms' rows.
+    The encoder of an arm has an entry even if it answers no row, because `predict` may need it for a sample of other
+    arms' rows.
     """
     rows_by_encoder: dict[tuple[PackedEncoder, str], set[int]] = {}
     for task, rows in rows_by_task.items():
@@ -325,7 +339,7 @@ def _groups_with_shared_blocks(
 def _join(event: Event, answers: Mapping[str, Answer]) -> Answer:
     """Returns the first task's answer, with the other tasks' answers in its `tasks`.
 
-    The tasks' order is the event's; if the event names none, it is the order of their names.
+    The tasks are in the order in which the event names them; if it names none, they are sorted by name.
     """
     if len(answers) == 1:
         (answer,) = answers.values()

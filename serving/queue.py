@@ -1,20 +1,24 @@
-"""The queue in front of the model: bounded in items and bytes, and cut into batches the moment the model is free.
+"""The queue before the model. It is bounded in items and bytes, and a batch is formed at the moment when the model is
+free.
 
     Kafka, HTTP (any thread): Event --make_items: tokens--> Item --submit--> [waiting] --take--> the engine's thread
                                  <--------------- done(Outcome) ----------------------------------'
 
 Texts are tokenized before they enter the queue, so every item knows its cost. `ItemOptions` are the options of an item:
 whether its caller still waits, its priority, a requested version, and whether it asks for an answer or a vector. With
-the default terms, the plan chooses the version, and items are answered in the order of their arrival.
+the default options, the plan chooses the version, and items are answered in the order of their arrival.
 
-While the model is busy there is no timer: the next batch is whatever has arrived when the model becomes free, so
-batches grow with the load. Only an idle model may wait for more texts after the first one, at most `max_wait_ms`. Items
-are taken in the order of their arrival times minus the head start of their priority. When a batch is cut, items whose
-callers no longer wait are dropped; they take no place in the batch, and `on_abandoned` counts them.
+While the model is busy there is no timer: when the model becomes free, the next batch is formed of the texts that have
+arrived, so batches grow with the load. Only an idle model may wait for more texts after the first one, at most
+`max_wait_ms`. Items are taken in the order of their arrival times minus the head start of their priority. When a batch
+is formed, items whose callers no longer wait are dropped. They take no place in the batch, and `on_abandoned` is called
+with their number.
 
-Rejected: Ray's `serve.batch` (it forms its batch before the model is free and never tops it up, it waits by the wall
-clock, and one exception fails the whole batch), and sorting by length (long texts could starve, and the model needs no
-padding).
+Rejected:
+
+- Ray's `serve.batch`: it forms a batch before the model is free and adds nothing later, it waits by the wall clock, and
+  one exception fails the whole batch.
+- Sorting by length: long texts could starve, and the model needs no padding.
 """
 
 import sys
@@ -36,8 +40,8 @@ from wire.records import Answer, Event
 class Priority(Enum):
     """The head start of an event in seconds: the queue treats the event as if it had arrived that much earlier.
 
-    So a HIGH event overtakes waiting events, but only events that arrive within two seconds after another event can
-    overtake it: no event waits for ever.
+    So a HIGH event overtakes waiting events. But an event can only be overtaken by events that arrive less than two
+    seconds after it, so no event waits for ever.
     """
 
     HIGH = 1.0
@@ -49,8 +53,8 @@ class Priority(Enum):
 class ItemOptions:
     """The options of an item.
 
-    - `is_wanted`: once it returns False, the caller no longer waits, and the item is not computed; None if the caller
-      always waits
+    - `is_wanted`: returns whether the caller still waits; once it returns False, the item is not computed. None: the
+      caller always waits
     - `priority`: the item's head start in the queue
     - `version`: the version that must answer, whatever the plan says; 0 if the plan chooses
     - `is_embedding`: whether the outcome is the text's vector instead of an answer
@@ -86,7 +90,7 @@ Encode: TypeAlias = Callable[[Sequence[str]], list[list[int]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemFailure:
-    """The outcome of an event that the model cannot answer, now or later.
+    """The outcome of an event that the model can never answer.
 
     `reason` is a stable code. `detail` has the cause; if it is empty, the cause is in the log.
     """
@@ -98,7 +102,7 @@ class ItemFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unanswered:
-    """The outcome of an event if the machine or the weights failed: a later attempt may answer the event."""
+    """The outcome of an event that was not answered because the machine failed. A later attempt may succeed."""
 
     item: "Item"
 
@@ -111,8 +115,8 @@ Done: TypeAlias = Callable[[Outcome], None]
 class Item:
     """An event on its way through the model.
 
-    - `done`: receives the outcome once for each time that the item was queued, in the model's thread; it must not
-      block. It is not called if the item is no longer wanted (`terms.is_wanted`).
+    - `done`: is called with the outcome in the model's thread, once for each time that the item was queued. It must not
+      block. It is not called if the caller no longer waits (`item_options.is_wanted`).
     - `unreadable`: the reason why the event has no tokens; "" if it is readable
     - `digest`: the digest of the content for `serving/deaths.py`; b"" if deaths are not noted
     """
@@ -120,7 +124,7 @@ class Item:
     event: Event
     token_ids: list[int]
     done: Done
-    terms: ItemOptions = DEFAULT
+    item_options: ItemOptions = DEFAULT
     unreadable: str = ""
     digest: bytes = b""
     num_tokens: int = field(init=False)
@@ -140,7 +144,7 @@ class Tokenized(Protocol):
     @property
     def num_bytes(self) -> int: ...
     @property
-    def terms(self) -> ItemOptions: ...
+    def item_options(self) -> ItemOptions: ...
 
 
 T = TypeVar("T", bound=Tokenized)
@@ -230,7 +234,7 @@ class BatchQueue(Generic[T]):
             for item in items:
                 if self._num_items == self._max_items or self._num_bytes + item.num_bytes > self._max_bytes:
                     break
-                self._lanes[item.terms.priority].append((item, now_s))
+                self._lanes[item.item_options.priority].append((item, now_s))
                 self._num_items += 1
                 self._num_tokens += item.num_tokens
                 self._num_bytes += item.num_bytes
@@ -266,7 +270,8 @@ class BatchQueue(Generic[T]):
             self._changed.notify_all()
 
     def _await_more(self, arrived_s: float) -> float:
-        """Waits for more items after the first, which arrived at `arrived_s`. Returns when the batch became ready."""
+        """Waits for more items after the first one, which arrived at `arrived_s`. Returns the time at which the batch
+        was ready."""
         ready_s = arrived_s
         while not self.has_full_batch and self._state is QueueState.OPEN:
             left_s = arrived_s + self._max_wait_s - self._clock()
@@ -277,7 +282,7 @@ class BatchQueue(Generic[T]):
         return ready_s
 
     def _next_lane(self) -> deque[tuple[T, float]] | None:
-        """Returns the lane whose first item is the next one; None if no item waits."""
+        """Returns the lane (the queue of one priority) whose first item is the next one; None if no item waits."""
         # A lane is in the order of arrival, so only the first item of each lane can be next.
         lanes = [(lane[0][1] - priority.value, lane) for priority, lane in self._lanes.items() if lane]
         return min(lanes, key=lambda pair: pair[0])[1] if lanes else None
@@ -290,7 +295,7 @@ class BatchQueue(Generic[T]):
         num_abandoned = 0
         while len(items) < self._max_batch_items and (lane := self._next_lane()) is not None:
             item, item_arrived_s = lane[0]
-            is_wanted = item.terms.is_wanted is None or item.terms.is_wanted()
+            is_wanted = item.item_options.is_wanted is None or item.item_options.is_wanted()
             # An item that is not wanted takes no place in the batch, so the budget does not stop it.
             if is_wanted and items and num_tokens + item.num_tokens > self._max_batch_tokens:
                 break

@@ -1,6 +1,6 @@
-"""Turns vectors into predictions: each version's answer to a text, and the prediction that the receipt records.
+"""Makes predictions from vectors: the answer of each version to a text, and the fingerprint for the receipt.
 
-    z_BD --each version's head--> logits --its kind of labels--> Predicted, fingerprints --certainty--> Scored, names
+    z_BD --each version's head--> logits --its kind of labels--> Predicted, fingerprints --certainty--> Scored
 
 Only the kind of labels interprets logits (`model.kinds`). It is called once for each batch and version.
 
@@ -26,7 +26,7 @@ class Scored(NamedTuple):
     certainty: float | None = None
 
 
-VersionNames: TypeAlias = tuple[tuple[int, Fingerprint], ...]
+VersionFingerprints: TypeAlias = tuple[tuple[int, Fingerprint], ...]
 """Pairs of a version's number and the fingerprint of its prediction, by ascending number."""
 
 
@@ -53,8 +53,8 @@ class Ranking:
         certainties = refusal.certainties(self.logits_BC[indices]) if refusal else [None] * len(indices)
         return list(map(Scored, predictions, certainties))
 
-    def names(self) -> list[tuple[int, Fingerprint]]:
-        """Returns the version's number and the fingerprint of its prediction, for each row.
+    def fingerprints(self) -> list[tuple[int, Fingerprint]]:
+        """Returns for each row the pair (the version's number, the fingerprint of its prediction).
 
         Raises ValueError if the kind fails.
         """
@@ -69,16 +69,17 @@ class Ranking:
         return f"version {self.version.number}: its labels.kind {self.version.labelled.kind}"
 
 
-def names_by_row(rankings: Mapping[int, Ranking]) -> list[VersionNames]:
+def fingerprints_by_row(rankings: Mapping[int, Ranking]) -> list[VersionFingerprints]:
     """Returns the predictions of all versions, for each row."""
-    columns = [ranking.names() for ranking in rankings.values()]
+    columns = [ranking.fingerprints() for ranking in rankings.values()]
     return list(zip(*columns, strict=True))
 
 
 def rank_texts(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> dict[int, Ranking]:
     """Returns each version's ranking of the texts, by its number.
 
-    Versions with the same random projection share its features. At most `top_scores` classes of a text are listed.
+    Versions with the same random projection share its features. A ranking has at most `top_scores` classes for each
+    text.
     """
     features: dict[RandomFeatures, Tensor] = {}
     rankings: dict[int, Ranking] = {}

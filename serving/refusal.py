@@ -3,12 +3,12 @@
     logits --free energy, among the quantiles of the manifest--> certainty --below the threshold--> refused
 
 The certainty of a text is a rank: the share of the holdout samples of which the version is less certain. Holdout
-samples have known classes, so the threshold equals the share of texts of known classes that are refused. Most other
-refused texts belong to no class.
+samples have known classes. So the threshold is also the share of texts of known classes that are refused. Most of the
+other refused texts belong to no class.
 
-The threshold comes from the settings, or is the lowest threshold that keeps the stated risk. Both follow from settings
-and manifest alone, so all replicas agree. `scores` and the receipt keep the version's prediction: the learner and the
-rollout judge the prediction, not the refusal.
+The threshold is set in the settings, or it is the lowest threshold that keeps the error rate in the settings. It
+depends only on the settings and the manifest, so it is the same in all replicas. A refused answer still has the
+version's prediction in `scores` and in the receipt: the learner and the rollout judge this prediction, not the refusal.
 
 Shapes: B texts, C classes.
 """
@@ -31,7 +31,7 @@ NOT_MEASURED: Final = Certainty()
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The refusal rule of one version, from the settings and the certainty that its manifest states.
+    """Decides which answers of one version are refused, by the settings and the certainty that its manifest states.
 
     If the settings refuse nothing, a version has no Refusal.
     """

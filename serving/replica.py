@@ -6,8 +6,8 @@
                                                 ServedTask, for each task <- Store
 
 A replica starts at once, even if Kafka or Redis is unreachable: its parts retry until the servers answer. It is not
-ready before its first weights. It stops in the order of the stream (intake, queue, outbox, swaps), so that accepted
-events are answered, acknowledged and committed.
+ready before it has weights. It stops its parts in the order in which events pass through them (intake, queue, outbox,
+swaps), so that accepted events are answered, acknowledged and committed.
 """
 
 import time
@@ -28,7 +28,7 @@ from serving.http.origin import is_loopback
 from serving.http.requests import Bodies
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake, delivery_factory
-from serving.models import ActiveVersions, Choice
+from serving.models import ActiveVersions, PrecisionChoice
 from serving.pipeline import assemble_pipeline
 from serving.replica_config import ReplicaConfig
 from serving.served_task import ReplicaStatus, ServedTask, SharedParts
@@ -125,12 +125,13 @@ class Replica:
             swap.start()
         self._engine.start()
         self._outbox.start()
-        for each in self._pipeline.enrichers:
-            each.start()
+        for enricher in self._pipeline.enrichers:
+            enricher.start()
         self._intake.start()
 
     def await_weights(self, timeout_s: float) -> None:
-        """Waits at most `timeout_s` seconds until each task has weights, or was found to have none that load."""
+        """Waits at most `timeout_s` seconds until each task has weights, or it is known that none of its versions can
+        be loaded."""
         end_s = time.monotonic() + timeout_s
         for swap in self._swaps:
             swap.await_first(max(0.0, end_s - time.monotonic()))
@@ -145,8 +146,8 @@ class Replica:
         for swap in self._swaps:
             swap.check()
         self._outbox.check()
-        for each in self._pipeline.enrichers:
-            each.check(Unhealthy)
+        for enricher in self._pipeline.enrichers:
+            enricher.check(Unhealthy)
         self._intake.check()
 
     def close(self) -> None:
@@ -159,8 +160,8 @@ class Replica:
         self._pipeline.queue.close()
         self._engine.join(self._config.drain_timeout_s)
         self._outbox.close(self._config.drain_timeout_s)
-        for each in self._pipeline.enrichers:
-            each.close()
+        for enricher in self._pipeline.enrichers:
+            enricher.close()
         for task in self._tasks.values():
             task.close()
         self._pipeline.deaths.close()
@@ -191,16 +192,17 @@ class Replica:
         return [task.swap for task in self._tasks.values()]
 
     def _is_ready(self) -> bool:
-        """Whether the replica can answer: the default task has weights, and each other task has some or can load none.
+        """Whether the replica can answer events.
 
-        So a task whose versions are all refused does not keep the other tasks from answering.
+        The default task must have weights. Each other task must have weights, or have no version that can be loaded, so
+        that such a task does not keep the others from answering.
         """
         return self._engine.live is not None and all(swap.await_first(0.0) for swap in self._swaps)
 
     def _complete_report(self, task: str, report: ReplicaReport) -> ReplicaReport:
-        """Adds the values of all tasks together to the default task's report; returns other reports unchanged.
+        """Adds the values that concern the whole replica to the default task's report; returns other reports unchanged.
 
-        The swaps' threads call it.
+        The threads of the swaps call it.
         """
         if task != DEFAULT:
             return report
@@ -226,10 +228,10 @@ class Replica:
         )
 
 
-def _measured_accuracy(live: ActiveVersions | None, choice: Choice) -> float:
+def _measured_accuracy(live: ActiveVersions | None, choice: PrecisionChoice) -> float:
     """Returns the accuracy of the default task's stable version in the precision that answers; 0 if not measured."""
     if live is None:
         return 0.0
     stable = live.versions[live.plan.arms[0].version]
     precision = choice.by_version.get((DEFAULT, stable.number), stable.precisions[0].name)
-    return next(each.accuracy for each in stable.precisions if each.name == precision)
+    return next(evaluation.accuracy for evaluation in stable.precisions if evaluation.name == precision)

@@ -1,10 +1,10 @@
-"""The settings of replicas, with all sections and for each task, and the configuration that a replica receives.
+"""The settings that replicas read, their values for each task, and the configuration that a replica receives.
 
     [tasks.urgency.labels]  mode = "listed"  --task_settings--> labels.mode, if the task is "urgency"
     TOML, environment, flags --> ReplicaSettings, and for each task of_task --> ReplicaConfig
 
-A task inherits every setting that it does not set from the default task. Settings of all tasks together, such as
-topics, batches and addresses, cannot be set for one task.
+A task inherits the default task's value of every setting that it does not set itself. Settings that concern all tasks
+together, such as topics, batches and addresses, cannot be set for one task.
 """
 
 import os
@@ -33,7 +33,7 @@ from wire.config import (
 )
 from wire.keyring import KeyRing
 from wire.logs import LogConfig, LogLevel, secrets_in
-from wire.sections import constants, decoded, refused_constant
+from wire.sections import constants, parse_json_setting, refused_constant
 from wire.tasks import DEFAULT
 
 MAX_TASKS: Final = 64
@@ -47,10 +47,12 @@ CLASS_WEIGHTS: Final = "labels.class_weights"
 
 FEEDBACK_MAP: Final = "bus.map.feedback."
 MAPPED_LABELS: Final = tuple(f"{FEEDBACK_MAP}{name}" for name in ("label", "labels", "value"))
-"""Exactly one of these settings says where the label is. A task that sets one inherits none of them."""
+"""Exactly one of these settings says where the label is. If a task sets one of them, it inherits none of them."""
 
 
-TaskTables: TypeAlias = Annotated[Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(decoded)]
+TaskTables: TypeAlias = Annotated[
+    Mapping[str, Mapping[str, Any]], MaxLen(MAX_TASKS), BeforeValidator(parse_json_setting)
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +64,10 @@ class TaskConfig:
 
 
 def task_settings(tables: Mapping[str, Mapping[str, Any]], task: str) -> dict[str, Any]:
-    """Returns the settings that a task sets, by dotted name.
+    """Returns the settings that a task sets itself, by dotted name.
 
-    If the task maps feedback, the mapped labels belong to this task. If it sets one of MAPPED_LABELS, it inherits none.
+    If the task maps feedback, the mapped labels belong to this task. If it sets one of MAPPED_LABELS, the others become
+    "", so that none is inherited.
 
     >>> task_settings({"spam": {"bus": {"map": {"feedback": {"event_id": "{ticket_id}"}}}}}, "spam")
     {'bus.map.feedback.event_id': '{ticket_id}', 'bus.map.feedback.task': 'spam'}
@@ -80,7 +83,7 @@ def task_settings(tables: Mapping[str, Mapping[str, Any]], task: str) -> dict[st
 def inherited_settings(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings that a task inherits from the default task, by dotted name.
 
-    Class weights are not inherited, because they name the default task's classes, unless `flags` set them.
+    Class weights are inherited only if `flags` set them, because otherwise they name the default task's classes.
 
     >>> inherited_settings({"labels.mode": "ask", "labels.class_weights.fraud": 9.0}, {})
     {'labels.mode': 'ask'}
@@ -89,9 +92,7 @@ def inherited_settings(values: Mapping[str, Any], flags: Mapping[str, Any]) -> d
 
 
 def task_overrides(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings in the table of one task, the one that `values["task"]` names, by dotted name.
-
-    Settings in `flags` are left out.
+    """Returns the settings in the table of the task `values["task"]`, by dotted name. Settings in `flags` are left out.
 
     >>> task_overrides({"task": "urgency", "tasks.urgency.labels.mode": "ask"}, {})
     {'labels.mode': 'ask'}
@@ -169,9 +170,9 @@ class ReplicaSettings(BaseModel):
         known = type(self).model_fields.keys() - {"task", "tasks"}
         values = inherited_settings(flat(self.model_dump()), {}) | task_settings(self.tasks, task)
         try:
-            return type(self)(**nested({name: each for name, each in values.items() if _section(name) in known}))
+            return type(self)(**nested({name: value for name, value in values.items() if _section(name) in known}))
         except ValidationError as error:
-            raise ValueError("; ".join(_mistake(task, each) for each in error.errors())) from error
+            raise ValueError("; ".join(_mistake(task, detail) for detail in error.errors())) from error
 
     @property
     def logs(self) -> LogConfig:
@@ -190,10 +191,10 @@ def _section(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplicaConfig:
-    """The complete configuration of a replica. Keys and addresses are left out of its repr.
+    """The complete configuration of a replica. Its repr shows no keys and no addresses.
 
     - `encoder`: names the tokenizer, or the user's class; the weights come from the store
-    - `trust`: of the learner, which sees the same labels
+    - `trust`: the learner's settings for the trust in labels, because the learner reads the same labels
     - `tasks`: the tasks besides the default task
     """
 

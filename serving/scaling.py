@@ -2,10 +2,10 @@
 
     each replica: {lag, busy} --Serve's controller, every few seconds--> LagPolicy --> replicas_wanted --> Serve
 
-A lag shows that there are too few replicas. The share of time in which the models compute shows that there are too
-many; the lag cannot, because replicas that keep up have none, whether they are busy or idle. Serve keeps the number of
-replicas within the bounds, and changes it only after the policy has asked for the change for a while. Serve sends the
-policy to its controller by value, so the controller need not import our modules.
+A lag shows that there are too few replicas. That there are too many is shown by the share of time in which the models
+compute; the lag cannot show it, because it is 0 both for busy replicas that keep up and for idle ones. Serve keeps the
+number of replicas within the bounds, and changes it only after the policy has asked for the change for a while. Serve
+sends the policy to its controller by value, so the controller need not import our modules.
 
 Rejected: scaling by requests, which Serve counts itself (it does not see events from Kafka), and our own consumer in
 the controller (the replicas know their lag).
@@ -44,8 +44,9 @@ class ScalingConfig:
 def replicas_wanted(lag: float, busy: float, *, current: int, lag_per_replica: int) -> int:
     """Returns the number of replicas that there should be.
 
-    `lag` is the number of events that wait in Kafka. `busy` is the sum over the replicas of the share of time in which
-    their models compute. The result is at most twice `current`: a burst's lag is gone before more replicas could start.
+    `lag` is the number of events that wait in Kafka. `busy` is the sum, over the replicas, of the share of time in
+    which the model computes. The result is at most twice `current`, because the lag of a burst is gone before more
+    replicas could start.
 
     >>> [replicas_wanted(lag, busy=0.9, current=2, lag_per_replica=100) for lag in (0, 200, 250, 5_000)]
     [2, 2, 3, 4]

@@ -1,11 +1,12 @@
 """One task of a replica: loads the versions of the task's plan, follows its set of labels, and reports its state.
 
-    store of the task --Swap--> Engine, under its name
-                      --LabelWatch, in the swap's thread--> LabelSet: a label by HTTP is refused, or accepted
-                      <--ReplicaReport, of this task--      TaskStatus, ReplicaStatus: the same by HTTP
+    store of the task --Swap--> Engine, under the task's name
+                      --LabelWatch, in the swap's thread--> LabelSet, which accepts or refuses labels by HTTP
+                      <--ReplicaReport of this task--       TaskStatus, ReplicaStatus: the same state by HTTP
 
-The replica adds the values of all tasks together (queue, latencies, promises) to the default task's report. While the
-store is unreachable, the set of labels stays as it was; the learner refuses labels that it must not learn in any case.
+The replica adds the values that concern all tasks (queue, latencies, promises) to the default task's report. While the
+store is unreachable, the set of labels stays unchanged. This does no harm, because the learner also refuses labels that
+it must not learn.
 """
 
 from collections.abc import Callable
@@ -39,14 +40,14 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The state of one task in a replica.
 
     - `swap`: the state of the swap thread
-    - `revision`, `arms`: of the plan that answers now; 0 and empty before the first weights
+    - `revision`, `arms`: the revision and the arms of the plan in use; 0 and empty before the first weights
     - `stand_in`: the version that answers instead of the plan's stable version, which this replica cannot load; 0 if
       the stable version answers
     - `num_labels`: the number of labels of each version
-    - `forwards`: the forward implementation of each version's encoder: `native`, or its fallback on shapes and machines
-      that `native` cannot run
+    - `forwards`: the implementation of the forward pass of each version's encoder: `native`, or its fallback for shapes
+      and machines that `native` does not support
     - `refused`: the number of versions that were not loaded, by reason
-    - `refused_below`: the certainty below which answers of each version are refused; 0 if none are
+    - `refused_below`: for each version, the certainty below which its answers are refused; 0 if none are refused
     """
 
     swap: str
@@ -90,9 +91,9 @@ class SharedParts(NamedTuple):
 
 
 class ServedTask:
-    """Owns the swap of a task, and the connection to its store.
+    """Owns the swap of a task, and the connection to the task's store.
 
-    `complete` adds the replica's own values to the task's report.
+    `complete` adds the values that concern the whole replica to the task's report.
     """
 
     def __init__(
@@ -208,16 +209,17 @@ class LabelWatch:
 
     def __init__(self, store: Store, config: LabelConfig) -> None:
         self._store = store
-        self._trouble = ""
+        self._last_error = ""
         self.labels = LabelSet(config)
 
     def follow(self) -> None:
-        """Applies the store's new label commands. Logs a reading error once while it stays the same."""
-        trouble = ""
+        """Applies the new label commands in the store. If they cannot be read, logs the error, but the same error only
+        once."""
+        problem = ""
         try:
             self.labels = self.labels.after_all(self._store.labels.requested(self.labels.number))
         except WireError as error:
-            trouble = str(error)
-        if trouble and trouble != self._trouble:
-            log.warning("labels_not_read", error=trouble)
-        self._trouble = trouble
+            problem = str(error)
+        if problem and problem != self._last_error:
+            log.warning("labels_not_read", error=problem)
+        self._last_error = problem

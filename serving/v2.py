@@ -4,12 +4,13 @@
     text? [n], features? [n], parts? [n], id? [n], key? [n], all BYTES --> events of the source "http"
     answers --> label, score, version, arm, receipt, event_id, can_be_labelled, each [n]
 
-In a BYTES tensor, each element follows its length in 4 bytes, little-endian. In other tensors, the values follow each
-other.
+In a BYTES tensor, each element comes after its length, which has 4 bytes, little-endian. In other tensors, there is
+nothing between the values.
 
-There is one model. Its versions are the arms of the plan (`stable`, `candidate`) and the numbers of the loaded weights.
-If a request names no version, the plan chooses the version, and the answer is published and counts as evidence for its
-arm. If a request names a version, the answer is not published, does not count, and has no receipt.
+There is one model. The names of its versions are the arms of the plan (`stable`, `candidate`) and the numbers of the
+loaded versions. If a request names no version, the plan chooses the version, and the answer is published and counts as
+evidence for its arm. If a request names a version, the answer is not published, does not count as evidence, and has no
+receipt.
 """
 
 import struct
@@ -83,10 +84,10 @@ def unpack_texts(name: str, data: bytes, *, at_most: int) -> list[str]:
         if at > len(data):
             raise wrong_tensor(f"an element of `{name}` is truncated")
         texts.append(data[end:at])
-    return decoded(name, texts)
+    return decode_texts(name, texts)
 
 
-def decoded(name: str, elements: Sequence[bytes]) -> list[str]:
+def decode_texts(name: str, elements: Sequence[bytes]) -> list[str]:
     """Returns the elements as texts. Raises RequestRefused if one is not UTF-8."""
     try:
         return [element.decode() for element in elements]
@@ -172,7 +173,7 @@ def metadata_of(live: ActiveVersions | None) -> ModelMetadata:
 
 
 def versions_of(live: ActiveVersions | None) -> tuple[str, ...]:
-    """Returns the names of versions that a request may use: the arms, then the numbers."""
+    """Returns the names of versions that a request may use: first the arms, then the numbers."""
     if live is None:
         return ()
     return (*(arm.name for arm in live.plan.arms), *(str(number) for number in sorted(live.versions)))
@@ -216,7 +217,7 @@ class InputHead:
 
 
 def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) -> InputHead:
-    """Returns the head of an input. Raises RequestRefused if the datatype or the shape is not the input's.
+    """Returns the head of an input. Raises RequestRefused if its datatype or its shape is wrong.
 
     An unknown input may have any datatype here: `events_of` refuses it by its name.
     """
@@ -288,7 +289,7 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
     answer = reply.answer if isinstance(reply, Unpublished) else reply
     assert isinstance(answer, Answer), "this protocol never requests vectors"
     return {
-        "label": answer.label or _render_label(answer.named),
+        "label": answer.label or _render_label(answer.prediction),
         "score": answer.score,
         "version": answer.weights_version,
         "arm": answer.arm,
@@ -299,7 +300,8 @@ def _row(reply: Reply) -> dict[str, str | float | int | bool]:
 
 
 def _render_label(label: str | None) -> str:
-    """Returns the prediction of an answer whose `label` is null as a text: its classes' names, or its kind's text."""
+    """Returns the text of an answer whose `label` is null: the names of its classes, or the text that its kind
+    renders."""
     if label is None:
         return ""
     kind = kind_of(label)

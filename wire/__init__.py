@@ -7,11 +7,11 @@ This package imports no other room, neither torch nor ray.
 records/     every record that crosses a process boundary, with its topic or key
 bus/         the Kafka client: topics, publisher, consumer groups, followers       store/   the Redis client
 envelope     records as messages, and reasons to refuse messages    message   a message, its place and its value
-letters      dead-letter records of refused messages                timestamps   times of records, and the clock
+letters      makes dead-letter records of refused messages          timestamps   times of records, and the clock
 mapping      foreign messages as our records                        registry   messages with a registered schema
 inputs       the content of an event: text, features, parts         tasks   the tasks of a service
-events       which answer a label is about                          receipts   proof that an answer was given
-kinds        labels of any kind, each as one string                 label_set   the classes that labels mean now
+events       finds the answer that a label is about                 receipts   proof that the service gave an answer
+kinds        labels of any kind, each as one string                 label_set   the classes: renamed, merged, retired
 plugins      the registry of plug-ins, by door and name             recent   a bounded set of recent names
 draws        traffic split, and random samples of events            rate_limits   token buckets, bounds on label sources
 keyring      the keys of a program, and keyed digests of subjects

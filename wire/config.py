@@ -45,9 +45,9 @@ __all__ = [
 ]
 
 
-def _options(given: Any) -> Any:
-    """Parses a table of options. From the environment, the whole table is JSON, or a single value is a text."""
-    table = json.loads(given) if isinstance(given, str) else given
+def _parse_options(setting: Any) -> Any:
+    """Parses a table of options. In the environment, the whole table is JSON, and a single value is a text."""
+    table = json.loads(setting) if isinstance(setting, str) else setting
     if not isinstance(table, Mapping):
         return table
     return {name: _parse_option(value) if isinstance(value, str) else value for name, value in table.items()}
@@ -111,7 +111,7 @@ CLIENT_NUMBERS: Final[Mapping[str, ClientNumber]] = MappingProxyType(
 )
 """The numeric options whose values this program uses, with its own defaults."""
 
-ClientOptions: TypeAlias = Annotated[Mapping[str, Option], BeforeValidator(_options)]
+ClientOptions: TypeAlias = Annotated[Mapping[str, Option], BeforeValidator(_parse_options)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,15 +1,15 @@
-"""Hash-based sampling: a hash in [0, 1) assigns entities to arms, and selects random samples of events. Pure.
+"""Hash-based sampling: hashes in [0, 1) assign entities to arms, and select random samples of events. Pure.
 
-    entity key, salt of the plan --uniform_hash--> in the share of which arm? --arm_for--> Arm, for Kafka and HTTP
-    secret, id of the event --keyed_uniform_hash--> below the share? --is_drawn--> in the sample, in every replay, too
+    entity key, salt of the plan --uniform_hash--> point in [0, 1) --arm_for--> the arm whose interval has the point
+    secret, id of the event --keyed_uniform_hash--> point in [0, 1) --is_drawn--> in the sample if below the share
 
-The traffic split is a function of the plan and the key. The stable arm has the interval from 0. The other arms take
-their shares from the end of [0, 1): first the last arm (newest, with a small fixed share), then the one before it. So
-the assignment is sticky: when the candidate's share grows from 1 % to 5 % to 25 %, entities move from stable to
-candidate, and never back.
+The traffic split is a function of the plan and the key. The stable arm has the interval that begins at 0. The intervals
+of the other arms are at the end of [0, 1): the newest arm, with a small fixed share, comes last, and the candidate
+before it. So the assignment is sticky: when the candidate's share grows from 1 % to 5 % to 25 %, entities move from
+stable to candidate, and never back.
 
-Samples of events are drawn with a secret (keyed hash), so that nobody outside can predict them. Senders choose the ids
-of their events, so without a secret they could choose which events are measured.
+Samples of events are drawn with a secret (keyed hash). Senders choose the ids of their events, so without a secret they
+could choose which events are in a sample. The same event is drawn again in every replay.
 """
 
 from hashlib import blake2b
@@ -35,18 +35,18 @@ def arm_for(key: str, plan: RolloutPlan) -> Arm:
     >>> arm_for("customer-17", plan).version
     3
     """
-    place = uniform_hash(key, plan.salt)
+    point = uniform_hash(key, plan.salt)
     end = 1.0
     # All arms but the stable one, from the last to the first.
     for arm in plan.arms[:0:-1]:
-        if place >= end - arm.share:
+        if point >= end - arm.share:
             return arm
         end -= arm.share
     return plan.arms[0]
 
 
 def uniform_hash(key: str, salt: str) -> float:
-    """Returns the place of `key` in [0, 1) under `salt`.
+    """Returns the hash of `key` under `salt`, as a number in [0, 1).
 
     >>> 0.0 <= uniform_hash("customer-17", "s") < 1.0
     True
@@ -55,7 +55,7 @@ def uniform_hash(key: str, salt: str) -> float:
 
 
 def keyed_uniform_hash(secret: bytes, name: bytes) -> float:
-    """Returns the place of `name` in [0, 1) under `secret`, which has at most 64 bytes.
+    """Returns the keyed hash of `name`, as a number in [0, 1). `secret` has at most 64 bytes.
 
     >>> 0.0 <= keyed_uniform_hash(b"secret", b"event-17") < 1.0
     True
@@ -68,7 +68,9 @@ def keyed_uniform_hash(secret: bytes, name: bytes) -> float:
 
 
 def is_drawn(secret: bytes, draw: str, event_id: str, share: float) -> bool:
-    """Whether an event is in the random sample `draw` (AUDIT or PAIRED, which are independent) of this share of events.
+    """Whether an event is in the random sample `draw`, which has this share of the events.
+
+    `draw` is AUDIT or PAIRED. The two samples are independent.
 
     >>> is_drawn(b"secret", AUDIT, "event-17", 0.0), is_drawn(b"secret", AUDIT, "event-17", 1.0)
     (False, True)

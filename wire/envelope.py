@@ -2,15 +2,16 @@
 
     record --to_message--> key, value, headers --Kafka--> from_message --> record, or BadMessage(reason, detail)
 
-The attributes are sent as `ce_` headers, and the other fields as a JSON object. Plain JSON without headers is accepted,
-too: then the id is the message's place, the entity is its key, and the time is the broker's. A dead letter has the
-unchanged payload as its value and everything else in headers, so no encoding makes the payload larger.
+The attributes of CloudEvents are sent as `ce_` headers, and the other fields of a record as a JSON object. Plain JSON
+without headers is accepted, too: then the id is the place of the message in the log, the entity is the message's key,
+and the time is the broker's. The value of a dead letter is the unchanged payload, and everything else is in headers, so
+no encoding makes the payload larger.
 
-A message in structured mode (`wire.message`) is read as well. If a topic is mapped (`wire.mapping`), the map is applied
-to every message of another type than ours, and its fields take precedence over the attributes.
+A message in structured mode (`wire.message`) is read as well. In a mapped topic (`wire.mapping`), the map is applied to
+every message that is not one of our own records. Its fields take precedence over the attributes.
 
-Every record that was read can be sent again, because the value is bounded, and so is every field that becomes an id, a
-key or a header (`check_fields`). Headers of other programs are ignored.
+The size of a value is bounded, and so is every field that becomes an id, a key or a header (`check_fields`). So every
+record that was read can be sent again. Headers of other programs are ignored.
 
 A message is refused for one of these reasons. Their names are stable:
 
@@ -30,7 +31,7 @@ import msgspec
 from wire.errors import BadMessage
 from wire.inputs import problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
-from wire.message import Decode, Message, Place, decode_object, is_structured, shown, unpack_structured
+from wire.message import Decode, Message, Place, decode_object, is_structured, quote_text, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
 from wire.timestamps import clamped_ms, from_rfc3339, is_time, to_rfc3339
 
@@ -58,7 +59,8 @@ MAX_DIGITS = 19
 HEADER_FIELDS: dict[type, frozenset[str]] = {
     Event: frozenset({"id", "source", "time_ms", "headers"}),
 }
-"""The fields of a record that are sent as headers and not in the value. The default is ATTRIBUTES."""
+"""The fields of a record that are sent as headers and not in the value, by record. For other records, they are
+ATTRIBUTES."""
 
 ATTRIBUTES = frozenset({"source", "time_ms", "headers"})
 
@@ -71,16 +73,16 @@ READ_HEADERS: dict[type, frozenset[str]] = {
     Event: COMMON_HEADERS | {"ce_id"},
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
-"""The headers that are read of a record's message. The default is COMMON_HEADERS."""
+"""The headers that are read from a message, by record. For other records, they are COMMON_HEADERS."""
 
 MAX_FIELD_BYTES = 1 << 10
 """Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
 
 
 def to_message(record: TopicRecord, further: dict[str, Any] | None = None) -> Message:
-    """Returns the message of `record`, with the `further` fields in its JSON object. Equal records give equal bytes.
+    """Returns the message of `record`. Equal records give equal bytes.
 
-    Raises ValueError if `time_ms` is not a valid time.
+    `further` are additional fields of its JSON object. Raises ValueError if `time_ms` is not a valid time.
     """
     headers = {
         "ce_specversion": SPEC_VERSION,
@@ -152,11 +154,11 @@ def from_message(
 
 
 def _json_fields(record: TopicRecord) -> dict[str, Any]:
-    """Returns the fields of a record that its message has in its JSON object."""
+    """Returns the fields of a record that its message contains as a JSON object."""
     in_headers = HEADER_FIELDS.get(type(record), ATTRIBUTES)
     body: dict[str, Any] = {}
     for name, value in msgspec.structs.asdict(record).items():
-        # An unset field that an older program does not know is omitted, so that such messages keep their bytes.
+        # Fields that older programs do not know are omitted if they are unset, so that such messages keep their bytes.
         is_omitted = (name in OMITTED_IF_EMPTY and not value) or (name in OMITTED_IF_NONE and value is None)
         if name not in in_headers and not is_omitted:
             body[name] = value
@@ -184,7 +186,7 @@ def _dead_letter_fields(message: Message, attributes: Mapping[str, str]) -> dict
     for name in ("partition", "offset"):
         text = attributes.get(f"ce_origin{name}", "")
         if not text.isdecimal() or len(text) > MAX_DIGITS:
-            raise BadMessage("wrong_schema", f"ce_origin{name} is {shown(text)}, expected a number")
+            raise BadMessage("wrong_schema", f"ce_origin{name} is {quote_text(text)}, expected a number")
         fields[name] = int(text)
     return fields | _attribute_fields(DeadLetter, attributes)
 
@@ -206,15 +208,15 @@ def _attributes(message: Message, names: frozenset[str]) -> dict[str, str]:
 def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mapped: bool = False) -> None:
     version = attributes.get("ce_specversion", SPEC_VERSION)
     if version != SPEC_VERSION:
-        raise BadMessage("future_schema", f"ce_specversion is {shown(version)}, we read {SPEC_VERSION}")
+        raise BadMessage("future_schema", f"ce_specversion is {quote_text(version)}, we read {SPEC_VERSION}")
     type_name = attributes.get("ce_type", record_type.TYPE)
     if type_name == record_type.TYPE or is_mapped:
         return
     name, _, number = type_name.rpartition(".v")
     our_name, _, our_number = record_type.TYPE.rpartition(".v")
     if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
-        raise BadMessage("future_schema", f"ce_type is {shown(type_name)}, we read {record_type.TYPE}")
-    raise BadMessage("wrong_type", f"ce_type is {shown(type_name)}, expected {record_type.TYPE}")
+        raise BadMessage("future_schema", f"ce_type is {quote_text(type_name)}, we read {record_type.TYPE}")
+    raise BadMessage("wrong_type", f"ce_type is {quote_text(type_name)}, expected {record_type.TYPE}")
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:

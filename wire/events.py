@@ -1,16 +1,18 @@
-"""Joins labels with answers: which event a label is about. An event is identified by its source and its id. Pure.
+"""Finds the event and the answer that a label is about. An event is identified by its source and its id. Pure.
 
     Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which the event is hashed and stored
-    Feedback --matching--> the waiting answers that it may label: none, its own, or several (AMBIGUOUS)
+    Answer   --aliases_of--> the byte strings by which labels may name its event: by key, by id, by receipt
+    Feedback --matching--> the waiting answers that it may label: none, one, or several (AMBIGUOUS)
              --with_key--> the label with the key of its waiting answer, if its receipt proves that key
-             --lookup_alias--> the alias of its event if the answer no longer waits, one of `aliases_of`
+             --lookup_alias--> the alias by which its event is looked up after the answer no longer waits
              --corrected_alias--> the alias of the event whose label it may replace
 
-A label names its event by the id. Its sender may also know the event's source, the receipt of the answer, or both. The
-source must be the answer's source. The receipt must have the time and the entity of the answer, and `wire.receipts` has
-already verified its code. An event that was answered twice has two receipts, and both are valid.
+A label names its event by the id. Its sender may also know the event's source, the receipt of the answer, or both. If
+the label names a source, it must be the answer's source. If it has a receipt, the receipt must have the time and the
+entity of the answer; `wire.receipts` has already verified the code in the receipt. An event that was answered twice has
+two receipts, and both are valid.
 
-The learner and the rollout both use these functions, so that both join the same pairs.
+The learner and the rollout both use these functions, so that both join each label with the same answer.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,16 +28,16 @@ EventKey: TypeAlias = tuple[str, str]
 """The source and the id of an event."""
 
 AMBIGUOUS: Final = "ambiguous"
-"""The reason for the quarantine of a label that matches several answers."""
+"""The reason to quarantine a label that matches several answers."""
 
 MAX_LATER_TIMES: Final = 7
-"""Number of later answers to an event whose receipts are valid, in addition to the first answer's receipt."""
+"""How many receipts of later answers to the same event are valid, in addition to the receipt of the first answer."""
 
 _NEVER_IN_UTF8: Final = b"\xff"
-"""A separator, since no UTF-8 contains this byte."""
+"""A separator: this byte never occurs in UTF-8."""
 
 
-class GivenAnswer(Protocol):
+class JoinableAnswer(Protocol):
     """An answer that waits for its label.
 
     - `times_ms`: the times of the answer and of all later answers to the same event, which are in their receipts.
@@ -51,7 +53,7 @@ class GivenAnswer(Protocol):
     def times_ms(self) -> tuple[int, ...]: ...
 
 
-A = TypeVar("A", bound=GivenAnswer)
+A = TypeVar("A", bound=JoinableAnswer)
 
 
 def key_of(record: Event | Answer) -> EventKey:
@@ -96,7 +98,7 @@ def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
     return [answer for answer in answers if _matches(feedback, receipt_ms, answer)]
 
 
-def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
+def aliases_of(answer: JoinableAnswer) -> Iterator[bytes]:
     """Yields the aliases by which an event is found after its answer no longer waits: its key, its id, its receipts."""
     yield encoded_key((answer.source, answer.event_id))
     yield _id_alias(answer.event_id)
@@ -105,7 +107,8 @@ def aliases_of(answer: GivenAnswer) -> Iterator[bytes]:
 
 
 def lookup_alias(feedback: Feedback) -> bytes:
-    """Returns the most specific alias of the label's event that the label determines."""
+    """Returns the alias by which the label's event is looked up: by the key if the label names the source, else by the
+    receipt, else by the id."""
     if feedback.event_source is not None:
         return encoded_key((feedback.event_source, feedback.event_id))
     receipt_ms = _receipt_ms(feedback)
@@ -115,20 +118,21 @@ def lookup_alias(feedback: Feedback) -> bytes:
 
 
 def corrected_alias(feedback: Feedback) -> bytes | None:
-    """Returns the alias of the event whose label this one replaces; None if it replaces none or the event is unknown.
+    """Returns the alias of the event whose label this label may replace; None if it may not replace any.
 
-    An approved label always names the source of its event. If a label of a mapped topic names no source, its event has
-    none, like an event in plain JSON.
+    Approved labels and labels of mapped topics may replace a label. An approved label must name the source of its
+    event. If a label of a mapped topic names no source, its event is taken to have none, like an event in plain JSON.
     """
     if feedback.event_source is not None and (feedback.approval or feedback.replaces):
         return encoded_key((feedback.event_source, feedback.event_id))
     return encoded_key(("", feedback.event_id)) if feedback.replaces and not feedback.approval else None
 
 
-def with_key(feedback: Feedback, waiting: Iterable[GivenAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
-    """Adds the key to a label that has a receipt and no key, if the receipt's answer is among the `waiting` ones.
+def with_key(feedback: Feedback, waiting: Iterable[JoinableAnswer], refusal: Callable[[Feedback], str]) -> Feedback:
+    """Adds the missing key to a label that has a receipt, if the receipt's answer is among the `waiting` ones.
 
-    The code of a receipt covers the entity, so `refusal` proves the key: it returns FORGED for any other key.
+    `refusal` returns the reason to refuse a label. The code of a receipt covers the entity, so `refusal` returns FORGED
+    for any wrong key.
     """
     if feedback.key or not has_receipt(feedback) or refusal(feedback) != FORGED:
         return feedback
@@ -144,7 +148,7 @@ def has_receipt(feedback: Feedback) -> bool:
     return _receipt_ms(feedback) is not None
 
 
-def _matches(feedback: Feedback, receipt_ms: int | None, answer: GivenAnswer) -> bool:
+def _matches(feedback: Feedback, receipt_ms: int | None, answer: JoinableAnswer) -> bool:
     if answer.event_id != feedback.event_id:
         return False
     if feedback.event_source is not None and answer.source != feedback.event_source:

@@ -1,13 +1,13 @@
-"""Atomic writes of files, files that are read again after a change, and the owners of state folders.
+"""Atomic writes of files, files that are read again after a change, locks, and the owners of state folders.
 
     atomic_write    a draft --the block ends--> the file            a crash or an error before that --> the old file
-    FileWatch       the file has another stamp --> it is read again
+    FileWatch       the file's time, size or inode has changed --> it is read again
     claim_folder    no `service.json` --> the folder is ours        another service's file --> FolderTaken
 
-A state folder has an owner, which `service.json` names by the service's prefixes and its task. Two services on one
-machine may differ only in their prefixes, so that the settings of both name the same folder. Without an owner, a
-service would continue from the other service's checkpoint, or send the answers in the other service's spool. A folder
-without the file belongs to the first service that uses it.
+A state folder has an owner: the service that `service.json` names by its prefixes and its task. Two services on one
+machine may differ only in their prefixes, and then use the same folder by mistake. Without the owner, one service would
+continue from the other service's checkpoint, or send the answers in the other service's spool. A folder without the
+file belongs to the first service that uses it.
 """
 
 import fcntl
@@ -72,10 +72,10 @@ def atomic_write(
             sync_path(path.parent)
 
 
-def locked(fd: int) -> int | None:
-    """Locks the file of `fd` until this process ends, and returns `fd`.
+def lock_or_close(fd: int) -> int | None:
+    """Locks the open file `fd` until this process ends or closes it, and returns `fd`.
 
-    Closes `fd` and returns None if another process has the lock or has removed the file. Raises OSError.
+    If another process has the lock, or has removed the file, closes `fd` and returns None. Raises OSError.
     """
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +92,8 @@ def locked(fd: int) -> int | None:
 
 
 def file_stamp(path: Path) -> tuple[int, int, int] | None:
-    """Returns time, size and inode of a file, which change if it is replaced; None if it cannot be read."""
+    """Returns the time, the size and the inode of a file; at least one changes if it is replaced. None: it cannot be
+    read."""
     try:
         status = path.stat()
     except OSError:
@@ -101,10 +102,10 @@ def file_stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 class FileWatch:
-    """Detects changes of files, such as a file of keys. It looks at them at most every `check_s` seconds.
+    """Reads files again after a change, for example a file of keys. Checks for changes at most every `check_s` seconds.
 
-    If not `is_read`, the first call of `read_again` reads the files. Not thread-safe. A copy in another process is
-    independent.
+    `is_read`: the caller has read the files already. If false, the first call of `read_again` reads them. Not
+    thread-safe. A copy in another process is independent.
     """
 
     def __init__(
@@ -113,32 +114,33 @@ class FileWatch:
         self._paths = paths
         self._check_s = check_s
         self._clock = clock
-        self._stamps = self._found() if is_read else None
+        self._stamps = self._read_stamps() if is_read else None
         self._checked_s = clock() if is_read else -math.inf
 
     def read_again(self, read: Callable[[], T]) -> T | None:
-        """Calls `read` and returns its result if the files have changed; else, or if it is too soon, returns None.
+        """Calls `read` and returns its result if the files have changed. Returns None if not, or if no check is due.
 
-        If `read` raises, as for a missing file, the exception is passed on, and the next check calls `read` again.
+        If `read` raises, for example because a file is missing, the exception is passed on, and the next check calls
+        `read` again.
         """
         now_s = self._clock()
         # A negative difference means that this is a copy from another machine with another clock.
         if 0 <= now_s - self._checked_s < self._check_s:
             return None
         self._checked_s = now_s
-        if (stamps := self._found()) == self._stamps:
+        if (stamps := self._read_stamps()) == self._stamps:
             return None
         # If `read` raises, the old stamps stay, so that the next check reads again.
-        found = read()
+        result = read()
         self._stamps = stamps
-        return found
+        return result
 
-    def _found(self) -> list[tuple[int, int, int] | None]:
+    def _read_stamps(self) -> list[tuple[int, int, int] | None]:
         return list(map(file_stamp, self._paths))
 
 
 class FolderOwner(msgspec.Struct, frozen=True, kw_only=True):
-    """The prefixes of a service, which are unique on its servers, and the task."""
+    """The owner of a state folder: a service, by its prefixes, which are unique on its servers, and a task."""
 
     bus_prefix: str
     store_prefix: str
@@ -164,12 +166,12 @@ def claim_folder(folder: Path, owner: FolderOwner, setting: str) -> None:
 def require_owner(content: bytes, owner: FolderOwner, path: str, setting: str) -> None:
     """Raises FolderTaken if `content`, read from the file at `path`, names another service than `owner`."""
     try:
-        found = msgspec.json.decode(content, type=FolderOwner)
+        actual = msgspec.json.decode(content, type=FolderOwner)
     except msgspec.DecodeError as error:
         raise FolderTaken(f"{path}: does not name the owner of the folder ({error}). {_fix(path, setting)}") from error
-    if found != owner:
+    if actual != owner:
         raise FolderTaken(
-            f"{path}: the folder has the state of {_describe(found)}, and this is {_describe(owner)}. "
+            f"{path}: the folder has the state of {_describe(actual)}, and this is {_describe(owner)}. "
             f"{_fix(path, setting)}"
         )
 

@@ -1,20 +1,21 @@
 """The content of events: a text, features, and parts of other types. Pure.
 
-    record --encode_content--> one string, the content --parse_content--> Said: the text, and each value with its codec
-    Said --tokens_of--> the encoder's input              --InputMap.joined--> an addition to its vector (`model.inputs`)
+    record --encode_content--> the content, one string --parse_content--> ParsedContent: text, values with their codecs
+    ParsedContent --model.inputs.tokens_of--> the tokens that the encoder reads
+                  --model.inputs.InputMap.joined--> an addition to the vector, for values that the encoder cannot read
 
-Events are compared, hashed, stored, learnt and signed by their content, which is one string. The content of an event
-that has only a text is that text. Any other content begins with JSON between two marks, with sorted names: an object
-with the features, or a list of the features and the parts.
+Events are compared, hashed, stored, learnt and signed by their content, which is one string. If an event has only a
+text, its content is that text. Any other content begins with JSON between two marks, with sorted names, followed by the
+text. The JSON is an object with the features, or a list of the features and the parts.
 
     hello        \\x1e{"price":0.06}\\x1ehello        \\x1e[{},{"type":"point","x":1.0,"y":2.0}]\\x1ehello
 
-Features have a field of their own in records. Any other input is a part: an object whose `type` is the name of its
-codec. Only the codec parses its values. A codec has two halves: this one does not load torch. The other one, its
-tensors (`model.inputs`), is imported by replicas and the learner from the path in `tensors`.
+In records, features have their own field. Any other input is a part: an object whose `type` is the name of its codec.
+Only the codec parses its values. A codec has two halves. The half that this module describes does not load torch. The
+other half, its tensors (`model.inputs`), is imported by replicas and the learner from the path in `tensors`.
 
-A process can read the parts of the inputs that installed packages list as entry points of the group `lifelong.inputs`.
-No message can make it import another module.
+A process can read only parts whose inputs are listed by installed packages, as entry points of the group
+`lifelong.inputs`. So no message can make it import another module.
 """
 
 import sys
@@ -49,13 +50,13 @@ EMPTY_CONTENT: Final[Mapping[str, Any]] = {"text": "", "features": {}, "parts": 
 """The content fields of a record, all empty."""
 
 FIELDS: Final = ("features", "parts")
-"""The content fields besides the text. The last one is used by all inputs without a field of their own."""
+"""The content fields besides the text. Inputs without their own field use the last one."""
 
 FEATURE_BYTES: Final = 128
 """Approximate memory of a feature, in bytes."""
 
 PART_BYTES: Final = 4
-"""Approximate memory of a part, in bytes for each byte of its JSON."""
+"""Approximate memory of a part: bytes for each byte of its JSON."""
 
 _FEATURES: Final = msgspec.json.Decoder(Features)
 _PARTS: Final = msgspec.json.Decoder(list[Part])
@@ -82,8 +83,8 @@ class InputCodec(Protocol):
 
     - `name`: the `type` of its parts.
     - `field`: `parts`, or the field of records that only this input uses.
-    - `tensors`: the import path of the other half.
-    - `has_tokens`: whether the encoder reads the values. Otherwise the tensors turn a value into a vector.
+    - `tensors`: the import path of the torch half.
+    - `has_tokens`: whether the encoder reads the values. If not, the torch half makes a vector of each value.
     - `max_bytes`: the size of the largest message with such a value, if it is larger than MAX_EVENT_BYTES.
     - `examples`: some values. The methods are checked with them when the input is first requested.
     """
@@ -102,19 +103,20 @@ class InputCodec(Protocol):
     def examples(self) -> tuple[Any, ...]: ...
 
     def problem(self, value: Any) -> str:
-        """Returns what is wrong with a value, as it was sent or as `cut` returned it; "" if it is valid."""
+        """Returns what is wrong with a value that was sent, or that `cut` returned; "" if it is valid."""
 
     def cut(self, value: Any, max_tokens: int) -> Any:
-        """Truncates a value to the part that is read if the encoder reads `max_tokens` of an event.
+        """Returns the part of a value that is read if the encoder reads `max_tokens` tokens of an event.
 
-        Answers carry the truncated value, so the learner learns from the same value. Truncation is idempotent.
+        Answers carry the truncated value, so the learner learns from what the model has read. Truncation must be
+        idempotent.
         """
 
     def sent(self, value: Any) -> Any:
         """Returns a value without the additions of an enricher."""
 
     def render(self, value: Any) -> str:
-        """Returns a value for people, in one line."""
+        """Returns a value as one line of text for people."""
 
     def enricher(self, replica: Any) -> Enricher | None:
         """Returns the enricher that adds this input to a replica's events; None if the settings ask for none.
@@ -170,7 +172,7 @@ def max_event_bytes() -> int:
     return max(MAX_EVENT_BYTES, *(codec.max_bytes for codec in INPUTS.all()))
 
 
-class Said(NamedTuple):
+class ParsedContent(NamedTuple):
     """The parsed content of an event: its text, and its other values, each with its codec."""
 
     text: str
@@ -183,7 +185,7 @@ class Said(NamedTuple):
 
 
 def _broken_laws(codec: InputCodec, value: Any) -> Iterator[str]:
-    """Yields the laws of the protocol that an example of a codec breaks."""
+    """Yields a sentence for each rule of the protocol that an example of a codec breaks."""
     if codec.field == "parts" and (not isinstance(value, dict) or value.get("type") != codec.name):
         yield f"its `type` is not {codec.name!r}"
     cut = codec.cut(value, 64)
@@ -240,16 +242,16 @@ def is_text(record: Any) -> bool:
     return not record.features and not record.parts
 
 
-def said_by(record: Any) -> Said:
+def parse_record(record: Any) -> ParsedContent:
     """Returns the parsed content of a record. Raises BadMessage for a part of an unknown type."""
     if is_text(record):
-        return Said(record.text)
+        return ParsedContent(record.text)
     values: list[tuple[InputCodec, Any]] = []
     if record.features:
         values.append((INPUTS.get("features"), record.features))
     for part in record.parts:
         values.append((INPUTS.part_codec(part), part))
-    return Said(record.text, tuple(values))
+    return ParsedContent(record.text, tuple(values))
 
 
 def _content_fields(text: str, values: Iterable[tuple[InputCodec, Any]]) -> dict[str, Any]:
@@ -268,29 +270,29 @@ class _Fields(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def parse_content(content: str) -> Said:
+def parse_content(content: str) -> ParsedContent:
     """Parses a content string, with a codec for each value. Raises BadMessage for a part of an unknown type."""
-    return said_by(_Fields(**decode_content(content))) if content.startswith(MARK) else Said(content)
+    return parse_record(_Fields(**decode_content(content))) if content.startswith(MARK) else ParsedContent(content)
 
 
-def has_more(content: str) -> bool:
-    """Whether a content has more than a text."""
+def has_more_than_text(content: str) -> bool:
+    """Whether a content has any value besides a text."""
     return content.startswith(MARK) and bool(parse_content(content).values)
 
 
 def encoded(content: str) -> str:
-    """Returns the part of a content that the encoder reads; "" if it reads nothing.
+    """Returns the content without the values that the encoder cannot read; "" if it can read nothing.
 
     >>> encoded("hello"), encoded(encode_content("hello", {"a": 1.0}))
     ('hello', 'hello')
     """
-    return encoded_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
+    return encoder_content_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
 
 
-def encoded_of(record: Any) -> str:
-    """Returns the part of a record's content that the encoder reads."""
-    said = said_by(record)
-    return encode_content(said.text, {}, [value for codec, value in said.values if codec.has_tokens])
+def encoder_content_of(record: Any) -> str:
+    """Returns a record's content without the values that the encoder cannot read."""
+    parsed = parse_record(record)
+    return encode_content(parsed.text, {}, [value for codec, value in parsed.values if codec.has_tokens])
 
 
 def is_encoded(content: str) -> bool:
@@ -303,22 +305,22 @@ def sent(content: str) -> str:
     if not content.startswith(MARK):
         return content
     try:
-        said = parse_content(content)
-        own = tuple((codec, _call(codec, "sent", value)) for codec, value in said.values)
+        parsed = parse_content(content)
+        own = tuple((codec, _call(codec, "sent", value)) for codec, value in parsed.values)
     except BadMessage:
         # The caller that parses this content reports the error.
         return content
-    return content if own == said.values else encode_content(**_content_fields(said.text, own))
+    return content if own == parsed.values else encode_content(**_content_fields(parsed.text, own))
 
 
 def cut(record: Any, max_tokens: int) -> dict[str, Any]:
-    """Returns the content fields of a record, truncated to the part that is read.
+    """Returns the content fields of a record, each value truncated to the part that is read.
 
     Raises BadMessage, which names the input, if its codec fails.
     """
-    said = said_by(record)
-    values = [(codec, _call(codec, "cut", value, max_tokens)) for codec, value in said.values]
-    return _content_fields(said.text, values)
+    parsed = parse_record(record)
+    values = [(codec, _call(codec, "cut", value, max_tokens)) for codec, value in parsed.values]
+    return _content_fields(parsed.text, values)
 
 
 def num_bytes(record: Any) -> int:
@@ -328,11 +330,11 @@ def num_bytes(record: Any) -> int:
 
 
 def render(record: Any) -> str:
-    """Returns the content of a record for people, in one line: its text, or else its other values."""
+    """Returns the content of a record as one line for people: its text, or if it has none, its other values."""
     if record.text:
         return str(record.text)
     try:
-        return ", ".join(_call(codec, "render", value) for codec, value in said_by(record).values)
+        return ", ".join(_call(codec, "render", value) for codec, value in parse_record(record).values)
     except BadMessage as error:
         return error.detail
 
@@ -345,13 +347,14 @@ def problem_of_content(text: str, features: Features, parts: Sequence[Part] = ()
 
 
 def problem_of(features: Features, parts: Sequence[Part] = ()) -> str:
-    """Returns what is wrong with the values of an event; "" if they are valid. If a codec fails, they are not valid."""
+    """Returns what is wrong with the values of an event; "" if they are valid. If a codec raises an exception, they are
+    invalid."""
     if not features and not parts:
         return ""
     if len(parts) > MAX_PARTS:
         return f"`parts` has {len(parts)} parts, at most {MAX_PARTS} are read"
     try:
-        for codec, value in said_by(_Fields("", features, tuple(parts))).values:
+        for codec, value in parse_record(_Fields("", features, tuple(parts))).values:
             if problem := _call(codec, "problem", value):
                 return str(problem)
     except BadMessage as error:
@@ -360,7 +363,8 @@ def problem_of(features: Features, parts: Sequence[Part] = ()) -> str:
 
 
 def _call(codec: InputCodec, method: str, *arguments: Any) -> Any:
-    """Calls a method of a codec. If it raises any exception, as a user's codec may, raises BadMessage with its name."""
+    """Calls a method of a codec. A user's codec may raise any exception: it becomes a BadMessage that names the
+    codec."""
     try:
         return getattr(codec, method)(*arguments)
     except Exception as error:
@@ -368,8 +372,9 @@ def _call(codec: InputCodec, method: str, *arguments: Any) -> Any:
         raise BadMessage("wrong_schema", detail) from error
 
 
-def problem_of_known(contents: Iterable[str]) -> str:
-    """Returns why stored contents cannot be read, because an input is missing now; "" if they can be read."""
+def problem_of_stored(contents: Iterable[str]) -> str:
+    """Returns the problem if stored contents have inputs that this process does not have; "" if it can read all of
+    them."""
     try:
         for content in contents:
             parse_content(content)

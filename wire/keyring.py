@@ -1,12 +1,12 @@
 """The keys of a program: for signatures, for receipts, and for the digests of erased subjects.
 
-    parse(text of the setting signing_key) -> KeyRing --sign, seal--> learner, controller, operators
-                                                      --verify--> all programs, also replicas
-    KeyRing --for_replicas--> public keys instead of the signing ones, and the keys of receipts
+    parse(text of the setting signing_key) -> KeyRing --sign, seal--> records of learner, controller, operators
+                                                      --verify--> records that any program reads
+    KeyRing --for_replicas--> public keys instead of the signing keys, and the keys of receipts
     KeyRing.subject, key of an event --subject_digest--> the erased subject in the store, in checkpoints, in reports
 
-A program signs with the first key that can sign, and accepts signatures of all keys. So keys can be rotated while
-versions with the old signatures are still accepted. A key is a word and hexadecimal digits:
+A program signs with the first of its keys that can sign, and accepts the signatures of all its keys. So during a
+rotation of keys, versions with old signatures are still accepted. A key is a word and hexadecimal digits:
 
     ed25519-secret    signs (RFC 8032)                               learner, controller, operators
     ed25519-next      signs after the next rotation, and is already accepted
@@ -20,17 +20,20 @@ versions with the old signatures are still accepted. A key is a word and hexadec
 by a shared secret. Each kind of signature is verified only with keys of its own kind, so that a public key can never be
 used as an HMAC secret.
 
-**Text and file.** A ring's text has one key a line, or several with commas between them; # begins a comment. A file of
-keys is read again when it has changed, so that keys rotate without a restart. If the file cannot be read, or its keys
-are not enough for this program, the current keys stay, and the log says so once.
+**Text and file.** The text of a ring has one key a line, or several keys with commas between them; # begins a comment.
+A file of keys is read again when it has changed, so that keys can be rotated without a restart. If the file cannot be
+read, or lacks a key that this program needs, the current keys stay, and the error is logged once.
 
-**Subjects.** The digest of a subject is keyed (HMAC-SHA256, truncated to 128 bits), so that a reader of Redis cannot
-find a subject by trying all customer numbers. It must be the same everywhere in an installation, for good, so the key
-of subjects stays when signing keys are rotated.
+**Subjects.** The digest of an erased subject is keyed (HMAC-SHA256, truncated to 128 bits), so that somebody who can
+read Redis cannot find the subject by trying all customer numbers. The digest must always be the same, everywhere in an
+installation, so the key of subjects stays when signing keys are rotated.
 
-Rejected: X.509 and JWK (there are no certificate chains, and a choice of algorithms is an attack surface), PEM (a ring
-would be a folder, and secrets are mounted as files), one setting for each kind (a program could have half of the keys
-of one installation and half of another's), and a thread that watches the file (one more thread to end).
+Rejected:
+
+- X.509 and JWK: there are no certificate chains, and a choice of algorithms is an attack surface.
+- PEM: a ring would be a folder, and secrets are mounted as single files.
+- One setting for each kind of key: a program could have half of the keys of one installation and half of another's.
+- A thread that watches the file: one more thread to end.
 """
 
 import hmac
@@ -116,10 +119,11 @@ class Key:
 
     @property
     def id(self) -> str:
-        """16 hexadecimal digits, which reveal nothing about a secret. Both keys of a pair have the same id."""
+        """The id of the key: 16 hexadecimal digits, which reveal nothing about a secret. Both keys of a pair have the
+        same id."""
         if self.kind in (*PAIRS, Kind.RETIRED):
             return sha256(self.public).hexdigest()[:ID_CHARS]
-        return derived(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
+        return derive_key(self.value, b"lifelong key id v1").hex()[:ID_CHARS]
 
     @property
     def public(self) -> bytes:
@@ -156,7 +160,7 @@ class Key:
 
     def seal(self, body: bytes, name: str) -> str:
         """Returns a code that only holders of this secret can check. For a shared secret, it is the HMAC."""
-        secret = self.value if self.kind is Kind.SHARED else derived(self.value, b"lifelong seal v1")
+        secret = self.value if self.kind is Kind.SHARED else derive_key(self.value, b"lifelong seal v1")
         return hmac.new(secret, _digest_to_sign(body, name), sha256).hexdigest()
 
 
@@ -165,7 +169,7 @@ def new_key(kind: Kind) -> Key:
     return Key(kind, secrets.token_bytes(SECRET_BYTES))
 
 
-def derived(secret: bytes, purpose: bytes) -> bytes:
+def derive_key(secret: bytes, purpose: bytes) -> bytes:
     """Derives the key for one purpose from a secret, by HKDF-Expand (RFC 5869, section 2.3)."""
     return hmac.digest(secret, purpose + b"\x01", sha256)
 
@@ -176,8 +180,8 @@ def signer_of(signature: bytes) -> str:
     >>> signer_of(b"ed25519:0123456789abcdef:00"), signer_of(b"00" * 32)
     ('0123456789abcdef', '')
     """
-    named = identity_and_code(signature)
-    return named[0] if named else ""
+    parts = identity_and_code(signature)
+    return parts[0] if parts else ""
 
 
 def identity_and_code(signature: bytes) -> tuple[str, str] | None:
@@ -190,9 +194,10 @@ def identity_and_code(signature: bytes) -> tuple[str, str] | None:
 
 
 def _digest_to_sign(body: bytes, name: str) -> bytes:
-    """Returns the bytes that are signed: the hashes of the record and of its name.
+    """Returns the bytes that are signed: a prefix, and the hashes of the record's name and of its body.
 
-    The name contains the service, the task and the kind of the record, so no other record can replace it.
+    The name contains the service, the task and the kind of the record. So a signature is not valid for any other
+    record.
     """
     return _PURPOSE + sha256(name.encode()).digest() + sha256(body).digest()
 
@@ -215,16 +220,16 @@ def _public(key: bytes) -> "Ed25519PublicKey":
 class KeyRing:
     """The keys of one program. Verbs: sign, verify, seal, open. Thread-safe.
 
-    `current` returns the keys of a file that is followed; without it, the keys are the `given` ones.
+    `current` returns the current keys of a file that is read again after changes (None: the keys are always `initial`).
     """
 
-    given: tuple[Key, ...]
+    initial: tuple[Key, ...]
     current: Callable[[], tuple[Key, ...]] | None = field(default=None, compare=False, repr=False)
 
     @property
     def keys(self) -> tuple[Key, ...]:
         """The current keys in order. The tuple is the same object until they change."""
-        return self.given if self.current is None else self.current()
+        return self.initial if self.current is None else self.current()
 
     @property
     def signer(self) -> Key | None:
@@ -233,7 +238,7 @@ class KeyRing:
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The ids of the accepted keys: the key that signs, the other keys that verify, then the keys of receipts."""
+        """The ids of the accepted keys: first keys that sign, then keys that only verify, then the keys of receipts."""
         return tuple(key.id for key in (*self.of(*SIGNING), *self.of(Kind.NEXT, Kind.PUBLIC), *self.of(Kind.RECEIPT)))
 
     @property
@@ -247,19 +252,20 @@ class KeyRing:
 
         Raises CannotSign if there is none.
         """
-        if found := self.of(Kind.SUBJECT):
-            return found[0].value
+        if subject_keys := self.of(Kind.SUBJECT):
+            return subject_keys[0].value
         if shared := self.of(Kind.SHARED):
-            return derived(shared[0].value, b"lifelong subject v1")
+            return derive_key(shared[0].value, b"lifelong subject v1")
         raise CannotSign(f"there is no {Kind.SUBJECT} among our keys, which erasures need: {_SIGNER_FIX}")
 
     @property
     def holdout(self) -> bytes:
-        """The secret that selects the holdout. It must not change, or holdout events would be learnt after all.
+        """The secret by which events are drawn for the holdout. If it changed, events of the old holdout would be
+        learnt.
 
         Raises CannotSign if there is none.
         """
-        return derived(self.subject, b"lifelong holdout v1")
+        return derive_key(self.subject, b"lifelong holdout v1")
 
     @property
     def shared_secret_risk(self) -> str:
@@ -300,22 +306,23 @@ class KeyRing:
         Raises UnknownKey if that key is not accepted, and BadSignature if the record was changed or was signed under
         another name.
         """
-        if named := identity_and_code(signature):
-            identity, code = named
+        if parts := identity_and_code(signature):
+            identity, code = parts
             self._verify(body, code, identity, name)
             return identity
-        # A signature without an id of its key is an HMAC.
+        # A signature without the id of a key is an HMAC.
         shared = self.of(Kind.SHARED)
         for key in shared:
             if hmac.compare_digest(signature, key.hmac(body, name).encode()):
                 return key.id
         if shared or len(signature) != HMAC_CHARS:
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
-        wrong = f"{name} was signed with a shared secret, and there is none among our keys"
-        raise UnknownKey(f"{wrong}: {_UNKNOWN_KEY_FIX}")
+        problem = f"{name} was signed with a shared secret, and there is none among our keys"
+        raise UnknownKey(f"{problem}: {_UNKNOWN_KEY_FIX}")
 
     def seal(self, body: bytes, name: str) -> str:
-        """Returns a code that only a ring with the same secrets can check. It is fast enough to seal every event.
+        """Returns a code (HMAC) that only a ring with the same secrets can check. It is fast enough to seal every
+        event.
 
         Raises CannotSign if no key can sign.
         """
@@ -327,9 +334,10 @@ class KeyRing:
             raise BadSignature(f"{name} was not signed with our key, or was changed since")
 
     def for_replicas(self) -> "KeyRing":
-        """Returns the keys that a replica needs to verify and to make receipts. They cannot sign weights or plans.
+        """Returns the keys that a replica needs, to verify records and to make receipts. They cannot sign weights or
+        plans.
 
-        An exception is a shared secret, which can sign: without it, the replica could not verify its signatures.
+        There is one exception: a shared secret can sign, and a replica needs it to verify signatures by it.
         """
         kept = [key for key in self.keys if key.kind is not Kind.SUBJECT]
         public = [key.of_kind(Kind.PUBLIC) if key.kind in PAIRS else key for key in kept]
@@ -387,12 +395,13 @@ def new_ring() -> KeyRing:
 
 
 def _parts(text: str) -> dict[str, str]:
-    """Splits the text of a ring at line ends and commas. Returns the parts by their places, as messages name them."""
-    found: dict[str, str] = {}
+    """Splits the text of a ring at line ends and commas. Returns place -> part; a place is, for example, "line 2, key
+    1"."""
+    parts: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         words = [] if line.lstrip().startswith("#") else [word.strip() for word in line.split(",")]
-        found |= {f"line {number}, key {place}": word for place, word in enumerate(words, 1) if word}
-    return found
+        parts |= {f"line {number}, key {place}": word for place, word in enumerate(words, 1) if word}
+    return parts
 
 
 def _parse_key(part: str, place: str) -> Key:
@@ -410,9 +419,9 @@ def _parse_key(part: str, place: str) -> Key:
 
 
 class FollowedKeys:
-    """Returns the current keys of a file, which it reads again after a change. Any thread may call it.
+    """A function that returns the current keys of a file, which it reads again after a change.
 
-    Other processes may have copies of it.
+    Any thread may call it, and other processes may have copies of it.
     """
 
     def __init__(self, path: Path, keys: tuple[Key, ...], *, check_s: float) -> None:
@@ -436,7 +445,7 @@ class FollowedKeys:
 
     def _read(self) -> tuple[Key, ...]:
         keys = parse(self._path.read_text().rstrip("\r\n")).keys
-        # A program that signs could not continue with the keys of a replica.
+        # With the keys of a replica, a program that signs could not go on.
         if _signs(self._keys) and not _signs(keys):
             raise ValueError("its keys can verify and not sign, like a replica's keys")
         return keys
@@ -448,21 +457,21 @@ class FollowedKeys:
             log.error("keys_not_read", path=str(self._path), error=error, fix=fix)
 
 
-def followed(path: Path, ring: KeyRing, *, check_s: float = CHECK_S) -> KeyRing:
-    """Returns a ring with the keys of `ring`, which follows later changes of the file."""
+def follow_file(path: Path, ring: KeyRing, *, check_s: float = CHECK_S) -> KeyRing:
+    """Returns a ring that begins with the keys of `ring`, and reads the file again after each change."""
     return KeyRing(ring.keys, FollowedKeys(path, ring.keys, check_s=check_s))
 
 
-def given(text: str, *, file: str) -> KeyRing:
-    """Returns the keys of a file, which is followed, or else of a text. The ring is empty if both are empty.
+def read_ring(text: str, *, file: str) -> KeyRing:
+    """Returns the keys in `file`, which is read again after each change; if no file is named, the keys in `text`.
 
-    Raises ValueError.
+    The ring is empty if both are "". Raises ValueError.
     """
     if not file:
         return parse(text) if text else KeyRing(())
     path = Path(file).absolute()
     try:
-        return followed(path, parse(path.read_text().rstrip("\r\n")))
+        return follow_file(path, parse(path.read_text().rstrip("\r\n")))
     except OSError as error:
         raise ValueError(f"{file}: cannot be read as keys ({error})") from error
 

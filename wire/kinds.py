@@ -1,23 +1,23 @@
 """Kinds of labels: one class, a set of classes, a number, or a user's own kind. Pure.
 
-    record --claim--> its kind, the value of that kind's field --read--> a label, one string --write--> value
-    label --class_names, row_names, with_classes, render, fingerprint--> what the core needs to know about it
+    record --kind_and_value--> its label's kind and value --read--> the label, one string --write--> value
+    label --class_names, row_names, with_classes, render, fingerprint--> what the core needs to know about the label
 
-**One string.** Between two topics, a label of any kind is one string, which is compared, hashed, stored, learnt and
-signed. Only the label's kind parses it. For a single class, the string is the name of the class. For every other kind,
-it begins with the kind's mark: a control character from U+001C to U+001F, which no name contains. So the mark shows the
-kind of a string, as the field shows the kind of a record's label.
+**One string.** Inside the programs, a label of any kind is one string, which is compared, hashed, stored, learnt and
+signed. Only the label's kind parses it. If the label is a single class, the string is the name of the class. For every
+other kind, the string begins with the kind's mark: a control character from U+001C to U+001F, which no name contains.
+So the mark tells the kind of a string, and in a record the field tells the kind.
 
 **Partly right answers.** All decisions about versions (McNemar's test, confidence sequences, drift) count right
-answers, but an answer may be partly right: its kind defines its agreement with the label, in [0, 1]. Such an answer
-counts as right if a number that is drawn for the event, uniform in [0, 1), is below the agreement (randomised rounding,
-Raghavan and Thompson 1987). The expected share of right answers is then the mean agreement, so every bound on the share
-is a bound on the mean agreement, and counts are still sufficient as evidence. All versions use the same draw for an
-event. Two versions then differ with a probability equal to the difference of their agreements, and no other rounding
-makes them differ less often.
+answers. But an answer may be partly right: its kind defines its agreement with the label, in [0, 1]. Such an answer
+counts as right if the random number of the event, uniform in [0, 1), is below the agreement (randomised rounding,
+Raghavan and Thompson 1987). The expected share of right answers is then the mean agreement. So every bound on the share
+is a bound on the mean agreement, and counts are still sufficient as evidence. The random number of an event is the same
+for all versions. So two versions differ with a probability equal to the difference of their agreements, and no other
+rounding makes them differ less often.
 
-An implementation has two halves: this one does not load torch. The other one, its tensors (`model.kinds`), is imported
-by replicas and the learner from the path in `tensors`.
+A kind has two halves. The half that this module describes does not load torch. The other half, its tensors
+(`model.kinds`), is imported by replicas and the learner from the path in `tensors`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,18 +38,20 @@ DEFAULT: Final = "class"
 """The default kind. Stored records do not name it."""
 
 LABEL_FIELDS: Final = ("labels", "value", "target")
-"""The fields of a label record besides `label`. One of the four has the label of the event."""
+"""The fields of a label record besides `label`. Exactly one of the four fields has the label."""
 
 ANSWER_FIELDS: Final = ("labels", "value", "output")
-"""The same fields of an answer. `target` and `output` are used by all kinds without a field of their own."""
+"""The same fields of an answer. All kinds without their own field use the last field: `target`, or `output` in an
+answer."""
 
 DRAW_SEED: Final = 0x6472_6177
+"""Seed of the hash that makes the random number of an event."""
 
 MAX_WORDS: Final = 12
 """Highest number of words in a fingerprint, and of classes in a predicted set. A receipt has no room for more."""
 
 Fingerprint: TypeAlias = int | tuple[int, ...]
-"""A prediction as a receipt holds it: a 32-bit word, or at most MAX_WORDS of them. 0: the version knew nothing."""
+"""A prediction as a receipt contains it: one to MAX_WORDS words of 32 bits. 0: the version knew no class."""
 
 
 class Range(Protocol):
@@ -80,9 +82,9 @@ class LabelKind(Protocol):
     - `name`: the value of `labels.kind`, unless that is an import path.
     - `field`: the field of records that has labels of this kind: `label`, `labels`, `value`, or `target` for all kinds
       without a field of their own.
-    - `noun`, `how_sent`: for error messages, the name of a label and how it is sent.
+    - `noun`, `how_sent`: words for error messages, such as "a score" and "`value`, a number".
     - `marks`: the prefixes of its strings: "" for single classes, else one of MARKS or `mark_of(name)`.
-    - `tensors`: the import path of the other half.
+    - `tensors`: the import path of the torch half.
     - `is_exclusive`: each event has exactly one class. Only then may a class replace another one, change its meaning,
       be learnt from its newest labels, or lose its row to a new class.
     - `has_classes`: labels consist of classes. Operators may rename, merge or retire them, and each class has a mean
@@ -146,10 +148,12 @@ class LabelKind(Protocol):
         """Returns the label with its classes replaced by `names`; the label itself if the kind has no classes."""
 
     def learnt(self, label: str, space: Range) -> str:
-        """Returns a label as it is learnt: a score becomes its place in the range of the settings."""
+        """Returns the form of a label that is learnt: a score is mapped to its place in the range of the settings, in
+        [0, 1]."""
 
     def fingerprint(self, label: str) -> Fingerprint:
-        """Returns the fingerprint that represents a label, as it is learnt, in a receipt; never 0."""
+        """Returns the fingerprint of a label, which represents it in a receipt; never 0. The label has the form that is
+        learnt."""
 
     def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
         """Returns how well a prediction agrees with a label, in [0, 1]; 1 if both are equal."""
@@ -185,7 +189,8 @@ class _Kinds(Registry[LabelKind]):
         return check_examples(plugin, "label", _broken_laws)
 
     def of_field(self, field: str) -> LabelKind:
-        """Returns the kind whose labels are in this field of records, which no other kind uses."""
+        """Returns the kind whose labels are in this field of records. The field must not be `target`, which several
+        kinds use."""
         return self._by_field.get(field) or self._built_in(self._by_field, field)
 
     def of_mark(self, mark: str) -> LabelKind:
@@ -239,7 +244,7 @@ def _attribute_problems(kind: LabelKind) -> Iterator[str]:
 
 
 def _broken_laws(kind: LabelKind, label: str) -> Iterator[str]:
-    """Yields the laws of the protocol that an example of a kind breaks."""
+    """Yields a sentence for each rule of the protocol that an example of a kind breaks."""
     if not label.startswith(kind.marks):
         yield "its string begins with none of the kind's marks"
     value = kind.write(label)
@@ -261,7 +266,7 @@ def _broken_laws(kind: LabelKind, label: str) -> Iterator[str]:
         yield "with_classes changes it"
     word = kind.fingerprint(label)
     words = word if isinstance(word, tuple) else (word,)
-    if word == 0 or len(words) > MAX_WORDS or not all(0 <= each < 1 << 32 for each in words):
+    if word == 0 or len(words) > MAX_WORDS or not all(0 <= part < 1 << 32 for part in words):
         yield f"fingerprint returns {word!r}, not one to {MAX_WORDS} words of 32 bits other than 0"
     if (agreement := kind.agreement(word, word)) != 1:
         yield f"its agreement with itself is {agreement!r}, not 1"
@@ -301,38 +306,39 @@ def render(label: str) -> str:
     return kind_of(label).render(label)
 
 
-def claim(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind, Any]:
+def kind_and_value(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind, Any]:
     """Returns the kind of the label or answer in a record, and the value of its field.
 
     Raises BadMessage if several fields are set, or if `target` names an unknown kind.
     """
-    given = [field for field in fields if getattr(record, field) is not None]
+    set_fields = [field for field in fields if getattr(record, field) is not None]
     label = record.label
-    if len(given) + bool(label) > 1:
+    if len(set_fields) + bool(label) > 1:
         raise BadMessage("wrong_schema", "give either `label` or `labels` or `value`")
-    if not given:
+    if not set_fields:
         return KINDS.of_field("label"), label
-    (field,) = given
+    (field,) = set_fields
     value = getattr(record, field)
     if field != fields[-1]:
         return KINDS.of_field(field), value
     return KINDS.of_target(value), value
 
 
-def said_by(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
-    """Returns the label in a record as one string. Raises BadMessage as `claim` does."""
+def label_string(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> str:
+    """Returns the label in a record as one string. Raises BadMessage as `kind_and_value` does."""
     for field in fields:
         if getattr(record, field) is not None:
-            kind, value = claim(record, fields)
+            kind, value = kind_and_value(record, fields)
             return kind.read(value)
     # The fast path: most labels are single classes.
     return KINDS.of_field("label").read(record.label)
 
 
 def problem_of_label(record: Any) -> str:
-    """Returns what is wrong with the label in a record; "" if it is valid. If its kind fails on it, it is not valid."""
+    """Returns what is wrong with the label in a record; "" if it is valid. If its kind raises an exception, it is
+    invalid."""
     try:
-        kind, value = claim(record)
+        kind, value = kind_and_value(record)
     except BadMessage as error:
         return error.detail
     try:
@@ -343,7 +349,8 @@ def problem_of_label(record: Any) -> str:
 
 
 def _mark_problem(kind: LabelKind, value: Any) -> str:
-    """Returns the problem that a kind reads a value as a label without the kind's mark; "" if it does not."""
+    """Returns the problem if a kind reads a value as a label that does not begin with the kind's mark; "" if there is
+    none."""
     label = kind.read(value)
     has_mark = isinstance(label, str) and label.startswith(kind.marks) and kind_of(label) is kind
     return "" if has_mark else f"the kind {kind.name} reads it as {label!r}, which does not begin with its mark"
@@ -356,7 +363,7 @@ def fields_of(label: str, fields: Sequence[str] = LABEL_FIELDS) -> dict[str, Any
 
 
 def field_with(kind: LabelKind, value: Any, fields: Sequence[str] = LABEL_FIELDS) -> dict[str, Any]:
-    """Returns the field, by name, in which a record has this value of a kind."""
+    """Returns the fields of a record that contain this value of a kind, by name."""
     if kind.field in fields[:-1] or kind.field == "label":
         return {kind.field: value}
     return {fields[-1]: None if value is None else {"kind": kind.name, **value}}
@@ -368,7 +375,8 @@ def name_hash(name: str | None) -> int:
 
 
 def draw_of(event: bytes) -> float:
-    """Returns the random number of an event, in [0, 1): a hash, so that it is the same for all versions."""
+    """Returns the random number of an event, in [0, 1). It is a hash of the event, so it is the same for all
+    versions."""
     return float(mmh3.hash(event, DRAW_SEED, signed=False) * 2.0**-32)
 
 
@@ -382,7 +390,8 @@ def is_right(predicted: str | None, label: str, event: bytes) -> bool:
 
 
 def group_name(label: str, draw: str) -> str:
-    """Returns the class by which a sample is grouped. For several, `draw` selects one, all with equal probability.
+    """Returns the class by which a sample is grouped. If the label has several classes, one is selected at random, by a
+    hash of `draw`.
 
     >>> group_name("refund", "e-1"), group_name("\\x1drefund", "e-1"), group_name("\\x1d", "e-1")
     ('refund', 'refund', '')

@@ -1,16 +1,16 @@
-"""The set of labels: the normal form of a label, the class that it means now, and whether it may be learnt. Pure.
+"""The set of labels of a task: which class a label means now, and whether the label may be learnt. Pure.
 
-    label --normal form--> its name --renamed, merged?--> the class that it means --refusal--> "", or a reason
-          --of another kind than labels.kind?--> refusal         its kind (`wire.kinds`) knows the names in it
+    label --normal_form--> name --renamed or merged by a command?--> its present class --refusal--> "", or a reason
     LabelCommand, LabelCommand, ... --after--> LabelSet
 
-The set is a function of the settings and of the commands in their order. So all processes that have read the same
-commands have the same set: the learner, which carries the commands out, and the replicas, the rollout and the command
-line, which translate labels. A late label with an old name means the class that this name was last changed to.
+The set is a function of the settings and of the operators' commands in their order. So all processes that have read the
+same commands have the same set: the learner, which carries the commands out, and the replicas, the rollout and the
+command line, which translate labels. If a late label has an old name, it means the class to which this name was last
+changed.
 
-A name means itself unless a command has changed it. The names in a command have the meaning that they have before the
-command. A new meaning replaces the old one: after A was renamed to B, and C to A, there is a class A again, and labels
-with the name A are learnt as A.
+A name means the class of that name, unless a command has changed it. The names in a command mean what they meant before
+the command. A new meaning replaces the old one: after A was renamed to B, and then C to A, there is a class A again,
+and labels with the name A are learnt as A.
 """
 
 import re
@@ -29,21 +29,21 @@ from wire.errors import BadMessage
 from wire.kinds import DEFAULT, KINDS, LabelKind, class_names, fields_of, kind_of, name_hash
 from wire.receipts import Receipts
 from wire.records import Feedback, LabelCommand
-from wire.sections import SECTION, decoded, require
+from wire.sections import SECTION, parse_json_setting, require
 
 MAX_LABELS = 65_536
 """Highest number of labels in the list, which is also the highest number of classes of a head."""
 
 Bound: TypeAlias = Annotated[float, Ge(-1e12), Le(1e12)]
-ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(decoded)]
+ScoreRange: TypeAlias = Annotated[tuple[Bound, Bound], BeforeValidator(parse_json_setting)]
 
 WHITE_SPACE = re.compile(r"\s+")
 
 Form: TypeAlias = Literal["nfc", "space", "case"]
-Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(decoded)]
-Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
+Forms: TypeAlias = Annotated[tuple[Form, ...], BeforeValidator(parse_json_setting)]
+Labels: TypeAlias = Annotated[tuple[str, ...], MaxLen(MAX_LABELS), BeforeValidator(parse_json_setting)]
 ClassWeight: TypeAlias = Annotated[float, Gt(0), Le(1_000_000)]
-ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(decoded)]
+ClassWeights: TypeAlias = Annotated[Mapping[str, ClassWeight], MaxLen(MAX_LABELS), BeforeValidator(parse_json_setting)]
 
 RETIRED: Final = "retired"
 NOT_LISTED: Final = "not_listed"
@@ -117,7 +117,11 @@ class LabelConfig:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """The set of labels after `number` commands. `meanings` maps each changed name to its present meaning."""
+    """The set of labels after `number` commands.
+
+    - `meanings`: for each name that commands have changed, the name of the class that it means now.
+    - `added`, `retired`: the names that commands have added to the list, and the classes that they have retired.
+    """
 
     config: LabelConfig = field(default_factory=LabelConfig)
     number: int = 0
@@ -151,17 +155,17 @@ class LabelSet:
         # The new name becomes a class of its own first, because it may have had another meaning.
         if command.action in ("rename", "merge"):
             changed = [name for name in classes if name != to[0]]
-            return after._with(to)._renamed(dict.fromkeys(changed, to[0]))
+            return after._with_own_meaning(to)._with_renamed(dict.fromkeys(changed, to[0]))
         if command.action == "retire":
             return replace(after, added=after.added.difference(classes), retired=after.retired.union(classes))
         if command.action == "add":
-            return after._with(map(self.config.normal_form, command.labels))
-        return after._with(to)
+            return after._with_own_meaning(map(self.config.normal_form, command.labels))
+        return after._with_own_meaning(to)
 
     def name_of(self, label: str) -> str:
-        """Returns a label as it is learnt, with the present names of its classes.
+        """Returns the form of a label that is learnt, with the present names of its classes.
 
-        This is the name of a class, a set of names, or the place of a score in the range.
+        For example, it is the name of a class, a set of names, or the place of a score in the range.
         """
         kind = kind_of(label)
         renamed = kind.with_classes(label, [self._meaning(name) for name in kind.class_names(label)])
@@ -177,9 +181,10 @@ class LabelSet:
         return {self.name_of(name): weight for name, weight in self.config.class_weights.items()}
 
     def evidence_share(self, label: str) -> float:
-        """Returns the share of a class's labels that count as evidence: its weight over the highest weight.
+        """Returns the share of a class's labels that count as evidence: the weight of the class, divided by the highest
+        weight.
 
-        So the accuracy over the labels that count is an unbiased estimate of the weighted accuracy over all labels.
+        The accuracy over the labels that count is then an unbiased estimate of the weighted accuracy over all labels.
 
         >>> shares = LabelSet(LabelConfig(class_weights={"fraud": 100.0}))
         >>> shares.evidence_share("fraud"), shares.evidence_share("no fraud")
@@ -189,9 +194,9 @@ class LabelSet:
         return weights.get(label, 1.0) / max([1.0, *weights.values()])
 
     def refusal(self, label: str, is_class: Callable[[str], bool]) -> str:
-        """Returns the reason to refuse a label; "" if it may be learnt. `is_class` says whether a class exists.
+        """Returns the reason to refuse a label; "" if it may be learnt. `is_class` returns whether a class exists.
 
-        For a set of labels, it is the reason of the first one that is refused.
+        If a label has several classes, it is the reason for the first class that is refused.
         """
         if kind_of(label) is not self.kind:
             return WRONG_KIND
@@ -207,16 +212,17 @@ class LabelSet:
             return NOT_LISTED
         return "" if is_class(name) else NEW
 
-    def why(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
-        """Returns a sentence that explains a refusal, with the fix.
+    def explain_refusal(self, reason: str, label: str, known: Iterable[str] = ()) -> str:
+        """Returns a sentence that explains the `reason` to refuse a label, with the fix.
 
-        `known` are existing classes, which it may suggest besides the labels of the list.
+        `known` are existing classes, which the sentence may suggest besides the labels of the list.
         """
         if reason == WRONG_KIND:
             return f"{kind_of(label).noun} was sent, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
         classes = {*known}
         names = [self._meaning(name) for name in class_names(label)]
-        name = next((each for each in names if self._class_refusal(each, classes.__contains__) == reason), label)
+        refused = [name for name in names if self._class_refusal(name, classes.__contains__) == reason]
+        name = refused[0] if refused else label
         if reason == RETIRED:
             return f"the label {name!r} was retired; `lifelong labels add` takes it back"
         if reason == NEW:
@@ -234,14 +240,15 @@ class LabelSet:
         """The labels of the list: the labels in the settings, by their present names, and the added ones."""
         return self.added.union(map(self.name_of, self.config.allow)) - self.retired
 
-    def _with(self, labels: Iterable[str]) -> "LabelSet":
-        """Returns the set in which each of these labels means itself, and may be learnt."""
+    def _with_own_meaning(self, labels: Iterable[str]) -> "LabelSet":
+        """Returns the set in which each of these names means the class of that name, and may be learnt."""
         names = frozenset(labels)
         meanings = {name: meaning for name, meaning in self.meanings.items() if name not in names}
         return replace(self, meanings=meanings, added=self.added | names, retired=self.retired - names)
 
-    def _renamed(self, new: Mapping[str, str]) -> "LabelSet":
-        """Returns the set in which the classes `new` have new names, and so have all names that meant them."""
+    def _with_renamed(self, new: Mapping[str, str]) -> "LabelSet":
+        """Returns the set after renaming classes. `new` maps old names to new names. Names that meant an old class mean
+        the new one."""
         meanings = {name: new.get(meaning, meaning) for name, meaning in self.meanings.items()} | dict(new)
         # A name that means itself again needs no entry.
         meanings = {name: meaning for name, meaning in meanings.items() if name != meaning}
@@ -249,15 +256,15 @@ class LabelSet:
 
 
 def check_label(label: str, labels: LabelSet, *, max_chars: int) -> None:
-    """Raises BadMessage if a label can never be learnt: it is too long, of another kind, or not in the set.
+    """Raises BadMessage if a label can never be learnt, because it is too long, of another kind, or refused by the set.
 
-    A new label under labels.mode ask is accepted here, because it waits for an operator.
+    A new label under labels.mode ask is accepted, because it waits for an operator.
     """
     longest = max(map(len, class_names(label)), default=0)
     if longest > max_chars:
         raise BadMessage("oversized", f"a label has {longest} characters, at most {max_chars} are learnt")
     if reason := labels.refusal(label, lambda name: True):
-        raise BadMessage(reason, labels.why(reason, label))
+        raise BadMessage(reason, labels.explain_refusal(reason, label))
 
 
 def with_label(feedback: Feedback, label: str) -> Feedback:
@@ -278,12 +285,12 @@ def did_you_mean(label: str, known: Iterable[str]) -> str:
 def refusal_of(
     feedback: Feedback, *, receipts: Receipts | None, max_chars: int, is_required: bool, max_age_ms: float
 ) -> str:
-    """Returns the reason to refuse a label that depends neither on its event nor on the set of labels; "" if none.
+    """Returns the reason to refuse a label because of its names or its receipt; "" if there is none.
 
-    A name has at most `max_chars` characters. `is_required` and `max_age_ms` are passed to `receipts`; if that is None,
-    receipts are not checked.
+    The set of labels and the event are not checked. A name may have `max_chars` characters. `is_required` and
+    `max_age_ms` are passed to `receipts`; if `receipts` is None, receipts are not checked.
     """
-    names = class_names(feedback.said)
+    names = class_names(feedback.label_string)
     if not all(map(str.strip, names)):
         return "blank"
     if any(len(name) > max_chars for name in names):

@@ -1,8 +1,8 @@
-"""Dead-letter records: refused messages, and records that cannot be sent, as records that can always be sent.
+"""Makes dead-letter records of refused messages, and of records that cannot be sent. Dead letters can always be sent.
 
-    message that is no record          --refuse-->       DeadLetter
-    event that gets no answer          --refuse_event--> DeadLetter
-    record that no broker ever accepts --unsendable-->   DeadLetter
+    message that is not a valid record      --refuse-->       DeadLetter
+    event that cannot be answered           --refuse_event--> DeadLetter
+    record that the broker never accepts    --unsendable-->   DeadLetter
 
 Every field of a dead letter is bounded, so the dead-letter topic accepts it, whatever a client has sent. The payload of
 a refused message is complete up to MAX_PAYLOAD_BYTES. The payload of a record that the broker refused is truncated to

@@ -25,7 +25,8 @@ HIDDEN = "**********"
 """The text that replaces a secret. It is the same as the mask of pydantic's SecretStr."""
 
 SILENT = ("kafka",)
-"""Loggers of libraries that write several lines a second while a server is away. Our clients log the errors instead."""
+"""Loggers of libraries that write several lines a second while a server is unreachable. Our clients log these
+errors."""
 
 _BEGINNING: Final[tuple[Processor, ...]] = (
     structlog.contextvars.merge_contextvars,
@@ -45,7 +46,7 @@ def printable(text: str, *, keep: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() or each in keep else json.dumps(each)[1:-1] for each in text)
+    return "".join(char if char.isprintable() or char in keep else json.dumps(char)[1:-1] for char in text)
 
 
 @dataclass(frozen=True, slots=True)

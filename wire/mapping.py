@@ -1,4 +1,4 @@
-"""Field mapping: settings that map the fields of foreign messages to the fields of our records.
+"""Field mapping: settings say how the fields of foreign messages become the fields of our records.
 
     {"ticket_id": 7, "body": "..."}  --`[bus.map.events] id = "{ticket_id}", text = "{body}"`-->  Event(id="7", ...)
     Answer  --`[bus.map.answers.fields] queue = "{label}"`-->  its message, with `queue` added to our fields
@@ -6,22 +6,23 @@
     MapConfig --field_templates--> Template: "{customer.name}"  "{items.0.sku}"  "{note?}"  "{{literal}}"
               --field_map--> the fields of an Event or a Feedback       AnswerFields: further fields of an Answer
 
-The parts of a path, between dots, are names of fields or indexes of lists. A field whose name contains dots is found,
-too, if its name is the whole rest of the path. If a field is missing or null, the message is refused, and the error
-suggests the most similar field; with `?` at the end of the path, the text is empty instead. Numbers, booleans, lists
-and objects become their JSON. Templates have no format codes, attributes or calls.
+In a path, the parts between the dots are names of fields or indexes of lists. The whole rest of a path may also be the
+name of one field that contains dots. If a field is missing or null, the message is refused, and the error suggests the
+most similar field. If the path ends with `?`, the text is empty instead. Numbers, booleans, lists and objects are
+rendered as JSON. Templates have no format codes, attributes or calls.
 
-Mapped topics are read in addition to ours, and our records are never sent to them. `wire.envelope` handles headers, ids
-and bounds.
+Mapped topics are read in addition to our topics. No records are sent to them. `wire.envelope` handles headers, ids and
+bounds.
 
 Rejected:
 
 - str.format and expressions: a template must not reach the attributes of an object or run code, or anyone who may write
   settings could run code in every process.
-- A map that replaces our topics: labels sent over HTTP and found answers would be sent to a foreign topic.
-- Several maps for a topic: a message would be several labels. Each task has its own map instead.
+- A map that replaces our topics: labels by HTTP, and late labels that are sent again with their answers, would be sent
+  to a foreign topic.
+- Several maps for a topic: one message would make several labels. Each task has its own map instead.
 - A map for each topic: the topics of one company use the same fields, and `?` marks fields that some of them lack.
-- Answers with foreign fields only: the learner reads the answers, too.
+- Answers that have only foreign fields: the learner reads the answers, too.
 """
 
 import re
@@ -37,9 +38,9 @@ from wire.errors import BadMessage
 from wire.inputs import Features
 from wire.kinds import KINDS, LABEL_FIELDS
 from wire.label_set import LabelConfig
-from wire.message import CONTENT_TYPE, shown
+from wire.message import CONTENT_TYPE, quote_text
 from wire.records import Answer, TopicRecord
-from wire.sections import SECTION, decoded, require
+from wire.sections import SECTION, parse_json_setting, require
 
 MAX_TEMPLATE_CHARS = 1_000
 MAX_FILLED_BYTES = 1 << 20
@@ -54,13 +55,13 @@ RESERVED = ("ce_", "content-type")
 """The prefixes of our own headers."""
 
 LABEL_SETTINGS: Final = ("label", *LABEL_FIELDS[:-1])
-"""The settings of a map whose templates make a label. Each has the name of the field that it makes."""
+"""The settings of a map whose templates make a label. Each is named like the field that it makes."""
 
 NO_TEMPLATES: Final = frozenset({"topic", "on_second_label", "features"})
-"""The settings of a map that are not the template of a field."""
+"""The settings of a map that are not the template of a single field."""
 
-Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(decoded)]
-Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(decoded)]
+Table: TypeAlias = Annotated[Mapping[str, str], BeforeValidator(parse_json_setting)]
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(parse_json_setting)]
 
 FieldMap: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
 """Maps the JSON object of a foreign message to the fields of a record. Raises BadMessage if a field is missing."""
@@ -79,7 +80,7 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A parsed template: literal texts and paths, in order. `name` is the name of the setting, for error messages."""
+    """A parsed template: literal texts and paths, in order. `name` is the name of its setting, for error messages."""
 
     name: str
     parts: tuple[str | Path, ...]
@@ -120,7 +121,7 @@ class Template:
         return "".join(texts)
 
     def value(self, body: Mapping[str, Any]) -> Any:
-        """Returns the value of a template that is a single field, such as a number; for any other template, the text.
+        """Returns the value of the field if the template is a single field, such as a number; else the text.
 
         Raises BadMessage.
         """
@@ -139,8 +140,8 @@ class Template:
         for depth, name in enumerate(path.names):
             rest = ".".join(path.names[depth:])
             # A field may have dots in its name.
-            if (whole := _item(value, rest)) is not None:
-                return whole
+            if (dotted := _item(value, rest)) is not None:
+                return dotted
             if (inner := _item(value, name)) is None:
                 if path.is_optional:
                     return None
@@ -164,7 +165,8 @@ def _has(value: Any, name: str) -> bool:
 
 
 def _cloud_event_hint(value: Any, path: Path) -> str:
-    """Returns how to reach the data of a structured CloudEvent that was sent without its content type; else ""."""
+    """Returns the fix if the message is a structured CloudEvent without its content type, so that its data were not
+    unpacked; else ""."""
     if not (_has(value, "specversion") and _has(value, "data")):
         return ""
     return f": it is a CloudEvent. Send the header content-type: {CONTENT_TYPE}, or write {{data.{path}}}"
@@ -177,29 +179,29 @@ def _field_hint(value: Any, name: str) -> str:
     if name in value:
         return f": `{name}` is null; write {{{name}?}} if it may be null"
     close = get_close_matches(name, value, n=1)
-    found = f": there are {shown(', '.join(value))}" if value else ": the object is empty"
-    return f"{found}. Did you mean {shown(close[0])}?" if close else found
+    hint = f": there are {quote_text(', '.join(value))}" if value else ": the object is empty"
+    return f"{hint}. Did you mean {quote_text(close[0])}?" if close else hint
 
 
 def field_templates(section: Any, name: str) -> dict[str, Template]:
-    """Parses the templates of a map, by the field of the record that each makes. Raises ValueError."""
-    names = [each.name for each in fields(section) if each.name not in NO_TEMPLATES]
-    texts = {each: getattr(section, each) for each in names}
-    return {field_: Template.of(text, f"{name}.{field_}") for field_, text in texts.items() if text}
+    """Returns the parsed templates of a map, each by the record's field that it makes. Raises ValueError."""
+    targets = [setting.name for setting in fields(section) if setting.name not in NO_TEMPLATES]
+    texts = {target: getattr(section, target) for target in targets}
+    return {target: Template.of(text, f"{name}.{target}") for target, text in texts.items() if text}
 
 
 def feature_templates(section: Any, name: str) -> dict[str, Template]:
-    """Parses the templates of a map's features, by the name of the feature. Raises ValueError."""
-    return {each: Template.of(text, f"{name}.features.{each}") for each, text in section.features.items()}
+    """Returns the parsed templates of a map's features, by the name of the feature. Raises ValueError."""
+    return {feature: Template.of(text, f"{name}.features.{feature}") for feature, text in section.features.items()}
 
 
 def _check(section: Any, name: str, *, needed: tuple[str, ...]) -> None:
     templates = field_templates(section, name) | feature_templates(section, name)
-    missing = [each for each in needed if each not in templates]
+    missing = [target for target in needed if target not in templates]
     require(
         (bool(section.topic) or not templates, f"{name}.topic is required: it names the mapped topic"),
         (len(section.topic) <= MAX_FIELDS, f"{name}.topic: at most {MAX_FIELDS} topics are mapped"),
-        (not section.topic or not missing, f"{name}.topic needs {', '.join(f'{name}.{each}' for each in missing)}"),
+        (not section.topic or not missing, f"{name}.topic needs {', '.join(f'{name}.{target}' for target in missing)}"),
     )
 
 
@@ -265,28 +267,29 @@ class FeedbackMap:
     """Numbers and categories of the event, for labels of events whose answers no longer wait."""
 
     def __post_init__(self) -> None:
-        made = self.makes or ["label"]
-        _check(self, "bus.map.feedback", needed=("event_id", *made))
-        names = " and ".join(f"bus.map.feedback.{name}" for name in made)
-        require((len(made) == 1, f"{names}: a message has one label, so set only one of them. Remove the others"))
+        label_fields = self.label_fields or ["label"]
+        _check(self, "bus.map.feedback", needed=("event_id", *label_fields))
+        names = " and ".join(f"bus.map.feedback.{name}" for name in label_fields)
+        is_one = len(label_fields) == 1
+        require((is_one, f"{names}: a message has one label, so set only one of them. Remove the others"))
 
     @property
-    def makes(self) -> list[str]:
-        """The fields among `label`, `labels` and `value` that the map makes of a message."""
+    def label_fields(self) -> list[str]:
+        """The fields of a label that the map fills, among `label`, `labels` and `value`."""
         return [name for name in LABEL_SETTINGS if getattr(self, name)]
 
-    def misfit(self, labels: LabelConfig, task: str) -> str:
-        """Returns why the map's labels for a task do not have the task's kind.
+    def kind_mismatch(self, labels: LabelConfig, task: str) -> str:
+        """Returns the problem if the map makes labels for `task` that are not of the task's kind.
 
-        Returns "" if they have it, or if the map makes labels for another task.
+        Returns "" if they are of this kind, or if the map makes labels for another task.
         """
         wanted = KINDS.get(labels.kind).field
-        if self.task != task or not self.makes or self.makes == [wanted]:
+        if self.task != task or not self.label_fields or self.label_fields == [wanted]:
             return ""
-        wrong = f"bus.map.feedback.{self.makes[0]} makes no label of labels.kind {labels.kind}"
+        problem = f"bus.map.feedback.{self.label_fields[0]} makes no label of labels.kind {labels.kind}"
         if wanted not in LABEL_SETTINGS:
-            return f"{wrong}: no map can make such labels, send them to the topic of labels"
-        return f"{wrong}: map bus.map.feedback.{wanted} instead"
+            return f"{problem}: no map can make such labels, send them to the topic of labels"
+        return f"{problem}: map bus.map.feedback.{wanted} instead"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,19 +306,19 @@ class AnswerMap:
     """Headers that are copied from an event's message to its answer's message."""
 
     def __post_init__(self) -> None:
-        ours = [each.name for each in msgspec.structs.fields(Answer)]
-        wrong: list[str] = []
+        ours = [answer_field.name for answer_field in msgspec.structs.fields(Answer)]
+        problems: list[str] = []
         for name, text in self.fields.items():
             setting = f"bus.map.answers.fields.{name}"
             if name in ours:
-                wrong.append(f"{setting} is a field that answers have already")
+                problems.append(f"{setting} is a field that answers have already")
             for path in Template.of(text, setting).paths:
                 if path.names[0] not in ours:
                     close = get_close_matches(path.names[0], ours, n=1)
                     hint = f"Did you mean {close[0]}?" if close else f"There are {', '.join(ours)}"
-                    wrong.append(f"{setting}: answers have no field {path.names[0]}. {hint}")
+                    problems.append(f"{setting}: answers have no field {path.names[0]}. {hint}")
         require(
-            *((False, sentence) for sentence in wrong),
+            *((False, problem) for problem in problems),
             (len(self.fields) <= MAX_FIELDS, f"bus.map.answers.fields: at most {MAX_FIELDS} fields are added"),
             (len(self.headers) <= MAX_FIELDS, f"bus.map.answers.headers: at most {MAX_FIELDS} headers are copied"),
             (
@@ -337,7 +340,8 @@ class MapConfig:
 
 
 def field_map(section: EventMap | FeedbackMap) -> FieldMap:
-    """Returns the map of a section. It omits fields without a template, which `wire.envelope` completes."""
+    """Returns the function that a section of settings describes. It omits fields without a template; `wire.envelope`
+    adds them."""
     name = "bus.map.events" if isinstance(section, EventMap) else "bus.map.feedback"
     templates = field_templates(section, name)
     features = feature_templates(section, name)
@@ -359,18 +363,20 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
 def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
     """Returns the value of a message's `label`, `labels` or `value`.
 
-    Raises BadMessage if it is not a name, a list of names, or a number: a list must not become a class `["a", "b"]`.
+    Raises BadMessage if the value does not have the field's type. For example, a list must not become a class named
+    `["a", "b"]`.
     """
     value = template.value(body)
     try:
         return KINDS.of_field(field).from_value(value)
     except BadMessage as error:
-        found = shown(msgspec.json.encode(value).decode())
-        raise BadMessage(error.reason, f"{template.name} is {found}, and {error.detail}") from None
+        value_text = quote_text(msgspec.json.encode(value).decode())
+        raise BadMessage(error.reason, f"{template.name} is {value_text}, and {error.detail}") from None
 
 
 def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:
-    """Returns the features that the templates make of a message, by name. Optional fields may be missing."""
+    """Returns the features of a message by name, made by the templates. Features of missing optional fields are left
+    out."""
     values = {name: _feature(template.value(body)) for name, template in templates.items()}
     return {name: value for name, value in values.items() if value is not None}
 

@@ -1,10 +1,12 @@
 """A Kafka message, its place in the log, and its value as a JSON object. `wire.envelope` turns messages into records.
 
     value --decode_object--> a JSON object, or the output of a schema registry's decoder (`wire.registry`)
-    {"specversion": "1.0", "type": "...", "id": "7", "source": "/crm", "data": {...}} --unpacked--> attributes, data
+    {"specversion": "1.0", "type": "...", "id": "7", "source": "/crm", "data": {...}}
+        --unpack_structured--> attributes, data
 
-The second line is a CloudEvent in structured mode: one object with the attributes and the data. A sender chooses this
-mode by the header `content-type: application/cloudevents+json`. Both modes are read, and the binary mode is written.
+The object above is a CloudEvent in structured mode: it contains both the attributes and the data. A sender chooses this
+mode by the header `content-type: application/cloudevents+json`. In binary mode, the attributes are headers. Both modes
+are read, and the binary mode is written.
 """
 
 import base64
@@ -44,20 +46,20 @@ class Message:
 
     def text_headers(self, names: frozenset[str], *, max_bytes: int) -> tuple[tuple[str, str], ...]:
         """Returns the headers with these names whose values are UTF-8 of at most `max_bytes` bytes."""
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for name, value in self.headers:
             if name in names and value is not None and len(value) <= max_bytes:
                 with suppress(UnicodeDecodeError):
-                    found[name] = value.decode()
-        return tuple(found.items())
+                    texts[name] = value.decode()
+        return tuple(texts.items())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """The place of a message: `str(place)` is `events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg`.
+    """The place of a message in a topic, for example `events.v1/3/1042@GqQ1WfZsQpKfWzBLm_4nyg` as a string.
 
     `log` is the id of the topic, so that places differ if a topic was deleted and created again. It is empty if the
-    broker does not have topic ids.
+    broker has no topic ids.
     """
 
     topic: str
@@ -70,13 +72,13 @@ class Place:
         return f"{place}@{self.log}" if self.log else place
 
 
-def shown(text: str) -> str:
-    """Returns the beginning of a client's text, quoted and escaped, for an error message or a log."""
+def quote_text(text: str) -> str:
+    """Quotes a client's text for an error message or a log: escaped, and at most MAX_SHOWN_CHARS characters of it."""
     return repr(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}...")
 
 
 def decode_object(value: bytes | None, decode: Decode | None) -> dict[str, Any]:
-    """Decodes the value of a message, JSON or with a registered schema, to an object.
+    """Decodes the value of a message to an object. The value is JSON, or has a registered schema.
 
     `decode` decodes values with a registered schema (None: no schema registry is set). Raises BadMessage as
     `json_object` does.
@@ -135,13 +137,13 @@ def unpack_structured(event: Mapping[str, Any]) -> tuple[dict[str, str], dict[st
             attributes[f"ce_{name}"] = value
     data = event.get("data")
     if "data_base64" in event:
-        data = _decoded(event["data_base64"])
+        data = _decode_base64(event["data_base64"])
     if not isinstance(data, dict):
-        raise BadMessage("wrong_schema", f"`data` is {shown(type(data).__name__)}, expected an object")
+        raise BadMessage("wrong_schema", f"`data` is {quote_text(type(data).__name__)}, expected an object")
     return attributes, data
 
 
-def _decoded(text: Any) -> Any:
+def _decode_base64(text: Any) -> Any:
     try:
         return msgspec.json.decode(base64.b64decode(text, validate=True))
     except (binascii.Error, TypeError, ValueError) as error:

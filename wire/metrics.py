@@ -1,27 +1,27 @@
 """Metrics for Prometheus: each process exports its last report, under fixed names and labels.
 
-    take(report) ... GET /metrics --report_samples--> MetricValue(name, value, labels) --> Prometheus's text format
-    targets()    ... GET /targets --> the addresses of the replicas, as Prometheus's `http_sd_configs` reads them
+    set_report(report) ... GET /metrics --report_samples--> MetricValue(name, value, labels) --> Prometheus's format
+    targets()          ... GET /targets --> the addresses of the replicas, as Prometheus's `http_sd_configs` reads them
 
 **Metrics.** REPLICA, LEARNER and ROLLOUT list every metric with its name, kind, labels and meaning. A released name
 never changes; `tests/wire/metrics.txt` has all of them. If a count of a report has no metric, only the report and
 `lifelong status` have it. No code counts anything only for metrics.
 
 **Listener.** It is off unless `metrics.port` is set. All processes of a machine have the same settings, so each process
-listens on the first free port from there. It exports the last report of each task that the process has written to the
-store, and the time of that report. So a scrape costs the loops of the process nothing.
+listens on the first free port from that number on. It exports the last report that the process has written to the store
+for each task, and the time of that report. So a scrape does not slow the loops of the process.
 
 **Discovery.** The ports of replicas are not known in advance, because any number of replicas may share a machine. Each
 replica's report has its address, and one process, the rollout controller, lists the addresses of all replicas.
 
-**Exemplars.** The histogram of latencies has the trace of the last traced answer in each bucket. Prometheus gets them
-if it asks for OpenMetrics.
+**Exemplars.** Each bucket of the latency histogram has the trace of the last traced answer in that bucket. Prometheus
+gets these exemplars if it asks for OpenMetrics.
 
-Only this module imports Prometheus's client. There is one exporter in a process, as there is one registry in the client
-library; otherwise it would be a parameter of every constructor.
+Only this module imports Prometheus's client. There is one exporter for each process, because otherwise it would be a
+parameter of every constructor.
 
-Rejected: counters of Prometheus that are incremented where something happens (the reports have the same counts), and
-one process that exports all reports from the store (there would be no metrics while the store is away).
+Rejected: Prometheus's own counters throughout the code (the reports have the same counts), and one process that exports
+all reports from the store (there would be no metrics while the store is unreachable).
 """
 
 import errno
@@ -59,7 +59,7 @@ AnyReport: TypeAlias = ReplicaReport | LearnerReport | ControllerReport
 TASK = "task"
 """The label of all metrics of a named task. Metrics of the default task do not have it."""
 
-LABEL_ENDS = (
+LABEL_OUTCOMES = (
     "learnt",
     "holdout",
     "over_capacity",
@@ -76,7 +76,7 @@ LABEL_ENDS = (
 LOSSES = ("log_truncated", "read_again", "records_expired", "events_expired")
 """The counters of truncated logs, and of records that retention deleted before they were read (`wire.bus.losses`)."""
 
-ROUND_ENDS = ("adopted", "dropped", "not_finite")
+ROUND_OUTCOMES = ("adopted", "dropped", "not_finite")
 
 MAX_PORTS = 64
 """Number of ports that are tried, beginning with `metrics.port`."""
@@ -168,7 +168,7 @@ METRICS: Final = {metric.name: metric for metric in (*EVERY, *REPLICA, *LEARNER,
 
 
 class MetricValue(NamedTuple):
-    """A sample of a metric. `labels` are the values of the metric's labels, in order."""
+    """One value of a metric. `labels` are the values of the metric's labels, in order."""
 
     name: str
     value: float
@@ -176,7 +176,7 @@ class MetricValue(NamedTuple):
     task: str = DEFAULT
 
     def tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Returns the labels as name -> value. The samples of a named task also have the label `task`."""
+        """Returns name -> value of the labels. The values of a named task also have the label `task`."""
         tags = dict(zip(names, self.labels, strict=True))
         return {**tags, TASK: self.task} if self.task else tags
 
@@ -221,7 +221,7 @@ def _replica_samples(report: ReplicaReport) -> Iterator[MetricValue]:
 
 def _learner_samples(report: LearnerReport) -> Iterator[MetricValue]:
     counts = report.counts
-    for end in LABEL_ENDS:
+    for end in LABEL_OUTCOMES:
         yield MetricValue("lifelong_labels_total", counts.get(end, 0), (end,))
     for name, value in counts.items():
         if name.startswith(("refused_", "quarantined_")):
@@ -246,7 +246,7 @@ def _learner_samples(report: LearnerReport) -> Iterator[MetricValue]:
     for step, value_ms in report.publish_ms.items():
         yield MetricValue("lifelong_publish_seconds", 1e-3 * value_ms, (step,))
     yield MetricValue("lifelong_learn_seconds_per_label", 1e-3 * report.learn_ms_per_label)
-    for end in ROUND_ENDS:
+    for end in ROUND_OUTCOMES:
         yield MetricValue("lifelong_rounds_total", counts.get(f"rounds_{end}", 0), (end,))
     for tier in TIERS:
         yield MetricValue("lifelong_rounds_begun_total", counts.get(f"rounds_{tier}", 0), (tier,))
@@ -257,10 +257,10 @@ def _controller_samples(report: ControllerReport) -> Iterator[MetricValue]:
     for rate in report.label_rates:
         yield MetricValue("lifelong_arm_answers", rate.answers, (rate.arm,))
         yield MetricValue("lifelong_arm_labels", rate.labels, (rate.arm,))
-    for each in report.arm_accuracies:
-        yield MetricValue("lifelong_arm_accuracy", each.right / each.labels, (each.arm,))
-        yield MetricValue("lifelong_arm_accuracy_low", each.low, (each.arm,))
-        yield MetricValue("lifelong_arm_accuracy_high", each.high, (each.arm,))
+    for accuracy in report.arm_accuracies:
+        yield MetricValue("lifelong_arm_accuracy", accuracy.right / accuracy.labels, (accuracy.arm,))
+        yield MetricValue("lifelong_arm_accuracy_low", accuracy.low, (accuracy.arm,))
+        yield MetricValue("lifelong_arm_accuracy_high", accuracy.high, (accuracy.arm,))
     if report.swap_skews_ms:
         yield MetricValue("lifelong_swap_skew_seconds", 1e-3 * max(report.swap_skews_ms))
     yield from _prefixed("lifelong_rollout_failures_total", report.counts, "failed_")
@@ -275,14 +275,14 @@ def _prefixed(name: str, counts: Mapping[str, int], prefix: str) -> Iterator[Met
 
 
 class _Exporter(Collector):
-    """The last reports of this process, by task. Any thread may call `take` and `collect`."""
+    """The last reports of this process, by task. Any thread may call `set_report` and `collect`."""
 
     def __init__(self) -> None:
         self._reports: Mapping[str, AnyReport] = {}
         self._exemplars: dict[int, Exemplar] = {}
         self.address = ""
 
-    def take(self, report: AnyReport, task: str) -> None:
+    def set_report(self, report: AnyReport, task: str) -> None:
         """Replaces the exported report of a task."""
         # A new mapping, so that a concurrent scrape reads a consistent one without a lock.
         self._reports = {**self._reports, task: report}
@@ -315,11 +315,11 @@ class _Exporter(Collector):
 
 
 def _by_metric(reports: Mapping[str, AnyReport]) -> dict[Metric, list[MetricValue]]:
-    found: dict[Metric, list[MetricValue]] = {}
+    samples: dict[Metric, list[MetricValue]] = {}
     for task, report in reports.items():
         for sample in report_samples(report):
-            found.setdefault(METRICS[sample.name], []).append(sample._replace(task=task))
-    return found
+            samples.setdefault(METRICS[sample.name], []).append(sample._replace(task=task))
+    return samples
 
 
 def _family(metric: Metric) -> Any:
@@ -355,9 +355,9 @@ def _histogram(
 _exporter = _Exporter()
 
 
-def take(report: AnyReport, task: str = DEFAULT) -> None:
+def set_report(report: AnyReport, task: str = DEFAULT) -> None:
     """Makes `report` the exported report of a task. Any thread may call it."""
-    _exporter.take(report, task)
+    _exporter.set_report(report, task)
 
 
 def note_latency(seconds: float, traceparent: str) -> None:
@@ -371,12 +371,12 @@ def latest() -> dict[Metric, list[MetricValue]]:
 
 
 def address() -> str:
-    """Returns the host and port of this process's /metrics, as other machines reach it; "" if it is off."""
+    """Returns the host and port at which other machines reach this process's /metrics; "" if it is off."""
     return _exporter.address
 
 
 @contextmanager
-def served(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
+def serve(config: MetricsConfig, *, targets: Callable[[], Iterable[str]] | None = None) -> Iterator[int]:
     """Serves /metrics while the block runs, and yields the port (0: it is off). Raises OSError if no port is free.
 
     `targets` returns the addresses that /targets lists; without it, there is no /targets.
@@ -420,7 +420,8 @@ def _with_targets(metrics_app: WSGIApplication, targets: Callable[[], Iterable[s
 
 
 def _host_for_others(host: str) -> str:
-    """Returns the address at which other machines reach a listener on `host`. For a wildcard, it is this machine's.
+    """Returns the address at which other machines reach a listener on `host`. For a wildcard, it is this machine's
+    address.
 
     >>> _host_for_others("127.0.0.1")
     '127.0.0.1'

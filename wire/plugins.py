@@ -1,4 +1,4 @@
-"""The registry of plug-ins: the core finds the implementations of a door only by their names.
+"""The registry of plug-ins. A door is a protocol that plug-ins implement; the core finds them only by their names.
 
     register(plugin), in this process ------------------------------------+
     lifelong.plugins.BUILT_IN[door]: name -> module:attribute             +--> Registry.get(name) --> the plug-in
@@ -6,8 +6,8 @@
     an import path, module:attribute, instead of a name ------------------+
 
 A plug-in is looked up in this order, and imported when it is first requested. Processes exchange only names, and each
-process imports the plug-ins that it needs. If a plug-in cannot be used, because it lacks a member or has another
-plug-in's name, the first request raises PluginError.
+process imports the plug-ins that it needs. If a plug-in lacks a member of the protocol, or has another plug-in's name,
+the first request raises PluginError.
 
 The built-in plug-ins are listed in a table of `lifelong.plugins`, which is imported by its name, so that the core
 imports no implementation. They are not entry points, for two reasons:
@@ -27,7 +27,7 @@ from threading import RLock
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 BUILT_IN: Final = "lifelong.plugins"
-"""The module with the table BUILT_IN: the import paths of the built-in plug-ins, by door and name."""
+"""The module whose table BUILT_IN has the import paths of the built-in plug-ins, by door and name."""
 
 
 class PluginError(ValueError):
@@ -35,7 +35,7 @@ class PluginError(ValueError):
 
 
 class Named(Protocol):
-    """The attribute that every plug-in has."""
+    """A plug-in: every plug-in has a name."""
 
     @property
     def name(self) -> str: ...
@@ -45,7 +45,7 @@ P = TypeVar("P", bound=Named)
 
 
 class Registry(Generic[P]):
-    """The plug-ins of one `door` that have been requested so far. Each has all members of `protocol`."""
+    """The plug-ins of one `door` that have been requested so far. Each of them has all members of `protocol`."""
 
     def __init__(self, door: str, protocol: type) -> None:
         self.door = door
@@ -75,9 +75,9 @@ class Registry(Generic[P]):
 
     def get(self, name: str) -> P:
         """Returns the plug-in with this name or import path, and imports it if needed. Raises PluginError."""
-        found = self._plugins.get(name) or self._by_path.get(name)
-        if found is not None:
-            return found
+        plugin = self._plugins.get(name) or self._by_path.get(name)
+        if plugin is not None:
+            return plugin
         return self._load(name, self._import_path(name))
 
     def all(self) -> tuple[P, ...]:
@@ -87,7 +87,7 @@ class Registry(Generic[P]):
         return tuple(self._plugins[name] for name in sorted(self._plugins))
 
     def load_installed(self) -> None:
-        """Imports all plug-ins of this door that installed packages have as entry points. Raises PluginError."""
+        """Imports all plug-ins of this door that installed packages list as entry points. Raises PluginError."""
         for name, entry in _entry_points(self.door).items():
             if name not in self._plugins:
                 self._load(name, entry.value)
@@ -98,7 +98,7 @@ class Registry(Generic[P]):
 
     def _load(self, name: str, path: str) -> P:
         with self._lock:
-            plugin = self.register(imported(path))
+            plugin = self.register(import_attribute(path))
             # The key may also be an import path, under which the plug-in is found again.
             self._by_path[name] = plugin
         if name != path and plugin.name != name:
@@ -121,17 +121,18 @@ class Registry(Generic[P]):
         raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {hint}")
 
 
-class Claiming(Named, Protocol):
-    """A plug-in that recognises settings which do not name it, such as the name of an encoder of its family."""
+class ClaimingPlugin(Named, Protocol):
+    """A plug-in that recognises settings that do not name it. For example, an encoder family recognises the names of
+    its encoders."""
 
     def claims(self, setting: str) -> bool: ...
 
 
-C = TypeVar("C", bound=Claiming)
+C = TypeVar("C", bound=ClaimingPlugin)
 
 
 class Families(Registry[C]):
-    """The plug-ins of a door whose setting either names a plug-in or is claimed by one."""
+    """The plug-ins of a door whose setting is either claimed by a plug-in, or is the name of one."""
 
     def __init__(self, door: str, protocol: type) -> None:
         super().__init__(door, protocol)
@@ -143,15 +144,15 @@ class Families(Registry[C]):
         return super().register(plugin)
 
     def claiming(self, setting: str) -> C:
-        """Returns the plug-in that claims a setting, or else the plug-in that it names. Raises PluginError."""
+        """Returns the plug-in that claims the setting; if none does, the plug-in that the setting names. Raises
+        PluginError."""
         if setting not in self._claimed:
             own = built_in(self.door)
             listed = {*own, *_entry_points(self.door), *self._plugins}
             # Users' plug-ins take precedence over the built-in ones.
             plugins = [self.get(name) for name in sorted(listed, key=lambda name: (name in own, name))]
             claiming = next((plugin for plugin in plugins if _claims(plugin, setting)), None)
-            found = claiming if claiming is not None else self.get(setting)
-            self._claimed[setting] = found
+            self._claimed[setting] = claiming if claiming is not None else self.get(setting)
         return self._claimed[setting]
 
     def of_record(self, name: str) -> C:
@@ -164,42 +165,42 @@ class Families(Registry[C]):
         return self.get(name)
 
 
-class Symbols(Named, Protocol):
-    """The half of a plug-in that does not load torch. `tensors` is the import path of the other half."""
+class TorchFreeHalf(Named, Protocol):
+    """The half of a plug-in that does not load torch. `tensors` is the import path of its torch half."""
 
     @property
     def tensors(self) -> str: ...
 
 
-S = TypeVar("S", bound=Symbols)
+S = TypeVar("S", bound=TorchFreeHalf)
 T = TypeVar("T")
 
 
-class Halves(Generic[S, T]):
+class TorchHalves(Generic[S, T]):
     """The torch halves ("tensors") of the plug-ins of one door.
 
     - `door`: the name of the door in error messages.
-    - `broken_laws`: yields the laws of the protocol that the tensors break on the examples of their symbols. It calls
-      the plug-in, so it may raise any exception.
-    - `error`: the exception that is raised for tensors that cannot be used.
+    - `broken_laws`: yields a sentence for each rule of the protocol that a torch half breaks on the examples of its
+      other half. It calls the plug-in, so it may raise any exception.
+    - `error`: the exception that is raised if a torch half cannot be used.
     """
 
     def __init__(self, door: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
         self._door = door
         self._broken_laws = broken_laws
         self._error = error
-        self._found: dict[str, T] = {}
+        self._by_path: dict[str, T] = {}
 
-    def of(self, symbols: S) -> T:
-        """Returns the tensors of a plug-in. The first call imports and checks them. Raises the error of this door."""
-        tensors = self._found.get(symbols.tensors)
-        return tensors if tensors is not None else self._found.setdefault(symbols.tensors, self._imported(symbols))
+    def of(self, plugin: S) -> T:
+        """Returns the torch half of a plug-in. The first call imports and checks it. Raises the error of this door."""
+        tensors = self._by_path.get(plugin.tensors)
+        return tensors if tensors is not None else self._by_path.setdefault(plugin.tensors, self._load(plugin))
 
-    def _imported(self, symbols: S) -> T:
-        shown = f"{symbols.tensors}, the tensors of {self._door} {symbols.name},"
+    def _load(self, plugin: S) -> T:
+        shown = f"{plugin.tensors}, the tensors of {self._door} {plugin.name},"
         try:
-            tensors: T = imported(symbols.tensors)
-            problem = next(self._broken_laws(tensors, symbols), "")
+            tensors: T = import_attribute(plugin.tensors)
+            problem = next(self._broken_laws(tensors, plugin), "")
         except Exception as error:
             # A user's module may raise any exception. The message names the plug-in.
             raise self._error(f"{shown} cannot be used: {type(error).__name__}: {error}") from error
@@ -208,8 +209,8 @@ class Halves(Generic[S, T]):
         return tensors
 
 
-def imported(path: str) -> Any:
-    """Imports the attribute that an import path, `module:attribute`, names. Raises PluginError.
+def import_attribute(path: str) -> Any:
+    """Imports and returns the attribute at an import path, `module:attribute`. Raises PluginError.
 
     >>> imported("math:tau") > 6
     True
@@ -227,8 +228,10 @@ _CALL: Final = re.compile(r"(?P<path>[^\W\d]\w*(?:\.\w+)*(?::\w+|\.[A-Z]\w*))(?:
 taken for an import path."""
 
 
-def parsed(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
-    """Splits a name into its import path and its keyword arguments, which are Python literals. Raises PluginError.
+def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[str, Any]]:
+    """Parses a setting such as the one below into an import path and keyword arguments. Raises PluginError.
+
+    The arguments must be Python literals.
 
     >>> parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
@@ -269,13 +272,14 @@ def members_of(protocol: type) -> tuple[str, ...]:
 
 
 def check_members(plugin: object, members: Iterable[str], shown: str) -> None:
-    """Raises PluginError if a plug-in, which the message calls `shown`, lacks one of these members."""
+    """Raises PluginError if a plug-in lacks one of these members. `shown` describes the plug-in in the message."""
     if missing := [name for name in members if not hasattr(plugin, name)]:
         raise PluginError(f"{shown} lacks {', '.join(missing)}")
 
 
 def check_examples(plugin: Any, noun: str, broken_laws: Callable[[Any, Any], Iterator[str]]) -> str:
-    """Returns the first law that a plug-in breaks on one of its `examples`, which are called `noun`; "" if none."""
+    """Returns the first rule that a plug-in breaks on one of its `examples`; "" if none. `noun` is the word for an
+    example."""
     for value in plugin.examples:
         try:
             problem = next(broken_laws(plugin, value), "")
@@ -287,7 +291,7 @@ def check_examples(plugin: Any, noun: str, broken_laws: Callable[[Any, Any], Ite
     return ""
 
 
-def _claims(plugin: Claiming, setting: str) -> bool:
+def _claims(plugin: ClaimingPlugin, setting: str) -> bool:
     try:
         return plugin.claims(setting)
     except Exception as error:
@@ -296,15 +300,15 @@ def _claims(plugin: Claiming, setting: str) -> bool:
 
 def _entry_points(door: str) -> dict[str, EntryPoint]:
     """Returns the entry points of a door by name. Raises PluginError if two packages use the same name."""
-    found: dict[str, EntryPoint] = {}
+    by_name: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"lifelong.{door}"):
-        other = found.setdefault(entry.name, entry)
+        other = by_name.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise PluginError(
                 f"{other.value} and {entry.value} are both the entry point {entry.name!r} of lifelong.{door}: remove "
                 "one of the packages, or rename it"
             )
-    return found
+    return by_name
 
 
 def _qualified_name(plugin: object) -> str:

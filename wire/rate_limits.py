@@ -5,13 +5,13 @@
           --Shares.add--> over_share                     a cap on the source's share of the learnt labels
 
 **Token buckets.** A bucket holds at most `burst` tokens, and gets `rate` new tokens in each unit of the caller's time.
-For a source of labels, this is the time of the newest answer that it has labelled. The service sets these times, so a
-source cannot fill its bucket by claiming another time, and labels that arrive together hours later count like labels
-that arrived at once.
+For a source of labels, the caller's time is the time of the newest answer that the source has labelled. The service
+sets these times, so a source cannot fill its bucket by claiming another time. Labels that arrive together, hours after
+their answers, are treated as if each had arrived at the time of its answer.
 
 **Shares.** A source is flooding if it sends more than `share` of the recent labels, and more than TOLERANCE times as
-many as the other sources on average. While it is flooding, its labels are at most `share` of the accepted ones, and the
-other sources lose nothing. So a single source is never capped, nor are a few sources of about equal size.
+many as the other sources on average. While it is flooding, its labels are at most `share` of the accepted labels. The
+other sources lose nothing. If there is only one source, or there are a few of about equal size, none of them is capped.
 
 The number of buckets is bounded (LRU), and shares are counted over a window of recent labels. Both identify a source by
 the name in its labels. The broker decides who may write under which name (an ACL of the topic, one producer for each
@@ -25,6 +25,8 @@ from typing import Final
 import msgspec
 
 TOLERANCE: Final = 2
+"""How many times as many labels as the average other source a flooding source sends at least."""
+
 MAX_NAME_CHARS: Final = 100
 """Longest name of a source. A longer name is truncated."""
 
@@ -82,7 +84,8 @@ class SourcesState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rates:
-    """Allows each source `burst` labels at once and `per_s` a second (0: no limit), on the clock of its answers."""
+    """Allows each source `burst` labels at once and `per_s` labels a second (0: no limit), by the times of its
+    answers."""
 
     def __init__(
         self, *, per_s: float, burst: int, max_sources: int, buckets: dict[str, tuple[float, int]] | None = None
@@ -91,7 +94,8 @@ class Rates:
         self._buckets = TokenBuckets(rate=1e-3 * per_s, burst=burst, max_keys=max_sources, buckets=buckets)
 
     def take(self, source: str, time_ms: int) -> bool:
-        """Takes a token for one more label of `source` at `time_ms` of its clock; False if its bucket is empty."""
+        """Takes a token for one more label of `source`, whose answer has the time `time_ms`; False if the bucket is
+        empty."""
         return not self._is_limited or self._buckets.take(source[:MAX_NAME_CHARS], 1, now=time_ms) == 0.0
 
     def export(self) -> dict[str, tuple[float, int]]:

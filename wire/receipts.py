@@ -1,23 +1,23 @@
-"""Receipts: message authentication codes by which a label proves that it is about an answer of this service. Pure.
+"""Receipts: message authentication codes of answers. A label with a receipt proves to which answer it belongs. Pure.
 
-    Answer   <-- of(event id, time, entity, verdicts)  serving, for every answer
-    Feedback --> refusal: "", missing, forged, expired    learner and rollout, before a label has any effect
-    receipt  --> parse_verdicts                           the judge, once the receipt is known to be ours
-    Feedback <-- approved (by an operator)             for a quarantined label that is right
-    Feedback <-- with_answer  learner, for a late label whose answer it has found again;  has_answer: whether it did
-    TextVector <-- vector                              serving; --> is_code_of_vector    learner
+    Answer     <-- of(event id, time, entity, verdicts)    serving makes a receipt for every answer
+    Feedback   --> refusal: "", missing, forged, expired   learner and rollout check each label first
+    receipt    --> parse_verdicts                          the judge reads the predictions in a checked receipt
+    Feedback   <-- approved                                an operator approves a quarantined label
+    Feedback   <-- with_answer --> has_answer              the learner has found the answer of a late label
+    TextVector <-- vector --> is_own_vector                serving signs a vector, the learner checks it
 
     receipt  = <time of the answer in ms>.<verdicts>.<HMAC-SHA256 over event id, time, entity and verdicts, 128 bits>
-    verdicts = <arm>:<version that answered>:<version>-<fingerprint of what it says>:...    numbers hexadecimal
+    verdicts = <arm>:<version that answered>:<version>-<fingerprint of its prediction>:...    numbers hexadecimal
                a fingerprint (`wire.kinds`) is a 32-bit word, or `+` and several words: the hash of a class, the hashes
                of the labels of a set, or the place of a score in its range
 
-**Verdicts** are the predictions of all versions that were loaded when the event was answered. A reader of the label
-hashes the label, too, and compares. So it knows which versions were right without the answer, however late the label
-is.
+**Verdicts** are the predictions of all versions that were loaded when the event was answered. A process that reads a
+label compares the label's fingerprint with them. So it knows which versions were right without the answer, however late
+the label is.
 
-**Independence of the answer.** A receipt contains the time of its answer, so it is checked without the answer. Whether
-a label is refused therefore does not depend on which topic is read faster, and a replay of the topics refuses the same
+**Independence of the answer.** A receipt contains the time of its answer, so it can be checked without the answer. So
+whether a label is refused does not depend on which topic is read faster, and a replay of the topics refuses the same
 labels. `wire.events` checks that the receipt belongs to the answer with which the label is joined. An event that was
 answered twice (a redelivery) has two valid receipts.
 
@@ -26,8 +26,8 @@ secrets: receipts are made with the first, and accepted from all. They cannot si
 have them (`wire/keyring.py`). The code is truncated to half its length (RFC 2104, section 5). The code of a named task
 covers the name, so a receipt of one task proves nothing to another task.
 
-**Age.** The age of a receipt is the time of the label minus the time of the answer. A sender may claim an earlier time,
-and gains no more than that a late label counts.
+**Age.** The age of a receipt is the time of the label minus the time of the answer. A sender may claim an earlier time
+for its label. All that it gains is that a label counts that is too late.
 
 Rejected: unguessable event ids (clients choose ids, and topics show them), and Ed25519 (the same installation makes and
 checks receipts, an HMAC takes 2 us, and every answer has one).
@@ -41,7 +41,7 @@ from typing import Final
 import msgspec
 
 from wire.inputs import encode_content, fields_of
-from wire.keyring import Key, KeyRing, derived
+from wire.keyring import Key, KeyRing, derive_key
 from wire.kinds import MAX_WORDS, Fingerprint
 from wire.records import Answer, ArmName, Feedback, TextVector
 
@@ -61,8 +61,8 @@ MISSING = "missing"
 class Verdicts:
     """The predictions of the loaded versions for an event that `version` answered in `arm`.
 
-    `names` has pairs (version, fingerprint of its prediction) by ascending version, at most MAX_VERDICTS. They are the
-    version that answered and the other loaded versions with the same encoder.
+    `names` has pairs (version, fingerprint of its prediction) by ascending version, at most MAX_VERDICTS: the version
+    that answered, the other loaded versions with the same encoder, and for some events versions with other encoders.
     """
 
     arm: ArmName
@@ -74,11 +74,11 @@ class _Keys:
     """The keys that are derived from one secret, by purpose."""
 
     def __init__(self, secret: bytes) -> None:
-        self.receipt = derived(secret, b"lifelong receipt v1")
-        self.approval = derived(secret, b"lifelong approval v1")
-        self.answer = derived(secret, b"lifelong answer v1")
-        self.vector = derived(secret, b"lifelong vector v1")
-        self.draws = derived(secret, b"lifelong draws v1")
+        self.receipt = derive_key(secret, b"lifelong receipt v1")
+        self.approval = derive_key(secret, b"lifelong approval v1")
+        self.answer = derive_key(secret, b"lifelong answer v1")
+        self.vector = derive_key(secret, b"lifelong vector v1")
+        self.draws = derive_key(secret, b"lifelong draws v1")
 
 
 class Receipts:
@@ -96,14 +96,14 @@ class Receipts:
 
     @classmethod
     def following(cls, ring: KeyRing) -> "Receipts":
-        """Returns receipts whose secrets are the ring's, and follow its changes."""
+        """Returns receipts with the secrets of the ring, also after the ring has changed."""
         receipts = cls(*ring.receipts)
         receipts._ring = ring
         return receipts
 
     @property
     def _keys(self) -> tuple[_Keys, ...]:
-        """The derived keys, which are derived again after the ring has changed."""
+        """The derived keys. They are derived again after the ring has changed."""
         if self._ring is not None and (keys := self._ring.keys) is not self._derived_from:
             self._derived = tuple(map(_Keys, self._ring.receipts))
             self._derived_from = keys
@@ -119,23 +119,25 @@ class Receipts:
         return _receipt(self._keys[0], task, event_id, time_ms, entity, _encode(verdicts))
 
     def approved(self, feedback: Feedback) -> Feedback:
-        """Returns the label with an operator's approval. It then needs no receipt, and no limit or alarm holds it."""
+        """Returns the label with an operator's approval. An approved label needs no receipt, and no limit or alarm
+        applies to it."""
         return msgspec.structs.replace(feedback, approval=_approval_code(self._keys[0], feedback))
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
         """Returns the label with the content of its answer, the label that was answered, and a proof of both."""
-        found = msgspec.structs.replace(
+        completed = msgspec.structs.replace(
             feedback,
             **fields_of(answer),
-            answered=answer.named,
+            answered=answer.prediction,
             key=answer.key,
             event_source=answer.source,
             task=answer.task,
         )
-        return msgspec.structs.replace(found, proof=_answer_proof(self._keys[0], found))
+        return msgspec.structs.replace(completed, proof=_answer_proof(self._keys[0], completed))
 
     def has_answer(self, feedback: Feedback) -> bool:
-        """Whether `with_answer` has added the content of an answer to the label, and it was not changed since."""
+        """Whether `with_answer` has added an answer's content to the label, and the label was not changed after
+        that."""
         proof = feedback.proof
         return bool(proof) and any(_is_same(proof, _answer_proof(keys, feedback)) for keys in self._keys)
 
@@ -169,10 +171,10 @@ class Receipts:
         """Returns the vector `z` of the `content` of an event (`wire.inputs`), with its code."""
         return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
-    def is_code_of_vector(self, vector: TextVector, content: str) -> bool:
+    def is_own_vector(self, vector: TextVector, content: str) -> bool:
         """Whether this service computed `vector` from `content`."""
-        made = (content, vector.encoding, vector.z)
-        return any(_is_same(vector.code, _mac(keys.vector, *made)) for keys in self._keys)
+        fields = (content, vector.encoding, vector.z)
+        return any(_is_same(vector.code, _mac(keys.vector, *fields)) for keys in self._keys)
 
 
 def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, verdicts: str) -> str:
@@ -184,8 +186,8 @@ def _receipt(keys: _Keys, task: str, event_id: str, time_ms: int, entity: str, v
 def _approval_code(keys: _Keys, feedback: Feedback) -> str:
     """Returns the code over the label's fields, and over the event's source and content if the label has them."""
     event = _event(feedback.task, feedback.event_id)
-    fields = (event, feedback.said, feedback.key, feedback.source, feedback.time_ms)
-    # A missing field is left out of the code: older programs made approvals before these fields existed.
+    fields = (event, feedback.label_string, feedback.key, feedback.source, feedback.time_ms)
+    # A missing field is left out, because older programs made approvals before these fields existed.
     event_source = () if feedback.event_source is None else (feedback.event_source,)
     content = encode_content(feedback.text, feedback.features, feedback.parts)
     text = ("text", content) if content else ()
@@ -200,7 +202,8 @@ def _answer_proof(keys: _Keys, feedback: Feedback) -> str:
 
 
 def _event(task: str, event_id: str) -> str | tuple[str, str]:
-    """Returns what a code covers of an event. The default task is left out, as older programs know no tasks."""
+    """Returns the part of a code's input that identifies the event. The default task is left out, because older
+    programs know no tasks."""
     return (task, event_id) if task else event_id
 
 

@@ -26,10 +26,10 @@ class RecentHashes:
 
     def discard(self, names: Iterable[bytes]) -> None:
         """Removes these names, if they are in the set."""
-        gone = self._hashes.intersection(name_hash64(name, self._seed) for name in names)
-        if gone:
-            self._hashes -= gone
-            self._order = deque(each for each in self._order if each not in gone)
+        removed = self._hashes.intersection(name_hash64(name, self._seed) for name in names)
+        if removed:
+            self._hashes -= removed
+            self._order = deque(hash_value for hash_value in self._order if hash_value not in removed)
 
     def __contains__(self, name: bytes) -> bool:
         return name_hash64(name, self._seed) in self._hashes

@@ -1,18 +1,18 @@
 """Decodes messages whose schema is in a schema registry (Confluent's wire format): Avro, and JSON with a JSON Schema.
 
-    0x00, id of the schema (4 bytes), payload --RegistryDecoder--> fastavro, or JSON --> the object that maps read
+    0x00, id of the schema (4 bytes), payload --RegistryDecoder--> fastavro, or JSON --> a JSON object
     id --Schemas.get: cached?--> Schema
                   --GET /schemas/ids/ID--> schema, its type, references --GET /subjects/...--> Schema, which is cached
 
-The schema of an id never changes, so schemas are cached. If the registry does not answer, the request for a schema is
-repeated for PATIENCE_S, since its messages may be valid. Then its messages are refused for REFUSED_S, and during that
-time the request for any other schema is not repeated, so that a reader is never away from its broker for long. Refused
-messages are dead letters, which `lifelong deadletters replay` sends again. Answers are sent as plain JSON.
+The schema with an id never changes, so schemas are cached. If the registry does not answer, a request is repeated for
+PATIENCE_S. After that, messages with this schema are refused for REFUSED_S. During that time, requests for other
+schemas are not repeated either, so that a reader always polls its broker soon again. Refused messages are dead letters,
+which `lifelong deadletters replay` sends again. Answers are sent as plain JSON.
 
 Rejected:
 
 - confluent-kafka[schemaregistry]: a second Kafka client in C and six more libraries, for two requests.
-- Validation by JSON Schema: the sender has done it, and a map reports missing fields.
+- Validation by JSON Schema: the sender has validated the message, and a map reports missing fields.
 - Protobuf: its messages need generated classes.
 - Waiting for the registry without a limit: a reader that does not poll loses its partitions, and messages with known
   schemas would wait, too.
@@ -141,7 +141,7 @@ class Schemas:
         self._refused_s = refused_s
         self._lock = threading.Lock()
         self._kept: OrderedDict[int, tuple[Schema, ...]] = OrderedDict()
-        # By id, until when it is refused, and why.
+        # Id -> (the time until which the schema is refused, the reason).
         self._refused: OrderedDict[int, tuple[float, str]] = OrderedDict()
         self._away_until_s = 0.0
 
@@ -158,33 +158,33 @@ class Schemas:
             if time.monotonic() < until_s:
                 raise BadMessage("undecodable", reason)
             try:
-                found = self._fetch(number)
+                schemas = self._fetch(number)
             except BadMessage as error:
                 _keep(self._refused, number, (time.monotonic() + self._refused_s, error.detail))
                 raise
-            _keep(self._kept, number, found)
-            return found
+            _keep(self._kept, number, schemas)
+            return schemas
 
     def _fetch(self, number: int) -> tuple[Schema, ...]:
         schema = self._get_with_retries(f"/schemas/ids/{number}")
-        found: dict[str, Schema] = {}
-        self._add_references(schema, found)
-        return (*found.values(), schema)
+        by_name: dict[str, Schema] = {}
+        self._add_references(schema, by_name)
+        return (*by_name.values(), schema)
 
-    def _add_references(self, schema: Schema, found: dict[str, Schema]) -> None:
-        """Adds the schemas that `schema` references to `found`, in topological order (depth first)."""
-        for each in schema.references:
-            if each.name in found:
+    def _add_references(self, schema: Schema, by_name: dict[str, Schema]) -> None:
+        """Adds the schemas that `schema` references to `by_name`, in topological order (depth first)."""
+        for reference in schema.references:
+            if reference.name in by_name:
                 continue
-            if len(found) >= MAX_REFERENCES:
+            if len(by_name) >= MAX_REFERENCES:
                 raise BadMessage("undecodable", f"a schema references more than {MAX_REFERENCES} others")
-            path = f"/subjects/{quote(each.subject, safe='')}/versions/{each.version}"
+            path = f"/subjects/{quote(reference.subject, safe='')}/versions/{reference.version}"
             referenced = self._get_with_retries(path)
             # It is added before its references, so that the recursion ends if references form a cycle.
-            found[each.name] = referenced
-            self._add_references(referenced, found)
+            by_name[reference.name] = referenced
+            self._add_references(referenced, by_name)
             # Then it is moved behind its references.
-            found[each.name] = found.pop(each.name)
+            by_name[reference.name] = by_name.pop(reference.name)
 
     def _get_with_retries(self, path: str) -> Schema:
         """Repeats the request for PATIENCE_S while the registry does not answer.
@@ -271,7 +271,7 @@ class RegistryDecoder:
 
 
 def payload_decoder(schemas: Sequence[Schema]) -> ReadPayload:
-    """Returns the decoder of the last of these schemas; it references the others. Raises BadMessage."""
+    """Returns a decoder for payloads of the last schema, which references the other schemas. Raises BadMessage."""
     schema_type = schemas[-1].schema_type
     if schema_type == "JSON":
         return msgspec.json.decode
@@ -288,8 +288,8 @@ def _avro_decoder(schemas: Sequence[Schema]) -> ReadPayload:
         raise BadMessage("undecodable", f"Avro needs fastavro: pip install 'lifelong[registry]' ({error})") from error
     named: dict[str, Any] = {}
     try:
-        for each in schemas:
-            parsed = parse_schema(msgspec.json.decode(each.schema), named_schemas=named)
+        for schema in schemas:
+            parsed = parse_schema(msgspec.json.decode(schema.schema), named_schemas=named)
     except (SchemaParseException, *UNREADABLE) as error:
         raise BadMessage("undecodable", f"its schema is not an Avro schema: {error}") from error
 

@@ -34,8 +34,8 @@ OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None i
 """An optional setting. In the environment, an empty text means that it has no value."""
 
 
-def decoded(value: Any) -> Any:
-    """Parses a list or a table from an environment variable: JSON, or the single item of a list.
+def parse_json_setting(value: Any) -> Any:
+    """Parses a setting from an environment variable: a list or a table in JSON, or the single item of a list.
 
     >>> decoded('["refund", "urgent"]'), decoded('{"fraud": 100}'), decoded("refund"), decoded("")
     (['refund', 'urgent'], {'fraud': 100}, ['refund'], [])
@@ -53,18 +53,18 @@ def constants(sections: Mapping[str, Any]) -> dict[str, Any]:
 
     `sections` maps names to values. Values that are not dataclasses are ignored.
     """
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for section, record in sections.items():
         if not is_dataclass(record):
             continue
         hints = get_type_hints(type(record), include_extras=True)
-        values = {each.name: getattr(record, each.name) for each in fields(record)}
-        own = constants(values)
+        values = {setting.name: getattr(record, setting.name) for setting in fields(record)}
+        section_constants = constants(values)
         for name, value in values.items():
             if INTERNAL in getattr(hints[name], "__metadata__", ()):
-                own[name] = value
-        found |= {f"{section}.{name}": value for name, value in own.items()}
-    return found
+                section_constants[name] = value
+        by_name |= {f"{section}.{name}": value for name, value in section_constants.items()}
+    return by_name
 
 
 def refused_constant(name: str, value: Any) -> str:
@@ -73,21 +73,23 @@ def refused_constant(name: str, value: Any) -> str:
 
 
 def require(*rules: tuple[bool, str]) -> None:
-    """Raises ValueError with the sentences of all broken rules. A rule is (whether it holds, its sentence)."""
+    """Raises ValueError with the sentences of all broken rules. A rule is a pair: whether it holds, and its
+    sentence."""
     broken = [sentence for holds, sentence in rules if not holds]
     if broken:
         raise ValueError("; ".join(broken))
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values with dotted names as a tree. If a value has the name of a section, it replaces the section.
+    """Returns values with dotted names as a tree of sections. If a value has the name of a section, it replaces the
+    section.
 
     >>> nested({"bus": {}, "bus.partitions": 8, "seed": 1})
     {'bus': {'partitions': 8}, 'seed': 1}
     """
     tree: dict[str, Any] = {}
-    # Empty sections come first, so that they replace nothing. Then the deepest names come first, so that a value
-    # replaces the section of its name.
+    # Empty sections are set first, so that they replace nothing, and then the deepest names, so that a value replaces a
+    # section of its name.
     for name in sorted(values, key=lambda name: (values[name] == {}, name.count(".")), reverse=True):
         *sections, leaf = name.split(".")
         branch = tree
@@ -108,7 +110,7 @@ def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping) and value:
-            values |= {f"{name}.{below}": each for below, each in flat(value).items()}
+            values |= {f"{name}.{inner_name}": inner for inner_name, inner in flat(value).items()}
         else:
             values[name] = value
     return values

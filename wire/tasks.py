@@ -1,10 +1,10 @@
 """The tasks of a service: several questions about each event. Each has its own labels, weights and rollout. Pure.
 
-    Answer, Feedback, Quarantined --own--> as one task reads them    for a learner or a rollout, which have one task
-    Event, Feedback --check--> BadMessage: unknown_task              for a task that the service does not have
+    Answer, Feedback, Quarantined --for_reader--> the part for one task: each learner and rollout has one task
+    Event, Feedback --check--> BadMessage (unknown_task) if the service does not have the task
 
-The default task has no name, and every service has it. A record without a task belongs to the default task, and so do
-records of programs that did not know tasks. An event without tasks is answered by all tasks.
+The default task has no name, and every service has it. A record that names no task belongs to the default task, also if
+an older program wrote it. If an event names no tasks, all tasks answer it.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Final, TypeVar, cast
 
 from wire.errors import BadMessage
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer, Event, Feedback, Quarantined, TopicRecord
 
 DEFAULT: Final = ""
@@ -33,10 +33,10 @@ class TaskNames:
     def all(self) -> tuple[str, ...]:
         return (DEFAULT, *self.names)
 
-    def own(self, record: R) -> R | None:
-        """Returns a record as the reader's task sees it, or None if the record belongs to other tasks.
+    def for_reader(self, record: R) -> R | None:
+        """Returns the part of a record that is for the reader's task; None if the record is only for other tasks.
 
-        Of an answer, it is the answer of that task alone.
+        For an answer, this is the answer of that task.
         """
         if isinstance(record, Answer):
             return cast(R | None, record.of_task(self.reader))
@@ -49,8 +49,8 @@ class TaskNames:
 
     def problem_of(self, record: Event | Feedback) -> str:
         """Returns what is wrong with the tasks that a record names, with the fix; "" if the service has all of them."""
-        named = record.tasks if isinstance(record, Event) else (record.task,)
-        return next((self.unknown_task_message(task) for task in named if task not in self.all), "")
+        tasks = record.tasks if isinstance(record, Event) else (record.task,)
+        return next((self.unknown_task_message(task) for task in tasks if task not in self.all), "")
 
     def unknown_task_message(self, task: str) -> str:
         """Returns a sentence that says that there is no such task, with a suggestion.
@@ -65,4 +65,4 @@ class TaskNames:
             fix = f"There are {', '.join(map(repr, self.names))}, and the default one, which has no name"
         else:
             fix = "There is only the default task, which has no name: [tasks.NAME] in the settings adds others"
-        return f"there is no task {shown(task)}. {fix}"
+        return f"there is no task {quote_text(task)}. {fix}"

@@ -1,4 +1,4 @@
-"""Background threads, which run until they are told to end. A thread that ends earlier is a fault."""
+"""Background threads, which run until they are told to end. If a thread ends earlier, this is a fault."""
 
 import os
 import threading
@@ -8,7 +8,8 @@ from collections.abc import Callable
 class BackgroundThread(threading.Thread):
     """A daemon thread that calls `run`. Verbs: start, check, close.
 
-    `run` must return soon after `closing` is set. An owner may use a signal of its own instead, and then call `join`.
+    `run` must return soon after `closing` is set. An owner may also tell the thread to end in another way, and then
+    call `join`.
     """
 
     def __init__(self, run: Callable[[], None], *, name: str) -> None:

@@ -40,12 +40,12 @@ def from_rfc3339(text: str) -> int:
     """Parses a `ce_time` header, and returns milliseconds since 1970. Raises BadMessage."""
     # Imported here, because the command line needs the clock at its start, and no records.
     from wire.errors import BadMessage
-    from wire.message import shown
+    from wire.message import quote_text
 
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise BadMessage("undecodable", f"ce_time is {shown(text)}, expected a time of RFC 3339") from error
+        raise BadMessage("undecodable", f"ce_time is {quote_text(text)}, expected a time of RFC 3339") from error
     if time.tzinfo is None:
-        raise BadMessage("undecodable", f"ce_time {shown(text)} has no time zone")
+        raise BadMessage("undecodable", f"ce_time {quote_text(text)} has no time zone")
     return (time - EPOCH) // timedelta(milliseconds=1)

@@ -1,19 +1,20 @@
 """Traces (OpenTelemetry): a trace follows an event to its answer, its label, and the first version that has learnt it.
 
-    traceparent of the event --record--> span of the answer --its traceparent, in the answer's message--> span of the
-    label, and of the version that is published with it (learner); of the first answer that knows it (rollout)
+    event's traceparent -> span of the answer, whose traceparent is sent with the answer      replica
+                           -> span of the label -> span until a version with it is published  learner
+                           -> span until a stable version with it answers                     rollout
 
     record(kind, parent, start, end) --finished span--> [queue of the SDK] --a thread of the SDK--> traces.endpoint
-    Answer with a sampled traceparent --add--> TracedAnswers --take: the event of a label--> that traceparent
+    Answer with a sampled traceparent --add--> TracedAnswers --take, when the label comes--> the traceparent
 
 **Spans.** SPANS lists all spans with their names and attributes. A released name never changes; `tests/wire/spans.txt`
 has all of them. No attribute has a text, a label, a key or the id of an event, because traces leave the service, and
 subjects cannot be erased there.
 
-**Recording.** A span is recorded after its end, so a kill leaves no open span. Its parent is a `traceparent` (W3C Trace
-Context). A span has children only if it is sampled, and a span without a parent is sampled with the rate
-`traces.share`. A process makes at most `max_per_s` spans a second, even if senders have sampled more. If the queue is
-full, as while the collector is away, spans are dropped.
+**Recording.** A span is recorded after its end, so a killed process leaves no open span. Its parent is a `traceparent`
+(W3C Trace Context). If the parent is not sampled, the span is not either; a span without a parent is sampled with the
+rate `traces.share`. A process makes at most `max_per_s` spans a second, even if senders have sampled more. If the queue
+is full, for example because the collector is unreachable, spans are dropped.
 
 **SDK.** Only this module imports it, and only if an endpoint is set; otherwise all functions here do nothing. The SDK
 also reads `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_RESOURCE_ATTRIBUTES` from the environment. There is one exporter in a
@@ -168,7 +169,7 @@ def record(kind: SpanKind, parent: str, *, start_ms: float, end_ms: float, attri
 
 
 @contextmanager
-def exported(config: TracesConfig, program: Program) -> Iterator[None]:
+def export(config: TracesConfig, program: Program) -> Iterator[None]:
     """Exports the traces of this process while the block runs, if an endpoint is set. Raises TracesUnavailable."""
     require(config)
     if not config.endpoint:
@@ -245,7 +246,8 @@ class TracedAnswers:
 
     def __init__(self, max_answers: int = MAX_ANSWERS) -> None:
         self._max_answers = max_answers
-        self._found: OrderedDict[int, tuple[str, str]] = OrderedDict()
+        # Hash of the event's id -> (the event's source, the traceparent).
+        self._by_event: OrderedDict[int, tuple[str, str]] = OrderedDict()
 
     def add(self, answer: Answer) -> None:
         """Adds the trace of an answer, if it is sampled."""
@@ -253,10 +255,10 @@ class TracedAnswers:
         if not parent.endswith(SAMPLED):
             return
         name = name_hash64(answer.event_id.encode())
-        self._found[name] = (answer.source, parent)
-        self._found.move_to_end(name)
-        if len(self._found) > self._max_answers:
-            self._found.popitem(last=False)
+        self._by_event[name] = (answer.source, parent)
+        self._by_event.move_to_end(name)
+        if len(self._by_event) > self._max_answers:
+            self._by_event.popitem(last=False)
 
     def take(self, event_id: str, source: str | None) -> str:
         """Removes and returns the traceparent of the answer to an event; "" if there is none.
@@ -264,8 +266,8 @@ class TracedAnswers:
         `source` is None if the label does not name it.
         """
         name = name_hash64(event_id.encode())
-        answered, parent = self._found.get(name, ("", ""))
-        if not parent or source not in (None, answered):
+        event_source, parent = self._by_event.get(name, ("", ""))
+        if not parent or source not in (None, event_source):
             return ""
-        del self._found[name]
+        del self._by_event[name]
         return parent

@@ -68,7 +68,7 @@ class Adaptive:
 
     def __call__(self, texts: Sequence[Text], load: float) -> str:
         num_tokens = sum(text.num_tokens for text in texts)
-        self._last = models.choose(
+        self._last = models.choose_precisions(
             self._versions, num_tokens=num_tokens, load=load, previous=self._last, config=self._config
         )
         (chosen,) = self._last.by_version.values()

@@ -17,7 +17,7 @@ from serving.encodings import EncodingCache
 from serving.engine import Engine
 from serving.models import ActiveVersions, Version
 from serving.observers import Counts
-from serving.pipeline import NOTHING_NOTED, encoding, make_items, make_queue
+from serving.pipeline import NOTHING_NOTED, make_encode, make_items, make_queue
 from serving.predict import predict_many
 from serving.queue import DEFAULT, BatchQueue, Item, Outcome
 from wire.receipts import Receipts
@@ -46,7 +46,7 @@ class RunningEngine:
         )
         self._engine = Engine(self.queue, counts, self._predict, precision=config.precision, deaths=NOTHING_NOTED)
         self._engine.activate(_live(model, tokenizer))
-        self._encode = encoding(tokenizer, lambda: tokenizer.max_tokens)
+        self._encode = make_encode(tokenizer, lambda: tokenizer.max_tokens)
         self._max_tokens = tokenizer.max_tokens
 
     def submit(self, first: int, texts: Sequence[str]) -> int:

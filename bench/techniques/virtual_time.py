@@ -24,7 +24,7 @@ class Text:
 
     token_ids: list[int]
     label: str
-    terms: ItemOptions = DEFAULT
+    item_options: ItemOptions = DEFAULT
 
     @property
     def num_tokens(self) -> int:

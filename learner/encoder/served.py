@@ -111,7 +111,7 @@ def cache_vectors(records: Iterable[Answer | Feedback], known: VectorCache, rece
     for record in records:
         if receipts is None or not isinstance(record, Answer) or record.vector is None:
             continue
-        if receipts.is_code_of_vector(record.vector, content(record)):
+        if receipts.is_own_vector(record.vector, content(record)):
             known.add(content(record), record.vector)
 
 

@@ -154,7 +154,7 @@ class LabelledEvents:
         for alias in aliases_of(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
-            self._last_labels[name_hash64(alias)] = name_hash64(feedback.said.encode())
+            self._last_labels[name_hash64(alias)] = name_hash64(feedback.label_string.encode())
             self._last_labels.move_to_end(name_hash64(alias))
         while len(self._last_labels) > 2 * MAX_SAID:
             self._last_labels.popitem(last=False)
@@ -185,7 +185,7 @@ class LabelledEvents:
         return dict(self._last_labels)
 
     def _is_last_label(self, alias: bytes, feedback: Feedback) -> bool:
-        return self._last_labels.get(name_hash64(alias)) == name_hash64(feedback.said.encode())
+        return self._last_labels.get(name_hash64(alias)) == name_hash64(feedback.label_string.encode())
 
 
 KEY_MISSING: Final = "the label has no `key`: send the key of the answer, for which alone its receipt is valid"
@@ -227,7 +227,7 @@ class LabelNames:
     def refusal(self, feedback: Feedback) -> str:
         """Returns why the current set of labels refuses a label; "" if it does not."""
         known = self._known()
-        return known.labels.refusal(feedback.said, known.classes.__contains__)
+        return known.labels.refusal(feedback.label_string, known.classes.__contains__)
 
     def sample(self, answer: Waiting, feedback: Feedback) -> Sample:
         """Makes a sample of an answer and its label, with the current names of the classes."""
@@ -249,7 +249,7 @@ class LabelNames:
         if reason == AMBIGUOUS and feedback.replaces and feedback.event_source is None:
             return msgspec.structs.replace(record, detail=SOURCE_MISSING)
         is_about_name = reason == self.refusal(feedback)
-        detail = self._known().labels.why(reason, feedback.said) if is_about_name else ""
+        detail = self._known().labels.explain_refusal(reason, feedback.label_string) if is_about_name else ""
         return msgspec.structs.replace(record, detail=detail)
 
 

@@ -235,4 +235,8 @@ def answer_ms(feedback: Feedback) -> int:
 
 def _key(record: Answer | Feedback) -> tuple[str, str, str]:
     """Returns a key that identifies a label among the records of a poll. Labels with equal keys are interchangeable."""
-    return record.event_id, record.receipt, record.named or "" if isinstance(record, Answer) else record.said
+    return (
+        record.event_id,
+        record.receipt,
+        record.prediction or "" if isinstance(record, Answer) else record.label_string,
+    )

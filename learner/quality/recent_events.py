@@ -42,7 +42,7 @@ from learner.fast.fast_head import Rows
 from learner.quality.comparison import NO_TRIAL, Anchor, EncoderTrial, Paired
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.name_changes import are_classes, encoder_changes, output_changes, predict, row_changes
-from wire.inputs import has_more
+from wire.inputs import has_more_than_text
 from wire.label_set import LabelSet
 from wire.records import NameChanges
 
@@ -312,7 +312,7 @@ class EventRing:
         contents = rows.contents[-self.capacity :]
         for index, label, content in zip(index_B.tolist(), labels, contents, strict=True):
             self._labels[index] = label
-            self._contents[index] = content if has_more(content) else ""
+            self._contents[index] = content if has_more_than_text(content) else ""
         return index_B
 
     def rename(self, name_of: Callable[[str], str]) -> None:

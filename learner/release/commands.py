@@ -33,7 +33,7 @@ from learner.release.publisher import WeightPublisher
 from learner.state.checkpoints import Checkpoints
 from wire.errors import StaleEpoch, StoreUnavailable, WireError
 from wire.records import Command, CommandEntry, CommandOutcome
-from wire.store import Store, merged
+from wire.store import Store, append_entries
 
 INTERVAL_S = 1.0
 """The shortest time between two reads of the log."""
@@ -150,7 +150,7 @@ class CommandRunner:
         stored_by_seq = {entry.command.seq: entry.command for entry in stored}
         if any(stored_by_seq.get(command.seq) != command for command, _ in ours):
             log.warning("commands_restored", held=len(ours), found=len(stored))
-            stored = list(self._store.commands.rewrite(lambda found: merged(ours, _without(found, ours))))
+            stored = list(self._store.commands.rewrite(lambda found: append_entries(ours, _without(found, ours))))
             read_before.unreported |= {command.seq for command, _ in ours}
         unknown = [command for command, _ in _without(stored, ours)]
         return unknown, stored[-1].command if stored else None

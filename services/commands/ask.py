@@ -111,7 +111,7 @@ def feedback(
     else:
         body = {name: getattr(record, name) for name in SENT}
         post(_url(settings, "feedback"), {**body, "correct": correct}, _key(settings))
-    echo(f"{event_id} is {render(record.said)!r}: sent to the learner")
+    echo(f"{event_id} is {render(record.label_string)!r}: sent to the learner")
 
 
 def _send_approved(settings: "Settings", record: "Feedback") -> None:

@@ -179,7 +179,7 @@ def run(context: CliContext) -> None:
         def targets() -> list[str]:
             return [report.metrics_address for report in store.reports.replicas() if report.metrics_address]
 
-        with metrics.served(settings.metrics, targets=targets), traces.exported(settings.traces, "rollout"):
+        with metrics.serve(settings.metrics, targets=targets), traces.export(settings.traces, "rollout"):
             Controller(store, open_judge, config=settings.rollout, holder=holder, now_ms=now_ms).run(stop)
 
 

@@ -100,7 +100,7 @@ def learn(context: CliContext) -> None:
     from learner.process import EncoderChoice, TaskChoice, run
     from rollout.publication_rule import verdict
 
-    with metrics.served(settings.metrics), traces.exported(settings.traces, "learner"):
+    with metrics.serve(settings.metrics), traces.export(settings.traces, "learner"):
         code = run(
             settings.learner,
             bus_config=settings.bus,

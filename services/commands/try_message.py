@@ -65,7 +65,7 @@ def try_message(
     place = Place(topic=topic, partition=0, offset=0)
     shown: dict[str, Any] = {"topic": [topic, *others] if others else topic}
     try:
-        made = reading.record_in(message, place)
+        made = reading.parse(message, place)
         if isinstance(made, Feedback):
             _check_label(settings, made)
         shown[record] = msgspec.to_builtins(made)
@@ -87,7 +87,7 @@ def _check_label(settings: "Settings", label: "Feedback") -> None:
             # The label is of the default task, whose settings are not those of `--task`.
             return
         settings = settings.of_task(label.task)
-    check_label(label.said, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
+    check_label(label.label_string, LabelSet(settings.labels), max_chars=settings.learner.max_label_chars)
 
 
 def _value(file: str) -> bytes:

@@ -31,7 +31,7 @@ from wire.inputs import Features, Part, encode_content, fields_of, problem_of_co
 from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
 from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
-from wire.message import json_object, shown
+from wire.message import json_object, quote_text
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Feedback
 from wire.tasks import DEFAULT
 
@@ -112,7 +112,7 @@ def _table_rows(file: BinaryIO, delimiter: str) -> Iterator[SourceRow]:
     table = csv.reader(text, delimiter=delimiter, strict=True)
     header = next(table, [])
     if len(set(header)) < len(header) or not any(header):
-        raise BadHistory(f"the first line names no columns, or a column twice: {shown(delimiter.join(header))}")
+        raise BadHistory(f"the first line names no columns, or a column twice: {quote_text(delimiter.join(header))}")
     while True:
         place = f"line {table.line_num + 1}"
         try:
@@ -235,7 +235,9 @@ class RowLabeller:
     def feedback(self, fields: Mapping[str, Any]) -> Feedback:
         """Returns the label of a row. Raises BadMessage with a reason of FIXES."""
         if self._is_strict and (unknown := fields.keys() - set(OURS)):
-            raise BadMessage("wrong_schema", f"there is no field {shown(min(unknown))}{_suggest_field(min(unknown))}")
+            raise BadMessage(
+                "wrong_schema", f"there is no field {quote_text(min(unknown))}{_suggest_field(min(unknown))}"
+            )
         own = {name: fields[name] for name in OURS if name in fields}
         own |= {name: _fill_field(name, template, fields) for name, template in self._maps.fields.items()}
         if self._maps.features:
@@ -245,7 +247,7 @@ class RowLabeller:
         if problem := problem_of_content(**fields_of(row)):
             raise BadMessage("wrong_schema", problem)
         feedback = record_of(Feedback, self._fields(row))
-        check_label(feedback.said, self._labels, max_chars=self._max_label_chars)
+        check_label(feedback.label_string, self._labels, max_chars=self._max_label_chars)
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
@@ -295,7 +297,7 @@ def _build_row(own: Mapping[str, Any], fields: Mapping[str, Any]) -> HistoryRow:
         if name not in own:
             close = get_close_matches(name, fields, n=1)
             meant = f"; did you mean --map {name}='{{{close[0]}}}'?" if close else ""
-            raise BadMessage("wrong_schema", f"`{name}` is missing: there are {shown(', '.join(fields))}{meant}")
+            raise BadMessage("wrong_schema", f"`{name}` is missing: there are {quote_text(', '.join(fields))}{meant}")
     try:
         return msgspec.convert(own, HistoryRow, strict=False)
     except msgspec.ValidationError as error:

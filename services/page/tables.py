@@ -15,7 +15,7 @@ import msgspec
 from rollout.operator import RolloutStatus
 from services.commands.rollout_text import NOTHING, render_plan
 from services.page.rates import ReplicaTraffic
-from wire.metrics import LABEL_ENDS
+from wire.metrics import LABEL_OUTCOMES
 from wire.records import TIERS, Decision, LearnerReport, ReplicaReport, VersionEntry
 
 Kind: TypeAlias = Literal["text", "count", "percent", "ms", "time", "rate"]
@@ -206,7 +206,7 @@ def learner(report: LearnerReport | None) -> PageTable:
 def labels(learner: LearnerReport | None) -> PageTable:
     """Returns the number of labels by their outcome."""
     counts = learner.counts if learner else {}
-    rows: list[tuple[Cell, ...]] = [(end, counts[end]) for end in LABEL_ENDS if counts.get(end)]
+    rows: list[tuple[Cell, ...]] = [(end, counts[end]) for end in LABEL_OUTCOMES if counts.get(end)]
     if text := distrusted_counts(counts):
         rows.append(("not believed", text))
     return PageTable("Labels", (PageColumn("outcome"), PageColumn("labels", "count")), tuple(rows))

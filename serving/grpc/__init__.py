@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over gRPC: a listener in the replica that feeds the same queue as HTTP.
+"""The Open Inference Protocol over gRPC: a listener in the replica, whose events go into the same queue as HTTP's.
 
 - `inference.proto`: the protocol, as in its specification
 - `proto`: makes message classes from it at the start

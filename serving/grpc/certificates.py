@@ -1,9 +1,10 @@
 """The TLS certificate of the gRPC port. A replica reads it again when its files change.
 
-    certificate, key, authorities of clients --read--> checked --newer, for each connection--> grpc
+    files: certificate, key, authorities of clients --read, check--> configuration --newer, for each connection--> grpc
 
 A renewed certificate is used for new connections within CHECK_S. While the files are replaced one after another, the
-key may not belong to the certificate. Then, or if a file cannot be read, new connections use the last valid files.
+key may not belong to the certificate. In this case, and if a file cannot be read, new connections use the last valid
+configuration.
 """
 
 import threading
@@ -47,32 +48,32 @@ class TlsFiles:
 
 
 class Certificates:
-    """The certificate as one listener sees it. The constructor raises BadCertificate if the files cannot be used."""
+    """The current certificate of one listener. The constructor raises BadCertificate if the files cannot be used."""
 
     def __init__(self, files: TlsFiles, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = files
         self._lock = threading.Lock()
         self._watch = FileWatch(*files.paths, check_s=CHECK_S, clock=clock)
-        self._found = read(files)
+        self._configuration = read(files)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Returns the server's credentials. This object must live as long as the server."""
         return grpc.dynamic_ssl_server_credentials(
-            self._found, self.newer, require_client_authentication=self._files.cafile is not None
+            self._configuration, self.newer, require_client_authentication=self._files.cafile is not None
         )
 
     def newer(self) -> Any:
         """Returns the configuration if it has changed, else None. gRPC's threads call it for each connection."""
         with self._lock:
             try:
-                found = self._watch.read_again(partial(read, self._files))
+                configuration = self._watch.read_again(partial(read, self._files))
             except BadCertificate as error:
                 log.error("certificate_not_read", error=str(error))
                 return None
-            if found is not None:
-                self._found = found
+            if configuration is not None:
+                self._configuration = configuration
                 log.info("certificate_read", path=str(self._files.certfile))
-            return found
+            return configuration
 
 
 def open_certificates(config: ServingConfig) -> Certificates | None:

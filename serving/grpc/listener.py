@@ -2,14 +2,14 @@
 
     client --> host:port --(the kernel picks a replica for each connection)--> grpc.aio --> InferenceService
                     '--TLS, if there is a certificate (`serving/grpc/certificates.py`)
-    open files of this process --sockets of our port--> by network --beyond the bound--> shut down, so gRPC closes them
+    open files of this process --sockets of our port--> count by network --above the bound--> shut down, gRPC closes
 
-The library refuses a message above the size limit by its length, before it is read, with RESOURCE_EXHAUSTED.
+If a message is larger than the limit, the library refuses it by its length, before it is read, with RESOURCE_EXHAUSTED.
 
-Connections have the same bounds as HTTP's. The library enforces the bound of the process, and the `ConnectionGuard` the
-bound of each address. gRPC does not expose its connections, so the guard finds them among the open files of this
-process twice a second, which takes 4 us a file. For half a second, one address may have more connections than its
-bound, but not more than the server's.
+Connections have the same bounds as HTTP connections. The library enforces the bound of the process, and the
+`ConnectionGuard` enforces the bound of each address. gRPC does not expose its connections, so twice a second the guard
+searches the open files of this process, which takes 4 us a file. So for half a second, one address may have more
+connections than its bound, but not more than the bound of the process.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from serving.endpoints import Core
 from serving.errors import Unhealthy
 from serving.grpc.certificates import Certificates, open_certificates
 from serving.grpc.proto import SERVICE, pool
-from serving.grpc.service import HEALTH, InferenceService, Reads
+from serving.grpc.service import HEALTH, InferenceService, ReadSlots
 from serving.http.api import Api
 from serving.http.connection import TOO_MANY_CONNECTIONS, Bounds, ConnectionLimit, connection_bounds
 from serving.http.listener import await_port, within_file_limit
@@ -49,7 +49,7 @@ class PeerAddress(NamedTuple):
 
 
 class ConnectionGuard:
-    """Ends the newest connections beyond the bounds of `limit`, each time that `check` is called."""
+    """Ends connections above the bounds of `limit`, the newest first, whenever `check` is called."""
 
     def __init__(self, port: int, limit: ConnectionLimit) -> None:
         self._port = port
@@ -57,11 +57,11 @@ class ConnectionGuard:
         self._networks: dict[PeerAddress, str] = {}
 
     def check(self) -> None:
-        """Counts all connections of the port, and ends those beyond the bounds."""
-        found = sockets_at(self._port)
-        for peer in self._networks.keys() - found.keys():
+        """Counts all connections of the port, and ends connections above the bounds."""
+        connections = sockets_at(self._port)
+        for peer in self._networks.keys() - connections.keys():
             self._limit.leave(self._networks.pop(peer))
-        for peer, connection in found.items():
+        for peer, connection in connections.items():
             with closing(connection):
                 if peer not in self._networks:
                     self._admit(peer, connection)
@@ -84,7 +84,7 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
 
     Each socket is a duplicate, so a file descriptor that is closed and reused meanwhile cannot be mistaken for another.
     """
-    found: dict[PeerAddress, socket.socket] = {}
+    by_peer: dict[PeerAddress, socket.socket] = {}
     for name in os.listdir(FILES):
         connection = _socket_of(name)
         if connection is None:
@@ -95,11 +95,11 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
         except OSError:
             # It is a listening socket, or its client has disconnected.
             peer = None
-        if peer is None or peer in found:
+        if peer is None or peer in by_peer:
             connection.close()
         else:
-            found[peer] = connection
-    return found
+            by_peer[peer] = connection
+    return by_peer
 
 
 def _socket_of(name: str) -> socket.socket | None:
@@ -120,8 +120,8 @@ TICK_S = 0.5
 STREAMS_PER_CONNECTION = 128
 
 READS = 64
-"""Messages that are read at the same time. The longest have 1 MiB, so together they have at most 64 MiB, as
-`max_request_bytes`."""
+"""Number of messages that are read at the same time. A message has at most 1 MiB, so together they have at most 64 MiB,
+which is the default of `max_request_bytes`."""
 
 
 @dataclass(slots=True)
@@ -213,7 +213,7 @@ class GrpcListener:
 
     async def _serve(self) -> None:
         server = grpc.aio.server(options=self._options(), maximum_concurrent_rpcs=self._bounds.max_connections)
-        service = InferenceService(self._api, Reads(READS), body_timeout_s=self._bounds.body_timeout_s)
+        service = InferenceService(self._api, ReadSlots(READS), body_timeout_s=self._bounds.body_timeout_s)
         server.add_generic_rpc_handlers(service.handlers())
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server, pool=pool())
         try:

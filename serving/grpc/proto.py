@@ -2,9 +2,9 @@
 
     inference.proto --parse--> FileDescriptorProto --pool--> message classes, and the answers of server reflection
 
-The parser supports the part of the language that the file needs, with one statement a line: nested messages,
-`repeated`, `map<string, ...>`, `oneof`, and services. The descriptor pool is our own, so a client library with the same
-protocol can be loaded in the same process.
+The parser supports only the part of the language that the file needs, with one statement a line: nested messages,
+`repeated`, `map<string, ...>`, `oneof`, and services. The descriptors are in our own pool, so that a client library of
+the same protocol can be loaded in the same process.
 """
 
 import re
@@ -57,12 +57,12 @@ def parse(text: str, name: str) -> FileDescriptorProto:
         statement = line.partition("//")[0].strip()
         if statement == "}":
             blocks.pop()
-        elif found := BLOCK.fullmatch(statement):
-            blocks.append(_opened(file, blocks, *found.groups()))
-        elif found := FIELD.fullmatch(statement):
-            _add_field(file, blocks, found)
-        elif found := RPC.fullmatch(statement):
-            method, request, response = found.groups()
+        elif match := BLOCK.fullmatch(statement):
+            blocks.append(_open_block(file, blocks, *match.groups()))
+        elif match := FIELD.fullmatch(statement):
+            _add_field(file, blocks, match)
+        elif match := RPC.fullmatch(statement):
+            method, request, response = match.groups()
             types = {"input_type": f".{file.package}.{request}", "output_type": f".{file.package}.{response}"}
             blocks[-1].method.add(name=method, **types)
         elif statement.startswith("package "):
@@ -72,7 +72,7 @@ def parse(text: str, name: str) -> FileDescriptorProto:
     return file
 
 
-def _opened(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
+def _open_block(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) -> Any:
     """Adds the block that begins to its parent, and returns its descriptor: a message, a service, or a oneof."""
     if kind == "service":
         return file.service.add(name=name)
@@ -81,8 +81,8 @@ def _opened(file: FileDescriptorProto, blocks: list[Any], kind: str, name: str) 
     return blocks[-1].nested_type.add(name=name) if blocks else file.message_type.add(name=name)
 
 
-def _add_field(file: FileDescriptorProto, blocks: list[Any], found: re.Match[str]) -> None:
-    repeated, map_type, type_name, name, number = found.groups()
+def _add_field(file: FileDescriptorProto, blocks: list[Any], match: re.Match[str]) -> None:
+    repeated, map_type, type_name, name, number = match.groups()
     is_choice = not isinstance(blocks[-1], DescriptorProto)
     owner: DescriptorProto = blocks[-2] if is_choice else blocks[-1]
     field = owner.field.add(name=name, number=int(number), label=FieldDescriptorProto.LABEL_OPTIONAL)
@@ -102,10 +102,12 @@ def _add_field(file: FileDescriptorProto, blocks: list[Any], found: re.Match[str
 
 
 def _set_type(file: FileDescriptorProto, field: FieldDescriptorProto, name: str) -> None:
-    """Sets the type of a field: a scalar type, or a message, whose name is resolved from the inside out."""
+    """Sets the type of a field: a scalar type, or a message. The name of a message is looked up in the inner scopes
+    first."""
     scalar = FieldDescriptorProto.Type.keys()
     if f"TYPE_{name.upper()}" in scalar:
         field.type = FieldDescriptorProto.Type.Value(f"TYPE_{name.upper()}")
         return
     field.type = FieldDescriptorProto.TYPE_MESSAGE
-    field.type_name = f".{file.package}.{name}" if name in {each.name for each in file.message_type} else name
+    top_level = {message_type.name for message_type in file.message_type}
+    field.type_name = f".{file.package}.{name}" if name in top_level else name

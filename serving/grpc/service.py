@@ -2,13 +2,13 @@
 
     ModelInferRequest --tensors--> events --bridge--> answers --> ModelInferResponse
 
-Inputs are typed contents or raw bytes; outputs have the form of the inputs. The API key is in the metadata `x-api-key`
-or `authorization`. `x-priority`, `x-request-timeout-ms` and `traceparent` have the same meaning as over HTTP, and the
-call's deadline counts, too. Errors have the gRPC status that is nearest to the HTTP status.
+Inputs are typed contents or raw bytes, and outputs have the same form as the inputs. The API key is in the metadata, as
+`x-api-key` or `authorization`. The metadata `x-priority`, `x-request-timeout-ms` and `traceparent` mean the same as
+over HTTP, and the call's deadline counts, too. Errors have the gRPC status that is nearest to the HTTP status.
 
-A call does not announce the length of its message. So while a message is read, it counts as the longest possible one,
-and the number of messages that are read at the same time is bounded (`Reads`). One address gets at most half of the
-slots, so a client that begins messages and does not end them cannot block the others.
+A call does not announce the length of its message. So a message that is being read counts as if it had the largest
+possible size, and the number of messages that are read at the same time is bounded (`ReadSlots`). One address gets at
+most half of the slots, so a client that begins messages and does not end them cannot block the others.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ from serving.v2 import (
     BYTES,
     Tensor,
     columns_of,
-    decoded,
+    decode_texts,
     events_of,
     input_head,
     metadata_of,
@@ -56,7 +56,7 @@ from serving.v2 import (
 )
 
 
-class Reads:
+class ReadSlots:
     """Slots for reading `num` messages at the same time. One event loop uses it."""
 
     def __init__(self, num: int) -> None:
@@ -90,11 +90,11 @@ CODES: Final = {
 NO_MESSAGE: Final = Problem(
     status=HTTPStatus.BAD_REQUEST, code="no_message", message="the call ended before its message"
 )
-"""The problem of a call without a message. If the library has ended the call, for example because the message is too
-long, the client sees the library's status instead."""
+"""The problem of a call without a message. If the library itself has ended the call, for example because the message is
+too long, the client gets the library's status instead."""
 
 CONTENTS: Final = {"FP32": "fp32_contents", "INT64": "int64_contents", "BOOL": "bool_contents"}
-"""The field of the contents for each datatype that we use, except BYTES."""
+"""The name of the contents field for each datatype that we use, except BYTES."""
 
 Method = Callable[[Any, Any], Awaitable[Any]]
 """(request, context) -> response"""
@@ -107,7 +107,7 @@ class InferenceService:
     """The methods of the two services."""
 
     api: Api
-    reads: Reads
+    reads: ReadSlots
     body_timeout_s: float
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -186,7 +186,7 @@ class InferenceService:
 
     def _handler(self, method: Method, request_type: Any) -> grpc.RpcMethodHandler:
         async def answer(_: Any, context: Any) -> Any:
-            """Returns the response, or ends the call with a status that reveals no internals."""
+            """Returns the response. If there is an error, ends the call with a status that reveals no internals."""
             task = asyncio.ensure_future(self._read_and_answer(method, context))
             try:
                 await asyncio.wait([task])
@@ -235,12 +235,12 @@ class InferenceService:
         if raws and len(raws) != len(request.inputs):
             raise wrong_tensor(f"there are {len(request.inputs)} inputs, but raw contents of {len(raws)}")
         tensors: list[Tensor] = []
-        for index, each in enumerate(request.inputs):
-            head = input_head(each.name, each.datatype, list(each.shape), at_most=self.api.max_events)
+        for index, tensor in enumerate(request.inputs):
+            head = input_head(tensor.name, tensor.datatype, list(tensor.shape), at_most=self.api.max_events)
             if raws:
                 texts = unpack_texts(head.shown, raws[index], at_most=head.num)
             else:
-                texts = decoded(head.shown, each.contents.bytes_contents)
+                texts = decode_texts(head.shown, tensor.contents.bytes_contents)
             tensors.append(head.tensor(texts))
         return tensors
 

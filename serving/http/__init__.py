@@ -2,8 +2,8 @@
 
 - `listener`: opens the shared port; `connection` bounds one connection
 - `app`: makes the application from its operations; `openapi` describes them
-- `access`: identifies clients by API key or network, and limits their rates
-- `origin`: rejects requests that pages of other origins make
+- `access`: identifies clients by API key or network address, and limits their rates
+- `origin`: refuses requests that web pages of other origins make
 - `requests`: reads deadlines, priorities and bounded bodies
 - `problems`: renders errors in three formats, with the request's id
 - `bridge`: submits events to the queue and labels to the outbox, and awaits the replies

@@ -3,15 +3,15 @@
     lifelong keys create NAME --role predict --> the key, shown once;  NAME, roles, SHA-256 --> the file
     request --x-api-key, or Authorization: Bearer--> ApiKey, or none --> ApiClient
 
-The name of a client is the source of its labels, and it has one rate limit. The roles of its key say which endpoints it
-may call. The sources of its key say in whose name it may send events.
+The name of a client is the source of its labels, and each client has one rate limit. The roles of a key determine which
+endpoints the client may call. The sources of a key determine in whose name it may send events.
 
-**Keys.** A key is 256 random bits, so a fast digest (SHA-256) is safe, and a slow one would only cost the replica time.
-Keys are looked up by digest, so the time of a look-up reveals nothing about other keys. Replicas read the file again
-when it changes. If the file can no longer be read, the last keys stay valid.
+**Keys.** A key has 256 random bits, so a fast digest (SHA-256) is safe, and a slow one would only cost time. Keys are
+looked up by digest, so the time of a look-up reveals nothing about other keys. Replicas read the file again when it
+changes. If it can no longer be read, the last keys stay valid.
 
-**Sources.** The source of an event is part of the event's identity, so the client's name is put before the source that
-it sends:
+**Sources.** The source of an event is part of the event's identity. So that no client can use another's identities, the
+client's name is put before the source that it sends:
 
     source that is sent    without a key    with the key NAME
     S                      http/S           http/NAME/S
@@ -82,7 +82,7 @@ class BadKeys(ValueError):
 
 
 class KeyFile:
-    """The keys of a file, as one replica sees them. The constructor raises BadKeys if the file cannot be read."""
+    """The current keys in a file. The constructor raises BadKeys if the file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -90,7 +90,8 @@ class KeyFile:
         self._keys = self._read()
 
     def find(self, key: str) -> ApiKey | None:
-        """Returns the key with this text; None if there is none. A revoked key is found for up to CHECK_S seconds."""
+        """Returns the API key with this text; None if there is none. A revoked key remains valid for up to CHECK_S
+        seconds."""
         try:
             keys = self._watch.read_again(self._read)
         except BadKeys as error:
@@ -126,8 +127,8 @@ def create_key(
         raise BadKeys(f"{name!r} has a key already: revoke it first, or choose another name")
     if not name.strip() or len(name) > MAX_NAME_CHARS:
         raise BadKeys(f"a key needs a name of 1 to {MAX_NAME_CHARS} characters: it is the source of its labels")
-    if wrong := [source for source in sources if not 0 < len(source.encode()) <= MAX_FIELD_BYTES]:
-        raise BadKeys(f"{wrong[0][:40]!r} is not a valid source of events: give 1 to {MAX_FIELD_BYTES} bytes")
+    if invalid := [source for source in sources if not 0 < len(source.encode()) <= MAX_FIELD_BYTES]:
+        raise BadKeys(f"{invalid[0][:40]!r} is not a valid source of events: give 1 to {MAX_FIELD_BYTES} bytes")
     if len(keys) >= MAX_KEYS:
         raise BadKeys(f"{path} has {len(keys)} keys, the maximum: revoke one first")
     text = PREFIX + secrets.token_urlsafe(32)
@@ -175,7 +176,7 @@ def _forbidden(role: Role) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """The client of a request. `name` is the source of its labels, and names its token bucket.
+    """The client of a request. `name` is the source of its labels, and the name of its token bucket.
 
     `key` is None if no key is required.
     """
@@ -184,7 +185,8 @@ class ApiClient:
     key: ApiKey | None
 
     def require(self, role: Role) -> None:
-        """Raises RequestRefused if the client has no key with this role, even if keys are not required."""
+        """Raises RequestRefused if the client has no key with this role. This is also the case if keys are not
+        required."""
         if self.key is None or not self.key.may(role):
             raise RequestRefused(_forbidden(role))
 
@@ -196,7 +198,7 @@ class ApiClient:
         suffix = entry.source.removeprefix(SOURCE)
         if suffix and suffix[1:] in self.key.sources:
             return msgspec.structs.replace(entry, source=suffix[1:])
-        source = f"{SOURCE}/{_quoted(self.key.name)}{suffix}"
+        source = f"{SOURCE}/{_to_segment(self.key.name)}{suffix}"
         if len(source.encode()) > MAX_FIELD_BYTES:
             return schema_problem(f"`source` has more than {MAX_FIELD_BYTES} bytes together with its API key's name")
         return msgspec.structs.replace(entry, source=source)
@@ -204,10 +206,11 @@ class ApiClient:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Access:
-    """Identifies clients, and limits their rates. One event loop uses it.
+    """Identifies clients, and limits their rates. It belongs to one event loop.
 
-    `keys` is None if no key is required. `limit` is None if there is no rate limit. `hosts` are the accepted values of
-    Host for requests without keys.
+    - `keys`: None if no key is required
+    - `limit`: None if there is no rate limit
+    - `hosts`: the accepted values of the header Host, for requests without keys
     """
 
     keys: KeyFile | None
@@ -215,7 +218,8 @@ class Access:
     hosts: Hosts = "loopback"
 
     def check_sender(self, headers: Mapping[str, str], *, has_body: bool) -> None:
-        """Raises RequestRefused if no key is required and a foreign web page may have sent the HTTP request."""
+        """If no key is required, raises RequestRefused if a web page of another origin may have sent the HTTP
+        request."""
         if self.keys is not None:
             return
         problem = sender_problem(headers, hosts=self.hosts) or (content_type_problem(headers) if has_body else None)
@@ -223,7 +227,8 @@ class Access:
             raise RequestRefused(problem)
 
     def client(self, address: str, headers: Mapping[str, str], role: Role | None) -> ApiClient:
-        """Returns the client. Raises RequestRefused if keys are required, and its key lacks `role` (None: any key)."""
+        """Returns the client of a request. If keys are required, raises RequestRefused unless its key has `role` (None:
+        any role)."""
         if self.keys is None:
             return ApiClient(to_network(address), None)
         key = self.keys.find(_sent_key(headers))
@@ -244,8 +249,8 @@ class Access:
             raise RequestRefused(_rate_limited(wait_s))
 
 
-def _quoted(name: str) -> str:
-    """Returns a key's name without slashes, as one segment of a source, so that no two clients share a source."""
+def _to_segment(name: str) -> str:
+    """Returns a key's name as one segment of a source: slashes are escaped, so that no two clients share a source."""
     return name.replace("%", "%25").replace("/", "%2F")
 
 

@@ -4,11 +4,13 @@
     GET  /v1/health/live, /v1/health/ready    for probes and load balancers
     GET  /v1/status                           versions, state and counters of this replica
 
-`serving/http/app.py` lists the endpoints of all files. HTTP events enter the same queue as Kafka's. Every error has a
-code and a message (`serving/http/problems.py`). Every response has an x-request-id, except if the request was refused
-before it was complete (`serving/http/connection.py`). Bad input never causes a 500, and no message reveals internals.
+`serving/http/app.py` lists the endpoints of all files. Events by HTTP go into the same queue as events from Kafka.
+Every error has a code and a message (`serving/http/problems.py`). Every response has an x-request-id, unless the
+request was refused before it was complete (`serving/http/connection.py`). Bad input never causes a 500, and no message
+reveals internals.
 
-Rejected: FastAPI (half the requests a second of bare ASGI here, and its models would be a second set of records).
+Rejected: FastAPI (it serves half as many requests a second as bare ASGI here, and its models would be a second set of
+records).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -56,8 +58,8 @@ class Api:
 
     async def predict(self, request: Request) -> Response:
         client = self.client(request, Role.PREDICT)
-        with self.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             parsed = read_request(body, max_events=self.max_events, now_ms=self.now_ms(), new_id=self.new_id)
             entries, is_list = unwrap(parsed)
             replies = await self.bridge.answer_many(self.admit(client, entries), read_options(request))
@@ -102,7 +104,8 @@ class Api:
         return self.access.client(address, request.headers, role)
 
     def admit(self, client: ApiClient, entries: Sequence[Entry]) -> list[Entry]:
-        """Takes the entries from the client's rate limit. Returns them, with the client's source in each event.
+        """Counts the entries against the client's rate limit. Returns them, with the client's name in the source of
+        each event.
 
         Raises RequestRefused if the client exceeds its rate limit.
         """

@@ -3,8 +3,8 @@
     Api --list_operations--> Operation --make_app--> routes, and the document (`serving/http/openapi.py`)
     HttpEndpoint --open--> a port that serves these routes (`serving/http/listener.py`)
 
-The records here only describe requests and responses for the OpenAPI document. The records that are decoded and encoded
-are in the endpoints' modules.
+The records in this file only describe requests and responses for the OpenAPI document. The records that are decoded and
+encoded are in the modules of the endpoints.
 """
 
 import json
@@ -105,7 +105,7 @@ class LabelsResponse(msgspec.Struct, frozen=True):
 
 
 ELEMENTS: Final = (AnswerBody, AcceptedBody, ErrorBody)
-"""The records that appear only as elements of other records' lists."""
+"""The records that occur only as elements of lists in other records."""
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -177,23 +177,27 @@ def list_operations(api: Api) -> list[Operation]:
             headers=("ce-specversion", "ce-id", "ce-source", "ce-type"),
             errors=(*errors, 422),
         ),
-        _plain("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
-        _plain("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
-        _plain("/v1/status", api.show_status, "Shows the replica's versions, state and counters.", ReplicaStatus),
+        _get_operation("/v1/health/live", api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _get_operation("/v1/health/ready", api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+        _get_operation(
+            "/v1/status", api.show_status, "Shows the replica's versions, state and counters.", ReplicaStatus
+        ),
         *_v2_operations(V2Api(api)),
     ]
 
 
-def _plain(path: str, endpoint: Any, summary: str, answer: type, *, needs_key: bool = True) -> Operation:
+def _get_operation(path: str, endpoint: Any, summary: str, answer: type, *, needs_key: bool = True) -> Operation:
     errors = (503,) if not needs_key else ()
     return Operation(path=path, endpoint=endpoint, summary=summary, answer=answer, needs_key=needs_key, errors=errors)
 
 
 def _v2_operations(v2: V2Api) -> list[Operation]:
     operations = [
-        _plain("/v2", v2.server, "Describes the server (Open Inference Protocol).", ServerMetadata),
-        _plain("/v2/health/live", v2.api.live, "Tells whether the replica works.", Live, needs_key=False),
-        _plain("/v2/health/ready", v2.api.ready, "Tells whether the replica can answer.", Ready, needs_key=False),
+        _get_operation("/v2", v2.server, "Describes the server (Open Inference Protocol).", ServerMetadata),
+        _get_operation("/v2/health/live", v2.api.live, "Tells whether the replica works.", Live, needs_key=False),
+        _get_operation(
+            "/v2/health/ready", v2.api.ready, "Tells whether the replica can answer.", Ready, needs_key=False
+        ),
     ]
     for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         operations += [
@@ -250,7 +254,7 @@ def make_app(api: Api) -> ASGIApp:
     operations = list_operations(api)
 
     @cache
-    def described() -> tuple[bytes, Response]:
+    def documentation() -> tuple[bytes, Response]:
         """Returns the OpenAPI document and its page. They are made at the first request for one of them."""
         from serving.http.openapi import POLICY, make_document, render_page
 
@@ -259,10 +263,10 @@ def make_app(api: Api) -> ASGIApp:
         return json.dumps(document).encode(), page
 
     async def openapi(request: Request) -> Response:
-        return json_response(described()[0])
+        return json_response(documentation()[0])
 
     async def docs(request: Request) -> Response:
-        return described()[1]
+        return documentation()[1]
 
     async def refused(request: Request, error: RequestRefused) -> Response:
         if error.problem.status < HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -274,7 +278,7 @@ def make_app(api: Api) -> ASGIApp:
         HTTPException: _http_exception,
         Exception: _internal,
     }
-    routes = [Route(each.path, each.endpoint, methods=[each.method]) for each in operations]
+    routes = [Route(operation.path, operation.endpoint, methods=[operation.method]) for operation in operations]
     routes += [Route("/openapi.json", openapi), Route("/docs", docs)]
     return RequestId(Starlette(routes=routes, exception_handlers=handlers), new_id=api.new_id)
 

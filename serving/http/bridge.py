@@ -1,15 +1,16 @@
-"""A bridge between the event loop and the engine's thread: events in, replies out, in order.
+"""A bridge between the event loop and the engine's thread. It takes the events of a request, and returns the replies in
+order.
 
     entries --tokens--> Item --submit_many--> queue ... engine --done--> outbox.publish
     labels ----------------------------------------------------------> outbox.send, acknowledged by the broker
                                                                   the last reply of a request wakes the loop <--'
 
-The loop is woken once for each request, however many events the request has. The outbox accepts an answer before it is
-returned to the client, so a label always refers to an answer that will be published. An answer that the outbox cannot
-keep is marked as `Unpublished`.
+The event loop is woken once for each request, however many events the request has. The outbox accepts an answer before
+it is returned to the client, so a label always refers to an answer that will be published. If the outbox cannot keep an
+answer, the answer is marked as `Unpublished`.
 
-Rejected: a future for each event (each would wake the loop), and publishing an answer after it is returned (its label
-could come first, or the answer could be lost).
+Rejected: a future for each event (each of them would wake the loop), and publishing an answer after it is returned (its
+label could come first, or the answer could be lost).
 """
 
 import asyncio
@@ -37,12 +38,13 @@ from wire.tasks import UNKNOWN_TASK, TaskNames
 from wire.traces import TRACEPARENT
 
 INLINE_CHARS = 4_096
-"""Longer texts are tokenized in another thread: 1 MiB takes a third of a second, which would block every request."""
+"""If the texts of a request are longer than this, they are tokenized in another thread. 1 MiB takes a third of a
+second, which would block all requests."""
 
 UNWATCHED_S = 0.1
-"""A request that waits for more than this many seconds is watched for a disconnect.
+"""Time in seconds after which it is checked whether the client of a waiting request disconnects.
 
-Watching every request would make requests a tenth more expensive.
+If this were checked from the beginning, a request would take a tenth more processor time.
 """
 
 RETRY_AFTER_S = 1.0
@@ -70,7 +72,7 @@ DEADLINE = Problem(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RequestBridge:
-    """Answers requests from an event loop. Publishes the answers, too, so that the learner can use their labels."""
+    """Answers requests from an event loop. Also publishes the answers, so that the learner can use their labels."""
 
     pipeline: Pipeline
     timeout_s: float
@@ -96,9 +98,9 @@ class RequestBridge:
 
         After the client has disconnected, or its deadline has passed, the model skips events that it has not begun.
         """
-        entries = [self._checked(entry) for entry in entries]
+        entries = [self._or_task_problem(entry) for entry in entries]
         headers = ((TRACEPARENT, options.traceparent),) if options.traceparent else ()
-        # Problems of single entries stay where they are, between the replies to the valid events.
+        # Entries that are problems stay in their places, between the replies to the valid events.
         events = [_with_headers(entry, headers) for entry in entries if isinstance(entry, Event)]
         if not self.pipeline.is_ready:
             replies: list[Reply] = [NO_WEIGHTS] * len(events)
@@ -107,16 +109,16 @@ class RequestBridge:
         remaining = iter(replies)
         return [next(remaining) if isinstance(entry, Event) else entry for entry in entries]
 
-    def checked(self, record: Event | Feedback) -> Problem | None:
-        """Returns the problem of a record that names unknown tasks; None if all its tasks are known."""
+    def task_problem(self, record: Event | Feedback) -> Problem | None:
+        """Returns the problem if a record names an unknown task; None if all its tasks are known."""
         problem = self.tasks.problem_of(record)
         if not problem:
             return None
         self.count_refused(UNKNOWN_TASK)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=UNKNOWN_TASK, message=problem)
 
-    def _checked(self, entry: Entry) -> Entry:
-        return (isinstance(entry, Event) and self.checked(entry)) or entry
+    def _or_task_problem(self, entry: Entry) -> Entry:
+        return (isinstance(entry, Event) and self.task_problem(entry)) or entry
 
     async def send_labels(
         self, entries: Sequence[Feedback | Problem], options: RequestOptions
@@ -137,7 +139,8 @@ class RequestBridge:
         return await waiter.replies(options.disconnected)
 
     def _timeout(self, options: RequestOptions, late: Problem) -> tuple[Problem, float]:
-        """Returns the problem of a late reply, and the shorter time-out in seconds: the client's or ours."""
+        """Returns the problem of a late reply, and the time-out in seconds: the shorter one of the client's and
+        ours."""
         if options.timeout_s is not None and options.timeout_s < self.timeout_s:
             return DEADLINE, options.timeout_s
         return late, self.timeout_s
@@ -146,16 +149,16 @@ class RequestBridge:
         waiter: _Waiter[Reply]
         waiter = _Waiter(len(events), asyncio.get_running_loop(), *self._timeout(options, TIMEOUT))
         dones = [partial(self._done, waiter, index, not options.version) for index in range(len(events))]
-        terms = ItemOptions(
+        item_options = ItemOptions(
             is_wanted=waiter.is_waiting,
             priority=options.priority,
             version=options.version,
             is_embedding=options.is_embedding,
         )
         if sum(len(event.text) for event in events) <= INLINE_CHARS:
-            items = self.pipeline.items(events, dones, terms)
+            items = self.pipeline.items(events, dones, item_options)
         else:
-            items = await asyncio.to_thread(self.pipeline.items, events, dones, terms)
+            items = await asyncio.to_thread(self.pipeline.items, events, dones, item_options)
         try:
             num_accepted = self.pipeline.queue.submit_many(items)
             refusal = QUEUE_FULL
@@ -169,7 +172,7 @@ class RequestBridge:
         return await waiter.replies(options.disconnected)
 
     def _done(self, waiter: "_Waiter[Reply]", index: int, follows_plan: bool, outcome: Outcome) -> None:
-        """The engine's thread calls it with the outcome of event `index`."""
+        """Resolves the reply to event `index` with its outcome. The engine's thread calls it."""
         waiter.resolve(index, self._to_reply(outcome, follows_plan=follows_plan))
 
     def _to_reply(self, outcome: Outcome, *, follows_plan: bool) -> Reply:
@@ -225,7 +228,7 @@ class _Waiter(Generic[R]):
                 await asyncio.wait([self._all, leaving], timeout=self._left_s, return_when=asyncio.FIRST_COMPLETED)
                 leaving.cancel()
         finally:
-            # Also if the call was cancelled: gRPC does that when its client disconnects.
+            # This is also needed if the call was cancelled, as gRPC does when its client disconnects.
             self._has_left = True
         with self._lock:
             return list(self._replies)

@@ -4,9 +4,9 @@
     application/cloudevents+json                                 structured mode: one object with the data inside
     application/cloudevents-batch+json                           a list of such objects
 
-Events are decoded as from Kafka (`wire/envelope.py`), so the same bounds and error codes apply. An answer is the same
-CloudEvent as on the topic of answers, without the vector. The client's name is put before the event's source
-(`serving/http/access.py`), so no client can send events in another's name. An answer that is not published has the
+Events are decoded like messages from Kafka (`wire/envelope.py`), so the same bounds and error codes apply. An answer is
+the same CloudEvent as in the topic of answers, without the vector. The client's name is put before the event's source
+(`serving/http/access.py`), so no client can send events in another's name. If an answer is not published, it has the
 extension attribute `unpublished`.
 """
 
@@ -65,8 +65,8 @@ class CloudEventsApi:
     async def events(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
         mode = media_type(request.headers)
-        with self.api.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.api.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             entries = self._read(body, mode, request.headers)
             replies = await self.api.bridge.answer_many(self.api.admit(client, entries), read_options(request))
             problem = request_problem(replies, is_list=mode == BATCH)
@@ -76,7 +76,7 @@ class CloudEventsApi:
 
     def _read(self, body: bytes, mode: str, headers: Mapping[str, str]) -> list[Entry]:
         if mode == BATCH:
-            raws: Sequence[bytes | msgspec.Raw] = _parsed(_BATCH, body)
+            raws: Sequence[bytes | msgspec.Raw] = _parse_json(_BATCH, body)
             if not 0 < len(raws) <= self.api.max_events:
                 raise RequestRefused(
                     schema_problem(f"the batch has {len(raws)} events; give 1 to {self.api.max_events}")
@@ -84,12 +84,12 @@ class CloudEventsApi:
             return [self._structured(raw) for raw in raws]
         if mode == CONTENT_TYPE:
             return [self._structured(body)]
-        attributes = {name[3:]: _unquoted(value) for name, value in headers.items() if name.startswith("ce-")}
+        attributes = {name[3:]: _percent_decoded(value) for name, value in headers.items() if name.startswith("ce-")}
         return [self._event(attributes, body)]
 
     def _structured(self, raw: bytes | msgspec.Raw) -> Entry:
         try:
-            attributes, data = unpack_structured(_parsed(_EVENT, raw))
+            attributes, data = unpack_structured(_parse_json(_EVENT, raw))
         except RequestRefused as refused:
             return refused.problem
         except BadMessage as error:
@@ -120,14 +120,14 @@ def _problem(error: BadMessage) -> Problem:
     return Problem(status=status, code=error.reason, message=error.detail)
 
 
-def _parsed(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
+def _parse_json(decoder: "msgspec.json.Decoder[Any]", data: bytes | msgspec.Raw) -> Any:
     try:
         return decoder.decode(data)
     except UNREADABLE as error:
         raise RequestRefused(decoding_problem(error)) from error
 
 
-def _unquoted(value: str) -> str:
+def _percent_decoded(value: str) -> str:
     return unquote_to_bytes(value.strip('"')).decode(errors="replace")
 
 

@@ -2,12 +2,12 @@
 
     bytes -> head (deadline, size) -> body (deadline, size on the wire) -> response (deadline) -> idle, or the next head
 
-A connection beyond the limit of its process or its address gets 503 and is closed. A request beyond its bounds gets
-408, 413 or 431, and its connection is closed. If an earlier response is still due on the connection, it is closed
-without a response. The server's tick checks the deadlines of all connections once a second.
+If a process or an address has too many connections, a new connection gets 503 and is closed. A request above its bounds
+gets 408, 413 or 431, and its connection is closed. If the response to an earlier request is still due on the
+connection, it is closed without a response. The server checks the deadlines of all connections once a second.
 
-Rejected: h11, which bounds heads (a request costs four times the CPU time of httptools), and a timer for each request
-(a stored deadline costs nothing).
+Rejected: h11, which bounds heads (a request takes four times as much CPU time as with httptools), and a timer for each
+request (a stored deadline costs nothing).
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from serving.http.schemas import TOO_LARGE
 from wire.inputs import MAX_EVENT_BYTES, max_event_bytes
 
 MAX_WIRE_BYTES = 2 * MAX_EVENT_BYTES
-"""Most bytes of a body on the wire, including the framing of its chunks, which may be much larger than the content.
+"""Most bytes of a body on the wire. They include the framing of its chunks, which may be much larger than the content.
 
 The limit is larger if an installed input allows larger events.
 """
@@ -79,9 +79,9 @@ def connection_bounds(config: ServingConfig) -> Bounds:
 
 
 class ConnectionLimit:
-    """Counts the connections of one process. One event loop uses it.
+    """Counts the connections of one process. It belongs to one event loop.
 
-    `note` is called with a problem's code whenever a connection is ended because of its client's behaviour.
+    `note` is called with the code of the problem whenever a connection is ended because of its client's behaviour.
     """
 
     def __init__(self, bounds: Bounds, note: Callable[[str], None]) -> None:
@@ -108,7 +108,7 @@ class ConnectionLimit:
 
 
 class _Phase(Enum):
-    """The part of the current request that the client has not sent completely."""
+    """The part of the current request that the client is sending."""
 
     NOTHING = "nothing"
     HEAD = "head"
@@ -191,7 +191,7 @@ class Connection(HttpToolsProtocol):
         self._expect(_Phase.NOTHING)
 
     def send_400_response(self, msg: str) -> None:
-        """Uvicorn calls it if its parser raised."""
+        """Uvicorn calls it if its parser has raised an error."""
         self._refuse(NOT_HTTP)
 
     def _expect(self, phase: _Phase) -> None:
@@ -225,7 +225,8 @@ class Connection(HttpToolsProtocol):
             self._abort("silent")
 
     def _refuse(self, problem: Problem) -> None:
-        """Responds with the problem and closes the connection; only closes it if an earlier response is due."""
+        """Responds with the problem and closes the connection. If an earlier response is still due, only closes the
+        connection."""
         if self._is_refused:
             return
         if not self._is_next():

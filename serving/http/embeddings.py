@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings` in the format of OpenAI's API: texts in, unit vectors out, as numbers or as base64.
+"""`POST /v1/embeddings` in the format of OpenAI's API: returns a unit vector for each text, as numbers or as base64.
 
 The model `lifelong` returns the stable version's vectors; `lifelong:VERSION` returns the vectors of an arm or of a
 version's number. `encoding` names the function from texts to vectors: only vectors with equal names may be compared. A
@@ -67,8 +67,8 @@ class EmbeddingsApi:
 
     async def embeddings(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
-        with self.api.bodies.room() as room:
-            body = _read(unwrap(await room.read(request)))
+        with self.api.bodies.reader() as reader:
+            body = _read(unwrap(await reader.read(request)))
             model, _, version = body.model.partition(":")
             number = version_of(model, version or self._stable, self.api.bridge.live)
             events = self._events(body)
@@ -117,11 +117,11 @@ def _check_dimensions(request: EmbeddingsRequest, vectors: Sequence[EmbeddedText
 
 
 def _to_body(request: EmbeddingsRequest, vectors: Sequence[EmbeddedText]) -> EmbeddingsBody:
-    num_tokens = sum(each.num_tokens for each in vectors)
+    num_tokens = sum(vector.num_tokens for vector in vectors)
     return EmbeddingsBody(
         data=[
-            EmbeddingBody(index=index, embedding=_format_vector(each.z, request.encoding_format))
-            for index, each in enumerate(vectors)
+            EmbeddingBody(index=index, embedding=_format_vector(vector.z, request.encoding_format))
+            for index, vector in enumerate(vectors)
         ],
         model=request.model,
         usage=TokenUsage(prompt_tokens=num_tokens, total_tokens=num_tokens),

@@ -5,10 +5,10 @@
 If events have sets of labels, a label has `event_id` and `labels`, a list of names. If events have scores, a label has
 `value`, a number.
 
-The source of a label is its sender: the name of the API key, or the address if no keys are required. So nobody can
-label in another's name, and the learner's limits hold for each sender. Forged receipts and unknown labels are refused
-here, where their sender sees the error; the learner judges everything else (`learner/intake/trust.py`). A client with
-the role `admin` may replace a label (`correct`); the learner believes this correction without a receipt.
+The source of a label is its sender: the name of the API key, or the address if no keys are required. So nobody can send
+labels in another's name, and the learner's limits apply to each sender. Forged receipts and unknown labels are refused
+here, so that their sender sees the error. Everything else is checked by the learner (`learner/intake/trust.py`). A
+client with the role `admin` may replace a label (`correct`); the learner accepts this correction without a receipt.
 """
 
 import math
@@ -95,8 +95,8 @@ class FeedbackApi:
 
     async def feedback(self, request: Request) -> Response:
         client = self.api.client(request, Role.FEEDBACK)
-        with self.api.bodies.room() as room:
-            entries, is_list = self._read(unwrap(await room.read(request)), client)
+        with self.api.bodies.reader() as reader:
+            entries, is_list = self._read(unwrap(await reader.read(request)), client)
             self.api.access.take(client, len(entries))
             replies = await self.api.bridge.send_labels(entries, read_options(request))
             problem = request_problem(replies, is_list=is_list)
@@ -151,26 +151,26 @@ class FeedbackApi:
         )
         if problem := problem_of_label(record):
             return schema_problem(problem)
-        if refused := self.api.bridge.checked(record) or self._outside(record):
-            return refused
+        if record_problem := self.api.bridge.task_problem(record) or self._label_set_problem(record):
+            return record_problem
         if body.correct:
-            return self._approved(record, client)
+            return self._approve_correction(record, client)
         return FORGED if self.api.receipts.refusal(record, is_required=False, max_age_ms=math.inf) else record
 
-    def _outside(self, record: Feedback) -> Problem | None:
-        """Returns the problem of a label that the task's set of labels refuses.
+    def _label_set_problem(self, record: Feedback) -> Problem | None:
+        """Returns the problem if the task's set of labels refuses the label.
 
-        Returns None if the label may be learnt, or waits for an operator's approval.
+        Returns None if the label may be learnt, or would wait for an operator's approval.
         """
         labels = self.api.labels(record.task)
-        reason = labels.refusal(record.said, lambda name: True)
+        reason = labels.refusal(record.label_string, lambda name: True)
         if not reason:
             return None
         self.api.bridge.pipeline.count(f"labels_{reason}")
-        message = labels.why(reason, record.said)
+        message = labels.explain_refusal(reason, record.label_string)
         return Problem(status=HTTPStatus.UNPROCESSABLE_ENTITY, code=f"label_{reason}", message=message)
 
-    def _approved(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
+    def _approve_correction(self, record: Feedback, client: ApiClient) -> Feedback | Problem:
         client.require(Role.ADMIN)
         if record.event_source is None:
             return schema_problem("`event_source` is missing: a correction names the source of its event")

@@ -2,12 +2,14 @@
 
     client --> host:port --(the kernel picks a replica for each connection)--> uvicorn --> application
 
-Every replica listens on the configured address with SO_REUSEPORT. So there is no proxy process and no extra hop, and a
-restarted replica is back on the same port.
+Every replica listens on the configured address with SO_REUSEPORT. So there is no proxy, and a restarted replica listens
+on the same port again.
 
-Rejected: Ray Serve's proxy (5 ms of CPU a request), its direct ingress (Ray chooses each replica's port, the port
-changes with a restart, and draining takes 35 s), and its HAProxy (it binds all interfaces whatever the settings say,
-and every user may write to its control socket).
+Rejected:
+
+- Ray Serve's proxy: it takes 5 ms of CPU time for each request.
+- Ray Serve's direct ingress: Ray chooses each replica's port, the port changes with a restart, and draining takes 35 s.
+- Ray Serve's HAProxy: it always binds all interfaces, and every user may write to its control socket.
 """
 
 import errno
@@ -49,7 +51,7 @@ REPLICA_TITLE = "ray::ServeReplica:lifelong:"
 """The prefix of the process title that Ray gives a replica."""
 
 ORPHAN_S = 30.0
-"""Longest time in seconds that an orphan, a replica whose Ray has died, keeps the port."""
+"""Longest time in seconds that a replica whose Ray has died (an orphan) keeps the port."""
 
 PORT_POLL_S = 0.5
 
@@ -67,7 +69,8 @@ class PortTaken(OSError):
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises PortTaken if another process listens there: a shared port would silently mix two services."""
+    """Raises PortTaken if another process listens on the port, because two services on one port would get each other's
+    requests."""
     with _socket(host) as probe:
         try:
             probe.bind((host, port))
@@ -97,11 +100,12 @@ def await_port(host: str, port: int, stop: threading.Event) -> None:
             return
 
 
-def leave_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
-    """Waits until this replica can answer, or no other replica of this machine can, or for `timeout_s` seconds.
+def yield_to_others(host: str, port: int, can_answer: Callable[[], bool], timeout_s: float) -> None:
+    """Waits until this replica can answer, or no other replica of this machine can, but at most `timeout_s` seconds.
 
     The kernel distributes connections among all replicas that listen on the port. A replica may start without weights,
-    because the store was wiped or is unreachable. If it listened, it would refuse requests that others could answer.
+    because the store was wiped or is unreachable. If it listened then, it would refuse requests that other replicas
+    could answer.
     """
     deadline_s = time.monotonic() + timeout_s
     while not can_answer() and time.monotonic() < deadline_s and _another_answers(host, port):
@@ -110,7 +114,7 @@ def leave_to_others(host: str, port: int, can_answer: Callable[[], bool], timeou
 
 
 def _another_answers(host: str, port: int) -> bool:
-    """Whether another replica listens there and has weights. This replica does not listen yet."""
+    """Whether another replica listens on the port and has weights. This replica does not listen yet."""
     connection = http.client.HTTPConnection(LOOPBACK.get(host, host), port, timeout=HEALTH_TIMEOUT_S)
     try:
         connection.request("GET", "/v1/health/ready")

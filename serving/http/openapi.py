@@ -48,7 +48,7 @@ def make_document(operations: Sequence[Operation], elements: Sequence[type]) -> 
     components = components_of(records, REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _described(operation)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _describe_operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Lifelong", "version": version("lifelong")},
@@ -93,7 +93,7 @@ def _details(title: str, value: Any) -> str:
     return f"<details><summary>{html.escape(title)}</summary><pre>{content}</pre></details>"
 
 
-def _described(operation: Operation) -> dict[str, Any]:
+def _describe_operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"summary": operation.summary, "parameters": _parameters(operation)}
     if operation.body:
         schemas = [_ref(record) for record in operation.body]
@@ -111,17 +111,17 @@ def _described(operation: Operation) -> dict[str, Any]:
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": _PATH_PARAMETERS[name]}
         for name in re.findall(r"{(\w+)}", operation.path)
     ]
-    found += [
+    parameters += [
         {"name": name, "in": "header", "required": True, "schema": {"type": "string"}} for name in operation.headers
     ]
     if operation.body:
         timeout = {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}
         priority = {"type": "string", "enum": [priority.name.lower() for priority in Priority]}
-        found += [
+        parameters += [
             {
                 "name": TIMEOUT_HEADER,
                 "in": "header",
@@ -135,7 +135,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
                 "schema": priority,
             },
         ]
-    return found
+    return parameters
 
 
 def _error(status: int, path: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Protection from requests of foreign web pages (CSRF, DNS rebinding), and the network of a client's address.
+"""Protection from requests by web pages of other origins (CSRF, DNS rebinding), and the network of a client's address.
 
     request --headers--> sender_problem --> Problem, or None      (HTTP without API keys, and the status page)
     address --to_network--> the client to which a limit applies, if no API key names one
@@ -7,9 +7,10 @@ A browser sends requests for every open page, even to a service on the user's ow
 page has sent a request:
 
 - Origin names the page.
-- Host has the name under which the browser found this service. With DNS rebinding, a page uses its own name for this
+- Host has the name by which the browser found this service. With DNS rebinding, the page's own name leads to this
   service, so Origin equals Host. But that name is neither an address nor loopback.
-- The content type: a browser asks this service first (preflight) before a page may send a type that no form can send.
+- The content type. If a page wants to send a type that no HTML form can send, the browser first asks this service for
+  permission (preflight).
 """
 
 from collections.abc import Mapping
@@ -31,7 +32,8 @@ CONTENT_TYPES: Final = (
     "application/octet-stream",
     "",
 )
-"""Content types that no HTML form can send. If a browser sends no type, it sends an Origin."""
+"""Content types that no HTML form can send. A request without a type is allowed, because a browser then sends an
+Origin."""
 
 FOREIGN_HOST: Final = Problem(
     status=HTTPStatus.MISDIRECTED_REQUEST,

@@ -5,7 +5,7 @@
             --> application/problem+json, if the client accepts it            {"type", "title", "status", "detail", ...}
             --> {"error": "message"}, on the paths of the Open Inference Protocol
 
-The problem of one event is returned. The problem of a whole request is raised, as RequestRefused.
+A problem of one event is returned. A problem of a whole request is raised, as RequestRefused.
 """
 
 import math
@@ -28,7 +28,7 @@ _WELL_FORMED = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
 class RequestId:
     """ASGI middleware: puts the request's id into the scope and into the response's headers.
 
-    It takes the id from the client's header if that is well-formed, else it makes a new id.
+    The id is the one in the client's header if it is well-formed, else a new one.
     """
 
     def __init__(self, app: ASGIApp, *, new_id: Callable[[], str]) -> None:

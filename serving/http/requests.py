@@ -1,7 +1,7 @@
-"""Reads requests: the options in their headers, and their bodies, with bounds on each body and on all together.
+"""Reads requests: the options in their headers, and their bodies. The bytes of each body and of all bodies are bounded.
 
 x-request-timeout-ms, x-priority, traceparent --read_options--> RequestOptions: deadline, priority, trace
-body --Bodies.room: reserved until it is answered--> bytes, or a problem: too large, or no room
+body --Bodies.reader: its bytes are reserved until the request is answered--> bytes, or a problem
 """
 
 from collections.abc import Callable, Coroutine, Mapping
@@ -37,7 +37,7 @@ class RequestOptions:
     - `disconnected`: returns when the client has disconnected
     - `timeout_s`: the client's own time-out in seconds; None if it has none
     - `version`, `is_embedding`: see `serving.queue.ItemOptions`
-    - `traceparent`: the client's; the answers are part of its trace
+    - `traceparent`: the client's traceparent; the answers are part of its trace
     """
 
     disconnected: Disconnected
@@ -88,10 +88,10 @@ def parse_priority(name: str) -> Priority:
     >>> parse_priority("High")
     <Priority.HIGH: 1.0>
     """
-    found = Priority.__members__.get(name.upper())
-    if found is None:
+    priority = Priority.__members__.get(name.upper())
+    if priority is None:
         raise RequestRefused(wrong_header(f"`{PRIORITY_HEADER}` must be high, normal or low"))
-    return found
+    return priority
 
 
 def wrong_header(message: str) -> Problem:
@@ -116,15 +116,15 @@ DISCONNECTED = Problem(
 
 
 class Bodies:
-    """Bounds the bytes of all request bodies in memory. One event loop uses it."""
+    """Bounds the bytes of all request bodies in memory. It belongs to one event loop."""
 
     def __init__(self, *, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self.num_bytes = 0
 
-    def room(self) -> "Room":
+    def reader(self) -> "BodyReader":
         """Returns a context manager that reads one body, and releases its bytes at the end."""
-        return Room(self)
+        return BodyReader(self)
 
     def reserve(self, num_bytes: int) -> bool:
         """Reserves `num_bytes`, to be released later, and returns True. Returns False if they do not fit."""
@@ -137,14 +137,14 @@ class Bodies:
         self.num_bytes -= num_bytes
 
 
-class Room:
-    """The reservation of one body."""
+class BodyReader:
+    """Reads one body, and reserves its bytes until the block ends."""
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         self._num_bytes = 0
 
-    def __enter__(self) -> "Room":
+    def __enter__(self) -> "BodyReader":
         return self
 
     def __exit__(

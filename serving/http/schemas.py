@@ -1,4 +1,5 @@
-"""The JSON bodies of HTTP: converts bytes to events, and outcomes to bytes. It uses no network.
+"""The JSON bodies of HTTP: converts the bytes of requests to events, and outcomes to the bytes of responses. No
+network.
 
 {"text"?, "features"?, "parts"?, "id"?, "key"?}  or  {"events": [{...}, ...]}  -->  Event or Problem, one for each
 Answer or Problem, one for each  -->  {"answers": [{...} or {"error": {...}}, ...]}
@@ -27,7 +28,8 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 @dataclass(frozen=True, slots=True)
 class Unpublished:
-    """An answer that will not be published: the learner could not find the answer for a label."""
+    """An answer that will not be published. A label for it has no effect, because the learner cannot find the
+    answer."""
 
     answer: Answer
 
@@ -129,9 +131,10 @@ def read_request(
 
 
 def request_problem(replies: Sequence[Reply | Feedback], *, is_list: bool) -> Problem | None:
-    """Returns the problem of the whole response; None if it has answers.
+    """Returns the problem of the whole request; None if the response has answers.
 
-    It is the problem of a request that is not a list, or a problem of the replica that all events of a list share.
+    If the request is not a list, it is the problem of its only event. If the request is a list, it is a problem of the
+    replica that all its events have.
     """
     first = replies[0]
     if not isinstance(first, Problem):

@@ -3,8 +3,8 @@
     GET  /v2/health/live, /v2/health/ready, /v2, /v2/models/{m}[/versions/{v}][/ready]
     POST /v2/models/{m}[/versions/{v}]/infer     tensors in, tensors out
 
-If the header `inference-header-content-length` is there, the body is this many bytes of JSON, followed by the bytes of
-the tensors that have `binary_data_size`, in their order. Every error is {"error": "..."}.
+If a request has the header `inference-header-content-length`, its body begins with this many bytes of JSON. The bytes
+of the tensors that have `binary_data_size` follow, in their order. Every error is {"error": "..."}.
 """
 
 from collections.abc import Sequence
@@ -104,8 +104,8 @@ class V2Api:
     async def infer(self, request: Request) -> Response:
         client = self.api.client(request, Role.PREDICT)
         version = self._version(request)
-        with self.api.bodies.room() as room:
-            body = unwrap(await room.read(request))
+        with self.api.bodies.reader() as reader:
+            body = unwrap(await reader.read(request))
             inferred, tensors = self._read(body, request.headers.get(LENGTH_HEADER))
             events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)

@@ -1,17 +1,17 @@
-"""Admits each event once: an event that Kafka delivers again is not answered again.
+"""Deduplication: an event that Kafka delivers again is not answered again.
 
     admit(event, finish) -> NEW       the caller answers the event, then calls `acknowledge` or `drop`
-                         -> OPEN      its answer is on the way; when it is acknowledged, this delivery is finished, too
+                         -> OPEN      its answer is on the way: `acknowledge` will finish this delivery, too
                          -> ANSWERED  its answer is acknowledged: the caller finishes this delivery at once
-                         -> CONFLICT  another event has its id: the caller refuses it (`conflicting_id`)
+                         -> CONFLICT  another event has the same id: the caller refuses it (`conflicting_id`)
 
 Finishing a delivery allows its offset to be committed, so a delivery is finished only when the answer is acknowledged.
 An event that will not be answered is dropped: its next delivery is NEW again.
 
-An event is identified by (source, id). Its content is its text, features and parts, its key and its tasks. Another
-event with the same identity is a mistake of its producer: if it were answered, a label could not tell the two answers
-apart, and if it were finished, it would be lost silently. Times are not part of the content, because the broker gives
-each message its own time.
+An event is identified by (source, id). Its content is its text, features and parts, its key and its tasks. If two
+events have the same identity and different contents, this is a mistake of their producer. If the second one were
+answered, a label could not tell the two answers apart. If it were finished without an answer, it would be lost
+silently. Times are not part of the content, because the broker gives each message its own time.
 
 Identities and contents are remembered as digests, so the window is bounded in bytes, however long the ids are.
 
@@ -30,7 +30,7 @@ from typing import TypeAlias
 from wire.bus import Received, Refused
 from wire.events import EventKey, content, encoded_key, key_of
 from wire.letters import refuse_event
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Event
 
 DIGEST_BYTES = 16
@@ -68,17 +68,18 @@ class DedupeWindow:
         return len(self._open)
 
     def admit(self, event: Event, finish: Finish) -> Admission:
-        """Admits a delivery. For NEW and OPEN, `acknowledge` will call `finish`; else the caller must finish it."""
+        """Admits a delivery. If it is NEW or OPEN, `acknowledge` will call `finish`. Otherwise the caller must finish
+        it."""
         identity = _identity_digest(key_of(event))
         content = _content_digest(event)
         with self._lock:
-            opened = self._open.get(identity)
-            known = opened.content if opened else self._answered.get(identity, content)
-            if known != content:
+            open_event = self._open.get(identity)
+            known_content = open_event.content if open_event else self._answered.get(identity, content)
+            if known_content != content:
                 return Admission.CONFLICT
             if identity in self._answered:
                 return Admission.ANSWERED
-            admission = Admission.OPEN if opened else Admission.NEW
+            admission = Admission.OPEN if open_event else Admission.NEW
             self._open.setdefault(identity, _Open(content)).finishes.append(finish)
             return admission
 
@@ -86,14 +87,14 @@ class DedupeWindow:
         """Finishes every delivery of an event whose answer is acknowledged, and remembers the event."""
         identity = _identity_digest(key)
         with self._lock:
-            opened = self._open.pop(identity, None)
-            if opened is None:
+            open_event = self._open.pop(identity, None)
+            if open_event is None:
                 return
-            self._answered[identity] = opened.content
+            self._answered[identity] = open_event.content
             if len(self._answered) > self._size:
                 self._answered.popitem(last=False)
             self._lock.notify_all()
-        for finish in opened.finishes:
+        for finish in open_event.finishes:
             finish()
 
     def drop(self, key: EventKey) -> None:
@@ -112,7 +113,7 @@ def conflicting_id(received: Received[Event]) -> Refused:
     """Returns the refusal of an event whose id belongs to another event of its source."""
     event = received.record
     detail = (
-        f"event {shown(event.id)} came before with another text, features, parts, key or tasks; "
+        f"event {quote_text(event.id)} came before with another text, features, parts, key or tasks; "
         "an id is unique within its source"
     )
     letter = refuse_event("conflicting_id", detail, event, received.position.place)

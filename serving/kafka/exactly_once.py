@@ -1,21 +1,20 @@
 """Exactly-once delivery: answers and the offsets of their events are committed in one Kafka transaction.
 
-    put --> [results by event] --the prefix without a gap, every few milliseconds--> one transaction
-                                    committed --> the event is finished, and remembered as answered
-                                    aborted   --> again, with the results that have come meanwhile
-                                    unknown   --> `poll` raises: another subscription asks what was committed
+    put --> [results by event] --the results without a gap before them, every few milliseconds--> one transaction
+        committed --> the events are finished, and remembered as answered
+        aborted   --> tried again, with the results that have come meanwhile
+        unknown   --> `poll` raises BusUnavailable, and another subscription begins at the committed offsets
 
-A committed offset says that all events before it are done. So a result waits until all earlier events of its partition
-have a result. While a transaction commits, results gather for the next one, so the size of transactions follows the
-load.
+A committed offset means that all events before it are done. So a result waits until all earlier events of its partition
+have results. While one transaction commits, results accumulate for the next one, so transactions grow with the load.
 
-If a partition is lost, its results are lost, too: the broker refuses our offsets for it, and the next owner answers its
-events. The broker checks only the member and the generation of the group, not the owner of a partition. So every
-rebalance counts as a loss of all partitions, and a result counts again only when its event has been delivered again.
+If a partition goes to another replica, the broker refuses our offsets for it, and that replica answers its events. The
+broker checks only the member and the generation of the group, not the owner of each partition. So at every rebalance,
+all partitions count as lost, and a result is committed only after its event was delivered again.
 
-An event that its producer sent twice, with two offsets, is answered once while the dedupe window remembers it, as
-without transactions. HTTP answers have no offset, and go through the outbox. Consumers must read only committed records
-(`isolation.level=read_committed`), as ours do.
+If a producer sends an event twice, the event has two offsets, but is answered once as long as the dedupe window
+remembers it. This is the same without transactions. HTTP answers have no offset, and go through the outbox. Consumers
+must read only committed records (`isolation.level=read_committed`), as ours do.
 """
 
 import threading
@@ -41,8 +40,8 @@ IDLE_S = 0.25
 
 ABORTED_PAUSE_S = 0.1
 UNCLAIMED_S = 10.0
-"""After this many seconds without a delivery in one of our partitions, a result is dropped: another replica answers its
-event."""
+"""If a result has no delivery in one of our partitions for this many seconds, it is dropped, because another replica
+answers its event."""
 
 CLOSE_S = 2.0
 
@@ -110,7 +109,7 @@ class ExactlyOnce:
             self._attach(_Result(letter, position.place, None, time.monotonic()), position)
 
     def poll(self) -> None:
-        """Forgets the results of lost partitions from time to time, so that their events are new if they come again.
+        """Drops the results of lost partitions from time to time. If their events come again, they count as new.
 
         Raises BusUnavailable if the outcome of a transaction is unknown.
         """
@@ -129,7 +128,7 @@ class ExactlyOnce:
                         self._window.drop(result.key)
 
     def close(self) -> None:
-        """Ends the thread. Events whose results are not committed are new when they come again."""
+        """Ends the thread. Events whose results are not committed count as new when they come again."""
         with self._changed:
             self._thread.closing.set()
             self._changed.notify()
@@ -172,7 +171,7 @@ class ExactlyOnce:
                 publisher.close()
 
     def _commit(self, publisher: TransactionalPublisher) -> None:
-        """Commits the results that have no gap before them. Raises BusUnavailable if the outcome is unknown."""
+        """Commits the results before which no event lacks a result. Raises BusUnavailable if the outcome is unknown."""
         with self._changed:
             transaction = self._subscription.transaction(self._results.__contains__)
             results = list(dict.fromkeys(self._results[position] for position in transaction.positions))

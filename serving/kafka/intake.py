@@ -1,4 +1,4 @@
-"""Events from Kafka to answers on Kafka: one thread owns the subscription.
+"""Reads events from Kafka, and passes them through the model. One thread owns the subscription.
 
     poll -> refused: dead letter ------------------------------.
          -> Event: tokens -> queue -> engine -> Answer -> Delivery -> acknowledged by the broker -> finish(position)
@@ -8,19 +8,23 @@ delivers the event again. An event that is repeated within the dedupe window is 
 same id is refused (`conflicting_id`).
 
 **Back-pressure.** While the model has no weights, or too many events are open, the partitions are paused. They are
-still polled, which keeps this consumer in the group. Accepted events are never returned to Kafka while the process
-lives: the outbox sends an answer until the broker has it, and an event that a machine fault left unanswered goes to the
-model again.
+still polled, which keeps this consumer in the group. While the process lives, accepted events are never returned to
+Kafka: the outbox sends an answer until the broker has it. If an event was not answered because of a machine fault, it
+goes to the model again.
 
-**Outages.** A subscription outlives an unreachable broker. The broker remembers its groups, so a consumer that is still
-a member continues at once after the outage; if it had left, the group would wait for a session time-out. Another
-subscription is opened only after MAX_OUTAGE_S.
+**Outages.** A subscription stays open while the broker is unreachable. The broker remembers its groups, so a consumer
+that is still a member continues at once after the outage. If it had left, the group would wait for a session time-out.
+Another subscription is opened only after MAX_OUTAGE_S.
 
 The `Delivery` of a subscription sends the results: through the outbox, at least once (`AtLeastOnce`), or in one
 transaction with their offsets (`serving/kafka/exactly_once.py`).
 
-Rejected: committing when an event is read (a crash would lose it), a thread for each partition, and reopening the
-subscription to read an event again whose result could not be sent (one bad record would stop all partitions).
+Rejected:
+
+- Committing an offset when its event is read: a crash would lose the event.
+- A thread for each partition.
+- Reopening the subscription if a result could not be sent, so that its event is read again: one bad record would stop
+  all partitions.
 """
 
 import threading
@@ -44,7 +48,7 @@ from wire.bus.transactions import TransactionalPublisher
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
 from wire.letters import refuse_event
-from wire.message import shown
+from wire.message import quote_text
 from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread
 
@@ -53,7 +57,7 @@ class Delivery(Protocol):
     """Sends the results of one subscription. The engine's thread calls `put`; the intake's thread calls the rest."""
 
     def expect(self, position: Position, key: EventKey) -> None:
-        """Announces a delivery of the event `key` at `position`, whose result will be `put`."""
+        """Announces a delivery of the event `key` at `position`. `put` will be called with the result."""
 
     def put(self, record: Answer | DeadLetter, key: EventKey, position: Position) -> None:
         """Accepts the result of an event."""
@@ -62,7 +66,7 @@ class Delivery(Protocol):
         """Accepts the dead letter of a message that was refused without reaching the model."""
 
     def poll(self) -> None:
-        """Does due work. The intake calls it before each poll of Kafka.
+        """Does the work that is due. The intake calls it before each poll of Kafka.
 
         Raises BusUnavailable if another subscription must be opened.
         """
@@ -118,17 +122,17 @@ class AtLeastOnce:
 def to_dead_letter(failure: ItemFailure, position: Position) -> DeadLetter:
     """Returns the dead-letter record of an event that the model cannot answer."""
     event = failure.event
-    detail = failure.detail or f"the model could not answer event {shown(event.id)}"
+    detail = failure.detail or f"the model could not answer event {quote_text(event.id)}"
     return refuse_event(failure.reason, detail, event, position.place)
 
 
 POLL_MS = 50
 BUSY_POLL_MS = 5
-"""Time-out of a poll while items wait for room in the queue."""
+"""Time-out of a poll while items wait for space in the queue."""
 
 QUIET_S = 2.0
-"""An outage is over when no poll has failed for this many seconds. During an outage, some polls fail, and others are
-empty."""
+"""An outage is over when no poll has failed for this many seconds. During an outage, not every poll fails: some return
+no records."""
 
 MAX_OUTAGE_S = 60.0
 """Longest outage in seconds before another subscription is opened, because the Kafka client itself may hang."""
@@ -139,7 +143,7 @@ log = structlog.get_logger("intake")
 
 
 def wants_pause(level: int, *, is_paused: bool, high: int) -> bool:
-    """Whether to pause, with hysteresis: from level `high` on, until the level is below half of `high`.
+    """Whether to pause (hysteresis). Pausing begins at level `high`, and ends when the level is below half of `high`.
 
     >>> [wants_pause(level, is_paused=True, high=8) for level in (3, 4, 8)]
     [False, True, True]
@@ -172,7 +176,7 @@ class Intake:
         self._drain_timeout_s = drain_timeout_s
         self._backlog: deque[Item] = deque()
         self._unanswered: deque[Item] = deque()
-        # When unanswered items go to the model again, on the monotonic clock.
+        # The time at which unanswered items go to the model again, on the monotonic clock.
         self._requeue_s = 0.0
         self._is_paused = False
         self._is_draining = False
@@ -263,7 +267,7 @@ class Intake:
             self._num_failures = 0
 
     def _set_flow(self, subscription: Subscription[Event]) -> None:
-        # Items that wait here already must be accepted first.
+        # Items that wait here must go into the queue first.
         has_waiting = bool(self._backlog or self._unanswered)
         is_blocked = has_waiting or self._pipeline.outbox.is_full or not self._pipeline.is_ready
         must_pause = is_blocked or wants_pause(self._window.num_open, is_paused=self._is_paused, high=self._max_open)
@@ -276,9 +280,9 @@ class Intake:
             subscription.resume()
 
     def _refuse(self, refused: Sequence[Refused], delivery: Delivery) -> None:
-        for each in refused:
-            self._pipeline.count(f"refused_{each.dead_letter.reason}")
-            delivery.put_dead_letter(each.dead_letter, each.position)
+        for refusal in refused:
+            self._pipeline.count(f"refused_{refusal.dead_letter.reason}")
+            delivery.put_dead_letter(refusal.dead_letter, refusal.position)
 
     def _admit(self, poll: Poll[Event], subscription: Subscription[Event], delivery: Delivery) -> None:
         new: list[Received[Event]] = []
@@ -298,13 +302,13 @@ class Intake:
             self._pipeline.count("duplicates")
         if admission is Admission.ANSWERED:
             finish()
-        # A repetition of an open event is finished together with it.
+        # A repeated delivery of an open event is finished together with the first one.
         elif admission is not Admission.CONFLICT:
             delivery.expect(received.position, key_of(received.record))
         return admission is Admission.NEW
 
     def _requeue_unanswered(self) -> None:
-        """Puts events that a machine fault left unanswered into the backlog again, after a pause."""
+        """Puts the events that were not answered because of a machine fault into the backlog again, after a pause."""
         now_s = time.monotonic()
         if not self._unanswered or now_s < self._requeue_s:
             return
@@ -321,7 +325,7 @@ class Intake:
             self._backlog.popleft()
 
     def _done(self, key: EventKey, position: Position, outcome: Outcome) -> None:
-        """The engine's thread calls it with the outcome of the event at `position`."""
+        """Passes the outcome of the event at `position` to the delivery. The engine's thread calls it."""
         if isinstance(outcome, Unanswered):
             with self._drain_lock:
                 if not self._is_draining:
@@ -337,7 +341,7 @@ class Intake:
             self._delivery.put(record, key, position)
 
     def _drain(self) -> None:
-        """Drops the items that were not submitted, and waits for the others. Kafka delivers unfinished ones again."""
+        """Drops the items that were not submitted, and waits for the others. Kafka delivers unfinished events again."""
         with self._drain_lock:
             self._is_draining = True
         self._drop_waiting()

@@ -8,27 +8,27 @@
                ^                   |
       [retries, delayed] <--failed-'
 
-A record stays here until the broker has it. A record that can never be sent is replaced by a small dead letter with the
-reason `unsendable`. That is a record that is too large, that cannot be encoded, or that the broker refuses again and
-again while it accepts others.
+A record stays here until the broker has it. If it can never be sent, it is replaced by a small dead letter with the
+reason `unsendable`. A record can never be sent if it is too large, if it cannot be encoded, or if the broker refuses it
+again and again while it accepts others.
 
-**Sources.** The intake's events are still in Kafka: the intake waits for `on_ack`, and pauses its partitions while
-`is_full`. An HTTP answer is nowhere else. So it is written to the spool before it is returned to the client, and sent
-from there in order; the answers of a killed replica are sent by another one. If there is no spool folder, or its disk
+**Sources.** Events from Kafka are still in Kafka: the intake waits for `on_ack`, and pauses its partitions while
+`is_full`. An HTTP answer exists only here. So it is written to the spool before it is returned to the client, and sent
+from there in order. If a replica is killed, another replica sends its answers. If there is no spool folder, or its disk
 is full, HTTP answers wait in memory, and `publish` refuses them during an outage of the broker.
 
 **Linger.** A record for which somebody waits is sent at once. An HTTP answer waits up to LINGER_S for others, because
-each sending takes the interpreter about a millisecond, which would delay the next request.
+each send takes about a millisecond of the interpreter, which would delay the next request.
 
 **Order and retries.** Records are sent in the order in which they were put.
 
-- If the broker acknowledges nothing for STALL_S, no more records are handed over. So few records are in flight when the
-  broker turns out to be unreachable. After a back-off they are sent again, in order, before newer records. An outage
-  does not count as an attempt.
+- If the broker acknowledges nothing for STALL_S, no more records are handed over to the Kafka client. So only few
+  records are in flight when the broker turns out to be unreachable. After a back-off they are sent again, in order,
+  before newer records. An outage does not count as an attempt.
 - If a record fails while the broker accepts others, later records overtake it, and it is sent again after its own
   back-off. After MAX_ATTEMPTS it counts as a record that can never be sent.
-- If a record fails immediately, before another one was handed over, the waiting records go first: they show whether the
-  broker is unreachable or refuses only this record.
+- If a record fails immediately when it is handed over, the waiting records are tried first. They show whether the
+  broker is unreachable, or refuses only this record.
 """
 
 import heapq
@@ -53,7 +53,7 @@ from wire.backoff import Backoff
 from wire.bus import Publisher
 from wire.errors import SendFailed, WireError
 from wire.letters import unsendable
-from wire.message import Place, shown
+from wire.message import Place, quote_text
 from wire.records import Answer, DeadLetter, Feedback
 from wire.threads import BackgroundThread
 
@@ -68,7 +68,8 @@ MAX_ATTEMPTS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutboxBounds:
-    """The bounds on unacknowledged records in memory and on attempts for a record, and the back-off after failures."""
+    """The bounds of an outbox: on unacknowledged records in memory, and on the attempts for a record; and its
+    back-off."""
 
     max_items: int
     max_bytes: int
@@ -81,8 +82,8 @@ class Sending:
     """A record on its way to the broker.
 
     - `on_ack`: called when the broker has the record, or the dead letter that replaces it
-    - `place`: the place in Kafka of the message of which the record is the result
-    - `num_immediate`: immediate failures in the current outage
+    - `place`: the place in Kafka of the message for which the record is the result
+    - `num_immediate`: how often it has failed immediately in the current outage
 
     `SendQueue` sets the fields with defaults.
     """
@@ -103,7 +104,7 @@ class Sending:
 
 
 class SendQueue:
-    """The records to send. It is not thread-safe: its owner guards it."""
+    """The queue of records to send. It is not thread-safe: its owner must hold a lock."""
 
     def __init__(self, backoff: Backoff) -> None:
         self._backoff = backoff
@@ -114,9 +115,9 @@ class SendQueue:
         # A heap by due time.
         self._delayed: list[tuple[float, int, Sending]] = []
         self._num_in_flight = 0
-        # When the broker last acknowledged a record.
+        # The time at which the broker last acknowledged a record.
         self._acknowledged_s = -math.inf
-        # When a record was last handed over while none was in flight.
+        # The time at which a record was last handed over while no other was in flight.
         self._idle_s = -math.inf
         self._paused_until_s = -math.inf
         # Consecutive failures.
@@ -145,7 +146,7 @@ class SendQueue:
         self.num_bytes += sending.num_bytes
 
     def next(self, now_s: float) -> Sending | None:
-        """Returns the next record, which counts as in flight from then on; None if no record may be handed over now."""
+        """Returns the next record; None if no record may be handed over now. The record then counts as in flight."""
         while self._delayed and self._delayed[0][0] <= now_s:
             self._retry(heapq.heappop(self._delayed)[2])
         if self.wait_s(now_s) > 0:
@@ -162,7 +163,8 @@ class SendQueue:
         return sending
 
     def wait_s(self, now_s: float) -> float:
-        """Returns the seconds until `next` must be called; infinite if another event must happen first."""
+        """Returns the seconds until `next` must be called; infinite if it need not be called before something else
+        happens."""
         if self._is_stalled(now_s):
             return math.inf
         if self._waiting or self._retries:
@@ -228,9 +230,9 @@ class SendQueue:
 
 
 class Linger:
-    """The time until which waiting records linger, so that others can join them. Uses the monotonic clock.
+    """The time until which waiting records linger, so that they are sent together with later ones.
 
-    It is not thread-safe: its owner guards it.
+    It uses the monotonic clock. It is not thread-safe: its owner must hold a lock.
 
     >>> linger = Linger()
     >>> linger.shorten(0.05, now_s=1.0), linger.shorten(0.05, now_s=1.01), linger.shorten(0.0, now_s=1.02)
@@ -250,7 +252,8 @@ class Linger:
         return self._end_s - now_s
 
     def shorten(self, linger_s: float, *, now_s: float) -> bool:
-        """Makes the lingering end within `linger_s` seconds. Returns whether the sender must be woken for that."""
+        """Makes the lingering end within `linger_s` seconds. Returns whether the sender must be woken, because it would
+        sleep longer."""
         will_wake = now_s < self._end_s <= now_s + linger_s
         if will_wake:
             return False
@@ -267,9 +270,11 @@ class Linger:
 
 
 def replacement_letter(sending: Sending, error: Exception, *, max_attempts: int, source: str) -> DeadLetter | None:
-    """Returns the dead letter that replaces a record that can never be sent; None if the record must be sent again.
+    """Returns the dead letter to send instead of a record that can never be sent; None if the record must be sent
+    again.
 
-    A record that is a dead letter is replaced by a smaller one, or sent again if it cannot be made smaller.
+    If the record is itself a dead letter, it is replaced by a smaller one. If it cannot be made smaller, it is sent
+    again.
     """
     is_permanent = isinstance(error, SendFailed) and error.is_permanent
     if not is_permanent and sending.attempts < max_attempts:
@@ -287,8 +292,8 @@ LINGER_S = 0.05
 """Longest time in seconds that an HTTP answer waits for others."""
 
 ABANDON_S = 1.0
-"""Longest time in seconds that `close` waits for a Kafka client that hangs in an outage. After it, the client's thread
-ends with the process."""
+"""Longest time in seconds that `close` waits for a Kafka client that hangs in an outage. If it takes longer, the
+client's thread ends with the process."""
 
 LOG_INTERVAL_S = 10.0
 """Shortest interval in seconds between two logged failures. All failures are counted."""
@@ -347,7 +352,8 @@ class Outbox:
             self._wake_within(0.0)
 
     def publish(self, answer: Answer) -> bool:
-        """Accepts an HTTP answer for publication. Returns False if it cannot be kept until the broker has it."""
+        """Accepts an HTTP answer for publication. Returns False if there is no space to keep it until the broker has
+        it."""
         with self._changed:
             is_kept = not self._is_closed and self._keep(answer)
             if is_kept:
@@ -446,15 +452,16 @@ class Outbox:
         result = self._spool.keep(answer)
         if result is not KeepResult.NO_DISK:
             return result is KeepResult.KEPT
-        # Without a disk the answer waits in memory. During an outage it could wait too long, and be lost in a crash.
+        # Without a disk the answer waits in memory. During an outage it might wait for long, and then be lost in a
+        # crash.
         if self.is_full or (self._spool.has_failed and self._queue.is_away(time.monotonic())):
             return False
         self._queue.put(Sending(answer, _ignore_ack, NOT_FROM_KAFKA))
         return True
 
     def _queue_spooled(self) -> bool:
-        """Queues spooled answers up to half of the bounds, which leaves room for the intake. Returns whether it queued
-        all of them."""
+        """Queues spooled answers, up to half of the bounds, so that space is left for the intake. Returns whether all
+        are queued."""
         max_items = self._bounds.max_items
         max_bytes = self._bounds.max_bytes
         while not self._queue.holds((max_items + 1) // 2, max_bytes // 2):
@@ -469,8 +476,10 @@ class Outbox:
             self._spool.finish(mark)
 
     def _on_delivery(self, sending: Sending, error: Exception | None, *, is_immediate: bool = False) -> None:
-        """Handles a delivery report, in the Kafka client's thread or in ours. Without an error, the broker has the
-        record."""
+        """Handles the delivery report of a record. If `error` is None, the broker has the record.
+
+        It runs in the Kafka client's thread or in ours.
+        """
         # `close` waits until the queue is empty, so `on_ack` is called before the record leaves the queue.
         if error is None:
             sending.on_ack()
@@ -494,7 +503,7 @@ class Outbox:
         letter = replacement_letter(sending, error, max_attempts=self._bounds.max_attempts, source=self.name)
         if letter is not None:
             self.counts.add("unsendable")
-            message_id = shown(sending.record.message_id)
+            message_id = quote_text(sending.record.message_id)
             log.error("unsendable", id=message_id, tried=sending.attempts, error=_shortened(error))
             self._queue.replace(sending, letter)
             return

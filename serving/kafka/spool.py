@@ -1,21 +1,21 @@
-"""Durable outbox of HTTP answers: a queue in files, bounded in bytes, that outlives its process.
+"""A durable queue of HTTP answers: files, bounded in bytes, that outlive their process.
 
     AnswerSpool.keep --> [Spool] --take--> Answer, mark --(the broker has it)--> finish
-    append --> 000000000007.spool --take--> record --finish--> (all of a file is finished) --> the file is removed
+    append --> 000000000007.spool --take--> record --finish--> (all records are finished) --> the file is removed
 
     file   = magic, checksum of the offset, offset before which everything is finished; then records
     record = length, checksum of length and payload, payload
 
-All replicas of a machine share a folder. Each replica writes to its own files, and keeps them locked while it lives. A
-file that can be locked has lost its owner, and `adopt` takes it over. So another replica sends the records of a killed
-one. It sends a finished record again if the record was not yet marked as finished on disk.
+All replicas of a machine share a folder. Each replica writes to its own files, and keeps them locked while it lives. If
+a file can be locked, its owner is dead, and `adopt` takes the file over. So another replica sends the records of a
+killed replica. It sends a record again if the record was finished, but was not yet marked as finished on the disk.
 
 A `Segment` is one file. Its records are taken in order, and finished in any order. The first record that is truncated,
 or does not match its checksum, ends the file: the records after it are lost.
 
 Appended records survive the end of the process. If the spool is synced (`serving.spool_sync`), `append` returns only
-when the record is on the disk, so records also survive a power cut. There are no threads here: the owner guards the
-spool.
+when the record is on the disk, so records also survive a power cut. A spool is not thread-safe: its owner must hold a
+lock.
 
 Rejected: SQLite (a journal and a lock for each record of a plain queue), and one file for all processes (they would
 wait for each other, and could remove a file only when all of them had finished it).
@@ -35,7 +35,7 @@ import msgspec
 import structlog
 
 from serving.observers import Counts
-from wire.files import locked, sync_path
+from wire.files import lock_or_close, sync_path
 from wire.records import Answer
 
 MAGIC = b"LLS1"
@@ -111,7 +111,8 @@ class Segment:
         """Removes all records from the file, which frees its space."""
         if self.end == _HEADER.size:
             return
-        # A kill between the two steps leaves a finished offset beyond the end, so there is nothing to read.
+        # If the process is killed between the two steps, the finished offset is beyond the end, so there is nothing to
+        # read.
         with suppress(OSError):
             os.ftruncate(self._fd, _HEADER.size)
         self.end = _HEADER.size
@@ -152,7 +153,7 @@ class Segment:
 
 def new_segment(path: Path, *, is_synced: bool = False) -> Segment | None:
     """Makes a locked file. Returns None if another replica adopted and removed it first. Raises FileExistsError."""
-    fd = locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    fd = lock_or_close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     if fd is None:
         return None
     if is_synced:
@@ -166,7 +167,7 @@ def abandoned_segment(path: Path) -> Segment | None:
     Returns None if the owner lives or has just removed the file, or if the file belongs to another user.
     """
     try:
-        fd = locked(os.open(path, os.O_RDWR))
+        fd = lock_or_close(os.open(path, os.O_RDWR))
     except (FileNotFoundError, PermissionError):
         return None
     return Segment(path, fd) if fd is not None else None
@@ -216,7 +217,7 @@ class Mark:
 class Spool:
     """The records of this process, and the records that it has adopted, the oldest first.
 
-    It is not thread-safe: its owner guards it.
+    It is not thread-safe: its owner must hold a lock.
     """
 
     def __init__(
@@ -265,7 +266,7 @@ class Spool:
         return True
 
     def take(self) -> tuple[Mark, bytes] | None:
-        """Returns the oldest record that was not taken yet, and the mark that finishes it; None if there is none."""
+        """Returns the mark and the data of the oldest record that was not taken yet; None if there is none."""
         for segment in tuple(self._segments):
             taken = segment.take()
             if taken is not None:
@@ -275,7 +276,8 @@ class Spool:
         return None
 
     def finish(self, mark: Mark) -> None:
-        """Marks a record as finished. It comes again only if the process is killed while an older record is open."""
+        """Marks a record as finished. It is sent again only if the process is killed while an older record is
+        unfinished."""
         if not self._is_closed:
             mark.segment.finish(mark.end)
             self._discard_if_spent(mark.segment)
@@ -291,7 +293,7 @@ class Spool:
     def _discard_if_spent(self, segment: Segment) -> None:
         if not segment.is_spent:
             return
-        # The current file is used again: a new one for each answer would be slow.
+        # The current file is used again, because a new file for each answer would be slow.
         if segment is self._current:
             segment.empty()
         else:
@@ -340,7 +342,7 @@ class SpooledAnswer:
 
 
 class AnswerSpool:
-    """The answers in a spool. Without a spool it keeps nothing. It is not thread-safe: its owner guards it."""
+    """The answers in a spool. Without a spool it keeps nothing. It is not thread-safe: its owner must hold a lock."""
 
     def __init__(self, spool: Spool | None, counts: Counts) -> None:
         self._spool = spool

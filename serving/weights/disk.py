@@ -1,15 +1,15 @@
 """Copies on disk, in the spool's folder: the age of the last plan of a task, and its live weights.
 
-    plan in the store --check--> older than the last one? refused : followed --note--> last, FOLDER/plan-TASK.json
+    plan in the store --check--> refused if it is older than the last one --note--> last, FOLDER/plan-TASK.json
     live versions, their plan --save, every SAVE_S at most--> FOLDER/weights-TASK --load, once--> Loader, and the plan
 
-**Age of the plan.** An attacker who can write to the store could put an old signed plan back. So the age of the last
-plan is noted, also for the next process. All replicas of a machine share the folder, as they share the spool. A replica
-without a folder knows only the plans that it has followed itself.
+**Age of the plan.** An attacker who can write to the store could replace the plan by an old one with a valid signature.
+So the age of the last plan is noted on the disk, also for the next process. All replicas of a machine share the folder,
+as they share the spool. A replica without a folder knows only the plans that it has followed itself.
 
-**Weights.** They are for a replica that starts while the store is unreachable. Signatures and digests are verified like
-the store's. The age of the plan is not checked, since only plans that were followed are saved. As soon as the store
-answers, the copies are no longer read.
+**Weights.** A replica that starts while the store is unreachable uses the copies. Their signatures and digests are
+verified as in the store. The age of the plan is not checked, because only plans that were followed are saved. As soon
+as the store answers, the copies are no longer read.
 """
 
 import time
@@ -23,7 +23,7 @@ import structlog
 from serving.errors import VersionRefused
 from serving.models import is_older
 from serving.weights.loader import Loader
-from serving.weights.refusals import refusing
+from serving.weights.refusals import map_load_errors
 from wire.errors import WireError
 from wire.files import atomic_write
 from wire.records import RolloutPlan
@@ -52,7 +52,7 @@ class DiskCache:
             return None
         self._is_loaded = True
         try:
-            with refusing():
+            with map_load_errors():
                 plan = self._folder.plans.read()
         except VersionRefused as error:
             log.warning("cache_refused", version="plan", reason=error.reason, detail=error.detail)
@@ -95,11 +95,11 @@ class FollowedPlan:
     """The last plan of a task that this machine has followed. Only the swap's thread calls it."""
 
     def __init__(self, folder: str = "", task: str = DEFAULT, *, cache: DiskCache | None = None) -> None:
-        """Reads the note in `folder`; if that is "", nothing is read or written. `cache` has the plan's versions."""
+        """Reads the note in `folder` ("": nothing is read or written). `cache` has copies of the plan's versions."""
         self.task = task
         self.cache = cache or DiskCache()
         self._path = Path(folder) / f"plan-{task}.json" if folder else None
-        self.last: RolloutPlan | None = self._noted()
+        self.last: RolloutPlan | None = self._read_note()
         """The last plan. A plan that an earlier process noted has no arms."""
 
     def check(self, plan: RolloutPlan) -> None:
@@ -112,11 +112,11 @@ class FollowedPlan:
         if plan == self.last:
             return
         self.last = plan
-        noted = self._noted()
+        noted = self._read_note()
         # Another replica of the machine may be ahead.
         if self._path is None or (noted is not None and is_older(plan, noted)):
             return
-        # Without arms it says only how old the plan is, so it can never be followed.
+        # Without arms, the note has only the age of the plan, so it can never be followed itself.
         age = RolloutPlan(revision=plan.revision, salt=plan.salt, time_ms=plan.time_ms, arms=())
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class FollowedPlan:
         except OSError as error:
             log.warning("plan_not_noted", path=str(self._path), reason=str(error))
 
-    def _noted(self) -> RolloutPlan | None:
+    def _read_note(self) -> RolloutPlan | None:
         """Returns the plan's age from the file; None if the file does not exist or cannot be decoded."""
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=RolloutPlan) if self._path else None

@@ -1,17 +1,18 @@
-"""The weights that versions of all tasks in a replica share: one object for equal weights, while any version uses it.
+"""The weights that the versions of all tasks in a replica share: equal weights are one object, as long as any version
+uses it.
 
     manifest, tensors --sharing_key: digests and shapes--> SharedWeights, packed by the first version that needs them
 
-Tasks that learn on the same encoder hold it once, and their events go through it together in one precision
-(`serving/predict.py`). So each precision of that encoder is timed once, too.
+Tasks with the same encoder have one copy of it in memory, and their events go through it together in one precision
+(`serving/predict.py`). So each precision of that encoder is timed only once, too.
 
 **Measurement.** It runs in the thread that loads weights, within a time budget. Sizes that do not fit into the budget
-are left out; times beyond the largest size are extrapolated in proportion. The precisions take turns, and the best time
-of each counts.
+are left out; times beyond the largest size are extrapolated in proportion. The precisions are measured in turn, several
+times, and the best time of each counts.
 
-The clock is the thread's CPU time. Under load, a thread waits for a processor as long as it computes. Measured by
-wall-clock time on two busy Zen 4 cores, 7 of 40 tables said that INT4 is faster for 40 tokens, although it is slower;
-by CPU time, none did.
+The clock is the thread's CPU time, because under load a thread waits for a processor for about as long as it computes.
+Measured by wall-clock time on two busy Zen 4 cores, in 7 of 40 tables INT4 was faster for 40 tokens, although it is
+slower; by CPU time, in none.
 """
 
 import math
@@ -152,7 +153,7 @@ def measure_encoder(encoder: PackedEncoder, precisions: Sequence[str], inputs: I
 def _best_times_s(
     encode: EncodeIn, batch: RaggedBatch, precisions: Sequence[str], rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Returns the best time of each precision in seconds. The precisions take turns."""
+    """Returns the best time of each precision in seconds. The precisions are measured in turn."""
     best_s = dict.fromkeys(precisions, math.inf)
     for _ in range(rounds):
         for precision in precisions:

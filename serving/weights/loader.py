@@ -1,17 +1,19 @@
-"""Loads versions while the live ones answer: fetches, verifies, packs, probes and times them, and keeps them.
+"""Loads versions while the live versions answer: fetches, verifies, packs, probes and times them, and keeps them in
+memory.
 
     manifest (signed) -> spec -> missing blobs (digest) -> parts, shapes, finiteness -> packed -> probes -> times
         -> Version, in `versions` until `keep` drops it
-    number --Manifests.read--> manifest and its signature, kept --replaced--> the numbers that name other versions now
+    number --Manifests.read--> manifest and signature, kept --find_replaced--> numbers that name other versions now
 
-**Sharing.** Tensors are kept by their manifest entries, which include the digests, while a resident version needs them.
-A version whose only change is its head costs only the head: it shares the previous version's encoder object, random
-projection, and embeddings of the probes. If a version has damaged blobs, its other tensors are kept, so after a repair
-only the repaired blobs are fetched.
+**Sharing.** Tensors are kept by their manifest entries, which include the digests, as long as a loaded version needs
+them. If a version differs from the previous one only in its head, only the head is loaded: it shares the encoder
+object, the random projection, and the embeddings of the probes. If some blobs of a version are damaged, its other
+tensors are kept, so after a repair only the repaired blobs are fetched.
 
-**Reused numbers.** A store that lost its last writes in a power cut has forgotten the latest numbers, and may give one
-to another version. A replica that holds the earlier version would answer with it for ever. So the loader compares
-signatures, which is one small request, and compares the manifests only if a signature differs.
+**Reused numbers.** If a store loses its last writes in a power cut, it forgets the latest version numbers, and may give
+the same number to another version. A replica that has loaded the earlier version would answer with it for ever. So the
+loader compares the signatures of the manifests, which is one small request. Only if a signature differs, it compares
+the manifests.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -37,7 +39,7 @@ from serving.errors import VersionRefused
 from serving.models import AUTO, NOT_MEASURED, LatencyTable, Version, allowed_precisions
 from serving.refusal import NO_REFUSALS, Refusal
 from serving.weights.in_use import SharedWeights, WeightsInUse, sharing_key
-from serving.weights.refusals import REASONS, LoadGuard, computing, refusing
+from serving.weights.refusals import REASONS, LoadGuard, map_compute_errors, map_load_errors
 from wire.errors import BadSignature, BlobCorrupt, NotFound, UnknownFormat, WireError
 from wire.inputs import parse_content
 from wire.kinds import KINDS
@@ -56,9 +58,9 @@ log = structlog.get_logger("swap")
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """The parts that versions with the same encoder and projection share.
+    """The parts that versions with the same encoder and random projection share.
 
-    `z_D` has the embeddings of probes, by text, precision and length limit.
+    `z_D` has the embeddings of the probes, by text, precision and length limit.
     """
 
     weights: SharedWeights
@@ -69,7 +71,7 @@ class Loader:
     """Loads and keeps versions, in one thread.
 
     - `versions`: the loaded versions, by number
-    - `names_encodings`: if false, encodings have no name, so answers do not contain vectors
+    - `names_encodings`: whether encodings get names; without a name, answers do not contain vectors
     - `weights`: the packed weights that the loaders of all tasks share
     """
 
@@ -98,7 +100,7 @@ class Loader:
         self._shared: dict[str, _Shared] = {}
 
     def with_guard(self, guard: LoadGuard) -> "Loader":
-        """Makes the loader ask `guard` before it loads a new encoder. Returns this loader."""
+        """Makes the loader ask `guard` for permission before it loads a new encoder. Returns this loader."""
         self._guard = guard
         return self
 
@@ -129,7 +131,7 @@ class Loader:
         Raises VersionRefused if the version must not answer. Raises StoreUnavailable or NotYet if it may be loaded
         later.
         """
-        with refusing(), ExitStack() as loading:
+        with map_load_errors(), ExitStack() as loading:
             manifest = self._manifests.read(number, self._store.versions)
             # An unknown kind of labels is refused before any blob is fetched.
             tensors_of(KINDS.get(manifest.labelled.kind))
@@ -138,7 +140,7 @@ class Loader:
             if self._guard is not None and (key := sharing_key(manifest)) not in self._shared:
                 loading.enter_context(self._guard.loading(manifest, key))
             tensors = self._all_tensors(manifest)
-            with computing():
+            with map_compute_errors():
                 shared = self._shared_parts(manifest, config, tensors)
                 head = QuantizedHead.from_tensors(config, tensors, shared.weights.features)
                 model = QuantizedModel(shared.weights.encoder, head, manifest.labels)
@@ -161,7 +163,7 @@ class Loader:
 
     def drop_replaced(self, numbers: Collection[int]) -> None:
         """Drops the loaded versions among `numbers` whose numbers name other versions now. Raises StoreUnavailable."""
-        for number in self._manifests.replaced([number for number in numbers if number in self.versions]):
+        for number in self._manifests.find_replaced([number for number in numbers if number in self.versions]):
             del self.versions[number]
             log.warning("number_used_again", version=number)
 
@@ -170,9 +172,9 @@ class Loader:
         self.versions = {}
 
     def keep(self, numbers: Collection[int]) -> None:
-        """Drops every other version, and every tensor that no manifest of `numbers` names.
+        """Drops all versions except `numbers`, and every tensor that no manifest of `numbers` names.
 
-        A version among `numbers` may be incomplete, because blobs are damaged: its tensors are kept, too.
+        If a version among `numbers` could not be loaded because blobs are damaged, its other tensors are kept, too.
         """
         self.versions = {number: version for number, version in self.versions.items() if number in numbers}
         self._manifests.keep(numbers)
@@ -309,13 +311,13 @@ class Manifests:
         self._signatures |= signatures
         return self._manifests[number]
 
-    def replaced(self, numbers: Collection[int]) -> list[int]:
-        """Returns the numbers, among those kept, that name another version now. Raises StoreUnavailable.
+    def find_replaced(self, numbers: Collection[int]) -> list[int]:
+        """Returns those of the `numbers` that name another version in the store now. Raises StoreUnavailable.
 
-        If the store's manifest was removed or cannot be read, the kept one counts as not replaced.
+        If the store's manifest was removed or cannot be read, the version counts as not replaced.
         """
         kept = [number for number in numbers if number in self._manifests]
-        found: list[int] = []
+        replaced: list[int] = []
         for number, signature in self._versions.signatures(kept).items():
             # The usual case: the manifest is unchanged, or was removed.
             if signature in (None, self._signatures[number]):
@@ -325,8 +327,8 @@ class Manifests:
                     # The same manifest was signed again, for example with a new key.
                     self._signatures[number] = signature
                 else:
-                    found.append(number)
-        return found
+                    replaced.append(number)
+        return replaced
 
     def keep(self, numbers: Collection[int]) -> None:
         """Drops every other manifest."""

@@ -1,6 +1,7 @@
 """The versions that a replica must not load: versions that were refused, and encoders that may kill the process.
 
-    VersionRefused --Refusals.add--> not tried for `retry_s`; one that only lacks blobs, for REPAIR_S or until a notice
+    VersionRefused --Refusals.add--> the version is not tried for `retry_s`
+                                     if only blobs are damaged or missing: for REPAIR_S, or until a notice of the store
 
     LoadGuard.loading: a version whose encoder this process does not hold
         -> did loading it kill processes here?          killed_while_loading
@@ -11,9 +12,9 @@
 Each reason to refuse a version has a stable code, and is logged once.
 
 Replicas load a new encoder one after another. A replica that answers events loads it only after another replica has
-loaded it, or when its own turn comes: the reporting replicas, in the order of their names, get TURN_S seconds each. So
-an encoder that kills a process stops one replica at a time, and after two deaths no replica of that machine loads it. A
-replica without weights does not wait for its turn.
+loaded it, or when its own turn comes. The replicas that report take turns in the order of their names, TURN_S seconds
+each. So an encoder that kills a process stops only one replica at a time, and after two deaths no replica of that
+machine loads it. A replica without weights does not wait for its turn.
 """
 
 import time
@@ -54,7 +55,7 @@ REASONS: Final[Mapping[type[Exception], str]] = {
 """The stable code of each error of a version. Any other error is a mistake in our code."""
 
 PLAN = 0
-"""The key of the plan itself among the numbers of versions."""
+"""The key of the plan's own refusal, among the numbers of versions."""
 
 REPAIR_S = 5.0
 """Time in seconds after which a version with damaged blobs is tried again.
@@ -98,7 +99,7 @@ class Refusals:
         return tuple(sorted(digests)[:MAX_DAMAGED])
 
     @property
-    def lacking(self) -> set[int]:
+    def damaged_versions(self) -> set[int]:
         """The versions that were refused only because blobs are damaged or missing."""
         return {number for number, refusal in self._by_number.items() if refusal.damaged}
 
@@ -111,7 +112,7 @@ class Refusals:
             self._counts[error.reason] += 1
             log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
 
-    def holds(self, number: int) -> bool:
+    def must_wait(self, number: int) -> bool:
         """Whether the version must not be tried now."""
         refusal = self._by_number.get(number)
         return refusal is not None and self._clock() < refusal.until_s
@@ -133,8 +134,8 @@ class Refusals:
 
 
 @contextmanager
-def refusing() -> Iterator[None]:
-    """Converts the errors of REASONS into VersionRefused with their stable codes."""
+def map_load_errors() -> Iterator[None]:
+    """Maps the errors of REASONS in its block to VersionRefused, with their stable codes."""
     try:
         yield
     except tuple(REASONS) as error:
@@ -142,8 +143,8 @@ def refusing() -> Iterator[None]:
 
 
 @contextmanager
-def computing() -> Iterator[None]:
-    """Converts torch's errors for weights that this machine cannot hold or compute into VersionRefused."""
+def map_compute_errors() -> Iterator[None]:
+    """Maps torch's errors in its block to VersionRefused: this machine cannot hold or compute the weights."""
     try:
         yield
     except RuntimeError as error:
@@ -151,7 +152,7 @@ def computing() -> Iterator[None]:
 
 
 TURN_S: Final = 10.0
-"""Time in seconds that each replica has for the load before the next one tries it.
+"""Time in seconds that each replica has to load an encoder before the next replica tries it.
 
 It equals the time for which a dead replica's report is kept.
 """
@@ -192,9 +193,10 @@ class LoadGuard:
 
     @contextmanager
     def loading(self, manifest: WeightManifest, encoder_key: str) -> Iterator[None]:
-        """Notes that a version with an encoder that is new to this process is being loaded, until the block ends.
+        """Guards the loading, in its block, of a version whose encoder this process does not have yet. Notes it until
+        the block ends.
 
-        Raises VersionRefused if it must not be loaded, and NotYet while another replica must try it first. Raises
+        Raises VersionRefused if the version must not be loaded, and NotYet if another replica must try it first. Raises
         StoreUnavailable.
         """
         digest = digest_of(f"encoder {encoder_key}")
@@ -210,7 +212,7 @@ class LoadGuard:
         self._deaths.clear([digest])
 
     def _is_turn(self, number: int) -> bool:
-        """Whether another replica has loaded the version, or the replicas before this one have had their turns."""
+        """Whether another replica has loaded the version, or all replicas before this one have had their turns."""
         now_s = self._clock()
         if self._waiting[0] != number:
             self._waiting = (number, now_s)
@@ -223,9 +225,10 @@ class LoadGuard:
 
 
 def memory_left_bytes(cgroup: Path = CGROUP) -> int:
-    """Returns the bytes that this process may still allocate: the smaller of the machine's and its container's rest.
+    """Returns the bytes that this process can still allocate: what is left of the machine's memory or of its
+    container's limit.
 
-    The container's limit comes from its cgroup, version 2.
+    It is the smaller of the two. The container's limit is read from its cgroup (version 2).
     """
     left = int(psutil.virtual_memory().available)
     try:

@@ -5,9 +5,9 @@
 WAITING (for a change of the store) -> LOADING (the versions that a plan needs) -> WAITING, until CLOSED.
 
 A refused version is not tried again for a while (`serving/weights/refusals.py`). If the stable version is refused,
-another version stands in for it: the newest loaded version, or else the newest stored version that can be loaded. A
-plan that needs no new version is activated without a fetch: other shares, a promotion, or a rollback to the previous
-version, which stays loaded.
+another version answers instead of it (a stand-in): the newest loaded version, or if none is loaded, the newest stored
+version that can be loaded. If a plan needs no new version, it is activated without fetching anything. This is the case
+if only the shares change, for a promotion, and for a rollback to the previous version, which stays loaded.
 
 Rejected: Ray Serve's `reconfigure` (a bad version would stop the replica, and replicas follow in waves), and notices
 from the store as the only trigger (a lost notice would leave a replica behind, so every poll reads the plan).
@@ -23,10 +23,10 @@ import structlog
 from serving.encodings import Health
 from serving.engine import Engine
 from serving.errors import NotYet, Unhealthy, VersionRefused
-from serving.models import ActiveVersions, servable
+from serving.models import ActiveVersions, servable_part
 from serving.weights.disk import FollowedPlan
 from serving.weights.loader import Loader
-from serving.weights.refusals import PLAN, Refusals, refusing
+from serving.weights.refusals import PLAN, Refusals, map_load_errors
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import ReplicaReport, RolloutPlan, VersionHealth
 from wire.store import Store, Watch
@@ -43,7 +43,8 @@ class SwapState(Enum):
 
 
 class Swap:
-    """Keeps the engine at the versions of a task's current plan, and reports them. Runs one thread; `close` ends it."""
+    """Keeps the versions of a task's current plan live in the engine, and reports them. Runs one thread; `close` ends
+    it."""
 
     def __init__(
         self,
@@ -65,10 +66,10 @@ class Swap:
         self._report = report
         self._health = Health()
         self._refusals = Refusals(retry_s=refusal_retry_s)
-        self._trouble = ""
+        self._store_error = ""
         self._next_report_s = 0.0
         self._state = SwapState.WAITING
-        # Set when the first weights are live, or when the store was found to have none that load.
+        # Set when the first weights are live, or when it is known that the store has none that can be loaded.
         self._first_known = threading.Event()
         self._thread = BackgroundThread(self._run, name=f"swap {self._task}".rstrip())
 
@@ -147,11 +148,11 @@ class Swap:
                 self.follow_plan()
                 self._report_when_due()
             except (StoreUnavailable, UnsafePolicy) as error:
-                self._log_trouble(str(error))
+                self._log_store_error(str(error))
                 self._start_from_cache()
                 self._thread.closing.wait(self._report_interval_s)
             else:
-                self._log_trouble("")
+                self._log_store_error("")
                 if watch.wait(max(0.0, self._next_report_s - time.monotonic())):
                     self._refusals.retry_damaged()
         if watch is not None:
@@ -162,17 +163,17 @@ class Swap:
         self._store.check_policy()
         return self._store.watch()
 
-    def _log_trouble(self, trouble: str) -> None:
-        """Logs the store's trouble when it begins, and when it is over (`trouble` is "")."""
-        if trouble and trouble != self._trouble:
-            log.warning("store_unavailable", error=trouble)
-        if self._trouble and not trouble:
+    def _log_store_error(self, error: str) -> None:
+        """Logs that the store is unavailable when this begins, and that it is available again when `error` is ""."""
+        if error and error != self._store_error:
+            log.warning("store_unavailable", error=error)
+        if self._store_error and not error:
             log.info("store_available")
-        self._trouble = trouble
+        self._store_error = error
 
     def _read_plan(self) -> RolloutPlan | None:
         try:
-            with refusing():
+            with map_load_errors():
                 plan = self._store.plans.read()
             if plan is not None:
                 self._followed.check(plan)
@@ -194,7 +195,7 @@ class Swap:
             self._loader.drop_replaced(plan.needed)
             for number in tried:
                 self._load(number)
-                # The first weights of all answer as soon as they are loaded.
+                # The very first weights answer as soon as they are loaded.
                 is_due = self._engine.live_versions(self._task) is None or number == plan.versions[-1]
                 if is_due and plan.stable in self._loader.versions:
                     self._activate(plan)
@@ -207,11 +208,11 @@ class Swap:
         # Live versions stay loaded, even if the plan no longer needs them.
         kept = {*plan.needed, *(live.versions if live else ())}
         self._refusals.keep({*kept, *tried})
-        self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.lacking)
+        self._loader.keep((kept & self._loader.versions.keys()) | self._refusals.damaged_versions)
 
     def _must_load(self, number: int) -> bool:
         """Whether the version is not loaded, and may be tried now."""
-        return number not in self._loader.versions and not self._refusals.holds(number)
+        return number not in self._loader.versions and not self._refusals.must_wait(number)
 
     def _load(self, number: int) -> None:
         """Loads a version, unless it is loaded already or must not be tried now. Raises StoreUnavailable."""
@@ -229,7 +230,8 @@ class Swap:
             return
         self._refusals.clear(number)
         log.info("version_loaded", version=number, ms=round(1e3 * (time.monotonic() - started_s), 1))
-        # Loading a new encoder slows the next batch (processor, caches), so let that batch begin under the old plan.
+        # Loading a new encoder slows the next batch (processor, caches). So that batch should still run under the old
+        # plan.
         if self._engine.live_versions(self._task) is not None and version.model.encoder not in encoders:
             self._engine.await_next_batch()
 
@@ -244,25 +246,26 @@ class Swap:
 
     def _activate(self, plan: RolloutPlan) -> None:
         live = self._engine.live_versions(self._task)
-        if (served := servable(plan, self._loader.versions)) is None:
+        loaded = self._loader.versions
+        if (served_plan := servable_part(plan, loaded)) is None:
             return
-        versions = {each: self._loader.versions[each] for each in served.needed if each in self._loader.versions}
+        versions = {number: loaded[number] for number in served_plan.needed if number in loaded}
         # Nothing changes.
-        if live is not None and served == live.plan and versions.keys() == live.versions.keys():
+        if live is not None and served_plan == live.plan and versions.keys() == live.versions.keys():
             return
         number = live.number + 1 if live else 1
         active = ActiveVersions(
-            number=number, plan=served, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
+            number=number, plan=served_plan, versions=versions, health=self._health, since_ms=now_ms(), task=self._task
         )
         # The counters must know the versions before the engine answers with them.
-        encoders = {each: versions[each].model.encoder for each in served.versions}
-        self._health.follow(encoders, active.stand_in or served.stable)
+        encoders = {number: versions[number].model.encoder for number in served_plan.versions}
+        self._health.follow(encoders, active.stand_in or served_plan.stable)
         num_swaps = self._engine.activate(active, self._task)
         self._first_known.set()
         # The report waits, so that it does not delay the first batch under the new plan.
         self._engine.await_batch(num_swaps)
         self._next_report_s = 0.0
-        log.info("swapped", task=self._task, revision=served.revision, versions=list(served.versions))
+        log.info("swapped", task=self._task, revision=served_plan.revision, versions=list(served_plan.versions))
         if active.stand_in and (live is None or live.stand_in != active.stand_in):
             log.error("stand_in", task=self._task, stable=plan.stable, answering=active.stand_in)
 

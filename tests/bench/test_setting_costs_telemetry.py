@@ -12,8 +12,8 @@ from wire.traces import ANSWER
 
 def test_scrapes_and_posts_are_counted() -> None:
     told = TelemetryCounts()
-    with metrics.served(MetricsConfig(port=free_port())) as port, scraped(port, told), collector(told) as traced:
-        with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{traced}", share=1), "replica"):
+    with metrics.serve(MetricsConfig(port=free_port())) as port, scraped(port, told), collector(told) as traced:
+        with traces.export(TracesConfig(endpoint=f"http://127.0.0.1:{traced}", share=1), "replica"):
             assert traces.record(ANSWER, "", start_ms=0, end_ms=1, attributes={})
         eventually(lambda: told.num_scrapes > 0)
     assert told.num_posts == 1 and told.num_bytes > 0

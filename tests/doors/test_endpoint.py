@@ -10,7 +10,7 @@ from serving.config import ServingConfig
 from serving.endpoints import Core, Gateway, OpenEndpoints
 from serving.errors import QueueClosed, Unhealthy
 from serving.http.api import Api
-from serving.pipeline import Pipeline, encoding
+from serving.pipeline import Pipeline, make_encode
 from serving.queue import DEFAULT, ItemOptions, Outcome, Priority
 from tests.serving.callers import running
 from tests.serving.pipelines import pipeline_of
@@ -36,9 +36,9 @@ class OpenList:
     def close(self) -> None:
         self.is_closed = True
 
-    def put(self, texts: Sequence[str], terms: ItemOptions = DEFAULT) -> int:
+    def put(self, texts: Sequence[str], item_options: ItemOptions = DEFAULT) -> int:
         events = [Event(id=text, text=text) for text in texts]
-        return self._gateway.submit(events, [partial(self._done, text) for text in texts], terms)
+        return self._gateway.submit(events, [partial(self._done, text) for text in texts], item_options)
 
     def wait(self, num: int) -> dict[str, Outcome]:
         with self._has_come:
@@ -76,7 +76,7 @@ class SmallCore:
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    return pipeline_of(encoding(tokenizer(), lambda: 64), max_queue_items=4)
+    return pipeline_of(make_encode(tokenizer(), lambda: 64), max_queue_items=4)
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ from model.qtensor import FP32, QTensor
 from serving.errors import VersionRefused
 from serving.http.problems import Problem
 from serving.http.schemas import read_request
-from serving.pipeline import encoding, make_items
+from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT, ItemFailure, Outcome
 from serving.v2 import BYTES, Tensor, events_of
 from serving.weights.loader import encode_contents
-from serving.weights.refusals import refusing
+from serving.weights.refusals import map_load_errors
 from tests.doors.others import Other, fails
 from tests.doors.picture import PICTURE
 from tests.doors.point import POINT, PointCodec
@@ -48,14 +48,14 @@ from wire.inputs import (
     INPUTS,
     MAX_EVENT_BYTES,
     InputCodec,
+    ParsedContent,
     Part,
-    Said,
     decode_content,
     encode_content,
     encoded,
     parse_content,
+    parse_record,
     render,
-    said_by,
 )
 from wire.message import Message, Place
 from wire.plugins import PluginError
@@ -108,7 +108,7 @@ def test_a_point_is_answered_by_the_version_that_has_learnt_points(service: Serv
 
 def test_a_version_with_a_probe_of_an_input_that_is_not_installed_is_refused() -> None:
     probe = encode_content("", {}, [{"type": "unheard"}])
-    with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, refusing():
+    with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, map_load_errors():
         encode_contents([probe], encoder_of(), tokenizer(), "int8", 64)
     assert caught.value.reason == "bad_probe"
 
@@ -146,7 +146,7 @@ def test_an_event_has_one_vector_in_the_replica_and_in_the_learner_whatever_it_s
     z_BD = served.z_many([content(event) for event in each])
     assert torch.allclose(z_BD.norm(dim=1), torch.ones(len(each)))
     assert len({tuple(z_D.tolist()) for z_D in z_BD}) == len(each)
-    items = make_items(each, [lambda _: None] * len(each), encoding(served.tokenizer, lambda: 64), DEFAULT, 64)
+    items = make_items(each, [lambda _: None] * len(each), make_encode(served.tokenizer, lambda: 64), DEFAULT, 64)
     live = live_versions([1])
     encoder = served._encoder
     replica_BD = live.health.encode_events(
@@ -271,7 +271,7 @@ def test_the_laws_of_every_input(path: str) -> None:
         parts = (value,) if codec.field == "parts" else ()
         event = Event(id="e", text="hello", parts=parts, features={} if parts else value)
         check_fields(event)
-        assert parse_content(content(event)) == said_by(event) == Said("hello", ((codec, value),))
+        assert parse_content(content(event)) == parse_record(event) == ParsedContent("hello", ((codec, value),))
         assert decode_content(content(event)) == {"text": "hello", "parts": event.parts, "features": event.features}
         assert content(event) == encode_content("hello", dict([*event.features.items()][::-1]), parts)
         assert from_message(Event, to_message(event), PLACE) == event
@@ -372,7 +372,7 @@ def test_a_codec_that_fails_on_one_value_makes_that_event_alone_unreadable(monke
     monkeypatch.setattr(tensors_of(PICTURE), "tokens", fails_on_seven, raising=False)
     parts = [{"type": "picture", "digest": "", "tokens": [token]} for token in (7, 8, 9)]
     each = [Event(id="e", parts=(part,)) for part in parts]
-    items = make_items(each, [lambda _: None] * 3, encoding(tokenizer(), lambda: 64), DEFAULT, 64)
+    items = make_items(each, [lambda _: None] * 3, make_encode(tokenizer(), lambda: 64), DEFAULT, 64)
     failing, wrong, good = items
     assert failing.unreadable == "the input picture fails on it: RuntimeError: not today"
     assert wrong.unreadable.startswith("the input picture makes tokens that are no list of numbers below")
@@ -384,7 +384,7 @@ def test_a_codec_that_fails_on_one_value_makes_that_event_alone_unreadable(monke
 
 def test_a_codec_that_fails_while_its_event_is_read_is_told_of_that_event(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PointCodec, "cut", fails)
-    (item,) = make_items(events("e")[:1], [lambda _: None], encoding(tokenizer(), lambda: 64), DEFAULT, 64)
+    (item,) = make_items(events("e")[:1], [lambda _: None], make_encode(tokenizer(), lambda: 64), DEFAULT, 64)
     assert item.unreadable == "the input point fails on it: RuntimeError: not today"
     monkeypatch.setattr(PointCodec, "problem", fails)
     with pytest.raises(BadMessage, match="the input point fails on it: RuntimeError: not today"):
@@ -411,9 +411,9 @@ def test_a_vector_that_fails_in_the_engine_is_the_outcome_of_its_event_alone(
 
 def test_an_event_of_which_nothing_can_be_read_is_unreadable() -> None:
     with pytest.raises(UnreadableInput, match="the encoder reads nothing of it"):
-        tokens_of([said_by(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer())
+        tokens_of([parse_record(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer())
     codec: InputCodec = INPUTS.get("point")
-    assert tokens_of([Said("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
+    assert tokens_of([ParsedContent("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
 
 
 class FailingEnricher:
@@ -438,7 +438,7 @@ class AddingEnricher(FailingEnricher):
 
 
 def test_an_enricher_adds_parts_and_one_that_fails_leaves_events_as_they_are() -> None:
-    pipeline = pipeline_of(encoding(tokenizer(), lambda: 64))
+    pipeline = pipeline_of(make_encode(tokenizer(), lambda: 64))
     event = Event(id="e", text="where is my card")
     for enricher, parts in ((FailingEnricher(), ()), (LosingEnricher(), ()), (AddingEnricher(), (point(1),))):
         (item,) = replace(pipeline, enrichers=[enricher]).items([event], [lambda _: None])

@@ -24,7 +24,7 @@ from tests.serving.versions import RECEIPTS
 from wire.config import LabelConfig
 from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
-from wire.kinds import KINDS, UNIT_RANGE, LabelKind, group_name, is_right, kind_of, render, said_by
+from wire.kinds import KINDS, UNIT_RANGE, LabelKind, group_name, is_right, kind_of, label_string, render
 from wire.label_set import LabelSet, check_label, with_label
 from wire.message import Place
 from wire.plugins import PluginError
@@ -55,8 +55,8 @@ def mean_overlap(answers: Sequence[Answer]) -> float:
     labels = LabelSet(INTERVALS)
     agreements = list[float]()
     for number, answer in enumerate(answers):
-        said = Feedback(event_id="e", target=target(ends_of_event(number))).said
-        words = [INTERVAL.fingerprint(labels.name_of(each)) for each in (answer.named or "", said)]
+        said = Feedback(event_id="e", target=target(ends_of_event(number))).label_string
+        words = [INTERVAL.fingerprint(labels.name_of(each)) for each in (answer.prediction or "", said)]
         agreements.append(INTERVAL.agreement(*words))
     return sum(agreements) / len(agreements)
 
@@ -223,8 +223,8 @@ def test_the_laws_of_every_kind(name: str) -> None:
         feedback = with_label(Feedback(event_id="e"), label)
         message = to_message(feedback)
         read = from_message(Feedback, message, Place(topic="t", partition=0, offset=0))
-        assert labels.name_of(read.said) == label == labels.name_of(label)
-        assert labels.refusal(read.said, lambda name: True) == ""
+        assert labels.name_of(read.label_string) == label == labels.name_of(label)
+        assert labels.refusal(read.label_string, lambda name: True) == ""
         check_label(label, labels, max_chars=100)
         assert is_right(label, label, b"e") and not is_right(None, label, b"e")
         assert group_name(label, "e") in (*kind.row_names(label), "")
@@ -318,4 +318,4 @@ def test_a_kind_that_fails_on_a_label_is_a_bad_message() -> None:
             check_fields(Feedback(event_id="e", target=target((1.0, 2.0))))
     finally:
         KINDS._by_mark[registered.marks[0]] = known
-    assert said_by(Feedback(event_id="e", target=target((1.0, 2.0))))
+    assert label_string(Feedback(event_id="e", target=target((1.0, 2.0))))

@@ -8,7 +8,7 @@ import structlog
 
 from serving.config import PrecisionConfig
 from serving.engine import Engine
-from serving.models import Live
+from serving.models import LiveVersions
 from serving.observers import BatchObserver, Counts, Observers
 from serving.pipeline import NOTHING_NOTED
 from serving.queue import Batch, BatchQueue, Item, ItemFailure, Outcome
@@ -25,19 +25,21 @@ class Counting:
         self.name = name
         self._calls = calls
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         self._calls.append((self.name, "began", len(batch.items)))
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self._calls.append((self.name, "ended", [type(outcome).__name__ for outcome in outcomes]))
 
 
 class Silent:
     """Does nothing."""
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None: ...
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None: ...
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None: ...
+    def batch_ended(
+        self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float
+    ) -> None: ...
 
 
 class Slow(Silent):
@@ -47,7 +49,7 @@ class Slow(Silent):
         self.is_told = threading.Event()
         self.may_go_on = threading.Event()
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         self.is_told.set()
         self.may_go_on.wait(20)
 
@@ -55,10 +57,10 @@ class Slow(Silent):
 class Raising:
     """Is broken."""
 
-    def batch_began(self, batch: Batch[Item], live: Live, began_s: float) -> None:
+    def batch_began(self, batch: Batch[Item], live: LiveVersions, began_s: float) -> None:
         raise RuntimeError("broken before")
 
-    def batch_ended(self, batch: Batch[Item], live: Live, outcomes: Sequence[Outcome], ended_s: float) -> None:
+    def batch_ended(self, batch: Batch[Item], live: LiveVersions, outcomes: Sequence[Outcome], ended_s: float) -> None:
         raise RuntimeError("broken behind")
 
 

@@ -17,7 +17,7 @@ from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from tests.waiting import eventually
 from wire.config import BusConfig, StoreConfig
 from wire.records import Command, CommandBody, CommandOutcome, Repair, RolloutPlan
-from wire.store import Step, Store
+from wire.store import OperatorStep, Store
 
 pytestmark = pytest.mark.live
 
@@ -59,7 +59,7 @@ def test_a_command_is_followed_and_told_of_with_the_first_version_that_knows_it(
 def test_verbs_are_followed_in_the_order_of_the_log(rig: PublishRig, store: Store) -> None:
     for body in (Touched(number=1), Repair(digests=()), Touched(number=2)):
         store.commands.append(body)
-    store.plans.write(RolloutPlan(revision=1, salt="s", arms=()), step=Step("pin", 1, "me", 1))
+    store.plans.write(RolloutPlan(revision=1, salt="s", arms=()), step=OperatorStep("pin", 1, "me", 1))
     store.commands.append(Touched(number=3))
     rig.follow()
     rig.publish()

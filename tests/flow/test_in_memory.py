@@ -22,7 +22,7 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from serving.pipeline import Pipeline, encoding
+from serving.pipeline import Pipeline, make_encode
 from serving.queue import Outcome
 from serving.weights.in_use import WeightsInUse
 from tests.learner.publish_rig import PublishRig
@@ -84,7 +84,7 @@ class Service:
         self.task = task
         self.weights: WeightsInUse = beside.weights if beside else WeightsInUse()
         self.pipeline: Pipeline = (
-            beside.pipeline if beside else pipeline_of(encoding(inputs or tokenizer(), max_tokens=lambda: 64))
+            beside.pipeline if beside else pipeline_of(make_encode(inputs or tokenizer(), max_tokens=lambda: 64))
         )
         self.swap = swap_of(store, self.pipeline.engine, task=task, weights=self.weights, inputs=inputs)
         self._store = store

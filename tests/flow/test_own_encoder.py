@@ -16,7 +16,7 @@ from model.ragged import RaggedBatch
 from services.exported import export_version, import_version
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
-from serving.pipeline import encoding, make_items
+from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
 from serving.weights.loader import Loader
 from tests.flow.images import image_of, shape_of
@@ -119,7 +119,7 @@ def test_an_event_that_cannot_be_read_says_why_and_stops_no_other() -> None:
     inputs = open_inputs(PIXELS)
     events = [Event(id="1", text=image_of(1)), Event(id="2", text="AAAA"), Event(id="3", text="?")]
     items = make_items(
-        events, [lambda outcome: None] * 3, encoding(inputs, lambda: inputs.max_tokens), DEFAULT, inputs.max_tokens
+        events, [lambda outcome: None] * 3, make_encode(inputs, lambda: inputs.max_tokens), DEFAULT, inputs.max_tokens
     )
     assert [item.num_tokens for item in items] == [784, 0, 0]
     assert items[0].unreadable == "" and "an image has 784 bytes, but these are 3" in items[1].unreadable

@@ -59,7 +59,7 @@ def subjects(queue: Service, urgency_store: Store, tmp_path: Path) -> Iterator[S
 
 def own(answers: Sequence[Answer], task: str = "") -> list[Answer]:
     """Returns the answers as a reader of the task has them."""
-    found = [TaskNames((URGENCY,), task).own(answer) for answer in answers]
+    found = [TaskNames((URGENCY,), task).for_reader(answer) for answer in answers]
     return [answer for answer in found if answer is not None]
 
 

@@ -47,7 +47,7 @@ def names(collector: Collector) -> list[str]:
 
 
 def test_a_label_is_followed_to_the_first_version_that_knows_it(collector: Collector) -> None:
-    with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
         label_traces.on_published(1, 0, now_ms=900)
         label_traces.on_learnt([answer("a"), answer("b")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
@@ -72,7 +72,7 @@ def test_a_label_is_followed_to_the_first_version_that_knows_it(collector: Colle
 
 
 def test_the_holdout_is_learnt_by_no_version(collector: Collector) -> None:
-    with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
         samples = [sample("a", is_in_holdout=True)]
         label_traces.on_learnt([answer("a")], samples, num_effects=1, begun_ms=1_000, now_ms=1_010)
@@ -82,7 +82,7 @@ def test_the_holdout_is_learnt_by_no_version(collector: Collector) -> None:
 
 
 def test_what_was_set_aside_is_in_no_version(collector: Collector) -> None:
-    with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces = LabelTraces()
         label_traces.on_published(5, 0, now_ms=900)
         label_traces.on_learnt([answer("a")], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
@@ -94,7 +94,7 @@ def test_what_was_set_aside_is_in_no_version(collector: Collector) -> None:
 def test_where_no_traces_are_exported_nothing_is_kept(collector: Collector) -> None:
     label_traces = LabelTraces()
     label_traces.on_learnt([answer("a")], [], num_effects=0, begun_ms=1_000, now_ms=1_010)
-    with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint), "learner"):
         label_traces.on_learnt([], [sample("a")], num_effects=1, begun_ms=1_000, now_ms=1_010)
     assert not collector.spans
 

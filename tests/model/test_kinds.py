@@ -26,7 +26,7 @@ def test_entries_add_their_values_to_the_rows_of_their_samples() -> None:
 
 
 @dataclass
-class Symbols:
+class TorchFreeHalf:
     """A kind whose tensor half cannot be used."""
 
     tensors: str
@@ -64,6 +64,6 @@ def test_tensors_that_cannot_be_used_are_one_error_when_they_are_asked_for(
 ) -> None:
     monkeypatch.setattr(class_tensors, "SHAPELESS", Shapeless(), raising=False)
     with pytest.raises(WrongConfig) as caught:
-        tensors_of(Symbols(path))
+        tensors_of(TorchFreeHalf(path))
     assert said in str(caught.value)
     assert "the tensors of labels.kind broken" in str(caught.value)

@@ -59,9 +59,9 @@ class Judged(LabelJoin):
         return len(labels), sum(label.correctness()[version] for label in labels)
 
     def __init__(
-        self, max_unlabelled: int = 10, *, seed: int = 0, why_over_quota: SourceQuota = lambda source, answer_ms: ""
+        self, max_unlabelled: int = 10, *, seed: int = 0, quota_refusal: SourceQuota = lambda source, answer_ms: ""
     ) -> None:
-        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), why_over_quota)
+        super().__init__(max_unlabelled, JudgedEvents(3 * max_unlabelled, seed=seed), quota_refusal)
         self.found: list[JudgedLabel] = []
 
     def add(self, record: Answer | Feedback) -> None:

@@ -13,8 +13,8 @@ from rollout.comparison import (
     Difference,
     PairCount,
     PairCountState,
-    PairWatch,
-    PairWatchState,
+    PairDetector,
+    PairDetectorState,
     SourceGroups,
 )
 from rollout.statistics import PairedTally
@@ -104,21 +104,21 @@ def test_sources_are_told_apart() -> None:
     )
 
 
-def watched(watch: PairWatch, differences: list[int], group: int) -> PairWatch:
+def watched(watch: PairDetector, differences: list[int], group: int) -> PairDetector:
     for difference in differences:
         watch.add(difference, group=group)
     return watch
 
 
 def test_a_version_that_turned_bad_raises_the_alarm() -> None:
-    good = watched(PairWatch(), [0, 1] * 100, group=0)
+    good = watched(PairDetector(), [0, 1] * 100, group=0)
     assert not good.is_alarm
-    assert watched(PairWatch(stored(good.export())), [-1] * 60, group=0).is_alarm
+    assert watched(PairDetector(stored(good.export())), [-1] * 60, group=0).is_alarm
 
 
 @pytest.mark.parametrize("is_flood_first", [False, True])
 def test_a_flood_of_one_source_raises_no_alarm_while_others_label(is_flood_first: bool) -> None:
-    watch = PairWatch()
+    watch = PairDetector()
     for group in (1, 0) if is_flood_first else (0, 1):
         watched(watch, [-1] * 200 if group else [0, 0, 1, -1] * 5, group)
     assert not watch.is_alarm
@@ -126,5 +126,5 @@ def test_a_flood_of_one_source_raises_no_alarm_while_others_label(is_flood_first
 
 
 def test_an_empty_watch_is_that_of_no_record() -> None:
-    assert PairWatch().export() == PairWatchState()
+    assert PairDetector().export() == PairDetectorState()
     assert PairCount().export() == PairCountState()

@@ -3,18 +3,20 @@
 import pytest
 
 from rollout.controller import versions_to_keep
-from wire.store import Contents
+from wire.store import VersionContents
 
 HEAD = 500_000
 ENCODER = 23_000_000
 
 
-def stored(*numbers: int, erased: int = 0) -> dict[int, Contents]:
+def stored(*numbers: int, erased: int = 0) -> dict[int, VersionContents]:
     """Returns versions with a head each and one encoder."""
-    return {number: Contents(erased, {f"head{number}": HEAD, "encoder": ENCODER}) for number in numbers}
+    return {number: VersionContents(erased, {f"head{number}": HEAD, "encoder": ENCODER}) for number in numbers}
 
 
-def retained_numbers(versions: dict[int, Contents], *, budget_bytes: int = 10**12, num_newest: int = 4) -> list[int]:
+def retained_numbers(
+    versions: dict[int, VersionContents], *, budget_bytes: int = 10**12, num_newest: int = 4
+) -> list[int]:
     chosen = versions_to_keep(
         versions,
         needed={1, 2, 99_999},

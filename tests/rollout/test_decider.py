@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rollout.operator import Operator
-from rollout.plans import Rationale, add, follow
+from rollout.plans import Rationale, follow, make_stable
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
 from tests.rollout.world import RECEIPTS, answer_of, label_of
 from tests.stores import entry_of, lease_of, manifest_of
@@ -112,7 +112,7 @@ def test_a_shadow_which_answers_nobody_is_judged_as_the_others_are(published: St
 def test_the_reference_moves_to_a_version_with_a_new_encoder(published: Store, tensor: str, reference: int) -> None:
     """No later version could be compared with the old one. A version with a new head alone leaves it in place."""
     judging = Judging(published)
-    published.plans.write(add(judging.plan, 2, Rationale("A", "additive"), now_ms=1).plan)
+    published.plans.write(make_stable(judging.plan, 2, Rationale("A", "additive"), now_ms=1).plan)
     manifest = manifest_of(published, 4, epoch=1, parent=published.versions.current())
     tensors = (entry_of(published, b"weights of a version", tensor),)
     published.versions.publish(msgspec.structs.replace(manifest, tensors=tensors), lease_of(published))
@@ -140,7 +140,7 @@ def test_a_chain_of_stable_versions_that_turned_bad_gives_way_to_the_reference(p
     answers = []
     for version in (2, 3):
         plan = judging.plan
-        published.plans.write(add(plan, version, Rationale("A", "additive"), now_ms=1).plan)
+        published.plans.write(make_stable(plan, version, Rationale("A", "additive"), now_ms=1).plan)
         answers += [answer_of(f"late-{version}-{number}", judging.plan, ALL_BAD) for number in range(20)]
         judging.label(7, (ALL_BAD,))
     assert (judging.plan.stable, judging.actions()[-1][2]) == (reference, "change")
@@ -172,7 +172,7 @@ def test_worse_newest_versions_are_an_objection_to_what_their_manifests_say(publ
 
 def test_stable_versions_that_may_be_worse_than_the_reference_are_one_too(published: Store) -> None:
     judging = Judging(published)
-    published.plans.write(add(judging.plan, 3, Rationale("A", "additive"), now_ms=1).plan)
+    published.plans.write(make_stable(judging.plan, 3, Rationale("A", "additive"), now_ms=1).plan)
     judging.label(8, (ALL_BAD,))
     assert judging.plan.stable == 3
     assert "worse than the reference, 0 won, 0 tied, 8 lost" in judging.decider.state().objection

@@ -64,7 +64,7 @@ def test_labels_are_met_by_answers_however_late_they_are(delay: int) -> None:
 
 def test_a_label_that_is_too_many_of_its_source_leaves_its_answer_to_the_others() -> None:
     """B10: labels of a flooding source decided alone."""
-    window = Judged(why_over_quota=make_source_quota(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
+    window = Judged(quota_refusal=make_source_quota(TrustConfig(source_labels_per_s=1.0, source_burst=1), share=0.5))
     for number in (1, 2):
         window.add(answer(str(number)))
         window.add(msgspec.structs.replace(feedback(str(number)), source="bot"))

@@ -7,9 +7,9 @@ from rollout.label_join import SourceQuota, make_source_quota
 from wire.config import TrustConfig
 
 
-def counted(why_over_quota: SourceQuota, sources: Iterable[str], *, time_ms: int = 0) -> Counter[str]:
+def counted(quota_refusal: SourceQuota, sources: Iterable[str], *, time_ms: int = 0) -> Counter[str]:
     """Counts the labels of each source that are within its quota."""
-    return Counter(source for source in sources if not why_over_quota(source, time_ms))
+    return Counter(source for source in sources if not quota_refusal(source, time_ms))
 
 
 def test_a_source_alone_counts_in_full() -> None:

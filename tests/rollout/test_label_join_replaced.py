@@ -31,7 +31,7 @@ def test_the_last_early_label_of_a_mapped_topic_counts() -> None:
 
 
 def test_replacing_labels_count_within_the_limits_of_their_source() -> None:
-    join = Judged(why_over_quota=lambda source, answer_ms: "over_rate" if join.found else "")
+    join = Judged(quota_refusal=lambda source, answer_ms: "over_rate" if join.found else "")
     join.add(answer("a"))
     join.add(msgspec.structs.replace(feedback("a", "no"), replaces=True))
     join.add(msgspec.structs.replace(feedback("a", "yes"), replaces=True))

@@ -9,15 +9,15 @@ from rollout.plans import (
     MIN_STABLE_MS,
     NotPossible,
     Rationale,
-    add,
     begin,
     follow,
     follow_current,
     heal,
+    make_stable,
     move_reference,
     promote,
     ramp,
-    return_to,
+    revert_to,
     rollback_target,
     withdraw,
 )
@@ -67,7 +67,7 @@ def test_the_ramp_moves_entities_one_way_and_the_newest_arm_keeps_its_own() -> N
 
 
 def test_what_only_adds_is_stable_at_once() -> None:
-    done = add(THREE, 4, Rationale("A", "it names old classes as the reference does"), now_ms=4)
+    done = make_stable(THREE, 4, Rationale("A", "it names old classes as the reference does"), now_ms=4)
     assert arms(done.plan) == [(STABLE, 4, 1.0)]
     assert (done.plan.previous, done.plan.reference, done.current) == (1, 1, None)
     assert done.decision is not None
@@ -85,7 +85,7 @@ def test_the_newest_version_is_the_candidate_after_a_promotion() -> None:
 
 def test_the_reference_moves_with_a_version_that_is_better() -> None:
     assert promote(TWO, GOOD, CONFIG, moves_reference=True, now_ms=4).plan.reference == 2
-    assert add(THREE, 3, GOOD, moves_reference=True, now_ms=4).plan.reference == 3
+    assert make_stable(THREE, 3, GOOD, moves_reference=True, now_ms=4).plan.reference == 3
     moved = move_reference(promote(TWO, GOOD, CONFIG, now_ms=4).plan, GOOD, now_ms=5)
     assert (moved.plan.reference, moved.plan.stable) == (2, 2)
 
@@ -107,7 +107,7 @@ def test_withdrawal_sets_the_learner_back() -> None:
 
 def test_a_stable_version_that_turned_bad_is_replaced_by_an_older_one() -> None:
     plan = promote(THREE, GOOD, CONFIG, moves_reference=True, now_ms=4).plan
-    done = return_to(plan, 1, Rationale("change", "bad"), now_ms=5)
+    done = revert_to(plan, 1, Rationale("change", "bad"), now_ms=5)
     assert arms(done.plan) == [(STABLE, 1, 1.0)]
     assert (done.current, done.plan.previous, done.plan.reference) == (1, 0, 1)
     assert done.decision is not None
@@ -184,12 +184,12 @@ def test_a_rollback_returns_to_the_last_version_that_was_stable_for_a_while() ->
     """Versions that are made stable one after the other, several in a second, are hardly other ones."""
     plan = ONE
     for version in (2, 3, 4):
-        plan = add(follow(plan, version, CONFIG, now_ms=version).plan, version, GOOD, now_ms=version).plan
+        plan = make_stable(follow(plan, version, CONFIG, now_ms=version).plan, version, GOOD, now_ms=version).plan
         assert (plan.stable, plan.previous, plan.stable_since_ms) == (version, 1, version)
     assert rollback_target(plan, 4 + MIN_STABLE_MS - 1) == 1
     lasted = 4 + MIN_STABLE_MS
     assert follow(plan, 5, CONFIG, now_ms=lasted - 1).plan.stable_since_ms == 4
-    plan = add(plan, 5, GOOD, now_ms=lasted).plan
+    plan = make_stable(plan, 5, GOOD, now_ms=lasted).plan
     assert (plan.stable, plan.previous, plan.stable_since_ms) == (5, 4, lasted)
 
 

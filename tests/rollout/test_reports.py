@@ -77,7 +77,7 @@ def test_a_version_that_is_gone_makes_nothing_live(live: LabelToLive) -> None:
 def test_a_label_whose_answer_was_traced_ends_in_that_trace() -> None:
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     with collecting() as collector:
-        with traces.exported(TracesConfig(endpoint=collector.endpoint), "rollout"):
+        with traces.export(TracesConfig(endpoint=collector.endpoint), "rollout"):
             live = LabelToLive(trained_through)
             live.add_answer(msgspec.structs.replace(answer(1, 500), headers=(("traceparent", parent),)))
             live.add_label(label(1_000), PARTITION, 0)

@@ -16,13 +16,13 @@ def test_a_counter_grows_by_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Counter, "inc", lambda self, value, tags: told.append((self.info["name"], value, tags)))
     monkeypatch.setattr(Gauge, "set", lambda self, value, tags: told.append((self.info["name"], value, tags)))
     mirror = RayMetrics()
-    metrics.take(REPLICA_REPORT)
+    metrics.set_report(REPLICA_REPORT)
     mirror.update()
     assert ("lifelong_answers_total", 5, {"arm": "stand-in", "precision": "int8"}) in told
     assert ("lifelong_plan_revision", 4, {}) in told
     told.clear()
     counts = {**REPLICA_REPORT.counts, "answers_by_stand-in_int8": 7}
-    metrics.take(msgspec.structs.replace(REPLICA_REPORT, counts=counts))
+    metrics.set_report(msgspec.structs.replace(REPLICA_REPORT, counts=counts))
     mirror.update()
     assert [each for each in told if each[0].endswith("_total")] == [
         ("lifelong_answers_total", 2, {"arm": "stand-in", "precision": "int8"})

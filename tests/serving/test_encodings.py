@@ -105,11 +105,11 @@ def test_versions_that_share_an_encoder_are_as_slow() -> None:
 
 def test_what_is_known_goes_with_the_version_and_with_the_stable_encoder() -> None:
     rig = Rig(2.0)
-    rig.health.answered(1, 5)
-    rig.health.failed(2)
+    rig.health.count_answers(1, 5)
+    rig.health.count_failure(2)
     rig.encode(rig.stable, times=MIN_FORWARDS)
     rig.health.follow({2: rig.other, 3: rig.stable}, stable=2)
-    rig.health.answered(1, 5)
+    rig.health.count_answers(1, 5)
     rig.encode(rig.stable)
     assert rig.health.report() == (VersionHealth(version=2, answers=1, errors=1), VersionHealth(version=3))
     rig.encode(rig.other, times=MIN_FORWARDS)

@@ -161,7 +161,7 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
             engine.check(batch_timeout_s=5)
             queue.submit(caller.item("hello"))
             caller.wait(number + 1)
-            abandoned = replace(caller.item("hung up"), terms=ItemOptions(is_wanted=lambda: False))
+            abandoned = replace(caller.item("hung up"), item_options=ItemOptions(is_wanted=lambda: False))
             queue.submit(abandoned)  # a batch that is never computed says nothing of the model
         with pytest.raises(Unhealthy, match="failed for more than 5 s"):
             engine.check(batch_timeout_s=5)

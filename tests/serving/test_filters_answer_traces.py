@@ -41,14 +41,14 @@ def of(*outcomes: Outcome) -> list[Outcome]:
 
 def test_without_an_exporter_there_is_no_filter(collector: Collector) -> None:
     assert filters_of(0.0, RECEIPTS) == []
-    with traces.exported(TracesConfig(endpoint=collector.endpoint), "replica"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint), "replica"):
         assert [type(each) for each in filters_of(0.0, RECEIPTS)] == [AnswerTraces]
 
 
 def test_an_answer_names_its_own_span_below_that_of_its_event(collector: Collector) -> None:
     failure = ItemFailure(event=Event(id="e", text="t"), reason="model_failed")
     untraced = answer(PARENT[:-1] + "0")
-    with traces.exported(TracesConfig(endpoint=collector.endpoint, share=0), "replica"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint, share=0), "replica"):
         found = of(answer_to("b"), failure, untraced, answer(PARENT))
     assert found[:3] == [answer_to("b"), failure, untraced]
     (span,) = collector.spans
@@ -63,7 +63,7 @@ def test_an_answer_names_its_own_span_below_that_of_its_event(collector: Collect
 
 
 def test_an_event_without_a_trace_may_begin_one(collector: Collector) -> None:
-    with traces.exported(TracesConfig(endpoint=collector.endpoint, share=1), "replica"):
+    with traces.export(TracesConfig(endpoint=collector.endpoint, share=1), "replica"):
         (found,) = of(answer_to("b"))
     (span,) = collector.spans
     assert isinstance(found, Answer)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
-from serving.models import is_older, servable
+from serving.models import is_older, servable_part
 from tests.serving.versions import TINY, encoder_weights, labels_of, live_versions, model_of, plan_of, version_weights
 from wire.draws import arm_for
 from wire.records import RolloutPlan
@@ -16,11 +16,11 @@ from wire.records import RolloutPlan
 
 def test_a_plan_whose_versions_are_all_there_is_served_as_it_is() -> None:
     plan = plan_of(1, 2)
-    assert servable(plan, {1, 2, 3}) is plan
+    assert servable_part(plan, {1, 2, 3}) is plan
 
 
 def test_the_share_of_a_missing_candidate_goes_to_the_stable_arm() -> None:
-    served = servable(plan_of(1, 2, revision=9), {1})
+    served = servable_part(plan_of(1, 2, revision=9), {1})
     assert served is not None
     assert (served.versions, served.revision) == ((1,), 9)
 
@@ -40,7 +40,7 @@ def test_without_the_stable_version_the_newest_other_stands_in(
     plan: RolloutPlan, loaded: set[int], arms: list[tuple[str, int]]
 ) -> None:
     """B1: a replica that cannot load the stable version still answers, and its answers say so."""
-    served = servable(plan, loaded)
+    served = servable_part(plan, loaded)
     assert served is not None
     assert [(arm.name, arm.version) for arm in served.arms] == arms
 
@@ -64,7 +64,7 @@ def test_versions_of_one_encoder_are_found_beside_each_other() -> None:
 
 
 def test_without_any_version_nothing_is_served() -> None:
-    assert servable(plan_of(1, 2), set()) is None
+    assert servable_part(plan_of(1, 2), set()) is None
 
 
 @given(
@@ -75,7 +75,7 @@ def test_without_any_version_nothing_is_served() -> None:
 def test_every_entity_is_answered_by_a_loaded_version_and_by_its_own_arm_where_that_is_there(
     plan: RolloutPlan, loaded: set[int], key: str
 ) -> None:
-    served = servable(plan, loaded)
+    served = servable_part(plan, loaded)
     assert served is not None
     planned_arm = arm_for(key, plan)
     served_arm = arm_for(key, served)

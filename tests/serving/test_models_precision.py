@@ -12,11 +12,11 @@ from serving.config import PrecisionConfig
 from serving.models import (
     NO_CHOICE,
     NOT_MEASURED,
-    Choice,
     LatencyTable,
+    PrecisionChoice,
     Version,
     accurate_enough,
-    choose,
+    choose_precisions,
     is_overloaded,
     pick_precision,
 )
@@ -52,7 +52,9 @@ latencies = st.builds(table, times, times)
 versions = st.builds(
     lambda best, other, latency: version_of(best, other, latency=latency), accuracies, accuracies, latencies
 )
-previous_choices = st.builds(lambda name, is_brown_out: Choice({KEY: name}, is_brown_out), names, st.booleans())
+previous_choices = st.builds(
+    lambda name, is_brown_out: PrecisionChoice({KEY: name}, is_brown_out), names, st.booleans()
+)
 configs = st.builds(
     lambda mode, losses, gain, limit: PrecisionConfig(
         mode=mode,
@@ -68,15 +70,17 @@ configs = st.builds(
 )
 
 
-def chosen(version: Version, *, load: float = 0, previous: Choice = NO_CHOICE, config: PrecisionConfig = AUTO) -> str:
-    return choose({KEY: version}, num_tokens=16, load=load, previous=previous, config=config).by_version[KEY]
+def chosen(
+    version: Version, *, load: float = 0, previous: PrecisionChoice = NO_CHOICE, config: PrecisionConfig = AUTO
+) -> str:
+    return choose_precisions({KEY: version}, num_tokens=16, load=load, previous=previous, config=config).by_version[KEY]
 
 
 @given(versions, st.integers(1, 1_000), loads, previous_choices, configs)
 def test_no_precision_is_below_the_floor_in_force(
-    version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, load: float, previous: PrecisionChoice, config: PrecisionConfig
 ) -> None:
-    choice = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+    choice = choose_precisions({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
     accuracy = {each.name: each.accuracy for each in version.precisions}
     floor = config.brown_out_accuracy_loss if choice.is_brown_out else config.max_accuracy_loss
     assert accuracy[choice.by_version[KEY]] >= accuracy["int8"] - floor
@@ -84,10 +88,10 @@ def test_no_precision_is_below_the_floor_in_force(
 
 @given(versions, st.integers(1, 1_000), st.tuples(loads, loads), previous_choices, configs)
 def test_more_load_never_makes_a_batch_slower(
-    version: Version, num_tokens: int, pair: tuple[float, float], previous: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, pair: tuple[float, float], previous: PrecisionChoice, config: PrecisionConfig
 ) -> None:
     choices = [
-        choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+        choose_precisions({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
         for load in sorted(pair)
     ]
     calm_ms, busy_ms = (version.latency.batch_ms(choice.by_version[KEY], num_tokens) for choice in choices)
@@ -97,10 +101,10 @@ def test_more_load_never_makes_a_batch_slower(
 
 @given(versions, st.integers(1, 1_000), loads, previous_choices, configs)
 def test_under_the_same_conditions_a_choice_stays(
-    version: Version, num_tokens: int, load: float, previous: Choice, config: PrecisionConfig
+    version: Version, num_tokens: int, load: float, previous: PrecisionChoice, config: PrecisionConfig
 ) -> None:
-    first = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
-    again = choose({KEY: version}, num_tokens=num_tokens, load=load, previous=first, config=config)
+    first = choose_precisions({KEY: version}, num_tokens=num_tokens, load=load, previous=previous, config=config)
+    again = choose_precisions({KEY: version}, num_tokens=num_tokens, load=load, previous=first, config=config)
     assert again == first
 
 
@@ -156,8 +160,8 @@ def test_what_was_not_measured_is_not_within_a_floor() -> None:
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:
-    choice = choose({KEY: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
-    assert choice == Choice({KEY: "int8"})
+    choice = choose_precisions({KEY: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
+    assert choice == PrecisionChoice({KEY: "int8"})
 
 
 def test_each_version_has_its_own_floor() -> None:
@@ -165,5 +169,5 @@ def test_each_version_has_its_own_floor() -> None:
         KEY: version_of(0.9, 0.9, latency=FAST_INT4),
         ("urgency", 1): version_of(0.9, 0.5, latency=FAST_INT4),
     }
-    choice = choose(both, num_tokens=16, load=0.6, previous=NO_CHOICE, config=AUTO)
-    assert choice == Choice({KEY: "int4", ("urgency", 1): "int8"}, True)
+    choice = choose_precisions(both, num_tokens=16, load=0.6, previous=NO_CHOICE, config=AUTO)
+    assert choice == PrecisionChoice({KEY: "int4", ("urgency", 1): "int8"}, True)

@@ -28,11 +28,11 @@ def test_an_answer_does_not_depend_on_its_batch(precisions: dict[int, str]) -> N
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
     tokens = tokenizer().encode_many(TEXTS)
     together = predict_many(events, tokens, live, precisions, top_scores=4, receipts=RECEIPTS, now_ms=lambda: 5)
-    alone = [
+    with_only = [
         predict_many([event], [ids], live, precisions, top_scores=4, receipts=RECEIPTS, now_ms=lambda: 5)[0]
         for event, ids in zip(events, tokens, strict=True)
     ]
-    assert together == alone
+    assert together == with_only
     assert {answer.weights_version for answer in together} == {1, 2}
 
 
@@ -116,8 +116,8 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
     )
     whole = [parse_verdicts(answer.receipt) for answer in every]
     assert all(verdicts is not None and len(verdicts.names) == 2 for verdicts in whole)
-    (alone,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
-    assert alone == answers[0]
+    (with_only,) = predict_many(events[:1], tokens[:1], live, INT8, top_scores=1, receipts=RECEIPTS, now_ms=lambda: 7)
+    assert with_only == answers[0]
 
 
 def test_an_answer_that_sheds_extras_is_the_same_otherwise() -> None:
@@ -187,7 +187,7 @@ def test_an_answer_has_the_vector_of_its_text_where_the_encoding_has_a_name() ->
     z_BD = live.versions[1].model.encoder.encode(RaggedBatch.of(tokens))
     for answer, z_D in zip(answers, z_BD, strict=True):
         assert answer.vector is not None and answer.vector.z == z_D.numpy().tobytes()
-        assert RECEIPTS.is_code_of_vector(answer.vector, answer.text)
+        assert RECEIPTS.is_own_vector(answer.vector, answer.text)
     for other, precisions in ((live, INT8), (named, {1: "int4"})):
         assert not any(
             answer.vector

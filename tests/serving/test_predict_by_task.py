@@ -12,7 +12,7 @@ from torch import Tensor
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
 from serving.encodings import Health, SharedPrefix
-from serving.models import ActiveVersions, Choice, all_versions
+from serving.models import ActiveVersions, PrecisionChoice, all_versions
 from serving.predict import Predict, predict_by_task, predict_many
 from tests.serving.versions import PRECISIONS, RECEIPTS, live_versions, model_of, plan_of, tokenizer
 from wire.receipts import receipt_time_ms
@@ -64,7 +64,7 @@ def tasks_of(forwards: list[int], numbers: Mapping[str, Sequence[int]]) -> dict[
 
 def answered(live: Mapping[str, ActiveVersions], events: Sequence[Event]) -> list[Answer]:
     tokens = tokenizer().encode_many([event.text for event in events])
-    return predict_by_task(PREDICT, events, tokens, live, Choice(dict.fromkeys(all_versions(live), "int8")))
+    return predict_by_task(PREDICT, events, tokens, live, PrecisionChoice(dict.fromkeys(all_versions(live), "int8")))
 
 
 def events(*tasks: tuple[str, ...]) -> list[Event]:
@@ -79,9 +79,9 @@ def test_each_task_says_what_it_would_say_alone_and_one_forward_is_enough(forwar
     together = answered(live, given)
     assert forwards == [4]
     for task, versions in live.items():
-        alone = answered({task: versions}, given)
+        with_only = answered({task: versions}, given)
         assert [msgspec.structs.replace(own, vector=None) for answer in together if (own := answer.of_task(task))] == [
-            msgspec.structs.replace(answer, vector=None) for answer in alone
+            msgspec.structs.replace(answer, vector=None) for answer in with_only
         ]
 
 
@@ -120,7 +120,7 @@ def test_the_receipts_of_all_tasks_have_the_time_of_the_answer(forwards: list[in
     """Else the label of a task would not be matched with the answer."""
     ticking = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=count(9).__next__)
     live = tasks_of(forwards, {"": [1], "queue": [2], "urgency": [3]})
-    choice = Choice(dict.fromkeys(all_versions(live), "int8"))
+    choice = PrecisionChoice(dict.fromkeys(all_versions(live), "int8"))
     given = events((), ("urgency",), ("queue", ""), ())
     for answer in predict_by_task(ticking, given, tokenizer().encode_many(TEXTS), live, choice):
         assert {receipt_time_ms(each.receipt) for each in (answer, *answer.tasks.values())} == {answer.time_ms}
@@ -144,7 +144,7 @@ def test_the_forwards_of_a_shared_encoder_are_timed_for_all_tasks() -> None:
 
 
 def test_precisions_are_of_a_task() -> None:
-    choice = Choice({("", 1): "int8", ("urgency", 1): "int4"})
+    choice = PrecisionChoice({("", 1): "int8", ("urgency", 1): "int4"})
     assert choice.of_task("urgency") == {1: "int4"}
     live = {"": live_versions([1]), "urgency": replace(live_versions([1]), task="urgency")}
     given = events((), (), (), ())

@@ -10,7 +10,7 @@ from model.packed import PackedEncoder
 from model.plan import layer_of
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.encodings import Health
-from serving.models import ActiveVersions, Choice, Version, all_versions
+from serving.models import ActiveVersions, PrecisionChoice, Version, all_versions
 from serving.predict import predict_by_task
 from tests.model.small_encoder import stored
 from tests.serving.test_predict_by_task import PREDICT, TEXTS, CountingHealth, answered, events
@@ -68,10 +68,10 @@ def test_blocks_that_encoders_have_in_common_run_once(forwards: list[int]) -> No
         for task in event.tasks or live:
             versions = whole[task]
             tokens = tokenizer().encode_many([event.text])
-            (alone,) = PREDICT([event], tokens, versions, dict.fromkeys(versions.versions, "int8"), None)
+            (with_only,) = PREDICT([event], tokens, versions, dict.fromkeys(versions.versions, "int8"), None)
             own = answer.of_task(task)
             assert own is not None
-            assert msgspec.structs.replace(own, vector=None) == msgspec.structs.replace(alone, vector=None)
+            assert msgspec.structs.replace(own, vector=None) == msgspec.structs.replace(with_only, vector=None)
 
 
 def test_arms_of_one_task_share_their_lower_blocks(forwards: list[int]) -> None:
@@ -80,8 +80,8 @@ def test_arms_of_one_task_share_their_lower_blocks(forwards: list[int]) -> None:
     given = events((), (), (), ())
     found = answered({"urgency": urgency}, given)
     assert (lower, forwards) == ([(2, 4)], [])
-    alone = PREDICT(given, tokenizer().encode_many(TEXTS), urgency, dict.fromkeys(urgency.versions, "int8"), None)
-    assert found == alone
+    with_only = PREDICT(given, tokenizer().encode_many(TEXTS), urgency, dict.fromkeys(urgency.versions, "int8"), None)
+    assert found == with_only
     assert len(forwards) > 1
 
 
@@ -113,7 +113,7 @@ def test_a_precision_shares_within_itself(forwards: list[int]) -> None:
     live = trained_tasks(forwards, lower)
     precisions = dict.fromkeys(all_versions(live), "int8") | {("queue", 2): "int4"}
     given = events((), (), (), ())
-    together = predict_by_task(PREDICT, given, tokenizer().encode_many(TEXTS), live, Choice(precisions))
+    together = predict_by_task(PREDICT, given, tokenizer().encode_many(TEXTS), live, PrecisionChoice(precisions))
     assert lower == [(2, 4)]
     assert forwards == [4]
     assert {answer.tasks["queue"].precision for answer in together} == {"int4"}

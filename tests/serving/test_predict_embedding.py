@@ -19,9 +19,9 @@ from wire.records import Answer, Event
 TEXT = "where is my card"
 
 
-def asked(caller: Caller, text: str, terms: ItemOptions) -> Item:
+def asked(caller: Caller, text: str, item_options: ItemOptions) -> Item:
     item = caller.item(text)
-    return Item(event=item.event, token_ids=item.token_ids, done=item.done, terms=terms)
+    return Item(event=item.event, token_ids=item.token_ids, done=item.done, item_options=item_options)
 
 
 def test_a_vector_is_what_the_encoder_makes_of_the_text() -> None:
@@ -44,7 +44,7 @@ def test_a_batch_may_ask_for_answers_for_vectors_and_for_a_version_at_once(
         ItemOptions(),
         ItemOptions(is_embedding=True, version=4),
     )
-    queue.submit_many([asked(caller, TEXT, terms) for terms in all_terms])
+    queue.submit_many([asked(caller, TEXT, item_options) for item_options in all_terms])
     with running(engine, queue, live_versions([3, 4], share=0.0)):
         outcomes = caller.wait(5)
     by_plan, vector, named, again, other_vector = outcomes
@@ -70,9 +70,9 @@ def test_a_version_that_has_gone_meanwhile_is_named(engine: Engine, queue: Batch
 def test_a_text_that_has_no_vector_fails_alone(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
     poison = caller.item(TEXT, token_ids=[1 << 20])
-    terms = ItemOptions(is_embedding=True)
-    queue.submit(asked(caller, TEXT, terms))
-    queue.submit(Item(event=poison.event, token_ids=poison.token_ids, done=poison.done, terms=terms))
+    item_options = ItemOptions(is_embedding=True)
+    queue.submit(asked(caller, TEXT, item_options))
+    queue.submit(Item(event=poison.event, token_ids=poison.token_ids, done=poison.done, item_options=item_options))
     with running(engine, queue, live_versions([3])):
         good, bad = caller.wait(2)
     assert isinstance(good, EmbeddedText)

@@ -15,7 +15,7 @@ from serving.queue import DEFAULT, Batch, BatchQueue, ItemOptions, Priority, Que
 class Text:
     num_tokens: int
     num_bytes: int = 1
-    terms: ItemOptions = DEFAULT
+    item_options: ItemOptions = DEFAULT
 
 
 def make_queue(
@@ -195,10 +195,10 @@ def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> No
     queue: BatchQueue[Text] = BatchQueue(
         max_items=9, max_bytes=99, max_batch_items=1, max_batch_tokens=9, max_wait_ms=0, clock=lambda: now_s[0]
     )
-    for now_s[0], length, terms in ((0.0, 1, DEFAULT), (0.1, 2, LATER), (0.6, 3, DEFAULT), (1.5, 4, URGENT)):
-        queue.submit(Text(length, terms=terms))
+    for now_s[0], length, item_options in ((0.0, 1, DEFAULT), (0.1, 2, LATER), (0.6, 3, DEFAULT), (1.5, 4, URGENT)):
+        queue.submit(Text(length, item_options=item_options))
     now_s[0] = 3.0
-    queue.submit(Text(5, terms=URGENT))
+    queue.submit(Text(5, item_options=URGENT))
     assert [lengths_of(queue.take()) for _ in range(5)] == [[1], [4], [3], [2], [5]]
 
 
@@ -206,7 +206,9 @@ def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
     gone = ItemOptions(is_wanted=lambda: False)
     dropped: list[int] = []
     queue = make_queue(items=2, tokens=10, on_abandoned=dropped.append)
-    queue.submit_many([Text(1, terms=gone), Text(2), Text(9, terms=gone), Text(3), Text(4, terms=gone)])
+    queue.submit_many(
+        [Text(1, item_options=gone), Text(2), Text(9, item_options=gone), Text(3), Text(4, item_options=gone)]
+    )
     batch = queue.take()
     assert (lengths_of(batch), dropped, len(queue)) == ([2, 3], [2], 1)
     queue.close()

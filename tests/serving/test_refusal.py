@@ -45,9 +45,9 @@ def test_what_is_less_certain_than_known_texts_is_refused_and_stays_in_the_score
     rule = RefusalConfig(known_share=0.05, label="none")
     refused = answered(rule, certain_from(1_000.0))
     assert (refused.label, refused.refused, refused.certainty) == ("none", True, 0.0)
-    assert refused.named == refused.scores[0][0] == label_of(1, "hi")
+    assert refused.prediction == refused.scores[0][0] == label_of(1, "hi")
     verdicts = parse_verdicts(refused.receipt)
-    assert verdicts is not None and verdicts.names == ((1, name_hash(refused.named)),)
+    assert verdicts is not None and verdicts.names == ((1, name_hash(refused.prediction)),)
     given_ = answered(rule, certain_from(-1_000.0))
     assert (given_.label, given_.refused, given_.certainty) == (label_of(1, "hi"), False, 1.0)
 

@@ -12,7 +12,7 @@ from tests.stores import KEYS, entry_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import WireError
 from wire.records import STABLE, Arm, CommandOutcome, Decision, Erase, RolloutPlan
-from wire.store import Lease, Step, Store
+from wire.store import Lease, OperatorStep, Store
 from wire.store import store as module
 from wire.store.server import Server
 
@@ -109,7 +109,7 @@ class Steps:
             version=version, action="promoted", rule="A", reason="", revision=revision, time_ms=revision
         )
         new = RolloutPlan(revision=revision, salt="salt", arms=arms, time_ms=revision)
-        step = Step("promote", version, "me", revision) if self._rng.random() < 0.5 else None
+        step = OperatorStep("promote", version, "me", revision) if self._rng.random() < 0.5 else None
         self._store.plans.write(new, decision, current=version if self._rng.random() < 0.3 else None, step=step)
         return self._store.plans.read()
 

@@ -8,7 +8,7 @@ from wire.inputs import (
     decode_content,
     encode_content,
     encoded,
-    has_more,
+    has_more_than_text,
     is_encoded,
     problem_of_content,
     sent,
@@ -38,13 +38,13 @@ def test_a_content_without_features_is_the_text_and_names_are_sorted() -> None:
 def test_a_text_of_an_earlier_program_that_begins_like_features_is_a_text() -> None:
     for text in ("\x1eno json\x1e", "\x1e[]\x1e", "\x1e7\x1e"):
         assert decode_content(text) == {"text": text, "features": {}, "parts": ()}
-        assert (encoded(encode_content(text, {})), has_more(text)) == (encode_content(text, {}), False)
+        assert (encoded(encode_content(text, {})), has_more_than_text(text)) == (encode_content(text, {}), False)
 
 
 def test_the_encoder_reads_the_text_and_not_the_features() -> None:
     for text in ("hello", ""):
         content = encode_content(text, {"x": 1.0})
-        assert (encoded(content), is_encoded(content), has_more(content)) == (text, bool(text), True)
+        assert (encoded(content), is_encoded(content), has_more_than_text(content)) == (text, bool(text), True)
 
 
 def test_a_sent_content_lacks_the_additions_of_enrichers() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from services.keys import added, newest, retired, rotated, write_keys
 from wire.errors import UnknownKey
-from wire.keyring import KeyRing, Kind, followed, given, new_ring, parse
+from wire.keyring import KeyRing, Kind, follow_file, new_ring, parse, read_ring
 from wire.receipts import Receipts, Verdicts
 from wire.records import Feedback
 
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def at_once(path: Path) -> KeyRing:
     """Returns the keys of a program that checks the file at each use."""
-    return followed(path, parse(path.read_text()), check_s=0.0)
+    return follow_file(path, parse(path.read_text()), check_s=0.0)
 
 
 def changed(path: Path, change: Callable[[KeyRing], KeyRing]) -> KeyRing:
@@ -93,7 +93,7 @@ def test_a_copy_in_another_process_follows_the_file_too(path: Path) -> None:
 
 
 def test_a_program_checks_the_file_at_intervals_and_not_at_each_use(path: Path) -> None:
-    ring = followed(path, parse(path.read_text()), check_s=1_000.0)
+    ring = follow_file(path, parse(path.read_text()), check_s=1_000.0)
     before = ring.keys
     write_keys(path, new_ring())
     assert ring.keys is before
@@ -101,7 +101,7 @@ def test_a_program_checks_the_file_at_intervals_and_not_at_each_use(path: Path) 
 
 def test_keys_are_given_by_a_text_or_a_file(path: Path) -> None:
     ring = parse(path.read_text())
-    assert given(ring.text, file="").keys == given("", file=os.fspath(path)).keys == ring.keys
-    assert given("", file="").keys == ()
+    assert read_ring(ring.text, file="").keys == read_ring("", file=os.fspath(path)).keys == ring.keys
+    assert read_ring("", file="").keys == ()
     with pytest.raises(ValueError, match="cannot be read as keys"):
-        given("", file=os.fspath(path.with_name("nothing")))
+        read_ring("", file=os.fspath(path.with_name("nothing")))

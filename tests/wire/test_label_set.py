@@ -64,7 +64,7 @@ def test_a_name_that_is_added_is_a_class_of_its_own_again() -> None:
 def test_only_labels_of_the_list_are_learnt() -> None:
     labels = LabelSet(LISTED)
     assert [labels.refusal(name, lambda name: True) for name in ("bill", " card ", "cart")] == ["", "", NOT_LISTED]
-    assert "did you mean 'card'?" in labels.why(NOT_LISTED, "cart")
+    assert "did you mean 'card'?" in labels.explain_refusal(NOT_LISTED, "cart")
     assert labels.after(command(1, "add", "cart")).refusal("cart", lambda name: False) == ""
     renamed = labels.after(command(1, "rename", "bill", to=("invoice",)))
     assert renamed.listed == {"invoice", "card"} and renamed.refusal("bill", lambda name: False) == ""
@@ -75,7 +75,7 @@ def test_a_new_label_waits_until_somebody_adds_it(is_class: bool, reason: str) -
     labels = LabelSet(LabelConfig(mode="ask"))
     assert labels.refusal("bill", lambda name: is_class) == reason
     assert labels.after(command(1, "add", "bill")).refusal("bill", lambda name: False) == ""
-    assert "lifelong labels add" in labels.why(NEW, "bill")
+    assert "lifelong labels add" in labels.explain_refusal(NEW, "bill")
 
 
 def test_a_retired_label_is_refused_in_every_mode() -> None:
@@ -83,7 +83,7 @@ def test_a_retired_label_is_refused_in_every_mode() -> None:
         retired = LabelSet(config).after(command(1, "retire", "bill"))
         assert retired.refusal("bill", lambda name: True) == RETIRED and "bill" not in retired.listed
         assert retired.after(command(2, "add", "bill")).refusal("bill", lambda name: True) == ""
-        assert "was retired" in retired.why(RETIRED, "bill")
+        assert "was retired" in retired.explain_refusal(RETIRED, "bill")
 
 
 SETS = LabelConfig(kind="multilabel")
@@ -95,7 +95,9 @@ def test_a_set_of_labels_is_refused_for_its_first_refused_name() -> None:
     assert listed.refusal(set_of([]), lambda name: True) == ""
     reason = listed.refusal(set_of(["bill", "crad"]), lambda name: True)
     assert reason == NOT_LISTED
-    assert listed.why(reason, set_of(["bill", "crad"])).startswith("the label 'crad' is not in labels.allow; did you")
+    assert listed.explain_refusal(reason, set_of(["bill", "crad"])).startswith(
+        "the label 'crad' is not in labels.allow; did you"
+    )
 
 
 def test_a_set_has_the_present_names_each_once() -> None:
@@ -108,8 +110,14 @@ def test_a_set_has_the_present_names_each_once() -> None:
 def test_a_label_of_the_other_kind_is_refused_with_what_to_send() -> None:
     assert LabelSet(SETS).refusal("bill", lambda name: True) == WRONG_KIND
     assert LabelSet().refusal(set_of(["bill"]), lambda name: True) == WRONG_KIND
-    assert LabelSet(SETS).why(WRONG_KIND, "bill").endswith("labels.kind is multilabel: send `labels`, a list")
-    assert LabelSet().why(WRONG_KIND, set_of(["bill"])).endswith("labels.kind is class: send `label`, one name")
+    assert (
+        LabelSet(SETS).explain_refusal(WRONG_KIND, "bill").endswith("labels.kind is multilabel: send `labels`, a list")
+    )
+    assert (
+        LabelSet()
+        .explain_refusal(WRONG_KIND, set_of(["bill"]))
+        .endswith("labels.kind is class: send `label`, one name")
+    )
 
 
 SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
@@ -123,4 +131,4 @@ def test_a_score_becomes_its_place_in_the_range_once(value: float) -> None:
     assert labels.name_of(place) == place
     assert labels.refusal(sent_value(value), lambda name: False) == ""
     assert labels.refusal("bill", lambda name: True) == WRONG_KIND
-    assert LabelSet().why(WRONG_KIND, place).startswith("a score was sent, and labels.kind is class")
+    assert LabelSet().explain_refusal(WRONG_KIND, place).startswith("a score was sent, and labels.kind is class")

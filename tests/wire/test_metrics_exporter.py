@@ -34,10 +34,10 @@ def scraped(port: int) -> dict[tuple[str, ...], float]:
 def test_the_last_report_is_exported_with_its_histogram() -> None:
     report = SAMPLES["replica_report.v1"]
     assert isinstance(report, ReplicaReport)
-    metrics.take(REPLICA_REPORT)
-    with metrics.served(MetricsConfig(port=free_port())) as port:
+    metrics.set_report(REPLICA_REPORT)
+    with metrics.serve(MetricsConfig(port=free_port())) as port:
         before = scraped(port)
-        metrics.take(report)
+        metrics.set_report(report)
         found = scraped(port)
     assert before["lifelong_answers_total", "stand-in", "int8"] == 5
     assert ("lifelong_latency_seconds_count",) not in before
@@ -52,8 +52,8 @@ def test_the_last_report_is_exported_with_its_histogram() -> None:
 def test_the_controller_exports_the_times_from_label_to_live() -> None:
     report = SAMPLES["controller_report.v1"]
     assert isinstance(report, ControllerReport)
-    metrics.take(report)
-    with metrics.served(MetricsConfig(port=free_port())) as port:
+    metrics.set_report(report)
+    with metrics.serve(MetricsConfig(port=free_port())) as port:
         found = scraped(port)
     assert found["lifelong_label_to_live_seconds_bucket", "0.5"] == 12
     assert found["lifelong_label_to_live_seconds_count",] == 15
@@ -62,7 +62,7 @@ def test_the_controller_exports_the_times_from_label_to_live() -> None:
 
 def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
     config = MetricsConfig(port=free_port())
-    with metrics.served(config) as first, metrics.served(config) as second:
+    with metrics.serve(config) as first, metrics.serve(config) as second:
         assert first == config.port
         assert first < second < first + 64
         assert scraped(second).keys() == scraped(first).keys()
@@ -70,7 +70,7 @@ def test_processes_of_one_machine_take_one_port_after_the_other() -> None:
 
 def test_the_addresses_of_all_replicas_are_listed_for_prometheus() -> None:
     found = ["10.0.0.2:9465", "10.0.0.2:9464"]
-    with metrics.served(MetricsConfig(port=free_port()), targets=lambda: found) as port:
+    with metrics.serve(MetricsConfig(port=free_port()), targets=lambda: found) as port:
         listed = httpx2.get(f"http://127.0.0.1:{port}/targets")
         assert ("process_resident_memory_bytes",) in scraped(port)
     assert listed.headers["content-type"] == "application/json"
@@ -81,35 +81,35 @@ def test_a_store_that_is_away_is_an_error_so_that_prometheus_keeps_its_targets()
     def away() -> list[str]:
         raise StoreUnavailable("no Redis answers")
 
-    with metrics.served(MetricsConfig(port=free_port()), targets=away) as port:
+    with metrics.serve(MetricsConfig(port=free_port()), targets=away) as port:
         assert httpx2.get(f"http://127.0.0.1:{port}/targets").status_code == 503
 
 
 def test_a_process_knows_the_address_of_its_metrics_while_it_serves_them() -> None:
     assert metrics.address() == ""
-    with metrics.served(MetricsConfig(port=free_port())) as port:
+    with metrics.serve(MetricsConfig(port=free_port())) as port:
         assert metrics.address() == f"127.0.0.1:{port}"
         assert httpx2.get(f"http://127.0.0.1:{port}/targets").headers["content-type"] != "application/json"
     assert metrics.address() == ""
 
 
 def test_the_address_of_a_listener_on_all_interfaces_is_the_machines() -> None:
-    with metrics.served(MetricsConfig(host="0.0.0.0", port=free_port())) as port:
+    with metrics.serve(MetricsConfig(host="0.0.0.0", port=free_port())) as port:
         assert metrics.address() in {f"{socket.gethostbyname(socket.gethostname())}:{port}"}
 
 
 def test_without_a_port_nothing_listens() -> None:
-    with metrics.served(MetricsConfig()) as port:
+    with metrics.serve(MetricsConfig()) as port:
         assert port == 0
 
 
 def test_openmetrics_has_traces_of_answers_as_exemplars_of_the_latency() -> None:
     report = SAMPLES["replica_report.v1"]
     assert isinstance(report, ReplicaReport)
-    metrics.take(report)
+    metrics.set_report(report)
     for seconds, number in ((0.006, 1), (0.0075, 2), (3_600.0, 3)):
         metrics.note_latency(seconds, f"00-{number:032x}-00f067aa0ba902b7-01")
-    with metrics.served(MetricsConfig(port=free_port())) as port:
+    with metrics.serve(MetricsConfig(port=free_port())) as port:
         url = f"http://127.0.0.1:{port}/metrics"
         told = httpx2.get(url, headers={"accept": "application/openmetrics-text; version=1.0.0"}).text
         plain = httpx2.get(url).text

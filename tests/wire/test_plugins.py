@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from wire import plugins
-from wire.plugins import Families, Named, PluginError, Registry, imported, members_of, parsed
+from wire.plugins import Families, Named, PluginError, Registry, import_attribute, members_of, parse_call
 
 
 class Greeting(Named, Protocol):
@@ -102,7 +102,7 @@ def test_a_failed_import_names_the_path(path: str, tmp_path: Path, monkeypatch: 
     (tmp_path / "raises_when_imported.py").write_text('raise RuntimeError("not today")')
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PluginError, match=f"{path} cannot be imported: "):
-        imported(path)
+        import_attribute(path)
 
 
 def test_the_members_of_a_protocol_are_its_attributes_and_methods() -> None:
@@ -135,7 +135,7 @@ SHORT = Greeters("h")
 
 
 def test_an_import_path_may_have_arguments() -> None:
-    assert parsed("my.Mine(alpha=0.5)") == ("my.Mine", {"alpha": 0.5})
+    assert parse_call("my.Mine(alpha=0.5)") == ("my.Mine", {"alpha": 0.5})
     for name in ("mine", "my:Mine(0.5)", "my:Mine(alpha=print())"):
         with pytest.raises(PluginError):
-            parsed(name)
+            parse_call(name)

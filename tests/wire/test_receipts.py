@@ -165,10 +165,10 @@ def test_an_empty_key_makes_no_receipts() -> None:
 def test_a_vector_has_a_code_that_binds_it_to_its_text_and_encoding() -> None:
     receipts = Receipts(b"a key for the tests")
     vector = receipts.vector("hi", b"\x00\x01", "as ours")
-    assert receipts.is_code_of_vector(vector, "hi")
-    assert not receipts.is_code_of_vector(vector, "ho")
+    assert receipts.is_own_vector(vector, "hi")
+    assert not receipts.is_own_vector(vector, "ho")
     for changed in ({"z": b"\x00\x02"}, {"encoding": "other"}, {"code": ""}):
-        assert not receipts.is_code_of_vector(msgspec.structs.replace(vector, **changed), "hi")
+        assert not receipts.is_own_vector(msgspec.structs.replace(vector, **changed), "hi")
 
 
 def test_receipts_of_every_secret_are_accepted_and_made_with_the_first() -> None:
@@ -183,7 +183,7 @@ def test_receipts_of_every_secret_are_accepted_and_made_with_the_first() -> None
     label = Feedback(event_id="e", label="yes", time_ms=2_000, receipt=made[0])
     assert new.refusal(label, is_required=True, max_age_ms=1e9) == FORGED
     assert both.refusal(before.approved(label), is_required=True, max_age_ms=1e9) == ""
-    assert both.is_code_of_vector(before.vector("text", b"12345678", "e"), "text")
+    assert both.is_own_vector(before.vector("text", b"12345678", "e"), "text")
 
 
 sets = st.dictionaries(

@@ -89,5 +89,5 @@ def test_a_mapped_topic_is_decoded_with_the_registry(registry: Registry) -> None
     config = BusConfig(map=MapConfig(events=section), registry=registry.config)
     reading = readings(config, [Event])["crm"]
     message = Message(key=None, value=framed(7, avro(VALUES)))
-    event = reading.record_in(message, Place(topic="crm", partition=0, offset=0))
+    event = reading.parse(message, Place(topic="crm", partition=0, offset=0))
     assert (event.id, event.text, event.key) == ("7", "where is it", "eve")

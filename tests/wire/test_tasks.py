@@ -12,13 +12,13 @@ TASKS = TaskNames(("queue", "urgency"))
 
 def test_a_label_is_read_only_by_its_task() -> None:
     label = Feedback(event_id="e", label="high", task="urgency")
-    assert TaskNames(TASKS.names, "urgency").own(label) is label
-    assert [TaskNames(TASKS.names, task).own(label) for task in ("", "queue")] == [None, None]
+    assert TaskNames(TASKS.names, "urgency").for_reader(label) is label
+    assert [TaskNames(TASKS.names, task).for_reader(label) for task in ("", "queue")] == [None, None]
 
 
 def test_an_answer_is_read_as_the_tasks_answer() -> None:
     answer = answer_to("e", tasks={"urgency": URGENCY})
-    own: dict[str, Answer | None] = {task: TaskNames(TASKS.names, task).own(answer) for task in TASKS.all}
+    own: dict[str, Answer | None] = {task: TaskNames(TASKS.names, task).for_reader(answer) for task in TASKS.all}
     assert own[""] == answer_to("e")
     assert own["queue"] is None
     assert own["urgency"] is not None
@@ -44,4 +44,4 @@ def test_the_refusal_lists_the_tasks(tasks: TaskNames, fix: str) -> None:
 def test_records_of_no_task_are_for_every_reader() -> None:
     letter = DeadLetter(reason="empty", detail="", topic="events.v1", partition=0, offset=1, payload=b"")
     TASKS.check(letter)
-    assert TaskNames(TASKS.names, "queue").own(letter) is letter
+    assert TaskNames(TASKS.names, "queue").for_reader(letter) is letter

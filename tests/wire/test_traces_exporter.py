@@ -25,7 +25,7 @@ def made(parent: str) -> str:
 
 def test_a_span_has_the_parent_of_its_traceparent_and_a_name() -> None:
     with collecting() as collector:
-        with traces.exported(TracesConfig(endpoint=collector.endpoint), "replica"):
+        with traces.export(TracesConfig(endpoint=collector.endpoint), "replica"):
             answer = made(SAMPLED)
             traces.record(LABEL, answer, start_ms=2_000, end_ms=1_000, attributes={})
         first, second = collector.spans
@@ -40,7 +40,7 @@ def test_a_span_has_the_parent_of_its_traceparent_and_a_name() -> None:
 @pytest.mark.parametrize("parent", [SAMPLED[:-1] + "0", f"00-{TRACE}-{CALLER}-", ""])
 def test_an_unsampled_event_has_no_span(parent: str) -> None:
     with collecting() as collector:
-        with traces.exported(TracesConfig(endpoint=collector.endpoint, share=0), "replica"):
+        with traces.export(TracesConfig(endpoint=collector.endpoint, share=0), "replica"):
             assert made(parent) == ""
         assert not collector.spans
 
@@ -48,7 +48,7 @@ def test_an_unsampled_event_has_no_span(parent: str) -> None:
 def test_a_share_of_the_other_events_begins_traces() -> None:
     with collecting() as collector:
         config = TracesConfig(endpoint=collector.endpoint, share=0.5, max_per_s=100_000)
-        with traces.exported(config, "replica"):
+        with traces.export(config, "replica"):
             answers = [made("") for _ in range(400)]
         found = [span.traceparent for span in collector.spans]
     begun = [answer for answer in answers if answer]
@@ -59,7 +59,7 @@ def test_a_share_of_the_other_events_begins_traces() -> None:
 
 
 def test_the_rate_of_spans_is_bounded() -> None:
-    with collecting() as collector, traces.exported(TracesConfig(endpoint=collector.endpoint, max_per_s=5), "replica"):
+    with collecting() as collector, traces.export(TracesConfig(endpoint=collector.endpoint, max_per_s=5), "replica"):
         assert sum(bool(made(SAMPLED)) for _ in range(100)) == 5
         time.sleep(0.45)
         assert 1 <= sum(bool(made(SAMPLED)) for _ in range(100)) <= 5
@@ -71,7 +71,7 @@ def test_a_collector_that_is_away_or_fails_stops_no_program(status: int) -> None
         collector.status = status
         endpoint = collector.endpoint if status else f"http://127.0.0.1:{free_port()}"
         begun_s = time.monotonic()
-        with traces.exported(TracesConfig(endpoint=endpoint, max_per_s=100_000), "replica"):
+        with traces.export(TracesConfig(endpoint=endpoint, max_per_s=100_000), "replica"):
             for _ in range(5_000):
                 assert made(SAMPLED)
         assert time.monotonic() - begun_s < 12
@@ -82,7 +82,7 @@ def test_a_collector_that_is_away_or_fails_stops_no_program(status: int) -> None
 def test_the_sdk_reads_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-token=secret")
     with collecting() as collector:
-        with traces.exported(TracesConfig(endpoint=collector.endpoint), "learner"):
+        with traces.export(TracesConfig(endpoint=collector.endpoint), "learner"):
             made(SAMPLED)
         assert collector.headers["x-token"] == "secret"
 
@@ -93,7 +93,7 @@ import sys
 from wire import traces
 from wire.config import TracesConfig
 from wire.traces import ANSWER
-with traces.exported(TracesConfig(), "replica"):
+with traces.export(TracesConfig(), "replica"):
     made = traces.record(ANSWER, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", start_ms=0, end_ms=1,
                          attributes={})
 sys.exit(bool(made) or any(name.startswith("opentelemetry") for name in sys.modules))
@@ -105,7 +105,7 @@ def test_a_missing_package_is_named_with_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with (
         pytest.raises(TracesUnavailable, match=r"lifelong\[traces\]"),
-        traces.exported(TracesConfig(endpoint="http://127.0.0.1:1"), "replica"),
+        traces.export(TracesConfig(endpoint="http://127.0.0.1:1"), "replica"),
     ):
         pass
     traces.require(TracesConfig())

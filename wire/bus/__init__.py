@@ -1,12 +1,12 @@
 """The Kafka client: topics, sending, reading as a member of a group, and reading every partition from given offsets.
 
     Publisher.send(record) -> broker -> on_ack          at most `max_in_flight` unacknowledged; then the sender waits
-    broker -> Subscription.poll() -> ... -> finish()    a group shares the partitions; the finished prefix is committed
+    broker -> Subscription.poll() -> ... -> finish()    a group shares the partitions; offsets are committed when done
     broker -> Follower.poll() -> offsets                all partitions; the reader stores the offsets with its state
 
-Delivery is at least once: offsets are committed after the effect of a record. A record may be delivered again, and no
-record is lost. A message that cannot be parsed is returned as a dead-letter record with its position, so that one bad
-message does not block its partition.
+Delivery is at least once: an offset is committed only after the record has had its effect. So no record is lost, but a
+record may be delivered again. A message that cannot be parsed is returned as a dead-letter record with its position, so
+that one bad message does not block its partition.
 
 bus             creates publishers and readers              client          opens the clients of kafka-python
 topics          creates, grows and checks topics            client_options  options that are passed to kafka-python
@@ -18,7 +18,7 @@ follower        reads all partitions from given offsets     fetching, record_bat
 Rejected:
 
 - automatic commits, which acknowledge delivered records, not processed ones;
-- transactions for the learner, which stores its offsets with its weights and is exact without transactions;
+- transactions for the learner, which stores its offsets with its weights and needs no transactions to be exact;
 - one shared client: a consumer belongs to one thread.
 """
 

@@ -10,8 +10,8 @@ value is right:
 - The high watermark in the reply to a fetch is right on both brokers, but it is known only for partitions that were
   fetched, and it is as old as the last fetch.
 
-A consumer group without committed offsets begins at the offsets that the setting `bus.begin` stands for. These offsets
-are committed before the first member joins, so that all members, also after a restart, continue from them.
+The setting `bus.begin` determines the offsets at which a consumer group begins that has not committed any. These
+offsets are committed before the first member joins, so that all members continue from them, also after a restart.
 """
 
 import threading
@@ -26,7 +26,7 @@ from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
 
 from wire.bus import topics
 from wire.bus.client import Clients
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import map_errors
 from wire.bus.client_options import render_address
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.follower import Follower
@@ -48,7 +48,7 @@ OpenClient: TypeAlias = Publisher | TransactionalPublisher | Subscription[Any] |
 PING_TIMEOUT_MS = 2_000
 SCAN_POLL_MS = 200
 QUIET_S = 3.0
-"""If a topic with lag returns no records for this long, only gaps are left in it: its scan ends."""
+"""A scan of a topic ends if the topic returns no records for this long, although it has lag: only gaps are left."""
 
 MAX_POLL_INTERVAL_MS = 60_000
 """A member that does not poll for this long loses its partitions."""
@@ -86,16 +86,22 @@ def fetch_offsets_at(consumer: Any, partitions: Sequence[Any], time_ms: int, *, 
     For a partition without such a record it returns the end offset. Kafka answers None for such a partition; Tansu
     answers with the first offset and a time that is too early. The consumer must not be used afterwards.
     """
-    found = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
-    offsets = {each: at.offset for each, at in found.items() if at is not None and at.timestamp >= time_ms}
-    missing = [each for each in partitions if each not in offsets]
+    answers = consumer.offsets_for_times(dict.fromkeys(partitions, max(time_ms, 0)))
+    offsets: dict[Any, int] = {}
+    for partition, answer in answers.items():
+        if answer is not None and answer.timestamp >= time_ms:
+            offsets[partition] = answer.offset
+    missing = [partition for partition in partitions if partition not in offsets]
     if missing:
         offsets |= fetch_end_offsets(consumer, missing, timeout_s=timeout_s)
     return offsets
 
 
 def commit_start_offsets(consumer: Any, topics: Iterable[str], offsets: Callable[[], Mapping[str, int]]) -> None:
-    """Commits `offsets` (`topic/partition` -> next offset) in the partitions in which the group has committed none."""
+    """Commits the offsets that `offsets` returns, in the partitions in which the group has not committed any.
+
+    `offsets` returns `topic/partition` -> next offset.
+    """
     start = offsets()
     if not start:
         return
@@ -109,7 +115,7 @@ def commit_start_offsets(consumer: Any, topics: Iterable[str], offsets: Callable
 
 
 def start_offsets(bus: "Bus", begin: str, record_types: Sequence[type[TopicRecord]]) -> dict[str, int]:
-    """Returns the offsets that `begin` stands for, by `topic/partition`; empty for "earliest", the start of each log.
+    """Returns `topic/partition` -> the offset at which to begin; {} means the start of each log.
 
     `begin` is "earliest", "latest" or an RFC 3339 time.
     """
@@ -184,7 +190,7 @@ class Bus:
     def transactions(self) -> TransactionalPublisher:
         """Returns a publisher that commits records together with offsets.
 
-        Only one per client id is valid: a new one makes the broker reject the publisher before it.
+        Only one of them is valid for a client id: when a new one is opened, the broker rejects the old one.
         """
         publisher = TransactionalPublisher(
             partial(
@@ -200,8 +206,8 @@ class Bus:
     def subscribe(self, record_type: type[R], group: str, *, commits_itself: bool = True) -> Subscription[R]:
         """Joins `group`, whose members share the partitions of the topic of `record_type`.
 
-        With `commits_itself` false, transactions commit the offsets. Then the member begins at the committed offsets
-        only after open transactions have ended.
+        If `commits_itself` is false, transactions commit the offsets. The member then begins only after open
+        transactions have ended.
         """
         consumer = self._clients.consumer(
             isolation_level="read_uncommitted" if commits_itself else "read_committed",
@@ -215,7 +221,7 @@ class Bus:
         )
         with _closed_on_error(consumer):
             topics = readings(self._config, [record_type], self._tasks)
-            with mapped(self._address):
+            with map_errors(self._address):
                 commit_start_offsets(
                     consumer, topics, partial(self.begin_offsets, cast("type[TopicRecord]", record_type))
                 )
@@ -239,8 +245,8 @@ class Bus:
         the offsets. The follower compares them with the logs, so that it notices a log that was recreated or has lost
         records, and knows which records it has read.
 
-        Under load each fetch returns the records of `fetch_max_wait_ms`. With `is_patient` it returns the records of
-        `patient_max_wait_ms`: fewer fetches save the broker and the reader more than the longer wait costs.
+        Under load, a fetch waits for `fetch_max_wait_ms` and returns all records of that time. If `is_patient`, it
+        waits for `patient_max_wait_ms`, so there are fewer fetches, which saves the broker and the reader work.
         """
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.client_number("fetch_max_wait_ms")
         consumer = self._clients.consumer(
@@ -266,7 +272,7 @@ class Bus:
         return follower
 
     def end_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
-        """Returns `topic/partition` -> end offset of the partition; `follow` from there reads only new records."""
+        """Returns `topic/partition` -> end offset. If `follow` begins at these offsets, it reads only new records."""
         with self._open_consumer() as consumer:
             partitions = list_partitions(consumer, readings(self._config, record_types))
             return by_name(fetch_end_offsets(consumer, partitions, timeout_s=self._request_timeout_s))
@@ -281,7 +287,7 @@ class Bus:
             return by_name(fetch_offsets_at(consumer, partitions, time_ms, timeout_s=self._request_timeout_s))
 
     def begin_offsets(self, *record_types: type[TopicRecord]) -> dict[str, int]:
-        """Returns the offsets that the setting `bus.begin` stands for (see `start_offsets`)."""
+        """Returns the offsets at which the setting `bus.begin` says to begin (see `start_offsets`)."""
         return start_offsets(self, self._config.begin, record_types)
 
     def close(self, *, flush_s: float | None = None) -> None:
@@ -305,7 +311,7 @@ class Bus:
         """Opens a consumer without a group for requests about offsets, and closes it afterwards."""
         consumer = self._clients.consumer(group_id=None, auto_offset_reset="none")
         try:
-            with mapped(self._config.bootstrap_servers):
+            with map_errors(self._config.bootstrap_servers):
                 yield consumer
         finally:
             consumer.close()
@@ -314,14 +320,14 @@ class Bus:
     def _admin(self, wait_ms: int | None = None) -> Iterator[Any]:
         admin = self._clients.admin(wait_ms)
         try:
-            with mapped(self._config.bootstrap_servers):
+            with map_errors(self._config.bootstrap_servers):
                 yield admin
         finally:
             admin.close()
 
     def _register(self, client: OpenClient) -> None:
         with self._lock:
-            self._opened = [each for each in self._opened if not each.is_closed]
+            self._opened = [opened for opened in self._opened if not opened.is_closed]
             self._opened.append(client)
 
 
@@ -343,7 +349,7 @@ def read_all_records(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Ite
         last_received_s = time.monotonic()
         while True:
             received = follower.poll(SCAN_POLL_MS).received
-            yield from (each.record for each in received)
+            yield from (message.record for message in received)
             if received:
                 last_received_s = time.monotonic()
             elif not follower.lag() or time.monotonic() - last_received_s > QUIET_S:

@@ -1,10 +1,10 @@
 """Opens clients of kafka-python with fixed options, options from settings, and the options of `[bus.client]`.
 
     Clients --KafkaProducer | KafkaConsumer | KafkaAdminClient--> a client, or BusUnavailable with the cause
-                  '-- over KafkaClient | ProducerClient, which fix the network client of kafka-python 3.0.12
+                  uses KafkaClient | ProducerClient, which fix the network client of kafka-python 3.0.12
 
-Two bugs of kafka-python 3.0.12 each keep a whole core busy, on a machine on which other processes need it, among them
-the restarting broker:
+kafka-python 3.0.12 has two bugs that each keep a whole core busy, which other processes need, among them the broker
+that is restarting:
 
 - A connection that was accepted and then lost before any response counts as a success. If a proxy stands in front of a
   broker that is down, the client connects to it in a busy loop.
@@ -28,7 +28,7 @@ from kafka.net.manager import KafkaConnectionManager  # type: ignore[import-unty
 from kafka.net.selector import NetworkSelector  # type: ignore[import-untyped]
 from kafka.producer.transaction_manager import TransactionState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import explained, mapped
+from wire.bus.client_errors import explain_failure, map_errors
 from wire.bus.client_options import options_for, problems, render_address, security_options
 from wire.config import BusConfig
 from wire.errors import BusRefused, WireError
@@ -57,8 +57,8 @@ class Clients:
         self._config = config
         self._client_id = client_id
         self._address = render_address(config)
-        if found := problems(config.client):
-            raise BusRefused("; ".join(found))
+        if messages := problems(config.client):
+            raise BusRefused("; ".join(messages))
 
     def admin(self, wait_ms: int | None = None) -> Any:
         return self._open(KafkaAdminClient, wait_ms=wait_ms)
@@ -104,7 +104,7 @@ class Clients:
 
         try:
             security = security_options(self._config)
-            with mapped(self._address):
+            with map_errors(self._address):
                 return client(
                     **security,
                     **options_for(client, self._config.client),
@@ -120,11 +120,11 @@ class Clients:
                     **options,
                 )
         except WireError as error:
-            failures = [failure for each in network_clients for failure in each.failures]
+            failures = [failure for network_client in network_clients for failure in network_client.failures]
             # The library leaves the thread of a client running if the client found no broker.
             for network_client in network_clients:
                 network_client.close()
-            raise explained(self._address, error, failures) from error
+            raise explain_failure(self._address, error, failures) from error
 
 
 class KafkaClient(KafkaNetClient):  # type: ignore[misc]

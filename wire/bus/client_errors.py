@@ -50,15 +50,15 @@ TOPIC_FIX = "create it with `lifelong topics create`, or correct bus.prefix"
 
 
 @contextmanager
-def mapped(servers: str) -> Iterator[None]:
+def map_errors(servers: str) -> Iterator[None]:
     """Maps errors of the client library in its block to ours: BusUnavailable (retry) or BusRefused (do not retry)."""
     try:
         yield
     except (KafkaError, OSError) as error:
-        raise mapped_error(servers, error) from error
+        raise to_wire_error(servers, error) from error
 
 
-def mapped_error(servers: str, error: Exception) -> WireError:
+def to_wire_error(servers: str, error: Exception) -> WireError:
     """Returns our error for an error of the library. The message names the brokers' addresses."""
     if refused := refusal(servers, error):
         return refused
@@ -75,11 +75,11 @@ def topic_missing(servers: str, topics: Collection[str]) -> TopicMissing:
     return TopicMissing(f"Kafka at {servers} shows no topic {names}: {TOPIC_FIX}. If it exists, {RIGHTS_FIX}")
 
 
-def explained(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
-    """Returns the error of a client that got no connection, with the cause.
+def explain_failure(servers: str, error: WireError, failures: Sequence[Exception]) -> WireError:
+    """Returns the error to raise for a client that got no connection. Its message has the cause.
 
-    `error` is the client's error, `failures` are the errors of its attempts to connect, newest first. The newest
-    failure that is a refusal takes the place of `error`.
+    `error` is the client's error, and `failures` are the errors of its attempts to connect, newest first. If the broker
+    or the client has refused the other (`refusal`), the newest refusal is returned instead of `error`.
     """
     for failure in failures:
         if refused := refusal(servers, failure):
@@ -90,9 +90,9 @@ def explained(servers: str, error: WireError, failures: Sequence[Exception]) -> 
 
 
 def refusal(servers: str, error: Exception) -> BusRefused | None:
-    """Returns our error if broker or client has refused the other, else None.
+    """Returns our error if `error` means that the broker or the client has refused the other; else None.
 
-    The causes are missing rights, a wrong identity, and a certificate that is not trusted.
+    The possible causes are missing rights, wrong credentials, and a certificate that is not trusted.
     """
     if isinstance(error, AuthorizationError):
         return BusUnauthorized(f"Kafka at {servers} denies us a right ({error}): {RIGHTS_FIX}")
@@ -106,7 +106,7 @@ def refusal(servers: str, error: Exception) -> BusRefused | None:
 def _tls_error(error: BaseException) -> ssl.SSLError | None:
     """Returns the TLS error that an error of the library wraps; None if there is none or the connection was lost."""
     inner = error.args[0] if isinstance(error, KafkaConnectionError) and error.args else None
-    for each in (error, error.__cause__, error.__context__, inner):
-        if isinstance(each, ssl.SSLError) and not isinstance(each, CONNECTION_LOST):
-            return each
+    for wrapped in (error, error.__cause__, error.__context__, inner):
+        if isinstance(wrapped, ssl.SSLError) and not isinstance(wrapped, CONNECTION_LOST):
+            return wrapped
     return None

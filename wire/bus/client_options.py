@@ -1,7 +1,7 @@
 """The options of kafka-python that users set: the section `[bus.client]`, and the options of TLS and SASL.
 
     {"compression_type": "lz4"} --problems--> error messages, with "Did you mean"
-                                --options_for(KafkaProducer)--> the options that this client knows
+                                --options_for(KafkaProducer)--> the options that a KafkaProducer has
     BusConfig --security_options--> ssl_context, and for SASL: password | tokens | credentials that the library finds
 
 The keys of `[bus.client]` are the library's names. An option is refused with the reason if we set it ourselves, or if
@@ -74,8 +74,8 @@ _WRITABLE = {name for name, value in _DEFAULTS.items() if value is None or isins
 
 def problems(table: Mapping[str, Any]) -> list[str]:
     """Returns an error message with the fix for every option in `table` that cannot be set."""
-    found = [_problem(name, value) for name, value in sorted(table.items())]
-    return [f"bus.client.{problem}" for problem in found if problem]
+    messages = [_problem(name, value) for name, value in sorted(table.items())]
+    return [f"bus.client.{message}" for message in messages if message]
 
 
 def options_for(client: Any, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _context(config: BusConfig) -> ssl.SSLContext:
         if ciphers := config.client.get("ssl_ciphers"):
             context.set_ciphers(str(ciphers))
     except OSError as error:
-        named = (config.ssl_cafile, config.ssl_certfile, config.ssl_keyfile, crl)
-        files = ", ".join(str(file) for file in named if file)
+        settings = (config.ssl_cafile, config.ssl_certfile, config.ssl_keyfile, crl)
+        files = ", ".join(str(file) for file in settings if file)
         raise BusRefused(
             f"a certificate or key of the bus cannot be read ({files}): {error}. Give PEM files that this user may "
             "read, and set bus.ssl_password if the key is encrypted"

@@ -1,21 +1,22 @@
-"""Polls with the library's consumer: parses batches with our reader, bounds the bytes, and detects recreated topics.
+"""Polls the library's consumer with three additions: our own parser of batches, a bound on the bytes of a poll, and the
+detection of recreated topics.
 
     raw_polls(consumer) --> poll: Fetcher: FetchedPartition(bytes) -> take(n) -> Raw, until the poll has MAX_POLL_BYTES
     IdleFetches: records arrive        --> a fetch waits some milliseconds for many records, as configured
                  none for IDLE_AFTER_S --> a fetch waits IDLE_WAIT_MS, and returns as soon as a record arrives
-    TopicLogs: the topic id in the metadata --> whether the topic was recreated, with offsets from 0 on
+    TopicLogs: the topic id in the metadata has changed --> the topic was recreated, and its offsets begin at 0 again
 
-The library bounds a poll only by the number of records. When the bound on bytes is reached, `take` raises PollFull. The
-library then returns the records that the poll has so far. It raises PollFull again at the beginning of the next poll,
-and that poll is repeated.
+The library bounds a poll only by the number of records. When the bound on bytes is reached, `take` raises PollFull, so
+the library returns the records that the poll has so far. The library raises the same PollFull again at the beginning of
+the next poll, so that poll is repeated.
 
-A fetch that waits 5 ms is sent 200 times a second, even if there are no records. On a Zen 4 this took 0.2 of a core in
-a replica without events, and nearly as much in the broker. With IdleFetches each of the two takes 0.05 of a core.
+If each fetch waits 5 ms, 200 fetches a second are sent even if there are no records. On a Zen 4 this took 0.2 of a core
+in a replica without events, and nearly as much in the broker. With IdleFetches, each of the two takes 0.05 of a core.
 
-Since version 2.8 Kafka assigns an id to every topic when it is created. Tansu stores nothing and assigns new ids at
+Since version 2.8, Kafka assigns an id to every topic when it is created. Tansu stores nothing, and assigns new ids at
 every start. A consumer has these ids in its metadata, which it refreshes every few seconds and after a lost connection.
-Records that were fetched before a pending refresh are held until it ends, so that no record is attributed to a log that
-does not exist any more.
+If a refresh is pending when records were fetched, the poll waits for it before it returns them. So no record is
+attributed to a log that does not exist any more.
 """
 
 import base64
@@ -57,7 +58,7 @@ class TopicLogs:
         self._known: dict[str, str] = {}
 
     def log_id(self, topic: str) -> str:
-        """Returns the id of the log that is read, or "" if the broker assigns no ids."""
+        """Returns the id of the log that is being read; "" if the broker assigns no ids."""
         return self._known.get(topic, "")
 
     def adopt(self, topic: str) -> None:
@@ -66,7 +67,8 @@ class TopicLogs:
         self.find_recreated([topic])
 
     def find_recreated(self, topics: Iterable[str]) -> list[str]:
-        """Returns the topics in `topics` that have another log than before; stores the log of a topic that is new."""
+        """Returns the topics in `topics` whose log is not the one that is being read. Stores the log of a topic that is
+        new."""
         recreated = []
         for topic in topics:
             log_id = self._current_log_id(topic)
@@ -169,16 +171,16 @@ class FetchedPartition:
             return []
         if self._budget.is_spent:
             raise PollFull
-        taken: list[Raw] = []
+        raws: list[Raw] = []
         for raw in islice(self._raws, n):
-            taken.append(raw)
+            raws.append(raw)
             self.next_fetch_offset = raw.next_offset
             self.bytes_read += raw.num_bytes
             if self._budget.spend(raw.num_bytes):
-                return taken
-        if len(taken) < n:
+                return raws
+        if len(raws) < n:
             self.drain()
-        return taken
+        return raws
 
     def drain(self) -> None:
         if self._raws is not None:
@@ -196,7 +198,8 @@ class FetchedPartition:
 
 
 def raw_polls(consumer: Any, logs: TopicLogs) -> Callable[[int], dict[TopicPartition, list[Raw]]]:
-    """Makes `consumer` parse batches with our reader; returns its poll function, which takes a timeout in milliseconds.
+    """Makes `consumer` parse batches with our parser; returns a function that polls it. Its argument is a timeout in
+    milliseconds.
 
     The records of a poll belong to the logs that `logs` has after the poll. If the logs cannot be determined, the poll
     raises the client's error, and the next poll begins at the same offsets.

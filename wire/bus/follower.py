@@ -1,18 +1,18 @@
 """Reads every partition, without a consumer group, from offsets that the reader stores with its own state.
 
-    follow(record_types, offsets) -> poll() -> Followed -> (effect + offsets stored as one) -> poll()
+    follow(record_types, offsets) -> poll() -> Followed -> effect and offsets are stored together -> poll()
       '-- Positions: the next offset of each partition, and the mark of the log before it
 
-A restart with the stored offsets continues exactly where the stored effect ends. Records that the broker has deleted
-by retention are skipped and counted.
+After a restart, the reader continues at the stored offsets, exactly where the stored effect ends. Records that the
+broker has deleted by retention are skipped and counted.
 
-If a log was truncated before our position, or was recreated, the follower reports a Loss. It resumes after the records
-that are left (`wire.bus.losses`), or at the start of the new log. There it skips records that are not newer, by the
-broker's clock, than the last record that it had read: so a copy of the old log has no second effect. The marks are
-stored with the offsets and say which records were read.
+If a log was truncated before our position, or was recreated, the follower reports a Loss. In a truncated log it resumes
+after the records that are left (`wire.bus.losses`). In a recreated log it resumes at the start, and skips records that
+are not newer, by the broker's clock, than the last record that it had read. So if the new log is a copy of the old one,
+no record has its effect twice. The marks, which are stored with the offsets, identify the last record that was read.
 
-To pause a topic, its partitions are unassigned. To resume it, they are assigned again at our position, and records that
-were already fetched are fetched again.
+To pause a topic, its partitions are unassigned. To resume it, they are assigned again at our position. Records that had
+been fetched but not delivered are then fetched again.
 """
 
 import time
@@ -22,7 +22,7 @@ from typing import Any
 
 import structlog
 
-from wire.bus.client_errors import mapped, topic_missing
+from wire.bus.client_errors import map_errors, topic_missing
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.losses import (
     POSITION_ERRORS,
@@ -140,10 +140,11 @@ class Positions:
 
     def take_losses(self) -> tuple[int, list[Loss]]:
         """Returns the number of records that expired before they were read, and the losses, since the last call."""
-        taken = self._num_expired, self._losses
+        num_expired = self._num_expired
+        losses = self._losses
         self._num_expired = 0
         self._losses = []
-        return taken
+        return num_expired, losses
 
     def _start_over(self, partition: Any, start: int, mark: LogMark, loss: Loss) -> None:
         """Resumes at the start of a log that was recreated."""
@@ -172,9 +173,12 @@ class Positions:
 class Followed:
     """The records of one poll, in order within each partition, and the reader's position after the poll.
 
-    `offsets` has the next offset of every partition, and `marks` the mark of the log before that offset. The other
-    fields are about the time since the poll before: `num_expired` records were deleted by retention before they were
-    read, `num_skipped` records were skipped because they had been read before a loss, and `losses` were noticed.
+    - `received`, `refused`: the records, and the messages that are not valid records.
+    - `offsets`: the next offset of every partition.
+    - `marks`: the mark of the log before that offset.
+    - `losses`: the losses that were noticed since the previous poll.
+    - `num_skipped`: the records that were skipped since then, because they had been read before a loss.
+    - `num_expired`: the records that retention deleted since then, before they were read.
     """
 
     received: list[Received[Any]]
@@ -217,11 +221,11 @@ class Follower:
         self._servers = servers
         self._refused_by = refused_by
         self._positions = Positions(consumer, self._logs, offsets, marks)
-        # Topics.
+        # The paused topics.
         self._paused: set[str] = set()
         # Partition -> high watermark of its last fetch.
         self._ends: dict[Any, int] = {}
-        # Partition -> time since which its log ends before our position.
+        # Partition -> the time since which its log has ended before our position.
         self._short_since_s: dict[Any, float] = {}
         self.is_closed = False
         self._assign_new()
@@ -242,7 +246,7 @@ class Follower:
 
     def seek(self, offsets: Mapping[str, int]) -> None:
         """Continues from `offsets` (`topic/partition` -> next offset); absent partitions are read from their start."""
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._positions.restart_from(offsets)
 
     def skip_to(self, time_ms: int) -> None:
@@ -250,7 +254,7 @@ class Follower:
 
         In a partition without a record from `time_ms` on, the position stays.
         """
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._positions.skip_to(time_ms)
 
     def pause(self, record_types: Sequence[type[TopicRecord]]) -> None:
@@ -272,7 +276,7 @@ class Follower:
 
     def close(self) -> None:
         self.is_closed = True
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._consumer.close()
 
     def _add(self, partition: Any, raw: Raw, followed: Followed) -> None:
@@ -292,7 +296,7 @@ class Follower:
                 followed.refused.append(item)
         elif self._tasks is None:
             followed.received.append(item)
-        elif (own := self._tasks.own(item.record)) is not None:
+        elif (own := self._tasks.for_reader(item.record)) is not None:
             followed.received.append(item if own is item.record else replace(item, record=own))
 
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
@@ -317,14 +321,14 @@ class Follower:
         return [partition for partition in self._positions.next_offsets if partition.topic not in self._paused]
 
     def _assign(self, partitions: Sequence[Any]) -> None:
-        with mapped(self._servers):
+        with map_errors(self._servers):
             if partitions:
                 self._consumer.assign(partitions)
             else:
                 self._consumer.unsubscribe()
 
     def _fetch(self, timeout_ms: int) -> dict[Any, list[Raw]]:
-        with mapped(self._servers):
+        with map_errors(self._servers):
             try:
                 batches = self._poll(timeout_ms)
             except POSITION_ERRORS as error:
@@ -341,12 +345,12 @@ class Follower:
 
     def _assign_new(self) -> None:
         topics = [topic for topic in self._readings if topic not in self._paused]
-        with mapped(self._servers):
+        with map_errors(self._servers):
             partitions = list_partitions(self._consumer, topics)
             self._positions.restart_recreated(self._readings)
         if new := [partition for partition in partitions if partition not in self._positions.next_offsets]:
             self._assign([*self._active(), *new])
-            with mapped(self._servers):
+            with map_errors(self._servers):
                 self._positions.start(new)
 
     def _record_ends(self) -> None:
@@ -358,9 +362,9 @@ class Follower:
     def _check_ends(self) -> None:
         """Resumes at the end of a log that has ended before our position for TRUNCATED_AFTER_S.
 
-        This is for brokers without leader epochs. Tansu does not report an offset above the end of its log: it sends
-        the end and no records. Kafka reports it. On Kafka the high watermark may lie before our position for a while
-        after an election, although nothing is lost, so nothing is done there.
+        This is for brokers without leader epochs, such as Tansu. If our offset is above the end of its log, Tansu sends
+        the end and no records, but no error. Kafka reports an error, so nothing is done here. On Kafka, the high
+        watermark may also be below our position for a while after an election, although nothing is lost.
         """
         if self._has_epochs:
             return

@@ -1,12 +1,13 @@
 """Determines where a reader resumes if its position is no longer in the log, and what was lost.
 
     position below the start of the log (retention)            -> its start; the records in between count as expired
-    position above its end, or behind a point of truncation    -> the end of the part that was not cut off, and a Loss
+    position above its end, or after a point of truncation     -> the end of the part that is left, and a Loss
     another log (the topic was recreated)                      -> its start, and a Loss
 
-A log is truncated when a broker loses the last records of it: in a power failure before they were on a disk, or by an
-unclean leader election. The broker finds the point of truncation by the leader epoch of our last record, even if its
-log has grown past our position since then. Without an epoch, only a position above the end is noticed.
+A log is truncated when a broker loses its last records: in a power failure before they were on a disk, or by an unclean
+leader election. The broker finds the point of truncation by the leader epoch of our last record, even if the log has
+grown beyond our position since then. If the epoch is unknown, a truncation is noticed only if our position is above the
+end of the log.
 
 Rejected: the client's `auto_offset_reset`. A reset to the oldest record repeats days of records, a reset to the newest
 record skips the records after the truncation, and both happen silently.
@@ -55,12 +56,12 @@ def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint
     # An OffsetOutOfRangeError does not tell where the log was truncated.
     truncations = known or dict.fromkeys(error.args[0])
     assigned = consumer._subscription.assignment
-    positions = {each: assigned[each].position.offset for each in truncations if each in assigned}
+    positions = {partition: assigned[partition].position.offset for partition in truncations if partition in assigned}
     if not positions:
         return {}
     first = consumer.beginning_offsets(list(positions))
     last = consumer.end_offsets(list(positions))
-    found: dict[Any, ResumePoint] = {}
+    points: dict[Any, ResumePoint] = {}
     for partition, position in positions.items():
         truncation = truncations[partition]
         end = last[partition]
@@ -69,8 +70,8 @@ def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint
             end = min(truncation.offset, end)
             epoch = truncation.leader_epoch
         name = partition_name(partition)
-        found[partition] = resume_point(name, position, start=first[partition], end=end, epoch=epoch)
-    return found
+        points[partition] = resume_point(name, position, start=first[partition], end=end, epoch=epoch)
+    return points
 
 
 def resume_point(partition: str, position: int, *, start: int, end: int, epoch: int = -1) -> ResumePoint:

@@ -3,14 +3,14 @@
     open(partition) -> add(offset)... in order of offset -> finish(position)... in any order -> prefix()
     prefix --begin_commit: the uncommitted offsets--> (the client commits) --> end_commit
 
-An offset may be committed if all records below it are finished: it is the end of the prefix of finished records (a low
-watermark). An unfinished record ends the prefix, so that a restart delivers it and all records after it again.
-A position carries the generation of its partition's assignment: if a record is finished after its partition was lost,
-this has no effect. Offsets may have gaps (compaction, transaction markers): if all records are finished, the prefix
-ends one past the last record.
+An offset may be committed if all records below it are finished. The finished records at the beginning are the prefix,
+and its end is a low watermark. The first unfinished record ends the prefix, so after a restart this record and all
+records after it are delivered again. A position has the generation of its partition's assignment: if a record is
+finished after its partition was lost, this has no effect. Offsets may have gaps (compaction, transaction markers): if
+all records are finished, the prefix ends one past the last record.
 
-A committed offset carries the leader epoch of the last record before it. When we resume there, the broker compares the
-epoch with its log and so notices that the log was truncated before that record.
+A committed offset has the leader epoch of the last record before it. When we resume at this offset, the broker compares
+the epoch with its log. So it notices if that record was lost in a truncation.
 
 Rejected: committing the highest finished offset (after a kill, every record in flight below it is lost), and a commit
 for each record (Kafka would write one more record for each of ours).
@@ -62,7 +62,7 @@ class Position:
 @dataclass(slots=True)
 class _Track:
     generation: int
-    # Offset -> whether the record is finished. The first record is not finished.
+    # Offset -> whether the record is finished, from the first unfinished record on.
     waiting: OrderedDict[int, bool] = field(default_factory=OrderedDict)
     # The offset after the last record of the prefix; 0 if the prefix is empty.
     end: int = 0
@@ -130,9 +130,9 @@ class FinishedPrefix:
         return {partition: end for partition, end in ends.items() if end}
 
     def prefix_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Partition, int], list[Position]]:
-        """Returns the prefix as it would be if the unfinished records with a true `is_done` were finished.
+        """Returns the prefix as it would be if the records for which `is_done` returns True were finished, too.
 
-        Also returns those of these records that lie in the prefix. The state does not change.
+        Also returns the positions of those records that this prefix would contain. The state does not change.
         """
         ends = dict[Partition, int]()
         done = list[Position]()
@@ -169,7 +169,12 @@ class FinishedPrefix:
 
 
 class Transaction(NamedTuple):
-    """The input of one transaction: offsets, positions of the records whose effects it must contain, and the member."""
+    """The input of one transaction.
+
+    - `offsets`: the offsets to commit.
+    - `positions`: the records whose effects the transaction must contain.
+    - `member`: the group member on whose behalf it commits.
+    """
 
     offsets: Mapping[Any, Any]
     positions: Sequence[Position]
@@ -177,7 +182,7 @@ class Transaction(NamedTuple):
 
 
 class Commits:
-    """The commits of one subscription. `lock` is the subscription's, and guards `finished`."""
+    """The commits of one subscription. `lock` is the subscription's lock, which guards `finished`."""
 
     def __init__(self, finished: FinishedPrefix, lock: threading.Lock) -> None:
         self._finished = finished
@@ -219,9 +224,9 @@ class Commits:
             return self._uncommitted(self._finished.prefix())
 
     def offsets_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
-        """Returns the offsets to commit as they would be if the unfinished records with a true `is_done` were finished.
+        """Returns the offsets to commit if the records for which `is_done` returns True were finished, too.
 
-        Also returns those of these records that lie below the offsets.
+        Also returns the positions of those records below these offsets.
         """
         with self._lock:
             ends, done = self._finished.prefix_with(is_done)
@@ -259,8 +264,10 @@ class Commits:
     def retain(self, partitions: Collection[Any]) -> None:
         """Drops all state of partitions that are not in `partitions`."""
         with self._lock:
-            self._committed = {each: end for each, end in self._committed.items() if each in partitions}
-            self._epochs = {each: epochs for each, epochs in self._epochs.items() if each in partitions}
+            committed = self._committed.items()
+            self._committed = {partition: end for partition, end in committed if partition in partitions}
+            known_epochs = self._epochs.items()
+            self._epochs = {partition: epochs for partition, epochs in known_epochs if partition in partitions}
 
     def lag(self, consumer: Any) -> int:
         """Returns the number of unfinished records in our partitions, as of the last fetch of each partition.

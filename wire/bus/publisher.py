@@ -25,13 +25,13 @@ from kafka.errors import (  # type: ignore[import-untyped]
     RetriableError,
 )
 
-from wire.bus.client_errors import RIGHTS_FIX, mapped, mapped_error, topic_missing
+from wire.bus.client_errors import RIGHTS_FIX, map_errors, to_wire_error, topic_missing
 from wire.config import BusConfig
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
 from wire.letters import ENCODING_ERRORS
 from wire.mapping import AnswerFields
-from wire.message import Message, shown
+from wire.message import Message, quote_text
 from wire.records import TopicRecord
 
 OnAck = Callable[[Exception | None], None]
@@ -139,7 +139,7 @@ class Publisher:
 
         Raises BusUnavailable.
         """
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._producer.partitions_for(self._config.topic_of(record_type))
 
     def send_all(self, records: Iterable[TopicRecord], timeout_s: float) -> None:
@@ -156,7 +156,7 @@ class Publisher:
 
     def flush(self, timeout_s: float) -> None:
         """Returns when every record was acknowledged or has failed. Raises BusUnavailable after `timeout_s` seconds."""
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._producer.flush(timeout_s)
 
     def close(self, timeout_s: float | None = None) -> None:
@@ -169,7 +169,7 @@ class Publisher:
         self.is_closed = True
         if timeout_s is None:
             timeout_s = self._delivery_timeout_s
-        with mapped(self._servers):
+        with map_errors(self._servers):
             close_producer(self._producer, timeout_s)
 
     def _enqueue(self, record: TopicRecord, message: Message) -> Any:
@@ -188,7 +188,7 @@ class Publisher:
         except RetriableError as error:
             if producer._metadata.partitions_for_topic(topic) is None:
                 raise topic_missing(self._servers, [topic]) from error
-            raise mapped_error(self._servers, error) from error
+            raise to_wire_error(self._servers, error) from error
         except KafkaError as error:
             raise _send_failed(record, error) from error
         except ValueError as error:
@@ -232,4 +232,4 @@ def _send_failed(record: TopicRecord, error: Exception) -> SendFailed:
 
 def _render_failure(record: TopicRecord, error: Exception) -> str:
     fix = f" ({RIGHTS_FIX})" if isinstance(error, AuthorizationError) else ""
-    return f"{type(record).__name__} {shown(str(record.message_id))}: {error}{fix}"
+    return f"{type(record).__name__} {quote_text(str(record.message_id))}: {error}{fix}"

@@ -52,8 +52,8 @@ class Refused:
 class Loss(NamedTuple):
     """A loss of records in one partition, which is named `topic/partition`.
 
-    Its log was truncated at offset `end`, before our `position`. With `is_replaced` the topic was recreated instead,
-    and `end` is 0. Records that the broker lost before we read them are lost.
+    Its log was truncated at offset `end`, before our `position`. If `is_replaced`, the topic was recreated instead, and
+    `end` is 0. Records that the broker lost before we had read them cannot be recovered.
     """
 
     partition: str
@@ -74,8 +74,9 @@ class Loss(NamedTuple):
 class Poll(Generic[R]):
     """The records of one poll, in order within each partition.
 
-    Since the poll before, `num_expired` records were deleted by retention before they were read, and `losses` were
-    noticed.
+    - `received`, `refused`: the records, and the messages that are not valid records.
+    - `num_expired`: the records that retention deleted since the previous poll, before they were read.
+    - `losses`: the losses that were noticed since the previous poll.
     """
 
     received: list[Received[R]]
@@ -103,8 +104,8 @@ class TopicReading(Generic[R]):
     tasks: TaskNames | None = None
     replaces: bool = False
 
-    def record_in(self, message: Message, place: Place) -> R:
-        """Returns the record that `message` contains. Raises BadMessage."""
+    def parse(self, message: Message, place: Place) -> R:
+        """Parses `message` and returns its record. Raises BadMessage."""
         record = from_message(
             self.record_type,
             message,
@@ -125,12 +126,12 @@ def readings(
     config: BusConfig, record_types: Sequence[type[R]], tasks: TaskNames | None = None
 ) -> dict[str, TopicReading[R]]:
     """Returns topic name -> how its messages are parsed, for our topics and the mapped topics of `record_types`."""
-    found: dict[str, TopicReading[R]] = {}
+    by_topic: dict[str, TopicReading[R]] = {}
     decode = RegistryDecoder(config.registry) if config.registry.url else None
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
         passed_on = _kept_headers(config, record_type)
-        found[config.topic_of(cast("type[TopicRecord]", record_type))] = TopicReading(
+        by_topic[config.topic_of(cast("type[TopicRecord]", record_type))] = TopicReading(
             record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
         section = maps.get(record_type)
@@ -144,8 +145,8 @@ def readings(
             tasks=tasks,
             replaces=isinstance(section, FeedbackMap) and section.on_second_label == "replace",
         )
-        found |= dict.fromkeys(section.topic, mapped)
-    return found
+        by_topic |= dict.fromkeys(section.topic, mapped)
+    return by_topic
 
 
 def _kept_headers(config: BusConfig, record_type: type[Any]) -> frozenset[str]:
@@ -172,7 +173,7 @@ def read(
     try:
         if raw.error is not None:
             raise raw.error
-        record = reading.record_in(message, place)
+        record = reading.parse(message, place)
         return Received(record=record, position=position, log_ms=raw.timestamp_ms, mark=mark)
     except BadMessage as error:
         return Refused(dead_letter=refuse(error, message, place, source=refused_by), position=position)

@@ -1,10 +1,11 @@
-"""Parses the record batches of a fetch (Kafka's message format 2). Any bytes are skipped or parsed, so it never stalls.
+"""Parses the record batches of a fetch (Kafka's message format 2). Bytes that cannot be parsed are skipped, so a reader
+never stalls.
 
     bytes of a fetch --split_batches--> RecordBatch --inflate, raws--> Raw: a record | a refusal | a gap
 
-If a batch cannot be parsed (its checksum is wrong, its compression is unknown, a length does not fit), the rest of its
-offsets is one refusal, with the batch as its payload. Gaps are offsets without a record for us: transaction markers,
-aborted records, and offsets that compaction has removed.
+If a batch cannot be parsed (its checksum is wrong, its compression is unknown, a length does not fit), one refusal
+covers the rest of its offsets, with the batch as its payload. Gaps are offsets that have no record for us: transaction
+markers, aborted records, and offsets that compaction has removed.
 
 Functions that parse a part of a record take the bytes and a position, and return the part and the position after it.
 They raise ValueError or IndexError if the bytes do not fit. `inflate` decompresses at most MAX_INFLATED_BYTES of a
@@ -112,28 +113,28 @@ class RecordBatch:
     def raws(self) -> Iterator[Raw]:
         """Yields records, refusals and gaps that cover all offsets of the batch. It raises nothing.
 
-        A record is held back until the next record is parsed. If that fails, the record that is held back is dropped,
-        and the refusal begins at its offset.
+        A record is yielded only after the next record was parsed. If that fails, the earlier record may be damaged,
+        too: it is dropped, and the refusal begins at its offset.
         """
         offset = self.base_offset
-        held: Raw | None = None
+        previous: Raw | None = None
         try:
             for raw in self._parse_records():
-                if held is not None:
-                    yield held
-                held = raw
+                if previous is not None:
+                    yield previous
+                previous = raw
                 offset = raw.offset
         except (ValueError, IndexError) as error:
             yield self._refuse_rest(offset, str(error))
             return
-        if held is not None:
-            yield held
-            offset = held.next_offset
+        if previous is not None:
+            yield previous
+            offset = previous.next_offset
         if offset < self.next_offset:
             yield self.gap(offset)
 
     def gap(self, offset: int) -> Raw:
-        """Returns a `Raw` without a record, which stands for the offsets from `offset` to the end of the batch."""
+        """Returns a gap that covers the offsets from `offset` to the end of the batch."""
         topic, number = self.partition
         return Raw(
             topic=topic,

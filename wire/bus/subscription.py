@@ -9,11 +9,11 @@ Effects of a rebalance on a partition:
 - A partition that stays with this member is not affected: its records in flight still count.
 - If the partition goes to another member, finishing one of its records has no effect any more. The new owner reads the
   records again from the committed prefix.
-- If this member has missed a generation of the group, another member may have owned its partitions in between. It then
-  keeps none of them, and resumes at the committed offsets, because its own positions may lie before these.
-- If transactions commit the offsets, no partition ever stays.
+- If this member has missed a generation of the group, another member may have owned its partitions in between. This
+  member then resumes at the committed offsets, because its own positions may be below these.
+- If transactions commit the offsets, every partition counts as lost, and is then read from its committed offset.
 
-A recreated topic is read from its beginning. Either all partitions are paused or none is.
+A recreated topic is read from its beginning. Partitions are paused and resumed only all together.
 """
 
 import threading
@@ -25,7 +25,7 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # 
 from kafka.errors import KafkaTimeoutError  # type: ignore[import-untyped]
 from kafka.structs import MemberState  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped, topic_missing
+from wire.bus.client_errors import map_errors, topic_missing
 from wire.bus.fetching import TopicLogs, raw_polls
 from wire.bus.losses import POSITION_ERRORS, find_resume_points, seek
 from wire.bus.offsets import Commits, FinishedPrefix, Position, Transaction
@@ -74,16 +74,18 @@ class GroupReader:
         return {}
 
     def take_losses(self) -> tuple[int, list[Loss], set[Any]]:
-        """Returns what has happened since the last call, and forgets it.
+        """Returns the events since the last call, and forgets them.
 
         These are the number of records that expired before they were read, the losses, and the partitions whose
-        delivered records are invalid since a loss.
+        delivered records no longer count because of a loss.
         """
-        taken = self._num_expired, self._losses, self._invalidated
+        num_expired = self._num_expired
+        losses = self._losses
+        invalidated = self._invalidated
         self._num_expired = 0
         self._losses = []
         self._invalidated = set()
-        return taken
+        return num_expired, losses, invalidated
 
     def _seek_to_commits(self, timeout_ms: int | None = None) -> bool:
         """Moves partitions without a position to their committed offsets, or to the start if nothing is committed.
@@ -130,9 +132,10 @@ class GroupReader:
 
 
 class Subscription(Generic[R]):
-    """One member of a group. Only one thread may call `poll` and `close`; any thread may call the other methods.
+    """One member of a consumer group. Only one thread may call `poll` and `close`; any thread may call the other
+    methods.
 
-    With `commits_itself` false, only transactions commit the offsets (`wire.bus.transactions`).
+    If `commits_itself` is false, only transactions commit the offsets (`wire.bus.transactions`).
 
     consumes: the records of the partitions that the group assigns to us
     produces: Poll, and commits of the finished prefix: on a poll if the interval is over (`wire.bus.offsets`), and
@@ -167,7 +170,7 @@ class Subscription(Generic[R]):
         self.is_closed = False
         consumer.subscribe(list(readings), listener=_Rebalance(self))
         # If the member joined before it knows the partitions, it would have to join a second time.
-        with mapped(self._servers):
+        with map_errors(self._servers):
             known = consumer.topics()
         if missing := readings.keys() - known:
             raise topic_missing(self._servers, missing)
@@ -179,7 +182,7 @@ class Subscription(Generic[R]):
         records or raises BusUnavailable. Later polls continue.
         """
         self._apply_pauses()
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._commit_when_due()
             batches = self._reader.poll(self._poll_timeout_ms(timeout_ms), self._readings)
         num_expired, losses, invalidated = self._reader.take_losses()
@@ -232,7 +235,8 @@ class Subscription(Generic[R]):
 
     @property
     def lag(self) -> int:
-        """Number of unfinished records in our partitions, as of the last fetches. For the polling thread only."""
+        """The number of unfinished records in our partitions, as of the last fetches. Only the polling thread may read
+        it."""
         return self._commits.lag(self._consumer)
 
     def close(self) -> None:
@@ -244,7 +248,7 @@ class Subscription(Generic[R]):
         self.is_closed = True
         if self._is_joining() and not self.partitions:
             self._consumer._coordinator.reset_generation()
-        with mapped(self._servers):
+        with map_errors(self._servers):
             self._consumer.close()
         with self._lock:
             self._finished.retain(())
@@ -274,10 +278,11 @@ class Subscription(Generic[R]):
                 self._consumer.resume(*assignment)
 
     def _poll_timeout_ms(self, timeout_ms: int) -> int:
-        """Returns the timeout of the next poll, at least JOIN_POLL_MS during a join. It also requests a rejoin then.
+        """Returns the timeout of the next poll. While this member joins the group, it is at least JOIN_POLL_MS, and a
+        rejoin is requested.
 
-        kafka-python 3.0.12 discards a JoinGroup response that arrives between two polls. If new partitions were the
-        reason to join, it then neither joins again nor sends heartbeats.
+        The reason is a bug of kafka-python 3.0.12: it discards a JoinGroup response that arrives between two polls. If
+        new partitions were the reason to join, it then neither joins again nor sends heartbeats.
         """
         if not self._is_joining():
             return timeout_ms

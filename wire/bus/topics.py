@@ -3,20 +3,21 @@
     settings --create, grow, remove--> partitions, retention, timestamps, and size limits above what we accept
     topics read and written --metadata, settings--> examine --> Finding(topic, is_wrong, found, fix)
 
-The topics accept more than the largest event that we accept, because an oversized event must arrive to become a dead
-letter. The dead letter of the largest message must fit, too. The broker sets the timestamps of answers and labels, so
-that the learner can compare them (`learner.intake.consumer`) even if the clock of a sender is wrong. The timestamp of
-an event is the client's.
+The topics accept larger messages than the largest event that we accept, because an oversized event must arrive to
+become a dead letter. The dead letter of the largest message must fit, too. The broker sets the timestamps of answers
+and labels, so that the learner can compare them (`learner.intake.consumer`) even if the clock of a sender is wrong. The
+client sets the timestamp of an event.
 
-Topics are checked before a program waits for records that cannot come. A finding is wrong if the program cannot work:
+Topics are checked at the start, because otherwise a program would wait for records that cannot come. A finding is wrong
+if the program cannot work:
 
 - the topic does not exist, is hidden from us, or may not be read or written;
 - it has fewer partitions than the setting;
 - it is compacted, so that its log keeps only one event per key;
-- its retention is so short that records expire before a program that was down reads them.
+- its retention is so short that records expire before they are read by a program that was down for a while.
 
-Any other finding is a note, also that the settings of a topic are hidden from us. If a broker does not report rights,
-its settings are not requested: Tansu 0.6 would close the connection.
+Any other finding is a note, for example that the settings of a topic are hidden from us. If a broker does not report
+our rights, the settings are not requested, because Tansu 0.6 would close the connection.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,7 @@ from kafka.errors import (  # type: ignore[import-untyped]
     TopicAuthorizationFailedError,
 )
 
-from wire.bus.client_errors import RIGHTS_FIX, mapped_error
+from wire.bus.client_errors import RIGHTS_FIX, to_wire_error
 from wire.config import BusConfig
 from wire.errors import BusRefused, BusUnauthorized
 from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
@@ -139,7 +140,7 @@ def remove(admin: Any, config: BusConfig, group: str) -> None:
         results[f"group {name}"] = errors.NoError if result == "OK" else getattr(errors, result, errors.UnknownError)
     for name, error in results.items():
         if error not in (errors.NoError, errors.UnknownTopicOrPartitionError, errors.GroupIdNotFoundError):
-            raise mapped_error(config.bootstrap_servers, error(name))
+            raise to_wire_error(config.bootstrap_servers, error(name))
 
 
 def _topic_options(record_type: type[TopicRecord], config: BusConfig) -> dict[str, Any]:

@@ -1,13 +1,14 @@
-"""Sends records and commits the offsets of their inputs in one Kafka transaction: readers see all of it or nothing.
+"""Sends records, and commits the offsets of the records from which they were made, in one Kafka transaction: readers
+see all of it or nothing.
 
     records, offsets, member of the group --commit--> begin -> send -> offsets -> commit --> every reader
                                                                              '--> abort --> no reader
 
-The broker refuses the offsets of a member whose partitions were assigned to another member (KIP-447). So if two
-replicas have answered the same event, only one of them commits its answer.
+The broker refuses the offsets of a member if its partitions were assigned to another member (KIP-447). So if two
+replicas have answered the same event, only one of them can commit its answer.
 
 If the outcome of a transaction is unknown, this publisher must be closed, and the group's committed offsets must be
-fetched. The next publisher with the same transactional id ends the transaction first.
+fetched. The next publisher with the same transactional id makes the broker end the transaction.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 from kafka.errors import KafkaError  # type: ignore[import-untyped]
 
-from wire.bus.client_errors import mapped_error
+from wire.bus.client_errors import to_wire_error
 from wire.bus.fetching import ENDS_TRANSACTIONS
 from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, close_producer
 from wire.config import BusConfig
@@ -117,7 +118,7 @@ class TransactionalPublisher:
             self._producer.init_transactions()
         except KafkaError as error:
             self.close()
-            raise mapped_error(self._servers, error) from error
+            raise to_wire_error(self._servers, error) from error
         except BusRefused:
             self.close()
             raise

@@ -2,7 +2,7 @@
 
     client --Event--> serving --Answer--> client, learner
     client --Feedback--> learner --WeightManifest + blobs--> serving --ReplicaReport--> rollout
-    rollout --RolloutPlan--> serving          any refusing process --DeadLetter--> operator
+    rollout --RolloutPlan--> serving          any process that refuses a message --DeadLetter--> operator
     learner --LearnerReport, Quarantined--> operator          rollout --ControllerReport--> operator
     operator --Command: Erase, LabelCommand, EncoderOffer, Repair--> learner --CommandOutcome--> operator
     operator --LabelCommand--> replicas, rollout                                   page --AdminAction--> operator
@@ -17,11 +17,12 @@ record      the base class
 
 Other rooms import all records from here. Only `schemas` is imported by its own name, because clients do not need it.
 
-Schema evolution: a new field has a default value and needs no new topic. A change of meaning or type is a new record
-under a new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of manifests refuses an unknown
-`format`, `format_version` or `model_spec` by name, because wrong weights are worse than none.
+Schema evolution: a new field must have a default value, and needs no new topic. If the meaning or the type of a field
+changes, this makes a new record under a new topic (`events.v2`). Readers of topics ignore unknown fields. The reader of
+manifests refuses an unknown `format`, `format_version` or `model_spec`, because wrong weights are worse than none.
 
-Rejected: a schema registry for our own records (topic names have versions, and one machine needs no registry).
+Rejected: a schema registry for our own records (the names of topics have versions, and a single machine needs no
+registry).
 """
 
 from wire.inputs import MAX_EVENT_BYTES

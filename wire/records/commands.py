@@ -22,9 +22,9 @@ AnyBody = TypeVar("AnyBody", bound="CommandBody")
 class CommandBody(Record, frozen=True, kw_only=True):
     """The parameters of a command. There is one subclass for each verb.
 
-    `IS_KEPT` means that the effect of the command is a part of the learner's state. Such a command is never removed
-    from the log, and the learner applies it to every state that lacks it, such as a new state or an older checkpoint.
-    All other commands are carried out once.
+    `IS_KEPT` means that the effect of the command is part of the learner's state. Such a command is never removed from
+    the log. The learner also applies it to every state that does not include it yet, such as a new state or an older
+    checkpoint. All other commands are carried out once.
     """
 
     VERB: ClassVar[str]
@@ -35,7 +35,7 @@ class Command(Record, frozen=True, kw_only=True):
     """An entry of the log: the command that `source` gave at `time_ms`.
 
     - `seq`: the number of the command. Numbers begin at 1 and increase.
-    - `body`: the fields of the verb's own record. So a new verb does not change this record.
+    - `body`: the fields of the verb's `CommandBody`, as JSON. So a new verb does not change this record.
     - `is_kept`: see `CommandBody`.
     """
 
@@ -61,14 +61,15 @@ class CommandOutcome(Record, frozen=True, kw_only=True):
     """The outcome of the command `seq`, at `time_ms`.
 
     - `open`: the command waits for something, such as a slow round.
-    - `applied`: the learner's state includes the command, and no published version does yet.
+    - `applied`: the learner's state includes the command, but no published version does yet.
     - `published`: `version` is the first version that includes the command.
-    - `purged`: all older versions and older checkpoints have been deleted. `numbers` is empty then.
+    - `purged`: all versions and checkpoints from before the command have been deleted. `numbers` is empty then.
     - `refused`: the command has no effect, for these `reasons`.
     - `done`: the command has its effect, and needs no new version. For a step of the rollout, `version` is the version
       that it was about.
 
-    `numbers` counts the effects: samples by their place, repaired blobs, or the holdout samples of an offer.
+    `numbers` has counts of the effects by name: removed samples by where they were, repaired blobs, or the holdout
+    samples on which an offer was compared.
     """
 
     seq: int
@@ -80,12 +81,12 @@ class CommandOutcome(Record, frozen=True, kw_only=True):
 
     @property
     def is_final(self) -> bool:
-        """Whether no further state follows that an operator waits for."""
+        """Whether an operator need not wait for a later state."""
         return self.state not in ("open", "applied")
 
 
 class CommandEntry(NamedTuple):
-    """A command and its outcome; None while there is no outcome."""
+    """A command, and its outcome (None: there is none yet)."""
 
     command: Command
     outcome: CommandOutcome | None = None
@@ -124,7 +125,7 @@ class LabelCommand(CommandBody, frozen=True, kw_only=True):
 
 
 class LabelChange(Record, frozen=True, kw_only=True):
-    """A command about labels that was applied, after the records below `offsets` and no others had been processed."""
+    """A command about labels that was applied when exactly the records below `offsets` had been processed."""
 
     command: LabelCommand
     offsets: dict[str, int] = {}

@@ -17,7 +17,8 @@ STABLE: ArmName = "stable"
 CANDIDATE: ArmName = "candidate"
 """The arm of the version that is evaluated, from its first answer until it is promoted or withdrawn."""
 NEWEST: ArmName = "newest"
-"""The arm of the learner's newest version. It has a small share of its own, and is never evaluated."""
+"""The arm of the learner's newest version. It has a small, fixed share of the traffic, and its versions change too
+often to be evaluated one by one."""
 STAND_IN: ArmName = "stand-in"
 """The arm of answers from a replica that cannot load the stable version and serves another one instead. No plan names
 this arm. Its answers are evidence for no version; in the traffic, they count as the stable version's."""
@@ -107,13 +108,14 @@ NOT_WORSE: Final = "C"
 
 
 class Decision(Record, frozen=True, kw_only=True):
-    """A decision about `version`, which made the plan's `revision`: what, when, why, and the numbers behind it.
+    """A decision about `version`, which made the plan with this `revision`.
 
     - `rule`: the rule that decided: A, B or C (`rollout/publication_rule.py`, `rollout/paired_rule.py`), "unpaired"
       (`rollout/unpaired_rule.py`), "change" (`rollout/statistics.py`), or "operator".
     - `stable`, `reference`: the plan's stable and reference versions after the decision.
-    - `count`: the number of decisions that this entry stands for. Promotions by the rules A, B and C in the same hour
-      are one entry, which is the last of them.
+    - `count`: the number of decisions that this entry represents. Of the promotions by the same rule (A, B or C) within
+      an hour, only the last one is an entry.
+    - `numbers`: the measured numbers on which the decision is based, by name.
     """
 
     version: int

@@ -8,13 +8,13 @@ from wire.records.record import ArmName, Record
 from wire.records.weights import Evaluation
 
 TOLERATED_SLOWDOWN: Final = 1.25
-"""A forward pass is slow if it took longer than this multiple of the stable version's median."""
+"""A forward pass is slow if it took longer than this multiple of the median time of the stable version's passes."""
 
 LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-"""Upper bounds of the histogram buckets of a replica's latencies. One more bucket has the longer ones."""
+"""Upper bounds of the buckets of a replica's latency histogram. One more bucket counts all longer latencies."""
 
 LABEL_TO_LIVE_BOUNDS_MS: Final = (100, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 30_000, 60_000)
-"""Upper bounds of the histogram buckets of the times from label to live. One more bucket has the longer ones."""
+"""Upper bounds of the buckets of the histogram of times from label to live. One more bucket counts all longer times."""
 
 
 class VersionHealth(Record, frozen=True, kw_only=True):
@@ -33,9 +33,10 @@ class VersionHealth(Record, frozen=True, kw_only=True):
 
 
 class Promise(Record, frozen=True, kw_only=True):
-    """A service level that a replica promises, such as `p99_ms`, and the `value` that it measured in the last minute.
+    """A service-level objective of a replica, such as `p99_ms`, and the `value` that it measured in the last minute.
 
-    The value must not exceed the limit if it is a ceiling, and must reach it otherwise. None: nothing was measured.
+    If `is_ceiling`, the value must not be above the limit; otherwise it must not be below it. None: nothing was
+    measured.
     """
 
     name: str
@@ -52,17 +53,17 @@ class Promise(Record, frozen=True, kw_only=True):
 
 
 class ReplicaReport(Record, frozen=True, kw_only=True):
-    """What one replica serves now, and its counters. The report expires in Redis a few seconds after the replica ends.
+    """The state of one replica, and its counters. The report expires in Redis a few seconds after the replica ends.
 
     - `revision`, `swapped_ms`: the revision of the plan that the replica follows, and since when (0: unknown).
     - `versions`: the versions that answer. `health` has the health of each.
     - `stand_in`: the version that answers instead of the plan's stable version, because the replica cannot load that
       one (0: the stable version answers).
     - `refused`: the number of versions that the replica refused, by reason.
-    - `damaged`: the digests of blobs that active versions need and that are missing or corrupt. Any process that has
-      their bytes may write them again.
-    - `swap_stalls_ms`: the last few pauses between two batches with a weight swap between them. `swap_pauses_ms` has,
-      for each of them, a pause before it without a swap.
+    - `damaged`: the digests of missing or corrupt blobs that active versions need. Any process that has the bytes may
+      write them again.
+    - `swap_stalls_ms`: the last few pauses between two batches during which weights were swapped.
+    - `swap_pauses_ms`: for each of these pauses, an earlier pause without a swap, for comparison.
     - `counts`: the numbers of answers, duplicates, dead letters and refused requests, by name.
     - `latency_counts`, `latency_sum_ms`: a histogram of the times from the queue to the answer, with a bucket for each
       of LATENCY_BOUNDS_MS and one for longer times, and the sum of the times.
@@ -96,19 +97,20 @@ class ReplicaReport(Record, frozen=True, kw_only=True):
     @property
     def alarms(self) -> tuple[str, ...]:
         """The replica's current problems, one sentence each."""
-        found: list[str] = []
+        alarms: list[str] = []
         if self.stand_in:
-            found.append(f"version {self.stand_in} answers instead of the stable version, which cannot be loaded")
+            alarms.append(f"version {self.stand_in} answers instead of the stable version, which cannot be loaded")
         if self.refused and not self.versions:
             reasons = ", ".join(sorted(self.refused))
-            found.append(f"no version answers: the replica refused every stored version ({reasons})")
+            alarms.append(f"no version answers: the replica refused every stored version ({reasons})")
         if self.damaged:
-            found.append(f"damaged or missing blobs that the replica needs: {len(self.damaged)}")
-        return tuple(found)
+            alarms.append(f"damaged or missing blobs that the replica needs: {len(self.damaged)}")
+        return tuple(alarms)
 
 
 class Drift(Record, frozen=True, kw_only=True):
-    """A drift alarm: the mean of a signal has risen by more than chance, detected after `at_label` labels.
+    """A drift alarm: the mean of a signal has risen from `before` to `after`, by more than chance. It was detected
+    after `at_label` labels.
 
     `signal` is one of:
 
@@ -127,7 +129,8 @@ class Drift(Record, frozen=True, kw_only=True):
 
 
 class Confusion(Record, frozen=True, kw_only=True):
-    """A frequent mistake: how many recent `answers` said `answered` ("": no class) although the label was `label`."""
+    """A frequent mistake: the number of recent `answers` whose class was `answered` ("": no class) although the label
+    was `label`."""
 
     label: str
     answered: str
@@ -138,7 +141,7 @@ class LearnerReport(Record, frozen=True, kw_only=True):
     """The state of the learner. The report expires in Redis a few seconds after the learner ends.
 
     - `version`: the version from which the learner continues.
-    - `durable_version`: the newest version that is known to be on the store's disk, so that a power cut cannot lose it
+    - `durable_version`: the newest version that is known to be on the store's disk, where a power cut cannot lose it
       (0: no version of this learner).
     - `counts`: counters by name:
       - of labels: labels = matched + late + duplicate + orphan + refused_* + quarantined_* + parked, and
@@ -147,16 +150,17 @@ class LearnerReport(Record, frozen=True, kw_only=True):
       - of others: unreadable messages (`unreadable_*`), refusals of the gate (`gate_*`), slow rounds (`rounds_*`),
         drifts (`drift_*`), failures (`*_failed`), and messages to operators (`letters_*`).
     - `lag`: the number of answers and labels that are not read yet.
-    - `accuracy`: prequential accuracy, of the answers as given, before their labels were learnt. `recent_accuracy` is
-      the same for recent answers, and `confusions` are the most frequent mistakes among them since the learner started.
-    - `evaluation`: the evaluation of the published version.
+    - `accuracy`: the prequential accuracy: the accuracy of the answers that were sent, before their labels were learnt.
+    - `recent_accuracy`: the same for recent answers.
+    - `confusions`: the most frequent mistakes among recent answers since the learner started.
+    - `evaluation`: the evaluation of the last published version.
     - `refusals`: the reasons why the gate refused the candidate after that version.
     - `is_rested`: no slow round is due until labels arrive.
     - `publish_ms`: the duration of each step of the last publication.
-    - `read_ms`: the time at which the oldest of its new labels was read (0: it had no new label).
+    - `read_ms`: the time at which the oldest new label of that publication was read (0: it had no new label).
     - `drifts`: the last few drift alarms.
-    - `alarms`: labels that are held as flips now, label windows that are too small, classes without a row, and a
-      training strategy that was set aside.
+    - `alarms`: the current alarms: labels that are held as suspected flips, label windows that are too small, classes
+      without a row in the head, and a training strategy that was set aside.
     - `keys`: the ids of the keys whose signatures the learner accepts (none: unknown). It signs with the first.
     """
 

@@ -37,7 +37,7 @@ def _schema(record: type[TopicRecord]) -> dict[str, Any]:
     own = definitions.pop(record.__name__)
     own["properties"].pop("headers", None)
     if record is Event:
-        # The id may be missing: then it is the header's, or the place of the message.
+        # The id may be missing: then it is in a header, or the place of the message is the id.
         del own["required"]
         own["anyOf"] = [{"required": [name]} for name in EMPTY_CONTENT]
     if record is Feedback:
@@ -53,4 +53,5 @@ def _schema(record: type[TopicRecord]) -> dict[str, Any]:
 SCHEMAS: dict[str, dict[str, Any]] = {
     record.__name__.lower(): _schema(record) for record in (Event, Answer, Feedback, Quarantined)
 }
-"""The schema of each record by its name in lower case. A dead letter has none: its value is the refused payload."""
+"""The schema of each record by its name in lower case. A dead letter has no schema, because its value is the refused
+payload."""

@@ -6,7 +6,7 @@
 Rejected:
 
 - One topic for all records: a reader of labels would have to read every text, too.
-- Answers without the text: the learner would have to join answers with events as well.
+- Answers without the text: the learner would have to join answers with events, too.
 - One message for each task: an event is finished when its answer is sent, and every message would repeat the text and
   the vector.
 - The answers of all tasks in one list: a reader that does not know tasks finds the default task's answer at the top.
@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 import msgspec
 
 from wire.inputs import EMPTY_CONTENT, Features, Part, fields_of
-from wire.kinds import ANSWER_FIELDS, said_by
+from wire.kinds import ANSWER_FIELDS, label_string
 from wire.records.record import ArmName, Record
 
 MAX_TEXT_TOKENS = 8_192
@@ -45,7 +45,8 @@ def text_chars(max_tokens: int) -> int:
 
 
 class LogMark(Record, frozen=True, kw_only=True):
-    """Identifies the last record before an offset, because an offset alone does not say whether the log still has it.
+    """Identifies the last record before an offset. The offset alone does not tell whether the log still has this
+    record.
 
     - `log`: the id of the record's log ("": unknown).
     - `epoch`: the epoch of the partition leader that wrote the record (-1: unknown).
@@ -113,14 +114,14 @@ class TaskAnswer(Record, frozen=True, kw_only=True, omit_defaults=True):
     output: dict[str, Any] | None = None
 
     @property
-    def named(self) -> str | None:
+    def prediction(self) -> str | None:
         """The prediction of the weights as one string (`wire.kinds`); None if the weights knew nothing."""
         # A refused answer has the fallback label in `label`, and the predicted class first in `scores`.
         if self.refused and self.scores:
             return self.scores[0][0]
         if self.label is None and self.labels is None and self.value is None and self.output is None:
             return None
-        return said_by(self, ANSWER_FIELDS)
+        return label_string(self, ANSWER_FIELDS)
 
 
 class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
@@ -163,10 +164,10 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
         """Returns the answer of `task` without the other tasks' answers; None if that task did not answer."""
         if task == self.task:
             return msgspec.structs.replace(self, tasks={}) if self.tasks else self
-        found = self.tasks.get(task)
-        if found is None:
+        task_answer = self.tasks.get(task)
+        if task_answer is None:
             return None
-        return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(found))
+        return msgspec.structs.replace(self, task=task, tasks={}, **msgspec.structs.asdict(task_answer))
 
 
 class AdminAction(Record, frozen=True, kw_only=True):
@@ -291,15 +292,15 @@ class Feedback(Record, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **EMPTY_CONTENT, answered=None, proof="")
 
     @property
-    def said(self) -> str:
+    def label_string(self) -> str:
         """The label as one string, whatever its kind (`wire.kinds`)."""
-        return said_by(self)
+        return label_string(self)
 
     @property
     def message_id(self) -> str:
         # A late label is sent again with its answer. That is another message than the label itself.
-        found = "/found" if self.proof else ""
-        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{found}{_task_suffix(self.task)}"
+        suffix = "/found" if self.proof else ""
+        return f"{_qualified_id(self.event_id, self.event_source)}/{self.source}{suffix}{_task_suffix(self.task)}"
 
     @property
     def answered_entity(self) -> str:

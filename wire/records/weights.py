@@ -1,4 +1,5 @@
-"""Versions of the weights: a manifest, which names tensors by digest, with the version's evaluation and its origin.
+"""Versions of the weights. A version is a manifest, which names its tensors by digest and has its evaluation and
+origin.
 
     WeightManifest -> TensorEntry: a blob by digest        -> Probe: what a replica must compute before it serves them
                    -> Evaluation, PrecisionEvaluation      -> Lineage, HeadSolution: how to reproduce it, bit for bit
@@ -8,7 +9,7 @@
 
 Rejected:
 
-- Tensors inside the manifest: a version that changed only its head would be stored and fetched as a whole.
+- Tensors inside the manifest: a version that differs only in its head would be stored and fetched as a whole.
 - Pickled tensors: reading them would run any code in them.
 - An offer that names a folder: the learner may run on another machine.
 """
@@ -25,23 +26,26 @@ MAX_NEW_CLASSES: Final = 64
 """Highest number of new classes that a manifest lists."""
 
 RoundKind: TypeAlias = Literal["labels", "rehearsal", "guesses"]
-"""What a slow round learns from: new labels, the replay memory while no labels arrive, or pseudo-labels."""
+"""The data of a slow round: new labels, the replay memory while no labels arrive (rehearsal), or pseudo-labels."""
 
 PSEUDO_LABELS: Final = "guesses"
-"""The kind of a round on pseudo-labels. Manifests and checkpoints call it so, and older programs read them."""
+"""The kind of a round on pseudo-labels. The stored name stays "guesses", because older programs read manifests and
+checkpoints."""
 
 TIERS: Final = ("task", "domain", "base")
-"""How deep a slow round may train, from the top of the encoder down. The learner counts `rounds_task` and so on."""
+"""The depths to which a slow round may train, beginning at the top of the encoder. The learner counts rounds by depth
+(`rounds_task` and so on)."""
 
 HEAD_PREFIX: Final = "head."
 """The prefix of the names of the head's tensors. All other tensors are the encoder's."""
 
 
 class Certainty(Record, frozen=True, kw_only=True):
-    """The distribution of the free energy over `samples` holdout samples, and how often answers are wrong.
+    """How certain a version is of its answers: the distribution of the free energy over `samples` holdout samples, and
+    the error rates.
 
-    The free energy of a text is the log of the sum of exp(logit / `temperature`) over the classes. A temperature of 0
-    means that nothing was measured.
+    The free energy of a text is the log of the sum of exp(logit / `temperature`) over the classes. If the temperature
+    is 0, nothing was measured.
 
     - `quantiles`: n quantiles of the free energy. A share of i / (n - 1) of the samples is below `quantiles[i]`.
     - `risks[i]`: the upper 95 % bound of the error rate among texts at or above `quantiles[i]`.
@@ -65,9 +69,9 @@ class NewClass(Record, frozen=True, kw_only=True):
 
 
 class NameChanges(Record, frozen=True, kw_only=True):
-    """The differences between the predictions of a version and of the reference of the rollout.
+    """The differences between the predictions of a version and of the rollout's reference.
 
-    - `reference`: the version that is compared with (0: nothing was measured).
+    - `reference`: the version with which this version is compared (0: nothing was measured).
 
     If both have the same encoder, they are compared on `texts` recent texts:
 
@@ -75,18 +79,19 @@ class NameChanges(Record, frozen=True, kw_only=True):
     - `to_new`: predictions that changed to a class that the reference does not have.
     - `forgotten`: texts whose label the reference predicts and the version does not.
     - `lost`: texts whose label the previously published version predicts and this version does not.
-    - `new_classes`: the classes that the reference does not have, the one with the most texts first, at most
-      MAX_NEW_CLASSES. `labels` counts all labels of the period in which the labels of these classes were counted.
-    - `wins`, `ties`, `losses`: labelled events since the reference was set, each predicted before it was learnt. The
-      reference is compared with the version that was the newest one at the time of the event: only that version was
-      right, both or neither were right, only the reference was right.
+    - `new_classes`: the classes that the reference does not have, at most MAX_NEW_CLASSES, the one with the most texts
+      first.
+    - `labels`: the number of all labels of the period in which the labels of the new classes were counted.
+    - `wins`, `ties`, `losses`: the outcomes of the labelled events since the reference was set. Each event was
+      predicted, before its label was learnt, by the reference and by the version that was the newest one then: only
+      that version was right (a win), both or neither were right, or only the reference was right.
 
     If the encoders differ, only `reference` and these fields are set:
 
-    - `held_wins`, `held_ties`, `held_losses`: holdout samples, each text once: only the version is right, both or
-      neither are right, only the reference is right. Samples of classes that the reference does not have are left out:
-      the reference is wrong on all of them, and the holdout has equally many samples of each class, so a version that
-      adds classes would seem better even if it had forgotten others.
+    - `held_wins`, `held_ties`, `held_losses`: the outcomes of the holdout samples, each text once: only the version is
+      right, both or neither are right, or only the reference is right. Samples of classes that the reference does not
+      have are left out. The reference is wrong on all of them, and the holdout has equally many samples of each class,
+      so otherwise a version that adds classes would seem better even if it had forgotten others.
     - `trial_wins`, `trial_ties`, `trial_losses`: the same comparison of the two encoders on new labels, each predicted
       before the head of either encoder had learnt it.
     """
@@ -111,9 +116,10 @@ class NameChanges(Record, frozen=True, kw_only=True):
 
 
 class LabelSpace(Record, frozen=True, kw_only=True):
-    """The `kind` of a version's labels, as the settings name it, and how to read the head's outputs.
+    """The `kind` of a version's labels, by its name in the settings, and how to read the head's outputs.
 
-    For sets of classes, `threshold` has been subtracted from each output of the head. Scores are from `low` to `high`.
+    - `threshold`: for sets of classes, the number that has been subtracted from each output of the head.
+    - `low`, `high`: for scores, their range.
     """
 
     kind: str
@@ -134,12 +140,12 @@ class TensorPart(Record, frozen=True, kw_only=True):
 
 
 class TensorEntry(Record, frozen=True, kw_only=True):
-    """One named weight: a blob of safetensors bytes, stored under its SHA-256, and the arrays that it must hold.
+    """One named tensor: a blob of safetensors bytes, stored under its SHA-256, and the arrays that it must contain.
 
     `scheme` says how the parts form the tensor:
 
-    - `n8g64`: INT8 whose high 4 bits are the INT4 weights, in groups of 64.
-    - `w4g64`: these INT4 weights alone.
+    - `n8g64`: INT8 weights whose high 4 bits are the INT4 weights, in groups of 64.
+    - `w4g64`: only these INT4 weights.
     - `w8c`: INT8 with a scale for each output channel.
     - `fp32`: float32.
     - `vectors`: a layer's parameters besides its matrices.
@@ -175,9 +181,9 @@ class Evaluation(Record, frozen=True, kw_only=True):
     - `negative_flips`: the share of samples that the parent classifies correctly and the version does not.
     - `cohorts`: the accuracy by the age of the classes, the oldest first. Its name in JSON is `stages`.
     - `worst_class`: the class whose accuracy fell most, by `worst_class_drop`.
-    - `anchor`: an older version, to measure forgetting (0: none). `anchor_accuracy` and `accuracy_beside_anchor` are
-      the accuracy of the anchor and of this version on the `anchor_labels` samples whose classes the anchor knew. Both
-      choose only among the anchor's classes.
+    - `anchor`: an older version with which this version is compared to measure forgetting (0: none). `anchor_accuracy`
+      and `accuracy_beside_anchor` are the accuracies of the anchor and of this version on the `anchor_labels` samples
+      whose classes the anchor knows. Both versions choose only among the anchor's classes.
     - `head_update`, `top_update`: the norm of the change of the head and of the trained blocks, relative to the norm of
       their weights.
 
@@ -225,12 +231,12 @@ class PrecisionEvaluation(Record, frozen=True, kw_only=True):
 class Round(Record, frozen=True, kw_only=True):
     """A slow round: gradient training of the encoder's top blocks.
 
-    - `offsets`: the records below these offsets, and no others, had been processed when the round began.
-    - `memory_offsets`: the head was refitted under the round's encoder on the replay memory as it was after the records
-      below these offsets ({}: not yet).
-    - `outcome`: says whether the round's encoder replaced the previous one.
+    - `offsets`: when the round began, exactly the records below these offsets had been processed.
+    - `memory_offsets`: the head was refitted under the round's encoder, on the replay memory as it was after the
+      records below these offsets ({}: not yet).
+    - `outcome`: whether the round's encoder replaced the previous one.
     - `layers`: the number of top blocks that the round trained. It is absent if the round trained as many as any round
-      may: older programs wrote rounds without this field, and their bytes stay the same.
+      may, as in rounds that older programs wrote.
     """
 
     number: int
@@ -242,9 +248,9 @@ class Round(Record, frozen=True, kw_only=True):
 
 
 class ConceptChange(NamedTuple):
-    """A change of the meaning of a class for events since `since_ms`. Its labels for earlier events are forgotten.
+    """A class has changed its meaning: its labels for events before `since_ms` are forgotten.
 
-    The records below `offsets`, and no others, had been processed before the change.
+    Exactly the records below `offsets` had been processed before the change.
     """
 
     label: str
@@ -255,10 +261,10 @@ class ConceptChange(NamedTuple):
 class Lineage(Record, frozen=True, kw_only=True):
     """How to reproduce a version from the topics.
 
-    Read the topics from their start. At the offsets that each entry names, the oldest entry first:
+    Read the topics from their start. At the offsets of each entry, beginning with the oldest entry:
 
     - run the slow `rounds`,
-    - restart the classes of `concept_changes` (in JSON: `changes`),
+    - forget the older labels of the classes in `concept_changes` (in JSON: `changes`),
     - apply `label_changes`, the operators' commands about labels. At equal offsets, concept changes come before these.
 
     The result of a round depends only on the set of records below its offsets, so these may be read in any order.
@@ -276,14 +282,13 @@ class Lineage(Record, frozen=True, kw_only=True):
 class HeadSolution(Record, frozen=True, kw_only=True):
     """How the weights of a head were computed, so that they can be reproduced, bit for bit.
 
-    - `base`: the exact sums over the records below these offsets were solved.
-    - `batches`: the records up to each of these offsets were then added by a rank-k update. The last of them are all
-      records of the version.
-    - `fading_share`: the result is a blend with weights that were solved from the newest labels alone, which have this
-      share.
-    - `temperature`: the weights were divided by this number.
-    - `class_weights`: the logarithms of these weights were added to the logits of their classes.
-    - `arithmetic`: the library and the instruction set, which decide how results are rounded.
+    - `base`: the weights were solved from the exact sums over the records below these offsets.
+    - `batches`: then the records up to each of these offsets were added by a rank-k update. The last offsets contain
+      all records of the version.
+    - `fading_share`: the share, in the result, of weights that were solved from the newest labels alone.
+    - `temperature`: the number by which the weights were divided.
+    - `class_weights`: the weights of classes, whose logarithms were added to the logits of the classes.
+    - `arithmetic`: the library and the instruction set, which determine how results are rounded.
     """
 
     base: dict[str, int] = {}
@@ -295,10 +300,10 @@ class HeadSolution(Record, frozen=True, kw_only=True):
 
 
 class WeightManifest(Record, frozen=True, kw_only=True):
-    """A version of the weights: its tensors by digest, the offsets it was trained through, and its evaluation.
+    """A version of the weights: its tensors by digest, the offsets up to which it was trained, and its evaluation.
 
-    - `version`, `parent`: versions are numbered in steps of one; the parent is the version that this one was trained
-      from (0: none).
+    - `version`: the number of the version. Numbers increase by one.
+    - `parent`: the version from which this version was trained (0: none).
     - `config`, `model_spec`: the model's configuration as canonical JSON, and the hash of it and of the tokenizer's
       digest.
     - `labels[i]`: the class of row i of the head.
@@ -306,9 +311,9 @@ class WeightManifest(Record, frozen=True, kw_only=True):
     - `trained_through`: maps `topic/partition` to the next offset to read. Every record below it has been processed.
     - `max_tokens`: texts were truncated at this length in training and evaluation, and must be in serving. 0: not
       recorded; older programs truncated at 256.
-    - `erased`: the number of erasures (`Erase`) before the version was made. Its sums hold nothing of these subjects.
-    - `label_commands`: the number of commands about labels (`LabelCommand`) that its classes follow.
-    - `commands`: the number (`Command.seq`) of the last command of any verb that it follows.
+    - `erased`: the number of erasures (`Erase`) before the version was made. It has learnt nothing from these subjects.
+    - `label_commands`: the number of commands about labels (`LabelCommand`) that its classes include.
+    - `commands`: the number (`Command.seq`) of the last command, of any verb, that it includes.
     - `lineage`, `solution`: how to reproduce the version and the weights of its head.
     - `name_changes`: how its predictions differ from the predictions of the rollout's reference. Its name in JSON is
       `changes`.
@@ -364,8 +369,8 @@ class WeightManifest(Record, frozen=True, kw_only=True):
 class VersionEntry(Record, frozen=True, kw_only=True):
     """An entry of the history of versions: what happened to `version`, when, and why.
 
-    For an encoder that an operator offered, `version` is the first one with this encoder if it was `adopted`, and the
-    current one if it was `refused`.
+    The actions `adopted` and `refused` are about an encoder that an operator offered. If it was adopted, `version` is
+    the first version with this encoder. If it was refused, `version` is the current version.
     """
 
     version: int

@@ -15,13 +15,13 @@ processes need: `dump` (backups) and `folder` (replicas).
 """
 
 from wire.store.blobs import Blobs
-from wire.store.commands import CommandLog, Step, merged
+from wire.store.commands import CommandLog, OperatorStep, append_entries
 from wire.store.keys import account_rules
 from wire.store.lease import Lease, Leases
 from wire.store.plans import Plans
 from wire.store.signed import SEAL_CHARS, Seals
 from wire.store.store import Store
-from wire.store.versions import GAP, Contents, Versions
+from wire.store.versions import GAP, VersionContents, Versions
 from wire.store.watch import Watch
 
 __all__ = [
@@ -29,15 +29,15 @@ __all__ = [
     "SEAL_CHARS",
     "Blobs",
     "CommandLog",
-    "Contents",
     "Lease",
     "Leases",
+    "OperatorStep",
     "Plans",
     "Seals",
-    "Step",
     "Store",
+    "VersionContents",
     "Versions",
     "Watch",
     "account_rules",
-    "merged",
+    "append_entries",
 ]

@@ -9,8 +9,8 @@ the size of the blob. `bytes` is written last, so a blob that has it is complete
 writers that continue the blob use the same size. The sorted set `blobs` has the time at which each blob was last put,
 so that a blob is not collected between `put` and its publication.
 
-`put` does not check the bytes of a complete blob; only `repair` reads them back. While a blob is repaired, a reader
-gets the old bytes, the new bytes or, for a mixture of both, BlobCorrupt.
+If a blob is complete already, `put` does not check its bytes; only `repair` reads them back. While a blob is repaired,
+a reader gets the old bytes or the new bytes. If it would get a mixture, it gets BlobCorrupt.
 
 Rejected:
 
@@ -163,7 +163,8 @@ class Blobs:
             raise StoreUnavailable(f"blob {name} was removed while it was written: put it again")
 
     def _replace(self, digest: str, view: memoryview) -> None:
-        """Writes a blob under a temporary name and renames it. A kill in between leaves a temporary blob as garbage."""
+        """Writes a blob under a temporary name, and then renames it. If the process is killed in between, the temporary
+        blob is garbage."""
         name = f"{digest}.{secrets.token_hex(8)}"
         self._write(name, view)
         script_keys = (self._blob_key(name), self._blob_key(digest), self._server.key(keys.BLOBS))
@@ -172,7 +173,7 @@ class Blobs:
             self.get(digest, len(view))
 
     def _layout(self, digest: str, num_bytes: int) -> list[int]:
-        """Returns the sizes of the chunks after it has compared them with the stored sizes. It fetches no chunk."""
+        """Returns the sizes of the chunks. Raises BlobCorrupt if the stored sizes differ. It fetches no chunk."""
         key = self._blob_key(digest)
         stored, chunk = self._server.ask("HMGET", key, "bytes", "chunk")
         if stored is None:

@@ -3,16 +3,20 @@
     roots: keep, current, plan -> drop the manifests of other versions -> sweep unreferenced blobs past the grace period
            the open offer -------------------------------------------------^
 
-A collection is safe while other processes publish. Manifests are removed only if the pointer and the plan have not
-changed since they were read. A blob is removed only if it was not put or published since the clock was read. `put` and
-`publish` renew a blob's time in the same script that relies on it, so between `put` and `publish` a blob is safe for
-the grace period. After that, `publish` reports the missing blob and changes nothing. A reader of a version that is
-being removed gets NotFound or BlobCorrupt. A full server accepts the commands of a collection, since they only remove.
+A collection is safe while other processes publish:
+
+- Manifests are removed only if the pointer and the plan have not changed since they were read.
+- A blob is removed only if it was last put or published before the grace period. `put` and `publish` renew the time of
+  a blob in their own scripts, so a blob that was put is safe for the grace period. If it is published later than that,
+  `publish` may report that the blob is missing; it then changes nothing.
+- A reader of a version that is being removed gets NotFound or BlobCorrupt.
+- A full server accepts the commands of a collection, because they only remove data.
 
     put -> make_room: above MAX_USED_SHARE of the memory -> drop all but the plan's and the newest versions
                       still above it -> StoreFull
 
-So a publisher collects garbage itself if no other process does, or if the retained versions take too much memory.
+So a publisher collects garbage itself if no other process has done it, or if the retained versions take too much
+memory.
 """
 
 from collections.abc import Iterable, Iterator
@@ -96,9 +100,9 @@ class Collector:
             self._server.check_room(num_bytes)
 
     def _drop(self, keep: frozenset[int]) -> int:
-        """Removes manifests in batches; returns their number. Stops when the pointer or the plan has changed.
+        """Removes the manifests of unneeded versions in batches; returns their number.
 
-        The next collection removes the rest.
+        Stops when the pointer or the plan has changed. The next collection then removes the rest.
         """
         key = self._server.key
         current = self._versions.current()

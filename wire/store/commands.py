@@ -1,17 +1,19 @@
 """The log of operators' commands: in one order, each entry signed under its number, with the outcome of each command.
 
     append(body) --numbered, signed, on disk--> `commands` --read(first)--> the learner --note(outcome)--> `outcomes`
-           |-- a LabelCommand, in its order --> the list `labels`, which replicas and the rollout read as well
-           '-- an EncoderOffer -------------> the hash `offer`, whose blobs the collector keeps until it is closed
-    a step of the rollout --the script that writes the plan--> its entry, with its outcome
+           |-- a LabelCommand -> also the list `labels`, in order, which replicas and the rollout read
+           '-- an EncoderOffer -> also the hash `offer`; the collector keeps its blobs until the offer is closed
+    a step of the rollout --the script that writes the plan--> an entry with its outcome
 
 Commands whose effect is part of the learner's state (`CommandBody.IS_KEPT`) are permanent: a learner that starts
-without a checkpoint follows them before it learns. There are at most MAX_KEPT permanent commands. Of the other
+without a checkpoint applies them before it learns. There are at most MAX_KEPT permanent commands. Of the other
 commands, the log has the newest MAX_PASSING. Every checkpoint of the learner contains the permanent commands, and the
-learner restores the log (`rewrite`) if the server was wiped. A permanent command that is appended twice is one command.
+learner restores the log (`rewrite`) if the server was wiped. If a permanent command is appended twice, the log has it
+once.
 
-A signature covers the service, the task, the kind of the record and its number. Without one of our keys, a client with
-write access to the server cannot give a command: an entry without a valid signature for its number is ignored.
+The list `labels` and the hash `offer` are the projections of the log. A signature covers the service, the task, the
+kind of the record and its number. An entry without a valid signature for its number is ignored. So a client that can
+write to the server cannot give a command unless it has one of our keys.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +37,7 @@ MAX_PASSING: Final = 1_000
 """Largest number of other commands: a new one removes the oldest."""
 
 MAX_SEQ: Final = 1 << 50
-"""Our commands have lower numbers. An entry with this number or a higher one is not ours."""
+"""The numbers of our commands are lower. An entry with this number or a higher one is foreign."""
 
 BATCH: Final = 1_000
 """Number of outcomes that one call writes."""
@@ -58,7 +60,7 @@ local function append(commands, outcomes, passing, seq, entry, outcome, is_kept,
   redis.call('HDEL', outcomes, oldest)
 end
 """
-"""Lua that defines `is_taken` and `append`. The script that writes the plan uses them, too."""
+"""Lua that defines `is_taken` and `append`. The script that writes the plan includes it, too."""
 
 _PROJECT: Final = """
 local function project(labels, offer, asked, seq, digest, verb, body, signature)
@@ -107,8 +109,8 @@ notify(history, notices, ARGV[2], ARGV[3])
 """
 
 
-class Step(NamedTuple):
-    """An operator's step in the rollout, which takes effect with the plan: its verb and its version."""
+class OperatorStep(NamedTuple):
+    """An operator's command about the rollout, which is logged when the plan is written: its verb and its version."""
 
     verb: str
     version: int
@@ -162,26 +164,26 @@ class CommandLog:
 
     def outcomes(self, commands: Sequence[Command]) -> dict[int, CommandOutcome]:
         """Returns number -> outcome for the commands whose outcome is stored."""
-        found: dict[int, CommandOutcome] = {}
+        by_number: dict[int, CommandOutcome] = {}
         for start in range(0, len(commands), BATCH):
             numbers = [command.seq for command in commands[start : start + BATCH]]
             bodies = self._server.ask("HMGET", self._outcomes, *numbers)
             for body in filter(None, bodies):
                 outcome = signed.decode(body, CommandOutcome, self._outcomes)
-                found[outcome.seq] = outcome
-        return found
+                by_number[outcome.seq] = outcome
+        return by_number
 
     def outcome(self, command: Command) -> CommandOutcome | None:
         """Returns the outcome of a command; None while there is none.
 
-        Raises CommandMoved if another command has its number, because the log was restored.
+        Raises CommandMoved if another command has its number now, because the log was restored.
         """
-        questions = [
+        reads = [
             ("ZRANGEBYSCORE", self._log, command.seq, command.seq, "WITHSCORES"),
             ("HGET", self._outcomes, command.seq),
         ]
-        values, body = self._server.ask_many(questions)
-        if all(found != command for _, found in self._entries(values)):
+        values, body = self._server.ask_many(reads)
+        if all(stored != command for _, stored in self._entries(values)):
             raise CommandMoved(
                 f"the log was restored, and number {command.seq} is another command now: `lifelong commands list` "
                 "shows the new number and the outcome of yours"
@@ -207,7 +209,8 @@ class CommandLog:
             self._server.ask("HSET", self._outcomes, *pairs)
 
     def close_offer(self, outcome: CommandOutcome, name: str) -> None:
-        """Closes the open offer: adds its outcome to the history of versions, once, and releases its blobs."""
+        """Closes the open offer: adds its outcome to the history of versions, and lets the collector remove its blobs.
+        Idempotent."""
         action: Literal["adopted", "refused"] = "refused" if outcome.state == "refused" else "adopted"
         detail = f"encoder {name}"
         if reasons := ", ".join(outcome.reasons):
@@ -225,10 +228,9 @@ class CommandLog:
         return None if body is None else signed.decode(body, EncoderOffer, key)
 
     def rewrite(self, change: Callable[[list[CommandEntry]], Sequence[CommandEntry]]) -> Sequence[CommandEntry]:
-        """Replaces the log by `change(log)`, with its projections; returns the new log when it is on disk.
+        """Replaces the log by `change(log)`, and its projections; returns the new log when it is on disk.
 
-        The projections are the list of labels and the open offer. `change` is called again if another process has
-        added a command in between.
+        `change` is called again if another process has added a command in between.
         """
         log, outcomes, passing = self.names
         while True:
@@ -239,14 +241,14 @@ class CommandLog:
                 seq, entry, is_kept, digest, verb, body, signature = self._script_arguments(command)
                 is_closed = verb == EncoderOffer.VERB and outcome is not None and outcome.is_final
                 encoded_outcome = b"" if outcome is None else signed.encode(outcome)
-                # Without its verb, a closed offer is not projected.
+                # Without the verb, the script does not write a closed offer to the projections.
                 projected_verb = "" if is_closed else verb
                 args += [seq, entry, encoded_outcome, is_kept, digest, projected_verb, body, signature]
             if self._server.run(_REPLACE, (outcomes, log, passing, *self._projections), args):
                 self._server.sync()
                 return entries
 
-    def step_arguments(self, step: Step | None) -> tuple[int | str | bytes, ...]:
+    def step_arguments(self, step: OperatorStep | None) -> tuple[int | str | bytes, ...]:
         """Returns the arguments that `APPEND` takes for a step: its number, entry and outcome, and MAX_PASSING."""
         if step is None:
             return ("", "", "", MAX_PASSING)
@@ -297,9 +299,10 @@ class CommandLog:
         return signed.sign_entry(signed.encode(command), self._ring, name)
 
     def _entries(self, values: Sequence[bytes], *, is_strict: bool = False) -> Iterator[tuple[bytes, Command | None]]:
-        """Yields each entry of a reply with its command; None if the entry is not ours.
+        """Yields each entry of a reply with its command; None if the entry has no valid signature.
 
-        `values` has entries and their numbers alternately. Raises UnknownKey if `is_strict`.
+        `values` has entries and their numbers alternately. If `is_strict`, raises UnknownKey for an entry that was
+        signed with an unknown key.
         """
         for entry, score in zip(values[::2], values[1::2], strict=True):
             try:
@@ -310,7 +313,7 @@ class CommandLog:
                 yield entry, None
 
     def _remove_foreign(self) -> int:
-        """Removes entries that are not ours; returns their number."""
+        """Removes entries without a valid signature; returns their number."""
         values = self._server.ask("ZRANGEBYSCORE", self._log, "-inf", "+inf", "WITHSCORES")
         foreign = [entry for entry, command in self._entries(values) if command is None]
         self._server.ask_many([("ZREM", self._log, entry) for entry in foreign])
@@ -346,13 +349,13 @@ def verify_command(entry: bytes, score: bytes, ring: KeyRing, prefix: str) -> Co
     return command
 
 
-def merged(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
-    """Returns the log `entries` followed by `others` under the next numbers.
+def append_entries(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> list[CommandEntry]:
+    """Returns the log `entries`, followed by the commands in `others`, which get the next numbers.
 
-    Commands about labels also get the next numbers among these commands. A permanent command in `others` that
-    `entries` has already is left out.
+    Commands about labels also get the next of their own numbers. A permanent command in `others` that is in `entries`
+    already is left out.
     """
-    found = [*entries]
+    result = [*entries]
     known = {_request_digest(command) for command, _ in entries if command.is_kept}
     num_labels = sum(command.verb == LabelCommand.VERB for command, _ in entries)
     numbers = count(max((command.seq for command, _ in entries), default=0) + 1)
@@ -366,8 +369,8 @@ def merged(entries: Sequence[CommandEntry], others: Sequence[CommandEntry]) -> l
         command = msgspec.structs.replace(command, seq=next(numbers), body=body)
         if outcome is not None:
             outcome = msgspec.structs.replace(outcome, seq=command.seq)
-        found.append(CommandEntry(command, outcome))
-    return found
+        result.append(CommandEntry(command, outcome))
+    return result
 
 
 def _request_digest(command: Command) -> str:

@@ -3,9 +3,9 @@
     read() -> the keys without blobs, at one point in time -> blobs_of(them) -> digests; `Blobs.get` fetches each blob
     write(keys) -> one script for each key; plan and pointers last           is_empty, clear: before a restore
 
-State that expires is left out: reports, and the holders of leases. The epoch of a lease is kept, because otherwise the
-store would refuse the epoch of the next holder. After a restore, version numbers continue GAP higher: receipts contain
-numbers that were used after the backup, and a number must never belong to two versions.
+State that expires is left out: reports, and the holders of leases. The epoch of a lease is exported, because otherwise
+the store would refuse the epoch of the next holder. After a restore, version numbers continue GAP higher, because
+numbers that were used after the backup are in receipts, and a number must never belong to two versions.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -18,7 +18,7 @@ from wire.errors import UnknownFormat
 from wire.keyring import KeyRing
 from wire.records import Command, CommandEntry, CommandOutcome, EncoderOffer, Erase, RolloutPlan
 from wire.store import keys, signed
-from wire.store.commands import CommandLog, merged, verify_command
+from wire.store.commands import CommandLog, append_entries, verify_command
 from wire.store.server import Server
 from wire.store.signatures import SEALED_LIST
 from wire.store.versions import GAP
@@ -27,7 +27,7 @@ BATCH: Final = 500
 """Number of keys that one command removes."""
 
 WRITTEN_LAST: Final = (keys.NEWEST, keys.CURRENT, keys.PLAN)
-"""The keys that are written last: a program that finds them finds all other keys, too."""
+"""The keys that are written last, so that a program that finds them finds all other keys, too."""
 
 LOG_KEYS: Final = (keys.COMMANDS, keys.OUTCOMES)
 """The keys of the log of commands. Its projections are derived from them and not exported."""
@@ -102,9 +102,9 @@ class Dump:
     def read(self, leases: Sequence[str]) -> list[StoredKey]:
         """Returns every key except blobs, at one point in time. Of the leases named `leases` it has only the epochs."""
         names = [*(f"{keys.LEASE}:{name}" for name in leases), *_SINGLE_KEYS]
-        found = self._server.run(_READ, [self._server.key(keys.VERSIONS)], [self._prefix, *names])
+        reply = self._server.run(_READ, [self._server.key(keys.VERSIONS)], [self._prefix, *names])
         stored: list[StoredKey] = []
-        for name, kind, values in found:
+        for name, kind, values in reply:
             key = StoredKey(name.decode(), kind.decode(), tuple(values))
             stored.append(_without_holder(key))
         return stored
@@ -144,15 +144,15 @@ class Dump:
     def write(self, stored: Sequence[StoredKey], *, newest: int) -> int:
         """Writes the keys; returns the number after which version numbers continue, which is above `newest`.
 
-        The blobs must be in the store already. Records are re-signed with our first key for our prefix. Erasures are
-        permanent, so erasures that the store already has are appended to the commands that are written. Returns when
-        everything is on the server's disk. Idempotent.
+        The blobs must be in the store already. Records are re-signed with our first key for our prefix. Erasures that
+        the store has already are appended to the commands, because erasures are permanent. Returns when everything is
+        on the server's disk. Idempotent.
         """
         by_name = {key.name: self._sign_again(key) for key in stored if key.name not in LOG_KEYS}
         entries = entries_of(stored)
 
         def append_erasures(present: list[CommandEntry]) -> Sequence[CommandEntry]:
-            return merged(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
+            return append_entries(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
 
         self._commands.rewrite(append_erasures)
         last = [by_name.pop(name) for name in WRITTEN_LAST if name in by_name]
@@ -192,14 +192,14 @@ class Dump:
 
 def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
     """Returns digest -> size in bytes of the blobs that the versions and the open offer need. Raises UnknownFormat."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for version, body in manifests(stored):
-        found |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
-    offers = [each for each in entries_of(stored) if each.command.verb == EncoderOffer.VERB]
+        sizes |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
+    offers = [entry for entry in entries_of(stored) if entry.command.verb == EncoderOffer.VERB]
     if offers and (offers[-1].outcome is None or not offers[-1].outcome.is_final):
         offer = offers[-1].command.read(EncoderOffer)
-        found |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
-    return found
+        sizes |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
+    return sizes
 
 
 def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
@@ -218,8 +218,9 @@ def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
     return entries
 
 
-def in_force_since(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
-    """Returns the keys with the time of the plan set to `time_ms`: replicas refuse a plan older than their own."""
+def with_plan_time(stored: Sequence[StoredKey], time_ms: int) -> list[StoredKey]:
+    """Returns the keys with the time of the plan set to `time_ms`, because replicas refuse a plan that is older than
+    their own."""
     return [_plan_since(key, time_ms) if key.name == keys.PLAN else key for key in stored]
 
 

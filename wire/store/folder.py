@@ -1,4 +1,4 @@
-"""Copies of records and blobs in a folder. The code that reads Redis also reads and verifies the copies.
+"""Copies of records and blobs in a folder. They are read and verified by the same code that reads Redis.
 
     Redis --copy: a hash, field by field--> FOLDER/NAME --FolderServer--> Plans, Versions, Blobs of a FolderStore
 
@@ -15,7 +15,7 @@ import msgspec
 
 from wire.config import StoreConfig
 from wire.errors import BlobCorrupt, NotFound
-from wire.files import atomic_write, locked
+from wire.files import atomic_write, lock_or_close
 from wire.keyring import KeyRing
 from wire.records import WeightManifest
 from wire.store import keys
@@ -110,7 +110,7 @@ class FolderStore(Store):
         Raises OSError and WireError.
         """
         self._files.folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        lock = locked(os.open(self._files.folder / LOCK, os.O_CREAT | os.O_RDWR, FILE_MODE))
+        lock = lock_or_close(os.open(self._files.folder / LOCK, os.O_CREAT | os.O_RDWR, FILE_MODE))
         if lock is None:
             return False
         try:

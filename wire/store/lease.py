@@ -2,12 +2,13 @@
 
     acquire -> Lease(epoch) -> renew ... -> release, or expiry -> the next holder's epoch is higher
 
-A lease can expire while its holder is paused, so a time limit alone does not protect a publication: every publication
-carries the epoch, and the server compares it. All times are the server's. If the remaining time of a lease exceeds its
-TTL, the lease was renewed while the server's clock was ahead, and it counts as expired: a wrong clock costs at most one
-takeover. The record of a lease never expires, because otherwise its epoch would start at 1 again. `acquire` is
-idempotent: with the nonce that holds the lease it returns the same lease, so a lost reply has no effect. A full server
-also grants and renews leases, because otherwise no leader could free memory.
+A lease can expire while its holder is paused, so a time limit alone does not protect a publication. So every
+publication has the epoch of the lease, and the server compares it. All times are by the server's clock. If the
+remaining time of a lease is longer than its TTL, the lease was renewed while the server's clock was ahead. It then
+counts as expired, so a wrong clock causes at most one takeover. The record of a lease never expires, because otherwise
+its epoch would start at 1 again. `acquire` is idempotent: if the caller's nonce holds the lease, it returns the same
+lease, so a lost reply has no effect. A full server also grants and renews leases, because otherwise no leader could
+free memory.
 
 Rejected: `redis.lock.Lock` (its token does not increase), and the holder's name as proof (two processes may share it).
 """

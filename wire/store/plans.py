@@ -4,11 +4,11 @@
                                               for an operator's step, it also adds the entry in the log of commands
     decisions.since(time) -> the decisions, newest first
 
-The script refuses a plan that names a version without a manifest: no replica could load that version, and the rollout
-would stall. The collector's script compares the revision, too, so that it removes no version of the plan.
+The script refuses a plan that names a version without a manifest, because no replica could load that version. The
+collector's script compares the revision, too, so that it removes no version of the plan.
 
 Replicas follow a plan before it is on disk; `sync` waits until it is. If a server loses its last second of writes, it
-has the plan before, and the controller decides again from evidence that is stored here, too.
+has the previous plan again, and the controller decides again from the evidence, which is stored here, too.
 
 Decisions are kept for 90 days in a sorted set by time. A learner that publishes five versions a second may have each of
 them promoted at once. So promotions by the same rule (A, B or C) in the same hour share a slot: only the last of them
@@ -26,7 +26,7 @@ from wire.errors import NotFound, PlanMoved
 from wire.keyring import KeyRing
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, Decision, Record, RolloutPlan
 from wire.store import keys, signed
-from wire.store.commands import APPEND, CommandLog, Step
+from wire.store.commands import APPEND, CommandLog, OperatorStep
 from wire.store.server import WHEN_FULL, Server
 from wire.store.watch import NOTIFY
 
@@ -149,7 +149,7 @@ class Plans:
         decision: Decision | None = None,
         current: int | None = None,
         *,
-        step: Step | None = None,
+        step: OperatorStep | None = None,
     ) -> None:
         """Replaces the plan of revision `plan.revision - 1`. Idempotent.
 
@@ -165,10 +165,10 @@ class Plans:
         script_keys += [key(keys.MANIFEST, version) for version in needed]
         pointer = "" if current is None else current
         signature = self._ring.sign(body, script_keys[0])
-        about = (body, signature, plan.revision, pointer, *self.decisions.script_arguments(decision))
+        plan_args = (body, signature, plan.revision, pointer, *self.decisions.script_arguments(decision))
         outcome = "taken"
         while outcome == "taken":
-            args = (*about, *self._commands.step_arguments(step), *needed)
+            args = (*plan_args, *self._commands.step_arguments(step), *needed)
             outcome, *details = (part.decode() for part in self._server.run(_WRITE, script_keys, args))
         if outcome == "moved":
             raise PlanMoved(f"revision {details[0]} is in force; revision {plan.revision} cannot follow it")
@@ -204,5 +204,5 @@ class Plans:
         return [signed.decode(signed.open_entry(item, self._ring, key), record_type, key) for item in items]
 
     def forget_evidence(self) -> None:
-        """Removes the evidence and the judged events. The caller could not read them."""
+        """Removes the evidence and the judged events, because the caller could not read them."""
         self._server.ask("DEL", self._server.key(keys.EVIDENCE), self._server.key(keys.JUDGED))

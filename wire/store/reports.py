@@ -40,7 +40,7 @@ class Reports:
 
         A failed write is not repeated: the next report is newer.
         """
-        metrics.take(report, self._task)
+        metrics.set_report(report, self._task)
         names = self._server.key(keys.REPORTS)
         key = self._server.key(keys.REPORT, report.replica)
         ttl_ms = self._server.config.report_ttl_ms
@@ -79,16 +79,16 @@ class Reports:
 
     def programs(self) -> dict[str, ReplicaReport | LearnerReport | ControllerReport]:
         """Returns the reports of all running programs, by kind and name, for example `learner host/1/ab`."""
-        found: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
-        found |= {f"replica {report.replica}": report for report in self.replicas()}
+        by_program: dict[str, ReplicaReport | LearnerReport | ControllerReport] = {}
+        by_program |= {f"replica {report.replica}": report for report in self.replicas()}
         if (learner := self.learner()) is not None:
-            found[f"learner {learner.learner}"] = learner
+            by_program[f"learner {learner.learner}"] = learner
         if (controller := self.controller()) is not None:
-            found[f"rollout {controller.controller}"] = controller
-        return found
+            by_program[f"rollout {controller.controller}"] = controller
+        return by_program
 
     def _set(self, name: str, report: LearnerReport | ControllerReport) -> None:
-        metrics.take(report, self._task)
+        metrics.set_report(report, self._task)
         ttl_ms = self._server.config.report_ttl_ms
         self._server.ask_once([("SET", self._server.key(name), self._encode(report), "PX", ttl_ms)])
 

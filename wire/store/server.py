@@ -5,14 +5,14 @@
     command or script -> _retrying (retries after a lost connection) or _once (never retries) -> reply
                          or StoreRefused (fix it) | StoreUnavailable (try again)
 
-redis-py repeats a command whose reply was lost: with its defaults, one INCR was counted 11 times. So only idempotent
-commands go through `_retrying`: reads, and scripts that detect their own repetition. Other commands go through `_once`,
-and their caller tries again.
+redis-py repeats a command if its reply was lost: with the default settings, one INCR was counted 11 times. So the
+client `_retrying` gets only idempotent commands: reads, and scripts that detect that they are repeated. The client
+`_once` gets all other commands. If one fails, the caller tries again.
 
 Rejected:
 
-- Redis Cluster: the script that publishes a version writes several keys at once, and a cluster has them on several
-  servers;
+- Redis Cluster: the script that publishes a version writes several keys at once, which may be on different servers of a
+  cluster;
 - hiredis: it holds the interpreter lock while it builds a large reply;
 - RESP3: it needs more round trips for each connection, and we use none of its features;
 - `redis.lock.Lock`: its token does not increase;
@@ -60,10 +60,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 WHEN_FULL = """
 redis.call('HDEL', KEYS[1], '')
 """
-"""Lua that lets a script write on a server whose memory is at `maxmemory`.
+"""Lua that lets a script write although the memory of the server is full (`maxmemory`).
 
-Such a server checks only the first write of a script, and refuses it only if it could take memory (scriptVerifyOOM in
-Redis's script.c). So the first write removes a field that never exists. KEYS[1] is a hash, or does not exist. Since
+A full server checks only the first write of a script, and refuses it only if it could take memory (scriptVerifyOOM in
+Redis's script.c). So the first write removes a field that never exists. KEYS[1] must be a hash, or not exist. Since
 Redis 7 the flag `allow-oom` has the same effect, but Redis 6.2 cannot parse a script with a flag.
 """
 
@@ -228,7 +228,7 @@ class Server:
         try:
             yield
         except RedisError as error:
-            raise mapped_error(self.address, error) from error
+            raise to_wire_error(self.address, error) from error
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,7 +297,7 @@ def render_address(config: StoreConfig, client: Any) -> str:
     return f"{connection.get('host', 'localhost')}:{connection.get('port', 6379)}"
 
 
-def mapped_error(address: str, error: RedisError) -> StoreUnavailable:
+def to_wire_error(address: str, error: RedisError) -> StoreUnavailable:
     """Returns our error for an error of redis-py. The message names the server; for StoreRefused it has the fix."""
     if isinstance(error, AskError | ClusterDownError | ClusterCrossSlotError):
         return StoreRefused(f"{address} {CLUSTER}")
@@ -307,7 +307,7 @@ def mapped_error(address: str, error: RedisError) -> StoreUnavailable:
     if isinstance(error, AuthenticationError):
         fix = "correct store.username and store.password, or user and password in store.url"
         return StoreRefused(f"{address} does not accept our credentials ({error}): {fix}")
-    tls = [each for each in (error.__cause__, error.__context__) if isinstance(each, ssl.SSLError)]
+    tls = [cause for cause in (error.__cause__, error.__context__) if isinstance(cause, ssl.SSLError)]
     if tls and not isinstance(tls[0], ssl.SSLEOFError | ssl.SSLZeroReturnError):
         fix = (
             "correct store.ssl_cafile (the authority that signs the server's certificate), store.ssl_certfile (our "

@@ -2,8 +2,9 @@
 
     signers() -> {id of a key: the records that it signed}        renew() -> number of records that were re-signed
 
-A re-signed record keeps its bytes. A script writes the new signature only if the bytes are still the same, so a
-concurrent publication is not lost. Records that none of our keys signed are not changed; `signers` lists them.
+The bytes of a re-signed record stay the same. A script writes the new signature only if the bytes have not changed
+meanwhile, so a concurrent publication is not lost. Records that none of our keys signed are not changed; `signers`
+lists them.
 """
 
 import hmac
@@ -24,7 +25,7 @@ SEALED_LIST: Final = keys.JUDGED
 """The list whose entries are sealed."""
 
 FOREIGN: Final = ""
-"""Stands for the id of any key that is not ours."""
+"""Replaces the id of any key that is not ours."""
 
 _RENEW = f"""{WHEN_FULL}
 if redis.call('HGET', KEYS[1], 'body') ~= ARGV[1] then return 0 end
@@ -60,15 +61,16 @@ class Signatures:
         self._versions = versions
 
     def signers(self) -> dict[str, list[str]]:
-        """Returns id of a key -> names of the records that it signed, with FOREIGN for keys that are not ours."""
-        found = dict[str, dict[str, None]]()
+        """Returns id of a key -> names of the records that it signed. All keys that are not ours have the id
+        FOREIGN."""
+        names_by_signer = dict[str, dict[str, None]]()
         for name, body, signature in self._records():
-            found.setdefault(self._signer(name, body, signature), {})[name] = None
+            names_by_signer.setdefault(self._signer(name, body, signature), {})[name] = None
         for place, name, entry in self._commands():
-            found.setdefault(self._signer(name, *signed.split_entry(entry)), {})[place] = None
+            names_by_signer.setdefault(self._signer(name, *signed.split_entry(entry)), {})[place] = None
         for entry in self._entries(SEALED_LIST):
-            found.setdefault(self._sealer(SEALED_LIST, entry), {})[SEALED_LIST] = None
-        return {signer: list(names) for signer, names in found.items()}
+            names_by_signer.setdefault(self._sealer(SEALED_LIST, entry), {})[SEALED_LIST] = None
+        return {signer: list(names) for signer, names in names_by_signer.items()}
 
     def renew(self) -> int:
         """Re-signs records of our other keys with our first key; returns their number. Raises CannotSign."""

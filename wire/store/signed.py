@@ -9,9 +9,9 @@ and not misread.
 `Seals` seals files of one service outside Redis: backups, and checkpoints at a shared address. The prefix of the
 service and its task are part of the sealed name, so another service refuses the file.
 
-Rejected: one secret that all programs share. Every program that verifies could then sign, and an attacker on one
-replica could change the answers of all replicas. Judged events are still sealed with a secret: only controllers read
-them, thousands at a time.
+Rejected: one secret that all programs share. Every program that verifies could then sign, so an attacker on one replica
+could change the answers of all replicas. Judged events are nevertheless sealed with a secret, because only controllers
+read them, and a seal is fast enough for thousands of them.
 """
 
 from typing import Any, TypeVar

@@ -2,11 +2,11 @@
 
     blobs are stored -> one script: signature, manifest, pointer, history, notice -> publish returns -> sync: on disk
 
-The script checks everything before it writes. Replicas serve a version before it is on disk, which takes up to a
-second. The append-only file is one sequence: if the pointer is on disk, its blobs are on disk, too. So a server that
-loses its last second of writes returns to an earlier version that is complete.
+The script checks everything before it writes. A version reaches the disk within about a second, and replicas serve it
+before that. Redis writes its append-only file in order: if the pointer to a version is on disk, the version's blobs are
+on disk, too. So a server that loses its last second of writes has an earlier version again, which is complete.
 
-`current` is the version to continue learning from. A rollback sets it back. A new version takes its number from
+`current` is the version from which the learner continues. A rollback sets it back. A new version gets its number from
 `next_number` and not from `current`, so that the number of a withdrawn version is never used again.
 
 Rejected: MULTI with WATCH (several round trips, and the outcome is unknown after a lost reply), and a pointer that
@@ -27,7 +27,7 @@ from wire.store.server import NOW, Server
 from wire.store.watch import NOTIFY
 
 GAP: Final = 10_000
-"""Numbers that are skipped after a restore and by each new leader: more numbers than a power failure can lose."""
+"""How many version numbers are skipped after a restore, and by each new leader: more than a power failure can lose."""
 
 _STORE = f"""{NOTIFY}{NOW}
 local function is_stored(k, a) return redis.call('HGET', KEYS[k + 1], 'body') == ARGV[a + 2] end
@@ -83,12 +83,16 @@ if refused then return refused end
 store(0, 0)
 return {{'ok'}}
 """
-"""Stores a version from which no learner continues. It takes a number and needs no lease."""
+"""Stores a version from which no learner continues. It uses a number, but needs no lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """The cached part of a manifest: the number of erasures before it, and digest -> size of its blobs in bytes."""
+class VersionContents:
+    """The part of a manifest that is cached.
+
+    - `erased`: the number of erasures before the version was made.
+    - `blobs`: digest -> size in bytes of its blobs.
+    """
 
     erased: int
     blobs: Mapping[str, int]
@@ -103,7 +107,7 @@ class Versions:
     def __init__(self, server: Server, ring: KeyRing) -> None:
         self._server = server
         self._ring = ring
-        self._contents: dict[tuple[int, bytes | None], Contents] = {}
+        self._contents: dict[tuple[int, bytes | None], VersionContents] = {}
 
     def publish(self, manifest: WeightManifest, lease: Lease) -> None:
         """Makes `manifest` current; it is on disk after the next `sync`. Idempotent.
@@ -157,7 +161,7 @@ class Versions:
         return self.manifest(version).epoch == 0
 
     def current(self) -> int:
-        """Returns the version to continue learning from; 0 if there is none. A rollback sets it back."""
+        """Returns the version from which the learner continues; 0 if there is none. A rollback sets it back."""
         return int(self._server.ask("GET", self._server.key(keys.CURRENT)) or 0)
 
     def next_number(self) -> int:
@@ -171,10 +175,10 @@ class Versions:
     def signatures(self, versions: Sequence[int]) -> dict[int, bytes | None]:
         """Returns version -> unverified signature of its manifest; None for a version that is not stored."""
         names = [self._server.key(keys.MANIFEST, version) for version in versions]
-        found = self._server.ask_many([("HGET", name, "signature") for name in names])
-        return dict(zip(versions, found, strict=True))
+        signatures = self._server.ask_many([("HGET", name, "signature") for name in names])
+        return dict(zip(versions, signatures, strict=True))
 
-    def contents(self) -> dict[int, Contents]:
+    def contents(self) -> dict[int, VersionContents]:
         """Returns version -> contents for the stored versions. A version that cannot be read is left out."""
         versions = self.stored()
         readable = {}
@@ -187,10 +191,10 @@ class Versions:
         self._contents = readable
         return {version: contents for (version, _), contents in readable.items()}
 
-    def read_contents(self, version: int) -> Contents:
+    def read_contents(self, version: int) -> VersionContents:
         """Returns the contents of one version without the cache. Raises the errors of `manifest`."""
         manifest = self.manifest(version)
-        return Contents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
+        return VersionContents(manifest.erased, {tensor.digest: tensor.num_bytes for tensor in manifest.tensors})
 
     def history(self, limit: int) -> list[VersionEntry]:
         """Returns the last `limit` entries of the history, newest first."""
@@ -215,19 +219,19 @@ class Versions:
             args += [digest, num_bytes]
         return script_keys, args
 
-    def _check_outcome(self, manifest: WeightManifest, outcome: str, found: str = "") -> None:
-        """Raises the error for an outcome of a script that is not "ok". `found` is the value that the script found."""
+    def _check_outcome(self, manifest: WeightManifest, outcome: str, stored: str = "") -> None:
+        """Raises the error for an outcome of a script that is not "ok". `stored` is the value that the store has."""
         version = f"version {manifest.version}"
         if outcome == "stale":
-            raise StaleEpoch(f"{version}: the lease is in epoch {found} now, this learner's is {manifest.epoch}")
+            raise StaleEpoch(f"{version}: the lease is in epoch {stored} now, this learner's is {manifest.epoch}")
         if outcome == "parent":
-            raise ParentMoved(f"{version} was trained from {manifest.parent}, but {found} is current")
+            raise ParentMoved(f"{version} was trained from {manifest.parent}, but {stored} is current")
         if outcome == "used":
             raise ParentMoved(
-                f"{version} was published before, with other contents; {found} is the highest number that is used"
+                f"{version} was published before, with other contents; {stored} is the highest number that is used"
             )
         if outcome == "blob":
-            raise NotFound(f"{version}: blob {found} is not stored with the size in the manifest; put it first")
+            raise NotFound(f"{version}: blob {stored} is not stored with the size in the manifest; put it first")
 
 
 def check_sizes(manifest: WeightManifest, config: StoreConfig) -> None:

@@ -44,7 +44,9 @@ class Watch:
         self._seen: bytes | None = server.ask("GET", self._key)
 
     def wait(self, timeout_s: float) -> bool:
-        """Returns True once there was a notice since the last True; False after `timeout_s` seconds, or when closed.
+        """Waits for a notice. Returns True if there was one since this method last returned True.
+
+        Returns False after `timeout_s` seconds, or when the watch is closed.
 
         consumes: notices of publications and plans, and their counter every `poll_interval_ms`
         produces: nothing; the caller reads the state that it needs

@@ -39,7 +39,7 @@ from model.qtensor import QTensor
 from model.quantize import plain
 from model.ragged import RaggedBatch, RaggedLayout
 from model.source import is_import_path
-from wire.plugins import PluginError, imported
+from wire.plugins import PluginError, import_attribute
 
 MAX_NUMBER = (1 << 63) - 1
 """The largest input number: inputs are int64."""
@@ -256,7 +256,7 @@ class ModuleFamily:
         if not is_import_path(setting):
             return False
         try:
-            return callable(imported(setting))
+            return callable(import_attribute(setting))
         except PluginError:
             return True
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from lifelong.plugins.source import source_digest
 from model.errors import NonFinite, WrongConfig
 from model.heads import HeadSums, LearnedState
-from wire.plugins import PluginError, imported, parsed
+from wire.plugins import PluginError, import_attribute, parse_call
 
 EXAMPLE: Final = (6, 3, 40)
 """The numbers of features, classes and samples of the example sums on which a head is checked before it is used."""
@@ -97,12 +97,12 @@ OWN: Final = OwnHeads()
 def import_head(path: str) -> OwnHead:
     """Returns the head at an import path such as `mine:Ridge(penalty=1.0)`. Raises WrongConfig with the fix."""
     try:
-        name, arguments = parsed(path)
+        name, arguments = parse_call(path)
     except PluginError as error:
         raise WrongConfig(f"learner.head {path!r}: {error}") from error
     module, _, attribute = name.replace(":", ".").rpartition(".")
     try:
-        cls = imported(f"{module}:{attribute}")
+        cls = import_attribute(f"{module}:{attribute}")
     except PluginError as error:
         fix = f"PYTHONPATH must name the folder of {module.split('.')[0]}"
         raise WrongConfig(f"learner.head {path!r}: {name} does not import: {error.__cause__}. {fix}") from error

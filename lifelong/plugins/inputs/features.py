@@ -9,7 +9,7 @@ import math
 from typing import Any, Final
 
 from wire.inputs import MAX_FEATURES, Enricher, Features
-from wire.plugins import imported
+from wire.plugins import import_attribute
 
 MAX_FEATURE_BYTES: Final = 256
 """The longest name and the longest category, in bytes of UTF-8."""
@@ -70,7 +70,7 @@ class FeaturesCodec:
     def enricher(self, replica: Any) -> Enricher | None:
         if not replica.settings.series.is_used:
             return None
-        series: Enricher = imported(SERIES)(replica)
+        series: Enricher = import_attribute(SERIES)(replica)
         return series
 
 

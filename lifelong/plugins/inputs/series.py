@@ -267,9 +267,9 @@ class SeriesLabels:
     def _add(self, received: Received[Any]) -> None:
         feedback: Feedback = received.record
         labels = self._labels()
-        if labels.refusal(feedback.said, lambda _: True) or not self._is_trusted(feedback, received.log_ms):
+        if labels.refusal(feedback.label_string, lambda _: True) or not self._is_trusted(feedback, received.log_ms):
             return
-        self._series.add_label(feedback, render(labels.name_of(feedback.said)))
+        self._series.add_label(feedback, render(labels.name_of(feedback.label_string)))
 
     def _is_trusted(self, feedback: Feedback, log_ms: int) -> bool:
         """Whether the label passes the checks of receipt, rate and share.

@@ -108,9 +108,9 @@ def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str]
 def test_sets_of_labels_are_lists_or_names_between_commas(tags: list[str] | str) -> None:
     sets = LabelSet(LabelConfig(kind="multilabel"))
     row = {"text": "hello", "tags": tags}
-    assert labelled({"labels": "{tags}"}, sets).feedback(row).said == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).said == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).said == set_of([])
+    assert labelled({"labels": "{tags}"}, sets).feedback(row).label_string == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).label_string == set_of(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).label_string == set_of([])
 
 
 def test_one_label_where_sets_are_wanted_says_which_map_makes_them() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from services.local.servers import WARM, warm_broker
 from wire.bus import Bus
-from wire.bus.client_errors import mapped
+from wire.bus.client_errors import map_errors
 from wire.config import BusConfig
 from wire.records import Event
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 
 
 def topics_of(config: BusConfig) -> set[str]:
-    with closing(Bus(config, "test")) as bus, bus._admin() as admin, mapped(config.bootstrap_servers):
+    with closing(Bus(config, "test")) as bus, bus._admin() as admin, map_errors(config.bootstrap_servers):
         return {name for name in admin.list_topics() if name.startswith(config.prefix)}
 
 

@@ -3,12 +3,12 @@
 import asyncio
 from contextlib import AsyncExitStack
 
-from serving.grpc.service import Reads
+from serving.grpc.service import ReadSlots
 
 
 def test_one_address_has_half_of_the_places() -> None:
     async def check() -> None:
-        reads = Reads(4)
+        reads = ReadSlots(4)
         async with AsyncExitStack() as held:
             for _ in range(2):
                 await held.enter_async_context(reads.slot("attacker"))
@@ -25,7 +25,7 @@ def test_one_address_has_half_of_the_places() -> None:
 
 def test_all_together_have_no_more_than_there_are() -> None:
     async def check() -> None:
-        reads = Reads(2)
+        reads = ReadSlots(2)
         async with reads.slot("a"), reads.slot("b"):
             waiting = asyncio.ensure_future(_hold(reads, "c"))
             await asyncio.sleep(0)
@@ -35,6 +35,6 @@ def test_all_together_have_no_more_than_there_are() -> None:
     asyncio.run(asyncio.wait_for(check(), 30))
 
 
-async def _hold(reads: Reads, network: str) -> None:
+async def _hold(reads: ReadSlots, network: str) -> None:
     async with reads.slot(network):
         pass

@@ -15,7 +15,7 @@ from serving.http.app import make_app
 from serving.http.bridge import RequestBridge
 from serving.http.listener import Listener
 from serving.http.requests import Bodies
-from serving.pipeline import encoding
+from serving.pipeline import make_encode
 from serving.predict import Predict
 from serving.served_task import ReplicaStatus
 from tests.serving.kafka.fake_broker import FakeBroker
@@ -47,7 +47,7 @@ class ServedApi:
     bodies: Bodies = field(default_factory=lambda: Bodies(max_bytes=2 * MAX_EVENT_BYTES))
 
     def __post_init__(self) -> None:
-        self.encode = encoding(tokenizer(), lambda: 64)
+        self.encode = make_encode(tokenizer(), lambda: 64)
         self.pipeline = pipeline_of(
             lambda texts: self.encode(texts),
             predict=self.predict,

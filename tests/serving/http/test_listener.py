@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from serving.http.listener import Listener, PortTaken, await_port, check_port, leave_to_others
+from serving.http.listener import Listener, PortTaken, await_port, check_port, yield_to_others
 from tests.waiting import eventually
 
 
@@ -142,10 +142,10 @@ def test_a_replica_without_weights_leaves_the_port_to_one_that_has_them() -> Non
     answers = [200, 200, 503, 200]
     other = Listener(replica_with(answers), host="127.0.0.1", port=0, drain_timeout_s=2)
     try:
-        leave_to_others("0.0.0.0", other.port, lambda: False, timeout_s=60)
+        yield_to_others("0.0.0.0", other.port, lambda: False, timeout_s=60)
         assert answers == [200], "it listens when the other one cannot answer either"
-        leave_to_others("127.0.0.1", other.port, lambda: True, timeout_s=60)
+        yield_to_others("127.0.0.1", other.port, lambda: True, timeout_s=60)
         assert answers == [200], "who has weights asks nobody"
     finally:
         other.close()
-    leave_to_others("127.0.0.1", other.port, lambda: False, timeout_s=60)  # nobody listens
+    yield_to_others("127.0.0.1", other.port, lambda: False, timeout_s=60)  # nobody listens

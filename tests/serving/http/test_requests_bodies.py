@@ -25,8 +25,8 @@ def request(*chunks: bytes, length: int | None = None, is_cut: bool = False) -> 
 
 
 def read(bodies: Bodies, received: Request) -> bytes | Problem:
-    with bodies.room() as room:
-        return asyncio.run(room.read(received))
+    with bodies.reader() as reader:
+        return asyncio.run(reader.read(received))
 
 
 def test_a_body_is_all_of_its_chunks() -> None:
@@ -46,8 +46,8 @@ def test_a_body_that_grows_too_large_is_given_up() -> None:
 
 def test_all_bodies_share_their_bytes_until_they_are_answered() -> None:
     bodies = Bodies(max_bytes=5)
-    with bodies.room() as room:
-        assert asyncio.run(room.read(request(b"abc"))) == b"abc"
+    with bodies.reader() as reader:
+        assert asyncio.run(reader.read(request(b"abc"))) == b"abc"
         assert read(bodies, request(b"def")) is TOO_MANY_BYTES
     assert read(bodies, request(b"def")) == b"def"
 

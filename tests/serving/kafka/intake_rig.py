@@ -6,7 +6,7 @@ from typing import Any
 
 from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake, delivery_factory
-from serving.pipeline import encoding
+from serving.pipeline import make_encode
 from tests.brokers import take
 from tests.serving.pipelines import PREDICT, pipeline_of
 from tests.serving.versions import tokenizer
@@ -22,7 +22,7 @@ class IntakeRig:
         self, bus: Bus, *, max_queue_items: int = 1_000, max_open: int = 1_000, exactly_once: bool = False
     ) -> None:
         self.bus = bus
-        self.encode = encoding(tokenizer(), lambda: 64)
+        self.encode = make_encode(tokenizer(), lambda: 64)
         self.predict = PREDICT
         self.open_publisher: Callable[[], Publisher] = bus.publisher
         self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(

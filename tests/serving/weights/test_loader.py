@@ -17,7 +17,7 @@ from model.weights import encoder_tensors
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import Loader
-from serving.weights.refusals import computing, refusing
+from serving.weights.refusals import map_compute_errors, map_load_errors
 from tests.serving.versions import (
     TINY,
     TinyPublisher,
@@ -212,15 +212,15 @@ def test_a_store_that_is_away_says_nothing_of_the_version(learner: TinyPublisher
 
 
 def test_weights_that_the_machine_cannot_hold_are_a_refusal() -> None:
-    with pytest.raises(VersionRefused, match="load_failed: no memory"), refusing():
+    with pytest.raises(VersionRefused, match="load_failed: no memory"), map_load_errors():
         raise MemoryError("no memory")
-    with pytest.raises(VersionRefused, match="load_failed: can't allocate memory"), computing():
+    with pytest.raises(VersionRefused, match="load_failed: can't allocate memory"), map_compute_errors():
         raise RuntimeError("can't allocate memory")
 
 
 @pytest.mark.parametrize("mistake", [KeyError("x"), TypeError("x"), IndexError("x"), AttributeError("x")])
 def test_a_mistake_of_ours_is_not_the_fault_of_a_version(mistake: Exception) -> None:
-    with pytest.raises(type(mistake)), refusing(), computing():
+    with pytest.raises(type(mistake)), map_load_errors(), map_compute_errors():
         raise mistake
 
 

@@ -56,6 +56,6 @@ def test_a_manifest_that_was_signed_anew_is_the_same(learner: TinyPublisher, sto
     with closing(Store(store_config, rotated(both, both.of(Kind.NEXT)[0]))) as store:
         manifests = Manifests(store.versions)
         manifests.read(1, store.versions)
-        assert store.signatures.renew() and manifests.replaced([1, 2]) == []
+        assert store.signatures.renew() and manifests.find_replaced([1, 2]) == []
         manifests.keep([2])
-        assert not [*manifests] and manifests.replaced([1]) == []
+        assert not [*manifests] and manifests.find_replaced([1]) == []

@@ -32,22 +32,22 @@ def corrupt(*digests: str) -> VersionRefused:
 
 def test_a_refused_version_is_left_alone_for_a_while(refusals: Refusals, clock: Clock) -> None:
     refusals.add(7, VersionRefused("wrong_spec", "of another model"))
-    assert (refusals.holds(7), refusals.holds(8)) == (True, False)
+    assert (refusals.must_wait(7), refusals.must_wait(8)) == (True, False)
     clock.now_s = 30
-    assert not refusals.holds(7)
+    assert not refusals.must_wait(7)
 
 
 def test_what_may_be_repaired_is_looked_at_sooner(refusals: Refusals, clock: Clock) -> None:
     refusals.add(7, corrupt("d1"))
     clock.now_s = REPAIR_S
-    assert not refusals.holds(7)
+    assert not refusals.must_wait(7)
 
 
 def test_after_a_notice_it_is_looked_at_at_once(refusals: Refusals) -> None:
     refusals.add(7, corrupt("d1"))
     refusals.add(8, VersionRefused("wrong_spec", "of another model"))
     refusals.retry_damaged()
-    assert (refusals.holds(7), refusals.holds(8)) == (False, True)
+    assert (refusals.must_wait(7), refusals.must_wait(8)) == (False, True)
 
 
 def test_a_reason_counts_once_until_the_version_was_taken(refusals: Refusals) -> None:
@@ -61,7 +61,7 @@ def test_a_reason_counts_once_until_the_version_was_taken(refusals: Refusals) ->
 def test_damaged_blobs_are_those_of_versions_that_are_still_wanted(refusals: Refusals) -> None:
     refusals.add(7, corrupt("d2", "d1"))
     refusals.add(8, corrupt("d2", "d3"))
-    assert (refusals.damaged, refusals.lacking) == (("d1", "d2", "d3"), {7, 8})
+    assert (refusals.damaged, refusals.damaged_versions) == (("d1", "d2", "d3"), {7, 8})
     refusals.keep([7])
     assert refusals.damaged == ("d1", "d2")
     refusals.clear(7)

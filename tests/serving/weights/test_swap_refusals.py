@@ -236,7 +236,7 @@ def test_nothing_is_taken_from_a_server_that_may_evict_weights(
     learner.publish(1)
     learner.plan(1)
     swap.start()
-    eventually(lambda: "maxmemory-policy" in swap._trouble)
+    eventually(lambda: "maxmemory-policy" in swap._store_error)
     assert engine.live is None
     setting("maxmemory-policy", "noeviction")
     eventually(lambda: engine.live is not None)

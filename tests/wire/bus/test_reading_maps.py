@@ -101,7 +101,7 @@ def test_only_labels_of_mapped_topics_replace_others(on_second_label: Any, mappe
 
 def test_an_answer_keeps_its_trace_where_traces_are_exported(bus_config: BusConfig) -> None:
     assert readings(bus_config, [Answer])[bus_config.topic_of(Answer)].passed_on == frozenset()
-    with traces.exported(TracesConfig(endpoint=f"http://127.0.0.1:{free_port()}"), "learner"):
+    with traces.export(TracesConfig(endpoint=f"http://127.0.0.1:{free_port()}"), "learner"):
         (reading,) = readings(bus_config, [Answer]).values()
     assert reading.passed_on == {"traceparent"}
     traced = answer_to("a", headers=(("traceparent", "00-ab"), ("other", "x")))

@@ -23,5 +23,5 @@ def test_a_task_that_did_not_answer_has_no_answer() -> None:
 
 
 def test_the_prediction_of_a_refused_answer_is_the_weights_class() -> None:
-    assert URGENCY.named == "high"
-    assert msgspec.structs.replace(URGENCY, refused=False, label="low").named == "low"
+    assert URGENCY.prediction == "high"
+    assert msgspec.structs.replace(URGENCY, refused=False, label="low").prediction == "low"

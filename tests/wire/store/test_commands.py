@@ -12,7 +12,7 @@ from wire.config import StoreConfig
 from wire.errors import CannotSign, CommandMoved, CommandsFull, LabelsChanged, UnknownKey
 from wire.keyring import Kind, new_ring
 from wire.records import CommandEntry, CommandOutcome, Erase, LabelCommand, Repair, RolloutPlan
-from wire.store import Step, Store, keys, merged
+from wire.store import OperatorStep, Store, append_entries, keys
 
 pytestmark = pytest.mark.live
 
@@ -145,7 +145,7 @@ def test_the_outcome_of_another_command_is_not_ours(store: Store) -> None:
 
 def test_a_step_of_the_rollout_is_written_with_the_plan_or_not_at_all(store: Store) -> None:
     store.commands.append(Erase(digest="a"))
-    step = Step("promote", 4, "me", 9)
+    step = OperatorStep("promote", 4, "me", 9)
     plan = RolloutPlan(revision=1, salt="", arms=())
     for _ in range(2):
         store.plans.write(plan, step=step)
@@ -162,7 +162,7 @@ def test_a_log_that_is_written_again_has_its_projections_again(store: Store) -> 
     entries = store.commands.entries()
     store.dump.clear()
     strange = [store.commands.append(body) for body in (label(1, "new"), Erase(digest="a"), Erase(digest="b"))]
-    found = store.commands.rewrite(lambda theirs: merged(entries, theirs))
+    found = store.commands.rewrite(lambda theirs: append_entries(entries, theirs))
     assert store.commands.entries() == list(found)
     assert store.commands.read()[:3] == commands
     assert [(each.seq, each.verb) for each in store.commands.read(4)] == [(4, "relabel"), (5, "erase")]

@@ -16,7 +16,7 @@ from wire.config import StoreConfig
 from wire.errors import BadSignature, NotFound
 from wire.keyring import Kind, new_ring
 from wire.records import CommandOutcome, Decision, Erase, RolloutPlan, VersionEntry
-from wire.store import Step, Store
+from wire.store import OperatorStep, Store
 from wire.store.dump import StoredKey, blobs_of
 from wire.store.versions import GAP
 
@@ -28,7 +28,7 @@ def filled(store: Store) -> None:
     fill(store)
     decision = Decision(version=1, action="promoted", time_ms=1_700_000_000_000, rule="B", reason="", numbers={})
     plan = RolloutPlan(revision=2, salt="", arms=())
-    store.plans.write(plan, decision, current=1, step=Step("promote", 1, "me", 1))
+    store.plans.write(plan, decision, current=1, step=OperatorStep("promote", 1, "me", 1))
     store.commands.note([CommandOutcome(seq=number, time_ms=1, state="applied", version=1) for number in (2, 3)])
     store.reports.write_replica(report_of("r1"))
 

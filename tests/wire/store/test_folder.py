@@ -11,7 +11,7 @@ from tests.serving.kafka.test_spool import full_disk
 from tests.stores import KEYS, entry_of, lease_of, manifest_of
 from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreUnavailable, WireError
-from wire.files import locked
+from wire.files import lock_or_close
 from wire.records import Arm, RolloutPlan, WeightManifest
 from wire.store import Store
 from wire.store.folder import FolderStore
@@ -146,6 +146,6 @@ def test_one_process_copies_at_a_time(
     copy = open_copy()
     assert copy.save(published)
     with (tmp_path / OPEN / "lock").open("r+") as file:
-        assert locked(file.fileno()) is not None
+        assert lock_or_close(file.fileno()) is not None
         assert not copy.save(published)
     assert copy.save(published)

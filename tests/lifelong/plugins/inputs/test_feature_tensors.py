@@ -15,7 +15,7 @@ from model.errors import NonFinite, WrongShape
 from model.inputs import InputMap
 from model.qtensor import QTensor, from_blob
 from tests.model.test_qtensor import entry_of
-from wire.inputs import Features, Said
+from wire.inputs import Features, ParsedContent
 
 WIDTH = 384
 FIRST = (-0.04841160, -0.01407834, 0.02301832, -0.00327828)
@@ -28,7 +28,10 @@ def vectors(*features: Features, z_BD: Tensor | None = None, made_by: FeatureMap
     z_BD = torch.zeros(len(features), WIDTH) if z_BD is None else z_BD
     texts = ["a text" if z_D.any() else "" for z_D in z_BD]
     made = InputMap(WIDTH, {SCALES: made_by.to_tensor()})
-    said = [Said(text, ((FEATURES, values),) if values else ()) for text, values in zip(texts, features, strict=True)]
+    said = [
+        ParsedContent(text, ((FEATURES, values),) if values else ())
+        for text, values in zip(texts, features, strict=True)
+    ]
     return made.joined(z_BD, said)
 
 
