@@ -43,6 +43,10 @@ RUN_NOWHERE = {
     "bench.techniques.plain_server": "bench.techniques.batching starts it by its path",
     "bench.harness.ledger": "a part of scripts/figures.py, which `make figures` runs",
     "evals.results.tables": "a part of scripts/figures.py, which `make figures` runs",
+    "kernels.conv2d": "row E8 measures it: no encoder has a stem of it yet",
+    "kernels.conv2d.native": "a part of kernels.conv2d",
+    "kernels.conv2d.reference": "a part of kernels.conv2d",
+    "kernels.conv2d.training": "a part of kernels.conv2d",
     "kernels.attention.reference": "the definition, with which the tests compare",
     "services.templates.encoder": "`lifelong new encoder` copies it",
 }
