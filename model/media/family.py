@@ -38,7 +38,7 @@ MADE: Final = "made.json"
 READING: Final = "hashed words 1"
 """Names how texts are read; another reading is another name."""
 
-FIRST_WORD: Final = 1
+_WORD: Final = 1
 """Row 0 begins each text, so that a text without words has a token."""
 
 _WORD: Final = re.compile(r"\w+|[^\w\s]")
@@ -71,7 +71,7 @@ class MediaInputs:
         limit = self.max_tokens if max_tokens is None else max_tokens
         if limit < 1:
             raise BadTokens(f"max_tokens is {limit}; expected at least 1")
-        return [[0, *map(self._row, _WORD.findall(text.lower()))][:limit] for text in texts]
+        return [word_ids(text, self._words)[:limit] for text in texts]
 
     def reads(self, text: str) -> bool:
         return True
@@ -84,8 +84,11 @@ class MediaInputs:
         ids: list[list[int]] = pack(MODALITIES[name], self.stems.codes(name, values)).tolist()
         return ids
 
-    def _row(self, word: str) -> int:
-        return FIRST_WORD + crc32(word.encode("utf-8", "replace")) % (self._words - FIRST_WORD)
+
+def word_ids(text: str, num_words: int) -> list[int]:
+    """Returns the rows of a text's words, after the row 0, which begins each text."""
+    words = _WORD.findall(text.lower())
+    return [0, *(1 + crc32(word.encode("utf-8", "replace")) % (num_words - 1) for word in words)]
 
 
 class MediaFamily:
