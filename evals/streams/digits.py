@@ -1,6 +1,7 @@
 """Digits as pictures (MNIST), as sounds (FSDD), and as sentences.
 
-    MNIST, FSDD, templates --> Digits: training and test parts with their digits, and sounds with their speakers
+    MNIST, FSDD, templates --digits_data--> MediaData, on which an encoder is trained
+                           --stages--> a stream of pictures and sounds, whose labels are the words of the digits
 
 FSDD is the Free Spoken Digit Dataset (Jackson et al., DOI 10.5281/zenodo.1342401): 50 recordings of each digit and
 speaker, of which those with the numbers 0 to 4 are the test (the official split).
@@ -8,14 +9,25 @@ speaker, of which those with the numbers 0 to 4 are the test (the official split
 
 import re
 import tarfile
-from collections.abc import Iterator
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from evals.streams.benchmark import Part
 from evals.streams.images import mnist
+from evals.streams.stream import Stage, StreamItem, TextStage
 from learner.errors import DataError
+from lifelong.media.mel import log_mel
+from model.media.stem import MediaData, prepare
+from model.media.tokens import AUDIO, IMAGE
+from wire.inputs import encode_content
 
 HOWTO: Final = (
     "git clone https://github.com/Jakobovski/free-spoken-digit-dataset, put its recordings in fsdd/recordings.tar.gz "
@@ -38,6 +50,9 @@ TEMPLATES: Final = (
     "press {} now",
     "the last digit is {}",
 )
+
+NUM_PICTURES: Final = (1_800, 500)
+"""Pictures of the stream's training and test: as many as there are sounds to train on, and half as many more to test."""
 
 NUM_TEST: Final = 5
 """Recordings of each digit and speaker that are the test."""
@@ -93,4 +108,70 @@ def sentences() -> list[tuple[str, int]]:
     return [(template.format(word), digit) for digit, word in enumerate(WORDS) for template in TEMPLATES]
 
 
-__all__ = ["Recording", "mnist", "recordings", "sentences"]
+
+
+def prepared_sounds(found: Sequence[Recording]) -> Tensor:
+    """Returns the inputs of the stem of sounds, uint8 [N, 32, 40]."""
+    return torch.from_numpy(np.stack([prepare(AUDIO, log_mel(each.wav)) for each in found]))
+
+
+def prepared_pictures(part: Part[Tensor]) -> Tensor:
+    """Returns the inputs of the stem of pictures, uint8 [N, 28, 28]."""
+    return torch.from_numpy(np.stack([prepare(IMAGE, each) for each in part.inputs.view(-1, 28, 28).numpy()]))
+
+
+def digits_data(data: Path | None, *, left_out: str = "") -> MediaData:
+    """Returns the training data of an encoder of digits, without the speaker `left_out`. Raises DataError."""
+    pictures, _ = mnist(data)
+    sounds = [each for each in recordings(data) if not each.is_test and each.speaker != left_out]
+    texts = sentences()
+    labels = {
+        IMAGE.name: pictures.labels_N,
+        AUDIO.name: torch.tensor([each.digit for each in sounds]),
+        "text": torch.tensor([digit for _, digit in texts]),
+    }
+    parts = {IMAGE.name: prepared_pictures(pictures), AUDIO.name: prepared_sounds(sounds)}
+    return MediaData(parts, [text for text, _ in texts], labels)
+
+
+def stages(data: Path | None) -> tuple[TextStage, ...]:
+    """Returns pictures and sounds of two digits a stage. Items are contents of events (`wire.inputs`).
+
+    Raises DataError.
+    """
+    found: list[TextStage] = []
+    pictures = [_pictures(part, num) for part, num in zip(mnist(data), NUM_PICTURES, strict=True)]
+    sounds = [[each for each in recordings(data) if each.is_test is is_test] for is_test in (False, True)]
+    for first in range(0, 10, 2):
+        pair = WORDS[first : first + 2]
+        train, test = (
+            tuple(item for item in (*of_split, *map(_sound, of_sounds)) if item.label in pair)
+            for of_split, of_sounds in zip(pictures, sounds, strict=True)
+        )
+        found.append(Stage(" and ".join(pair), train, test))
+    return tuple(found)
+
+
+def picture_content(pixels: Tensor) -> str:
+    """Returns the content of an event with a picture, uint8 [784]."""
+    return _content("image", "image/raw;width=28;height=28", pixels.numpy().tobytes())
+
+
+def sound_content(each: Recording) -> str:
+    """Returns the content of an event with a recording."""
+    return _content("audio", "audio/wav", each.wav)
+
+
+def _content(name: str, media_type: str, data: bytes) -> str:
+    return encode_content("", {}, [{"type": name, "media_type": media_type, "data": b64encode(data).decode()}])
+
+
+def _pictures(part: Part[Tensor], num: int) -> list[StreamItem]:
+    return [
+        StreamItem(picture_content(pixels), WORDS[digit], "picture")
+        for pixels, digit in zip(part.inputs[:num], part.labels_N[:num].tolist(), strict=True)
+    ]
+
+
+def _sound(each: Recording) -> StreamItem:
+    return StreamItem(sound_content(each), WORDS[each.digit], "sound")

@@ -18,7 +18,7 @@ Shape suffixes: B parts, P places, C numbers of a code, D width, T tokens.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
@@ -29,7 +29,7 @@ from torch.nn import functional
 from learner.rounds.adamw import AdamW, ParameterGroup
 from model.media.encoder import MediaConfig, WholeMedia
 from model.media.family import word_ids
-from model.media.stem import MAX_INPUT, IntegerStem, Stem, quantized
+from model.media.stem import MAX_INPUT, IntegerStem, MediaData, Stem, quantized
 from model.media.tokens import AUDIO, CODE, IMAGE, MODALITIES, Modality, values_of
 from model.ragged import RaggedBatch, RaggedLayout
 
@@ -54,6 +54,9 @@ MAX_GRADIENT_NORM: Final = 1.0
 FIRST_SCALE: Final = 0.1
 """Scales the initial matrices whose outputs are added to a block's input."""
 
+KEPT: Final = 0.5
+"""The share of the tokens of a part that its second view keeps."""
+
 TEXT: Final = "text"
 
 RECIPE: Final = 1
@@ -67,29 +70,9 @@ class PretrainOptions:
     stem_steps: int = 300
     trunk_steps: int = 300
     stem_batch: int = 512
-    batch: int = 64
+    batch: int = 32
     is_paired: bool = True
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MediaData:
-    """Training data. `parts` has prepared inputs of stems, uint8 [N, height, width], by the name of their modality.
-
-    `labels` has the class of each part and of each text, int64 [N], by name; "text" names the texts.
-    """
-
-    parts: Mapping[str, Tensor]
-    texts: Sequence[str]
-    labels: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def digest(self) -> str:
-        """Identifies the data."""
-        digest = sha256("\n".join(self.texts).encode())
-        for values in (*self.parts.values(), *self.labels.values()):
-            digest.update(values.contiguous().numpy().tobytes())
-        return digest.hexdigest()
 
 
 class Pretraining:
@@ -128,6 +111,11 @@ class Pretraining:
     @property
     def is_done(self) -> bool:
         return self.num_done >= self.num_steps
+
+    @property
+    def phase(self) -> str:
+        """What is trained at the present step."""
+        return "stems" if self.num_done <= self._options.stem_steps else "trunk"
 
     def step(self) -> float:
         """Takes one step and returns its loss. If the gradient is not finite, no weight changes."""
@@ -175,34 +163,37 @@ class Pretraining:
                 self.stems[name] = quantized(stem, q[torch.randperm(len(q), generator=rng)[:MEASURED]])
 
     def _stem_loss(self, rng: torch.Generator) -> Tensor:
+        rows = self._drawn(self._options.stem_batch, rng)
         losses: list[Tensor] = []
+        firsts: dict[str, Tensor] = {}
         for name, stem in self._stems.items():
-            q = self._data.parts[name]
-            q = q[torch.randint(len(q), (self._options.stem_batch,), generator=rng)]
+            q = self._data.parts[name][rows[name]]
             views = torch.cat([augmented(MODALITIES[name], q, rng) for _ in range(2)])
-            p_BD = self._stem_projectors[name](stem(views / MAX_INPUT).flatten(1))
-            losses.append(info_nce(*p_BD.chunk(2)))
+            first_BD, second_BD = self._stem_projectors[name](stem(views / MAX_INPUT).flatten(1)).chunk(2)
+            losses.append(info_nce(first_BD, second_BD))
+            firsts[name] = functional.normalize(first_BD, dim=1)
+        if self._options.is_paired:
+            losses.append(paired_nce(firsts[IMAGE.name], firsts[AUDIO.name]))
         return torch.stack(losses).sum()
 
     def _trunk_loss(self, rng: torch.Generator) -> Tensor:
-        rows = self._drawn(rng)
-        views = [self._views(rows, rng) for _ in range(2)]
+        rows = self._drawn(self._options.batch, rng)
+        views = [self._views(rows, rng), self._views(rows, rng, keeps=KEPT)]
         firsts, seconds = ({name: self._encoded(x) for name, x in view.items()} for view in views)
         losses = [
             info_nce(self._projectors[name](firsts[name]), self._projectors[name](seconds[name])) for name in firsts
         ]
         if self._options.is_paired:
             losses += [paired_nce(firsts[IMAGE.name], firsts[name]) for name in (AUDIO.name, TEXT)]
-            both = [torch.cat(each) for each in zip(views[0][IMAGE.name], views[0][AUDIO.name], strict=True)]
+            both = [torch.cat(each) for each in zip(views[1][IMAGE.name], views[1][AUDIO.name], strict=True)]
             is_image_B1 = torch.rand(len(both), 1, generator=rng) < 0.5
-            other = torch.where(is_image_B1, seconds[IMAGE.name], seconds[AUDIO.name])
+            other = torch.where(is_image_B1, firsts[IMAGE.name], firsts[AUDIO.name])
             losses.append(paired_nce(self._encoded(both), other))
         return torch.stack(losses).sum()
 
-    def _drawn(self, rng: torch.Generator) -> dict[str, Tensor]:
+    def _drawn(self, size: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Returns the rows of a batch by modality. With pairs, the same place of each batch has the same class."""
         sizes = {name: len(q) for name, q in self._data.parts.items()} | {TEXT: len(self._data.texts)}
-        size = self._options.batch
         drawn = {name: torch.randint(num, (size,), generator=rng) for name, num in sizes.items()}
         if self._options.is_paired:
             labels = self._data.labels[IMAGE.name][drawn[IMAGE.name]].tolist()
@@ -212,12 +203,21 @@ class Pretraining:
                 drawn[name] = torch.stack([rows[int(pick * len(rows))] for rows, pick in zip(groups, picks, strict=True)])
         return drawn
 
-    def _views(self, rows: Mapping[str, Tensor], rng: torch.Generator) -> dict[str, list[Tensor]]:
-        """Returns the embeddings x_TD of an augmented view of each part and text, by modality."""
+    def _views(
+        self, rows: Mapping[str, Tensor], rng: torch.Generator, *, keeps: float = 1.0
+    ) -> dict[str, list[Tensor]]:
+        """Returns the embeddings x_TD of an augmented view of each part and text, by modality.
+
+        Of the tokens of parts, a random share `keeps` is kept, and the bottleneck token (FLIP: arXiv 2212.00794).
+        """
         views: dict[str, list[Tensor]] = {}
         for name, stem in self.stems.items():
             q = augmented(MODALITIES[name], self._data.parts[name][rows[name]], rng).round().to(torch.uint8)[:, 0]
-            views[name] = list(self.whole.embed.part(name, values_of(stem.codes(q))))
+            x_BPD = self.whole.embed.part(name, values_of(stem.codes(q)))
+            num_places = x_BPD.shape[1] - 1
+            order_BP = torch.rand(len(x_BPD), num_places, generator=rng).argsort(dim=1)[:, : round(keeps * num_places)]
+            places_BP = functional.pad(1 + order_BP, (1, 0))
+            views[name] = list(x_BPD[torch.arange(len(x_BPD))[:, None], places_BP])
         ids = [_without_a_word(self._word_ids[row], rng) for row in rows[TEXT].tolist()]
         batch = RaggedBatch.of(ids)
         views[TEXT] = batch.layout.split(self.whole.embed.words(batch))

@@ -13,6 +13,8 @@ Shape suffixes: B parts, P places, C numbers of a code, O outputs, I inputs.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -190,3 +192,23 @@ class Stems:
             raise UnreadableInput(f"the encoder has no stem for {name!r}, it reads {known}")
         prepared = np.stack([prepare(MODALITIES[name], each) for each in values])
         return self._stems[name].codes(torch.from_numpy(prepared))
+
+
+@dataclass(frozen=True, slots=True)
+class MediaData:
+    """Training data. `parts` has prepared inputs of stems, uint8 [N, height, width], by the name of their modality.
+
+    `labels` has the class of each part and of each text, int64 [N], by name; "text" names the texts.
+    """
+
+    parts: Mapping[str, Tensor]
+    texts: Sequence[str]
+    labels: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Identifies the data."""
+        digest = sha256("\n".join(self.texts).encode())
+        for values in (*self.parts.values(), *self.labels.values()):
+            digest.update(values.contiguous().numpy().tobytes())
+        return digest.hexdigest()
