@@ -24,6 +24,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "score": "lifelong.plugins.kinds.scores:SCORE",
     },
     "encoders": {
+        "media": "model.media.family:MEDIA",
         "strata": "model.strata_family:STRATA",
         "module": "lifelong.plugins.encoders.module_encoder:MODULE",
     },
