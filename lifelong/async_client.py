@@ -25,7 +25,7 @@ class AsyncClient(ClientConnection):
     _open = httpx2.AsyncClient
     _http: httpx2.AsyncClient
 
-    async def predict(  # noqa: PLR0913
+    async def predict(
         self,
         text: str = "",
         *,

@@ -102,7 +102,7 @@ class Client(ClientConnection):
     _open = httpx2.Client
     _http: httpx2.Client
 
-    def predict(  # noqa: PLR0913
+    def predict(
         self,
         text: str = "",
         *,

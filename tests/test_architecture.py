@@ -23,7 +23,17 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "rollout": ("wire",),
     # of the rollout, the rule by which a learner that it runs decides trials
     "evals": ("wire", "model", "learner", "rollout", "lifelong/media"),
-    "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals", "lifelong/compress", "lifelong/media"),
+    "services": (
+        "kernels",
+        "wire",
+        "model",
+        "serving",
+        "learner",
+        "rollout",
+        "evals",
+        "lifelong/compress",
+        "lifelong/media",
+    ),
     "bench": tuple(room for room in ROOMS if room != "bench"),
 }
 

@@ -150,7 +150,8 @@ def _one_channel(wav: Wav) -> Samples:
     if wav.channels == 1:
         return samples
     sums = samples.reshape(-1, wav.channels).sum(axis=1, dtype=np.int32)
-    return (sums // wav.channels).astype(np.int16)
+    mean: Samples = (sums // wav.channels).astype(np.int16)
+    return mean
 
 
 def _check_format(channels: int, width: int, rate: int) -> None:

@@ -4,9 +4,9 @@
     --cut, in the replica: decoder, front end (`lifelong.media`), stem (`media_tensors`)-->
     {"type": "image", "digest": "...", "stem": "...", "tokens": [...]}    as it is answered, learnt and kept
 
-A replica decodes a part once. Answers, labels and the learner's memory have only the tokens, and no bytes of the picture
-or the sound, so the learner needs no decoder, and erasing the subject of a sample erases all that is left of it. The
-stem is named because other stems make other tokens.
+A replica decodes a part once. Answers and the learner's memory have only the tokens, and no bytes of the picture or the
+sound, so the learner needs no decoder, and erasing the subject of a sample erases all that is left of it. The stem is
+named because other stems make other tokens.
 
 Bounds are checked when an event is read, by the headers of the file. The file is decoded later, in `cut`, where a
 failure makes only its event unreadable, and where a replica that dies notes which events it was reading.

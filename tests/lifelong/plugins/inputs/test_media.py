@@ -15,14 +15,16 @@ from lifelong.media import MAX_BYTES
 from lifelong.plugins.inputs.media import AUDIO, IMAGE, MAX_MEDIA_EVENT_BYTES, MAX_TOKEN
 from services.versions import ROOT
 from tests.lifelong.media.files import animated_png, cmyk, huge_png, png, tone, wav, with_data_length
-from wire.envelope import check_fields, from_message
+from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
 from wire.inputs import MAX_EVENT_BYTES, Part, max_event_bytes
+from wire.letters import refuse
 from wire.message import Message, Place
 from wire.records import Event, Feedback
 
 PNG = png(np.arange(784).reshape(28, 28).astype(np.uint8))
 WAV = wav(tone(440, 0.2))
+PLACE = Place(topic="t", partition=0, offset=0)
 
 
 def image(data: bytes = PNG, media_type: str = "image/png") -> Part:
@@ -65,12 +67,13 @@ def test_parts_that_are_read(part: Part) -> None:
         (image(cmyk("JPEG"), "image/jpeg"), "the image cannot be read: the picture has the media type 'image/jpeg'"),
         (image(bytes(5), "image/raw;width=2;height=2"), "the image cannot be read: the raw picture has 5 bytes"),
         (image(b""), "the image cannot be read: the picture has no bytes"),
-        (image(bytes(MAX_BYTES + 1)), "the image cannot be read: the picture has 4,194,305 bytes"),
-        (image(bytes(MAX_BYTES + 3)), "the image cannot be read: `data` has 5,592,412 characters"),
         ({**image(), "data": "!"}, "the image cannot be read: `data` is no base64"),
         ({**image(), "data": "é"}, "the image cannot be read: `data` is no base64"),
         ({**image(), "data": 7}, "the image cannot be read: it needs `data`"),
-        ({**image(), "media_type": None}, "the image cannot be read: it needs `data`, a file in base64, and its `media"),
+        (
+            {**image(), "media_type": None},
+            "the image cannot be read: it needs `data`, a file in base64, and its `media",
+        ),
         ({"type": "image"}, "the image has no `data`"),
         (audio(with_data_length(WAV, 9_999)), "the audio cannot be read: the WAV is broken: it declares"),
         (audio(wav([])), "the audio cannot be read: the sound has no samples"),
@@ -87,16 +90,26 @@ def test_parts_that_are_read(part: Part) -> None:
     ],
 )
 def test_a_part_that_cannot_be_read_is_a_bad_message_that_names_it(part: Part, said: str) -> None:
-    for record in (Event(id="e", parts=(part,)), Feedback(event_id="e", label="a", parts=(part,))):
-        with pytest.raises(BadMessage, match="wrong_schema") as caught:
-            check_fields(record)
-        assert said in str(caught.value)
+    with pytest.raises(BadMessage, match="wrong_schema") as caught:
+        check_fields(Feedback(event_id="e", label="a", parts=(part,)))
+    assert said in str(caught.value)
+    message = to_message(Event(id="e", parts=(part,)))
+    with pytest.raises(BadMessage) as refused:
+        from_message(Event, message, PLACE)
+    assert said in refuse(refused.value, message, PLACE, source="t").detail
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "said"), [(MAX_BYTES + 1, "has 4,194,305 bytes"), (MAX_BYTES + 3, "has 5,592,412 characters")]
+)
+def test_a_file_of_more_than_4_mib_has_a_problem(num_bytes: int, said: str) -> None:
+    assert said in IMAGE.problem(image(bytes(num_bytes)))
 
 
 def test_an_event_without_any_part_is_a_bad_message() -> None:
     message = Message(key=None, value=b'{"parts": []}')
     with pytest.raises(BadMessage, match="`text` is blank, and there are no `features`"):
-        from_message(Event, message, Place(topic="t", partition=0, offset=0))
+        from_message(Event, message, PLACE)
 
 
 @given(st.binary(max_size=80), st.sampled_from([PNG, WAV, b""]), st.integers(0, 90), st.sampled_from([IMAGE, AUDIO]))

@@ -3,6 +3,7 @@
 event -> answer with tokens in place of bytes -> label -> learnt -> version -> swap -> right; erasure; bad parts
 """
 
+import json
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,19 +23,24 @@ from model.media.tokens import AUDIO as SOUNDS
 from model.media.tokens import IMAGE as PICTURES
 from model.packed import Inputs
 from rollout.publication_rule import verdict
+from serving.http.requests import Bodies
 from serving.pipeline import encoding, make_items
 from serving.queue import DEFAULT
+from serving.v2 import BYTES, Tensor, events_of
 from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
-from tests.learner.streams import answer as answer_of
 from tests.learner.streams import subject_of
-from tests.lifelong.media.files import png, tone, wav
+from tests.lifelong.media.files import huge_png, png, tone, wav
 from tests.lifelong.plugins.inputs.media_encoder import no_stems_after, write_media_encoder
 from tests.lifelong.plugins.inputs.test_media import audio, image
+from tests.serving.http.served_api import ServedApi
+from tests.serving.versions import RECEIPTS
+from wire.envelope import from_message
 from wire.inputs import Part, max_event_bytes, said_by
+from wire.message import Message, Place
 from wire.receipts import Receipts
-from wire.records import Answer, Event, Feedback
+from wire.records import Event, Feedback
 from wire.store import Store
 
 
@@ -115,13 +121,12 @@ def test_pictures_and_sounds_are_answered_corrected_and_then_right(service: Serv
 
 def test_the_learner_keeps_no_bytes_of_a_part_and_forgets_the_tokens_of_an_erased_subject(service: Service) -> None:
     service.publish()
-    asked = [
-        msgspec.structs.replace(event, key=subject_of(number % 5)) for number, event in enumerate(events("first"))
-    ]
+    asked = [msgspec.structs.replace(event, key=subject_of(number % 5)) for number, event in enumerate(events("first"))]
     service.label(service.answer(asked), LABELS)
     learner = service.learner.learner
     learner.tick()
-    texts = [sample.text for sample in learner.replay.samples()]
+    # The names of the classes are samples, too.
+    texts = {sample.text for sample in learner.replay.samples()} - {*LABELS}
     assert len(texts) > 30 and all("tokens" in text and "data" not in text and len(text) < 2_000 for text in texts)
     learner.erased.add(SUBJECT_DIGEST(subject_of(3)))
     gone = [sample.text for sample in learner.replay.samples() if sample.subject == subject_of(3)]
@@ -188,15 +193,46 @@ def test_an_encoder_without_stems_reads_texts_only(inputs: Inputs) -> None:
     (item,) = made([Event(id="e", parts=(picture(1),))], inputs)
     assert "the encoder has no stem for 'image': `lifelong encoder train` makes one" in item.unreadable
     with pytest.raises(UnreadableInput, match="which the encoder does not have"):
-        tokens_of([said_by(Event(id="e", parts=({"type": "image", "digest": "a", "stem": "b", "tokens": [1]},)))], inputs)
+        tokens_of(
+            [said_by(Event(id="e", parts=({"type": "image", "digest": "a", "stem": "b", "tokens": [1]},)))], inputs
+        )
 
 
 def test_a_label_that_carries_its_event_is_learnt(service: Service) -> None:
-    service.publish()
-    records: list[Answer | Feedback] = []
-    for number in range(20):
-        records.append(Feedback(event_id=f"e-{number}", label=LABELS[number], parts=(picture(number),), time_ms=number))
     learner = service.learner.learner
-    assert answer_of(1).parts == ()
-    held = learner.learn_many(records, {})
-    assert len(held) + learner.counts["learnt"] + learner.counts["holdout"] == 20
+    labels = [
+        RECEIPTS.approved(Feedback(event_id=f"e-{number}", label=LABELS[number], parts=(picture(number),), time_ms=1))
+        for number in range(20)
+    ]
+    assert learner.learn_many(labels, {}) == []
+    assert learner.counts["learnt"] + learner.counts["holdout"] == 20
+
+
+def errors_of(events: list[dict[str, Any]]) -> list[str]:
+    """Returns the error of each event of one HTTP request to a replica whose encoder reads texts only."""
+    with ServedApi(bodies=Bodies(max_bytes=16 << 20)).running() as served:
+        reply = served.client.post("/v1/predict", json={"events": events})
+    assert reply.status_code == 200, reply.text
+    return [each.get("error", {}).get("message", "") for each in reply.json()["answers"]]
+
+
+def test_bad_parts_are_refused_over_http_and_the_other_events_answered(inputs: Inputs) -> None:
+    text = {"text": "where is my parcel"}
+    huge = {"parts": [image(huge_png())]}
+    broken = {"text": "look", "parts": [{**picture(1), "data": BROKEN}]}
+    first, second, third, fourth = errors_of([text, huge, broken, text])
+    assert first == fourth == ""
+    assert "the image cannot be read: the picture has 30,000 x 30,000 pixels" in second
+    assert "the input image fails on it: MediaError: the PNG is broken" in third
+
+
+def test_a_picture_of_megabytes_is_read_from_every_way_in(inputs: Inputs) -> None:
+    large = image(bytes(2_000 * 2_000), "image/raw;width=2000;height=2000")
+    # The encoder of this replica has other inputs, so the event comes as far as to its tokens.
+    assert errors_of([{"parts": [large]}]) == [errors_of([{"parts": [picture(1)]}])[0]]
+    message = Message(key=None, value=json.dumps({"parts": [large]}).encode())
+    event = from_message(Event, message, Place(topic="t", partition=0, offset=0))
+    (item,) = made([event], inputs)
+    assert len(item.token_ids) == 1 + PICTURES.places
+    (event,) = events_of([Tensor("parts", BYTES, (1,), [json.dumps([large])])], now_ms=1, new_id=lambda: "new")
+    assert event.parts == (large,)
