@@ -15,7 +15,7 @@ Shape suffixes: N samples, F frames, K frequencies of the DFT, M mel filters.
 import wave
 from functools import lru_cache
 from io import BytesIO
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -70,7 +70,8 @@ def log_mel(data: bytes) -> LogMel:
     The file has integer samples (PCM) of 8 to 32 bits, of which the upper 16 are read. Of two channels, the mean is
     read. The first frame begins at the first sample, and the last one may be padded with zeros.
     """
-    return mel_of(resampled(*_read_wav(data)))
+    wav = check_sound(data)
+    return mel_of(resampled(_one_channel(wav), wav.rate))
 
 
 def mel_of(x_N: Samples) -> LogMel:
@@ -112,8 +113,17 @@ def resampled(x_N: Samples, rate: int) -> Samples:
     return found
 
 
-def _read_wav(data: bytes) -> tuple[Samples, int]:
-    """Returns the samples of a WAV file, and its rate in Hz."""
+class Wav(NamedTuple):
+    """The content of a WAV file: samples of `width` bytes, in frames of `channels` samples."""
+
+    frames: bytes
+    width: int
+    channels: int
+    rate: int
+
+
+def check_sound(data: bytes) -> Wav:
+    """Returns the content of a WAV file, with its bounds checked. Raises MediaError."""
     check_bytes(data, "the sound")
     try:
         with wave.open(BytesIO(_as_plain(data))) as file:
@@ -131,10 +141,17 @@ def _read_wav(data: bytes) -> tuple[Samples, int]:
         raise MediaError(f"the WAV is broken: it declares {num_declared:,} samples and has {num_read:,}")
     if not num_read:
         raise MediaError("the sound has no samples")
-    samples = _to_int16(frames, width)
-    if channels > 1:
-        samples = (samples.reshape(-1, channels).sum(axis=1, dtype=np.int32) // channels).astype(np.int16)
-    return samples, rate
+    return Wav(frames, width, channels, rate)
+
+
+def _one_channel(wav: Wav) -> Samples:
+    """Returns the samples of a WAV file as int16; of two channels, their mean."""
+    samples = _to_int16(wav.frames, wav.width)
+    if wav.channels == 1:
+        return samples
+    sums = samples.reshape(-1, wav.channels).sum(axis=1, dtype=np.int32)
+    mean: Samples = (sums // wav.channels).astype(np.int16)
+    return mean
 
 
 def _check_format(channels: int, width: int, rate: int) -> None:

@@ -15,7 +15,7 @@ import zlib
 from functools import lru_cache
 from io import BytesIO
 from threading import Lock
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -64,13 +64,34 @@ def pixels(data: bytes, media_type: str, *, size: int = SIZE) -> Grey:
     >>> pixels(bytes([0, 0, 255, 255]), "image/raw;width=2;height=2", size=1).tolist()
     [[128]]
     """
+    raw = check_picture(data, media_type)
+    grey_HW = _png_grey(data) if raw is None else _raw_grey(data, raw)
+    return _scaled(grey_HW, size)
+
+
+class RawShape(NamedTuple):
+    """The shape of a picture of raw pixels. `channels` are 1 for grey, and 3 for red, green and blue."""
+
+    height: int
+    width: int
+    channels: int
+
+
+def check_picture(data: bytes, media_type: str) -> RawShape | None:
+    """Checks the bounds of a picture without decoding it. Raises MediaError.
+
+    Returns the shape of raw pixels, and None for PNG.
+    """
     check_bytes(data, "the picture")
     media_type = media_type.replace(" ", "").lower()
     if media_type == PNG:
-        return _scaled(_png_grey(data), size)
+        _check_png(data)
+        return None
     if match := _RAW_TYPE.fullmatch(media_type):
         width, height, channels = (int(group or 1) for group in match.groups())
-        return _scaled(_raw_grey(data, height, width, channels), size)
+        shape = RawShape(height, width, channels)
+        _check_raw(data, shape)
+        return shape
     raise MediaError(f"the picture has the media type {media_type[:60]!r}; {PNG} and {RAW};width=28;height=28 are read")
 
 
@@ -82,30 +103,32 @@ def _check_shape(height: int, width: int) -> None:
         raise MediaError(f"the picture has {width:,} x {height:,} pixels, {at_most}")
 
 
-def _raw_grey(data: bytes, height: int, width: int, channels: int) -> Grey:
+def _check_raw(data: bytes, shape: RawShape) -> None:
+    height, width, channels = shape
     _check_shape(height, width)
     if len(data) != height * width * channels:
         raise MediaError(
             f"the raw picture has {len(data):,} bytes; {width:,} x {height:,} pixels of {channels} bytes are "
             f"{height * width * channels:,}"
         )
+
+
+def _raw_grey(data: bytes, shape: RawShape) -> Grey:
     flat = np.frombuffer(data, np.uint8)
-    if channels == 1:
-        return flat.reshape(height, width)
+    if shape.channels == 1:
+        return flat.reshape(shape.height, shape.width)
     # The formula of Pillow's conversion to grey, so that both media types give the same values.
-    weighted = flat.reshape(height, width, 3) @ np.array([19_595, 38_470, 7_471], np.uint32) + 0x8000
+    weighted = flat.reshape(shape) @ np.array([19_595, 38_470, 7_471], np.uint32) + 0x8000
     return (weighted >> 16).astype(np.uint8)
 
 
 def _png_grey(data: bytes) -> Grey:
-    _check_png(data)
     try:
         from PIL import Image
     except ImportError as error:
         raise MediaError("PNG cannot be read here: pip install 'lifelong[media]'") from error
     try:
         with _DECODER, Image.open(BytesIO(data), formats=["PNG"]) as image:
-            _check_shape(image.height, image.width)
             image.load()
             return _grey(image)
     # What Pillow raises for a broken file (SyntaxError is its word for a broken chunk).
