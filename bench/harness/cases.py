@@ -34,6 +34,7 @@ from bench.techniques import (
     batching,
     head_pruning,
     layered_tuning,
+    modalities,
     profiles,
     quantization,
     sharing,
@@ -81,4 +82,5 @@ CASES = (
     Case.for_ledger("E11", profiles.measure, profiles.TECHNIQUE),
     Case.for_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
     Case.for_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),
+    Case.for_ledger("E17", modalities.measure, modalities.TECHNIQUE),
 )

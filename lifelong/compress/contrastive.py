@@ -54,6 +54,9 @@ MAX_GRADIENT_NORM: Final = 1.0
 FIRST_SCALE: Final = 0.1
 """Scales the initial matrices whose outputs are added to a block's input."""
 
+PAIRS: Final = ((IMAGE.name, AUDIO.name), (IMAGE.name, "text"))
+"""Sounds and texts are never paired."""
+
 KEPT: Final = 0.5
 """The share of the tokens of a part that its second view keeps."""
 
@@ -65,13 +68,13 @@ RECIPE: Final = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainOptions:
-    """Hyperparameters. `is_paired`: labels are used to draw pairs of modalities."""
+    """Hyperparameters. `pairs` are the modalities whose parts of one class are paired; () uses no label."""
 
     stem_steps: int = 300
     trunk_steps: int = 300
     stem_batch: int = 512
     batch: int = 32
-    is_paired: bool = True
+    pairs: tuple[tuple[str, str], ...] = PAIRS
     seed: int = 0
 
 
@@ -88,6 +91,7 @@ class Pretraining:
         """The frozen stems, once they are trained."""
         self._data = data
         self._options = options
+        self._pairs = options.pairs
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
             self.whole = WholeMedia(config)
@@ -98,7 +102,8 @@ class Pretraining:
             self._stems = nn.ModuleDict({name: Stem() for name in data.parts})
             sizes = {name: MODALITIES[name].places * CODE for name in data.parts}
             self._stem_projectors = _projectors(sizes)
-            self._projectors = _projectors(dict.fromkeys((*data.parts, TEXT), config.d_model))
+            texts = (TEXT,) if data.texts else ()
+            self._projectors = _projectors(dict.fromkeys((*data.parts, *texts), config.d_model))
         self._rows = {name: _rows_of_classes(labels) for name, labels in data.labels.items()}
         self._word_ids = [word_ids(text, config.words) for text in data.texts]
         self._stem_optimizer = _optimizer((self._stems, self._stem_projectors), STEM_RATE, options.stem_steps)
@@ -126,7 +131,11 @@ class Pretraining:
             modules, optimizer, loss = (self.whole, self._projectors), self._optimizer, self._trunk_loss(rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(_parameters(modules), MAX_GRADIENT_NORM)
+        parameters = _parameters(modules)
+        for each in parameters:
+            # The embeddings of a modality without data.
+            each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+        norm = nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
         if torch.isfinite(norm):
             optimizer.step()
         self.num_done += 1
@@ -172,8 +181,7 @@ class Pretraining:
             first_BD, second_BD = self._stem_projectors[name](stem(views / MAX_INPUT).flatten(1)).chunk(2)
             losses.append(info_nce(first_BD, second_BD))
             firsts[name] = functional.normalize(first_BD, dim=1)
-        if self._options.is_paired:
-            losses.append(paired_nce(firsts[IMAGE.name], firsts[AUDIO.name]))
+        losses += [paired_nce(firsts[one], firsts[other]) for one, other in self._pairs if TEXT not in (one, other)]
         return torch.stack(losses).sum()
 
     def _trunk_loss(self, rng: torch.Generator) -> Tensor:
@@ -183,8 +191,8 @@ class Pretraining:
         losses = [
             info_nce(self._projectors[name](firsts[name]), self._projectors[name](seconds[name])) for name in firsts
         ]
-        if self._options.is_paired:
-            losses += [paired_nce(firsts[IMAGE.name], firsts[name]) for name in (AUDIO.name, TEXT)]
+        losses += [paired_nce(firsts[one], firsts[other]) for one, other in self._pairs]
+        if (IMAGE.name, AUDIO.name) in self._pairs:
             both = [torch.cat(each) for each in zip(views[1][IMAGE.name], views[1][AUDIO.name], strict=True)]
             is_image_B1 = torch.rand(len(both), 1, generator=rng) < 0.5
             other = torch.where(is_image_B1, firsts[IMAGE.name], firsts[AUDIO.name])
@@ -194,8 +202,8 @@ class Pretraining:
     def _drawn(self, size: int, rng: torch.Generator) -> dict[str, Tensor]:
         """Returns the rows of a batch by modality. With pairs, the same place of each batch has the same class."""
         sizes = {name: len(q) for name, q in self._data.parts.items()} | {TEXT: len(self._data.texts)}
-        drawn = {name: torch.randint(num, (size,), generator=rng) for name, num in sizes.items()}
-        if self._options.is_paired:
+        drawn = {name: torch.randint(num, (size,), generator=rng) for name, num in sizes.items() if num}
+        if self._pairs:
             labels = self._data.labels[IMAGE.name][drawn[IMAGE.name]].tolist()
             for name in (AUDIO.name, TEXT):
                 groups = [self._rows[name][label] for label in labels]
@@ -218,6 +226,8 @@ class Pretraining:
             order_BP = torch.rand(len(x_BPD), num_places, generator=rng).argsort(dim=1)[:, : round(keeps * num_places)]
             places_BP = functional.pad(1 + order_BP, (1, 0))
             views[name] = list(x_BPD[torch.arange(len(x_BPD))[:, None], places_BP])
+        if TEXT not in rows:
+            return views
         ids = [_without_a_word(self._word_ids[row], rng) for row in rows[TEXT].tolist()]
         batch = RaggedBatch.of(ids)
         views[TEXT] = batch.layout.split(self.whole.embed.words(batch))

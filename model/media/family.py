@@ -102,7 +102,7 @@ class MediaFamily:
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[WholeMedia, Inputs]:
         inputs, config = _opened(encoder, max_tokens)
         whole = WholeMedia(config)
-        state = load(_read(Path(encoder).expanduser() / WEIGHTS))
+        state = _tensors(Path(encoder).expanduser() / WEIGHTS)[0]
         try:
             whole.load_state_dict(state)
         except RuntimeError as error:
@@ -175,14 +175,19 @@ def _family_in(folder: Path) -> object:
 def _opened(encoder: str, max_tokens: int | None) -> tuple[MediaInputs, MediaConfig]:
     folder = Path(encoder).expanduser()
     config = MediaConfig.from_json(_read(folder / CONFIG).decode("utf-8", "replace"))
-    content = _read(folder / STEMS)
-    try:
-        tensors = load(content)
-    except safetensors.SafetensorError as error:
-        raise BadBlob(f"{folder / STEMS} cannot be read: {error}") from error
-    stems = Stems({name: IntegerStem.from_tensors(tensors, name) for name in MODALITIES}, sha256(content).hexdigest())
+    tensors, digest = _tensors(folder / STEMS)
+    stems = Stems({name: IntegerStem.from_tensors(tensors, name) for name in MODALITIES}, digest)
     _in_use["stems"] = stems
     return MediaInputs(config, stems, max_tokens=max_tokens or config.max_sequence), config
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Returns the tensors of a file by name, and the SHA-256 of the file."""
+    content = _read(path)
+    try:
+        return load(content), sha256(content).hexdigest()
+    except safetensors.SafetensorError as error:
+        raise BadBlob(f"{path} cannot be read: {error}") from error
 
 
 def _read(path: Path) -> bytes:

@@ -86,11 +86,11 @@ def train(
 ) -> None:
     """Train an encoder of pictures, sounds and texts, on MNIST and FSDD. A killed training resumes."""
     from learner.errors import DataError
-    from lifelong.compress.contrastive import PretrainOptions
+    from lifelong.compress.contrastive import PAIRS, PretrainOptions
     from services.members.train import train_digits
 
     settings = context.process()
-    options = PretrainOptions(is_paired=not without_labels, seed=seed)
+    options = PretrainOptions(pairs=() if without_labels else PAIRS, seed=seed)
     try:
         with progress() as say:
             found = train_digits(options, data=settings.data, state_dir=settings.state_dir, say=say)
