@@ -139,16 +139,31 @@ def stages(data: Path | None) -> tuple[TextStage, ...]:
 
     Raises DataError.
     """
+    with_pictures = split_stages(data, *NUM_PICTURES)
     found: list[TextStage] = []
-    pictures = [_pictures(part, num) for part, num in zip(mnist(data), NUM_PICTURES, strict=True)]
-    sounds = [[each for each in recordings(data) if each.is_test is is_test] for is_test in (False, True)]
-    for first in range(0, 10, 2):
+    for stage in with_pictures:
+        sounds = [each for each in recordings(data) if WORDS[each.digit] in stage.name.split(" and ")]
+        found.append(Stage(stage.name, stage.train + _sounds(sounds, False), stage.test + _sounds(sounds, True)))
+    return tuple(found)
+
+
+def split_stages(data: Path | None, num_train: int, num_test: int) -> tuple[TextStage, ...]:
+    """Returns the first pictures of MNIST, two digits a stage (Split MNIST). Raises DataError."""
+    train, test = (_pictures(part, num) for part, num in zip(mnist(data), (num_train, num_test), strict=True))
+    found: list[TextStage] = []
+    for first in range(0, len(WORDS), 2):
         pair = WORDS[first : first + 2]
-        train, test = (
-            tuple(item for item in (*of_split, *map(_sound, of_sounds)) if item.label in pair)
-            for of_split, of_sounds in zip(pictures, sounds, strict=True)
-        )
-        found.append(Stage(" and ".join(pair), train, test))
+        items = (tuple(item for item in split if item.label in pair) for split in (train, test))
+        found.append(Stage(" and ".join(pair), *items))
+    return tuple(found)
+
+
+def speaker_stages(data: Path | None) -> tuple[TextStage, ...]:
+    """Returns FSDD, one speaker a stage, with the official split. Raises DataError."""
+    found: list[TextStage] = []
+    for speaker in sorted({each.speaker for each in recordings(data)}):
+        own = [each for each in recordings(data) if each.speaker == speaker]
+        found.append(Stage(speaker, _sounds(own, False), _sounds(own, True)))
     return tuple(found)
 
 
@@ -173,5 +188,5 @@ def _pictures(part: Part[Tensor], num: int) -> list[StreamItem]:
     ]
 
 
-def _sound(each: Recording) -> StreamItem:
-    return StreamItem(sound_content(each), WORDS[each.digit], "sound")
+def _sounds(found: Sequence[Recording], is_test: bool) -> tuple[StreamItem, ...]:
+    return tuple(StreamItem(sound_content(each), WORDS[each.digit], "sound") for each in found if each.is_test == is_test)
