@@ -65,9 +65,7 @@ def measure(run: Run) -> Iterator[Row]:
         yield from rows(figures, MIXED, RATIO_GOALS[FULL_RATE], at_full_rate=True)
 
 
-def play_live(
-    stream: Stream, rate: float, *, seed: int, settings: Mapping[str, Any] = MappingProxyType({})
-) -> Figures:
+def play_live(stream: Stream, rate: float, *, seed: int, settings: Mapping[str, Any] = MappingProxyType({})) -> Figures:
     """Plays a stream at `rate` events a second to a service that has learnt nothing.
 
     `settings`, given by dotted name, override the settings of the environment. Raises NoResult if a program of the

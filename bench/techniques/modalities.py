@@ -27,7 +27,16 @@ from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import data_folder
 from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.results.row import Peer, Row, Skip
-from evals.streams.digits import WORDS, Recording, digits_data, mnist, prepared_pictures, prepared_sounds, recordings, sentences
+from evals.streams.digits import (
+    WORDS,
+    Recording,
+    digits_data,
+    mnist,
+    prepared_pictures,
+    prepared_sounds,
+    recordings,
+    sentences,
+)
 from evals.streams.stream import StreamItem
 from learner.errors import DataError
 from lifelong.compress.contrastive import PAIRS, TEXT, Pretraining, PretrainOptions
@@ -37,7 +46,6 @@ from model.media.encoder import MediaConfig
 from model.media.family import MEDIA, word_ids
 from model.media.stem import MediaData, prepare
 from model.media.tokens import AUDIO, IMAGE, MODALITIES, pack
-from model.ragged import RaggedBatch
 from model.strata import encode_many
 
 BATCH = 64
@@ -69,7 +77,9 @@ class Encoder:
         whole = training.whole.eval()
         tensors = MEDIA.stored(whole, first_layer=None, grams={})
         self.num_parameters = sum(each.numel() for each in whole.parameters())
-        self.num_parameters += sum(each.numel() for stem in training.stems.values() for each in stem.tensors("").values())
+        self.num_parameters += sum(
+            each.numel() for stem in training.stems.values() for each in stem.tensors("").values()
+        )
         self._stems = training.stems
         self._packed = MEDIA.pack(whole.config, tensors, None)  # type: ignore[arg-type]  # it has its own shapes
         self._config = whole.config
@@ -77,7 +87,9 @@ class Encoder:
 
     def part_ids(self, name: str, q: Tensor) -> list[list[int]]:
         """Returns the token ids of prepared parts uint8 [N, h, w]."""
-        return [ids for each in q.split(BATCH) for ids in pack(MODALITIES[name], self._stems[name].codes(each)).tolist()]
+        return [
+            ids for each in q.split(BATCH) for ids in pack(MODALITIES[name], self._stems[name].codes(each)).tolist()
+        ]
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         return [word_ids(text, self._config.words) for text in texts]
@@ -166,7 +178,8 @@ def _sets(encoder: Encoder, name: str, size: Size) -> tuple[Labelled, Labelled]:
         known = sentences()
         unseen = [(template.format(word), digit) for digit, word in enumerate(WORDS) for template in TEST_TEMPLATES]
         return tuple(  # type: ignore[return-value]  # two
-            Labelled(encoder.text_ids([text for text, _ in each]), [digit for _, digit in each]) for each in (known, unseen)
+            Labelled(encoder.text_ids([text for text, _ in each]), [digit for _, digit in each])
+            for each in (known, unseen)
         )
     if name == AUDIO.name:
         split = [[each for each in recordings(data_folder()) if each.is_test is is_test] for is_test in (False, True)]
@@ -187,9 +200,7 @@ def recall_at_1(encoder: Encoder, sounds: Sequence[Recording]) -> float:
     return 100 * float((nearest_N == torch.tensor([each.digit for each in sounds])).float().mean())
 
 
-def _retrieval(
-    run: Run, encoder: Encoder, data: MediaData, options: PretrainOptions, left_out: str
-) -> Iterator[Row]:
+def _retrieval(run: Run, encoder: Encoder, data: MediaData, options: PretrainOptions, left_out: str) -> Iterator[Row]:
     sounds = [each for each in recordings(data_folder()) if each.speaker == left_out]
     direct = trained(data, replace(options, pairs=(*PAIRS, (AUDIO.name, TEXT))), run, "with pairs of sound and text")
     peers = [Peer("trained on pairs of sound and text", round(recall_at_1(direct, sounds), 2))]

@@ -138,7 +138,8 @@ def _json(path: Path) -> Any:
 def _folder(folder: Path, split: str) -> tuple[TextStage, ...]:
     if not folder.is_dir():
         raise DataError(
-            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, {DIGITS}, or a folder with train.jsonl and {split}.jsonl"
+            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, {DIGITS}, or a folder with train.jsonl and "
+            f"{split}.jsonl"
         )
     train = _lines(folder / "train.jsonl")
     test = _lines(folder / f"{split}.jsonl")

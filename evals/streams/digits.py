@@ -52,7 +52,7 @@ TEMPLATES: Final = (
 )
 
 NUM_PICTURES: Final = (1_800, 500)
-"""Pictures of the stream's training and test: as many as there are sounds to train on, and half as many more to test."""
+"""Pictures of the stream `digits`, for training and test: as many as there are sounds to train on, and 500."""
 
 NUM_TEST: Final = 5
 """Recordings of each digit and speaker that are the test."""
@@ -106,8 +106,6 @@ def _read(path: Path) -> Iterator[Recording]:
 def sentences() -> list[tuple[str, int]]:
     """Returns all sentences with their digit."""
     return [(template.format(word), digit) for digit, word in enumerate(WORDS) for template in TEMPLATES]
-
-
 
 
 def prepared_sounds(found: Sequence[Recording]) -> Tensor:
@@ -189,4 +187,6 @@ def _pictures(part: Part[Tensor], num: int) -> list[StreamItem]:
 
 
 def _sounds(found: Sequence[Recording], is_test: bool) -> tuple[StreamItem, ...]:
-    return tuple(StreamItem(sound_content(each), WORDS[each.digit], "sound") for each in found if each.is_test == is_test)
+    return tuple(
+        StreamItem(sound_content(each), WORDS[each.digit], "sound") for each in found if each.is_test == is_test
+    )

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from learner.rounds.adamw import AdamW, ParameterGroup
+from model.linears import linear_at
 from model.media.encoder import MediaConfig, WholeMedia
 from model.media.family import word_ids
 from model.media.stem import MAX_INPUT, IntegerStem, MediaData, Stem, quantized
@@ -71,7 +72,7 @@ class PretrainOptions:
     """Hyperparameters. `pairs` are the modalities whose parts of one class are paired; () uses no label."""
 
     stem_steps: int = 300
-    trunk_steps: int = 300
+    trunk_steps: int = 400
     stem_batch: int = 512
     batch: int = 32
     pairs: tuple[tuple[str, str], ...] = PAIRS
@@ -98,7 +99,7 @@ class Pretraining:
             for block in self.whole.layers:
                 # Blocks change little at first, so the vectors begin as a rotation of the codes.
                 for name in ("out", "down"):
-                    block.get_submodule(name).weight.data.mul_(FIRST_SCALE)
+                    linear_at(block, name).weight.data.mul_(FIRST_SCALE)
             self._stems = nn.ModuleDict({name: Stem() for name in data.parts})
             sizes = {name: MODALITIES[name].places * CODE for name in data.parts}
             self._stem_projectors = _projectors(sizes)
@@ -126,12 +127,13 @@ class Pretraining:
         """Takes one step and returns its loss. If the gradient is not finite, no weight changes."""
         rng = torch.Generator().manual_seed(self._options.seed * 1_000_003 + self.num_done)
         if self.num_done < self._options.stem_steps:
-            modules, optimizer, loss = (self._stems, self._stem_projectors), self._stem_optimizer, self._stem_loss(rng)
+            parameters = _parameters((self._stems, self._stem_projectors))
+            optimizer, loss = self._stem_optimizer, self._stem_loss(rng)
         else:
-            modules, optimizer, loss = (self.whole, self._projectors), self._optimizer, self._trunk_loss(rng)
+            parameters = _parameters((self.whole, self._projectors))
+            optimizer, loss = self._optimizer, self._trunk_loss(rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = _parameters(modules)
         for each in parameters:
             # The embeddings of a modality without data.
             each.grad = torch.zeros_like(each) if each.grad is None else each.grad
@@ -208,7 +210,9 @@ class Pretraining:
             for name in (AUDIO.name, TEXT):
                 groups = [self._rows[name][label] for label in labels]
                 picks = torch.rand(size, generator=rng).tolist()
-                drawn[name] = torch.stack([rows[int(pick * len(rows))] for rows, pick in zip(groups, picks, strict=True)])
+                drawn[name] = torch.stack(
+                    [rows[int(pick * len(rows))] for rows, pick in zip(groups, picks, strict=True)]
+                )
         return drawn
 
     def _views(
@@ -327,7 +331,10 @@ def _without_a_word(ids: list[int], rng: torch.Generator) -> list[int]:
 
 def _projectors(sizes: Mapping[str, int]) -> nn.ModuleDict:
     return nn.ModuleDict(
-        {name: nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, PROJECTED)) for name, size in sizes.items()}
+        {
+            name: nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, PROJECTED))
+            for name, size in sizes.items()
+        }
     )
 
 
@@ -340,7 +347,7 @@ def _optimizer(modules: Sequence[nn.Module], rate: float, num_steps: int) -> Ada
 
 
 def _rows_of_classes(labels_N: Tensor) -> dict[int, Tensor]:
-    return {label: (labels_N == label).nonzero()[:, 0] for label in labels_N.unique().tolist()}
+    return {label: (labels_N == label).nonzero()[:, 0] for label in {*labels_N.tolist()}}
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -142,6 +142,7 @@ class MediaEmbedding(nn.Module):
     def __init__(self, config: MediaConfig, words: nn.Module) -> None:
         super().__init__()
         self.words = words
+        self.num_words = config.words
         self.parts = nn.ModuleDict({name: PartEmbedding(each, config.d_model) for name, each in MODALITIES.items()})
 
     @property
@@ -156,7 +157,7 @@ class MediaEmbedding(nn.Module):
         for name, part in self.parts.items():
             assert isinstance(part, PartEmbedding), "the embeddings of parts are the only modules there"
             found[name] = part_table(part.weight, part.bias + self.segments[MODALITIES[name].number])
-        return PartTables(found, self.words.get_submodule("word").num_embeddings)
+        return PartTables(found, self.num_words)
 
     def part(self, name: str, values_BPC: Tensor) -> Tensor:
         """Returns x [B, 1 + P, D] of whole parts of one modality, as it is trained."""
@@ -188,7 +189,7 @@ class PartTables:
         """Returns x_TD. Raises BadTokens."""
         x_TD = words(self.only_words(batch))
         numbers_T = modality_of(batch.ids_T)
-        for number in numbers_T.unique().tolist():
+        for number in {*numbers_T.tolist()}:
             if number:
                 rows = (numbers_T == number).nonzero()[:, 0]
                 x_TD = x_TD.index_copy(0, rows, self._rows(number, batch.ids_T[rows]))
@@ -312,7 +313,9 @@ class PackedMedia:
 
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
         found = self._trunk.encoding(digests, max_tokens)
-        return sha256(f"{found} {self.config.without_labels.canonical_json()}".encode()).hexdigest()[:32] if found else ""
+        return (
+            sha256(f"{found} {self.config.without_labels.canonical_json()}".encode()).hexdigest()[:32] if found else ""
+        )
 
     def has_shape_of(self, other: PackedEncoder) -> bool:
         return self.config.without_labels == other.config.without_labels

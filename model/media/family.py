@@ -38,9 +38,6 @@ MADE: Final = "made.json"
 READING: Final = "hashed words 1"
 """Names how texts are read; another reading is another name."""
 
-_WORD: Final = 1
-"""Row 0 begins each text, so that a text without words has a token."""
-
 _WORD: Final = re.compile(r"\w+|[^\w\s]")
 
 _in_use: dict[str, Stems] = {}
@@ -144,9 +141,7 @@ class MediaFamily:
 MEDIA: Final = MediaFamily()
 
 
-def encoder_files(
-    whole: WholeMedia, stems: Mapping[str, IntegerStem], made: Mapping[str, object]
-) -> dict[str, bytes]:
+def encoder_files(whole: WholeMedia, stems: Mapping[str, IntegerStem], made: Mapping[str, object]) -> dict[str, bytes]:
     """Returns the files of an encoder's folder by name. `made` says how it was made.
 
     The config is last: if the files are written in this order, a folder that a family claims is complete.
@@ -194,4 +189,6 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise EncoderNotFound(f"{path} cannot be read ({error}); `lifelong encoder train` writes such a folder") from error
+        raise EncoderNotFound(
+            f"{path} cannot be read ({error}); `lifelong encoder train` writes such a folder"
+        ) from error

@@ -59,7 +59,8 @@ def prepare(modality: Modality, values: Array) -> Array:
         return _prepared_sound(values)
     if values.shape != (IMAGE.height, IMAGE.width) or values.dtype != np.uint8:
         raise UnreadableInput(f"a picture is {values.dtype} {list(values.shape)}; expected uint8 [28, 28]")
-    return values >> 1
+    halved: Array = values >> 1
+    return halved
 
 
 def _prepared_sound(mel_FM: Array) -> Array:
@@ -138,7 +139,8 @@ class IntegerStem:
         """Reads `tensors` back. Raises MissingWeight."""
         try:
             layers = [
-                Layer(*(tensors[f"{prefix}.{place}.{name}"] for name in Layer._fields)) for place in range(len(CHANNELS))
+                Layer(*(tensors[f"{prefix}.{place}.{name}"] for name in Layer._fields))
+                for place in range(len(CHANNELS))
             ]
         except KeyError as error:
             raise MissingWeight(f"the stem lacks {error}") from error

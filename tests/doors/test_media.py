@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evals.streams.digits import picture_content, sound_content
-from evals.streams.digits import Recording
+from evals.streams.digits import Recording, picture_content, sound_content
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
 from model.encoders import open_encoder, open_inputs
@@ -56,7 +55,7 @@ class MediaRig(PublishRig):
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
         whole, inputs = open_encoder(written(folder))
         return Learner(
-            small_config(**changed).limited_to(whole.max_trained_layers),
+            small_config(**changed),
             whole,
             inputs,
             receipts=receipts,

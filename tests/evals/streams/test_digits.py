@@ -44,7 +44,7 @@ def test_the_stream_has_pictures_and_sounds_of_two_digits_a_stage(data: Path) ->
 def test_missing_data_says_where_to_get_it(tmp_path: Path) -> None:
     for folder in (None, tmp_path):
         recordings.cache_clear()
-        with pytest.raises(DataError, match="git clone https://github.com/Jakobovski/free-spoken-digit-dataset"):
+        with pytest.raises(DataError, match="Jakobovski/free-spoken-digit-dataset"):
             recordings(folder)
     (tmp_path / "fsdd").mkdir()
     (tmp_path / "fsdd" / "recordings.tar.gz").write_bytes(b"broken")

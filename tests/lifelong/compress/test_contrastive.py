@@ -100,8 +100,12 @@ def test_without_pairs_no_label_counts() -> None:
 
 
 def test_seeds_train_different_encoders() -> None:
-    first, second = (Pretraining(small_data(), CONFIG, PretrainOptions(stem_steps=1, trunk_steps=1, seed=seed)) for seed in (0, 1))
-    assert not torch.equal(first.tensors()["module.0.image.convs.0.weight"], second.tensors()["module.0.image.convs.0.weight"])
+    first, second = (
+        Pretraining(small_data(), CONFIG, PretrainOptions(stem_steps=1, trunk_steps=1, seed=seed)) for seed in (0, 1)
+    )
+    assert not torch.equal(
+        first.tensors()["module.0.image.convs.0.weight"], second.tensors()["module.0.image.convs.0.weight"]
+    )
 
 
 def test_steps_lower_the_loss() -> None:

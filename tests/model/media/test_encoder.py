@@ -1,6 +1,5 @@
 """The encoder: ragged parts give the vectors of one at a time, and the packed form follows the whole one."""
 
-from pathlib import Path
 
 import pytest
 import torch
@@ -36,7 +35,11 @@ def events(inputs: MediaInputs) -> list[list[int]]:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(order=st.lists(st.integers(0, 6), min_size=1, max_size=9), layer=st.integers(0, 2), precision=st.sampled_from(["int8", "int4"]))
+@given(
+    order=st.lists(st.integers(0, 6), min_size=1, max_size=9),
+    layer=st.integers(0, 2),
+    precision=st.sampled_from(["int8", "int4"]),
+)
 def test_a_ragged_batch_gives_the_vectors_of_one_at_a_time(
     made: Made, order: list[int], layer: int, precision: str
 ) -> None:
@@ -93,7 +96,7 @@ def test_a_version_without_a_modality_is_refused(made: Made) -> None:
     whole, _, _ = made
     tensors = dict(MEDIA.stored(whole, first_layer=None, grams={}))
     del tensors["embed.audio.weight"]
-    with pytest.raises(MissingWeight, match="embed.audio.weight"):
+    with pytest.raises(MissingWeight, match=r"embed\.audio\.weight"):
         PackedMedia.from_tensors(whole.config, tensors)
 
 

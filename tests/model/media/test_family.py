@@ -42,13 +42,13 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
         open_encoder(encoder, max_tokens=129)
     weights = (tmp_path / "encoder.safetensors").read_bytes()
     (tmp_path / "encoder.safetensors").write_bytes((tmp_path / "stems.safetensors").read_bytes())
-    with pytest.raises(WrongShape, match="does not fit config.json"):
+    with pytest.raises(WrongShape, match=r"does not fit config\.json"):
         open_encoder(encoder)
     (tmp_path / "encoder.safetensors").write_bytes(weights[:-9])
-    with pytest.raises(BadBlob, match="encoder.safetensors cannot be read"):
+    with pytest.raises(BadBlob, match=r"encoder\.safetensors cannot be read"):
         open_encoder(encoder)
     (tmp_path / "stems.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(BadBlob, match="stems.safetensors cannot be read"):
+    with pytest.raises(BadBlob, match=r"stems\.safetensors cannot be read"):
         open_encoder(encoder)
     (tmp_path / "stems.safetensors").unlink()
     with pytest.raises(EncoderNotFound, match="lifelong encoder train"):

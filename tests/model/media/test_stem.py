@@ -35,7 +35,8 @@ def exact_layer(x: np.ndarray, layer: Layer, *, stride: int, padding: int, large
     sums = np.einsum("oiyx,ihwyx->ohw", weight, windows) + layer.bias.numpy()[:, None, None]
     assert np.abs(sums).max() < 1 << 24
     scaled = sums.astype(np.float32) * layer.scale.numpy()[:, None, None]
-    return np.clip(np.rint(scaled), 0, largest).astype(np.int64)
+    clipped: np.ndarray = np.clip(np.rint(scaled), 0, largest).astype(np.int64)
+    return clipped
 
 
 def test_codes_are_those_of_integer_arithmetic() -> None:
@@ -70,15 +71,16 @@ def test_a_stem_is_stored_whole() -> None:
     tensors = stem.tensors("image")
     assert torch.equal(IntegerStem.from_tensors(tensors, "image").codes(pictures(3)), stem.codes(pictures(3)))
     del tensors["image.2.scale"]
-    with pytest.raises(MissingWeight, match="image.2.scale"):
+    with pytest.raises(MissingWeight, match=r"image\.2\.scale"):
         IntegerStem.from_tensors(tensors, "image")
 
 
 @settings(max_examples=50)
-@given(arrays("int16", st.tuples(st.integers(1, 70), st.just(40)), elements=st.integers(0, 13_312)), st.integers(0, 900))
+@given(
+    arrays("int16", st.tuples(st.integers(1, 70), st.just(40)), elements=st.integers(4_096, 12_000)),
+    st.integers(0, 900),
+)
 def test_loudness_does_not_count(mel: np.ndarray, louder: int) -> None:
-    if mel.max() < 4_200:
-        mel = mel + np.int16(4_200)
     prepared = prepare(AUDIO, mel)
     assert prepared.shape == (32, 40) and prepared.dtype == np.uint8 and prepared.max() <= 127
     assert np.array_equal(prepared, prepare(AUDIO, mel + np.int16(louder)))

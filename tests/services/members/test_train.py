@@ -56,4 +56,4 @@ def test_the_command_says_where_to_get_the_data(tmp_path: Path, lacks: str) -> N
         small_mnist(tmp_path)
     done = lifelong("encoder", "train", "digits", "--set", f"data={tmp_path}", "--set", f"state_dir={tmp_path}")
     assert done.returncode == 78
-    assert f"folder around" in done.stderr and lacks in done.stderr
+    assert "folder around" in done.stderr and lacks in done.stderr
