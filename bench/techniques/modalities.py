@@ -27,16 +27,8 @@ from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import data_folder
 from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.results.row import Peer, Row, Skip
-from evals.streams.digits import (
-    WORDS,
-    Recording,
-    digits_data,
-    mnist,
-    prepared_pictures,
-    prepared_sounds,
-    recordings,
-    sentences,
-)
+from evals.streams.digits import WORDS, Recording, digits_data, prepared_pictures, prepared_sounds, recordings, sentences
+from evals.streams.images import mnist
 from evals.streams.stream import StreamItem
 from learner.errors import DataError
 from lifelong.compress.contrastive import PAIRS, TEXT, Pretraining, PretrainOptions
@@ -88,7 +80,7 @@ class Encoder:
     def part_ids(self, name: str, q: Tensor) -> list[list[int]]:
         """Returns the token ids of prepared parts uint8 [N, h, w]."""
         return [
-            ids for each in q.split(BATCH) for ids in pack(MODALITIES[name], self._stems[name].codes(each)).tolist()
+            ids for each in torch.split(q, BATCH) for ids in pack(MODALITIES[name], self._stems[name].codes(each)).tolist()
         ]
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:

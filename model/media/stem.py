@@ -76,7 +76,8 @@ def _prepared_sound(mel_FM: Array) -> Array:
     mel = mel_FM.astype(np.int64)
     resized = (mel[lower] * (unit - weight) + mel[upper] * weight) // unit
     loudest = max(int(resized.max()), MIN_LOUDEST)
-    return np.clip(MAX_INPUT + (resized - loudest) * MAX_INPUT // RANGE, 0, MAX_INPUT).astype(np.uint8)
+    prepared: Array = np.clip(MAX_INPUT + (resized - loudest) * MAX_INPUT // RANGE, 0, MAX_INPUT).astype(np.uint8)
+    return prepared
 
 
 class Stem(nn.Module):

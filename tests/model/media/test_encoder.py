@@ -1,6 +1,5 @@
 """The encoder: ragged parts give the vectors of one at a time, and the packed form follows the whole one."""
 
-
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
