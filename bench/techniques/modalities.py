@@ -6,7 +6,7 @@
 
 Degraded pictures keep the leading principal components that hold a quarter of their energy, and degraded sounds have
 white noise of their own power (0 dB), as in AV-MNIST (Vielzeuf et al., arXiv 1808.07275). Each recording is paired with
-a picture of its digit, training with training and test with test.
+five pictures of its digit, training with training and test with test, and gets other noise with each.
 
 Retrieval: a sound of the speaker that no training has heard has to find the word of its digit among ten, by the cosine.
 Sounds and texts were never paired. The other figure is of an encoder that was trained on these pairs, too.
@@ -44,6 +44,9 @@ BATCH = 64
 
 KEPT_ENERGY = 0.25
 """The share of a picture's energy that degraded pictures keep."""
+
+NUM_PAIRED = 5
+"""Pictures that each recording is paired with."""
 
 TEST_TEMPLATES = ("is it a {} or not", "{} was the answer of the caller", "I wrote {}")
 """The sentences of the test, which no training has read."""
@@ -233,12 +236,12 @@ def _events(encoder: Encoder, pairs: Pairs, kind: str) -> Labelled:
 
 
 def _degraded_sets(rng: np.random.Generator) -> tuple[Pairs, Pairs]:
-    """Returns degraded pairs of every recording with a picture of its digit: to learn, and to test."""
+    """Returns degraded pairs of every recording with NUM_PAIRED pictures of its digit: to learn, and to test."""
     pictures = mnist(data_folder())
     mean_P, basis_PK = leading_components(pictures[0].inputs.numpy().astype(np.float64))
     found: list[Pairs] = []
     for part, is_test in zip(pictures, (False, True), strict=True):
-        sounds = [each for each in recordings(data_folder()) if each.is_test is is_test]
+        sounds = [each for each in recordings(data_folder()) if each.is_test is is_test] * NUM_PAIRED
         digits = [each.digit for each in sounds]
         rows = [int(rng.choice((part.labels_N == digit).nonzero()[:, 0].numpy())) for digit in digits]
         x_NP = part.inputs[rows].numpy() - mean_P
