@@ -1,8 +1,10 @@
 """Pictures become the same grey values on every machine, and what cannot be read is one clear error."""
 
 import resource
+import struct
 import subprocess
 import sys
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -14,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from lifelong.media import MAX_BYTES, MediaError
 from lifelong.media.pixels import MAX_SIDE, PNG, pixels
 from services.versions import ROOT
-from tests.lifelong.media.files import animated_png, cmyk, huge_png, largest_png, png, text_bomb
+from tests.lifelong.media.files import animated_png, cmyk, huge_png, largest_png, png, png_chunk, png_of, text_bomb
 
 PICTURES = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.uint8, shape))
 
@@ -135,3 +137,28 @@ def test_a_damaged_png_is_a_picture_or_one_error(noise: bytes, place: int, num_l
             assert pixels(data, PNG).shape == (28, 28)
         except MediaError as error:
             assert str(error)
+
+
+NAMES = st.sampled_from(
+    [b"PLTE", b"tRNS", b"iCCP", b"gAMA", b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"pHYs", b"fcTL", b"fdAT"]
+)
+CHUNKS = st.lists(st.tuples(NAMES, st.binary(max_size=40), st.booleans()), max_size=4)
+
+
+@given(
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.tuples(*[st.integers(0, 17), st.integers(0, 7), st.integers(0, 1), st.integers(0, 1), st.integers(0, 2)]),
+    CHUNKS,
+    st.binary(max_size=200),
+)
+def test_a_png_of_any_chunks_is_a_picture_or_one_error(
+    width: int, height: int, kind: tuple[int, ...], chunks: list[tuple[bytes, bytes, bool]], rows: bytes
+) -> None:
+    """The checksums are right, so the decoder gets as far as it can."""
+    header = struct.pack(">II5B", width, height, *kind)
+    made = [png_chunk(name, b"x\0\0" + zlib.compress(data) if is_packed else data) for name, data, is_packed in chunks]
+    try:
+        assert pixels(png_of(header, zlib.compress(rows + bytes(700)), b"".join(made)), PNG).shape == (28, 28)
+    except MediaError as error:
+        assert str(error)
