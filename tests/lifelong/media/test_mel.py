@@ -164,3 +164,25 @@ def test_a_damaged_wav_is_a_sound_or_one_error(noise: bytes, place: int, num_los
             assert log_mel(data).shape[1] == NUM_MELS
         except MediaError as error:
             assert str(error)
+
+
+SIZES = st.integers(0, 100) | st.sampled_from([0x7FFFFFFF, 0x80000000, 0xFFFFFFFF])
+
+
+@given(
+    st.tuples(st.sampled_from([1, 2, 3, 0xFFFE]), st.integers(0, 3), st.integers(0, 1 << 20), st.integers(0, 70)),
+    SIZES,
+    SIZES,
+    st.binary(max_size=200),
+)
+def test_a_wav_of_any_header_is_a_sound_or_one_error(
+    kind: tuple[int, ...], riff_bytes: int, data_bytes: int, samples: bytes
+) -> None:
+    tag, channels, rate, bits = kind
+    fmt = struct.pack("<HHIIHH", tag, channels, rate, 0, 0, bits)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", data_bytes) + samples
+    for size in (riff_bytes, len(chunks)):
+        try:
+            assert log_mel(b"RIFF" + struct.pack("<I", size) + chunks).shape[1] == NUM_MELS
+        except MediaError as error:
+            assert str(error)

@@ -30,11 +30,10 @@ def _random_stem(modality: Modality) -> IntegerStem:
     coarse = torch.randint(0, 128, (64, 1, modality.height // 4, modality.width // 4)).float()
     q = functional.interpolate(coarse, (modality.height, modality.width)).to(torch.uint8)
     stem = Stem()
-    for norm in (*stem.norms, stem.out_norm):
-        # The running statistics become those of the one batch below.
-        norm.momentum = None
     with torch.no_grad():
-        stem(q.float() / MAX_INPUT)
+        for _ in range(50):
+            # The running statistics become those of this batch.
+            stem(q.float() / MAX_INPUT)
     return quantized(stem, q[:, 0])
 
 

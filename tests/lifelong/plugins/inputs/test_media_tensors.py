@@ -15,10 +15,11 @@ import pytest
 
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
-from lifelong.plugins.inputs.media import AUDIO, IMAGE, MAX_MEDIA_EVENT_BYTES
+from lifelong.plugins.inputs.media import AUDIO, IMAGE, MAX_MEDIA_EVENT_BYTES, file_of
+from lifelong.plugins.inputs.media_tensors import AUDIO_TENSORS, IMAGE_TENSORS
 from model.encoders import open_encoder, open_inputs
 from model.errors import UnreadableInput
-from model.inputs import tokens_of
+from model.inputs import tensors_of, tokens_of
 from model.media.tokens import AUDIO as SOUNDS
 from model.media.tokens import IMAGE as PICTURES
 from model.packed import Inputs
@@ -136,6 +137,11 @@ def test_the_learner_keeps_no_bytes_of_a_part_and_forgets_the_tokens_of_an_erase
 
 def made(events: Sequence[Event], inputs: Inputs) -> list[Any]:
     return make_items(events, [lambda _: None] * len(events), encoding(inputs, lambda: 64), DEFAULT, 64)
+
+
+def test_the_symbols_find_their_tensors(inputs: Inputs) -> None:
+    assert tensors_of(IMAGE) is IMAGE_TENSORS and tensors_of(AUDIO) is AUDIO_TENSORS
+    assert IMAGE_TENSORS.kept(*file_of(picture(1))) == IMAGE.cut(picture(1), 64)
 
 
 def test_the_cost_of_an_event_is_the_number_of_its_tokens(inputs: Inputs) -> None:
