@@ -8,9 +8,11 @@ off, so that the service does not learn from test texts that have no labels. The
 an hour.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 from bench.harness.case import Run
 from bench.harness.service import discard, fresh_stack
@@ -63,17 +65,17 @@ def measure(run: Run) -> Iterator[Row]:
         yield from rows(figures, MIXED, RATIO_GOALS[FULL_RATE], at_full_rate=True)
 
 
-def play_live(stream: Stream, rate: float, *, seed: int) -> Figures:
+def play_live(stream: Stream, rate: float, *, seed: int, settings: Mapping[str, Any] = MappingProxyType({})) -> Figures:
     """Plays a stream at `rate` events a second to a service that has learnt nothing.
 
-    Raises NoResult if a program of the service or a replica was restarted.
+    `settings`, given by dotted name, override the settings of the environment. Raises NoResult if a program of the
+    service or a replica was restarted.
     """
     profile = LoadProfile(rate=rate, seed=seed, timeouts=TIMEOUTS)
-    with fresh_stack() as (stack, store, _):
-        settings = stack.settings
+    with fresh_stack(settings) as (stack, store, _):
         # Records wait up to LINGER_MS for more records. The latency of the answers includes this time.
-        bus = settings.bus.with_client(linger_ms=LINGER_MS)
-        reference = partial(frozen_reference, settings.learner, settings.encoder)
+        bus = stack.settings.bus.with_client(linger_ms=LINGER_MS)
+        reference = partial(frozen_reference, stack.settings.learner, stack.settings.encoder)
         outcome = play(system_under_test(stack, store, bus), stream, profile, say=discard, reference=reference)
     if outcome.figures.restarts:
         raise NoResult(f"programs or replicas were restarted {outcome.figures.restarts} times")

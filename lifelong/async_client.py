@@ -11,6 +11,7 @@ from lifelong.calls import Label, Labels, ServedAnswer
 from lifelong.client import READY_PATH, ClientConnection, to_reply, unreachable, unwrap
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, next_step
+from lifelong.media.parts import File, PixelArray, media_parts
 from lifelong.replies import HttpReply
 from wire.inputs import Features, Part
 from wire.records import Answer, Event, Feedback
@@ -33,9 +34,18 @@ class AsyncClient(ClientConnection):
         features: Features | None = None,
         parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
+        image: File | PixelArray | None = None,
+        audio: File | None = None,
     ) -> ServedAnswer:
         """Returns the answer to one event, as `Client.predict` does."""
-        event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
+        event = Event(
+            id=event_id,
+            text=text,
+            key=key,
+            features=features or {},
+            parts=(*parts, *media_parts(image, audio)),
+            tasks=tuple(tasks),
+        )
         (answer,) = await self.predict_many([event])
         return unwrap(answer)
 

@@ -20,6 +20,7 @@ import httpx2
 from lifelong.calls import Calls, Label, Labels, ServedAnswer
 from lifelong.errors import ClientError, ServiceUnavailable
 from lifelong.exchange import Attempt, Exchange, ExchangePolicy, next_step
+from lifelong.media.parts import File, PixelArray, media_parts
 from lifelong.replies import HttpReply
 from wire.inputs import Features, Part
 from wire.records import Answer, Event, Feedback
@@ -110,15 +111,28 @@ class Client(ClientConnection):
         features: Features | None = None,
         parts: Sequence[Part] = (),
         tasks: Sequence[str] = (),
+        image: File | PixelArray | None = None,
+        audio: File | None = None,
     ) -> ServedAnswer:
-        """Returns the answer to one event. The event needs a text, features, or parts. Raises ClientError.
+        """Returns the answer to one event. The event needs a text, features, or parts.
+
+        Raises ClientError, and OSError for a file that cannot be read.
 
         - `key`: the entity that the event is about, such as a customer
         - `event_id`: the id of the event; a random one by default
         - `parts`: objects whose `type` is an input that is installed at the service
         - `tasks`: the tasks that answer; all of them by default
+        - `image`: a picture: PNG, the path of a PNG, or an array of pixels, uint8 [H, W] or [H, W, 3]
+        - `audio`: a sound: WAV, or the path of a WAV
         """
-        event = Event(id=event_id, text=text, key=key, features=features or {}, parts=tuple(parts), tasks=tuple(tasks))
+        event = Event(
+            id=event_id,
+            text=text,
+            key=key,
+            features=features or {},
+            parts=(*parts, *media_parts(image, audio)),
+            tasks=tuple(tasks),
+        )
         (answer,) = self.predict_many([event])
         return unwrap(answer)
 

@@ -118,6 +118,14 @@ class QuantizedEncoder:
         self._check_layer(layer)
         return self._forward(precision).tokens(batch, layer)
 
+    def prefix_from(self, x_TD: Tensor, layout: RaggedLayout, layer: int, precision: str | None = None) -> Tensor:
+        """Returns x_TD float32 at the input of block `layer`, from x_TD at the input of block 0, in the layout's order.
+
+        Raises WrongShape for a layer outside [0, n_layers], or ValueError like `encode`.
+        """
+        self._check_layer(layer)
+        return self._forward(precision).tokens_from(x_TD, layout, layer)
+
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout, precision: str | None = None) -> Tensor:
         """Runs the blocks from `layer` on, from their input x_TD (`Forward.encode_from`). Same bits as `encode`.
 

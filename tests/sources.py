@@ -10,6 +10,7 @@ from services.versions import ROOT
 ROOMS = (
     "lifelong",
     "lifelong/compress",
+    "lifelong/media",
     "lifelong/plugins",
     "wire",
     "kernels",

@@ -11,15 +11,29 @@ from tests.sources import ROOMS, files, imports, parsed, room_of
 EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "kernels": (),
     "wire": (),
-    "lifelong": ("wire", "model", "learner", "lifelong/plugins"),  # all but wire when their protocols are first used
+    # all but wire and media when their protocols are first used
+    "lifelong": ("wire", "model", "learner", "lifelong/media", "lifelong/plugins"),
     "lifelong/compress": ("kernels", "wire", "model", "learner"),
-    "lifelong/plugins": ("wire", "model"),  # what stands behind the doors of the core, which imports none of it
+    "lifelong/media": (),
+    # what stands behind the doors of the core, which imports none of it
+    "lifelong/plugins": ("wire", "model", "lifelong/media"),
     "model": ("kernels", "wire.plugins"),  # the registry of its doors
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model"),
     "rollout": ("wire",),
-    "evals": ("wire", "model", "learner", "rollout"),  # the rule by which a learner that it runs decides trials
-    "services": ("kernels", "wire", "model", "serving", "learner", "rollout", "evals", "lifelong/compress"),
+    # of the rollout, the rule by which a learner that it runs decides trials
+    "evals": ("wire", "model", "learner", "rollout", "lifelong/media"),
+    "services": (
+        "kernels",
+        "wire",
+        "model",
+        "serving",
+        "learner",
+        "rollout",
+        "evals",
+        "lifelong/compress",
+        "lifelong/media",
+    ),
     "bench": tuple(room for room in ROOMS if room != "bench"),
 }
 

@@ -30,6 +30,7 @@ from evals.load.ledger import FILLER, TRAIN, Ledger, LoadCounts
 from evals.load.sender import Sender
 from evals.load.watcher import ServiceSnapshot, Watcher
 from evals.streams.stream import Arrival, Stream, StreamItem, TextStage
+from wire.inputs import decode_content
 from wire.records import Event
 
 
@@ -141,7 +142,7 @@ class Player:
     def send(self, item: StreamItem, *, stage: int, time_ms: int, round: int = TRAIN) -> None:
         """Sends one event now. `time_ms` is the time in the event."""
         event_id = self._ledger.record_event(item, stage=stage, time_ms=time_ms, round=round)
-        self._sender.send(Event(id=event_id, text=item.text, source=SOURCE, time_ms=time_ms))
+        self._sender.send(Event(id=event_id, source=SOURCE, time_ms=time_ms, **decode_content(item.text)))
 
     def _settle(self, name: str, arrivals: Sequence[Arrival], rate: float, *, rests: bool = False) -> None:
         """Sends these texts again as fillers, without labels or scores, until their labels are live.

@@ -16,6 +16,7 @@ from wire.records import MAX_EVENT_BYTES
 
 SUPPORT = "support"
 CLINC150 = "clinc150"
+DIGITS = "digits"
 BUNDLED = Path(__file__).parent / SUPPORT
 
 SPLITS = ("test", "val")
@@ -50,7 +51,7 @@ class DataLine:
 def load(
     name: str, data: Path | None, *, split: str = SPLITS[0], num_events: int | None = None, seed: int = 0
 ) -> Stream:
-    """Loads the stream `name`: `support`, `clinc150` (in the folder `clinc150` of `data`), or the path of a folder.
+    """Loads the stream `name`: `support`, or `clinc150` or `digits` (in folders of `data`), or the path of a folder.
 
     The test items are from `split`. At most `num_events` training events are loaded, spread evenly over the stages, and
     shuffled with `seed` within each stage. Raises DataError.
@@ -58,7 +59,13 @@ def load(
     if split not in SPLITS:
         raise DataError(f"no split {split!r}: say {' or '.join(SPLITS)}")
     folder = BUNDLED if name == SUPPORT else Path(name)
-    stages = _clinc150(data, split) if name == CLINC150 else _folder(folder, split)
+    if name == DIGITS:
+        # The other streams need no torch and no decoders.
+        from evals.streams.digits import stages as digits
+
+        stages = digits(data)
+    else:
+        stages = _clinc150(data, split) if name == CLINC150 else _folder(folder, split)
     return Stream(name, stages).shuffled(seed).limited(num_events)
 
 
@@ -131,7 +138,8 @@ def _json(path: Path) -> Any:
 def _folder(folder: Path, split: str) -> tuple[TextStage, ...]:
     if not folder.is_dir():
         raise DataError(
-            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, or a folder with train.jsonl and {split}.jsonl"
+            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, {DIGITS}, or a folder with train.jsonl and "
+            f"{split}.jsonl"
         )
     train = _lines(folder / "train.jsonl")
     test = _lines(folder / f"{split}.jsonl")

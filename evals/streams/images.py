@@ -41,7 +41,7 @@ def split_mnist(data: Path | None) -> Benchmark[Tensor]:
 
     `data` is the folder of data sets.
     """
-    train, test = _mnist(data)
+    train, test = mnist(data)
     pairs = range(len(DIGITS) // 2)
     stages = (Stage(f"{2 * pair} and {2 * pair + 1}", _pair(train, pair), _pair(test, pair)) for pair in pairs)
     return Benchmark(SPLIT, DIGITS, tuple(stages))
@@ -49,7 +49,7 @@ def split_mnist(data: Path | None) -> Benchmark[Tensor]:
 
 def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benchmark[Tensor]:
     """Loads MNIST in stages of all digits, with another permutation of the pixels in each stage. Raises DataError."""
-    train, test = _mnist(data)
+    train, test = mnist(data)
     rng = torch.Generator().manual_seed(PERMUTATIONS_SEED)
     orders = [torch.randperm(NUM_PIXELS, generator=rng) for _ in range(num_stages)]
     stages = (
@@ -59,7 +59,7 @@ def permuted_mnist(data: Path | None, *, num_stages: int = NUM_PERMUTED) -> Benc
     return Benchmark(PERMUTED, DIGITS, tuple(stages))
 
 
-def _mnist(data: Path | None) -> tuple[Part[Tensor], Part[Tensor]]:
+def mnist(data: Path | None) -> tuple[Part[Tensor], Part[Tensor]]:
     """Loads the training images and the test images."""
     if data is None:
         raise DataError(f"mnist: LIFELONG_DATA names no folder of data sets; {HOWTO}")

@@ -152,26 +152,50 @@ class EncoderKernel:
         x_TD may come from another encoder that has the same embedding and the same first `layer` blocks. Raises like
         `encode`.
         """
+        return self._run_from(self._record, x_TD, offsets, layer, _checked_rows(rows, offsets), threads, isa)
+
+    def tokens_from(
+        self, x_TD: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, isa: str | None = None
+    ) -> Tensor:
+        """Returns the row of every token after the first `layers` blocks, float32, from x_TD at the input of block 0.
+
+        Raises like `encode`.
+        """
+        self._check_layer("layers", layers)
+        record = binding.NativeEncoder.from_buffer_copy(self._record)
+        record.layers = layers
+        return self._run_from(record, x_TD, offsets, 0, None, threads, isa)
+
+    def _run_from(
+        self,
+        record: binding.NativeEncoder,
+        x_TD: Tensor,
+        offsets: Sequence[int],
+        layer: int,
+        rows: Sequence[int] | None,
+        threads: int,
+        isa: str | None,
+    ) -> Tensor:
         self._check_layer("layer", layer)
         self._check_lengths(len(x_TD), offsets)
         if x_TD.dtype != torch.float32 or x_TD.shape[1:] != (self._width,):
             raise ValueError(f"x_TD is {x_TD.dtype} {tuple(x_TD.shape)}; expected float32 [T, {self._width}]")
         x_TD = x_TD.contiguous()
         offsets_B = array("i", offsets)
-        rows_B = array("i", _checked_rows(rows, offsets))
-        out_BD = torch.empty(len(rows_B), self._width)
+        rows_B = None if rows is None else array("i", rows)
+        out = torch.empty(len(x_TD) if rows is None else len(rows), self._width)
         status = native.kernels(isa).encode_from(
-            self._record,
+            record,
             layer,
             address(x_TD),
             offsets_B.buffer_info()[0],
-            rows_B.buffer_info()[0],
-            len(rows_B),
+            None if rows_B is None else rows_B.buffer_info()[0],
+            len(offsets_B) - 1,
             max(1, min(threads, MAX_THREADS)),
-            address(out_BD),
+            address(out),
         )
         native.raise_for_status(status)
-        return out_BD
+        return out
 
     def _run(
         self,

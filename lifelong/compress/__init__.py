@@ -5,6 +5,7 @@
     heads           head pruning: measures the importance of heads on labelled texts, and removes the others
     spans           limited attention spans: measures on texts which keys a head needs, and when that is faster
     distillation    knowledge distillation from a teacher, on texts without labels
+    contrastive     trains an encoder of pictures, sounds and texts from nothing, to be small from the start
     plain           the inverse: a plain encoder that computes the same, as published files and for other runtimes
     cost            counts parameters, bytes and operations of a config
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import safetensors
 import torch
@@ -82,6 +82,19 @@ class LayerOutputs(NamedTuple):
 
     layers: Sequence[Tensor]
     z_BD: Tensor
+
+
+class Resumable(Protocol):
+    """A training whose state can be written to a checkpoint. `num_done` is the number of steps that were taken."""
+
+    @property
+    def num_done(self) -> int: ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns the state by name."""
+
+    def restore(self, tensors: Mapping[str, Tensor], num_done: int) -> None:
+        """Sets the state that `tensors` returned after `num_done` steps. Raises KeyError if a tensor is missing."""
 
 
 class Distiller:
@@ -199,15 +212,15 @@ def key_of(student: Strata, teacher: Strata, token_ids: Sequence[list[int]], opt
     return digest.hexdigest()
 
 
-def write_checkpoint(path: Path, distiller: Distiller, key: str) -> None:
-    """Writes the state of the distillation atomically. It replaces an earlier file."""
-    metadata = {"key": key, "num_done": str(distiller.num_done)}
-    tensors = {name: value.contiguous() for name, value in distiller.tensors().items()}
+def write_checkpoint(path: Path, training: Resumable, key: str) -> None:
+    """Writes the state of a training atomically. It replaces an earlier file."""
+    metadata = {"key": key, "num_done": str(training.num_done)}
+    tensors = {name: value.contiguous() for name, value in training.tensors().items()}
     with atomic_write(path, is_synced=True) as file:
         file.write(save(tensors, metadata))
 
 
-def resume(path: Path, distiller: Distiller, key: str) -> bool:
+def resume(path: Path, training: Resumable, key: str) -> bool:
     """Restores the state in the file `path`, and returns whether the file exists.
 
     Raises StateRefused if the file belongs to another run or is damaged.
@@ -218,10 +231,10 @@ def resume(path: Path, distiller: Distiller, key: str) -> bool:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("key") != key:
-                raise StateRefused(f"{path} belongs to a distillation with other options or texts; move it away first")
+                raise StateRefused(f"{path} belongs to a training with other options or data; move it away first")
             # A safetensors file is not a mapping, so it cannot be iterated without keys().
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            distiller.restore(tensors, int(metadata["num_done"]))
+            training.restore(tensors, int(metadata["num_done"]))
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise StateRefused(f"{path} is not a complete checkpoint ({error}); move it away first") from error
     return True

@@ -1,7 +1,7 @@
 """The built-in plug-ins, by door and name. The core finds a plug-in in this table and imports none directly.
 
 kinds/       kinds of labels: one class, a set of classes, a number
-inputs/      inputs of events besides texts: features, and features of earlier events of a series
+inputs/      inputs of events besides texts: features, features of earlier events of a series, pictures, sounds
 encoders/    families of encoders: the user's torch module
 heads/       the user's head
 source       the digest of the source of a user's class
@@ -16,7 +16,9 @@ from typing import Final
 
 BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "inputs": {
+        "audio": "lifelong.plugins.inputs.media:AUDIO",
         "features": "lifelong.plugins.inputs.features:FEATURES",
+        "image": "lifelong.plugins.inputs.media:IMAGE",
     },
     "kinds": {
         "class": "lifelong.plugins.kinds.classes:CLASS",
@@ -24,6 +26,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "score": "lifelong.plugins.kinds.scores:SCORE",
     },
     "encoders": {
+        "media": "model.media.family:MEDIA",
         "strata": "model.strata_family:STRATA",
         "module": "lifelong.plugins.encoders.module_encoder:MODULE",
     },

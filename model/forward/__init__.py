@@ -48,6 +48,9 @@ class Forward(Protocol):
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         """Runs the first `layers` blocks; returns the activations x_TD in the layout's order. Raises BadTokens."""
 
+    def tokens_from(self, x_TD: Tensor, layout: RaggedLayout, layers: int) -> Tensor:
+        """Returns x_TD after the first `layers` blocks, in the layout's order, from x_TD at the input of block 0."""
+
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """Runs the blocks from `layer` on, from the activations x_TD below them. Returns the same bits as `encode`.
 

@@ -99,6 +99,12 @@ class LibraryForward:
         return torch.cat([self._run(self._blocks[:layers], self._embedded(piece), piece.layout) for piece in pieces])
 
     @torch.no_grad()
+    def tokens_from(self, x_TD: Tensor, layout: RaggedLayout, layers: int) -> Tensor:
+        blocks = self._blocks[:layers]
+        pieces = layout.pieces(MAX_PIECE_TOKENS)
+        return torch.cat([self._run(blocks, x_TD[piece.start : piece.stop], piece.layout) for piece in pieces])
+
+    @torch.no_grad()
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         pieces = layout.pieces(MAX_PIECE_TOKENS)
         pooled = [self._pooled(layer, x_TD[piece.start : piece.stop], piece.layout) for piece in pieces]

@@ -87,6 +87,10 @@ class NativeForward:
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         return _run(self._encoder.tokens, batch, layers=layers)
 
+    def tokens_from(self, x_TD: Tensor, layout: RaggedLayout, layers: int) -> Tensor:
+        threads = torch.get_num_threads()
+        return self._encoder.tokens_from(x_TD, layout.offsets, layers=layers, threads=threads)
+
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         threads = torch.get_num_threads()
         return self._encoder.encode_from(x_TD, layout.offsets, layer=layer, rows=layout.order, threads=threads)

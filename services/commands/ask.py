@@ -11,6 +11,7 @@ import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -47,13 +48,31 @@ class KeyNotTaken(NoAnswer):
 @reads_settings
 def predict(
     context: CliContext,
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Texts to classify")],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT...", help="Texts to classify")] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", exists=True, dir_okay=False, help="Picture of the event, a PNG")
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option("--audio", exists=True, dir_okay=False, help="Sound of the event, a WAV")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the service for the label of each TEXT, by all tasks or by one. Example: lifelong predict "Card declined"."""
+    """Ask the service for the label of each TEXT, by all tasks or by one. Example: lifelong predict "Card declined".
+
+    With a picture or a sound, the text, if there is one, is of the same event.
+    """
+    from lifelong.media.parts import media_parts
+
+    texts = texts or []
+    parts = media_parts(image, audio)
+    if len(texts) > 1 and parts:
+        raise typer.BadParameter("give at most one TEXT with --image or --audio: together they are one event")
+    if not texts and not parts:
+        raise typer.BadParameter("give a TEXT, --image or --audio")
     settings = context.process()
-    asked = {"tasks": [settings.task]} if settings.task else {}
-    events = [{"text": text, **asked} for text in texts]
+    asked: dict[str, Any] = {"tasks": [settings.task]} if settings.task else {}
+    asked |= {"parts": parts} if parts else {}
+    events = [{"text": text, **asked} for text in texts or [""]]
     answers = post(_url(settings, "predict"), {"events": events}, _key(settings))["answers"]
     if as_json:
         print(json.dumps(answers, indent=2))

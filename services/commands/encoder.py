@@ -1,5 +1,6 @@
-"""`lifelong encoder check` and `lifelong new encoder`: check an encoder, and write a template for your own.
+"""`lifelong encoder check`, `train` and `lifelong new encoder`: check or train an encoder, or write a template for one.
 
+`train` makes an encoder of pictures, sounds and texts from data sets, and keeps it in the state folder.
 The check says whether an encoder computes the vectors that were published for it, or the vectors of its class, and how
 fast it is on this machine. The template that `new` writes runs unchanged.
 """
@@ -8,7 +9,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,11 +45,6 @@ VectorsOption = Annotated[
 new_app = typer.Typer(no_args_is_help=True, help="Write a template for code of your own.")
 
 
-@app.callback()
-def encoder() -> None:
-    """Keeps `check` a subcommand: typer would give a group with one command the name of the group."""
-
-
 @app.command()
 @reads_settings
 def check(
@@ -75,6 +71,37 @@ def check(
     if not found.is_right:
         sys.stdout.flush()
         raise typer.Exit(CONFIGURATION)
+
+
+@app.command()
+@reads_settings
+def train(
+    context: CliContext,
+    name: Annotated[Literal["digits"], typer.Argument(metavar="digits", help="What is learnt")],
+    without_labels: Annotated[
+        bool, typer.Option("--without-labels", help="Do not use labels to pair pictures with sounds and texts")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws initial weights, batches and views")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train an encoder of pictures, sounds and texts, on MNIST and FSDD. A killed training resumes."""
+    from learner.errors import DataError
+    from lifelong.compress.contrastive import PAIRS, PretrainOptions
+    from services.members.train import train_digits
+
+    settings = context.process()
+    options = PretrainOptions(pairs=() if without_labels else PAIRS, seed=seed)
+    try:
+        with progress() as say:
+            found = train_digits(options, data=settings.data, state_dir=settings.state_dir, say=say)
+    except DataError as error:
+        echo(str(error), is_error=True)
+        raise typer.Exit(CONFIGURATION) from error
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+        return
+    echo(f"trained in {found.seconds:.0f} s" if found.is_new else "trained before", found.folder)
+    echo(f"Use it: lifelong up --set encoder={found.folder}")
 
 
 def _check_module(path: str, *, as_json: bool) -> None:

@@ -24,6 +24,7 @@ from rich.console import Console
 from evals.load.ledger import TRAIN, Ledger
 from evals.load.score import Hits, accuracy_by_stage
 from evals.load.session import LoadProfile, Participants, SessionOutcome, SystemUnderTest, frozen_reference, play
+from evals.streams.data import DIGITS
 from evals.streams.stream import Stream
 from learner.errors import DataError, require
 from services.commands.output import progress
@@ -114,11 +115,22 @@ def _with_profile(settings: Settings, options: DemoOptions) -> Settings:
     If the profile changes during the run, the settings keep every version, since its answers are computed again.
     """
     changes: dict[str, object] = {}
+    if options.data == DIGITS:
+        changes["encoder"] = _digits_encoder(settings)
     if options.profile is not None:
         changes["encoder"] = _encoder(options.profile, settings)
     if options.change_to is not None:
         changes |= {"rollout.keep_versions": 100_000, "rollout.keep_bytes": 4 << 30}
     return replaced(settings, changes)
+
+
+def _digits_encoder(settings: Settings) -> str:
+    """Returns the folder of the encoder of digits. If it has to be trained first, its progress is shown."""
+    from lifelong.compress.contrastive import PretrainOptions
+    from services.members.train import train_digits
+
+    with progress() as say:
+        return train_digits(PretrainOptions(), data=settings.data, state_dir=settings.state_dir.parent, say=say).folder
 
 
 def _encoder(profile: str, settings: Settings) -> str:

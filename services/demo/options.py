@@ -18,14 +18,14 @@ class DemoOptions:
     """The flags of `lifelong demo`. The number of replicas and the seed are settings."""
 
     data: Annotated[
-        str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, or a folder of lines of JSON")
+        str, typer.Option("--data", metavar="NAME|PATH", help="support, clinc150, digits, or a folder of lines of JSON")
     ] = "support"
     order: Annotated[
         Order,
         typer.Option("--order", metavar="desk|stages", help="Classes appear one by one and stay, or stage after stage"),
     ] = "auto"
     """`desk`: classes appear over time and stay, without a pause. `stages`: classes come stage after stage, with a test
-    after each stage. `auto`: `desk` for the included data set, `stages` for other data sets."""
+    after each stage. `auto`: `desk` for the included data set and for digits, `stages` for other data sets."""
     events: Annotated[int | None, typer.Option("--events", min=1, help="Events to learn from [default: all]")] = None
     rate: Annotated[float | None, typer.Option("--rate", min=0.1, help="Events a second")] = None
     """None: 200, or less if a stage would be over before its labels come back."""
@@ -55,8 +55,8 @@ class DemoOptions:
     def stream(self, folder: Path | None, seed: int) -> "Stream":
         """Loads the stream in its order; `folder` has the data sets that are not included. Raises DataError."""
         from evals.streams.arrivals import recurring
-        from evals.streams.data import SUPPORT, load
+        from evals.streams.data import DIGITS, SUPPORT, load
 
         stream = load(self.data, folder, num_events=self.events, seed=seed)
-        is_desk = self.data == SUPPORT if self.order == "auto" else self.order == "desk"
+        is_desk = self.data in (SUPPORT, DIGITS) if self.order == "auto" else self.order == "desk"
         return recurring(stream, seed) if is_desk else stream

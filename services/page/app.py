@@ -3,7 +3,7 @@
     GET  /, /static/*                              the page of the default task, and its files
     GET  /tasks/NAME/                              the page of another task, with all endpoints below this path
     GET  /api/state, /api/stream                   the newest PageState, once or repeatedly (server-sent events)
-    POST /api/ask, /api/label                      a text to the model, and its label to the learner
+    POST /api/ask, /api/label                      an event to the model, and its label to the learner
     GET  /api/quarantine, /api/deadletters, /api/actions     with the token
     POST /api/admin/ACTION                         with the token, each recorded in audit.v1
 
@@ -54,6 +54,7 @@ from services.page.operations import AdminCall, PageLabel, PageOperations
 from serving.http.access import bearer_token
 from serving.http.origin import FOREIGN_HOST, FOREIGN_ORIGIN, is_loopback, media_type, sender_problem, to_network
 from wire.errors import BadMessage, NotFound, WireError
+from wire.inputs import Part
 from wire.rate_limits import TokenBuckets
 from wire.tasks import DEFAULT
 
@@ -77,7 +78,8 @@ STATIC: Final = {
 
 HEADERS: Final = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' blob:; media-src blob:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "cache-control": "no-store",
@@ -203,9 +205,10 @@ class Latest:
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A text for the model."""
+    """A text for the model, or parts: a picture, a sound."""
 
     text: str
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +249,7 @@ class PageApi:
     async def ask(self, request: Request) -> Response:
         self.access.check_reader(request)
         question = await _read(request, Question)
-        return await _done(partial(self.operations.ask, question.text))
+        return await _done(partial(self.operations.ask, question.text, question.parts))
 
     async def label(self, request: Request) -> Response:
         self.access.check_reader(request)

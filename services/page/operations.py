@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from heapq import nlargest
@@ -32,6 +32,7 @@ from services.settings import Settings
 from wire.bus import Bus
 from wire.envelope import from_message, to_message
 from wire.errors import WireError
+from wire.inputs import Part, render
 from wire.kinds import KINDS, field_with
 from wire.message import Place
 from wire.receipts import Receipts
@@ -103,12 +104,14 @@ class PageOperations:
     def close(self) -> None:
         self._bus.close()
 
-    def ask(self, text: str) -> dict[str, Any]:
-        """Returns the answer to a text. Raises NoAnswer."""
+    def ask(self, text: str, parts: Sequence[Part] = ()) -> dict[str, Any]:
+        """Returns the answer to an event with a text and parts. Raises NoAnswer."""
         serving = self._settings.serving
         url = f"http://{serving.http_host}:{serving.http_port}/v1/predict"
         key = self._settings.api_key.get_secret_value() if self._settings.api_key else ""
         event: dict[str, Any] = {"text": text[:MAX_TEXT_CHARS]}
+        if parts:
+            event["parts"] = parts
         if self._settings.task:
             event["tasks"] = [self._settings.task]
         answer: dict[str, Any] = post(url, {"events": [event]}, key)["answers"][0]
@@ -141,13 +144,16 @@ class PageOperations:
             )
         rows: list[dict[str, Any]] = msgspec.to_builtins(found)
         return [
-            row | {"id": id_of(label), "text": label.text[:LAST_SHOWN]} for row, label in zip(rows, found, strict=True)
+            row | {"id": id_of(label), "text": render(label)[:LAST_SHOWN]}
+            for row, label in zip(rows, found, strict=True)
         ]
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Returns the newest dead letters, the newest first. Raises WireError."""
         with self._reading:
-            return [as_builtins(letter) for letter in newest_letters(self._bus, MAX_SHOWN)]
+            rows = [as_builtins(letter) for letter in newest_letters(self._bus, MAX_SHOWN)]
+        # A payload with a picture has megabytes.
+        return [row | {"payload": row["payload"][:LAST_SHOWN]} for row in rows]
 
     def actions(self) -> list[dict[str, Any]]:
         """Returns the newest records of the audit log, the newest first. Raises WireError."""

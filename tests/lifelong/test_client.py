@@ -18,6 +18,7 @@ from lifelong import (
     UnknownAnswer,
 )
 from serving.http.access import KeyFile, Role, create_key
+from tests.lifelong.media.files import tone, wav
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS, label_of
 from wire.errors import BusUnavailable
@@ -144,3 +145,11 @@ def test_a_path_without_the_service_is_an_error(url: str) -> None:
     with Client(f"{url}/elsewhere") as client, pytest.raises(ClientError) as caught:
         client.predict("hello")
     assert (caught.value.code, caught.value.status) == ("not_found", 404)
+
+
+def test_the_files_of_a_picture_and_a_sound_are_parts_of_the_event(url: str, tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(tone(440, 0.1)))
+    with Client(url) as client, pytest.raises(RequestInvalid, match="the image cannot be read: the picture is no PNG"):
+        client.predict("hello", image=b"GIF89a", audio=tmp_path / "a.wav")
+    with Client(url) as client, pytest.raises(RequestInvalid, match="the encoder has no stem for 'audio'"):
+        client.predict(audio=tmp_path / "a.wav")

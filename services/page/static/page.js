@@ -176,17 +176,39 @@ async function follow() {
   }
 }
 
+// The picture and the sound of an event are shown from the files of this browser: the service keeps none of their bytes.
+const MEDIA = { image: "image/png", audio: "audio/wav" };
+const fileOf = (name) => element(name).files[0];
+for (const name of Object.keys(MEDIA)) {
+  element(name).addEventListener("change", () => {
+    const player = element(`${name}-shown`);
+    if (player.src) URL.revokeObjectURL(player.src);
+    player.hidden = !fileOf(name);
+    if (fileOf(name)) player.src = URL.createObjectURL(fileOf(name));
+    else player.removeAttribute("src");
+    element("text").required = !Object.keys(MEDIA).some(fileOf);
+  });
+}
+const base64 = (file) => new Promise((resolve, reject) => {
+  const reader = new FileReader();
+  reader.onload = () => resolve(reader.result.split(",")[1] ?? "");
+  reader.onerror = () => reject(reader.error);
+  reader.readAsDataURL(file);
+});
+const partsOf = () => Promise.all(Object.keys(MEDIA).filter(fileOf).map(
+  async (name) => ({ type: name, media_type: MEDIA[name], data: await base64(fileOf(name)) })));
+
 let asked = null;
 element("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   attempt("answer", async () => {
-    asked = await call("api/ask", { text: element("text").value });
+    asked = await call("api/ask", { text: element("text").value, parts: await partsOf() });
     if (asked.error) throw new Error(asked.error.message);
     element("teach").hidden = !asked.can_be_labelled;
     element("classes").replaceChildren(...asked.scores.map(([name]) => make("option", { value: name })));
     if (asked.value !== undefined) return `${asked.value} (version ${asked.weights_version}, ${asked.arm})`;
     const named = asked.labels ? asked.labels.join(", ") || "none of the labels" : asked.label;
-    if (named === null) return "The model knows no class yet: label this text.";
+    if (named === null) return "The model knows no class yet: label this event.";
     return `${named}, ${shown(asked.score, "percent")} sure (version ${asked.weights_version}, ${asked.arm})`;
   });
 });

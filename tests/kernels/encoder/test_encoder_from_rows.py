@@ -37,6 +37,10 @@ def test_rows_between_blocks_go_on_to_the_same_bits(
     some = encoder.encode_from(few_TD, [each - start for each in offsets[-half - 1 :]], layer=layer, isa=isa)
     assert torch.equal(some, expected[-half:])
     assert torch.equal(x_TD, before_TD)
+    # Rows at the input of block 0 give the rows above any block, too.
+    embedded_TD = encoder.tokens(ids_T, offsets, layers=0, isa=isa)
+    above_TD = encoder.tokens_from(embedded_TD, offsets, layers=layer, threads=threads, isa=isa)
+    assert torch.equal(above_TD, before_TD)
 
 
 @pytest.mark.parametrize(

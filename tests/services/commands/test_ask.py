@@ -6,11 +6,13 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from services.commands.ask import NoAnswer, _answer_line, post
 from services.local.children import free_port
 from serving.http.access import KeyFile, Role, create_key
+from tests.lifelong.media.files import png, tone, wav
 from tests.services.command_line import lifelong
 from tests.serving.http.served_api import served_at
 from tests.serving.kafka.fake_broker import FakeBroker
@@ -68,6 +70,18 @@ def test_a_correction_needs_the_key_of_an_administrator_or_one_that_signs(desk: 
     assert desk.ask(*correction, role="admin").returncode == 0
     (label,) = desk.labels()
     assert label.approval and RECEIPTS.refusal(label, is_required=True, max_age_ms=1_000) == ""
+
+
+def test_the_files_of_a_picture_and_a_sound_are_one_event(desk: Desk, tmp_path: Path) -> None:
+    picture, sound = tmp_path / "a.png", tmp_path / "a.wav"
+    picture.write_bytes(png(np.zeros((28, 28), np.uint8)))
+    sound.write_bytes(wav(tone(440, 0.1)))
+    for words in (("--image", str(picture)), ("look", "--audio", str(sound), "--image", str(picture))):
+        asked = desk.ask("predict", *words, role="predict")
+        assert (asked.returncode, "the encoder has no stem for 'image'" in asked.stdout) == (0, True), asked.stderr
+    for words, said in (((), "give a TEXT"), (("a", "b", "--image", str(picture)), "at most one TEXT")):
+        refused = desk.ask("predict", *words, role="predict")
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from services.page.operations import LAST_SHOWN
 from tests.brokers import take
 from tests.services.page.conftest import ServedPage
 from wire.config import BusConfig
@@ -60,6 +61,14 @@ def test_a_dead_letter_is_shown_and_sent_again(served_page: ServedPage, bus_conf
     refused = served_page.admin("replay", {"ids": ["nowhere"]})
     assert (refused.status_code, "nowhere: there is no such dead letter" in refused.json()["error"]) == (409, True)
     assert served_page.admin("replay", {}).status_code == 409
+
+
+def test_the_payload_of_a_picture_is_shown_in_part(served_page: ServedPage, bus_config: BusConfig) -> None:
+    place = Place(topic=topic_name(bus_config.prefix, Event), partition=0, offset=7)
+    event = Event(id="e", parts=({"type": "image", "data": 5_000 * "A"},))
+    served_page.bus.publisher().send_all([refuse_event("unreadable", "x", event, place)], 10)
+    (shown,) = served_page.browse("deadletters")
+    assert len(shown["payload"]) == LAST_SHOWN
 
 
 def test_labels_are_changed_with_the_token_and_it_is_recorded(served_page: ServedPage) -> None:

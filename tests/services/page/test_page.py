@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from rollout.plans import begin
@@ -15,6 +16,7 @@ from services.programs import open_store
 from services.settings import Settings
 from serving.http.listener import Listener
 from tests.brokers import take
+from tests.lifelong.media.files import png, tone, wav
 from tests.services.page.browser import Browser, browsing
 from tests.services.page.states import CONTROLLER, LEARNER, replica_report
 from tests.serving.http.served_api import ServedApi
@@ -170,3 +172,31 @@ def test_a_text_is_asked_and_its_label_reaches_the_learner(shown: Shown, page_se
         listener.close()
     assert (received.record.label, received.record.source) == ("delivery", "page")
     assert received.record.receipt
+
+
+def choose(browser: Browser, id: str, file: Path) -> None:
+    """Chooses a file in an input of the page."""
+    found = browser.command("Runtime.evaluate", expression=f"document.getElementById('{id}')")
+    browser.command("DOM.setFileInputFiles", files=[str(file)], objectId=found["result"]["objectId"])
+
+
+def test_the_picture_and_the_sound_of_an_event_are_shown_and_sent(
+    shown: Shown, page_settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(png(np.zeros((28, 28), np.uint8)))
+    (tmp_path / "a.wav").write_bytes(wav(tone(440, 0.5)))
+    serving = page_settings.serving
+    browser = shown.browser
+    with ServedApi().running() as replica:
+        app = replica.client.app
+        listener = Listener(app, host=serving.http_host, port=serving.http_port, drain_timeout_s=1.0)
+        assert not browser.value("document.getElementById('image-shown').checkVisibility()")
+        choose(browser, "image", tmp_path / "a.png")
+        choose(browser, "audio", tmp_path / "a.wav")
+        eventually(lambda: browser.value("document.getElementById('image-shown').naturalWidth === 28"))
+        eventually(lambda: browser.value("document.getElementById('audio-shown').duration === 0.5"))
+        browser.value("document.getElementById('ask').requestSubmit()")
+        # The encoder of this replica has no stems; its answer shows that the parts have reached it.
+        browser.await_text("answer", "the encoder has no stem for 'image'")
+        listener.close()
+    assert browser.problems == []

@@ -32,7 +32,7 @@ def test_a_label_of_the_page_is_learnt_and_answered_and_a_change_is_recorded(tmp
         browser.look()
         browser.open(f"http://127.0.0.1:{port}/")
         browser.await_text("status", "live")
-        assert asked(browser) == "The model knows no class yet: label this text."
+        assert asked(browser) == "The model knows no class yet: label this event."
         browser.value("document.getElementById('label').value = 'delivery'")
         browser.value("document.getElementById('teach').requestSubmit()")
         browser.await_text("answer", "Labelled as delivery")
