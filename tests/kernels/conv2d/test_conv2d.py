@@ -74,12 +74,14 @@ def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> No
 def test_measured_choice_is_made_once_per_shape() -> None:
     w_OC33, bias_O = filters(16, 16)
     q_OC33, weight = integer_filters(16, 16)
+    state = torch.get_rng_state()
     first = conv2d.pack(w_OC33, bias_O, size=(8, 8))
     first_i8 = conv2d.pack_i8(q_OC33, weight.scale_N, size=(8, 8))
     assert first.name in {impl.name for impl in MEASURED}
     assert first_i8.name in {impl.name for impl in MEASURED_I8}
     assert conv2d.pack(-w_OC33, size=(8, 8)).name == first.name
     assert conv2d.pack_i8(-q_OC33, weight.scale_N, size=(8, 8)).name == first_i8.name
+    assert torch.equal(torch.get_rng_state(), state), "measuring draws no random numbers"
     assert conv2d._plan.cache_info().misses == conv2d._plan_i8.cache_info().misses == 1
 
 
