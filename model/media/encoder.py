@@ -26,7 +26,7 @@ from model.config import StrataConfig
 from model.errors import BadTokens, WrongConfig
 from model.linears import Linear, full_precision
 from model.media.tokens import CODE, LEVELS, MODALITIES, VOCAB, Modality, codes_of, modality_of, place_of, values_of
-from model.packed import PackedEncoder, Tensors, Through, WholeEncoder
+from model.packed import BlockRunner, PackedEncoder, Tensors, WholeEncoder
 from model.qtensor import FP32, QTensor
 from model.quantize import plain
 from model.quantized import QuantizedEncoder
@@ -242,7 +242,7 @@ class WholeMedia(WholeEncoder):
         return list(self.layers[first_layer:].requires_grad_().parameters())
 
     @property
-    def through(self) -> Through:
+    def run_blocks(self) -> BlockRunner:
         return partial(encode_through, pooling="mean")
 
 

@@ -40,6 +40,9 @@ class TimedForward:
         self._clock.now_s += self.took_s * layers / TINY.n_layers
         return torch.zeros(len(batch.ids_T), TINY.d_model)
 
+    def tokens_from(self, x_TD: Tensor, layout: RaggedLayout, layers: int) -> Tensor:
+        raise NotImplementedError
+
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         self._clock.now_s += self.took_s * (1 - layer / TINY.n_layers)
         return torch.zeros(layout.num_sequences, TINY.d_model)

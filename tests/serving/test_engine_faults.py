@@ -72,6 +72,9 @@ class BrokenForward:
     def tokens(self, batch: RaggedBatch, layers: int) -> Tensor:
         raise NotImplementedError
 
+    def tokens_from(self, x_TD: Tensor, layout: RaggedLayout, layers: int) -> Tensor:
+        raise NotImplementedError
+
     def encode_from(self, layer: int, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         raise NotImplementedError
 

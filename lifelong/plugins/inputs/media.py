@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from lifelong.media import MAX_BYTES, MediaError
 from wire.inputs import Enricher, Part
-from wire.plugins import imported
+from wire.plugins import import_attribute
 
 MAX_MEDIA_EVENT_BYTES: Final = 6 << 20
 """The largest event with pictures or sounds, in bytes, after base64."""
@@ -76,7 +76,7 @@ class MediaCodec:
     def cut(self, value: Part, max_tokens: int) -> Part:
         """Returns the tokens of a part in place of its file. Raises MediaError, or UnreadableInput without stems."""
         if "data" in value:
-            value = imported(self.tensors).kept(*file_of(value))
+            value = import_attribute(self.tensors).kept(*file_of(value))
         tokens = value["tokens"]
         return value if len(tokens) <= max_tokens else {**value, "tokens": tokens[:max_tokens]}
 

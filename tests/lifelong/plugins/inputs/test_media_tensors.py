@@ -25,7 +25,7 @@ from model.media.tokens import IMAGE as PICTURES
 from model.packed import Inputs
 from rollout.publication_rule import verdict
 from serving.http.requests import Bodies
-from serving.pipeline import encoding, make_items
+from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
 from serving.v2 import BYTES, Tensor, events_of
 from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
@@ -38,7 +38,7 @@ from tests.lifelong.plugins.inputs.test_media import audio, image
 from tests.serving.http.served_api import ServedApi
 from tests.serving.versions import RECEIPTS
 from wire.envelope import from_message
-from wire.inputs import Part, max_event_bytes, said_by
+from wire.inputs import Part, max_event_bytes, parse_record
 from wire.message import Message, Place
 from wire.receipts import Receipts
 from wire.records import Event, Feedback
@@ -136,7 +136,7 @@ def test_the_learner_keeps_no_bytes_of_a_part_and_forgets_the_tokens_of_an_erase
 
 
 def made(events: Sequence[Event], inputs: Inputs) -> list[Any]:
-    return make_items(events, [lambda _: None] * len(events), encoding(inputs, lambda: 64), DEFAULT, 64)
+    return make_items(events, [lambda _: None] * len(events), make_encode(inputs, lambda: 64), DEFAULT, 64)
 
 
 def test_the_symbols_find_their_tensors(inputs: Inputs) -> None:
@@ -165,7 +165,7 @@ def test_tokens_of_a_part_are_those_of_its_file_and_survive_a_second_cut(inputs:
         kept = codec.cut(part, 64)
         assert codec.problem(kept) == "" and codec.cut(kept, 64) == kept
         assert codec.cut(kept, 5) == codec.cut(part, 5) == {**kept, "tokens": kept["tokens"][:5]}
-        whole, sent = (said_by(Event(id="e", parts=(each,))) for each in (kept, part))
+        whole, sent = (parse_record(Event(id="e", parts=(each,))) for each in (kept, part))
         assert tokens_of([whole], inputs) == tokens_of([sent], inputs) == [kept["tokens"]]
 
 
@@ -200,7 +200,7 @@ def test_an_encoder_without_stems_reads_texts_only(inputs: Inputs) -> None:
     assert "the encoder has no stem for 'image': `lifelong encoder train` makes one" in item.unreadable
     with pytest.raises(UnreadableInput, match="which the encoder does not have"):
         tokens_of(
-            [said_by(Event(id="e", parts=({"type": "image", "digest": "a", "stem": "b", "tokens": [1]},)))], inputs
+            [parse_record(Event(id="e", parts=({"type": "image", "digest": "a", "stem": "b", "tokens": [1]},)))], inputs
         )
 
 
