@@ -218,7 +218,7 @@ def test_a_checkpoint_brings_points_back_with_what_was_measured_of_them(store: S
     assert snapshot is not None
     gone = INPUTS._plugins.pop("point")
     try:
-        with pytest.raises(StateRefused, match="the `type` 'point', which no input has: there are .*, picture"):
+        with pytest.raises(StateRefused, match=r"the `type` 'point', which no input has: there are .*, picture"):
             rig.learner.restore(snapshot)
     finally:
         INPUTS._plugins["point"] = gone
