@@ -60,6 +60,10 @@ _ZEROS: Final = 8
 _STEPS: Final = 512
 """The entries of the table of the resampling filter from one zero to the next."""
 
+_FRAMES: Final = 10
+"""So many frames are transformed at once: OpenBLAS computes products of this size without threads, for which a busy
+machine would wait."""
+
 _BLOCK: Final = 1_024
 """So many samples are resampled at once, which bounds the memory."""
 
@@ -80,6 +84,12 @@ def mel_of(x_N: Samples) -> LogMel:
     padded = np.zeros(WINDOW + HOP * (num_frames - 1), np.int16)
     padded[: len(x_N)] = x_N
     frames_FN = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    blocks = [_log_mel_of(frames_FN[first : first + _FRAMES]) for first in range(0, num_frames, _FRAMES)]
+    return np.concatenate(blocks)
+
+
+def _log_mel_of(frames_FN: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> LogMel:
+    """Returns the log-mel energies of frames of samples, int16 [F, 200]."""
     cos_NK, sin_NK = dft_tables()
     windowed_FN = _rounded_shift(frames_FN * hann_table(), 15)
     energy_FK = _rounded_shift(windowed_FN @ cos_NK, 14) ** 2 + _rounded_shift(windowed_FN @ sin_NK, 14) ** 2

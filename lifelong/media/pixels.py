@@ -188,9 +188,10 @@ def _scaled(grey_HW: Grey, size: int) -> Grey:
     for row in range(size):
         # The rows of the picture that this row of the grid covers, in part or wholly.
         covered = slice(row * height // size, -(-(row + 1) * height // size))
-        # All values are integers of at most 255 * H * W < 2^32, so float64 is exact.
-        sum_W = rows_SH[row, covered] @ grey_HW[covered].astype(np.float64)
-        scaled[row] = (2 * (sum_W @ columns_WS) + area) // (2 * area)
+        # All values are integers of at most 255 * H * W < 2^32, so float64 is exact. `einsum` starts no threads.
+        sum_W = np.einsum("h,hw->w", rows_SH[row, covered], grey_HW[covered].astype(np.float64))
+        sum_S = np.einsum("w,ws->s", sum_W, columns_WS)
+        scaled[row] = (2 * sum_S + area) // (2 * area)
     return scaled
 
 

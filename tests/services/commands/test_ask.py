@@ -76,8 +76,8 @@ def test_the_files_of_a_picture_and_a_sound_are_one_event(desk: Desk, tmp_path: 
     picture, sound = tmp_path / "a.png", tmp_path / "a.wav"
     picture.write_bytes(png(np.zeros((28, 28), np.uint8)))
     sound.write_bytes(wav(tone(440, 0.1)))
-    for words in (("--image", str(picture)), ("look", "--audio", str(sound), "--image", str(picture))):
-        asked = desk.ask("predict", *words, role="predict")
+    for files in (["--image", str(picture)], ["look", "--audio", str(sound), "--image", str(picture)]):
+        asked = desk.ask("predict", *files, role="predict")
         assert (asked.returncode, "the encoder has no stem for 'image'" in asked.stdout) == (0, True), asked.stderr
     for words, said in (((), "give a TEXT"), (("a", "b", "--image", str(picture)), "at most one TEXT")):
         refused = desk.ask("predict", *words, role="predict")
