@@ -79,9 +79,13 @@ def test_the_files_of_a_picture_and_a_sound_are_one_event(desk: Desk, tmp_path: 
     for files in (["--image", str(picture)], ["look", "--audio", str(sound), "--image", str(picture)]):
         asked = desk.ask("predict", *files, role="predict")
         assert (asked.returncode, "the encoder has no stem for 'image'" in asked.stdout) == (0, True), asked.stderr
-    for words, said in (((), "give a TEXT"), (("a", "b", "--image", str(picture)), "at most one TEXT")):
-        refused = desk.ask("predict", *words, role="predict")
-        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
+    wrong: list[tuple[list[str], str]] = [
+        ([], "give a TEXT"),
+        (["a", "b", "--image", str(picture)], "at most one TEXT"),
+    ]
+    for texts, problem in wrong:
+        refused = desk.ask("predict", *texts, role="predict")
+        assert (refused.returncode, problem in refused.stderr) == (2, True), refused.stderr
 
 
 @pytest.mark.parametrize(
