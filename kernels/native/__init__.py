@@ -8,8 +8,8 @@ the object. If no object can be built, every operation uses torch's operations (
 reason and the fix.
 
 The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
-encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
-weight.h.
+encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> sparse.h, tiles.h -> epilogue.h -> dot.h, rows.h ->
+lanes.h, weight.h.
 
 Rejected: C++ with torch's headers (it needs an object for every version of torch, and a minute to build it), and
 intrinsics for the float parts (the compiler generates code of the same speed from GCC's vector types, and can split
