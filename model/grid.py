@@ -4,8 +4,10 @@
     w_NK --round_to--> q_NK int8        `model.quantize.quantize_on` stores these
 
     n8g64: q = clip(round(w / scale))        w4g64: q = m * clip(round(w / (scale * m)))
+    bcsr16x4.w8: q = clip(round(w / scale)) in the blocks that the mask stores, and 0 in the others
 
-The multipliers are chosen once, by the smallest squared error, and then stay the same. Scales are learnt by LSQ (Esser
+The multipliers are chosen once, by the smallest squared error, and then stay the same. So does the mask of a sparse
+matrix: a weight outside of it is 0, and has no gradient. Scales are learnt by LSQ (Esser
 et al., arXiv 1902.08153): `lsq_gradient` is its equation 3, times the gradient scale of its section 2.2. The learnt
 parameter is the logarithm of a scale relative to its first value. So one learning rate fits all rows, and weight decay
 pulls a scale towards its first value.
@@ -13,7 +15,7 @@ pulls a scale towards its first value.
 A matrix without a grid gets new scales whenever it changes, from the largest value of each row. With a grid, a training
 step changes only a few integers. So a version differs from its predecessor in a few bytes.
 
-Shape suffixes: N outputs, K inputs, G = K / 64 groups.
+Shape suffixes: N outputs, K inputs, G = K / 64 groups, or K / 32 bytes of a mask.
 """
 
 import math
@@ -23,22 +25,27 @@ import torch
 from torch import Tensor, nn
 
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER
+from kernels.sparse_i8.reference import expand
 from model.nested import MAX_Q8
 from model.qtensor import GROUPED, N8G64, W4G64, QTensor
+from model.sparse import BCSR, MAX_SPARSE, unpack_mask
 
 MAX_Q4 = 7 * MAX_MULTIPLIER
 """The largest value of an INT4 weight, in units of its scale. The smallest value is -128."""
 
-_BITS = {N8G64: 8, W4G64: 4}
+_LARGEST = {N8G64: MAX_Q8, W4G64: MAX_Q4, BCSR: MAX_SPARSE}
+
+_BITS = {N8G64: 8, W4G64: 4, BCSR: 64}
+"""The number of each scheme in a state dict: its bits, or the weights of a block."""
 
 _MIN_NIBBLE = -8
 _MAX_NIBBLE = 7
 
 
 class Grid(nn.Module):
-    """The grid of a matrix of `Strata`: its scales and multipliers. `scheme` is n8g64 or w4g64.
+    """The scales and multipliers of a matrix of `Strata`, whose submodule `grid` it is.
 
-    It is the submodule `grid` of the layer that has the matrix.
+    `scheme` is n8g64, w4g64, or bcsr16x4.w8. The last has no multipliers: there, m_NG is the mask (`model.sparse`).
     """
 
     bits: Tensor
@@ -57,8 +64,13 @@ class Grid(nn.Module):
 
     @classmethod
     def from_tensor(cls, tensor: QTensor) -> "Grid":
-        """Returns a grid with the scales and multipliers of a stored weight."""
-        return cls(tensor.scheme, tensor.parts["scale"], tensor.parts["m"])
+        """Returns a grid with the scales, and the multipliers or the mask, of a stored weight."""
+        return cls(tensor.scheme, tensor.parts["scale"], tensor.parts[_pattern_part(tensor.scheme)])
+
+    @property
+    def pattern_part(self) -> str:
+        """The name of the part of a stored weight that holds m_NG."""
+        return _pattern_part(self.scheme)
 
     @property
     def scale_N(self) -> Tensor:
@@ -68,13 +80,17 @@ class Grid(nn.Module):
     @property
     def largest(self) -> int:
         """The largest value in units of the scale."""
-        return MAX_Q8 if self.scheme == N8G64 else MAX_Q4
+        return _LARGEST[self.scheme]
+
+
+def _pattern_part(scheme: str) -> str:
+    return "mask" if scheme == BCSR else "m"
 
 
 def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
     """Gives each module without a grid the grid of its stored weight. `tensors` has stored weights by module path."""
     for name, tensor in tensors.items():
-        if tensor.scheme in GROUPED and grid_of(strata.get_submodule(name)) is None:
+        if tensor.scheme in (*GROUPED, BCSR) and grid_of(strata.get_submodule(name)) is None:
             strata.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
@@ -126,7 +142,8 @@ def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tup
     q.
     """
     v_NGK, _, low_NG1, high_NG1 = _in_steps(grid, w_NK.detach())
-    is_inside_NK = ((v_NGK >= low_NG1) & (v_NGK <= high_NG1)).flatten(1)
+    # Outside of a mask, the range is empty, and even 0 has no gradient.
+    is_inside_NK = ((v_NGK >= low_NG1) & (v_NGK <= high_NG1) & (low_NG1 < high_NG1)).flatten(1)
     scale_N = grid.scale_N.float()
     by_scale_NK = torch.where(is_inside_NK, q_NK - w_NK.detach() / scale_N[:, None], q_NK.float())
     factor = math.log(2) / math.sqrt(w_NK.shape[1] * grid.largest)
@@ -134,8 +151,12 @@ def lsq_gradient(grid: Grid, w_NK: Tensor, q_NK: Tensor, grad_NK: Tensor) -> tup
 
 
 def _in_steps(grid: Grid, w_NK: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns the weight in steps of the grid (w_NGK), the step in units of the scale, and the range of steps."""
-    v_NGK = (w_NK / grid.scale_N.float()[:, None]).reshape(*grid.m_NG.shape, GROUP)
+    """Returns w_NGK in steps of the grid, the step in units of the scale, and the lowest and highest step."""
+    v_NK = w_NK / grid.scale_N.float()[:, None]
+    if grid.scheme == BCSR:
+        high_NK = expand(unpack_mask(grid.m_NG)).float().mul_(MAX_SPARSE)
+        return v_NK, torch.ones(1), -high_NK, high_NK
+    v_NGK = v_NK.reshape(*grid.m_NG.shape, GROUP)
     m_NG1 = grid.m_NG.float().unsqueeze(2)
     if grid.scheme == N8G64:
         # Both planes, hi and lo, must be nibbles: q8 = m * hi + lo.

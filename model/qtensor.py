@@ -27,6 +27,7 @@ from torch import Tensor
 from kernels.linear_i4.reference import GROUP, MAX_MULTIPLIER, high_plane
 from model.errors import BadBlob, NonFinite, WrongShape
 from model.nested import MAX_Q8, join
+from model.sparse import BCSR, fit_sparse, join_blocks, sparse_shape, unpack_mask
 
 N8G64 = "n8g64"
 W4G64 = "w4g64"
@@ -52,6 +53,7 @@ PART_DTYPES: dict[str, dict[str, str]] = {
     W4G64: {"hi": "U8", "m": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     W8C: {"q": "I8", "scale": "F16", "ksum": "I32", "bias": "F32"},
     FP32: {"value": "F32"},
+    BCSR: {"blocks": "I8", "mask": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     VECTORS: {
         **{f"{part}.bias": "F32" for part in ("qkv", "out", "up", "down")},
         **{f"{part}.in_scale": "F32" for part in ("qkv", "up")},
@@ -112,6 +114,8 @@ class QTensor:
       bias, and in_scale F32 [K] if inputs are multiplied by in_scale before they are rounded.
     - `w4g64`, INT4 alone: the same parts without lo, and ksum is the sum of m * hi.
     - `w8c`, INT8: q I8 [N, K] in place of hi, lo and m.
+    - `bcsr16x4.w8`, INT8 in which most blocks are zero (`model.sparse`): the other blocks I8 [B, 16, 4], and mask U8
+      [N / 16, K / 32], a bit for each block, in place of hi, lo and m.
     - `fp32`: value F32 of any shape.
     - `vectors`, the vectors of a layer, F32: norm1 and norm2 [2, D], gain over bias; a bias for each matrix; and
       in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and in_scale of an
@@ -132,6 +136,8 @@ class QTensor:
         if self.scheme in GROUPED:
             num_rows, num_bytes = self.parts["hi"].shape
             return num_rows, 2 * num_bytes
+        if self.scheme == BCSR:
+            return sparse_shape(tuple(self.parts["mask"].shape))
         if self.scheme in (VECTORS, NUMBERS):
             return (sum(part.numel() for part in self.parts.values()),)
         return tuple(self.parts["q" if self.scheme == W8C else "value"].shape)
@@ -152,11 +158,13 @@ class QTensor:
 
     @property
     def q_NK(self) -> Tensor:
-        """The integers of a quantized weight, int8. Nibbles are unpacked again at every access."""
+        """The integers of a quantized weight, int8. Nibbles and blocks are unpacked at every call."""
         if self.scheme == N8G64:
             return join(self.parts["hi"], self.parts["lo"], self.parts["m"])
         if self.scheme == W4G64:
             return high_plane(self.parts["hi"], self.parts["m"])
+        if self.scheme == BCSR:
+            return join_blocks(self.parts["blocks"], self.parts["mask"])
         return self.parts["q"]
 
     def dequantize(self) -> Tensor:
@@ -217,6 +225,11 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
     shapes = {name: shape for name, (_, shape) in expected.items()}
     if entry.scheme == W8C and not _fit_by_row(shapes, "q"):
         raise WrongShape(f"{entry.name}: {shapes}; expected q [N, K] and the other parts [N]")
+    if entry.scheme == BCSR and not fit_sparse(shapes):
+        raise WrongShape(
+            f"{entry.name}: {shapes}; expected blocks [B, 16, 4], mask [N / 16, K / 32], in_scale [K], the other"
+            " parts [N]"
+        )
     if entry.scheme in GROUPED and not _fit_by_group(shapes):
         planes = "hi and lo" if entry.scheme == N8G64 else "hi"
         raise WrongShape(
@@ -253,6 +266,8 @@ def _check_integers(tensor: QTensor) -> None:
         lowest, highest = parts["m"].aminmax()
         if lowest < 1 or highest > MAX_MULTIPLIER:
             raise BadBlob(f"{tensor.name}: m from {lowest} to {highest}; expected 1 to {MAX_MULTIPLIER}")
+    if tensor.scheme == BCSR and int(unpack_mask(parts["mask"]).sum()) != len(parts["blocks"]):
+        raise BadBlob(f"{tensor.name}: {len(parts['blocks'])} blocks; the mask has another number")
     q_NK = tensor.q_NK
     if tensor.scheme == N8G64 and (q_NK.min() < -MAX_Q8 or q_NK.max() > MAX_Q8):
         raise BadBlob(f"{tensor.name}: the planes give values beyond {MAX_Q8}")

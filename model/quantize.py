@@ -27,6 +27,7 @@ from model.errors import WrongShape
 from model.grid import MAX_Q4, Grid, round_to
 from model.nested import MAX_Q8, mse_multipliers, planes, split
 from model.qtensor import FP32, N8G64, W4G64, W8C, QTensor, check_finite
+from model.sparse import BCSR, split_blocks
 
 MAX_W8C = 127
 
@@ -110,13 +111,15 @@ def quantize_on(
 
     `in_scale_K` has the same meaning as in `quantize_n8g64`. Raises like `quantize_w8c`.
     """
-    _check_shape(name, w_NK, bias_N, group=GROUP)
+    _check_shape(name, w_NK, bias_N, group=1 if grid.scheme == BCSR else GROUP)
     w_NK = w_NK.detach().float()
     check_finite(name, {"weight": w_NK})
     q_NK = round_to(grid, w_NK if in_scale_K is None else w_NK / in_scale_K)
-    parts = {"m": grid.m_NG.clone()}
+    parts = {grid.pattern_part: grid.m_NG.clone()}
     if grid.scheme == N8G64:
         parts["hi"], parts["lo"] = planes(q_NK, grid.m_NG)
+    elif grid.scheme == BCSR:
+        parts["blocks"] = split_blocks(q_NK, grid.m_NG)
     else:
         parts["hi"] = pack_nibbles(q_NK // grid.m_NG.view(torch.int8).repeat_interleave(GROUP, dim=1))
     if in_scale_K is not None:

@@ -28,6 +28,7 @@ from model.linears import ScaledLinear, linear_at
 from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
 from model.qtensor import FP32, N8G64, VECTORS, W4G64, W8C, QTensor, check_finite
 from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
+from model.sparse import BCSR
 from model.strata import Strata, without_storage
 
 HEAD = "head."
@@ -105,12 +106,12 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
     """Checks the scheme and shape of the weight `name`, and returns it. Raises MissingWeight or WrongShape.
 
-    INT4 alone (`w4g64`) is accepted in place of any quantized scheme.
+    INT4 alone (`w4g64`) and sparse INT8 (`bcsr16x4.w8`) are accepted in place of any quantized scheme.
     """
     if name not in tensors:
         raise MissingWeight(f"{name} is missing; expected {scheme} {list(shape)}")
     tensor = tensors[name]
-    is_accepted = tensor.scheme == scheme or (tensor.scheme == W4G64 and scheme != FP32)
+    is_accepted = tensor.scheme == scheme or (tensor.scheme in (W4G64, BCSR) and scheme != FP32)
     if not is_accepted or tensor.shape != shape:
         raise WrongShape(f"{name} is {tensor.scheme} {list(tensor.shape)}; expected {scheme} {list(shape)}")
     return tensor
@@ -119,7 +120,8 @@ def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: 
 def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
     """Makes an encoder in full precision from stored weights, in evaluation mode. It can be trained further.
 
-    A weight that is INT4 alone keeps its grid, so it will be stored as INT4 again. Raises MissingWeight or WrongShape.
+    A weight that is INT4 alone, or sparse, keeps its grid, so it is stored in its scheme again. Raises MissingWeight or
+    WrongShape.
     """
     check_encoder(config, tensors)
     strata = without_storage(config)
@@ -142,7 +144,7 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
             gain_D, bias_D = read_norm(tensors, norm).unbind(0)
             state |= {f"{norm}.weight": gain_D.clone(), f"{norm}.bias": bias_D.clone()}
     strata.load_state_dict(state, assign=True)
-    attach_grids(strata, {name: tensor for name, tensor in tensors.items() if tensor.scheme == W4G64})
+    attach_grids(strata, {name: tensor for name, tensor in tensors.items() if tensor.scheme in (W4G64, BCSR)})
     return strata.eval()
 
 

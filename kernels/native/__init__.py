@@ -8,7 +8,7 @@ the object. If no object can be built, every operation uses torch's operations (
 reason and the fix.
 
 The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
-encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
+encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> sparse.h, tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
 weight.h. Beside it stand kernels.c -> convolution.h -> winograd.h -> lanes.h, and threads.h.
 
 Rejected: C++ with torch's headers (it needs an object for every version of torch, and a minute to build it), and

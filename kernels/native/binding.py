@@ -144,6 +144,7 @@ class Library:
         try:
             library.lifelong_kernels.restype = POINTER(Kernels)
             library.lifelong_weight_bytes.restype = c_int64
+            library.lifelong_sparse_bytes.restype = c_int64
             sizes = [library.lifelong_record_bytes(index) for index in range(len(RECORDS))]
         except AttributeError as error:
             raise OSError(f"{path}: {error}") from error
@@ -151,9 +152,12 @@ class Library:
             raise OSError(f"{path} was built from other sources: its records have {sizes} bytes")
         library.lifelong_pack_i8.argtypes = [*[c_void_p] * 4, c_int, c_int, c_void_p]
         library.lifelong_pack_i4.argtypes = [*[c_void_p] * 5, c_int, c_int, c_void_p]
+        library.lifelong_pack_sparse.argtypes = [*[c_void_p] * 6, c_int, c_int, c_void_p]
         self.weight_bytes = library.lifelong_weight_bytes
+        self.sparse_bytes = library.lifelong_sparse_bytes
         self.pack_i8 = library.lifelong_pack_i8
         self.pack_i4 = library.lifelong_pack_i4
+        self.pack_sparse = library.lifelong_pack_sparse
         self.kernels = _all_kernels(library)
 
 

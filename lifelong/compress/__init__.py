@@ -3,6 +3,7 @@
     reshape         more positions, a factorised token embedding, grouped keys and values (GQA)
     share           depth tying: layers share matrices, and each adds a low-rank matrix of its own
     heads           head pruning: measures the importance of heads on labelled texts, and removes the others
+    sparsity        gradual pruning: most blocks of the feed-forward matrices become zero during a distillation
     spans           limited attention spans: measures on texts which keys a head needs, and when that is faster
     distillation    knowledge distillation from a teacher, on texts without labels
     contrastive     trains an encoder of pictures, sounds and texts from nothing, to be small from the start

@@ -115,6 +115,7 @@ class Distiller:
         self.student = student
         self.num_done = 0
         """The number of steps that were taken."""
+        self.num_steps = options.steps
         self._teacher = teacher
         self._token_ids = token_ids
         self._options = options
@@ -126,7 +127,7 @@ class Distiller:
 
     @property
     def is_done(self) -> bool:
-        return self.num_done >= self._options.steps
+        return self.num_done >= self.num_steps
 
     def step(self) -> Losses:
         """Takes one step and returns its losses. If the gradient is not finite, no weight changes."""

@@ -22,7 +22,7 @@ from kernels.encoder import NormWeights
 from model.config import StrataConfig
 from model.forward import stored
 from model.plan import MatrixPlan, plan_of
-from model.qtensor import W8C, QTensor
+from model.qtensor import GROUPED, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Attention, attend
 from model.weights import read_lora, read_matrix
@@ -163,7 +163,7 @@ def _matrix(tensors: Mapping[str, QTensor], matrix: MatrixPlan, precision: str) 
     A matrix without an INT4 plane is INT8 in both precisions.
     """
     stored_matrix = read_matrix(tensors, matrix)
-    is_int8 = precision == "int8" or stored_matrix.scheme == W8C
+    is_int8 = precision == "int8" or stored_matrix.scheme not in GROUPED
     bank = _int8(stored_matrix) if is_int8 else _int4(stored_matrix)
     lora = read_lora(tensors, matrix)
     if lora is None:

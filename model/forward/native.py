@@ -20,12 +20,14 @@ from kernels.linear_i4 import native as linear_i4
 from kernels.linear_i4.reference import Int4Weight as WeightI4
 from kernels.linear_i8 import native as linear_i8
 from kernels.linear_i8.reference import Int8Weight as WeightI8
+from kernels.sparse_i8 import native as sparse_i8
 from model.config import StrataConfig
 from model.errors import BadTokens
 from model.forward import stored
 from model.plan import BlockPlan, MatrixPlan, plan_of
-from model.qtensor import W8C, QTensor
+from model.qtensor import GROUPED, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
+from model.sparse import BCSR, sparse_weight
 from model.weights import read_lora, read_matrix, vectors_name
 
 PackedKey: TypeAlias = tuple[str, str, bool]
@@ -139,7 +141,7 @@ class _Packer:
 
         A matrix without an INT4 plane is INT8 in both precisions. A matrix without a digest is not shared.
         """
-        is_int4 = self._precision == "int4" and stored.scheme != W8C
+        is_int4 = self._precision == "int4" and stored.scheme in GROUPED
         key = (stored.digest, vectors, is_int4)
         shared = _shared_matrices.get(key) if stored.digest else None
         if shared is not None:
@@ -174,6 +176,8 @@ def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> T
 
 
 def _int8(tensor: QTensor) -> Tensor:
+    if tensor.scheme == BCSR:
+        return sparse_i8.pack_fastest(sparse_weight(tensor.parts))
     return linear_i8.pack_weight(WeightI8.of(tensor.q_NK, tensor.parts["scale"], tensor.bias))
 
 

@@ -24,6 +24,11 @@ Texts = Annotated[
     typer.Option("--texts", metavar="NAME|PATH", help="Data set, folder of text lines, or .txt file; may be repeated"),
 ]
 MaxTexts = Annotated[int, typer.Option("--max-texts", min=1, help="Largest number of texts to use")]
+Steps = Annotated[int, typer.Option("--steps", min=1, help="Training steps")]
+BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Texts per step")]
+Rate = Annotated[float, typer.Option("--rate", min=0, help="Learning rate; it decays to 0")]
+Every = Annotated[float, typer.Option("--every", min=0, help="Seconds between checkpoints")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="CPU threads")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed by which texts are drawn")]
 
 app = typer.Typer(help="Make a smaller encoder from another one, and count its costs.", no_args_is_help=True)
@@ -58,7 +63,7 @@ class ConvertFlags:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PruneFlags:
-    """How many heads are removed, and the tasks that decide which."""
+    """What is removed: heads, which the tasks choose, or blocks of weights, while the encoder learns from `--texts`."""
 
     share: Annotated[float, typer.Option("--share", min=0, max=1, help="Share of all heads to remove")] = 0.4
     task: Annotated[
@@ -66,6 +71,18 @@ class PruneFlags:
         typer.Option("--task", metavar="NAME|PATH", help="Data set, or folder with labelled lines; may be repeated"),
     ] = field(default_factory=list)
     max_texts: MaxTexts = 1_000
+    sparse: Annotated[
+        float,
+        typer.Option(
+            "--sparse", min=0, max=1, help="Instead: share of the feed-forward weights to make zero", show_default=False
+        ),
+    ] = 0.0
+    texts: Texts = field(default_factory=list)
+    steps: Steps = 1_000
+    batch: BatchSize = 32
+    rate: Rate = 2e-4
+    every: Every = 60
+    threads: Threads = 1
     seed: Seed = 0
 
 
@@ -94,14 +111,14 @@ class DistillFlags:
 
     teacher: Annotated[str, typer.Option("--teacher", metavar="ENCODER", help="Encoder to learn from")] = "minilm-l6"
     texts: Texts = field(default_factory=list)
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps")] = 3_000
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Texts per step")] = 32
-    rate: Annotated[float, typer.Option("--rate", min=0, help="Learning rate; it decays to 0")] = 5e-4
+    steps: Steps = 3_000
+    batch: BatchSize = 32
+    rate: Rate = 5e-4
     rounded: Annotated[
         bool, typer.Option("--rounded", help="Train with the rounding of the kernels (quantization-aware)")
     ] = False
-    every: Annotated[float, typer.Option("--every", min=0, help="Seconds between checkpoints")] = 60
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads")] = 1
+    every: Every = 60
+    threads: Threads = 1
     seed: Seed = 0
 
 
@@ -180,11 +197,21 @@ def share(
 def prune(
     context: CliContext, encoder: EncoderArgument, out: OutArgument, *, flags: PruneFlags, as_json: JsonOption = False
 ) -> None:
-    """Remove the attention heads that matter least to the tasks."""
-    from services.members.change import PruneOptions, remove_heads
+    """Remove the attention heads that matter least to the tasks, or, with --sparse, most of the feed-forward weights.
 
-    options = PruneOptions(share=flags.share, tasks=tuple(flags.task), max_texts=flags.max_texts, seed=flags.seed)
+    With --sparse, the encoder learns from its former self on --texts, without labels, while weights become zero in
+    blocks. It continues from OUT.checkpoint after a kill.
+    """
+    from lifelong.compress.distillation import DistillOptions
+    from services.members.change import PruneOptions, TeacherOptions, remove_heads, sparsify
+
     data = context.load().settings.data
+    if flags.sparse:
+        lesson = TeacherOptions(teacher=encoder, texts=tuple(flags.texts), every_s=flags.every, threads=flags.threads)
+        training = DistillOptions(steps=flags.steps, batch=flags.batch, rate=flags.rate, seed=flags.seed)
+        _report(lambda say: sparsify(encoder, out, flags.sparse, lesson, training, data=data, say=say), as_json)
+        return
+    options = PruneOptions(share=flags.share, tasks=tuple(flags.task), max_texts=flags.max_texts, seed=flags.seed)
     _report(lambda say: remove_heads(encoder, out, options, data=data, say=say), as_json)
 
 

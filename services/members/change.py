@@ -1,11 +1,12 @@
-"""The commands that change an encoder: convert, share, prune and export by arithmetic, distill by learning.
+"""The commands that change an encoder: convert, share, prune and export by arithmetic, distill and prune by learning.
 
 Each command checks its options, opens the encoder, changes it, and writes the result (`services.members.source`).
 
     student, teacher, texts --Distiller.step ...--> OUT        OUT.checkpoint, every minute until OUT is written
 
-A distillation takes minutes to hours. After a kill, the same command resumes from the checkpoint, which costs at most a
-minute of training. The result has the same bits as without the kill.
+`prune --sparse` is a distillation in which blocks of the student become zero. A distillation takes minutes to hours.
+After a kill, the same command resumes from the checkpoint, which costs at most a minute of training. The result has the
+same bits as without the kill.
 """
 
 import time
@@ -24,10 +25,11 @@ from lifelong.compress.plain import to_dense, write_published
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads, repeat_positions
 from lifelong.compress.share import Start, parse_ties, share
 from lifelong.compress.spans import allocate, measure_heads, with_crossover
+from lifelong.compress.sparsity import SparseDistiller, Sparsity, attach_sparse_grids
 from model.calibration import grams, smooth
 from model.config import Span
 from model.errors import WrongConfig
-from model.grid import attach_grids
+from model.grid import Grid, attach_grids
 from model.weights import encoder_tensors
 from services.members.source import (
     Made,
@@ -201,7 +203,57 @@ def distil(
     if options.rounded:
         attach_grids(student, encoder_tensors(student))
     distiller = Distiller(student, teacher, token_ids, options)
-    key = key_of(student, teacher, token_ids, options)
+    path = _run(distiller, key_of(student, teacher, token_ids, options), out, lesson.every_s, say=say)
+    made = write(source, student.requires_grad_(False), out, "distill", asdict(lesson) | asdict(options))
+    path.unlink(missing_ok=True)
+    return made
+
+
+def sparsify(
+    encoder: str,
+    out: Path,
+    share: float,
+    lesson: TeacherOptions,
+    options: DistillOptions,
+    *,
+    data: Path | None,
+    say: Say,
+) -> Made:
+    """Makes `share` of the blocks of the feed-forward matrices zero while the encoder learns from `lesson.teacher`.
+
+    The stored weights are written: sparse INT8 for these matrices, and INT8 with INT4 inside for the others, rounded
+    for the calibration texts. Raises like `distil`.
+    """
+    require_free(out)
+    if not 0 < share < 1:
+        raise WrongConfig(f"sparse is {share}; expected a number between 0 and 1")
+    torch.set_num_threads(lesson.threads)
+    source = open_source(encoder)
+    token_ids = unlabelled(lesson.texts, data, source.tokenizer)
+    teacher = open_source(lesson.teacher).strata
+    student = open_source(encoder).strata.requires_grad_(True)
+    if any(isinstance(module, Grid) for module in student.modules()):
+        raise WrongConfig(f"{encoder} is rounded to a grid already; prune the encoder that it was made from")
+    gram_by_name = grams(student, source.tokenizer)
+    smooth(student, gram_by_name)
+    moments = {name: gram_KK.diagonal().clone() for name, gram_KK in gram_by_name.items()}
+    distiller = SparseDistiller(student, teacher, token_ids, options, Sparsity(share=share, moments=moments))
+    key = f"{key_of(student, teacher, token_ids, options)} {share}"
+    path = _run(distiller, key, out, lesson.every_s, say=say)
+    attach_sparse_grids(student.requires_grad_(False), distiller.masks)
+    say("rounding the weights")
+    scaled_grams = smooth(student, grams(student, source.tokenizer))
+    facts = {"sparse": share} | asdict(lesson) | asdict(options)
+    made = write(source, student, out, "prune", facts, grams=scaled_grams)
+    path.unlink(missing_ok=True)
+    return made
+
+
+def _run(distiller: Distiller, key: str, out: Path, every_s: float, *, say: Say) -> Path:
+    """Takes all steps of a distillation, and returns the path of its checkpoint, from which it resumes after a kill.
+
+    Raises StateRefused if the checkpoint is of another distillation.
+    """
     path = out.with_name(f"{out.name}.checkpoint")
     out.parent.mkdir(parents=True, exist_ok=True)
     if resume(path, distiller, key):
@@ -209,13 +261,14 @@ def distil(
     written_s = time.monotonic()
     while not distiller.is_done:
         losses = distiller.step()
-        say(progress(distiller.num_done, options.steps, losses))
-        if time.monotonic() - written_s >= lesson.every_s:
+        shown = progress(distiller.num_done, distiller.num_steps, losses)
+        if isinstance(distiller, SparseDistiller):
+            shown += f", {distiller.share:.0%} of the blocks zero"
+        say(shown)
+        if time.monotonic() - written_s >= every_s:
             write_checkpoint(path, distiller, key)
             written_s = time.monotonic()
-    made = write(source, student.requires_grad_(False), out, "distill", asdict(lesson) | asdict(options))
-    path.unlink(missing_ok=True)
-    return made
+    return path
 
 
 def progress(num_done: int, num_steps: int, losses: Losses) -> str:

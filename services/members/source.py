@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -101,11 +102,19 @@ def require_free(out: Path) -> None:
         raise WrongConfig(f"{out} exists; choose another name, or move it away")
 
 
-def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping[str, Any]) -> Made:
+def write(
+    source: Source,
+    strata: Strata,
+    out: Path,
+    step: str,
+    options: Mapping[str, Any],
+    *,
+    grams: Mapping[str, Tensor] = MappingProxyType({}),
+) -> Made:
     """Writes the encoder to the folder `out`; returns how it compares with its source.
 
     `step` and its `options` are added to the encoder's history. An encoder on grids (`model.grid`) is written as the
-    stored integer weights.
+    stored integer weights; a matrix without a grid is rounded for the inputs in `grams` (`model.calibration`).
     """
     member = Member(
         config=strata.config,
@@ -117,7 +126,7 @@ def write(source: Source, strata: Strata, out: Path, step: str, options: Mapping
         write_member(out, member, strata, source.tokenizer_json)
         served_bytes = num_bytes(strata.config)
         return compare_to_source(source, strata.config, out, num_bytes=served_bytes, cosine=mean_cosine(source, strata))
-    tensors = encoder_tensors(strata)
+    tensors = encoder_tensors(strata, grams=grams)
     write_member(out, member, tensors, source.tokenizer_json)
     stored_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     stored_cosine = mean_cosine(source, to_strata(strata.config, tensors))

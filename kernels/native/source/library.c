@@ -1,5 +1,6 @@
 /* The code that does not depend on the processor: the list of tables, and the packing of weights. */
 #include "api.h"
+#include "blocks.h"
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -107,4 +108,25 @@ EXPORT void lifelong_pack_i4(const uint8_t *hi, const uint8_t *m, const float *s
                         row < num_out ? (uint8_t)(excess_8(from, k + i) | excess_8(from, k + QUAD + i) << 4) : 0;
         }
     }
+}
+
+EXPORT int64_t lifelong_sparse_bytes(int num_out, int num_blocks) { return sparse_bytes(num_out, num_blocks); }
+
+/* Packs a sparse weight (blocks.h) into `to`, which has lifelong_sparse_bytes bytes. The parts have its layout already. */
+EXPORT void lifelong_pack_sparse(const int8_t *blocks, const uint16_t *quads, const int32_t *starts, const float *scale,
+                                 const float *bias, const float *scaled_ksum, int num_out, int num_in, void *to)
+{
+    Weight *w = to;
+    size_t floats = (size_t)num_out * sizeof *scale;
+    int num_blocks = starts[num_out / GROUP_OUT];
+    memset(to, 0, (size_t)sparse_bytes(num_out, num_blocks));
+    *w = header(8, num_out, num_in);
+    w->is_sparse = 1, w->num_blocks = num_blocks;
+    SparseParts p = sparse_parts(w);
+    memcpy((void *)p.blocks, blocks, (size_t)num_blocks * BLOCK_BYTES);
+    memcpy((void *)p.scale, scale, floats);
+    memcpy((void *)p.bias, bias, floats);
+    memcpy((void *)p.scaled_ksum, scaled_ksum, floats);
+    memcpy((void *)p.starts, starts, (size_t)(num_out / GROUP_OUT + 1) * sizeof *starts);
+    memcpy((void *)p.quads, quads, (size_t)num_blocks * sizeof *quads);
 }

@@ -7,6 +7,7 @@
 #ifndef LIFELONG_LINEAR_H
 #define LIFELONG_LINEAR_H
 
+#include "sparse.h"
 #include "tiles.h"
 
 #define PREFETCH_BYTES (72 << 10) /* how far ahead weights are prefetched; measured */
@@ -78,6 +79,10 @@ INLINE void linear_in_panels(Epilogue epilogue, int bits, QuantizedRows x, Biase
 /* Up to DOT_ROWS rows use dot.h, which is faster than a partly filled tile. */
 INLINE void linear_with_epilogue(Epilogue epilogue, QuantizedRows x, BiasedWeight w, Matrix y)
 {
+    if (w.weight->is_sparse) {
+        linear_in_blocks(epilogue, x, w, y);
+        return;
+    }
 #if defined(__AMX_INT8__)
     if (x.rows > DOT_ROWS && fits_tiles(w.weight)) {
         linear_in_tiles(epilogue, x, w, y);

@@ -23,7 +23,8 @@ typedef struct {
     int32_t bits, num_out, num_in;
     int32_t num_panels;
     int32_t num_quads; /* inputs / 4, rounded up */
-    int32_t spare[11];
+    int32_t is_sparse, num_blocks; /* of a sparse weight, whose layout blocks.h describes */
+    int32_t spare[9];
 } Weight;
 
 static inline int64_t integer_bytes(const Weight *w) { return (int64_t)w->num_quads * PANEL * QUAD * w->bits / 8; }
