@@ -297,8 +297,8 @@ class LabelJoin:
         if label is None:
             return None
         # By the receipt, and by the source if the label names it.
-        own = {alias, lookup_alias(feedback)}
-        self.judged.add(own.union(*map(aliases_of, matches)), label)
+        aliases = {alias, lookup_alias(feedback)}
+        self.judged.add(aliases.union(*map(aliases_of, matches)), label)
         for answer in matches:
             self._forget(answer)
         return label

@@ -173,7 +173,7 @@ def measure(changes: NameChanges) -> PublicationNumbers:
         changed=_bound(changes.between_old, changes),
         forgotten=_bound(changes.forgotten, changes),
         lost=exact_lower_bound(changes.lost, changes.texts, ERROR) if changes.lost else 0.0,
-        flood=max((_flood(each, changes) for each in changes.new_classes), default=0.0),
+        flood=max((_flood(new_class, changes) for new_class in changes.new_classes), default=0.0),
     )
 
 

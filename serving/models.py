@@ -200,7 +200,8 @@ def choose_stand_in(plan: RolloutPlan, loaded: Collection[int]) -> int:
 
     If all loaded versions are on trial, it is the latest of them.
 
-    >>> stand_in(RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),)), {7, 8, 9})
+    >>> plan = RolloutPlan(revision=1, salt="s", arms=(Arm(name="candidate", version=9, share=0.2),))
+    >>> choose_stand_in(plan, {7, 8, 9})
     8
     """
     others = set(loaded) - {plan.candidate, plan.newest}

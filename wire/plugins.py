@@ -212,7 +212,7 @@ class TorchHalves(Generic[S, T]):
 def import_attribute(path: str) -> Any:
     """Imports and returns the attribute at an import path, `module:attribute`. Raises PluginError.
 
-    >>> imported("math:tau") > 6
+    >>> import_attribute("math:tau") > 6
     True
     """
     module, _, attribute = path.partition(":")
@@ -233,7 +233,7 @@ def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[s
 
     The arguments must be Python literals.
 
-    >>> parsed("my.module:Mine(alpha=0.5, sizes=[1, 2])")
+    >>> parse_call("my.module:Mine(alpha=0.5, sizes=[1, 2])")
     ('my.module:Mine', {'alpha': 0.5, 'sizes': [1, 2]})
     """
     match = pattern.fullmatch(name)

@@ -37,8 +37,8 @@ OrNone: TypeAlias = Annotated[Value | None, BeforeValidator(lambda value: None i
 def parse_json_setting(value: Any) -> Any:
     """Parses a setting from an environment variable: a list or a table in JSON, or the single item of a list.
 
-    >>> decoded('["refund", "urgent"]'), decoded('{"fraud": 100}'), decoded("refund"), decoded("")
-    (['refund', 'urgent'], {'fraud': 100}, ['refund'], [])
+    >>> [parse_json_setting(text) for text in ('["refund", "urgent"]', '{"fraud": 100}', "refund", "")]
+    [['refund', 'urgent'], {'fraud': 100}, ['refund'], []]
     """
     if not isinstance(value, str):
         return value

@@ -129,8 +129,8 @@ class V2Api:
             raise wrong_tensor(f"the body is not a valid inference request: {error}") from error
         rest = body[end:]
         tensors: list[Tensor] = []
-        for each in request.inputs:
-            tensor, rest = self._tensor(each, rest)
+        for input_tensor in request.inputs:
+            tensor, rest = self._tensor(input_tensor, rest)
             tensors.append(tensor)
         if rest:
             raise wrong_tensor(f"{len(rest)} bytes after the last tensor belong to no tensor")

@@ -135,7 +135,7 @@ def remove(admin: Any, config: BusConfig, group: str) -> None:
     names = {topic_name(config.prefix, record) for record in TOPIC_RECORDS} & set(admin.list_topics())
     removed = admin.delete_topics(sorted(names), raise_errors=False)["topics"] if names else []
     results = {topic["name"]: errors.for_code(topic["error_code"]) for topic in removed}
-    groups = {each["group_id"] for each in admin.list_groups()} & {f"{config.prefix}{group}"}
+    groups = {listed["group_id"] for listed in admin.list_groups()} & {f"{config.prefix}{group}"}
     for name, result in (admin.delete_groups(sorted(groups)) if groups else {}).items():
         results[f"group {name}"] = errors.NoError if result == "OK" else getattr(errors, result, errors.UnknownError)
     for name, error in results.items():
@@ -186,14 +186,15 @@ def examine(admin: Any, config: BusConfig, uses: Mapping[str, Mapping[str, bool]
     ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
     for name in known:
         findings += _check_rights(name, described[name], uses[name], config)
-        own: list[Finding] = []
+        settings_findings: list[Finding] = []
         if name in ours:
-            own += _check_partitions(name, len(described[name]["partitions"]), config)
+            settings_findings += _check_partitions(name, len(described[name]["partitions"]), config)
         if described[name].get(OPERATIONS) and name not in options:
-            own.append(_hidden_settings(name, config, error if name in readable else ""))
-        own += _check_options(name, options.get(name, {}), ours.get(name))
+            settings_findings.append(_hidden_settings(name, config, error if name in readable else ""))
+        settings_findings += _check_options(name, options.get(name, {}), ours.get(name))
         is_needed = any(uses[name].values())
-        findings += [replace(each, is_wrong=each.is_wrong and is_needed) for each in own]
+        for finding in settings_findings:
+            findings.append(replace(finding, is_wrong=finding.is_wrong and is_needed))
     return findings
 
 

@@ -34,15 +34,15 @@ def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[
 
 def _schema(record: type[TopicRecord]) -> dict[str, Any]:
     definitions = components_of([record], REF)
-    own = definitions.pop(record.__name__)
-    own["properties"].pop("headers", None)
+    schema = definitions.pop(record.__name__)
+    schema["properties"].pop("headers", None)
     if record is Event:
         # The id may be missing: then it is in a header, or the place of the message is the id.
-        del own["required"]
-        own["anyOf"] = [{"required": [name]} for name in EMPTY_CONTENT]
+        del schema["required"]
+        schema["anyOf"] = [{"required": [name]} for name in EMPTY_CONTENT]
     if record is Feedback:
-        own["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
-    whole = {"$schema": DIALECT, "$id": record.TYPE, **own}
+        schema["anyOf"] = [{"required": [name]} for name in ("label", *LABEL_FIELDS)]
+    whole = {"$schema": DIALECT, "$id": record.TYPE, **schema}
     if definitions:
         whole["$defs"] = definitions
     # Defaults are tuples here, and lists in JSON.
