@@ -33,10 +33,10 @@ def test_an_adopted_encoder_comes_back_from_its_file_to_the_same_bits(tmp_path: 
     first = bases(tmp_path)
     taken = first.take(offer(), weights(), first.of_settings)
     again = bases(tmp_path)
-    found = again.of(taken.adopted, again.of_settings)
+    found = again.restored(taken.adopted, again.of_settings)
     assert found.key == taken.key != again.of_settings.key
     assert found.adopted == taken.adopted and found.served.tensors.keys() == taken.served.tensors.keys()
-    assert again.of(taken.adopted, found) is found
+    assert again.restored(taken.adopted, found) is found
 
 
 def test_the_top_of_an_adopted_encoder_is_stored_as_it_came(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_without_an_adopted_encoder_or_after_changed_settings_the_settings_apply
     taken = first.take(offer(), weights(), first.of_settings)
     assert first.restored(None, taken) is first.of_settings
     changed = bases(tmp_path, small_config(num_features=80))
-    assert changed.of(taken.adopted, changed.of_settings) is changed.of_settings
+    assert changed.restored(taken.adopted, changed.of_settings) is changed.of_settings
 
 
 def test_the_error_names_the_missing_file(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_without_a_version_of_the_reference_s_encoder_nothing_is_claimed(slow_ri
     # After an erasure there is no parent.
     rig.publisher.start_over()
     assert rig.store.versions.manifest(rig.publish()).name_changes == NameChanges()
-    assert not rig.publisher._reference._held.right
+    assert not rig.publisher._reference._holdout_results.right
     assert is_settled(rig), "as far as is known"
 
 
