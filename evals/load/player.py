@@ -279,7 +279,7 @@ class Settler:
         return True
 
     def _is_over(self, snapshot: ServiceSnapshot, current: _Current, covers_all: bool, now_s: float) -> bool:
-        """Whether the current version has learnt all labels, and the rollout cannot give it more traffic."""
+        """Returns whether the current version has learnt all labels, and the rollout cannot give it more traffic."""
         age_s = now_s - current.since_s
         if not covers_all and age_s < self.timeouts.quiet_s:
             return False
