@@ -5,8 +5,10 @@ reasons decide the choice, and they are the error message if no implementation c
 
 All implementations of an operation give the same bits, so a measured choice never changes an answer.
 
-Rejected: choosing by the name of the processor (such a list is wrong on the next machine) and choosing at every call
-(the check takes longer than a small product).
+Rejected:
+
+- a choice by the name of the processor: such a list is wrong on the next machine;
+- a choice at every call: the check takes longer than a small product.
 """
 
 import functools
@@ -24,19 +26,22 @@ Run = TypeVar("Run", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Impl(Generic[Run]):
-    """An implementation of an operation. `name` starts with the family: `library/int_mm` belongs to `library`."""
+    """An implementation of an operation: its name, the function that runs it, and the reasons why it cannot run.
+
+    The name starts with the family: `library/int_mm` belongs to the family `library`.
+    """
 
     name: str
     why_not: Callable[..., list[str]]
     run: Run
 
     def belongs_to(self, force: str | None) -> bool:
-        """Whether `force` is the name or the family of this implementation, or None."""
+        """Returns whether `force` is the name or the family of this implementation, or None."""
         return force is None or force in (self.name, self.name.split("/")[0])
 
 
 def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None = None) -> Impl[Run]:
-    """Returns the first implementation of `impls`, in order of preference, that can run with `args`.
+    """Returns the first implementation in `impls` that can run with `args`. The caller sorts `impls` by preference.
 
     `force` restricts the choice to one name or one family. Raises NotImplementedError, with all reasons, if no
     implementation can run.
@@ -55,9 +60,9 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
 
 @functools.cache
 def forced() -> str | None:
-    """Returns the family that LIFELONG_KERNELS names, read once per process; None if it is unset.
+    """Returns the family of implementations that LIFELONG_KERNELS names; None if LIFELONG_KERNELS is unset.
 
-    Raises ValueError for an unknown family.
+    The variable is read once per process. Raises ValueError for an unknown family.
     """
     family = os.environ.get(VARIABLE)
     if family is not None and family not in FAMILIES:
@@ -66,9 +71,10 @@ def forced() -> str | None:
 
 
 def best_seconds(call: Callable[[], object], *, budget_s: float, max_calls: int = 7) -> float:
-    """Returns the shortest time of a call, in seconds, of at most `max_calls` calls within about `budget_s` seconds.
+    """Returns the time in seconds of the fastest of several calls.
 
-    One more call before them warms up and is not timed.
+    There are at most `max_calls` calls, within about `budget_s` seconds. One more call before them warms up and is not
+    timed.
     """
     call()
     best = float("inf")

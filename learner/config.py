@@ -22,7 +22,7 @@ After a dot, the name of the class must begin with a capital letter. So `er.ace`
 
 
 def is_import_path(strategy: str) -> bool:
-    """Whether the setting `slow_strategy` is an import path, not the name of a built-in strategy.
+    """Returns whether the setting `slow_strategy` is an import path, not the name of a built-in strategy.
 
     >>> is_import_path("der++"), is_import_path("avalanche-replay"), is_import_path("my.own:Strategy")
     (False, True, True)

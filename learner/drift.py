@@ -418,7 +418,7 @@ class ConceptChanges:
         self._changed_ms[change.label] = change.since_ms
 
     def is_outdated(self, label: str, time_ms: int) -> bool:
-        """Whether a label is outdated: its event of time `time_ms` is older than the last change of its class."""
+        """Returns whether a label is outdated: its event at `time_ms` is older than the last change of its class."""
         return time_ms < self._changed_ms.get(label, 0)
 
     def rename(self, label: str, name: str) -> None:

@@ -43,7 +43,7 @@ class DataError(LearnerError):
 
 
 def is_installed(package: str) -> bool:
-    """Whether `package` can be imported."""
+    """Returns whether `package` can be imported."""
     return find_spec(package) is not None
 
 

@@ -62,7 +62,7 @@ def _renamed(sample: Labelled, new: Mapping[str, str]) -> Labelled:
 
 
 def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:
-    """Whether two classes of this sample are merged."""
+    """Returns whether two classes of this sample are merged."""
     kept = [new.get(name, name) for name in class_names(sample.label)]
     kept = [name for name in kept if name]
     return len(set(kept)) < len(kept)

@@ -320,7 +320,7 @@ class Waiting(msgspec.Struct, frozen=True, array_like=True):
         return (self.source, self.event_id)
 
     def is_same_event(self, answer: Answer) -> bool:
-        """Whether `answer` is another answer to this event. The texts must be equal, since clients may reuse an id."""
+        """Returns whether `answer` is another answer to this event. Texts must be equal: clients may reuse an id."""
         own = (self.source, self.event_id, sent(self.text), self.subject)
         return own == (answer.source, answer.event_id, sent(content(answer)), answer.key)
 
@@ -342,7 +342,7 @@ class HoldoutDraw:
     secret: bytes = b""
 
     def __call__(self, key: EventKey) -> bool:
-        """Whether an event belongs to the holdout. The result is the same at every replay of the stream."""
+        """Returns whether an event belongs to the holdout. The result is the same at every replay of the stream."""
         if not self.secret:
             return mmh3.hash(encoded_key(key), MEASURED_SEED, signed=False) < self.share * 2.0**32
         return keyed_uniform_hash(self.secret, encoded_key(key)) < self.share

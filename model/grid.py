@@ -113,7 +113,7 @@ def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def is_grid_part(name: str) -> bool:
-    """Whether the entry of a state dict with this name belongs to a grid.
+    """Returns whether the entry of a state dict with this name belongs to a grid.
 
     >>> is_grid_part("layers.3.up.grid.m_NG"), is_grid_part("layers.3.up.weight")
     (True, False)

@@ -75,7 +75,7 @@ class HeadFamily(Protocol):
     def name(self) -> str: ...
 
     def claims(self, setting: str) -> bool:
-        """Whether the setting names a head of this family."""
+        """Returns whether the setting names a head of this family."""
 
     def open(self, setting: str) -> Head:
         """Returns the head. Raises WrongConfig, which says how to correct the setting."""

@@ -107,7 +107,7 @@ class Content(Protocol):
 
 
 def is_state(name: str) -> bool:
-    """Whether a stored tensor belongs to an input codec, and not to an encoder or a head."""
+    """Returns whether a stored tensor belongs to an input codec, and not to an encoder or a head."""
     return name.startswith(STATES)
 
 
@@ -190,7 +190,7 @@ class InputMap:
         return joined_BD
 
     def is_same(self, other: "InputMap", content: Content) -> bool:
-        """Whether this map and `other` add the same vectors to an event."""
+        """Returns whether this map and `other` add the same vectors to an event."""
         mine = self._vectors(content)
         theirs = other._vectors(content)
         return len(mine) == len(theirs) and all(map(np.array_equal, mine, theirs))

@@ -122,5 +122,5 @@ def linear_at(module: nn.Module, path: str) -> nn.Linear:
 
 
 def is_nested(layer: nn.Linear) -> bool:
-    """Whether a layer's matrix is stored as INT8 with INT4 inside: no LoRA matrix, and K is a multiple of GROUP."""
+    """Returns whether a layer's matrix is stored as INT8 with INT4 inside: no LoRA matrix, K a multiple of GROUP."""
     return layer.in_features % GROUP == 0 and not isinstance(layer, LoraLinear)

@@ -160,7 +160,7 @@ class PackedEncoder(Protocol):
         """
 
     def has_shape_of(self, other: "PackedEncoder") -> bool:
-        """Whether this encoder and `other` have the same shape, so that they take the same time."""
+        """Returns whether this encoder and `other` have the same shape, so that they take the same time."""
 
 
 class Inputs(Protocol):
@@ -186,7 +186,7 @@ class Inputs(Protocol):
         """Returns the numbers of each text. `max_tokens` replaces the limit. Raises UnreadableInput."""
 
     def reads(self, text: str) -> bool:
-        """Whether `encode_many` can read the text."""
+        """Returns whether `encode_many` can read the text."""
 
 
 def checked(z_BD: Tensor, num: int, config: EncoderConfig) -> Tensor:
@@ -218,7 +218,7 @@ class EncoderFamily(Protocol[C, W]):
     def name(self) -> str: ...
 
     def claims(self, setting: str) -> bool:
-        """Whether the value of the setting `encoder` names an encoder of this family."""
+        """Returns whether the value of the setting `encoder` names an encoder of this family."""
 
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[W, Inputs]:
         """Opens an encoder in full precision, in evaluation mode; returns it and its tokenizer.

@@ -239,7 +239,7 @@ def _check_parts(entry: TensorDescription, parts: Mapping[str, Tensor]) -> None:
 
 
 def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
-    """Whether the shapes of the parts of a grouped (INT4) weight fit together."""
+    """Returns whether the shapes of the parts of a grouped (INT4) weight fit together."""
     if len(shapes["hi"]) != 2 or shapes.get("lo", shapes["hi"]) != shapes["hi"]:
         return False
     num_in = 2 * shapes["hi"][1]
@@ -254,7 +254,7 @@ def _fit_by_group(shapes: Mapping[str, tuple[int, ...]]) -> bool:
 
 
 def _fit_by_row(shapes: Mapping[str, tuple[int, ...]], *matrices: str) -> bool:
-    """Whether the parts `matrices` are matrices, and every other part has one value for each row of the first one."""
+    """Returns whether the parts `matrices` are matrices, and every other part has a value for each row of the first."""
     rows = shapes[matrices[0]][:1]
     are_matrices = all(len(shapes[name]) == 2 for name in matrices)
     return are_matrices and all(shape == rows for name, shape in shapes.items() if name not in matrices)

@@ -106,7 +106,7 @@ class QuantizedEncoder:
         return self._best.name
 
     def has_shape_of(self, other: PackedEncoder) -> bool:
-        """Whether this encoder and `other` have the same shape. The label capacities of their configs may differ."""
+        """Returns whether this encoder and `other` have the same shape. Label capacities of the configs may differ."""
         return self.config.without_labels == other.config.without_labels
 
     def encode_prefix(self, batch: RaggedBatch, layer: int, precision: str | None = None) -> Tensor:

@@ -37,7 +37,7 @@ SHA256: dict[str, Mapping[str, str]] = {
 
 
 def is_import_path(encoder: str) -> bool:
-    """Whether the setting `encoder` is the import path of a user's class, or of a family of encoders.
+    """Returns whether the setting `encoder` is the import path of a user's class, or of a family of encoders.
 
     >>> [is_import_path(name) for name in ("digits:Digits", "minilm-l6", "org/name", "C:/models")]
     [True, False, False, False]

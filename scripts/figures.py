@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.harness.cases import CASES
 from bench.harness.ledger import DOCUMENT, markdown, merge_lines, read_lines
 from evals.results.rows import ResultLine, decode, encode
-from evals.results.tables import missed_goals, num_goals, pooled, table
+from evals.results.tables import merge_calls, missed_goals, num_goals, render_table
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -58,14 +58,14 @@ def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str
             missed, num = num_goals([*lines, *ledger])
             where = "[which, by how much, and their worst calls](docs/benchmarks.md#missed-goals)"
             return f"{missed} of {num} goals are missed: {where}.\n"
-        return table(lines, words_of(shown))
+        return render_table(lines, words_of(shown))
 
     return BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2])}\n{found[3]}", page)
 
 
 def documents() -> Iterator[tuple[Path, str]]:
     """Yields the path of each page and its new text. Raises MixedTable."""
-    lines = pooled(lines_of(RESULTS))
+    lines = merge_calls(lines_of(RESULTS))
     ledger = read_lines(DOCS)
     for path in PAGES:
         yield path, rebuilt(path.read_text(), lines, list(ledger.values()))

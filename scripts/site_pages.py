@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from services.cli import program
 from services.commands.exits import codes
 from services.settings import Settings
-from services.settings_docs import MAIN, described, schemas
+from services.settings_docs import MAIN, describe_setting, schemas
 from wire.metrics import EVERY, LEARNER, REPLICA, ROLLOUT
 
 
@@ -76,7 +76,7 @@ def _settings(*, is_main: bool) -> Iterator[str]:
         if here != section:
             yield f"\n## {here or 'Of all'}\n\n| setting | meaning, type, range and default |\n|---|---|"
             section = here
-        yield _row(f"`{name}`", described(Settings, name))
+        yield _row(f"`{name}`", describe_setting(Settings, name))
 
 
 def _commands() -> Iterator[str]:

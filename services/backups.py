@@ -113,7 +113,7 @@ class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_manifest(folder: Path) -> BackupManifest:
-    """Returns the manifest of a backup. Raises BackupRefused if there is none, or of an unknown format."""
+    """Returns the manifest of a backup. Raises BackupRefused if there is none, or if its format is unknown."""
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
@@ -129,7 +129,10 @@ def read_manifest(folder: Path) -> BackupManifest:
 
 
 def check_backup(folder: Path, *, say: Say) -> BackupManifest:
-    """Reads every byte of a backup. Raises BackupRefused, which names what is missing or changed."""
+    """Reads every byte of a backup, and returns its manifest.
+
+    Raises BackupRefused, which names what is missing or changed.
+    """
     manifest = read_manifest(folder)
     done = 0
     for file in manifest.files:
@@ -213,7 +216,7 @@ def copy_learner(source: Path, target: Path) -> list[str]:
 
 
 def copy(source: Path, target: Path) -> bool:
-    """Copies a file; returns False if it does not exist. A file that is removed meanwhile is still copied whole."""
+    """Copies a file; returns whether the file exists. A file that is removed meanwhile is still copied whole."""
     try:
         with source.open("rb") as file, target.open("wb") as written:
             shutil.copyfileobj(file, written, CHUNK_BYTES)

@@ -62,10 +62,10 @@ def collisions(owners: Mapping[str, Iterable[str]]) -> Iterator[Collision]:
     for package in PACKAGES:
         others = tuple(dict.fromkeys(owner for owner in owners.get(package, ()) if owner != OURS))
         spec = PathFinder.find_spec(package)
-        found = spec.origin if spec and spec.origin else f"no {package}/{INIT}"
-        is_ours = Path(found).resolve() == HOME / package / INIT and _is_as_installed(package)
+        path = spec.origin if spec and spec.origin else f"no {package}/{INIT}"
+        is_ours = Path(path).resolve() == HOME / package / INIT and _is_as_installed(package)
         if others or not is_ours:
-            yield Collision(package, others, found, is_ours)
+            yield Collision(package, others, path, is_ours)
 
 
 def collisions_at_start() -> list[Collision]:
@@ -103,7 +103,7 @@ def _list_folder(folder: str) -> list[str]:
 
 
 def _is_as_installed(package: str) -> bool:
-    """Whether the package in our folder is the package that was installed with Lifelong; always true in a checkout."""
+    """Returns whether the package in our folder was installed with Lifelong; always True in a checkout."""
     from base64 import urlsafe_b64encode
     from hashlib import sha256
 

@@ -26,8 +26,8 @@ def _limits(cgroups: Path, own: Path) -> Iterator[float]:
     if path is None:
         return
     folder = cgroups / path.strip("/")
-    for each in (folder, *folder.parents):
-        if (each / "cpu.max").is_file():
-            quota_us, period_us = (each / "cpu.max").read_text().split()
+    for cgroup in (folder, *folder.parents):
+        if (cgroup / "cpu.max").is_file():
+            quota_us, period_us = (cgroup / "cpu.max").read_text().split()
             if quota_us != "max":
                 yield int(quota_us) / int(period_us)

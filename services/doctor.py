@@ -87,11 +87,16 @@ def check_python() -> Check:
 
 def check_packages() -> Check:
     """Checks whether another installed distribution has a package with the name of one of ours."""
-    found = list(collisions(importlib.metadata.packages_distributions()))
-    if not found:
+    found_collisions = list(collisions(importlib.metadata.packages_distributions()))
+    if not found_collisions:
         return Check("packages", "ok", "no other distribution has a package with the name of one of ours")
-    state: Literal["warn", "fail"] = "warn" if all(collision.is_ours for collision in found) else "fail"
-    return Check("packages", state, "\n".join(map(str, found)), "\n".join(collision.fix for collision in found))
+    state: Literal["warn", "fail"] = "warn" if all(collision.is_ours for collision in found_collisions) else "fail"
+    return Check(
+        "packages",
+        state,
+        "\n".join(map(str, found_collisions)),
+        "\n".join(collision.fix for collision in found_collisions),
+    )
 
 
 def check_torch() -> Check:
@@ -179,14 +184,14 @@ def check_forward(encoder: str) -> Iterator[Check]:
 
 def check_layout(settings: Settings) -> Check:
     """Reports the layout (replicas x threads) of the settings, and a line for each measured layout."""
-    found = f"{settings.serving.replicas} x {settings.serving.threads} (replicas x threads)"
+    layout = f"{settings.serving.replicas} x {settings.serving.threads} (replicas x threads)"
     table = tune_table.read(settings.state_dir)
     winner = best(table)
     if winner is None:
         fix = "`lifelong tune` measures layouts in half a minute and chooses the best"
-        return Check("layout", "warn", f"{found}, not measured here", fix)
+        return Check("layout", "warn", f"{layout}, not measured here", fix)
     sizes = ", ".join(map(str, winner.texts_per_s))
-    lines = [f"{found}; measured texts per second, in batches of {sizes}:"]
+    lines = [f"{layout}; measured texts per second, in batches of {sizes}:"]
     for measured in table:
         rates = " ".join(f"{rate:7.0f}" for rate in measured.texts_per_s.values())
         lines.append(f"{measured.layout}  {rates}{'  best' if measured is winner else ''}")

@@ -102,7 +102,7 @@ class Agreement:
 
     @property
     def is_right(self) -> bool:
-        """Whether rounding can explain the differences. False for NaN."""
+        """Whether rounding can explain the differences. It is False for NaN."""
         return self.lowest_cosine >= MIN_COSINE and self.length_error <= MAX_LENGTH_ERROR
 
 
@@ -175,7 +175,7 @@ def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> 
 
 
 def compare_vectors(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
-    """Compares two sets of vectors row by row."""
+    """Returns how two sets of vectors agree, compared row by row."""
     cosines_B = torch.cosine_similarity(ours_BD.double(), theirs_BD.double(), dim=1)
     ratio_B = ours_BD.double().norm(dim=1) / theirs_BD.double().norm(dim=1)
     return Agreement(
@@ -187,8 +187,8 @@ def compare_vectors(ours_BD: Tensor, theirs_BD: Tensor) -> Agreement:
 
 
 def _compare_published(published: Sequence[PublishedVector], strata: Strata, tokenizer: TextTokenizer) -> Agreement:
-    theirs_BD = torch.tensor([each.vector for each in published])
-    return compare_vectors(_vectors(strata.vectors, tokenizer, [each.text for each in published]), theirs_BD)
+    theirs_BD = torch.tensor([line.vector for line in published])
+    return compare_vectors(_vectors(strata.vectors, tokenizer, [line.text for line in published]), theirs_BD)
 
 
 @torch.no_grad()
@@ -209,9 +209,9 @@ def _precisions(strata: Strata, tokenizer: TextTokenizer, say: Callable[[str], N
     # The blocks that the learner may train are rounded as in training.
     first_layer = max(0, strata.config.n_layers - LearnerConfig().deepest_layers)
     stored = rounded_encoder(strata, tokenizer, first_layer=first_layer, weights_digest="")
-    tensors = {name: each.tensor for name, each in stored.items()}
+    tensors = {name: tensor.tensor for name, tensor in stored.items()}
     quantized = QuantizedEncoder.from_tensors(strata.config, tensors)
-    num_bytes = sum(each.entry.num_bytes for each in stored.values())
+    num_bytes = sum(tensor.entry.num_bytes for tensor in stored.values())
     checks = [full]
     for precision in quantized.precisions:
         say(f"Timing {precision} ...")
@@ -303,7 +303,7 @@ class ModuleCheck:
 
     @property
     def is_right(self) -> bool:
-        """Whether each vector depends only on its own input. False for NaN."""
+        """Whether each vector depends only on its own input. It is False for NaN."""
         return self.dependence <= MAX_DEPENDENCE
 
     def fields(self) -> dict[str, Any]:
@@ -324,15 +324,15 @@ class ModuleCheck:
 
 
 def check_module(path: str) -> ModuleCheck:
-    """Checks the encoder class at an import path. Raises EncoderNotFound or WrongConfig."""
+    """Returns the result of checking the encoder class at an import path. Raises EncoderNotFound or WrongConfig."""
     whole, inputs = open_encoder(path)
     family = family_of(whole.config)
     tensors = family.stored(whole, first_layer=None, grams={})
     encoder = family.pack(whole.config, tensors, inputs)
     examples = inputs.encode_many(inputs.probe_texts)
     full_BD = encoder.encode(RaggedBatch.of(examples))
-    alone_BD = torch.cat([encoder.encode(RaggedBatch.of([each])) for each in examples])
-    others = {each: encoder.encode(RaggedBatch.of(examples), each) for each in encoder.precisions}
+    alone_BD = torch.cat([encoder.encode(RaggedBatch.of([example])) for example in examples])
+    others = {name: encoder.encode(RaggedBatch.of(examples), name) for name in encoder.precisions}
     return ModuleCheck(
         path=path,
         source=inputs.digest,
@@ -340,7 +340,7 @@ def check_module(path: str) -> ModuleCheck:
         max_inputs=inputs.max_tokens,
         parameters=_count(list(whole.parameters())),
         trained=_count(list(whole.trainable(0))),
-        bytes=sum(len(each.to_blob()) for each in tensors.values()),
+        bytes=sum(len(tensor.to_blob()) for tensor in tensors.values()),
         dependence=float((full_BD - alone_BD).abs().max()),
         cosines={name: float(torch.cosine_similarity(full_BD, z_BD).min()) for name, z_BD in others.items()},
         ms={name: _time_module_batches(encoder, examples, name) for name in encoder.precisions},
@@ -348,13 +348,13 @@ def check_module(path: str) -> ModuleCheck:
 
 
 def _count(parameters: list[nn.Parameter]) -> int:
-    return sum(each.numel() for each in parameters)
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _time_module_batches(encoder: PackedEncoder, examples: list[list[int]], precision: str) -> dict[str, float]:
     times: dict[str, float] = {}
     for size in MODULE_BATCHES:
-        batch = RaggedBatch.of([examples[place % len(examples)] for place in range(size)])
+        batch = RaggedBatch.of([examples[index % len(examples)] for index in range(size)])
         encoder.encode(batch, precision)
         taken_s: list[float] = []
         for _ in range(ROUNDS):

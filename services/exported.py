@@ -151,8 +151,8 @@ def export_version(
         raise BadExport(f"{folder} exists; choose another name, or move it away")
     manifest = store.versions.manifest(number)
     tensors: dict[str, QTensor] = {}
-    for place, entry in enumerate(manifest.tensors):
-        say(f"fetching {place} of {len(manifest.tensors)} tensors")
+    for number_fetched, entry in enumerate(manifest.tensors):
+        say(f"fetching {number_fetched} of {len(manifest.tensors)} tensors")
         tensors[entry.name] = from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes))
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -168,7 +168,7 @@ def export_version(
     # The rows of a kind without classes have no names.
     labels = manifest.labels if KINDS.get(manifest.labelled.kind).has_classes else ()
     (partial / LABELS).write_text(json.dumps(labels, ensure_ascii=False, indent=1) + "\n")
-    (partial / CARD).write_text(card(manifest, lacks=lacks, with_onnx=with_onnx))
+    (partial / CARD).write_text(model_card(manifest, lacks=lacks, with_onnx=with_onnx))
     if with_onnx:
         if strata is None:
             raise BadExport(f"version {number} has no ONNX form: {lacks}")
@@ -215,17 +215,17 @@ def _head(manifest: WeightManifest, tensors: dict[str, QTensor]) -> dict[str, Te
 
 
 def kind_card(space: LabelSpace) -> Card:
-    """Returns the text of the card that depends on the kind of labels."""
+    """Returns the texts of the model card that depend on the kind of labels."""
     return KINDS.get(space.kind).card(space)
 
 
 def load_code(space: LabelSpace) -> str:
-    """Returns the Python code that loads the folder. A test runs it for each kind."""
+    """Returns the Python code that loads the exported folder. A test runs it for each kind of labels."""
     kind = kind_card(space)
     return LOAD.replace("{scores}", kind.scores).replace("{predict}", kind.predict)
 
 
-def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
+def model_card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
     """Returns the model card. `lacks` says why other libraries cannot load the version; empty if they can."""
     evaluation = manifest.evaluation
     measured = "not measured"
@@ -237,7 +237,7 @@ def card(manifest: WeightManifest, *, lacks: str, with_onnx: bool) -> str:
         measured += f"; mean absolute error {evaluation.absolute_error[0]:.4g}"
     for name, (value, _) in (evaluation.figures or {}).items():
         measured += f"; {name} {value:.4g}"
-    precisions = ", ".join(f"{each.name} (cosine {each.cosine:.4f})" for each in manifest.precisions)
+    precisions = ", ".join(f"{precision.name} (cosine {precision.cosine:.4f})" for precision in manifest.precisions)
     lines = [
         "---",
         "library_name: sentence-transformers" if not lacks else "library_name: lifelong",

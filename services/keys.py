@@ -1,7 +1,7 @@
 """The key file with the signing keys: how it is generated and changed, and the secrets of containers.
 
-    file --read_keys--> KeyRing --added, rotated, retired--> KeyRing --write_keys--> file     `lifelong signing-keys`
-    reports of the running programs --unready, signing_with--> programs that do not accept a key, or sign with it
+    file --read_keys--> KeyRing --add_key, rotate_to, retire_key--> KeyRing --write_keys--> file
+    reports of the running programs --programs_without, programs_signing_with--> programs that would fail
     write_secrets(folder) --> service/   signing.keys  store.password     for learner, rollout, page and commands
                               replicas/  signing.keys  store.password     public keys, the password of another account
                               redis/     users.acl                        both accounts, with digests of the passwords
@@ -11,9 +11,9 @@ us; for any other server the settings must name them. `wire/keyring.py` document
 
 **Rotation.** A rotation has three steps. Each is safe as soon as every program has the keys of the step before:
 
-1. `added`: programs accept the new key.
-2. `rotated`: the new key signs.
-3. `retired`: programs no longer accept the old key.
+1. `add_key`: programs accept the new key.
+2. `rotate_to`: the new key signs.
+3. `retire_key`: programs no longer accept the old key.
 
 Reports of the running programs say which keys they accept.
 
@@ -167,8 +167,10 @@ def write_keys(path: Path, ring: KeyRing) -> None:
         file.write(ring.text.encode())
 
 
-def added(ring: KeyRing | None, kind: Kind) -> KeyRing:
-    """Returns the keys with a new one at the end, which is accepted but not used; for None, the keys of a new service.
+def add_key(ring: KeyRing | None, kind: Kind) -> KeyRing:
+    """Returns the keys with a new key at the end, which programs accept but do not use yet.
+
+    If `ring` is None, returns the keys of a new service.
 
     Earlier releases used a shared secret also for receipts and for the names of erased subjects. If these secrets are
     missing, they are added: a new one for receipts, and the shared secret's own one for subjects, so that the names
@@ -185,20 +187,20 @@ def added(ring: KeyRing | None, kind: Kind) -> KeyRing:
     return KeyRing(tuple(keys))
 
 
-def rotated(ring: KeyRing, key: Key) -> KeyRing:
-    """Returns the keys with `key` at the front, from where it signs, or makes receipts.
+def rotate_to(ring: KeyRing, key: Key) -> KeyRing:
+    """Returns the keys with `key` at the front: the first key signs, or makes receipts.
 
     A shared secret moves to the end, so that the secret for receipts makes them.
     """
-    others = [each for each in ring.keys if each != key]
+    others = [other for other in ring.keys if other != key]
     # A key that was only accepted so far becomes a key that signs.
     key = Key(Kind.SECRET, key.value) if key.kind is Kind.NEXT else key
-    return KeyRing((key, *sorted(others, key=lambda each: each.kind is Kind.SHARED)))
+    return KeyRing((key, *sorted(others, key=lambda other: other.kind is Kind.SHARED)))
 
 
-def retired(ring: KeyRing, key: Key) -> KeyRing:
+def retire_key(ring: KeyRing, key: Key) -> KeyRing:
     """Returns the keys without `key`. Its public key stays, marked as retired, so that errors can name it."""
-    left = [each for each in ring.keys if each != key]
+    left = [other for other in ring.keys if other != key]
     if key.kind in PAIRS:
         left.append(key.of_kind(Kind.RETIRED))
     elif key.kind is Kind.SHARED and not ring.of(Kind.SUBJECT):
@@ -206,7 +208,7 @@ def retired(ring: KeyRing, key: Key) -> KeyRing:
     return KeyRing(tuple(left))
 
 
-def found(ring: KeyRing, identity: str) -> Key:
+def find_key(ring: KeyRing, identity: str) -> Key:
     """Returns the key with this id. Raises KeysUnfit, which lists the known ids, if there is none."""
     for key in ring.keys:
         if key.id == identity and key.kind is not Kind.RETIRED:
@@ -214,8 +216,8 @@ def found(ring: KeyRing, identity: str) -> Key:
     raise KeysUnfit(f"{identity}: is not one of our keys. There are {', '.join(key.id for key in ring.keys)}")
 
 
-def newest(ring: KeyRing) -> Key:
-    """Returns the key that signs after a rotation: the newest key that has not signed yet, else the key that signs.
+def next_signer(ring: KeyRing) -> Key:
+    """Returns the key that signs after a rotation: the newest key that has not signed yet, or else the present signer.
 
     Raises KeysUnfit if there is no Ed25519 key.
     """
@@ -224,22 +226,22 @@ def newest(ring: KeyRing) -> Key:
     raise KeysUnfit("there is no Ed25519 key that could sign: `lifelong signing-keys new` makes one")
 
 
-def unready(store: Store, key: Key) -> Iterator[str]:
-    """Yields the running programs that do not accept `key`: they would refuse records that it signs."""
+def programs_without(store: Store, key: Key) -> Iterator[str]:
+    """Yields the names of the running programs that do not accept `key`: they would refuse records that it signs."""
     for name, report in store.reports.programs().items():
         if key.id not in report.keys:
             yield name
 
 
-def signing_with(store: Store, key: Key) -> Iterator[str]:
-    """Yields the running programs that sign with `key`."""
+def programs_signing_with(store: Store, key: Key) -> Iterator[str]:
+    """Yields the names of the running programs that sign with `key`."""
     for name, report in store.reports.programs().items():
         if not isinstance(report, ReplicaReport) and report.keys[:1] == (key.id,):
             yield name
 
 
 def is_used(ring: KeyRing, key: Key) -> bool:
-    """Whether `key` signs, makes receipts, or names erased subjects."""
+    """Returns whether `key` signs, makes receipts, or names erased subjects."""
     return key == ring.signer or key.value == ring.receipts[0] or key.kind is Kind.SUBJECT
 
 
@@ -251,11 +253,11 @@ def write_secrets(folder: Path, prefix: str) -> list[Path]:
     service = folder / "service"
     replicas = folder / "replicas"
     redis = folder / "redis"
-    for each in (service, replicas, redis):
-        new_folder(each)
+    for subfolder in (service, replicas, redis):
+        new_folder(subfolder)
     ring = read_keys(service / KEYS)
     if ring is None:
-        ring = added(None, Kind.NEXT)
+        ring = add_key(None, Kind.NEXT)
         write_keys(service / KEYS, ring)
     # A rotation changes the public keys, so they are always written again.
     write_keys(replicas / KEYS, ring.for_replicas())
@@ -272,7 +274,7 @@ def write_secrets(folder: Path, prefix: str) -> list[Path]:
 
 def secrets_environment(prefix: str) -> tuple[Mapping[str, str], str]:
     """Returns new secrets by the name of their environment variable, and the accounts for Redis."""
-    ring = added(None, Kind.NEXT)
+    ring = add_key(None, Kind.NEXT)
     writer = _new_password()
     replica = _new_password()
     values = {

@@ -98,7 +98,7 @@ class ClassesInForce:
         )
 
     def is_new(self, name: str) -> bool:
-        """Whether `name` is neither a known class nor a retired one, so that it can be added."""
+        """Returns whether `name` can be added: it is neither a known class nor a retired one."""
         return name not in self._known and name not in self.labels.retired
 
     @property
@@ -150,8 +150,8 @@ class LabelOperator:
         `source` names the operator. Raises NotPossible, and WireError if the audit log cannot be written: then there
         is no command.
         """
-        known = ClassesInForce.read(self._store, self._config)
-        body = known.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
+        in_force = ClassesInForce.read(self._store, self._config)
+        body = in_force.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)
         detail = json.dumps(msgspec.to_builtins(body), ensure_ascii=False)
         self._audit.write(f"labels {wish.action}", "asked", detail=detail, client=source)
         command = self._store.commands.append(body, source=source, time_ms=now_ms)
@@ -159,19 +159,19 @@ class LabelOperator:
         return command
 
     def release(self, labels: Iterable[str]) -> int:
-        """Sends the labels again that lie in quarantine because `labels` were not in the set; returns their number.
+        """Sends the labels again that were quarantined because `labels` were not in the set; returns their number.
 
-        They are not approved: the learner judges them as if they arrived for the first time.
+        The operator does not approve these labels: the learner judges them as if they arrived for the first time.
         """
-        known = LabelSet.of(self._config, self._store.labels.requested())
-        names = {known.name_of(label) for label in labels}
+        labels_in_force = LabelSet.of(self._config, self._store.labels.requested())
+        names = {labels_in_force.name_of(label) for label in labels}
         num = 0
 
         def waiting() -> Iterator[Feedback]:
             nonlocal num
             for label in quarantined_labels(self._bus, LabelFilter()):
-                said = {known.name_of(name) for name in class_names(label.feedback.label_string)}
-                if label.reason in REASONS and said & names:
+                named = {labels_in_force.name_of(name) for name in class_names(label.feedback.label_string)}
+                if label.reason in REASONS and named & names:
                     num += 1
                     yield label.feedback
 
@@ -180,12 +180,12 @@ class LabelOperator:
         return num
 
 
-def waiting_labels(bus: Bus, known: ClassesInForce) -> dict[str, int]:
+def waiting_labels(bus: Bus, in_force: ClassesInForce) -> dict[str, int]:
     """Returns how often each missing class is named by labels in quarantine, the most frequent class first."""
-    labels = known.labels
-    found = Counter[str]()
-    for each in quarantined_labels(bus, LabelFilter(reason=NEW)):
-        label = each.feedback.label_string
-        if labels.refusal(label, known.classes.__contains__) == NEW:
-            found.update(name for name in class_names(labels.name_of(label)) if known.is_new(name))
-    return dict(found.most_common())
+    labels = in_force.labels
+    counts = Counter[str]()
+    for quarantined in quarantined_labels(bus, LabelFilter(reason=NEW)):
+        label = quarantined.feedback.label_string
+        if labels.refusal(label, in_force.classes.__contains__) == NEW:
+            counts.update(name for name in class_names(labels.name_of(label)) if in_force.is_new(name))
+    return dict(counts.most_common())

@@ -74,6 +74,6 @@ def unready_programs(stores: Mapping[str, Store], *, replicas: int, earlier: Set
         if store.plans.read() is None:
             yield program_name("rollout" if store.versions.current() else "learner", task)
         else:
-            ready = [each for each in store.reports.replicas() if each.versions and each.replica not in earlier]
+            ready = [report for report in store.reports.replicas() if report.versions and report.replica not in earlier]
             if len(ready) < replicas:
                 yield "serve"

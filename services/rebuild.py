@@ -112,7 +112,7 @@ class Topics:
         return min(ready, key=lambda name: (self._fetched[name][0].record.time_ms, name), default=None)
 
     def _is_awaited(self, name: str, end: int) -> bool:
-        """Whether a record of the partition below `end` must be fetched before the earliest record is known."""
+        """Returns whether a record of the partition below `end` must be fetched to know the earliest record."""
         return not self._fetched.get(name) and self._ends.get(name, 0) < end
 
     def _is_ready(self, name: str, end: int) -> bool:

@@ -123,7 +123,7 @@ def id_of(label: Quarantined) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelFilter:
-    """Selects labels by their ids, event ids, reason and source. An empty field matches all labels.
+    """A filter for quarantined labels, by their ids, event ids, reason and source. An empty field matches all labels.
 
     `event_source` is the source of the events (None matches all). It also matches a label whose event has no known
     source.
@@ -187,15 +187,15 @@ def release(bus: Bus, receipts: Receipts, chosen: LabelFilter) -> Release:
     event, so a label whose event id is ambiguous needs `chosen.event_source`. Raises NotPossible, before anything is
     sent, if an id is unknown, or if several of the labels are for one event.
     """
-    found = list(quarantined_labels(bus, chosen))
-    unknown = set(chosen.ids) - {id_of(label) for label in found}
+    labels = list(quarantined_labels(bus, chosen))
+    unknown = set(chosen.ids) - {id_of(label) for label in labels}
     if unknown:
         raise NotPossible(f"no such label lies in quarantine: {', '.join(sorted(unknown))}; `list` shows their ids")
-    sent = [label for label in found if label.reason not in UNPROVEN or label.reason == chosen.reason]
+    sent = [label for label in labels if label.reason not in UNPROVEN or label.reason == chosen.reason]
     _check_one_label_per_event(sent, chosen)
     with closing(bus.publisher()) as publisher:
         publisher.send_all((receipts.approved(chosen.to_feedback(label)) for label in sent), TIMEOUT_S)
-    return Release(tuple(sent), Counter(label.reason for label in found if label not in sent))
+    return Release(tuple(sent), Counter(label.reason for label in labels if label not in sent))
 
 
 def _check_one_label_per_event(labels: Iterable[Quarantined], chosen: LabelFilter) -> None:

@@ -1,7 +1,7 @@
 """The owner of a state folder, and the addresses of the stack that runs on it, in two small files of the folder.
 
     up, demo --claim--> STATE_DIR/stack.lock    locked while the process lives
-             --announce--> STATE_DIR/stack.json --read--> predict, feedback, versions, rollout
+             --announce--> STATE_DIR/stack.json --read_announcement--> predict, feedback, versions, rollout
 
 The process that holds the lock owns the folder. The kernel releases the lock when the process ends, even if it is
 killed. The announcement holds no password; a command that needs a password must have it in its settings.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from services.keys import with_signing_key
-from services.local.folders import is_locked, locked, new_folder
+from services.local.folders import is_locked, lock_file, new_folder
 from services.settings import BadSettings, Settings, replaced, values_of, variable_of
 from wire.files import atomic_write
 from wire.logs import HIDDEN, without_password
@@ -40,7 +40,7 @@ def claim(folder: Path) -> BinaryIO | None:
     """
     new_folder(folder)
     for _ in range(CLAIM_TRIES):
-        if (lock := locked(folder / LOCK)) is not None:
+        if (lock := lock_file(folder / LOCK)) is not None:
             withdraw(folder)
             return lock
         # `is_locked` in another process holds a shared lock for a moment.
@@ -58,7 +58,7 @@ def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> N
 
 
 def withdraw(folder: Path) -> None:
-    """Removes the announcement."""
+    """Removes the announcement of the stack from its folder."""
     (folder / FILE).unlink(missing_ok=True)
 
 
@@ -75,7 +75,7 @@ def attach(settings: Settings) -> Settings:
         names += BUS
     if len(names) == len(HTTP):
         return with_signing_key(settings, own_store=False)
-    announced = read(settings.state_dir)
+    announced = read_announcement(settings.state_dir)
     if announced is None:
         raise NotRunning(
             f"no stack runs here (looked in {settings.state_dir}): start `lifelong up` in another terminal, or set "
@@ -90,7 +90,7 @@ def attach(settings: Settings) -> Settings:
     return with_signing_key(replaced(settings, changes), own_store=needs_store and announced["owns_store"])
 
 
-def read(folder: Path) -> dict[str, Any] | None:
+def read_announcement(folder: Path) -> dict[str, Any] | None:
     """Returns the announcement in `folder`; None if there is none, or its owner has ended."""
     try:
         content: dict[str, Any] = json.loads((folder / FILE).read_text())

@@ -1,6 +1,6 @@
 """Describes settings, and explains why a value is not accepted. Pure functions of a model's JSON Schema.
 
-the model of all settings --schemas--> the JSON Schema of each, by dotted name --> `described`, `render_mistake`
+the model of all settings --schemas--> the JSON Schema of each, by dotted name --> `describe_setting`, `render_mistake`
 """
 
 import json
@@ -129,7 +129,7 @@ def setting_of(model: type[BaseModel], name: str) -> str:
     return next((table for table in tables(model) if name.startswith(f"{table}.")), name)
 
 
-def described(model: type[BaseModel], name: str) -> str:
+def describe_setting(model: type[BaseModel], name: str) -> str:
     """Returns the meaning, type, range and default of a setting; for a row of a table, the table's description."""
     schema = schemas(model)[setting_of(model, name)]
     facts = [f"{key} {json.dumps(schema[key])}" for key in SHOWN_KEYWORDS if key in schema]
@@ -150,7 +150,9 @@ def render_mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mappin
     below = ", ".join(origin for each, origin in origins.items() if each.startswith(f"{name}."))
     if setting in known and KEY not in detail["loc"]:
         shown = HIDDEN if known[setting]["writeOnly"] else without_password(repr(detail["input"]))
-        return f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {described(model, name)}"
+        return (
+            f"{origins.get(name, below)}: {shown} is not accepted ({reason}). {name}: {describe_setting(model, name)}"
+        )
     if origins.get(name) == INTERNAL_VARIABLE:
         return f"{INTERNAL_VARIABLE}: {name}: {detail['input']!r} is not accepted ({reason})"
     # A message without the prefix was not raised by a rule between settings: pydantic does not know the name.

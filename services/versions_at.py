@@ -27,7 +27,7 @@ class ArmAnswers:
     last_ms: int
 
     def with_one(self, time_ms: int) -> "ArmAnswers":
-        """Returns these counts with one more answer, given at `time_ms`."""
+        """Returns the counts with one more answer, which was given at `time_ms`."""
         first_ms = min(self.first_ms, time_ms)
         return replace(self, answers=self.answers + 1, first_ms=first_ms, last_ms=max(self.last_ms, time_ms))
 
@@ -41,7 +41,7 @@ def answered_at(bus: Bus, moment_ms: int, *, span_ms: int) -> list[ArmAnswers]:
     # The broker finds offsets by the time stamps of messages. Answers are then selected by their own times.
     starts = bus.offsets_at(Answer, moment_ms - span_ms)
     ends = bus.offsets_at(Answer, moment_ms + 1)
-    found: dict[tuple[ArmName, int], ArmAnswers] = {}
+    counts: dict[tuple[ArmName, int], ArmAnswers] = {}
     read = dict(starts)
     with closing(bus.follow((Answer,), starts)) as follower:
         last_came_s = time.monotonic()
@@ -55,8 +55,8 @@ def answered_at(bus: Bus, moment_ms: int, *, span_ms: int) -> list[ArmAnswers]:
                 if moment_ms - span_ms < answer.time_ms <= moment_ms:
                     key = (answer.arm, answer.weights_version)
                     one = ArmAnswers(*key, 0, answer.time_ms, answer.time_ms)
-                    found[key] = found.get(key, one).with_one(answer.time_ms)
-    return sorted(found.values(), key=lambda each: -each.last_ms)
+                    counts[key] = counts.get(key, one).with_one(answer.time_ms)
+    return sorted(counts.values(), key=lambda arm_answers: -arm_answers.last_ms)
 
 
 def _is_missing(read: Mapping[str, int], ends: Mapping[str, int]) -> bool:

@@ -55,6 +55,8 @@ RUN_NOWHERE = {
 
 TESTED_ELSEWHERE = {
     "bench.chaos.__main__": "tests/bench/chaos/test_play.py plays it as a program",
+    "bench.digits": "`make bench ONLY=digits` alone: it trains an encoder for minutes",
+    "kernels.sparse_i8.native": "tests/kernels/sparse_i8/test_sparse_i8.py forces each implementation",
     "bench.peers.onnx_peers": "ONNX Runtime is installed for `make bench` alone",
     "bench.peers.openvino_peers": "OpenVINO is installed for `make bench` alone",
     "serving.http.app": "tests/serving/http/test_api.py asks it, and test_openapi.py reads its operations",

@@ -97,7 +97,7 @@ class Maintainer:
 
 def with_signing_key_file(file: Path, settings: Settings) -> Settings:
     """Writes new keys to a file, and returns settings with which every program follows this file."""
-    ring = keys.added(None, Kind.NEXT)
+    ring = keys.add_key(None, Kind.NEXT)
     keys.write_keys(file, ring)
     return replaced(settings, {"signing_key": SecretStr(file.read_text())}).with_key_file(file)
 

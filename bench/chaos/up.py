@@ -30,7 +30,7 @@ from bench.chaos.size import SceneSize
 from bench.harness.process import lifelong_command
 from services.local import children
 from services.local.logfile import RotatingLog
-from services.running import NotRunning, attach, read
+from services.running import NotRunning, attach, read_announcement
 from services.settings import Settings, as_environment
 
 DISK_MB = 768
@@ -175,7 +175,7 @@ class Up(Machine):
         self._process = children.start(lifelong_command("up"), log=RotatingLog(self._log), env=env)
 
     def _is_ready(self) -> bool:
-        running = read(self._settings.state_dir)
+        running = read_announcement(self._settings.state_dir)
         return running is not None and self._process is not None and running["pid"] == self._process.pid
 
     def _pids(self, role: str) -> list[int]:

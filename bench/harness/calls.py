@@ -20,7 +20,7 @@ from bench.harness.case import Case, Run
 from bench.harness.machine import PACKAGES, external_servers, machine, versions
 from evals.results.conditions import Conditions, ConditionsWatch
 from evals.results.row import NoResult, Row, Skip
-from evals.results.rows import RowsByCall, Surroundings, line
+from evals.results.rows import RowsByCall, Surroundings, render_row
 from services.versions import commit
 from wire.files import atomic_write
 
@@ -106,7 +106,7 @@ def measure_once(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
     earlier = kept.read(case, run.seed)
     if earlier is not None:
         for row in earlier.rows:
-            run.say(line(rows.add(row)))
+            run.say(render_row(rows.add(row)))
         rows.end_call(conditions=earlier.conditions)
         return
     start_s = time.monotonic()
@@ -120,7 +120,7 @@ def measure_once(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
         with watch:
             for row in case.measure(run):
                 measured.append(row)
-                run.say(line(rows.add(row)))
+                run.say(render_row(rows.add(row)))
         failure = ""
         kept.write(case, run.seed, measured, watch.conditions)
     except Skip as reason:
@@ -131,5 +131,5 @@ def measure_once(run: Run, rows: RowsByCall, kept: KeptCalls) -> None:
     finally:
         rows_without_value = rows.end_call(failure, conditions=watch.conditions)
     for row in rows_without_value:
-        run.say(line(row))
+        run.say(render_row(row))
     run.say(f"{case.name} took {time.monotonic() - start_s:.0f} s")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.harness.case import SEEDS, Bar, Case, Technique
 from evals.results.rows import ResultLine, decode, encode
-from evals.results.tables import MET, beside, check_source
+from evals.results.tables import MET, check_source, describe_conditions
 
 LINES = "ledger.jsonl"
 DOCUMENT = "ledger.md"
@@ -81,7 +81,7 @@ def _row(bar: Bar, line: ResultLine | None, machines: Sequence[str]) -> str:
         seeds = "short: 1 seed" if num_seeds == 1 else f"short: {seeds}"
         met = met and f"short: {met}"
     run = f"machine {machines.index(line.machine) + 1}, {line.commit}, `{line.command}`, {seeds}"
-    cells = (name, _value(line), goal, met, _baseline(bar, line), f"{run}; {beside(line.conditions)}")
+    cells = (name, _value(line), goal, met, _baseline(bar, line), f"{run}; {describe_conditions(line.conditions)}")
     return f"| {' | '.join(map(str, cells))} |"
 
 

@@ -24,7 +24,7 @@ from services.local.kafka import kafka_home
 from services.local.stack import Stack
 from services.programs import open_store
 from services.settings import Settings, with_tasks
-from services.tune.table import tuned
+from services.tune.table import fill_in_layout
 from wire.bus import Bus
 from wire.store import Store
 
@@ -77,7 +77,7 @@ class Service:
 
 def effective_settings(settings: Mapping[str, Any]) -> Settings:
     """Returns the settings of the environment, overridden by `settings`, which are given by dotted name."""
-    return tuned(with_tasks(load_settings(settings, file=None, environ=os.environ))).settings
+    return fill_in_layout(with_tasks(load_settings(settings, file=None, environ=os.environ))).settings
 
 
 @contextmanager

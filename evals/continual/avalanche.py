@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evals.continual.contender import Contender, Passes, Traits, Usage, counting
+from evals.continual.contender import Contender, Passes, Traits, Usage, counting_passes
 from evals.continual.gradient import PREDICT_BATCH, Recipe
 from evals.streams.benchmark import Part
 from learner.plugins import quiet
@@ -72,7 +72,7 @@ class Avalanche(Contender[Tensor]):
         if self._recipe.passes:
             self._budget.end = self._passes.gradients + self._recipe.passes * len(part)
             self._budget.num_steps_left = math.ceil(len(part) / self._recipe.batch)
-        with quiet(), torch.random.fork_rng(), counting(self._strategy.model, self._passes):
+        with quiet(), torch.random.fork_rng(), counting_passes(self._strategy.model, self._passes):
             # Avalanche shuffles and samples its memory with torch's global generator.
             torch.manual_seed(1_000 * self._seed + stages)
             self._strategy.train(experiences(self._learnt)[-1])

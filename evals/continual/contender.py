@@ -25,19 +25,22 @@ class Traits:
     """The properties of a contender that do not depend on the data."""
 
     precision: str
-    """The precision in which its encoder and head answer: `int8`, `fp32` and so on."""
+    """The precision in which the contender's encoder and head answer: `int8`, `fp32` and so on."""
     encoder: EncoderUse = "none"
-    """Whether the pretrained encoder below its head is trained. `none` means that there is no encoder."""
+    """Whether the contender trains the pretrained encoder below its head. `none` means that it has no encoder."""
     uses_names: bool = False
-    """Whether it learns the name of a class as a text of that class."""
+    """Whether the contender learns the name of a class as a text of that class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """The current memory of a contender, and its computation for learning so far. Predictions are not counted."""
+    """The current size of a contender's memory, and its computation for learning so far.
+
+    The computation for predictions is not counted.
+    """
 
     samples: int = 0
-    """The number of samples in its replay memory."""
+    """The number of samples in the contender's replay memory."""
     num_bytes: int = 0
     """The size of these samples in bytes."""
     gradients: int = 0
@@ -47,22 +50,25 @@ class Usage:
 
 
 class Contender(Protocol[X]):
-    """A learner that is measured."""
+    """A learner that is measured on a benchmark."""
 
     traits: Traits
 
     @property
     def usage(self) -> Usage:
-        """The current memory and the computation so far."""
+        """The current size of the contender's memory, and its computation so far."""
 
     def learn_many(self, part: Part[X]) -> None:
-        """Learns the items in order. It may be called several times, but each item comes only once."""
+        """Learns the items in order. The caller may call it several times, but each item comes only once."""
 
     def predict_many(self, inputs: X) -> Tensor:
         """Returns the predicted class ids, int64 [N]."""
 
-    def idle(self) -> bool:
-        """Does the work for idle times, after the last item. Returns whether there was any."""
+    def do_idle_work(self) -> bool:
+        """Does the work that a contender does in idle times. The caller calls it after the last item.
+
+        Returns whether there was any work.
+        """
         return False
 
 
@@ -75,8 +81,8 @@ class Passes:
 
 
 @contextmanager
-def counting(net: nn.Module, passes: Passes) -> Iterator[None]:
-    """Counts the samples that pass through `net` within the context, and through copies of it that are made there."""
+def counting_passes(net: nn.Module, passes: Passes) -> Iterator[None]:
+    """Counts in `passes` the samples that pass through `net`, or through its copies, while the context is open."""
 
     # A function and not a method: copies of the net then share it, and with it the counts.
     def count(module: nn.Module, inputs: Any, outputs: Tensor) -> None:

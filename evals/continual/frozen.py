@@ -29,19 +29,19 @@ class FrozenEncoder:
     """The pretrained encoder in INT8. It caches the vectors of test texts, which are encoded in every test."""
 
     def __init__(self, config: LearnerConfig, encoder: str) -> None:
-        known = Learner(config, *load_encoder(encoder)).knowledge
-        self.served: ServedEncoder = known.fast_head.served
-        assert isinstance(known.strata, Strata), "load_encoder has returned one"
-        self.strata = known.strata
+        knowledge = Learner(config, *load_encoder(encoder)).knowledge
+        self.served: ServedEncoder = knowledge.fast_head.served
+        assert isinstance(knowledge.strata, Strata), "load_encoder has returned one"
+        self.strata = knowledge.strata
         """The same encoder in full precision, with the input scales of `served`."""
         self._tested: dict[str, Tensor] = {}
 
     def vectors(self, texts: Texts) -> Tensor:
-        """Returns z_ND of texts that come once."""
+        """Returns the vectors z_ND of texts that are encoded once, such as training texts."""
         return self.served.z_many(texts)
 
     def tested(self, texts: Texts) -> Tensor:
-        """Returns z_ND of test texts, from the cache if they were encoded before."""
+        """Returns the vectors z_ND of test texts. Texts that were encoded before come from the cache."""
         new = [text for text in dict.fromkeys(texts) if text not in self._tested]
         self._tested |= zip(new, self.served.z_many(new), strict=True)
         return torch.stack([self._tested[text] for text in texts])
@@ -49,7 +49,10 @@ class FrozenEncoder:
 
 @lru_cache(maxsize=1)
 def frozen(config: LearnerConfig, encoder: str) -> FrozenEncoder:
-    """Returns the encoder, which takes seconds to make. The random features depend on the seed in `config`."""
+    """Returns the frozen encoder. It is cached, because making it takes seconds.
+
+    The random features depend on the seed in `config`.
+    """
     return FrozenEncoder(config, encoder)
 
 

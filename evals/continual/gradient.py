@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from evals.continual.contender import Contender, Passes, Traits, Usage, counting
+from evals.continual.contender import Contender, Passes, Traits, Usage, counting_passes
 from evals.streams.benchmark import Part, joined
 from learner.config import ReplayPolicy
 from learner.memory import Replay, draw
@@ -33,9 +33,9 @@ NO_BOUND = 1 << 62
 
 
 class RowSample(NamedTuple):
-    """A sample. `place` is its index in the tensors of the memory."""
+    """A row of the replay memory. `slot` is its index in the tensors of the memory."""
 
-    place: int
+    slot: int
     label: int
     experience: int
     num_bytes: int
@@ -58,30 +58,30 @@ class RowMemory:
         self._replay = Replay[RowSample](
             capacity, NO_BOUND, key_of=lambda row: float(self._rng.random()), policy=policy
         )
-        # One more than the capacity: a row gets its place before another row is evicted.
+        # There is one slot more than the capacity, because a row gets its slot before another row is evicted.
         self._free = list(range(capacity + 1))
         self._rows: RowBatch | None = None
 
     def add(self, rows: RowBatch, *, experience: int) -> None:
-        """Offers rows, all of one experience."""
+        """Offers rows of one experience to the memory."""
         num_bytes = sum(part[0].nbytes for part in rows)
-        # By place, the last row of the batch that got it: a row may be evicted by a later row of the same batch.
+        # A later row of the batch may evict an earlier one and get its slot. So the last row of each slot is written.
         sources: dict[int, int] = {}
         for source, label in enumerate(rows.labels_B.tolist()):
-            place = self._free.pop()
-            evicted = [row.place for row in self._replay.add([RowSample(place, label, experience, num_bytes)])]
+            slot = self._free.pop()
+            evicted = [row.slot for row in self._replay.add([RowSample(slot, label, experience, num_bytes)])]
             self._free += evicted
-            if place not in evicted:
-                sources[place] = source
+            if slot not in evicted:
+                sources[slot] = source
         if sources:
             self._write(list(sources), rows, list(sources.values()))
 
     def draw(self, num_rows: int) -> RowBatch | None:
         """Draws rows with replacement, each group of the policy equally likely. Returns None if there are no rows."""
-        places = torch.tensor([row.place for row in draw(self._replay.groups(is_ordered=False), num_rows, self._rng)])
-        if self._rows is None or not len(places):
+        slots = torch.tensor([row.slot for row in draw(self._replay.groups(is_ordered=False), num_rows, self._rng)])
+        if self._rows is None or not len(slots):
             return None
-        return RowBatch(*(part[places] for part in self._rows))
+        return RowBatch(*(part[slots] for part in self._rows))
 
     def __len__(self) -> int:
         return len(self._replay)
@@ -90,12 +90,12 @@ class RowMemory:
     def num_bytes(self) -> int:
         return self._replay.num_bytes
 
-    def _write(self, places: list[int], rows: RowBatch, sources: list[int]) -> None:
+    def _write(self, slots: list[int], rows: RowBatch, sources: list[int]) -> None:
         if self._rows is None:
-            num_places = len(self._free) + len(self._replay)
-            self._rows = RowBatch(*(part.new_empty(num_places, *part.shape[1:]) for part in rows))
+            num_slots = len(self._free) + len(self._replay)
+            self._rows = RowBatch(*(part.new_empty(num_slots, *part.shape[1:]) for part in rows))
         for stored, part in zip(self._rows, rows, strict=True):
-            stored[places] = part[sources]
+            stored[slots] = part[sources]
 
 
 NUM_FISHER = 1_000
@@ -105,7 +105,7 @@ PREDICT_BATCH = 10_000
 
 
 def sgd(net: nn.Module, rate: float) -> Optimizer:
-    """Returns the optimizer of small nets."""
+    """Returns plain stochastic gradient descent, the optimizer of small nets."""
     return torch.optim.SGD(net.parameters(), lr=rate)
 
 
@@ -194,7 +194,7 @@ class GradientLearner(Contender[Tensor]):
 
     def learn_many(self, part: Part[Tensor]) -> None:
         num_gradients = self._passes.gradients + self._recipe.passes * len(part)
-        with counting(self._net, self._passes):
+        with counting_passes(self._net, self._passes):
             for batch in part.batches(self._recipe.batch):
                 self._store(batch, self._step(batch))
             while self._passes.gradients < num_gradients:

@@ -31,7 +31,7 @@ from learner.fast.rows import ClassRows
 
 
 class NearestMean:
-    """Classifies by the nearest class mean. It stores the sum of each class; scores are cosines."""
+    """A head that predicts the class with the nearest mean. It stores the sum of each class; scores are cosines."""
 
     def __init__(self, num_features: int, capacity: int) -> None:
         self._rows = ClassRows(capacity)
@@ -65,7 +65,7 @@ SHRINKAGE: Final = 1e-2
 
 
 class StreamingLda(NearestMean):
-    """Classifies by linear discriminant analysis: the nearest mean in the metric of the shared covariance.
+    """A head for linear discriminant analysis: the nearest mean in the metric of the shared covariance.
 
     It stores sums. `learn_many` costs D^2 for each sample. `predict_many` solves first, which costs D^3/3.
     """
@@ -106,7 +106,7 @@ KERNEL_SHRINKAGE: Final = 3e-3
 
 
 class KernelLda:
-    """Classifies by a streaming LDA on random features, which are drawn once."""
+    """A head that applies streaming LDA to random features, which are drawn once."""
 
     def __init__(
         self, num_inputs: int, capacity: int, *, num_features: int = 2_048, width: float = WIDTH, seed: int = 0

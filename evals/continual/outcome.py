@@ -10,7 +10,9 @@ from evals.continual.runner import Run
 
 
 class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The measures of one run. Accuracies, forgetting and transfer are in percent. The matrix has a row for each stage.
+    """The recorded measures of one run of a strategy. Accuracies, forgetting and transfer are in percent.
+
+    `accuracy_matrix` has a row for each stage.
 
     The fields that end in `before_idle` were measured right after the last item, before the work for idle times.
     Gradients and forward passes are counted for each training item (`evals.continual.contender.Usage`).
@@ -37,8 +39,10 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
 
 
-def outcome(run: Run, traits: Traits, *, data: str, split: str, strategy: str, seed: int, commit: str) -> RunOutcome:
-    """Returns the result of a run as it is recorded."""
+def run_outcome(
+    run: Run, traits: Traits, *, data: str, split: str, strategy: str, seed: int, commit: str
+) -> RunOutcome:
+    """Returns the measures of a run as they are recorded."""
     before_idle = (*run.matrix[:-1], run.row_before_idle)
     return RunOutcome(
         data=data,
@@ -63,7 +67,7 @@ def outcome(run: Run, traits: Traits, *, data: str, split: str, strategy: str, s
     )
 
 
-def spread(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Computes the mean and the sample standard deviation (n - 1), which is 0 for one value.
 
     >>> spread([1.0, 3.0])

@@ -121,7 +121,7 @@ VECTOR_RECIPES: Recipes = {
 
 
 def adamw(net: nn.Module, rate: float) -> Optimizer:
-    """Makes the optimizer of blocks, `net.top`, with a linear head, `net.head`."""
+    """Returns AdamW for the blocks in `net.top` and the linear head in `net.head`."""
     blocks = net.get_submodule("top").parameters()
     head = net.get_submodule("head").parameters()
     return torch_adamw(blocks, head, rate=rate, decay=BLOCKS_DECAY)

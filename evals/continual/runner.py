@@ -24,7 +24,7 @@ from evals.streams.stream import Stage
 from learner.config import LearnerConfig
 
 Say: TypeAlias = Callable[[str, Row], None]
-"""Is called with the name of a stage that was learnt, and with the row of accuracies after it."""
+"""A function that gets the name of a stage that was learnt, and the row of accuracies after it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ def all_at_once(benchmark: Benchmark[X], contender: Contender[X], choice: RunCho
 
 @dataclass(frozen=True, slots=True)
 class Method(Generic[X]):
-    """A factory of contenders, and the protocol by which they are measured."""
+    """A way to measure a strategy: a factory of contenders, and the protocol by which a contender is measured."""
 
     make: Callable[[Benchmark[X], RunChoice], Contender[X]]
     measure: Callable[[Benchmark[X], Contender[X], RunChoice, Say], Run] = by_stage
@@ -91,22 +91,25 @@ def accuracy(contender: Contender[X], part: Part[X]) -> float:
     return 100.0 * float(right_N.float().mean())
 
 
-def shuffled(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
-    """Shuffles the training items within each stage. The order depends only on `seed` and the stage's number.
+def shuffle_stages(benchmark: Benchmark[X], seed: int) -> Benchmark[X]:
+    """Returns the benchmark with the training items shuffled within each stage.
 
-    A benchmark in the order of time is returned as it is.
+    The order depends only on `seed` and the number of the stage. A benchmark in the order of time is returned as it is.
     """
     if benchmark.is_ordered:
         return benchmark
     stages = tuple(
-        Stage(stage.name, joined([stage.train], _order(len(stage.train), 1_000 * seed + place)), stage.test)
-        for place, stage in enumerate(benchmark.stages)
+        Stage(stage.name, joined([stage.train], _order(len(stage.train), 1_000 * seed + number)), stage.test)
+        for number, stage in enumerate(benchmark.stages)
     )
     return replace(benchmark, stages=stages)
 
 
-def flipped(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
-    """Replaces a random `share` of the training labels by another class. All other classes are equally likely."""
+def flip_labels(benchmark: Benchmark[X], share: float, seed: int) -> Benchmark[X]:
+    """Returns the benchmark with a random `share` of the training labels replaced by other classes.
+
+    All other classes are equally likely.
+    """
     rng = torch.Generator().manual_seed(seed)
     num_classes = len(benchmark.classes)
     stages = []
@@ -130,7 +133,7 @@ def _finished(benchmark: Benchmark[X], contender: Contender[X], matrix: Sequence
     """Lets the contender do its work for idle times, and tests it again if there was any."""
     *earlier, last = matrix
     start_s = time.perf_counter()
-    did_something = contender.idle()
+    did_something = contender.do_idle_work()
     seconds += time.perf_counter() - start_s
     final = last
     if did_something:

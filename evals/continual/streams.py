@@ -60,7 +60,7 @@ class TableLearner(Contender[Tensor]):
 
     def _to_features(self, row: list[float]) -> Features:
         """Returns the features of an event: a number for each column, and a category for each group of columns."""
-        features: Features = {f"x{place}": value for place, value in enumerate(row) if place not in self._hidden}
+        features: Features = {f"x{column}": value for column, value in enumerate(row) if column not in self._hidden}
         for number, columns in enumerate(self._categories):
             chosen = [column for column in columns if row[column]]
             if chosen:

@@ -95,11 +95,11 @@ def _all_texts(benchmark: Benchmark[Texts]) -> Iterator[str]:
 
 def _whole(benchmark: Benchmark[Texts], choice: RunChoice) -> WholeLearner:
     config = replace(choice.learner, seed=choice.seed)
-    config = within(choice.buffer, config, num_classes=len(benchmark.classes), num_items=benchmark.num_items)
+    config = settings_within(choice.buffer, config, num_classes=len(benchmark.classes), num_items=benchmark.num_items)
     return WholeLearner(config, choice.encoder, benchmark.classes, unlabelled=benchmark.unlabelled)
 
 
-def within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: int) -> LearnerConfig:
+def settings_within(buffer: int, config: LearnerConfig, *, num_classes: int, num_items: int) -> LearnerConfig:
     """Returns settings with which the replay memory and the holdout together have at most `buffer` samples.
 
     If the rest of the buffer is too small to train the encoder, the encoder is frozen. Then there is no holdout either,

@@ -51,7 +51,7 @@ class WholeLearner(Contender[Texts]):
         self._learner = Learner(config, *load_encoder(encoder), rule=verdict)
         self._maker = CandidateMaker(config)
         self._classes = classes
-        self._ids = {name: place for place, name in enumerate(classes)}
+        self._ids = {name: class_id for class_id, name in enumerate(classes)}
         self._is_full_review = not in_fast_lane
         self._num_events = 0
         self._last_round = 0
@@ -71,7 +71,7 @@ class WholeLearner(Contender[Texts]):
                 self._tick(is_idle=False)
         self._publish()
 
-    def idle(self) -> bool:
+    def do_idle_work(self) -> bool:
         """Rehearses, and learns from unlabelled texts if the settings say so. Returns whether there was a round."""
         last_round = self._last_round
         while not self._learner.is_rested:

@@ -20,7 +20,7 @@ TIMEOUT_S = 10.0
 
 
 class HttpReply(NamedTuple):
-    """An HTTP response."""
+    """The status and the body of an HTTP response."""
 
     status: int
     body: bytes
@@ -54,7 +54,10 @@ class RequestFailed(Exception):
 
 
 def predict(address: str, body: dict[str, str], api_key: str = "") -> Reply:
-    """Sends a request, and a second time if the connection was refused or lost. Raises RequestFailed."""
+    """Asks the service at `address` for a prediction. Asks a second time if the connection was refused or lost.
+
+    Raises RequestFailed.
+    """
     # BadStatusLine means that the server closed the connection without a reply.
     try:
         return _ask(address, body, api_key)
@@ -112,7 +115,7 @@ class Asker:
         self._closed = threading.Event()
 
     def run(self) -> None:
-        """Sends requests.
+        """Asks for the answer to each event in the queue, until the asker is closed.
 
         consumes: numbers of events; produces: replies
         waits for: a number, a reply; unblocked by: either, its time limit, `close`

@@ -23,7 +23,7 @@ class Point:
 
 
 class Curve:
-    """Counts right answers by the time of their event, in at most `max_buckets` buckets."""
+    """The accuracy over time: it counts right answers by the time of their event, in at most `max_buckets` buckets."""
 
     def __init__(self, max_buckets: int = MAX_BUCKETS) -> None:
         self._max = max_buckets
@@ -31,9 +31,9 @@ class Curve:
         self._buckets: dict[int, tuple[int, int]] = {}
 
     def add(self, time_ms: int, *, right: bool) -> None:
-        place = time_ms // self._width_ms
-        answered, was_right = self._buckets.get(place, (0, 0))
-        self._buckets[place] = (answered + 1, was_right + right)
+        bucket = time_ms // self._width_ms
+        answered, was_right = self._buckets.get(bucket, (0, 0))
+        self._buckets[bucket] = (answered + 1, was_right + right)
         while len(self._buckets) > self._max:
             self._widen()
 
@@ -41,14 +41,14 @@ class Curve:
         """Returns the buckets in order of time, counted in seconds from `start_ms`."""
         width_ms = self._width_ms
         return [
-            Point((place * width_ms - start_ms) / 1000, width_ms / 1000, answered, right)
-            for place, (answered, right) in sorted(self._buckets.items())
+            Point((bucket * width_ms - start_ms) / 1000, width_ms / 1000, answered, right)
+            for bucket, (answered, right) in sorted(self._buckets.items())
         ]
 
     def _widen(self) -> None:
         self._width_ms *= 2
         merged: dict[int, tuple[int, int]] = {}
-        for place, (answered, right) in self._buckets.items():
-            before = merged.get(place // 2, (0, 0))
-            merged[place // 2] = (before[0] + answered, before[1] + right)
+        for bucket, (answered, right) in self._buckets.items():
+            before = merged.get(bucket // 2, (0, 0))
+            merged[bucket // 2] = (before[0] + answered, before[1] + right)
         self._buckets = merged

@@ -32,7 +32,7 @@ FIRST_S = 5.0
 """The first seconds of a run, in which a service is slower because it is not warm."""
 
 Mark: TypeAlias = tuple[float, str]
-"""The first answer of a version: the seconds from the first event, and the arm."""
+"""A mark in the plot for the first answer of a version: the seconds from the first event, and the arm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ class Figures:
         return asdict(self)
 
 
-def figures(
+def compute_figures(
     ledger: Ledger,
     snapshot: ServiceSnapshot,
     audit: Audit,
@@ -138,8 +138,8 @@ def figures(
 
 def _by_kind(progress: Progress, last_round: int) -> dict[str, float]:
     """Returns the accuracies of the last test by kind, the lowest first."""
-    found = {kind: round(hits.accuracy, 2) for (number, kind), hits in progress.kinds.items() if number == last_round}
-    return dict(sorted(found.items(), key=lambda each: each[1]))
+    rates = {kind: round(hits.accuracy, 2) for (number, kind), hits in progress.kinds.items() if number == last_round}
+    return dict(sorted(rates.items(), key=lambda kind_and_rate: kind_and_rate[1]))
 
 
 def _latency(ledger: Ledger) -> Percentiles:

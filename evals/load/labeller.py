@@ -66,7 +66,9 @@ class DueLabel:
 
 
 class Labeller:
-    """Holds the labels that were not sent yet and sends them in a thread of its own. Other methods are thread-safe.
+    """Sends the label of each answered event after a delay. `run` needs a thread of its own; it sends due labels.
+
+    All other methods are thread-safe.
 
     - `source`: the source of the labels
     - `delays`: returns the seconds from the answer to each copy of the label, by the number of the event

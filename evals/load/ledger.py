@@ -52,15 +52,15 @@ class Interned:
     """A sequence of strings in which each distinct string is stored once."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._index_of: dict[str, int] = {}
         self._distinct: list[str] = []
         self._sequence = array("i")
 
     def append(self, text: str) -> None:
-        place = self._places.setdefault(text, len(self._distinct))
-        if place == len(self._distinct):
+        index = self._index_of.setdefault(text, len(self._distinct))
+        if index == len(self._distinct):
             self._distinct.append(text)
-        self._sequence.append(place)
+        self._sequence.append(index)
 
     def __getitem__(self, number: int) -> str:
         return self._distinct[self._sequence[number]]
@@ -113,8 +113,8 @@ class Events:
         rows = zip(self.round, self.verdict, self.time_ms, self.latency_ms, strict=True)
         return (
             latency
-            for each, verdict, time_ms, latency in rows
-            if each == round and verdict != UNSEEN and time_ms < until_ms
+            for event_round, verdict, time_ms, latency in rows
+            if event_round == round and verdict != UNSEEN and time_ms < until_ms
         )
 
 
@@ -179,7 +179,7 @@ class LoadCounts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A consistent snapshot of the run."""
+    """A consistent snapshot of a run's events, answers and labels."""
 
     counts: LoadCounts
     hits: Mapping[tuple[int, int], Hits]
@@ -267,7 +267,7 @@ class Ledger:
             return self._events.label(number)
 
     def wait(self, done: Callable[[LoadCounts], bool], timeout_s: float) -> bool:
-        """Waits until `done` returns true. Returns whether it did before the timeout."""
+        """Waits until `done` returns True. Returns whether `done` returned True before the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: done(self._counts()), timeout_s)
 
@@ -320,7 +320,7 @@ class Ledger:
     def throughput(self) -> list[Throughput]:
         """Returns the throughput of each test, in which events are sent as fast as they are answered."""
         with self._changed:
-            return [each for round, each in self._throughput.items() if round >= 0]
+            return [throughput for round, throughput in self._throughput.items() if round >= 0]
 
     def tests(self) -> list[Point]:
         """Returns the accuracy over all test items so far, at the end of each test."""

@@ -99,7 +99,7 @@ def _scores(model: QuantizedModel, answer: Answer, tokenizer: Inputs, max_tokens
 
 
 def _differs(answer: Answer, scores: dict[str, float]) -> bool:
-    """Whether an answer differs from the scores of its version."""
+    """Returns whether an answer differs from the scores of its version."""
     if answer.label is None:
         return bool(scores)
     return any(abs(scores.get(label, -1.0) - score) > ROUNDING for label, score in answer.scores)

@@ -120,9 +120,9 @@ class Player:
         self._callbacks.say(f"{name}: {len(arrivals)} events at {rate:g} a second")
         start_s = time.monotonic()
         start_ms = self._callbacks.now_ms()
-        for place, (item, stage) in enumerate(arrivals):
-            self._sleep_until(start_s + place / rate)
-            self.send(item, stage=stage, time_ms=start_ms + round(1000 * place / rate))
+        for number, (item, stage) in enumerate(arrivals):
+            self._sleep_until(start_s + number / rate)
+            self.send(item, stage=stage, time_ms=start_ms + round(1000 * number / rate))
             self._say_first()
 
     def _say_first(self) -> None:
@@ -167,13 +167,13 @@ class Player:
     def _examine(self, number: int, stages: Sequence[TextStage]) -> None:
         """Sends the test items of these stages in random order, as test round `number`, and waits for the answers."""
         items: list[tuple[StreamItem, int]] = []
-        for place, stage in enumerate(stages):
-            items += [(item, place) for item in stage.test]
+        for stage_number, stage in enumerate(stages):
+            items += [(item, stage_number) for item in stage.test]
         random.Random(f"{self._seed}/test/{number}").shuffle(items)
         self._callbacks.say(f"{stages[-1].name}: learnt; {len(items)} test items of {len(stages)} stages")
-        for item, place in items:
+        for item, stage_number in items:
             self.await_answers(at_most=MAX_OUTSTANDING - 1)
-            self.send(item, stage=place, time_ms=self._callbacks.now_ms(), round=number)
+            self.send(item, stage=stage_number, time_ms=self._callbacks.now_ms(), round=number)
         self.await_answers(at_most=0)
 
     def await_answers(self, *, at_most: int) -> None:
@@ -280,7 +280,7 @@ class Settler:
         return True
 
     def _is_over(self, snapshot: ServiceSnapshot, current: _Current, covers_all: bool, now_s: float) -> bool:
-        """Whether the current version has learnt all labels, and the rollout cannot give it more traffic."""
+        """Returns whether the current version has learnt all labels, and the rollout cannot give it more traffic."""
         age_s = now_s - current.since_s
         if not covers_all and age_s < self.timeouts.quiet_s:
             return False

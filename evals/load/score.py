@@ -85,9 +85,9 @@ def per_second(phases: Iterable[Throughput]) -> float:
     >>> per_second([Throughput(30, 1_000, 2_000), Throughput(10, 9_000, 10_000)])
     20.0
     """
-    known = list(phases)
-    seconds = sum(each.ended_ms - each.began_ms for each in known) / 1000
-    return round(sum(each.answers for each in known) / seconds, 1) if seconds else 0.0
+    phases = list(phases)
+    seconds = sum(phase.ended_ms - phase.began_ms for phase in phases) / 1000
+    return round(sum(phase.answers for phase in phases) / seconds, 1) if seconds else 0.0
 
 
 def accuracy_by_stage(hits: Mapping[tuple[int, int], Hits]) -> tuple[Row, ...]:
@@ -137,11 +137,11 @@ def publications_ms(read_ms: Mapping[int, int], first_ms: Mapping[tuple[ArmName,
     >>> publications_ms({2: 1_000, 3: 1_300}, {("newest", 3): 1_450, ("stable", 1): 900})
     [450, 150]
     """
-    found: list[float] = []
+    times_ms: list[float] = []
     for version, since_ms in read_ms.items():
         answers_ms = [moment_ms for (_, other), moment_ms in first_ms.items() if other >= version]
-        found.append(min(answers_ms, default=math.inf) - since_ms)
-    return found
+        times_ms.append(min(answers_ms, default=math.inf) - since_ms)
+    return times_ms
 
 
 def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> list[float]:
@@ -150,9 +150,9 @@ def label_to_live(labels: Iterable[Label], services: Iterable[VersionTimes]) -> 
     They are infinite if no version covers the label. The versions may be in any order. A later version may cover less,
     since the learner goes back after a rollback.
     """
-    known = list(services)
-    sources = set(chain.from_iterable(each.trained_through for each in known))
-    first_live = {source: _first_live(source, known) for source in sources}
+    versions = list(services)
+    sources = set(chain.from_iterable(version.trained_through for version in versions))
+    first_live = {source: _first_live(source, versions) for source in sources}
     delays_s = []
     for label in labels:
         if label.source in first_live:
@@ -169,8 +169,8 @@ def audit(num_sent: int, copies: Mapping[int, int]) -> Audit:
     >>> audit(3, {0: 1, 2: 2})
     Audit(found=2, lost=1, duplicates=1)
     """
-    found = [num for number, num in copies.items() if 0 <= number < num_sent]
-    return Audit(found=len(found), lost=num_sent - len(found), duplicates=sum(found) - len(found))
+    answers = [num for number, num in copies.items() if 0 <= number < num_sent]
+    return Audit(found=len(answers), lost=num_sent - len(answers), duplicates=sum(answers) - len(answers))
 
 
 def model_bytes(manifest: WeightManifest) -> dict[str, int]:
@@ -198,8 +198,8 @@ def _first_live(source: str, services: Sequence[VersionTimes]) -> Callable[[int]
 
     def first_live_ms(offset: int) -> float:
         # An end is the next offset to read, so a version covers an offset if its end is above it.
-        place = bisect_right(ends, offset)
-        return first_ms[place] if place < len(ends) else math.inf
+        index = bisect_right(ends, offset)
+        return first_ms[index] if index < len(ends) else math.inf
 
     return first_live_ms
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from evals.continual.frozen import frozen
 from evals.load.curve import Point
-from evals.load.figures import Figures, Mark, figures
+from evals.load.figures import Figures, Mark, compute_figures
 from evals.load.labeller import Labeller, Reply, delays, no_delays
 from evals.load.ledger import Ledger
 from evals.load.oracle import PrequentialFigures, replay
@@ -83,7 +83,7 @@ class LoadProfile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SystemUnderTest:
-    """The running service on which a stream is played."""
+    """The running service that a session measures by playing a stream on it."""
 
     bus: BusConfig
     store: Store
@@ -118,11 +118,11 @@ class Participants:
 
 
 Watching: TypeAlias = Callable[[Participants], AbstractContextManager[object]]
-"""Returns a context manager that shows a running session to somebody."""
+"""A function that returns a context manager, which shows a running session to somebody."""
 
 
 def unwatched(_participants: Participants) -> AbstractContextManager[object]:
-    """Shows nothing."""
+    """Returns a context manager that does not show the session."""
     return nullcontext()
 
 
@@ -154,7 +154,7 @@ def play(
         back = read_back(bus, TopicContents(ledger.number_of), (Answer, DeadLetter))
     first_ms = ledger.progress().first_ms
     marks = [((moment_ms - ledger.started_ms) / 1000, arm) for (arm, _), moment_ms in first_ms.items()]
-    result = figures(
+    result = compute_figures(
         ledger,
         snapshot,
         audit(ledger.progress().counts.sent, back.answers),
@@ -178,13 +178,13 @@ def session_participants(
 
     def record(received: Received[Any]) -> None:
         """Records an answer and schedules its label, or records the offset of a label that was sent."""
-        found = received.record
-        if isinstance(found, Feedback):
-            ledger.record_label(found, partition_name(received.position), received.position.offset)
+        message = received.record
+        if isinstance(message, Feedback):
+            ledger.record_label(message, partition_name(received.position), received.position.offset)
             return
-        number = ledger.record_answer(found, read_ms=now_ms())
+        number = ledger.record_answer(message, read_ms=now_ms())
         if number is not None:
-            labeller.schedule(number, Reply.of(found))
+            labeller.schedule(number, Reply.of(message))
 
     with closing(Bus(system.bus, "load-ends")) as bus:
         ends = bus.end_offsets(Answer, Feedback)

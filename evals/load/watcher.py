@@ -67,11 +67,11 @@ class ServiceSnapshot:
         return self.follows(self.plan.revision if self.plan else 0)
 
     def follows(self, revision: int) -> bool:
-        """Whether every replica follows the plan of `revision` or a later plan."""
+        """Returns whether every replica follows the plan of `revision` or a later plan."""
         return bool(self.reports) and all(report.revision >= revision for report in self.reports)
 
     def covers(self, version: int, ends: Mapping[str, int]) -> bool:
-        """Whether `version` was trained up to these offsets."""
+        """Returns whether `version` was trained up to these offsets."""
         through = self.through.get(version, {})
         return version in self.through and all(through.get(source, 0) >= end for source, end in ends.items())
 

@@ -130,7 +130,7 @@ class _Observation:
             if key not in self._ours:
                 cores[self._names[key]] += taken_s / seconds
         total, stolen = (now - then for now, then in zip(_ticks(), self._ticks, strict=True))
-        busiest = sorted(cores.items(), key=lambda each: -each[1])[:NUM_BUSIEST]
+        busiest = sorted(cores.items(), key=lambda name_and_cores: -name_and_cores[1])[:NUM_BUSIEST]
         return Period(
             seconds=round(seconds, 1),
             load=round(os.getloadavg()[0], 2),
@@ -141,7 +141,7 @@ class _Observation:
 
 
 def _family() -> set[ProcessKey]:
-    """Returns this process and its running descendants."""
+    """Returns the keys of this process and of its running descendants."""
     own = psutil.Process()
     return {(process.pid, process.create_time()) for process in (own, *own.children(recursive=True))}
 

@@ -1,6 +1,6 @@
 """Defines one published quantity: its value in each call of a benchmark, its goal, and its peers in the same call.
 
-A goal is met if every call meets it. Rejected: the mean of the calls (a user may get the worst call).
+A goal is met if every call meets it. Rejected: the mean of the calls, because a user may get the worst call.
 """
 
 from collections.abc import Collection, Iterable
@@ -11,7 +11,10 @@ from typing import Literal, NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A bound. As text, "<= 60" means at most 60, and ">= 1.8x" means at least 1.8 times the best peer's value."""
+    """A bound for a measured value.
+
+    As text, "<= 60" means at most 60, and ">= 1.8x" means at least 1.8 times the best peer's value.
+    """
 
     side: Literal["<=", ">="]
     value: float
@@ -53,7 +56,7 @@ class Spread(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gaps:
-    """The peers without a valid value. With any of these, a goal against peers cannot be judged."""
+    """The peers without a valid value in a call. If there are any, a goal against peers cannot be judged."""
 
     missing: tuple[str, ...] = ()
     """The peers that should have run and did not."""
@@ -63,7 +66,7 @@ class Gaps:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """The result of one call. `value` is None if there is no result."""
+    """The result of one call of a benchmark for one quantity. `value` is None if there is no result."""
 
     value: float | None
     goal: Goal | None = None
@@ -145,7 +148,7 @@ class Row:
 
 
 def all_met(verdicts: Collection[bool | None]) -> bool | None:
-    """Whether every call meets its goal. It is None if no call misses its goal and some call cannot be judged."""
+    """Returns whether every call meets its goal; None if no call misses its goal and some call cannot be judged."""
     if False in verdicts:
         return False
     return None if None in verdicts else True

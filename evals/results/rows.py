@@ -85,12 +85,12 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def encode(line: ResultLine) -> bytes:
-    """Returns the JSON of a line, with a newline."""
+    """Returns a result line as JSON, with a newline at the end."""
     return msgspec.json.encode(line) + b"\n"
 
 
 def decode(text: str) -> ResultLine:
-    """Parses a JSON line. Raises msgspec.ValidationError for a line of another format."""
+    """Returns the result line that a JSON line holds. Raises msgspec.ValidationError for a line of another format."""
     return msgspec.json.decode(text, type=ResultLine)
 
 
@@ -148,8 +148,8 @@ class RowsByCall:
 HEADER = f"{'row':<36} {'value':>24} {'unit':<26} {'goal':>8} met"
 
 
-def line(row: Row) -> str:
-    """Returns the row as one line with the columns of HEADER, and remarks on peers and calls."""
+def render_row(row: Row) -> str:
+    """Returns the row as one line of text with the columns of HEADER, and remarks on peers and calls."""
     met = {True: "yes", False: "NOT MET", None: ""}[row.met]
     remarks = "; ".join(_remarks(row))
     value = _render_spread(row.values)

@@ -1,6 +1,6 @@
 """Renders measured rows as the tables of the documents, in Markdown.
 
-ResultLine, ... --pooled--> a line for each row, with all its calls --table, missed_goals--> Markdown
+ResultLine, ... --merge_calls--> a line for each row, with all its calls --render_table, missed_goals--> Markdown
 
 All rows of a table are from one commit and one machine. The last lines of the table name them, with the commands and
 the load of other processes. No call is left out: if several commands of the same size measured a row, the row has the
@@ -37,25 +37,27 @@ def size_options(line: ResultLine) -> str:
     return " ".join(f"--set {value}" for value in values)
 
 
-def pooled(lines: Iterable[ResultLine]) -> list[ResultLine]:
-    """Returns one line for all lines of a row with the same commit, machine and size."""
+def merge_calls(lines: Iterable[ResultLine]) -> list[ResultLine]:
+    """Merges the lines of a row that have the same commit, machine and size: one line with the calls of all of them."""
     groups: dict[tuple[str, ...], list[ResultLine]] = {}
     for line in lines:
         groups.setdefault((line.name, line.commit, line.machine, size_options(line)), []).append(line)
     return [_merge(group) for group in groups.values()]
 
 
-def table(lines: Sequence[ResultLine], words: Mapping[str, str]) -> str:
+def render_table(lines: Sequence[ResultLine], words: Mapping[str, str]) -> str:
     """Returns a table of the rows that match the patterns in `words`, in their order, with the sources below it.
 
     The value of a pattern is the description of the row for readers ("": the row's name). A pattern without a matching
     row becomes a row that says "not measured". Raises MixedTable.
     """
-    found = list(chain.from_iterable(_matching(pattern, lines) for pattern in words))
-    chosen = [line for _, line in found]
+    matches = list(chain.from_iterable(_matching(pattern, lines) for pattern in words))
+    chosen = [line for _, line in matches]
     check_source(chosen)
-    rows = [_row(line, words[pattern] or f"`{line.name}`", is_alone=_is_alone(line, chosen)) for pattern, line in found]
-    matched = {pattern for pattern, _ in found}
+    rows = [
+        _row(line, words[pattern] or f"`{line.name}`", is_alone=_is_alone(line, chosen)) for pattern, line in matches
+    ]
+    matched = {pattern for pattern, _ in matches}
     for pattern, description in words.items():
         if pattern not in matched:
             rows.append(f"| {description or f'`{pattern}`'} | not measured | | | |")
@@ -93,11 +95,11 @@ def num_goals(lines: Sequence[ResultLine]) -> tuple[int, int]:
     return num_missed, num_judged
 
 
-def beside(conditions: Sequence[Conditions]) -> str:
-    """Returns a sentence about the load of other processes: the maximum over the calls."""
+def describe_conditions(conditions: Sequence[Conditions]) -> str:
+    """Returns a sentence about the load of other processes during the calls: the maximum over the calls."""
     if not conditions:
         return "what ran beside it was not recorded"
-    during = [each.during for each in conditions]
+    during = [condition.during for condition in conditions]
     busiest: dict[str, float] = {}
     for period in during:
         for name, num_cores in period.busiest.items():
@@ -105,8 +107,8 @@ def beside(conditions: Sequence[Conditions]) -> str:
     named = ", ".join(f"{name} {num_cores:g}" for name, num_cores in busiest.items() if num_cores >= QUIET)
     others = f"{max(period.others for period in during):g} processors" + (f" ({named})" if named else "")
     steal = max(period.steal for period in during)
-    before = _range([each.before.load for each in conditions])
-    after = _range([each.after.load for each in conditions])
+    before = _range([condition.before.load for condition in conditions])
+    after = _range([condition.after.load for condition in conditions])
     return f"other processes took up to {others}, the host up to {steal:g} %; load before {before}, after {after}"
 
 
@@ -117,14 +119,14 @@ def render_value(line: ResultLine) -> str:
     if line.median is None or line.min is None or line.max is None:
         return f"none: {notes}" if notes else "none"
     failed = f", {num_failed} of {len(line.calls)} calls without a value: {notes}" if num_failed else ""
-    shown = number(line.median)
-    return shown + (f" ({number(line.min)} to {number(line.max)})" if line.min != line.max else "") + failed
+    bounds = f" ({render_number(line.min)} to {render_number(line.max)})" if line.min != line.max else ""
+    return render_number(line.median) + bounds + failed
 
 
-def number(value: float) -> str:
+def render_number(value: float) -> str:
     """Returns a number with four significant digits, and with all digits before the decimal point.
 
-    >>> number(1252.6), number(0.96612)
+    >>> render_number(1252.6), render_number(0.96612)
     ('1,253', '0.9661')
     """
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -148,7 +150,7 @@ def _merge(lines: Sequence[ResultLine]) -> ResultLine:
 
 
 def _is_alone(line: ResultLine, lines: Iterable[ResultLine]) -> bool:
-    """Whether the table has this row in one size only."""
+    """Returns whether the table has this row in one size only."""
     return not any(other.name == line.name and size_options(other) != size_options(line) for other in lines)
 
 
@@ -169,7 +171,7 @@ def _peer(line: ResultLine) -> str:
     name, value = sorted(best, key=lambda peer: peer[1])[len(best) // 2]
     factor = f"{_ratios(ratios)} of " if ratios else ""
     gaps = dict.fromkeys(chain.from_iterable((*call.missing, *call.unfinished) for call in line.calls))
-    return f"{factor}{name}: {number(value)}" + (f"; not at its best: {', '.join(gaps)}" if gaps else "")
+    return f"{factor}{name}: {render_number(value)}" + (f"; not at its best: {', '.join(gaps)}" if gaps else "")
 
 
 def _ratios(ratios: Spread) -> str:
@@ -189,10 +191,10 @@ def _sources(lines: Sequence[ResultLine]) -> Iterator[str]:
     yield f"At {lines[0].commit}, on {lines[0].machine}:\n"
     by_command: dict[str, list[Conditions]] = {}
     for line in lines:
-        known = by_command.setdefault(line.command, [])
-        known += [each for each in line.conditions if each not in known]
+        listed = by_command.setdefault(line.command, [])
+        listed += [conditions for conditions in line.conditions if conditions not in listed]
     for command, conditions in by_command.items():
-        yield f"- `{command}`: {beside(conditions)}"
+        yield f"- `{command}`: {describe_conditions(conditions)}"
 
 
 def _range(loads: Sequence[float]) -> str:
@@ -209,7 +211,7 @@ def _median(line: ResultLine) -> str:
         return "none"
     ratios = spread(call.ratio for call in line.calls)
     is_of_peer = line.goal is not None and line.goal.endswith("x")
-    return f"{ratios.median:.3g}x" if is_of_peer and ratios else number(line.median)
+    return f"{ratios.median:.3g}x" if is_of_peer and ratios else render_number(line.median)
 
 
 def _worst(line: ResultLine) -> str:
@@ -222,4 +224,4 @@ def _worst(line: ResultLine) -> str:
     if values is None:
         return "none"
     worst = values.max if line.goal and line.goal.startswith("<=") else values.min
-    return f"{worst:.3g}x" if is_of_peer else number(worst)
+    return f"{worst:.3g}x" if is_of_peer else render_number(worst)

@@ -39,7 +39,7 @@ def recurring(stream: Stream, seed: int) -> Stream:
     for number, stage in enumerate(stream.stages):
         begins = LAST_ARRIVAL * number / len(stream.stages)
         timed += [(rng.uniform(begins, 1.0), Arrival(item, number)) for item in stage.train]
-    timed.sort(key=lambda each: each[0])
+    timed.sort(key=lambda time_and_arrival: time_and_arrival[0])
     return replace(stream, arrivals=tuple(arrival for _, arrival in timed))
 
 

@@ -65,4 +65,4 @@ def joined(parts: Sequence[Part[X]], order_N: Tensor) -> Part[X]:
     if isinstance(first, Tensor):
         return Part(torch.cat([part.inputs for part in parts])[order_N], labels_N)
     texts = list(chain.from_iterable(part.inputs for part in parts))
-    return Part([texts[place] for place in order_N.tolist()], labels_N)
+    return Part([texts[index] for index in order_N.tolist()], labels_N)

@@ -96,7 +96,7 @@ def assign_stages(labels: Sequence[str], max_stages: int = MAX_STAGES) -> dict[s
     distinct = list(dict.fromkeys(labels))
     divisors = (n for n in range(max_stages, 1, -1) if len(distinct) % n == 0 and len(distinct) >= 2 * n)
     size = len(distinct) // next(divisors, 1)
-    return {label: f"stage {place // size + 1}" for place, label in enumerate(distinct)}
+    return {label: f"stage {index // size + 1}" for index, label in enumerate(distinct)}
 
 
 def _clinc150(data: Path | None, split: str) -> tuple[TextStage, ...]:
@@ -162,9 +162,9 @@ def _lines(path: Path) -> list[DataLine]:
     lines = list(_parse_lines(file))
     if not lines:
         raise DataError(f"{file} is empty")
-    odd = next((line for line in lines if (line.stage is None) != (lines[0].stage is None)), None)
-    if odd is not None:
-        raise DataError(f"{odd.origin}: either every line has a stage or none has")
+    differing = next((line for line in lines if (line.stage is None) != (lines[0].stage is None)), None)
+    if differing is not None:
+        raise DataError(f"{differing.origin}: either every line has a stage or none has")
     return lines
 
 
@@ -228,7 +228,7 @@ def _items(lines: Sequence[DataLine], stage: str) -> tuple[StreamItem, ...]:
 
 def _plain_or_gz(path: Path) -> Path | None:
     """Returns `path` or `path`.gz, whichever is a file, or None if neither is."""
-    return next((each for each in (path, path.with_name(f"{path.name}.gz")) if each.is_file()), None)
+    return next((file for file in (path, path.with_name(f"{path.name}.gz")) if file.is_file()), None)
 
 
 def _text(path: Path) -> str:

@@ -46,6 +46,8 @@ MIN_LABELS = 8
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
+    """A text with its true label, as the demo plays it."""
+
     text: str
     label: str
     kind: str = ""

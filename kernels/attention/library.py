@@ -10,9 +10,12 @@ exponential is `torch.exp`: torch's softmax, and its sum over a column, round di
 
 Both paths are differentiable; the learner trains through them.
 
-Rejected: one attention over all tokens with a block-diagonal mask (it computes the masked scores, too, and is 7 times
-slower on 64 short texts), padding to a common length (the same waste on a smaller scale), and a softmax that does not
-subtract the maximum (the range of the scores would have to be checked).
+Rejected:
+
+- one attention over all tokens with a block-diagonal mask: it computes the masked scores, too, and is 7 times slower on
+  64 short texts;
+- padding to a common length: the same waste on a smaller scale;
+- a softmax that does not subtract the maximum: the range of the scores would have to be checked.
 
 Shape suffixes: T tokens of all sequences, R tokens of a group, B its sequences, S their length, H heads, D width of a
 head, G = B * H, W = 3 * H * D.

@@ -84,9 +84,9 @@ def attention(
 
 
 def visible(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, *, first: int = 0) -> Tensor:
-    """Returns whether queries see keys, bool, in a shape that broadcasts to [B, J, Q, S].
+    """Returns whether each query sees each key, bool, in a shape that broadcasts to [B, J, Q, S].
 
-    The first query is at position `first`.
+    `first` is the position of the first query.
     """
     num_queries = q_BHQD.shape[2]
     length = k_BJSD.shape[2]
@@ -119,9 +119,9 @@ def _is_chosen(q_BHQD: Tensor, k_BJSD: Tensor, span: KeySpan, first: int) -> Ten
 
 
 def is_seen_anyway(first_I1: Tensor, last_I1: Tensor, length: int, span: KeySpan) -> Tensor:
-    """Returns whether all queries of a tile see all keys of a block by the window, or by the sinks, bool [I, N].
+    """Returns whether every query of a tile sees every key of a block without the router's choice, bool [I, N].
 
-    Tile i has the queries first_I1[i] to last_I1[i], inclusive.
+    It sees these keys by the window or by the sinks. Tile i has the queries first_I1[i] to last_I1[i], inclusive.
     """
     start_N = torch.arange(0, length, span.block)
     end_N = (start_N + span.block).clamp(max=length)

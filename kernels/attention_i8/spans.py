@@ -45,12 +45,12 @@ UNSEEN = -(1 << 15)
 
 
 def is_dense(span: KeySpan, length: int) -> bool:
-    """Whether every query of a sequence of this length sees every key."""
+    """Returns whether every query of a sequence of this length sees every key."""
     return span.kind == "full" or length < span.dense_below or span.window >= length
 
 
 def why_not_spans(spans: Sequence[tuple[int, KeySpan]], *, num_heads: int, num_kv_heads: int) -> list[str]:
-    """Returns the reasons why the kernel cannot run these spans; [] if it can. It can run () in any case."""
+    """Returns the reasons why the kernel cannot run these spans; [] if it can. It can always run an empty `spans`."""
     reasons: list[str] = []
     group = num_heads // num_kv_heads
     if spans and sum(heads for heads, _ in spans) != num_heads:

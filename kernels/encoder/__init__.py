@@ -70,7 +70,7 @@ def why_not(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list
 
 
 class EncoderKernel:
-    """An encoder with packed weights. It is immutable, and any number of threads may call it at the same time."""
+    """An encoder that runs in one native call. It is immutable, and many threads may call it at the same time."""
 
     def __init__(
         self,
@@ -81,11 +81,13 @@ class EncoderKernel:
         unit: bool = True,
         shared: Sequence[Tensor] = (),
     ) -> None:
-        """Copies the matrices into one allocation.
+        """Copies the matrices into one allocation. The caller must have checked that `why_not` returns [].
 
-        The vector of a sequence is the mean of its rows or, with `pools_first`, its first row; `unit` scales it to
-        length 1. `shared` lists those packed matrices of `blocks` that belong to another encoder: they are not copied.
-        Raises ValueError, naming the weight, for a dtype or shape that does not fit. `why_not` must be empty.
+        - `pools_first`: the vector of a sequence is its first row. Otherwise, it is the mean of its rows.
+        - `unit`: the vector of a sequence is scaled to length 1.
+        - `shared`: the packed matrices of `blocks` that belong to another encoder. They are not copied.
+
+        Raises ValueError, naming the weight, for a dtype or shape that does not fit.
         """
         self._num_words = len(embedding.word_VE)
         self._width = embedding.width
@@ -117,10 +119,10 @@ class EncoderKernel:
         threads: int = 1,
         isa: str | None = None,
     ) -> Tensor:
-        """Returns z_BD float32, one vector for each sequence. Sequence i is ids_T[offsets[i]:offsets[i + 1]], int64.
+        """Returns z_BD float32: one vector for each sequence.
 
-        The vector of sequence i is row rows[i], or row i without `rows`. `isa` forces an instruction set. Raises
-        ValueError for
+        The token ids of sequence i are ids_T[offsets[i]:offsets[i + 1]], int64. The vector of sequence i is row rows[i]
+        of the result, or row i without `rows`. `isa` forces an instruction set. Raises ValueError for
 
         - offsets that do not rise from 0 to T,
         - a sequence with more tokens than there are positions,
@@ -133,7 +135,10 @@ class EncoderKernel:
     def tokens(
         self, ids_T: Tensor, offsets: Sequence[int], *, layers: int, threads: int = 1, isa: str | None = None
     ) -> Tensor:
-        """Returns x_TD float32: the row of every token after the first `layers` blocks. Raises like `encode`."""
+        """Returns x_TD float32: the row of every token after the first `layers` blocks.
+
+        Raises like `encode`.
+        """
         self._check_layer("layers", layers)
         return self._run(ids_T, offsets, layers, None, threads, isa)
 
@@ -147,8 +152,9 @@ class EncoderKernel:
         threads: int = 1,
         isa: str | None = None,
     ) -> Tensor:
-        """Returns the same bits as `encode`, from the x_TD that `tokens` returned for `layers=layer`.
+        """Returns the vectors of sequences whose tokens have already passed the first `layer` blocks.
 
+        x_TD is what `tokens` returned for `layers=layer`, and the vectors have the same bits as those of `encode`.
         x_TD may come from another encoder that has the same embedding and the same first `layer` blocks. Raises like
         `encode`.
         """
@@ -245,7 +251,7 @@ class EncoderKernel:
 
 
 def _checked_rows(rows: Sequence[int] | None, offsets: Sequence[int]) -> Sequence[int]:
-    """Returns `rows`, or 0, 1, 2, ... for None. Raises ValueError unless they are a permutation."""
+    """Returns `rows`, or 0, 1, 2, ... if `rows` is None. Raises ValueError unless `rows` is a permutation."""
     every_row = range(len(offsets) - 1)
     if rows is None:
         return every_row

@@ -28,7 +28,7 @@ from kernels.native import address, binding
 
 
 def check(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    """Raises ValueError, naming the tensor, unless it is dense and has this dtype and shape."""
+    """Raises ValueError, naming the tensor, unless the tensor is dense and has this dtype and shape."""
     if tensor.dtype != dtype or tuple(tensor.shape) != shape or not tensor.is_contiguous():
         raise ValueError(f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected dense {dtype} {list(shape)}")
 
@@ -44,7 +44,7 @@ def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Seq
 
 
 def read_header(packed: Tensor) -> list[int]:
-    """Returns bits, outputs and inputs of a packed weight; [] if the tensor is no packed weight."""
+    """Returns [bits, outputs, inputs] of a packed weight; [] if the tensor is no packed weight."""
     is_packed = packed.dtype == torch.uint8 and len(packed) >= 12
     return packed[:12].view(torch.int32).tolist() if is_packed else []
 
@@ -112,7 +112,10 @@ class MatrixWeights:
             check(f"{name}.bias_N", self.bias_N, torch.float32, (num_out,))
 
     def relocate(self, views: Mapping[int, Tensor]) -> "MatrixWeights":
-        """Returns the matrix with each packed tensor replaced by the copy that `views` has under its old address."""
+        """Returns the same matrix with its packed tensors at new addresses.
+
+        `views` maps the old address of a packed tensor to its copy.
+        """
         bias_N = self.bias_N
         if bias_N is not None:
             # The kernels read whole panels of the bias.
@@ -171,7 +174,7 @@ class BlockWeights:
         return (self.qkv, self.out, self.up, self.down)
 
     def check_matrices(self, width: int) -> None:
-        """Raises ValueError, naming the matrix, unless every matrix is packed and has the shape of its place."""
+        """Raises ValueError, naming the matrix, unless every matrix is packed and has the shape that its role needs."""
         mixed = self.shape.heads * self.shape.head_width
         self.qkv.check("qkv", mixed + 2 * self.shape.kv_heads * self.shape.head_width, width)
         self.out.check("out", width, mixed)
@@ -191,9 +194,9 @@ class BlockWeights:
 
 
 def copy_contiguously(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] = ()) -> list[BlockWeights]:
-    """Returns the blocks with their matrices copied into one allocation, in the order in which they are read.
+    """Returns the blocks with their matrices copied into one allocation, in the order in which the kernels read them.
 
-    A tensor that occurs twice is copied once. The tensors of `shared` are not copied.
+    A tensor that occurs twice is copied once. The tensors in `shared` are not copied.
     """
     views = {tensor.data_ptr(): tensor for tensor in shared}
     distinct: dict[int, Tensor] = {}

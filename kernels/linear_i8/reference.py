@@ -11,8 +11,10 @@ Hence
 The sum over K is known beforehand: it is `ksum`, the correction for an asymmetric zero point. Rounding is half to even.
 The order of the float operations is part of the definition: every implementation gives the same bits.
 
-Rejected: symmetric rows with 127 levels on each side (the error of embeddings is 2.5 times as large) and an integer
-zero point (one more clamp, and half a quantization step more error at the edges).
+Rejected:
+
+- symmetric rows with 127 levels on each side: the error of embeddings is 2.5 times as large;
+- an integer zero point: one more clamp, and half a quantization step more error at the edges.
 
 Shape suffixes: M tokens, K inputs, N outputs.
 """
@@ -39,7 +41,10 @@ class Int8Weight:
 
     @classmethod
     def of(cls, q_NK: Tensor, scale_N: Tensor, bias_N: Tensor | None) -> "Int8Weight":
-        """Returns the weight q_NK * scale_N[:, None] with its bias; None stands for a bias of 0. q_NK is int8."""
+        """Returns the `Int8Weight` of the matrix q_NK * scale_N[:, None], q_NK int8, and of a bias.
+
+        A `bias_N` of None stands for a bias of 0.
+        """
         scale_N = scale_N.float()
         bias_N = torch.zeros_like(scale_N) if bias_N is None else bias_N.float()
         ksum_N = q_NK.sum(dim=1, dtype=torch.int32)

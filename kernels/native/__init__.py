@@ -8,12 +8,14 @@ the object. If no object can be built, every operation uses torch's operations (
 reason and the fix.
 
 The sources include each other in one line, from the interface to the instruction set: kernels.c -> pieces.h ->
-encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> sparse.h, tiles.h -> epilogue.h -> dot.h, rows.h -> lanes.h,
-weight.h. Beside it stand kernels.c -> convolution.h -> winograd.h -> lanes.h, and threads.h.
+encoder.h -> spans.h -> attention.h -> heads.h -> linear.h -> sparse.h, tiles.h -> epilogue.h -> dot.h, rows.h ->
+lanes.h, weight.h. Beside it stand kernels.c -> convolution.h -> winograd.h -> lanes.h, and threads.h.
 
-Rejected: C++ with torch's headers (it needs an object for every version of torch, and a minute to build it), and
-intrinsics for the float parts (the compiler generates code of the same speed from GCC's vector types, and can split
-these vectors in half for AVX2).
+Rejected:
+
+- C++ with torch's headers: it needs an object for every version of torch, and a minute to build it;
+- intrinsics for the float parts: the compiler generates code of the same speed from GCC's vector types, and can split
+  these vectors in half for AVX2.
 """
 
 import functools
@@ -36,7 +38,10 @@ class NativeKernelsMissing(UserWarning):
 
 @functools.cache
 def library() -> Library | None:
-    """Returns the shared object, which is built if it does not exist yet; None, after a warning, if the build fails."""
+    """Returns the shared object of the native kernels; None, after a warning, if its build fails.
+
+    The object is built if it does not exist yet.
+    """
     try:
         return Library(find_or_build())
     except (BuildFailed, OSError) as error:

@@ -108,7 +108,7 @@ def _compiler() -> list[str]:
 
 
 def _accepts(compile_: Sequence[str], flags: Sequence[str]) -> bool:
-    """Whether the compiler knows these flags."""
+    """Returns whether the compiler knows these flags."""
     try:
         _run([*compile_, *flags, "-fsyntax-only", "-x", "c", os.devnull])
     except BuildFailed:

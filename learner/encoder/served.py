@@ -297,7 +297,7 @@ class ServedEncoder:
         return tokens_of([parse_content(content) for content in contents], self.tokenizer)
 
     def reads(self, content: str) -> bool:
-        """Whether an event with this content can be encoded."""
+        """Returns whether an event with this content can be encoded."""
         try:
             parsed = parse_content(content)
             if not parsed.values:

@@ -359,7 +359,7 @@ def successor_of(names: Sequence[str]) -> str:
 
 
 def has_moved(head: FastHead, successor: str, own_ND: Tensor, old_ND: Tensor, since_ms: int) -> bool:
-    """Whether the texts of the class `successor` have changed: they now resemble `old_ND`, the texts of another class.
+    """Returns whether the texts of class `successor` have changed: they now resemble `old_ND`, texts of another class.
 
     Compares the mean of its labels since `since_ms` with the mean of `old_ND`, and with the mean of `own_ND`, its own
     texts from before. It must be at least as near to the mean of `old_ND`, within SLACK.

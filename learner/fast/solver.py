@@ -154,7 +154,7 @@ ARITHMETIC: Final = f"{METHOD}, torch {torch.__version__} {torch.backends.cpu.ge
 
 
 def is_of_this_method(solution: HeadSolution) -> bool:
-    """Whether weights were computed by the current version of the algorithm, possibly with other rounding."""
+    """Returns whether weights were computed by the current version of the algorithm, possibly with other rounding."""
     return solution.arithmetic.partition(",")[0] == ARITHMETIC.partition(",")[0]
 
 

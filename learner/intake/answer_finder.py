@@ -264,5 +264,5 @@ class Search:
 
 
 def is_label_for(feedback: Feedback, answer: Answer) -> bool:
-    """Whether a label is for exactly this answer: it has the answer's receipt, and names no other source."""
+    """Returns whether a label is for exactly this answer: it has the answer's receipt, and names no other source."""
     return feedback.receipt == answer.receipt and feedback.event_source in (None, answer.source)

@@ -75,7 +75,7 @@ class Times(NamedTuple):
     log_ms: int
 
     def is_before(self, other: "Times") -> bool:
-        """Whether both clocks say that this record is older than `other`. An unknown time says no."""
+        """Returns whether both clocks say that this record is older than `other`. An unknown time says no."""
         return 0 < self.sender_ms < other.sender_ms and 0 < self.log_ms < other.log_ms
 
 
@@ -102,7 +102,7 @@ def choose_paused(levels: Levels, unread: Unread, *, paused: Topic | None, is_la
 
 
 def _is_ahead(window: Level, num_unread: int, *, is_paused: bool) -> bool:
-    """Whether the topic whose records are in `window` must wait for `num_unread` records of the other topic."""
+    """Returns whether the topic whose records are in `window` must wait for `num_unread` records of the other topic."""
     if is_paused:
         return window.fill > LOW and num_unread > 0
     return window.fill > HIGH and num_unread > window.room

@@ -26,7 +26,7 @@ class ErasedSubjects:
         return ErasedSubjects(self._digest, digests, is_due=is_due)
 
     def holds(self, subject: str) -> bool:
-        """Whether `subject` was erased."""
+        """Returns whether `subject` was erased."""
         if not self._digests or not subject or self._digest is None:
             return False
         return self._digest(subject) in self._digests

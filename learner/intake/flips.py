@@ -411,7 +411,7 @@ class FlipDetector:
         return raised
 
     def _is_own_flip(self, source: str, predicted: str, label: str) -> bool:
-        """Whether this source labels `predicted` as `label`, and too few other sources agree.
+        """Returns whether this source labels `predicted` as `label`, and too few other sources agree.
 
         Always False if hardly any other source labels the class.
         """

@@ -63,7 +63,7 @@ class LateState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_before(feedback: Feedback, oldest: Waiting | None) -> bool:
-    """Whether a label's answer must have left the window: it is older than `oldest`, the oldest answer in the window.
+    """Returns whether a label's answer must have left the window: it is older than `oldest`, the oldest one there.
 
     The time of the answer is in the label's receipt. A label without a receipt gives False.
     """

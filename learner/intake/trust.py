@@ -138,7 +138,7 @@ class LabelTrust:
         self._withdrawn: list[Sample] = []
 
     def takes_text(self, feedback: Feedback) -> bool:
-        """Whether a label contains the text of its event, and this text is trusted.
+        """Returns whether a label contains the text of its event, and this text is trusted.
 
         A receipt proves which answer was given, but not the text in the label. So if receipts are required, an operator
         must have approved the label, or the answer finder must have added the text.
@@ -149,7 +149,7 @@ class LabelTrust:
         return not is_required or bool(feedback.approval) or self.has_answer(feedback)
 
     def has_answer(self, feedback: Feedback) -> bool:
-        """Whether the answer finder has added the text and the predicted label of the answer to this label."""
+        """Returns whether the answer finder has added the text and the predicted label of the answer to this label."""
         return self.receipts is not None and self.receipts.has_answer(feedback)
 
     def with_answer(self, feedback: Feedback, answer: Answer) -> Feedback:
@@ -159,7 +159,7 @@ class LabelTrust:
         return self.receipts.with_answer(feedback, answer)
 
     def may_correct(self, feedback: Feedback) -> bool:
-        """Whether the label may replace an earlier label of its event: it is from a mapped topic, or approved."""
+        """Returns whether the label may replace an earlier one of its event: it is from a mapped topic, or approved."""
         return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
 
     def hold(self, sample: Sample) -> str:
@@ -203,7 +203,7 @@ class LabelTrust:
         )
 
     def _is_flip(self, sample: Sample) -> bool:
-        """Whether the label is part of a flip. Blamed labels from before are withdrawn."""
+        """Returns whether the label is part of a flip. Blamed labels from before are withdrawn."""
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
         # Without a prediction there is no contradiction. Only single classes can be given in place of one another.

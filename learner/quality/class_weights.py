@@ -66,7 +66,7 @@ class RankedClass(NamedTuple):
     error: float = 0.0
 
     def is_worse(self, tolerance: float, sigmas: float) -> bool:
-        """Whether the average precision fell by more than `tolerance`, and by more than `sigmas` standard errors."""
+        """Returns whether average precision fell by more than `tolerance` and more than `sigmas` standard errors."""
         return self.parent - self.value > max(tolerance, sigmas * self.error)
 
 

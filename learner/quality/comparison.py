@@ -196,7 +196,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
         return Paired(num_right + num_wrong, num_right, len(lost), len(won))
 
     def is_superseded(self, comparison: Comparison, num_known: int) -> bool:
-        """Whether a newly published version replaces this anchor.
+        """Returns whether a newly published version replaces this anchor.
 
         `comparison` compares the version with the anchor. `num_known` is the number of holdout samples whose classes
         the version knows.

@@ -112,7 +112,7 @@ def refusals(measured: MeasuredCandidate, best: PrecisionEvaluation, limits: Gat
 
 
 def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimits) -> bool:
-    """Whether one of `groups` got worse by more than the tolerance, and by more than chance explains.
+    """Returns whether one of `groups` got worse by more than the tolerance, and by more than chance explains.
 
     The more groups there are, the larger is the change that chance explains (Bonferroni).
     """
@@ -126,38 +126,41 @@ def is_worse(comparison: Comparison, groups: Sequence[Paired], limits: GateLimit
 
 
 def is_worse_somewhere(comparison: Comparison, limits: GateLimits) -> bool:
-    """Whether some class got worse or was forgotten. If a class has few samples, a test can only show the latter."""
+    """Returns whether some class got worse or was forgotten. For few samples, a test can only show the latter."""
     is_enough = comparison.overall.num >= limits.min_holdout
     has_forgotten = any(is_forgotten(paired) for paired in comparison.classes)
     return (is_enough and has_forgotten) or is_worse(comparison, comparison.classes, limits)
 
 
 def is_forgotten(paired: Paired) -> bool:
-    """Whether every sample of a class that was right before is wrong now, and no other sample became right."""
+    """Returns whether every sample of a class that was right before is wrong now, and no other sample became right."""
     return paired.right >= MIN_CLASS_SAMPLES and paired.lost == paired.right and not paired.won
 
 
 def has_worse_ranking(measured: MeasuredCandidate, limits: GateLimits) -> bool:
-    """Whether a weighted class is ranked worse, beyond the tolerance and beyond chance."""
+    """Returns whether a weighted class is ranked worse, beyond the tolerance and beyond chance."""
     sigmas = sigmas_for(len(measured.ranked))
     return any(ranked.is_worse(limits.accuracy_tolerance, sigmas) for ranked in measured.ranked.values())
 
 
 def has_flipped(overall: Paired, limits: GateLimits) -> bool:
-    """Whether more samples were lost than the limit allows, by more than chance explains. Won samples do not count."""
+    """Returns whether more samples were lost than the limit allows, by more than chance explains.
+
+    Won samples do not count.
+    """
     share = max(limits.max_negative_flips, FLIPS_OF_WRONG * (1 - overall.accuracy_before))
     bound = share * overall.num
     return overall.num >= limits.min_holdout and overall.lost > bound + sigmas_for(1) * math.sqrt(bound)
 
 
 def is_collapsed(measured: MeasuredCandidate) -> bool:
-    """Whether the version predicts one class for every sample, and its parent predicted more classes."""
+    """Returns whether the version predicts one class for every sample, and its parent predicted more classes."""
     names_one = measured.num_labels >= MIN_NAMED and measured.num_named == 1
     return names_one and measured.num_named_by_parent > 1
 
 
 def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) -> bool:
-    """Whether the number of lost samples exceeds the number of won samples by more than `sigmas` standard errors.
+    """Returns whether more samples were lost than won, by more than `sigmas` standard errors.
 
     This is McNemar's test (1947). If both versions are equally good, the two numbers have the same expectation.
 
@@ -168,7 +171,7 @@ def is_worse_beyond_chance(num_lost: int, num_won: int, *, sigmas: float = 1.0) 
 
 
 def may_adopt(num_lost: int, num_won: int, *, is_complete: bool) -> bool:
-    """Whether the encoder of a slow round is adopted, by the numbers of holdout samples that it lost and won.
+    """Returns whether the encoder of a slow round is adopted, by the numbers of holdout samples that it lost and won.
 
     If the replay buffer has all samples (`is_complete`), an encoder is adopted unless it is worse beyond chance. If
     not, the head cannot be learnt again from all samples. Each adoption then loses a little, too little to be seen on

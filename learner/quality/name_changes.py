@@ -150,7 +150,7 @@ def output_changes(
 
 
 def are_classes(labels: Sequence[str]) -> bool:
-    """Whether each label is exactly one class. Then the predicted rows are compared, otherwise the outputs."""
+    """Returns whether each label is exactly one class. Then the predicted rows are compared, otherwise the outputs."""
     return not labels or kind_of(labels[0]).is_exclusive
 
 

@@ -136,7 +136,7 @@ class RecentEvents:
         return predict(version, phi_BR, self._ring.labels_at(index_B), self._ring.numbers_at(index_B))
 
     def _has_scales_of(self, version: ScoredVersion) -> bool:
-        """Whether a version has exactly the encoder of the ring, with the same scales of inputs."""
+        """Returns whether a version has exactly the encoder of the ring, with the same scales of inputs."""
         return self._ring.served is not None and version.served.key == self._ring.served.key
 
     def add(self, rows: Rows, served: ServedEncoder, newest: ScoredVersion | None) -> None:
@@ -241,7 +241,7 @@ class RecentEvents:
 
 
 def _is_same(one: Reference | None, other: Reference | None) -> bool:
-    """Whether two references are the same version, possibly read from the store twice."""
+    """Returns whether two references are the same version, possibly read from the store twice."""
     if one is None or other is None or one.version is None or other.version is None:
         return one is other
     return one.number == other.number and one.version.served.key == other.version.served.key
@@ -320,7 +320,7 @@ class EventRing:
         self._labels = [name_of(label) if label else "" for label in self._labels]
 
     def is_read_by(self, served: ServedEncoder) -> bool:
-        """Whether the events' features under this encoder are known: it differs at most in the scales of inputs."""
+        """Returns whether the events' features by this encoder are known: only scales of inputs may differ."""
         return self.served is not None and served.text_key == self.served.text_key
 
     def features_under(self, served: ServedEncoder, index_B: Tensor) -> Tensor:

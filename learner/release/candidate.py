@@ -162,7 +162,7 @@ class CandidateMaker:
         return msgspec.structs.replace(self.solver.solution, temperature=known.temperature, class_weights=weights)
 
     def has_other_weights(self, known: Knowledge) -> bool:
-        """Whether the parent was made under other class weights, and so cannot be compared with a candidate."""
+        """Returns whether the parent was made under other class weights, and so cannot be compared with a candidate."""
         if self.parent is None:
             return False
         return (self.parent.solution.class_weights or {}) != known.labels.config.class_weights
@@ -253,7 +253,10 @@ def _export_out(known: Knowledge, weights_CR: Tensor) -> StoredTensor:
 
 
 def has_encoder(manifest: WeightManifest, served: ServedEncoder) -> bool:
-    """Whether a version has the encoder `served`: the same shape, and the same tensors apart from the output layer."""
+    """Returns whether a version has the encoder `served`.
+
+    Then its shape is the same, and its tensors are the same, except those of the output layer.
+    """
     if config_from_json(manifest.config).without_labels != served.config.without_labels:
         return False
     entries = {entry.name: entry for entry in manifest.tensors if entry.name != OUT}

@@ -198,7 +198,7 @@ class ParentVersion:
             return None
 
     def _is_lost(self, version: int) -> bool:
-        """Whether the store has lost the published `version`, because its last writes were lost in a power cut."""
+        """Returns whether the store has lost the published `version`, because a power cut erased its last writes."""
         return self._store.versions.next_number() <= version
 
     def _find_state(self, stored: WeightManifest | None) -> VersionState | None:

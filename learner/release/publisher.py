@@ -132,7 +132,7 @@ class WeightPublisher:
             self.cache.add(stored.version, candidate.tensors)
 
     def is_due(self) -> bool:
-        """Whether a publication should begin: there is something to publish, none is pending, and the pause is over.
+        """Returns whether a publication should begin: something can be published, none is pending, the pause is over.
 
         If the lease had to be acquired again, there is something to publish, too: with the lease, the store may have
         lost weights.
@@ -321,7 +321,7 @@ class Sender:
         self._sent = self._thread.submit(self._publish, pending_publish)
 
     def is_done(self, *, wait: bool) -> bool:
-        """Whether the store has replied; `wait` waits for the reply. Afterwards no publication is pending.
+        """Returns whether the store has replied; `wait` waits for the reply. Afterwards no publication is pending.
 
         Raises the error of the request, if it failed.
         """
@@ -365,7 +365,7 @@ class Durability:
         self._newest = (version, self._clock_s())
 
     def is_lost(self, *, wait: bool = False) -> bool:
-        """Whether the store has lost the newest version; True once for each loss. `wait` waits until it is known.
+        """Returns whether the store has lost the newest version; True once for each loss. `wait` waits for the result.
 
         Begins to check the newest version as soon as the check of an earlier version has ended.
         """

@@ -152,7 +152,7 @@ def _in_order_of_offsets(lineage: Lineage) -> list[ConceptChange | LabelChange]:
 
 
 def _is_before(offsets: Mapping[str, int], others: Mapping[str, int]) -> bool:
-    """Whether some of `offsets` is smaller than in `others`, and none is greater."""
+    """Returns whether some of `offsets` is smaller than in `others`, and none is greater."""
     return offsets != others and all(offset <= others.get(name, 0) for name, offset in offsets.items())
 
 

@@ -40,7 +40,7 @@ class TensorCache:
         self._versions = {version: tensors for version, tensors in self._versions.items() if version in remaining}
 
     def has(self, version: int) -> bool:
-        """Whether the tensors of `version` are in the cache."""
+        """Returns whether the tensors of `version` are in the cache."""
         return version in self._versions
 
     def suspect(self, tensors: Mapping[str, StoredTensor]) -> None:

@@ -268,7 +268,7 @@ def find(name: str) -> ImportedClass:
 
 
 def has_memory(imported: ImportedClass) -> bool:
-    """Whether the class has its own replay buffer, whose size is the argument `mem_size`."""
+    """Returns whether the class has its own replay buffer, whose size is the argument `mem_size`."""
     return "mem_size" in inspect.signature(imported.cls).parameters
 
 

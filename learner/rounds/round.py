@@ -271,7 +271,7 @@ class SlowRound:
         return not (self.is_ready and self._waits_for_labels)
 
     def is_adoptable(self, *, is_complete: bool) -> bool:
-        """Whether the next encoder is good enough to be adopted: by its trial if that has a result, or by the holdout.
+        """Returns whether the next encoder may be adopted: by its trial if that has a result, or by the holdout.
 
         `is_complete`: whether the replay buffer has every sample that the current fast head has learnt.
         """

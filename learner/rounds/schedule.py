@@ -154,7 +154,7 @@ class Schedule:
         return plan if layers == config.deepest_layers else msgspec.structs.replace(plan, layers=layers)
 
     def is_rested(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
-        """Whether no round is due, and none would become due by waiting without labels."""
+        """Returns whether no round is due, and none would become due by waiting without labels."""
         may_idle = self._config.rehearse_after_s > 0
         return not self.is_behind and self.due(num_memory, join, is_urgent=is_urgent, is_idle=may_idle) is None
 
@@ -177,7 +177,7 @@ class Schedule:
         return progress.num_labels - marks[kind]
 
     def _is_pseudo_labelling_due(self, num_memory: int, join: Join, *, is_urgent: bool) -> bool:
-        """Whether a round on pseudo-labels is due.
+        """Returns whether a round on pseudo-labels is due.
 
         It is never due if the strategy does not draw from the replay buffer, since no sample would have a true label.
         """

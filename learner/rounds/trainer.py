@@ -103,7 +103,7 @@ class Trainer:
         return float(loss)
 
     def is_finite(self, x_TD: Tensor, layout: RaggedLayout, rows_B: Tensor) -> bool:
-        """Whether the loss of these texts, taken as fresh samples, and its gradient are finite. Changes no weights."""
+        """Returns whether the loss of these texts as fresh samples and its gradient are finite. Changes no weights."""
         loss, norm = self._backward(x_TD, layout, rows_B, [len(rows_B)])
         return bool(torch.isfinite(loss) and torch.isfinite(norm))
 

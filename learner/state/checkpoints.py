@@ -314,7 +314,7 @@ class Checkpoints:
         return newest_first(self._folder.iterdir())
 
     def has_older_shared(self) -> bool:
-        """Whether the shared address has a checkpoint older than all files in the folder. Raises StoreUnavailable."""
+        """Returns whether the shared address has a checkpoint older than all files here. Raises StoreUnavailable."""
         oldest = min((entry.order for entry in self.entries()), default=(0, 0))
         return any(entry.order < oldest for entry in self._shared())
 
@@ -376,7 +376,7 @@ def _samples_until(mark: tuple[int, int], entries: Sequence[Entry]) -> list[Samp
 
 
 def is_same_version(pending: WeightManifest | None, stored: WeightManifest | None) -> bool:
-    """Whether `stored`, the store's version, is the version that was about to be published by this learner."""
+    """Returns whether `stored`, the store's version, is the version that was about to be published by this learner."""
     if pending is None or stored is None:
         return False
     return _identity(pending) == _identity(stored)

@@ -29,8 +29,8 @@ from torch import Tensor
 from evals.continual import recipes, streams, texts
 from evals.continual.contender import Contender
 from evals.continual.measures import Row
-from evals.continual.outcome import RunOutcome, outcome, spread
-from evals.continual.runner import Method, Run, RunChoice, flipped, shuffled
+from evals.continual.outcome import RunOutcome, mean_and_deviation, run_outcome
+from evals.continual.runner import Method, Run, RunChoice, flip_labels, shuffle_stages
 from evals.continual.texts import LIFELONG
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.data import CLINC150, SPLITS, SUPPORT, fewshot, load
@@ -105,12 +105,12 @@ def run(settings: Settings, options: LearnOptions) -> None:
     if buffer is None:
         buffer = settings.learner.replay_samples
     outcomes = list[RunOutcome]()
-    for each in _outcomes(settings, options, chosen, benchmark, buffer):
-        outcomes.append(each)
+    for outcome in _outcomes(settings, options, chosen, benchmark, buffer):
+        outcomes.append(outcome)
         if options.json:
             options.json.write_bytes(msgspec.json.Encoder().encode_lines(outcomes))
     console.width = max(console.width, WIDTH)
-    console.print(of(outcomes))
+    console.print(results_table(outcomes))
     if options.plot:
         draw(outcomes, [stage.name for stage in benchmark.stages], options.plot)
         console.print(f"Curves: {options.plot}", highlight=False)
@@ -147,7 +147,7 @@ def _outcomes(
                 contender, result = _measured(strategy, choice, options.flip, benchmark, status)
             if name == LIFELONG and options.passes is None:
                 passes_of[seed] = result.usage.gradients / result.num_items
-            yield outcome(
+            yield run_outcome(
                 result,
                 contender.traits,
                 data=options.data,
@@ -167,47 +167,47 @@ def _measured(
         status.update(f"{title}: {stage} learnt, {sum(row) / len(row):.2f} %")
 
     if flip:
-        benchmark = flipped(benchmark, flip, choice.seed)
-    benchmark = shuffled(benchmark, choice.seed)
+        benchmark = flip_labels(benchmark, flip, choice.seed)
+    benchmark = shuffle_stages(benchmark, choice.seed)
     contender = strategy.make(benchmark, choice)
     return contender, strategy.measure(benchmark, contender, choice, say)
 
 
-def of(outcomes: Sequence[RunOutcome]) -> Table:
-    """Returns the table, with the strategies in the order of their runs."""
+def results_table(outcomes: Sequence[RunOutcome]) -> Table:
+    """Returns the table of results, with the strategies in the order of their runs."""
     first = outcomes[0]
-    seeds = len({each.seed for each in outcomes})
+    seeds = len({outcome.seed for outcome in outcomes})
     title = f"{first.data}, {first.split}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
     shown = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 0, 0, 1))
     shown.add_column("strategy", no_wrap=True)
     for column in COLUMNS:
         shown.add_column(column, justify="right")
     for encoder, heading in HEADINGS.items():
-        group = [each for each in outcomes if each.encoder == encoder]
+        group = [outcome for outcome in outcomes if outcome.encoder == encoder]
         if group:
             shown.add_section()
             shown.add_row(heading, style="italic")
-        for name in dict.fromkeys(each.strategy for each in group):
-            shown.add_row(name, *_cells([each for each in group if each.strategy == name]))
+        for name in dict.fromkeys(outcome.strategy for outcome in group):
+            shown.add_row(name, *_cells([outcome for outcome in group if outcome.strategy == name]))
     return shown
 
 
 def _cells(runs: Sequence[RunOutcome]) -> tuple[str, ...]:
     def cell(value: Callable[[RunOutcome], float], digits: int = 2) -> str:
-        mean, deviation = spread([value(each) for each in runs])
+        mean, deviation = mean_and_deviation([value(run) for run in runs])
         return f"{mean:.{digits}f} ± {deviation:.{digits}f}" if len(runs) > 1 else f"{mean:.{digits}f}"
 
     last = runs[-1]
     return (
-        cell(lambda each: each.final_accuracy),
-        cell(lambda each: each.forgetting),
-        cell(lambda each: each.forgetting_before_idle),
+        cell(lambda run: run.final_accuracy),
+        cell(lambda run: run.forgetting),
+        cell(lambda run: run.forgetting_before_idle),
         f"{last.buffer_samples:,}",
         f"{last.buffer_bytes / 1024:,.0f}",
         f"{last.gradients_per_item:.2f}",
         f"{last.forwards_per_item:.2f}",
         "yes" if last.uses_names else "no",
-        cell(lambda each: each.ms_per_label, 3),
+        cell(lambda run: run.ms_per_label, 3),
     )
 
 
@@ -219,8 +219,8 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5), layout="constrained")
-    for name in dict.fromkeys(each.strategy for each in outcomes):
-        runs = [each for each in outcomes if each.strategy == name]
+    for name in dict.fromkeys(outcome.strategy for outcome in outcomes):
+        runs = [outcome for outcome in outcomes if outcome.strategy == name]
         curve = [_spread_after(runs, row) for row in range(_num_rows(runs))]
         means = [mean for mean, _ in curve]
         deviations = [deviation for _, deviation in curve]
@@ -240,11 +240,11 @@ def draw(outcomes: Sequence[RunOutcome], stages: Sequence[str], path: Path) -> N
 
 def _spread_after(runs: Sequence[RunOutcome], row: int) -> tuple[float, float]:
     """Returns the mean and the standard deviation of the accuracy after stage `row`, over the runs."""
-    return spread([_mean(each.accuracy_matrix[row]) for each in runs])
+    return mean_and_deviation([_mean(run.accuracy_matrix[row]) for run in runs])
 
 
 def _num_rows(runs: Sequence[RunOutcome]) -> int:
-    return min(len(each.accuracy_matrix) for each in runs)
+    return min(len(run.accuracy_matrix) for run in runs)
 
 
 def _mean(row: Sequence[float]) -> float:

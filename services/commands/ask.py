@@ -38,7 +38,7 @@ class NoAnswer(RuntimeError):
 
 
 class NotTaken(NoAnswer):
-    """The request is refused, and would be refused again."""
+    """The service refused the request, and would refuse it again."""
 
 
 class KeyNotTaken(NoAnswer):
@@ -148,11 +148,11 @@ def _send_approved(settings: "Settings", record: "Feedback") -> None:
 
 def _url(settings: "Settings", endpoint: str) -> str:
     """Returns the URL of an endpoint of the service that runs here, or else of the one that the settings name."""
-    from services.running import HTTP, read
+    from services.running import HTTP, read_announcement
 
     host, port = settings.serving.http_host, settings.serving.http_port
     is_ours = not (settings.store.url and settings.bus.bootstrap_servers)
-    if is_ours and (announced := read(settings.state_dir)) is not None:
+    if is_ours and (announced := read_announcement(settings.state_dir)) is not None:
         host, port = (announced[name] for name in HTTP)
     return f"http://{host}:{port}/v1/{endpoint}"
 
@@ -168,16 +168,16 @@ def _label_fields(labels: list[str], kind: str, *, has_none: bool) -> dict[str, 
 
     if has_none == bool(labels):
         raise typer.BadParameter("name the label of the event, or give --none if no label of the set applies")
-    found = KINDS.get(kind)
+    label_kind = KINDS.get(kind)
     try:
-        value = found.from_text(labels[0]) if len(labels) == 1 else found.from_value(labels)
+        value = label_kind.from_text(labels[0]) if len(labels) == 1 else label_kind.from_value(labels)
     except BadMessage as error:
         raise typer.BadParameter(f"{error.detail}; labels.kind is {kind}") from None
-    return field_with(found, value)
+    return field_with(label_kind, value)
 
 
 def _answer_line(answer: dict[str, Any]) -> str:
-    """Renders an answer as one line, with its event id at the end for `lifelong feedback`."""
+    """Returns one line about an answer, with the event id at the end for `lifelong feedback`."""
     if "error" in answer:
         return f"(refused)  {answer['error']['code']}: {answer['error']['message']}"
     label = ", ".join(answer["labels"]) or "(none)" if "labels" in answer else answer["label"]
@@ -189,7 +189,7 @@ def _answer_line(answer: dict[str, Any]) -> str:
 
 
 def post(url: str, body: dict[str, Any], key: str) -> dict[str, Any]:
-    """Posts a JSON body with an API key ("": none), and returns the reply. Raises NoAnswer, or a subclass."""
+    """Returns the reply to a JSON body that is posted with an API key ("": no key). Raises NoAnswer or a subclass."""
     import urllib.error
     import urllib.request
 
@@ -210,10 +210,10 @@ def _refusal(url: str, status: int, body: str) -> NoAnswer:
     """Returns the error for a response: it quotes the service's error message, or else the body."""
     try:
         problem = json.loads(body)["error"]
-        said = f"{url} refused: {problem['code']}: {problem['message']}"
+        message = f"{url} refused: {problem['code']}: {problem['message']}"
     except (ValueError, LookupError, TypeError):
-        said = f"{url} refused: {status} {body}"
+        message = f"{url} refused: {status} {body}"
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return KeyNotTaken(f"{said}. Set LIFELONG_API_KEY; `lifelong keys create NAME --role ...` makes a key")
+        return KeyNotTaken(f"{message}. Set LIFELONG_API_KEY; `lifelong keys create NAME --role ...` makes a key")
     is_final = status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in LATER
-    return NotTaken(said) if is_final else NoAnswer(said)
+    return NotTaken(message) if is_final else NoAnswer(message)

@@ -72,13 +72,13 @@ def _require_classes(loaded: "Loaded") -> None:
 
     settings = loaded.settings
     problems: dict[str, str] = {}
-    for place, own in {"": settings, **{f"tasks.{task}.": settings.of_task(task) for task in settings.tasks}}.items():
+    for prefix, own in {"": settings, **{f"tasks.{task}.": settings.of_task(task) for task in settings.tasks}}.items():
         for name, tried in _classes(own):
             try:
                 tried()
             except (BadSettings, ModelError, LearnerError, WireError) as error:
-                said = error.problems[0] if isinstance(error, BadSettings) else str(error)
-                problems.setdefault(said, f"{loaded.origins.get(f'{place}{name}', f'{place}{name}')}: {said}")
+                problem = error.problems[0] if isinstance(error, BadSettings) else str(error)
+                problems.setdefault(problem, f"{loaded.origins.get(f'{prefix}{name}', f'{prefix}{name}')}: {problem}")
     if problems:
         raise BadSettings(*problems.values())
 
@@ -121,7 +121,7 @@ def _rows(loaded: "Loaded", *, every: bool) -> dict[str, Any]:
 
 def _as_toml(loaded: "Loaded", rows: Mapping[str, Any], *, with_origins: bool) -> str:
     from services.settings import Settings
-    from services.settings_docs import MAIN, described, schemas, setting_of
+    from services.settings_docs import MAIN, describe_setting, schemas, setting_of
 
     lines: list[str] = []
     for section, names in groupby(sorted(rows, key=_section_of), key=_section_of):
@@ -129,7 +129,7 @@ def _as_toml(loaded: "Loaded", rows: Mapping[str, Any], *, with_origins: bool) -
             lines += ["", f"[{section}]"]
         for name in names:
             setting = setting_of(Settings, name)
-            lines.append(f"# {'' if setting in MAIN else '[advanced] '}{described(Settings, name)}")
+            lines.append(f"# {'' if setting in MAIN else '[advanced] '}{describe_setting(Settings, name)}")
             if with_origins:
                 lines.append(f"# set by: {loaded.origins.get(name, 'default')}")
             unset = rows[name] is None or schemas(Settings)[setting]["writeOnly"]

@@ -70,13 +70,13 @@ class CliContext:
         loaded = with_tasks(load(file=self.file, environ=os.environ, flags={**self.assignments, **flags}))
         # Profiles and tuned values are imported only if the settings use them.
         if loaded.settings.profile:
-            from services.profiles.profile import filled_in
+            from services.profiles.profile import fill_in_profile
 
-            loaded = filled_in(loaded)
+            loaded = fill_in_profile(loaded)
         if (loaded.settings.state_dir / TUNE_FILE).exists():
-            from services.tune.table import tuned
+            from services.tune.table import fill_in_layout
 
-            loaded = tuned(loaded)
+            loaded = fill_in_layout(loaded)
         return loaded
 
     def process(self, **own_flags: Any) -> "Settings":
@@ -113,7 +113,7 @@ def require_strategy(settings: "Settings") -> None:
     from learner.config import is_import_path
     from learner.errors import DataError
     from services.settings import BadSettings, Settings
-    from services.settings_docs import described
+    from services.settings_docs import describe_setting
 
     if not is_import_path(settings.learner.slow_strategy):
         return
@@ -127,7 +127,7 @@ def require_strategy(settings: "Settings") -> None:
             make_strategy(settings.learner.slow_strategy, loss_q=settings.learner.slow_loss_q)
     except DataError as error:
         name = "learner.slow_strategy"
-        raise BadSettings(f"{name}: {error}. {name}: {described(Settings, name)}") from error
+        raise BadSettings(f"{name}: {error}. {name}: {describe_setting(Settings, name)}") from error
 
 
 def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) -> Callable[..., None]:
@@ -168,10 +168,10 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
 def _options_of(record: type[Any]) -> Iterator[inspect.Parameter]:
     """Yields the options of a dataclass: its fields that are annotated as options."""
     hints: Mapping[str, Any] = get_type_hints(record, include_extras=True)
-    for each in fields(record):
-        annotation = hints[each.name]
+    for field in fields(record):
+        annotation = hints[field.name]
         if any(isinstance(part, ParameterInfo) for part in getattr(annotation, "__metadata__", ())):
-            yield _keyword(each.name, _default_of(each), annotation)
+            yield _keyword(field.name, _default_of(field), annotation)
 
 
 def _default_of(field: Field[Any]) -> Any:
@@ -185,7 +185,7 @@ def _keyword(name: str, default: object, annotation: object) -> inspect.Paramete
 
 
 def stop_signal() -> threading.Event:
-    """Returns an event that is set by SIGTERM or SIGINT."""
+    """Returns an event that SIGTERM or SIGINT sets."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

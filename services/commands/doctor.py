@@ -1,6 +1,6 @@
 """`lifelong doctor|migrate`: can this machine run the service, and can this release read the stored state?
 
-Both name a fix for each problem. `migrate` rewrites data that is stored in older formats.
+Both commands name a fix for each problem. `migrate` also rewrites data that is stored in older formats.
 """
 
 import dataclasses

@@ -63,12 +63,12 @@ def check(
         _check_module(name, as_json=as_json)
         return
     with progress() as say:
-        found = encoder_check.check(name, vectors=vectors, say=say)
+        result = encoder_check.check(name, vectors=vectors, say=say)
     if as_json:
-        print(json.dumps(dataclasses.asdict(found) | {"is_right": found.is_right}, indent=2))
+        print(json.dumps(dataclasses.asdict(result) | {"is_right": result.is_right}, indent=2))
     else:
-        _print(found)
-    if not found.is_right:
+        _print(result)
+    if not result.is_right:
         sys.stdout.flush()
         raise typer.Exit(CONFIGURATION)
 
@@ -107,36 +107,36 @@ def train(
 def _check_module(path: str, *, as_json: bool) -> None:
     from services.encoder_check import check_module
 
-    found = check_module(path)
-    echo(*(json_lines(found.fields()) if as_json else found.lines()))
-    if not found.is_right:
+    result = check_module(path)
+    echo(*(json_lines(result.fields()) if as_json else result.lines()))
+    if not result.is_right:
         sys.stdout.flush()
         raise typer.Exit(CONFIGURATION)
 
 
-def _print(found: "EncoderCheck") -> None:
+def _print(result: "EncoderCheck") -> None:
     from rich.console import Console
 
-    shape = found.shape
-    prompts = f" (prompts: {', '.join(found.prompts)})" if found.prompts else ""
-    normalised = "normalised" if found.normalize else "not normalised"
+    shape = result.shape
+    prompts = f" (prompts: {', '.join(result.prompts)})" if result.prompts else ""
+    normalised = "normalised" if result.normalize else "not normalised"
     rows = {
-        "folder": found.folder,
-        "shape": f"{found.kind}: {shape['layers']} layers of {shape['width']}, {shape['heads']} heads, "
+        "folder": result.folder,
+        "shape": f"{result.kind}: {shape['layers']} layers of {shape['width']}, {shape['heads']} heads, "
         f"{shape['inner']} inside, {shape['parameters'] / 1e6:.1f} M parameters",
-        "tokenizer": f"{found.tokenizer} of {shape['vocabulary']} tokens; texts of at most {found.max_tokens} tokens, "
-        f"{shape['positions']} positions",
-        "vectors": f"pooling {found.pooling}, {normalised}, prefix {found.prefix!r}{prompts}",
-        "published": _published(found),
-        "kernels": f"torch's: {'; '.join(found.not_native)}" if found.not_native else "native",
+        "tokenizer": f"{result.tokenizer} of {shape['vocabulary']} tokens; "
+        f"texts of at most {result.max_tokens} tokens, {shape['positions']} positions",
+        "vectors": f"pooling {result.pooling}, {normalised}, prefix {result.prefix!r}{prompts}",
+        "published": _published(result),
+        "kernels": f"torch's: {'; '.join(result.not_native)}" if result.not_native else "native",
     }
     for name, text in rows.items():
         echo(f"{name:<10} {text}")
-    Console().print(_table(found))
+    Console().print(_table(result))
 
 
-def _published(found: "EncoderCheck") -> str:
-    agreement = found.published
+def _published(result: "EncoderCheck") -> str:
+    agreement = result.published
     if agreement is None:
         return "no vectors to compare with; see --vectors"
     outcome = "right" if agreement.is_right else "WRONG"
@@ -146,18 +146,18 @@ def _published(found: "EncoderCheck") -> str:
     )
 
 
-def _table(found: "EncoderCheck") -> "Table":
+def _table(result: "EncoderCheck") -> "Table":
     from rich.table import Table
 
-    threads = f"{found.threads} thread" + ("s" if found.threads > 1 else "")
+    threads = f"{result.threads} thread" + ("s" if result.threads > 1 else "")
     title = f"ms of a batch of texts x tokens, with {threads}; cosines to full precision"
     shown = Table("precision", title=title, title_justify="left")
-    for column in ("MB", "lowest cosine", "mean cosine", *found.precisions[0].ms):
+    for column in ("MB", "lowest cosine", "mean cosine", *result.precisions[0].ms):
         shown.add_column(column, justify="right")
-    for each in found.precisions:
-        cosines = (f"{each.agreement.lowest_cosine:.4f}", f"{each.agreement.mean_cosine:.4f}")
-        times = (f"{ms:.2f}" for ms in each.ms.values())
-        shown.add_row(each.name, f"{each.num_bytes / 1e6:.1f}", *cosines, *times)
+    for precision in result.precisions:
+        cosines = (f"{precision.agreement.lowest_cosine:.4f}", f"{precision.agreement.mean_cosine:.4f}")
+        times = (f"{ms:.2f}" for ms in precision.ms.values())
+        shown.add_row(precision.name, f"{precision.num_bytes / 1e6:.1f}", *cosines, *times)
     return shown
 
 

@@ -55,5 +55,5 @@ def codes() -> dict[type[Exception], int]:
 
 def exit_code(error: Exception) -> int:
     """Returns the exit code of the error's class, or of its nearest base class that has one."""
-    known = codes()
-    return next(known[kind] for kind in type(error).__mro__ if kind in known)
+    code_of = codes()
+    return next(code_of[kind] for kind in type(error).__mro__ if kind in code_of)

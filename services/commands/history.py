@@ -88,16 +88,16 @@ def import_(
         return
     if file is None or options.model is not None:
         raise typer.BadParameter("name a FILE of labelled texts, or --model DIR")
-    told: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     with _refusals(options.refused) as refusals:
         try:
-            told |= _imported(context, file, options, refusals)
+            result |= _import_rows(context, file, options, refusals)
         finally:
             refusals.end(is_listed=not as_json)
     if as_json:
-        print(json.dumps(told | {"refused_rows": refusals.first}, indent=2))
+        print(json.dumps(result | {"refused_rows": refusals.first}, indent=2))
     else:
-        echo(_sentence(told))
+        echo(_sentence(result))
     if refusals.number:
         raise typer.Exit(USAGE)
 
@@ -116,17 +116,17 @@ class RefusedRows:
 
         from services.history.labeller import FIXES
 
-        told = {"place": row.place, "reason": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
+        refusal = {"place": row.place, "reason": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
         self.number += 1
         if len(self.first) < SHOWN:
-            self.first.append(told)
+            self.first.append(refusal)
         if self.file is not None:
-            self.file.write(json.dumps(told | {"row": row.raw.decode(errors="replace")}).encode() + b"\n")
+            self.file.write(json.dumps(refusal | {"row": row.raw.decode(errors="replace")}).encode() + b"\n")
 
     def end(self, *, is_listed: bool) -> None:
         """Shows the first refused rows, one a line."""
-        for told in self.first if is_listed else ():
-            echo(f"{told['place']}: {told['reason']}: {told['detail']}. Fix: {told['fix']}", is_error=True)
+        for refusal in self.first if is_listed else ():
+            echo(f"{refusal['place']}: {refusal['reason']}: {refusal['detail']}. Fix: {refusal['fix']}", is_error=True)
         if is_listed and self.number > len(self.first):
             hint = f"in {self.file.name}" if self.file else "--refused FILE writes all of them"
             echo(f"... and {self.number - len(self.first)} more rows ({hint})", is_error=True)
@@ -144,7 +144,7 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _imported(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
+def _import_rows(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
     """Sends the file, and returns the numbers to print. Maps and file are checked before any server is contacted."""
     from services.history.labeller import BadHistory, RowLabeller, RowMaps, detect_format, rows_of
     from services.history.sending import await_version
@@ -174,15 +174,15 @@ def _imported(context: CliContext, file: str, options: ImportOptions, refusals: 
             before, after = sending.send(rows_of(opened_file, form), labelled, bookmarks)
         except BadHistory as error:
             raise BadHistory(f"{file}: {error}") from error
-        told: dict[str, Any] = {
+        result: dict[str, Any] = {
             "rows": after.rows,
             "sent": after.sent - before.sent,
             "sent_before": before.sent,
             "refused": after.refused,
         }
         if options.wait_s and after.sent:
-            told["version"] = await_version(sending.bus, store, timeout_s=options.wait_s)
-    return told
+            result["version"] = await_version(sending.bus, store, timeout_s=options.wait_s)
+    return result
 
 
 def _bookmarks(settings: "Settings", name: str, form: str, options: ImportOptions) -> "BookmarkFile":
@@ -219,13 +219,13 @@ def _sending(settings: "Settings", refusals: RefusedRows) -> "Iterator[HistorySe
         yield HistorySender(bus=bus, receipts=receipts, on_refused=refusals.add, show=show)
 
 
-def _sentence(told: dict[str, Any]) -> str:
-    parts = [f"{told['sent']} labelled texts: sent to the learner"]
-    if told["sent_before"]:
-        parts.append(f"{told['sent_before']} were sent before")
-    if told["refused"]:
-        reasons = ", ".join(f"{num} {reason}" for reason, num in sorted(told["refused"].items()))
+def _sentence(result: dict[str, Any]) -> str:
+    parts = [f"{result['sent']} labelled texts: sent to the learner"]
+    if result["sent_before"]:
+        parts.append(f"{result['sent_before']} were sent before")
+    if result["refused"]:
+        reasons = ", ".join(f"{num} {reason}" for reason, num in sorted(result["refused"].items()))
         parts.append(f"refused: {reasons}")
-    if told.get("version"):
-        parts.append(f"version {told['version']} knows them")
+    if result.get("version"):
+        parts.append(f"version {result['version']} knows them")
     return "; ".join(parts)

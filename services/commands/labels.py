@@ -39,13 +39,13 @@ def list_(context: CliContext, as_json: JsonOption = False) -> None:
 
     settings = context.attached()
     with closing(open_store(settings)) as store, closing(open_bus(settings, "labels")) as bus:
-        known = ClassesInForce.read(store, settings.labels)
-        waiting = waiting_labels(bus, known) if settings.labels.mode == "ask" else {}
+        in_force = ClassesInForce.read(store, settings.labels)
+        waiting = waiting_labels(bus, in_force) if settings.labels.mode == "ask" else {}
         commands = store.labels.requested()
-    labels = known.labels
+    labels = in_force.labels
     shown = {
         "mode": labels.config.mode,
-        "classes": list(known.classes),
+        "classes": list(in_force.classes),
         "listed": sorted(labels.listed),
         "renamed": dict(labels.meanings),
         "retired": sorted(labels.retired),
@@ -162,7 +162,7 @@ def _opened(context: CliContext) -> "Iterator[tuple[Store, LabelOperator]]":
 
 
 def _changed(context: CliContext, wish: "LabelEdit", timeout_s: float) -> dict[str, Any]:
-    """Carries out a change of the label set, and returns its outcome."""
+    """Requests a change of the label set from the running learner, and returns its outcome."""
     with _opened(context) as (store, operator):
         return _carried_out(store, operator, wish, timeout_s)
 
@@ -198,7 +198,7 @@ def _print(done: dict[str, Any], as_json: bool) -> None:
 
 
 def _lines(shown: dict[str, Any]) -> Iterator[str]:
-    """Yields the lines that describe the label set."""
+    """Yields the lines of text that describe the label set."""
     yield f"mode: {shown['mode']}"
     yield f"classes: {', '.join(shown['classes']) or 'none yet'}"
     for name in ("listed", "retired"):
@@ -248,15 +248,16 @@ def forget(
             outcome = await_effect(store, asked[task], timeout_s=timeout)
             done[task] = outcome, store.versions.manifest(store.versions.current())
     if as_json:
-        told = {task: {"digest": digest} | _told(*each) for task, each in done.items()}
-        print(json.dumps({**told.pop(DEFAULT), "tasks": told} if len(told) > 1 else told[DEFAULT], indent=2))
+        results = {task: {"digest": digest} | _result_fields(*result) for task, result in done.items()}
+        shown = {**results.pop(DEFAULT), "tasks": results} if len(results) > 1 else results[DEFAULT]
+        print(json.dumps(shown, indent=2))
         return
-    for task, each in done.items():
-        lines = _summary(*each)
+    for task, result in done.items():
+        lines = _summary(*result)
         echo(f"Task {task}. {lines[0]}" if task else lines[0], *lines[1:])
 
 
-def _told(outcome: "CommandOutcome", manifest: "WeightManifest") -> dict[str, Any]:
+def _result_fields(outcome: "CommandOutcome", manifest: "WeightManifest") -> dict[str, Any]:
     import msgspec
 
     proof = {"version": manifest.version, "erased": manifest.erased, "trained_through": manifest.trained_through}

@@ -134,14 +134,14 @@ def show(
     """Show the shape of an encoder, and its numbers of parameters, bytes and operations."""
     from model.published import read_published
     from model.source import encoder_folder
-    from services.members.source import described, lines
+    from services.members.source import cost_lines, shape_and_costs
 
     config = read_published(encoder_folder(encoder)).config
     lengths = tokens or [16, 128, config.max_sequence]
     if as_json:
-        print(json.dumps(described(config, lengths), indent=2))
+        print(json.dumps(shape_and_costs(config, lengths), indent=2))
         return
-    for line in lines(config, lengths):
+    for line in cost_lines(config, lengths):
         echo(line)
 
 
@@ -285,18 +285,18 @@ def adopt(
     options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)
     tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
     with closing(open_store(settings)) as store, progress() as say:
-        made = offer(
+        command = offer(
             store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say, source=user_name()
         )
         if not flags.wait:
-            echo(json.dumps({"command": made.seq}) if as_json else f"Offered, as command {made.seq}.")
+            echo(json.dumps({"command": command.seq}) if as_json else f"Offered, as command {command.seq}.")
             return
-        found = Decided(await_outcome(store, made, timeout_s=flags.timeout, say=say))
-    profile = None if found.is_refused else changed_profile(settings, made.read(EncoderOffer).config)
+        decided = Decided(await_outcome(store, command, timeout_s=flags.timeout, say=say))
+    profile = None if decided.is_refused else changed_profile(settings, command.read(EncoderOffer).config)
     waiting = after_restart(settings, profile) if profile else {}
-    lines = found.lines() + (restart_lines(settings, profile) if profile else [])
-    echo(*(json_lines(found.fields() | {"after_restart": waiting}) if as_json else lines))
-    if found.is_refused:
+    lines = decided.lines() + (restart_lines(settings, profile) if profile else [])
+    echo(*(json_lines(decided.fields() | {"after_restart": waiting}) if as_json else lines))
+    if decided.is_refused:
         raise typer.Exit(REFUSED)
 
 

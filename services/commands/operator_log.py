@@ -34,8 +34,8 @@ def list_(
     with closing(open_store(context.attached())) as store:
         entries = store.commands.entries(limit)
     if as_json:
-        told = msgspec.to_builtins(entries)
-        echo(*json_lines([command | {"outcome": outcome} for command, outcome in told]))
+        rows = msgspec.to_builtins(entries)
+        echo(*json_lines([command | {"outcome": outcome} for command, outcome in rows]))
         return
     for entry in entries:
         echo(" ".join(_parts(entry)).rstrip())

@@ -31,7 +31,7 @@ def json_lines(value: Any) -> list[str]:
 
 @contextmanager
 def progress(clock: Callable[[], float] = time.monotonic) -> Iterator[Callable[[str], None]]:
-    """Yields a function that shows a text in the place of the last one."""
+    """Yields a function that shows the progress of a command: each text takes the place of the last one."""
     from rich.console import Console
 
     console = Console(stderr=True)

@@ -172,5 +172,5 @@ def _label_line(label: "Quarantined") -> str:
     about = render_event(label)[:60]
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
-    said = render(label.feedback.label_string)
-    return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {said!r}{of}")
+    label_text = render(label.feedback.label_string)
+    return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {label_text!r}{of}")

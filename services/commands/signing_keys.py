@@ -41,9 +41,9 @@ def new(
     from services import keys
     from wire.keyring import Kind
 
-    path = _unmade(file) or _file(context, file)[0]
+    path = _first_key_file(file) or _file(context, file)[0]
     before = keys.read_keys(path)
-    ring = keys.added(before, Kind.RECEIPT if receipt else Kind.NEXT)
+    ring = keys.add_key(before, Kind.RECEIPT if receipt else Kind.NEXT)
     keys.write_keys(path, ring)
     rows = [_row(ring, key) for key in ring.keys if before is None or key not in before.keys]
     _show(rows, path, as_json=as_json)
@@ -78,11 +78,11 @@ def rotate(
     from services.keys import KeysUnfit
 
     path, ring, settings = _opened(context, file)
-    chosen = keys.found(ring, key) if key else keys.newest(ring)
-    ring = keys.rotated(ring, chosen)
+    chosen = keys.find_key(ring, key) if key else keys.next_signer(ring)
+    ring = keys.rotate_to(ring, chosen)
     chosen = ring.keys[0]
-    with _stores(_with(settings, ring)) as stores:
-        if not force and (late := _each(stores, chosen, keys.unready)):
+    with _stores(_with_keys(settings, ring)) as stores:
+        if not force and (late := _programs_of_all_tasks(stores, chosen, keys.programs_without)):
             raise KeysUnfit(
                 f"{', '.join(late)}: would refuse what {chosen.id} signs. Give the key file to it, and wait some "
                 "seconds or restart it; or rotate anyway with --force"
@@ -112,13 +112,13 @@ def retire(
     from services.keys import KeysUnfit
 
     path, ring, settings = _opened(context, file)
-    chosen = keys.found(ring, key)
+    chosen = keys.find_key(ring, key)
     if keys.is_used(ring, chosen):
         raise KeysUnfit(f"{key}: is in use. Let another key take its place: `lifelong signing-keys rotate KEY`")
     if not force:
         with _stores(settings) as stores:
             _check_unused(stores, chosen)
-    keys.write_keys(path, keys.retired(ring, chosen))
+    keys.write_keys(path, keys.retire_key(ring, chosen))
     if as_json:
         print(json.dumps(_row(ring, chosen), indent=2))
     else:
@@ -140,7 +140,7 @@ def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
 
     if not stores:
         raise KeysUnfit(f"{key.id}: no store answers, so it is not known what it signed. Try again, or use --force")
-    if users := _each(stores, key, keys.signing_with):
+    if users := _programs_of_all_tasks(stores, key, keys.programs_signing_with):
         names = ", ".join(users)
         raise KeysUnfit(f"{names}: signs with {key.id}. Restart it with the key file, or use --force")
     if signed := _signed(stores).get(key.id, []):
@@ -151,7 +151,7 @@ def _check_unused(stores: "Sequence[Store]", key: "Key") -> None:
         )
 
 
-def _unmade(file: Path | None) -> Path | None:
+def _first_key_file(file: Path | None) -> Path | None:
     """Returns the file for the first keys, or None if it exists. Without keys, no settings can be loaded yet."""
     path = file or Path(os.environ.get("LIFELONG_SIGNING_KEY_FILE", ""))
     return None if path.exists() else path
@@ -180,10 +180,10 @@ def _opened(context: CliContext, file: Path | None) -> tuple[Path, "KeyRing", "S
     ring = keys.read_keys(path)
     if ring is None:
         raise KeysUnfit(f"{path}: does not exist. `lifelong signing-keys new` makes it; or name another with --file")
-    return path, ring, _with(settings, ring)
+    return path, ring, _with_keys(settings, ring)
 
 
-def _with(settings: "Settings", ring: "KeyRing") -> "Settings":
+def _with_keys(settings: "Settings", ring: "KeyRing") -> "Settings":
     from pydantic import SecretStr
 
     from services.settings import replaced
@@ -191,12 +191,14 @@ def _with(settings: "Settings", ring: "KeyRing") -> "Settings":
     return replaced(settings, {"signing_key": SecretStr(ring.text)})
 
 
-def _each(stores: "Sequence[Store]", key: "Key", names: "Callable[[Store, Key], Iterable[str]]") -> list[str]:
+def _programs_of_all_tasks(
+    stores: "Sequence[Store]", key: "Key", names: "Callable[[Store, Key], Iterable[str]]"
+) -> list[str]:
     """Returns the programs that `names` gives for the stores of all tasks, without duplicates."""
-    found: dict[str, None] = {}
+    programs: dict[str, None] = {}
     for store in stores:
-        found |= dict.fromkeys(names(store, key))
-    return list(found)
+        programs |= dict.fromkeys(names(store, key))
+    return list(programs)
 
 
 def _signed(stores: "Sequence[Store]") -> dict[str, list[str]]:
@@ -218,9 +220,9 @@ def _stores(settings: "Settings") -> "Iterator[list[Store]]":
     with ExitStack() as opened:
         stores: list[Store] = []
         with suppress(NotRunning, StoreUnavailable):
-            found = list(open_stores(settings if settings.store.url else attach(settings), opened).values())
-            found[0].versions.current()
-            stores = found
+            answering = list(open_stores(settings if settings.store.url else attach(settings), opened).values())
+            answering[0].versions.current()
+            stores = answering
         yield stores
 
 

@@ -70,7 +70,7 @@ def audit(
     else:
         for record in newest:
             echo(render_action(record))
-        echo(*(f"ALARM: {each}" for each in breaks))
+        echo(*(f"ALARM: {problem}" for problem in breaks))
         if not breaks:
             echo(f"{len(records)} records, in an unbroken chain.")
     if breaks:
@@ -78,7 +78,7 @@ def audit(
 
 
 def render_action(record: "AdminAction") -> str:
-    """Renders when who did what, and the outcome, as one line."""
+    """Returns one line about an operator's action: the time, the client, the action and the outcome."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.time_ms / 1000))
     detail = f": {record.detail}" if record.detail else ""
     return f"{moment}  {record.client:<15}  {record.action} {record.outcome}{detail}"

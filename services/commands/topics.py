@@ -46,12 +46,13 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     from wire.records import TOPIC_RECORDS
 
     config = _required(context)
-    found = findings_for(context.process(), program) if program else findings_of(config, writes=TOPIC_RECORDS)
+    findings = findings_for(context.process(), program) if program else findings_of(config, writes=TOPIC_RECORDS)
     if as_json:
-        print(json.dumps([asdict(each) for each in found], indent=2))
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        echo(*(map(render_finding, found) if found else ["The topics, rights, partitions and retention are right."]))
-    if any(each.is_wrong for each in found):
+        lines = [render_finding(finding) for finding in findings]
+        echo(*(lines or ["The topics, rights, partitions and retention are right."]))
+    if any(finding.is_wrong for finding in findings):
         raise typer.Exit(CONFIGURATION)
 
 

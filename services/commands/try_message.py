@@ -57,7 +57,7 @@ def try_message(
     topics = readings(settings.bus, [kind], settings.readers)
     # The last reading is the map's, if the topic is mapped.
     reading = list(topics.values())[-1]
-    topic, *others = [name for name, each in topics.items() if each is reading]
+    topic, *others = [name for name, other in topics.items() if other is reading]
     pairs = [text.partition("=") for text in headers or ()]
     message = Message(
         key=key.encode() or None, value=_value(file), headers=tuple((name, text.encode()) for name, _, text in pairs)
@@ -65,10 +65,10 @@ def try_message(
     place = Place(topic=topic, partition=0, offset=0)
     shown: dict[str, Any] = {"topic": [topic, *others] if others else topic}
     try:
-        made = reading.parse(message, place)
-        if isinstance(made, Feedback):
-            _check_label(settings, made)
-        shown[record] = msgspec.to_builtins(made)
+        record_made = reading.parse(message, place)
+        if isinstance(record_made, Feedback):
+            _check_label(settings, record_made)
+        shown[record] = msgspec.to_builtins(record_made)
     except BadMessage as error:
         shown |= {"refused": error.reason, "detail": error.detail, "fix": FIXES[error.reason]}
     if reading.foreign is None and (ignored := _ignored(message, kind)):

@@ -64,14 +64,17 @@ def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
 
 def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
     """Show what a profile fixes: model, precision, limits and promises. The setting `profile` selects one."""
-    from services.profiles.explain import at_full_size, summary, text
+    from services.profiles.explain import at_full_size, profile_values, render_profiles
     from services.profiles.profile import PROFILES
 
     if name is not None and name not in PROFILES:
         raise typer.BadParameter(f"there is no profile {name}; the profiles are {', '.join(PROFILES)}")
     names = [name] if name else list(PROFILES)
     if as_json:
-        found = [summary(PROFILES[each]) | ({"at_full_size": at_full_size(each)} if explain else {}) for each in names]
-        print(json.dumps(found, indent=2))
+        rows = [
+            profile_values(PROFILES[profile_name]) | ({"at_full_size": at_full_size(profile_name)} if explain else {})
+            for profile_name in names
+        ]
+        print(json.dumps(rows, indent=2))
     else:
-        echo(*text(names, explains=explain).split("\n"))
+        echo(*render_profiles(names, explains=explain).split("\n"))

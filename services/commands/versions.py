@@ -112,13 +112,13 @@ def at(
 
     moment_ms = _moment_ms(moment)
     with closing(open_bus(context.attached(), "versions")) as bus:
-        found = answered_at(bus, moment_ms, span_ms=round(1_000 * span_s))
+        counts = answered_at(bus, moment_ms, span_ms=round(1_000 * span_s))
     if as_json:
-        print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        print(json.dumps([dataclasses.asdict(count) for count in counts], indent=2))
         return
-    for each in found:
-        echo(f"{each.arm:<10} version {each.version:<5} {each.answers} answers, the last {_moment(each.last_ms)}")
-    if not found:
+    for count in counts:
+        echo(f"{count.arm:<10} version {count.version:<5} {count.answers} answers, the last {_moment(count.last_ms)}")
+    if not counts:
         echo(f"no answer in the {span_s:g} s before {moment}")
 
 
@@ -152,10 +152,11 @@ def repair(
             echo(json.dumps({"command": command.seq}) if as_json else f"Requested, as command {command.seq}.")
             return
         numbers = await_effect(store, command, timeout_s=timeout).numbers
-    found = {name: numbers.get(name, 0) for name in ("sound", "repaired", "not_at_hand")}
-    told = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in found.items())
-    echo(*(json_lines({"version": manifest.version} | found) if as_json else [f"Version {manifest.version}: {told}."]))
-    if found["not_at_hand"]:
+    counts = {name: numbers.get(name, 0) for name in ("sound", "repaired", "not_at_hand")}
+    text = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in counts.items())
+    lines = json_lines({"version": manifest.version} | counts) if as_json else [f"Version {manifest.version}: {text}."]
+    echo(*lines)
+    if counts["not_at_hand"]:
         raise typer.Exit(DIFFERS)
 
 

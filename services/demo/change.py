@@ -51,12 +51,12 @@ class Change:
     @property
     def line(self) -> str:
         """The result in one line."""
-        found = self.recomputed
+        recomputed = self.recomputed
         state = "not decided" if self.outcome is None else self.outcome.state
-        counts = " and ".join(map(str, found.encoders))
+        counts = " and ".join(map(str, recomputed.encoders))
         return (
             f"change to profile {self.profile}: {state}; {counts} answers by one encoder after another, "
-            f"{found.mixed} of {found.answers} mixed"
+            f"{recomputed.mixed} of {recomputed.answers} mixed"
         )
 
 
@@ -94,7 +94,7 @@ class ProfileChange:
         finally:
             thread.close()
 
-    def found(self, bus: Bus) -> Change:
+    def compare_answers(self, bus: Bus) -> Change:
         """Computes every answer of the run again, and returns the result of the change."""
         answers = (record for record in read_all_records(bus, [Answer]) if isinstance(record, Answer))
         recomputed = recompute(answers, self._store, self._tokenizer)

@@ -38,7 +38,7 @@ from services.page.server import served
 from services.page.state import FedState, PageFigure, build_curve, matrix_table
 from services.profiles.profile import PROFILES
 from services.programs import open_store
-from services.running import read
+from services.running import read_announcement
 from services.settings import Settings, replaced
 from wire.bus import Bus
 from wire.config import BusConfig
@@ -174,7 +174,7 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
             outcome = play(system, stream, profile, say=plain, watching=watching, reference=reference)
             feed.finish(outcome)
-            played = Played(outcome, change.found(bus) if change else None)
+            played = Played(outcome, change.compare_answers(bus) if change else None)
             report.show(played.outcome, played.change, stream, options, console)
             report.say(console, report.closing_lines(outcome.figures, stack.settings.page.port))
             if options.stay:
@@ -215,7 +215,7 @@ def system_under_test(stack: Stack, store: Store, bus: BusConfig | None = None) 
 def _announce_folder(settings: Settings) -> Path | None:
     """Returns the folder where other commands find the demo; None if another stack is announced there already."""
     home = settings.state_dir.parent
-    return home if read(home) is None else None
+    return home if read_announcement(home) is None else None
 
 
 @contextmanager
@@ -284,10 +284,10 @@ def finished_rounds(hits: Mapping[tuple[int, int], Hits]) -> dict[tuple[int, int
     """Returns the hits of the finished rounds of tests, in which every test item of every stage was answered."""
 
     def is_answered(number: int, stage: int) -> bool:
-        each = hits.get((number, stage))
-        return each is not None and each.answered == each.sent
+        cell = hits.get((number, stage))
+        return cell is not None and cell.answered == cell.sent
 
     # Round n tests the stages 0 to n. Round -1 is the training.
     rounds = {number for number, _ in hits if number >= 0}
     finished = {number for number in rounds if all(is_answered(number, stage) for stage in range(number + 1))}
-    return {place: each for place, each in hits.items() if place[0] in finished}
+    return {key: cell for key, cell in hits.items() if key[0] in finished}

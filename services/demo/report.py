@@ -48,8 +48,8 @@ def show(
     outcome: SessionOutcome, change: Change | None, stream: Stream, options: DemoOptions, console: Console
 ) -> None:
     """Prints the tables, and writes the files that the options name."""
-    console.print(matrix(outcome.figures, stream))
-    console.print(table(outcome.figures, stream))
+    console.print(stages_table(outcome.figures, stream))
+    console.print(figures_table(outcome.figures, stream))
     if change is not None:
         console.print(change.line)
     if options.json is not None:
@@ -72,7 +72,7 @@ def closing_lines(figures: Figures, page_port: int) -> str:
     ) + (page if page_port else "")
 
 
-def table(figures: Figures, stream: Stream) -> Table:
+def figures_table(figures: Figures, stream: Stream) -> Table:
     """Returns the figures as a table for the terminal."""
     shown = Table(title=f"{stream.name}: {len(stream.stages)} stages, {stream.num_labels} labels", show_header=False)
     shown.add_column("figure")
@@ -82,8 +82,8 @@ def table(figures: Figures, stream: Stream) -> Table:
     return shown
 
 
-def matrix(figures: Figures, stream: Stream) -> Table:
-    """Returns the accuracy by stage: a row for the state after each stage."""
+def stages_table(figures: Figures, stream: Stream) -> Table:
+    """Returns the table of the accuracy by stage: a row for the state after each stage."""
     rows = figures.accuracy_by_stage
     names = [stage.name for stage in stream.stages[: max(map(len, rows), default=0)]]
     shown = Table(title="percent of the test items that were right, after each stage")
@@ -223,12 +223,12 @@ class View:
         while not self._lines.closing.wait(LINE_EVERY_S):
             progress = self._ledger.progress()
             rate = update_rate(self._counts, progress.counts.answered, time.monotonic())
-            say(self._console, line(progress, self._watcher.snapshot(), rate))
+            say(self._console, progress_line(progress, self._watcher.snapshot(), rate))
 
     def _frame(self) -> Group:
         progress = self._ledger.progress()
         rate = update_rate(self._counts, progress.counts.answered, time.monotonic())
-        return panel(self._stream, progress, self._watcher.snapshot(), rate)
+        return progress_panel(self._stream, progress, self._watcher.snapshot(), rate)
 
 
 def say(console: Console, text: str) -> None:
@@ -245,7 +245,7 @@ def update_rate(counts: list[tuple[float, int]], answered: int, now_s: float) ->
     return (answered - count) / (now_s - since_s) if now_s > since_s else 0.0
 
 
-def line(progress: Progress, snapshot: ServiceSnapshot, rate: float) -> str:
+def progress_line(progress: Progress, snapshot: ServiceSnapshot, rate: float) -> str:
     """Returns the state of a run as one line."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)
@@ -257,7 +257,7 @@ def line(progress: Progress, snapshot: ServiceSnapshot, rate: float) -> str:
     )
 
 
-def panel(stream: Stream, progress: Progress, snapshot: ServiceSnapshot, rate: float) -> Group:
+def progress_panel(stream: Stream, progress: Progress, snapshot: ServiceSnapshot, rate: float) -> Group:
     """Returns the state of a run as a panel of half a screen."""
     counts = progress.counts
     latency = percentiles(progress.recent_ms, 50, 99)

@@ -251,9 +251,9 @@ class RowLabeller:
         return feedback
 
     def _fields(self, row: HistoryRow) -> dict[str, Any]:
-        said = {**fields_of(row), "text": row.text[:MAX_TEXT_CHARS]}
+        content = {**fields_of(row), "text": row.text[:MAX_TEXT_CHARS]}
         return {
-            "event_id": row.id or blake2b(encode_content(**said).encode(), digest_size=16).hexdigest(),
+            "event_id": row.id or blake2b(encode_content(**content).encode(), digest_size=16).hexdigest(),
             "label": row.label,
             "labels": _parse_label_set(row.labels),
             "value": row.value,
@@ -262,7 +262,7 @@ class RowLabeller:
             "source": self._source,
             "time_ms": row.time_ms,
             "event_source": row.source,
-            **said,
+            **content,
             "task": self._task,
         }
 

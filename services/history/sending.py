@@ -176,10 +176,10 @@ def await_version(bus: Bus, store: Store, *, timeout_s: float) -> int:
     This is a version that was made after these labels, or the current version of a learner that has read the labels
     and found nothing new. Raises NotLearntYet after `timeout_s`.
     """
-    wanted = {name: offset for name, offset in bus.end_offsets(Feedback).items() if offset}
+    label_ends = {name: offset for name, offset in bus.end_offsets(Feedback).items() if offset}
     read_by_ms = now_ms() + SETTLED_MS
     deadline_s = time.monotonic() + timeout_s
-    while not (_is_covered(store, wanted) or _is_settled(store, read_by_ms)):
+    while not (_is_covered(store, label_ends) or _is_settled(store, read_by_ms)):
         if time.monotonic() >= deadline_s:
             report = store.reports.learner()
             refusals = f" The gate refuses it: {'; '.join(report.refusals)}." if report and report.refusals else ""
@@ -191,18 +191,18 @@ def await_version(bus: Bus, store: Store, *, timeout_s: float) -> int:
     return store.versions.current()
 
 
-def _is_covered(store: Store, wanted: Mapping[str, int]) -> bool:
-    """Whether the current version was made after all labels below these offsets had been learnt."""
+def _is_covered(store: Store, label_ends: Mapping[str, int]) -> bool:
+    """Returns whether the current version was made after all labels below these offsets had been learnt."""
     try:
         through = store.versions.manifest(store.versions.current()).trained_through
     except NotFound:
         # There is no current version, or another version became current meanwhile.
         return False
-    return all(through.get(name, 0) >= offset for name, offset in wanted.items())
+    return all(through.get(name, 0) >= offset for name, offset in label_ends.items())
 
 
 def _is_settled(store: Store, read_by_ms: int) -> bool:
-    """Whether the learner has reported since `read_by_ms` that it has read all labels and has nothing to do."""
+    """Returns whether the learner has reported since `read_by_ms` that it has read all labels and is at rest."""
     report = store.reports.learner()
     if report is None or report.time_ms < read_by_ms:
         return False

@@ -7,8 +7,10 @@ Both listen only on 127.0.0.1, on a free port that stays the same after a restar
 cluster id under `state_dir`, so that the next start has the same records. Its output goes to one rotated log; its own
 log files, which grow without bound, are off.
 
-Rejected: a container (it needs a daemon and privileges), and downloading Kafka (105 MB that the user has not asked
-for).
+Rejected:
+
+- a container: it needs a daemon and privileges;
+- a download of Kafka: the user has not asked for these 105 MB.
 """
 
 import importlib.metadata
@@ -108,7 +110,10 @@ class LocalBroker(children.Tethered):
         return self
 
     def accepts(self) -> bool:
-        """Whether the broker accepts connections; if not, returns after PROBE_INTERVAL_S, so that callers can poll."""
+        """Returns whether the broker accepts connections.
+
+        If it does not, this returns after PROBE_INTERVAL_S, so that callers can poll.
+        """
         try:
             socket.create_connection(("127.0.0.1", self.port), timeout=PROBE_INTERVAL_S).close()
         except OSError:

@@ -44,7 +44,7 @@ from urllib.parse import quote
 import structlog
 
 from services.local import children
-from services.local.folders import locked, private_folder
+from services.local.folders import lock_file, private_folder
 from services.local.logfile import RotatingLog
 from wire.files import DRAFT_SUFFIX, atomic_write
 
@@ -221,7 +221,7 @@ def _is_short(folder: Path) -> bool:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether `folder` is a folder of this user that no other user may enter."""
+    """Returns whether `folder` is a folder of this user that no other user may enter."""
     try:
         status = folder.lstat()
     except OSError:
@@ -231,7 +231,7 @@ def _is_private(folder: Path) -> bool:
 
 def _lock(state_dir: Path) -> BinaryIO:
     """Locks the folder until this process ends, since two servers on one append-only file would corrupt it."""
-    lock = locked(state_dir / "lock")
+    lock = lock_file(state_dir / "lock")
     if lock is None:
         raise NoRedis(f"a Redis server already runs on {state_dir}: stop it, or choose another folder")
     return lock
@@ -251,7 +251,7 @@ def _wait_until_ready(server: LocalRedis, socket_path: Path) -> None:
 
 
 def _answers(socket_path: Path) -> bool:
-    """Whether the server answers PING, which it does not do while it loads its data."""
+    """Returns whether the server answers PING, which it does not do while it loads its data."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1.0)
@@ -263,7 +263,9 @@ def _answers(socket_path: Path) -> bool:
 
 
 def mend(state_dir: Path) -> int:
-    """Removes the zeros between commands from the files of a stopped server; returns the number of removed bytes.
+    """Removes the zeros between commands from the append-only files of a stopped Redis server.
+
+    Returns the number of removed bytes.
 
     No other process may use the folder. A file with another defect stays as it is: Redis reports the defect. Raises
     OSError.

@@ -208,7 +208,7 @@ class Stack:
             self.settings = replaced(self.settings, {"serving.http_port": port})
 
     def _is_port_free(self) -> bool:
-        """Whether no process listens on the HTTP port. `serve` reports any other error of the address."""
+        """Returns whether no process listens on the HTTP port. `serve` reports any other error of the address."""
         try:
             check_port(self.settings.serving.http_host, self.settings.serving.http_port)
         except PortTaken:

@@ -155,7 +155,7 @@ class Supervisor:
         consumes: the ends of programs
         produces: their restarts, and a line for each end
         waits for: an end, a start that is due
-        unblocked by: add, hurry and close, else a poll every POLL_INTERVAL_S
+        unblocked by: add, skip_backoff and close, else a poll every POLL_INTERVAL_S
         """
         with self._changed:
             while not self._is_closing:
@@ -205,12 +205,12 @@ class Supervisor:
 
 
 def is_fatal(returncode: int) -> bool:
-    """Whether a restart would fail, too: the program was not killed, and did not end with 0 or EX_TEMPFAIL."""
+    """Returns whether a restart would fail, too: the program was not killed, and did not end with 0 or EX_TEMPFAIL."""
     return returncode > 0 and returncode != os.EX_TEMPFAIL
 
 
 def describe_end(returncode: int) -> str:
-    """Describes the end of a program.
+    """Returns a description of the end of a program, for a message.
 
     >>> describe_end(-9), describe_end(78), describe_end(75)
     ('was killed (SIGKILL)', 'ended with 78 (settings or set-up)', 'ended with 75 (try again)')

@@ -128,12 +128,14 @@ def offer(
     say: Say,
     source: str = "",
 ) -> Command:
-    """Puts the weights of `encoder` into the store and offers it; None offers another head for the encoder in use.
+    """Puts the weights of `encoder` into the store, offers the encoder to the learner, and returns the command.
+
+    If `encoder` is None, this offers another head for the encoder in use.
 
     `learner` and `tokenizer` are the service's configuration and tokenizer; `source` names the operator. Raises
     WrongConfig, before anything is written, if the encoder does not fit them.
     """
-    made = EncoderOffer(
+    request = EncoderOffer(
         id=secrets.token_hex(16),
         name="the one in use" if encoder is None else Path(encoder).name,
         time_ms=now_ms(),
@@ -144,18 +146,18 @@ def offer(
     if encoder is not None:
         config, tensors = stored_weights(encoder, say)
         stored = [export_tensor(tensor) for tensor in tensors.values()]
-        made = msgspec.structs.replace(
-            made,
+        request = msgspec.structs.replace(
+            request,
             tokenizer=TextTokenizer.from_encoder(encoder).digest,
             config=config.canonical_json(),
-            tensors=tuple(each.entry for each in stored),
+            tensors=tuple(exported.entry for exported in stored),
         )
-        if reason := offer_problem(made, learner, tokenizer):
+        if reason := offer_problem(request, learner, tokenizer):
             raise WrongConfig(f"{encoder} cannot be adopted: {reason}")
-        for number, each in enumerate(stored):
+        for number, exported in enumerate(stored):
             say(f"storing its weights: {number} of {len(stored)}")
-            store.blobs.put(each.tensor.to_blob())
-    return store.commands.append(made, source=source, time_ms=made.time_ms)
+            store.blobs.put(exported.tensor.to_blob())
+    return store.commands.append(request, source=source, time_ms=request.time_ms)
 
 
 def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTensor]]:

@@ -113,7 +113,7 @@ def convert(encoder: str, out: Path, options: ConvertOptions, *, data: Path | No
 
 
 def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
-    """Ties layers together, so that they share matrices. Raises WrongConfig."""
+    """Writes the encoder with layers that are tied together, so that they share matrices. Raises WrongConfig."""
     require_free(out)
     source = open_source(encoder)
     num_layers = source.strata.config.n_layers
@@ -129,7 +129,7 @@ def tie(encoder: str, out: Path, options: ShareOptions, *, say: Say) -> Made:
 
 
 def remove_heads(encoder: str, out: Path, options: PruneOptions, *, data: Path | None, say: Say) -> Made:
-    """Removes the heads that are least important for the tasks. Raises WrongConfig or DataError."""
+    """Writes the encoder without the heads that matter least to the tasks. Raises WrongConfig or DataError."""
     require_free(out)
     if not 0 < options.share < 1:
         raise WrongConfig(f"share is {options.share}; expected a number between 0 and 1")
@@ -157,18 +157,18 @@ def _counts(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
 
 
 def parse_span(text: str) -> Span:
-    """Parses the text of a span. Raises WrongConfig.
+    """Returns the span of attention that an option such as `local,window=64,sinks=4` means. Raises WrongConfig.
 
     >>> parse_span("local,window=64,sinks=4").window
     64
     """
     kind, *settings = text.split(",")
     values: dict[str, int] = {}
-    known = [each.name for each in fields(Span) if each.name != "kind"]
+    names = [field.name for field in fields(Span) if field.name != "kind"]
     for setting in settings:
         name, _, number = setting.partition("=")
-        if name not in known or not number.isdecimal():
-            raise WrongConfig(f"span {text!r}: {setting!r} is none of {', '.join(known)} with a number after =")
+        if name not in names or not number.isdecimal():
+            raise WrongConfig(f"span {text!r}: {setting!r} is none of {', '.join(names)} with a number after =")
         values[name] = int(number)
     return Span(kind=kind, **values)  # type: ignore[arg-type]  # Span refuses other kinds
 

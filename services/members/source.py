@@ -2,7 +2,7 @@
 
 minilm-l6, a folder, a cached id --open_source--> Source --a command--> Strata --write--> folder, Made
 NAME, FOLDER, FILE.txt --> token ids without labels        NAME, FOLDER --> token ids and classes
-config --described, lines--> the shape of an encoder and its costs (`lifelong.compress.cost`)
+config --shape_and_costs, cost_lines--> the shape of an encoder and its costs (`lifelong.compress.cost`)
 """
 
 import dataclasses
@@ -197,7 +197,7 @@ def _texts_of(name: str, data: Path | None) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def described(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:
+def shape_and_costs(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:
     """Returns the shape and the costs of an encoder, with the operations for one text of each of `num_tokens`."""
     counted = parameters(config)
     return {
@@ -208,9 +208,9 @@ def described(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]
     }
 
 
-def lines(config: StrataConfig, num_tokens: Sequence[int]) -> Iterator[str]:
-    """Yields the facts of `described` as lines of text."""
-    facts = described(config, num_tokens)
+def cost_lines(config: StrataConfig, num_tokens: Sequence[int]) -> Iterator[str]:
+    """Yields the values of `shape_and_costs` as lines of text."""
+    facts = shape_and_costs(config, num_tokens)
     yield from (_layer(block) for block in plan_of(config).blocks)
     parts = ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in facts["parameters"].items() if name != "total")
     yield f"parameters {facts['parameters']['total'] / 1e6:.2f} M: {parts}"

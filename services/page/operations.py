@@ -137,15 +137,15 @@ class PageOperations:
     def quarantined(self) -> list[dict[str, Any]]:
         """Returns the newest labels in quarantine, the newest first. Raises WireError."""
         with self._reading:
-            found = nlargest(
+            labels = nlargest(
                 MAX_SHOWN,
                 quarantined_labels(self._bus, LabelFilter()),
                 key=lambda label: (label.time_ms, label.event_id),
             )
-        rows: list[dict[str, Any]] = msgspec.to_builtins(found)
+        rows: list[dict[str, Any]] = msgspec.to_builtins(labels)
         return [
             row | {"id": id_of(label), "text": render(label)[:LAST_SHOWN]}
-            for row, label in zip(rows, found, strict=True)
+            for row, label in zip(rows, labels, strict=True)
         ]
 
     def dead_letters(self) -> list[dict[str, Any]]:
@@ -158,15 +158,18 @@ class PageOperations:
     def actions(self) -> list[dict[str, Any]]:
         """Returns the newest records of the audit log, the newest first. Raises WireError."""
         with self._reading:
-            found: list[dict[str, Any]] = msgspec.to_builtins(list(admin_actions(self._bus))[-MAX_SHOWN:])
-        return found[::-1]
+            records: list[dict[str, Any]] = msgspec.to_builtins(list(admin_actions(self._bus))[-MAX_SHOWN:])
+        return records[::-1]
 
     def knows(self, action: str) -> bool:
-        """Whether `action` is the name of a change."""
+        """Returns whether `action` is the name of a change."""
         return action in self._acts
 
     def change(self, action: str, call: AdminCall, client: str) -> str:
-        """Makes a change; returns its result as text. Raises NotPossible, or WireError if it cannot be recorded."""
+        """Makes a change of the service, and returns the result as text.
+
+        Raises NotPossible, and WireError if the change cannot be recorded.
+        """
         asked = json.dumps(msgspec.to_builtins(call))
         with self._changing:
             self._audit.write(action, "asked", detail=asked, client=client)

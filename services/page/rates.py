@@ -60,14 +60,14 @@ class ReplicaRates:
         self._reports = {name: self._reports.get(name, deque(maxlen=MAX_REPORTS)) for name in present}
         return {name: self._traffic(self._reports[name], report) for name, report in present.items()}
 
-    def _traffic(self, kept: deque[ReplicaReport], report: ReplicaReport) -> ReplicaTraffic:
-        if not kept or kept[-1].time_ms != report.time_ms:
-            kept.append(report)
-        while len(kept) > 2 and report.time_ms - kept[1].time_ms >= WINDOW_MS:
-            kept.popleft()
-        before = kept[0]
+    def _traffic(self, reports: deque[ReplicaReport], report: ReplicaReport) -> ReplicaTraffic:
+        if not reports or reports[-1].time_ms != report.time_ms:
+            reports.append(report)
+        while len(reports) > 2 and report.time_ms - reports[1].time_ms >= WINDOW_MS:
+            reports.popleft()
+        before = reports[0]
         elapsed_ms = report.time_ms - before.time_ms
-        if elapsed_ms <= 0 or not all(len(each.latency_counts) == NUM_BUCKETS for each in (before, report)):
+        if elapsed_ms <= 0 or not all(len(end.latency_counts) == NUM_BUCKETS for end in (before, report)):
             return ReplicaTraffic()
         both = zip(report.latency_counts, before.latency_counts, strict=True)
         counts = tuple(max(now - then, 0) for now, then in both)
@@ -77,6 +77,6 @@ class ReplicaRates:
 def sum_traffic(traffic: Sequence[ReplicaTraffic]) -> ReplicaTraffic:
     """Returns the traffic of all replicas together. A replica that has just started does not count."""
     return ReplicaTraffic(
-        sum(each.per_s for each in traffic),
-        tuple(map(sum, zip(*(each.latency_counts for each in traffic if each.latency_counts), strict=True))),
+        sum(replica.per_s for replica in traffic),
+        tuple(map(sum, zip(*(replica.latency_counts for replica in traffic if replica.latency_counts), strict=True))),
     )

@@ -24,7 +24,7 @@ HISTORY_MS: Final = 86_400_000
 
 
 class PageFigure(msgspec.Struct, frozen=True):
-    """A number with its name; None if it is not known."""
+    """A number that the page shows, with its name. `value` is None if the number is not known."""
 
     name: str
     value: Cell
@@ -40,7 +40,7 @@ class PageCurve(msgspec.Struct, frozen=True):
 
 
 class PageState(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole state of the page.
+    """The whole state that the page shows.
 
     - `problem`: why the state cannot be read now, with all other fields empty; else "".
     - `headline`: the three figures that are shown large.
@@ -149,7 +149,7 @@ class StateReader:
             return self.problem(error)
 
     def problem(self, error: Exception) -> PageState:
-        """Returns a state that has only a problem."""
+        """Returns a page state that has only the problem of an error."""
         return PageState(title=self.feed().title, time_ms=self._now_ms(), problem=str(error))
 
     def _note_swap(self, status: RolloutStatus) -> None:

@@ -82,15 +82,15 @@ def rollout(status: RolloutStatus) -> PageTable:
 
 def arms(status: RolloutStatus) -> PageTable:
     """Returns the arms of the plan, with their accuracy by labels and its confidence sequence."""
-    found = {each.arm: each for each in status.controller.arm_accuracies} if status.controller else {}
+    accuracy_of = {accuracy.arm: accuracy for accuracy in status.controller.arm_accuracies} if status.controller else {}
     rows: list[tuple[Cell, ...]] = []
     for arm in status.plan.arms if status.plan else ():
-        known = found.get(arm.name)
-        if known is None:
+        measured = accuracy_of.get(arm.name)
+        if measured is None:
             rows.append((arm.name, arm.version, arm.share, None, 0.0, 1.0, 0))
         else:
-            accuracy = known.right / known.labels
-            rows.append((arm.name, arm.version, arm.share, accuracy, known.low, known.high, known.labels))
+            accuracy = measured.right / measured.labels
+            rows.append((arm.name, arm.version, arm.share, accuracy, measured.low, measured.high, measured.labels))
     columns = (
         PageColumn("arm"),
         PageColumn("version", "count"),
@@ -106,13 +106,13 @@ def arms(status: RolloutStatus) -> PageTable:
 def versions(decisions: Sequence[Decision], history: Sequence[VersionEntry]) -> PageTable:
     """Returns the history of versions, the newest entry first: decisions and publications."""
     rows: list[tuple[Cell, ...]] = [
-        (each.time_ms, each.version, each.action, each.rule, each.reason) for each in decisions
+        (entry.time_ms, entry.version, entry.action, entry.rule, entry.reason) for entry in decisions
     ]
-    decided = {(each.version, each.action) for each in decisions}
+    decided = {(entry.version, entry.action) for entry in decisions}
     rows += [
-        (each.time_ms, each.version, each.action, "", each.detail)
-        for each in history
-        if (each.version, each.action) not in decided
+        (entry.time_ms, entry.version, entry.action, "", entry.detail)
+        for entry in history
+        if (entry.version, entry.action) not in decided
     ]
     columns = (
         PageColumn("when", "time"),
@@ -214,7 +214,10 @@ def labels(learner: LearnerReport | None) -> PageTable:
 
 def confusions(learner: LearnerReport | None) -> PageTable:
     """Returns the most frequent mistakes of the recent answers."""
-    rows = tuple((each.label, each.answered, each.answers) for each in (learner.confusions if learner else ()))
+    rows = tuple(
+        (confusion.label, confusion.answered, confusion.answers)
+        for confusion in (learner.confusions if learner else ())
+    )
     columns = (PageColumn("label"), PageColumn("was answered as"), PageColumn("answers", "count"))
     return PageTable("Confusion, among the last 1,000 labelled answers", columns, rows)
 
@@ -222,10 +225,10 @@ def confusions(learner: LearnerReport | None) -> PageTable:
 def cohorts(learner: LearnerReport | None) -> PageTable:
     """Returns the accuracy of the published version on the holdout by the age of the classes, to show forgetting."""
     evaluation = learner.evaluation if learner else None
-    found = evaluation.cohorts if evaluation else ()
+    groups = evaluation.cohorts if evaluation else ()
     rows = tuple(
-        (f"cohort {number}", each.num_labels, each.parent_accuracy, each.accuracy)
-        for number, each in enumerate(found, start=1)
+        (f"cohort {number}", cohort.num_labels, cohort.parent_accuracy, cohort.accuracy)
+        for number, cohort in enumerate(groups, start=1)
     )
     columns = (
         PageColumn("classes, the oldest first"),
@@ -238,8 +241,8 @@ def cohorts(learner: LearnerReport | None) -> PageTable:
 
 def drifts(learner: LearnerReport | None) -> PageTable:
     """Returns the last drifts that were detected."""
-    found = learner.drifts if learner else ()
-    rows = tuple((each.signal, each.at_label, each.before, each.after) for each in reversed(found))
+    detected = learner.drifts if learner else ()
+    rows = tuple((drift.signal, drift.at_label, drift.before, drift.after) for drift in reversed(detected))
     columns = (
         PageColumn("signal"),
         PageColumn("at label", "count"),

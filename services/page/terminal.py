@@ -65,7 +65,7 @@ def render_state(state: PageState) -> Group:
 
 
 def shown(value: Cell, kind: Kind) -> str:
-    """Returns a cell as text.
+    """Returns the text of a table cell.
 
     >>> [shown(0.875, "percent"), shown(1234.5, "ms"), shown(7.0, "ms"), shown(None, "rate"), shown(12, "count")]
     ['87.5 %', '1.23 s', '7 ms', '-', '12']

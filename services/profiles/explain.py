@@ -193,7 +193,7 @@ def profile_bytes(name: str) -> float:
     return weights[name] + cache + ACTIVATION_BYTES[name]
 
 
-def summary(profile: Profile) -> dict[str, object]:
+def profile_values(profile: Profile) -> dict[str, object]:
     """Returns the values that a profile fixes, for JSON."""
     return {
         "name": profile.name,
@@ -206,7 +206,7 @@ def summary(profile: Profile) -> dict[str, object]:
 
 
 def profile_lines(profile: Profile) -> Iterator[str]:
-    """Yields the lines that describe a profile."""
+    """Yields the lines of text that describe a profile."""
     stored = parameters(profile.config).total / 1e6
     megabytes = num_bytes(profile.config, profile.scheme) / 1e6
     yield f"{profile.name}: {profile.about}"
@@ -259,8 +259,8 @@ def _on(machine: Machine, name: str) -> dict[str, object]:
     }
 
 
-def text(names: Sequence[str], *, explains: bool) -> str:
-    """Returns profiles as text, with the arithmetic if `explains`."""
+def render_profiles(names: Sequence[str], *, explains: bool) -> str:
+    """Returns the text about profiles. If `explains`, it contains the arithmetic, too."""
     lines: list[str] = []
     for name in names:
         lines += profile_lines(PROFILES[name])
@@ -268,7 +268,7 @@ def text(names: Sequence[str], *, explains: bool) -> str:
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
-    """Yields the times on a machine."""
+    """Yields the lines of text about a machine: which profiles fit, and how long a token and a prompt take."""
     yield machine.name
     fits = {name: profile_bytes(name) <= machine.memory for name in SHAPES}
     yield _row("  fits", ["yes" if fits[name] else "no" for name in SHAPES])

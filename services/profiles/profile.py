@@ -1,6 +1,6 @@
 """Defines the profiles: each fixes a model, its precision, the limits of serving, and the promises of the service.
 
-    profile = "base" --filled_in: values not set otherwise--> serving.*, serving.promises.* --> the replica checks them
+    profile = "base" --fill_in_profile, unless set otherwise--> serving.*, serving.promises.* --> a replica checks them
 
 A profile is frozen: its values change with a release, not with the machine. A setting from a file, the environment or
 an option wins. The encoders of `nano` and `pro` are not installed with Lifelong: `encoder` names a folder that has one.
@@ -20,7 +20,7 @@ from services.settings import Loaded, Settings, values_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
-    """A named set of values that belong together."""
+    """A profile: a named set of values, for the model, its precision, the limits of serving and the promises."""
 
     name: str
     about: str
@@ -135,7 +135,7 @@ def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[objec
 
 
 def restart_lines(settings: Settings, profile: Profile) -> list[str]:
-    """Returns these changes as text, after a change of the encoder alone."""
+    """Returns the lines of text about `after_restart`, for a user who has changed only the encoder."""
     changes = after_restart(settings, profile)
     values = "; ".join(f"{name} {now} -> {then}" for name, (now, then) in changes.items())
     before = f"profile {settings.profile}" if settings.profile else "no profile"
@@ -145,7 +145,7 @@ def restart_lines(settings: Settings, profile: Profile) -> list[str]:
     ]
 
 
-def filled_in(loaded: Loaded) -> Loaded:
-    """Fills in the values of the settings' profile, unless something else sets them."""
+def fill_in_profile(loaded: Loaded) -> Loaded:
+    """Returns the settings with the values of their profile, unless something else sets these values."""
     profile = PROFILES.get(loaded.settings.profile)
     return loaded.filled(f"follows profile {profile.name}", profile.settings) if profile else loaded

@@ -1,7 +1,7 @@
 """The results of `lifelong tune`, stored in the state folder by machine.
 
     tune --write--> STATE_DIR/tune.json --read--> doctor
-                                        --tuned--> replicas and threads, unless a source sets them
+                                        --fill_in_layout--> replicas and threads, unless a source sets them
 
 A table from another processor, number of cores or release of Lifelong is ignored.
 """
@@ -33,12 +33,15 @@ def machine() -> str:
 
 
 def read(folder: Path) -> list[MeasuredLayout]:
-    """Returns the table of this machine; empty if there is none, or if it cannot be read."""
+    """Returns the measured layouts of this machine; empty if there are none, or if they cannot be read."""
     return _tables(folder).get(machine(), []) if (folder / TUNE_FILE).exists() else []
 
 
-def tuned(loaded: Loaded) -> Loaded:
-    """Fills in the best numbers of replicas and threads. If a source sets one of them, the other is the best for it."""
+def fill_in_layout(loaded: Loaded) -> Loaded:
+    """Returns the settings with the best numbers of replicas and threads.
+
+    If a source sets one of the two numbers, the other is the best for it.
+    """
     serving = loaded.settings.serving
     names = [name for name in ("replicas", "threads") if f"serving.{name}" in loaded.origins]
     winner = best(read(loaded.settings.state_dir), **{name: getattr(serving, name) for name in names})
@@ -49,7 +52,7 @@ def tuned(loaded: Loaded) -> Loaded:
 
 
 def write(table: Sequence[MeasuredLayout], folder: Path) -> None:
-    """Stores the table of this machine, and keeps the tables of other machines that use the folder."""
+    """Stores the measured layouts of this machine, and keeps those of other machines that use the folder."""
     content = msgspec.json.format(msgspec.json.encode(_tables(folder) | {machine(): list(table)}))
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / TUNE_FILE) as file:

@@ -21,7 +21,7 @@ import yaml
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from services.local.children import free_port
-from services.running import read
+from services.running import read_announcement
 from services.versions import ROOT
 from tests.clusters import ray_environment
 from tests.docker.files import DOCKER
@@ -115,7 +115,7 @@ def test_02_every_panel_of_the_dashboards_has_data_without_a_click(service: Newc
 
 def test_03_the_commands_of_ray_serve_work(service: Newcomer, tmp_path: Path) -> None:
     """`lifelong serve` wraps them; here nothing of ours is between. A second replica of the group answers by HTTP."""
-    announced = read(service.owner.folder)
+    announced = read_announcement(service.owner.folder)
     assert announced is not None
     config = yaml.safe_load((DOCKER / "serve.yaml").read_text())
     port, dashboard = free_port(), free_port()
@@ -222,7 +222,7 @@ def test_09_metrics_are_documented_and_alerts_are_shipped() -> None:
 
 
 def test_10_a_missing_topic_is_an_error_of_a_few_lines(service: Newcomer, tmp_path: Path) -> None:
-    announced = read(service.owner.folder)
+    announced = read_announcement(service.owner.folder)
     assert announced is not None
     for command in (["serve"], ["learn"], ["rollout", "run"]):
         done = lifelong(

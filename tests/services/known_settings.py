@@ -1,14 +1,18 @@
 """The facts of the settings that their tests share: types, ranges, defaults."""
 
 from services.settings import Settings
-from services.settings_docs import described, schemas
+from services.settings_docs import describe_setting, schemas
 
 NUMBERS = sorted(name for name, schema in schemas(Settings).items() if schema["type"] in ("integer", "number"))
 
 
 def facts(name: str) -> str:
     """Returns the type, the range and the default of a setting, which follow its documentation."""
-    return described(Settings, name).removeprefix(" ".join(schemas(Settings)[name]["description"].split())).strip(" ()")
+    return (
+        describe_setting(Settings, name)
+        .removeprefix(" ".join(schemas(Settings)[name]["description"].split()))
+        .strip(" ()")
+    )
 
 
 def bounds(name: str) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import torch
 from model.kinds import Predicted
 from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
-from services.exported import BadExport, Exported, card, export_version, kind_card, load_code
+from services.exported import BadExport, Exported, export_version, kind_card, load_code, model_card
 from serving.config import PrecisionConfig
 from serving.ranking import rank_texts
 from serving.weights.loader import Loader
@@ -123,7 +123,7 @@ def test_a_version_of_features_says_that_others_cannot_read_them_and_has_no_onnx
     made = exported(store, rig)
     lacks = "it reads more than texts (features.scales), which other libraries do not"
     assert made.lacks == lacks and not (Path(made.folder) / "model.safetensors").exists()
-    assert (Path(made.folder) / "README.md").read_text() == card(
+    assert (Path(made.folder) / "README.md").read_text() == model_card(
         store.versions.manifest(made.version), lacks=lacks, with_onnx=False
     )
     with pytest.raises(BadExport, match="no ONNX form: it reads more than texts"):

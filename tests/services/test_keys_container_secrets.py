@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.keys import added, read_keys, rotated, secrets_environment, write_secrets
+from services.keys import add_key, read_keys, rotate_to, secrets_environment, write_secrets
 from services.keys import write_keys as write_keys
 from wire.keyring import Kind, parse
 from wire.store import account_rules
@@ -48,8 +48,8 @@ def test_only_redis_s_file_may_be_read_by_others(tmp_path: Path) -> None:
 def test_the_public_keys_follow_a_rotation(tmp_path: Path) -> None:
     write_secrets(tmp_path, "lifelong:")
     path = tmp_path / "service" / "signing.keys"
-    ring = added(read_keys(path), Kind.NEXT)
-    write_keys(path, rotated(ring, ring.of(Kind.NEXT)[-1]))
+    ring = add_key(read_keys(path), Kind.NEXT)
+    write_keys(path, rotate_to(ring, ring.of(Kind.NEXT)[-1]))
     write_secrets(tmp_path, "lifelong:")
     assert read_keys(tmp_path / "replicas" / "signing.keys") == (read_keys(path) or ring).for_replicas()
 

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from services.keys import KeysUnfit, added, found, is_used, newest, read_keys, retired, rotated, write_keys
+from services.keys import (
+    KeysUnfit,
+    add_key,
+    find_key,
+    is_used,
+    next_signer,
+    read_keys,
+    retire_key,
+    rotate_to,
+    write_keys,
+)
 from wire.errors import UnknownKey
 from wire.keyring import KeyRing, Kind, new_key, new_ring, parse
 
@@ -15,10 +25,12 @@ SHARED = parse("a secret of an earlier release")
 @pytest.mark.parametrize("before", [new_ring(), SHARED], ids=["pairs", "shared"])
 def test_a_rotation_accepts_in_each_step_what_the_step_before_signed(before: KeyRing) -> None:
     old = before.keys[0]
-    both = added(before, Kind.NEXT)
-    new = rotated(both, newest(both))
-    left = retired(new, old)
-    assert both.signer == old and new.signer == left.signer == newest(new) and new.signer.id == newest(both).id
+    both = add_key(before, Kind.NEXT)
+    new = rotate_to(both, next_signer(both))
+    left = retire_key(new, old)
+    assert (
+        both.signer == old and new.signer == left.signer == next_signer(new) and new.signer.id == next_signer(both).id
+    )
     for earlier, later in ((before, both), (both, new), (new, left)):
         for signer, reader in ((earlier, later), (later, earlier)):
             if (signer, reader) not in ((new, before), (both, left)):
@@ -30,21 +42,21 @@ def test_a_rotation_accepts_in_each_step_what_the_step_before_signed(before: Key
 
 
 def test_what_is_used_is_known() -> None:
-    ring = added(new_ring(), Kind.RECEIPT)
+    ring = add_key(new_ring(), Kind.RECEIPT)
     assert [is_used(ring, key) for key in ring.keys] == [True, True, True, False]
     assert is_used(SHARED, SHARED.keys[0])
-    later = rotated(ring, ring.keys[-1])
+    later = rotate_to(ring, ring.keys[-1])
     assert later.receipts[0] == ring.keys[-1].value and later.signer == ring.signer
 
 
 def test_a_key_is_found_by_its_id_and_an_unknown_one_is_named() -> None:
     ring = new_ring()
-    assert found(ring, ring.keys[1].id) == ring.keys[1]
-    gone = retired(added(ring, Kind.NEXT), ring.keys[0])
+    assert find_key(ring, ring.keys[1].id) == ring.keys[1]
+    gone = retire_key(add_key(ring, Kind.NEXT), ring.keys[0])
     with pytest.raises(KeysUnfit, match=f"{ring.keys[0].id}: is not one of our keys"):
-        found(gone, ring.keys[0].id)
+        find_key(gone, ring.keys[0].id)
     with pytest.raises(KeysUnfit, match="signing-keys new"):
-        newest(SHARED)
+        next_signer(SHARED)
 
 
 def test_a_file_is_private_and_reads_as_it_was_written(tmp_path: Path) -> None:

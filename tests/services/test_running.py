@@ -12,7 +12,7 @@ import pytest
 
 from services.local.stack import Stack
 from services.local.supervisor import StackFailed
-from services.running import FILE, NotRunning, announce, attach, claim, read
+from services.running import FILE, NotRunning, announce, attach, claim, read_announcement
 from services.settings import BadSettings, Settings, load
 
 OWNER = """
@@ -51,10 +51,10 @@ def test_a_folder_has_one_owner_until_he_is_gone(tmp_path: Path) -> None:
     with folder_owner(tmp_path):
         assert claim(tmp_path) is None
         announced(tmp_path, "redis://redis")
-        assert read(tmp_path) is not None
-    assert read(tmp_path) is None
+        assert read_announcement(tmp_path) is not None
+    assert read_announcement(tmp_path) is None
     with folder_owner(tmp_path):
-        assert read(tmp_path) is None, "what the last owner announced is gone"
+        assert read_announcement(tmp_path) is None, "what the last owner announced is gone"
 
 
 def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_who_is_refused_leaves_alone_what_the_owner_has_announced(tmp_path: Path
         stack = Stack(settings_in(tmp_path / "ours"), announce_in=tmp_path / "theirs")
         with pytest.raises(StackFailed, match="already runs"), stack:
             pass
-        assert read(tmp_path / "theirs") is not None
+        assert read_announcement(tmp_path / "theirs") is not None
     with folder_owner(tmp_path / "ours"):
         # The refused stack has released the folders that it had claimed before.
         pass

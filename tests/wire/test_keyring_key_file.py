@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.keys import added, newest, retired, rotated, write_keys
+from services.keys import add_key, next_signer, retire_key, rotate_to, write_keys
 from wire.errors import UnknownKey
 from wire.keyring import KeyRing, Kind, follow_file, new_ring, parse, read_ring
 from wire.receipts import Receipts, Verdicts
@@ -41,15 +41,15 @@ def test_a_running_program_signs_with_the_next_key_and_refuses_the_retired_one(p
     write_keys(public, learner.for_replicas())
     replica = at_once(public)
     old = learner.sign(BODY, "it").encode()
-    new = changed(path, lambda ring: added(ring, Kind.NEXT))
+    new = changed(path, lambda ring: add_key(ring, Kind.NEXT))
     write_keys(public, new.for_replicas())
     assert learner.sign(BODY, "it").encode().split(b":")[1] == old.split(b":")[1]
-    new = changed(path, lambda ring: rotated(ring, newest(ring)))
+    new = changed(path, lambda ring: rotate_to(ring, next_signer(ring)))
     signature = learner.sign(BODY, "it").encode()
     assert signature.split(b":")[1] != old.split(b":")[1]
     assert replica.verify(BODY, signature, "it") and replica.verify(BODY, old, "it")
     first = next(key for key in new.keys if key.id == old.split(b":")[1].decode())
-    write_keys(public, changed(path, lambda ring: retired(ring, first)).for_replicas())
+    write_keys(public, changed(path, lambda ring: retire_key(ring, first)).for_replicas())
     with pytest.raises(UnknownKey, match="retired"):
         replica.verify(BODY, old, "it")
 
@@ -57,8 +57,8 @@ def test_a_running_program_signs_with_the_next_key_and_refuses_the_retired_one(p
 def test_receipts_follow_their_secrets(path: Path) -> None:
     receipts = Receipts.following(at_once(path))
     old = receipts.of("e", time_ms=5, entity="e", verdicts=VERDICTS)
-    ring = changed(path, lambda ring: added(ring, Kind.RECEIPT))
-    changed(path, lambda ring: rotated(ring, ring.of(Kind.RECEIPT)[-1]))
+    ring = changed(path, lambda ring: add_key(ring, Kind.RECEIPT))
+    changed(path, lambda ring: rotate_to(ring, ring.of(Kind.RECEIPT)[-1]))
     new = receipts.of("e", time_ms=5, entity="e", verdicts=VERDICTS)
     assert new != old
     assert new == Receipts(ring.receipts[-1]).of("e", time_ms=5, entity="e", verdicts=VERDICTS)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.continual.recipes import PERMUTED_RECIPES, SPLIT_RECIPES, for_images, recipe_for, shifted
-from evals.continual.runner import Run, RunChoice, shuffled
+from evals.continual.runner import Run, RunChoice, shuffle_stages
 from evals.streams.benchmark import Benchmark
 from evals.streams.images import PERMUTED, SPLIT, permuted_mnist, split_mnist
 from learner.config import LearnerConfig
@@ -19,7 +19,7 @@ BOTH = [(SPLIT, SPLIT_RECIPES), (PERMUTED, PERMUTED_RECIPES)]
 def measured(benchmark: Benchmark[torch.Tensor], name: str, *, buffer: int) -> Run:
     choice = RunChoice(seed=0, buffer=buffer, passes=0.0, learner=LearnerConfig(), encoder="none")
     strategy = for_images(SPLIT_RECIPES if benchmark.name == SPLIT else PERMUTED_RECIPES)[name]
-    ours = shuffled(benchmark, 0)
+    ours = shuffle_stages(benchmark, 0)
     return strategy.measure(ours, strategy.make(ours, choice), choice, lambda stage, row: None)
 
 

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from evals.continual.contender import Contender, Traits, Usage
 from evals.continual.measures import Row
-from evals.continual.outcome import outcome
-from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flipped, shuffled
+from evals.continual.outcome import run_outcome
+from evals.continual.runner import Method, RunChoice, all_at_once, by_stage, flip_labels, shuffle_stages
 from evals.streams.benchmark import Benchmark, Part
 from evals.streams.stream import Stage
 from learner.config import LearnerConfig
@@ -72,7 +72,7 @@ def test_idle_work_changes_only_the_last_row_and_the_row_before_it_is_recorded()
     run = by_stage(numbers, contender, CHOICE, lambda name, row: None)
     assert run.matrix == ((100.0,), (0.0, 100.0), (100.0, 0.0, 100.0))
     assert run.row_before_idle == (0.0, 0.0, 100.0)
-    measured = outcome(run, contender.traits, data="numbers", split="test", strategy="last", seed=0, commit="none")
+    measured = run_outcome(run, contender.traits, data="numbers", split="test", strategy="last", seed=0, commit="none")
     assert (measured.forgetting_before_idle, measured.forgetting) == (100.0, 50.0)
     assert (measured.final_accuracy_before_idle, measured.final_accuracy) == (33.333, 66.667)
     assert (measured.buffer_samples, measured.gradients_per_item) == (8, 1.333)
@@ -90,21 +90,21 @@ def test_a_method_is_measured_by_stage_by_default() -> None:
 @given(st.integers(0, 20))
 def test_shuffling_moves_training_items_only_within_their_stage(seed: int) -> None:
     before = benchmark()
-    after = shuffled(before, seed)
+    after = shuffle_stages(before, seed)
     for old, new in zip(before.stages, after.stages, strict=True):
         assert sorted(new.train.inputs.tolist()) == old.train.inputs.tolist()
         assert torch.equal(new.train.inputs.long() // 2, new.train.labels_N)
         assert new.test is old.test
     assert all(
         torch.equal(a.train.inputs, b.train.inputs)
-        for a, b in zip(after.stages, shuffled(before, seed).stages, strict=True)
+        for a, b in zip(after.stages, shuffle_stages(before, seed).stages, strict=True)
     )
 
 
 @given(st.floats(0.05, 0.9), st.integers(0, 10))
 def test_flipped_labels_are_wrong_and_about_the_given_share(share: float, seed: int) -> None:
     before = benchmark(num_stages=2, size=400)
-    after = flipped(before, share, seed)
+    after = flip_labels(before, share, seed)
     old_N = torch.cat([stage.train.labels_N for stage in before.stages])
     new_N = torch.cat([stage.train.labels_N for stage in after.stages])
     assert abs(float((old_N != new_N).float().mean()) - share) < 0.1

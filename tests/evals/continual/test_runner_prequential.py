@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from evals.continual.runner import flipped, prequential, shuffled
+from evals.continual.runner import flip_labels, prequential, shuffle_stages
 from evals.continual.streams import STRATEGIES, NoChange, by_path
 from learner.errors import DataError
 from tests.evals.continual.spans import CHOICE, stream_of
@@ -18,11 +18,11 @@ def test_every_row_is_predicted_before_it_is_learnt() -> None:
 
 def test_a_stream_keeps_its_order() -> None:
     stream = stream_of([1, 0, 1, 1], [0, 0, 1, 1])
-    assert shuffled(stream, seed=3) is stream
+    assert shuffle_stages(stream, seed=3) is stream
 
 
 def test_wrong_labels_are_learnt_but_not_scored() -> None:
-    run = prequential(flipped(stream_of([1] * 50), 1.0, seed=0), NoChange(), CHOICE, lambda name, row: None)
+    run = prequential(flip_labels(stream_of([1] * 50), 1.0, seed=0), NoChange(), CHOICE, lambda name, row: None)
     assert run.matrix == ((0.0,),)
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from evals.continual.runner import Run, RunChoice
-from evals.continual.texts import STRATEGIES, by_path, within
+from evals.continual.texts import STRATEGIES, by_path, settings_within
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.stream import Stage
 from tests.learner.small_learner import save_encoder, small_config
@@ -67,9 +67,9 @@ def test_without_a_memory_nothing_is_stored(name: str, encoder: str) -> None:
 
 def test_holdout_and_memory_share_the_buffer_and_a_small_buffer_freezes_the_encoder() -> None:
     config = small_config(min_holdout=50, deeper_layers=(2, 0))
-    small = within(30, config, num_classes=5, num_items=100)
+    small = settings_within(30, config, num_classes=5, num_items=100)
     assert (small.replay_samples, small.holdout_share, small.deepest_layers) == (30, 0.0, 0)
-    larger = within(40, config, num_classes=5, num_items=100)
+    larger = settings_within(40, config, num_classes=5, num_items=100)
     assert (larger.replay_samples, larger.holdout_samples, larger.trainable_layers) == (32, 8, 1)
     assert larger.holdout_share == 0.08 and larger.min_holdout == 8
-    assert within(10_000, config, num_classes=5, num_items=100).holdout_share == config.holdout_share
+    assert settings_within(10_000, config, num_classes=5, num_items=100).holdout_share == config.holdout_share

@@ -26,7 +26,7 @@ def test_unlabelled_texts_are_learnt_when_idle_after_the_last_label(tmp_path: Pa
     learner.learn_many(part(0, 70))
     learner.learn_many(part(70, 80))
     assert (counts["rounds"], counts["rehearsals"], counts["pseudo_label_rounds"]) == (1, 0, 0)
-    assert learner.idle()
+    assert learner.do_idle_work()
     assert (counts["rehearsals"], counts["pseudo_label_rounds"]) == (1, 2) and learner._learner.is_rested
     assert len(learner._learner.replay) == learner._learner.fast_head.ridge.num_samples
     assert len(learner._learner.replay) < 90
@@ -36,7 +36,7 @@ def test_unlabelled_texts_are_learnt_when_idle_after_the_last_label(tmp_path: Pa
 def test_without_a_rehearsal_there_is_no_idle_work(tmp_path: Path) -> None:
     learner = whole(small_config(), tmp_path)
     learner.learn_many(part(0, 80))
-    assert not learner.idle()
+    assert not learner.do_idle_work()
 
 
 def test_gradients_and_encodings_of_the_rounds_are_counted(tmp_path: Path) -> None:
@@ -48,6 +48,6 @@ def test_gradients_and_encodings_of_the_rounds_are_counted(tmp_path: Path) -> No
     usage = learner.usage
     assert num_rounds == 1 and usage.gradients % 8 == 0 and 0 < usage.gradients < 80
     assert 80 < usage.forwards < 160
-    learner.idle()
+    learner.do_idle_work()
     assert learner.usage.gradients == usage.gradients + 50 * 8
     assert learner.usage.forwards == usage.forwards + len(learner._learner.replay)

@@ -1,6 +1,6 @@
 """The figures of a run, computed from its records."""
 
-from evals.load.figures import figures
+from evals.load.figures import compute_figures
 from evals.load.ledger import Ledger
 from evals.load.score import Audit
 from evals.load.watcher import ServiceSnapshot
@@ -34,7 +34,7 @@ def test_arms_rounds_and_audit_are_counted() -> None:
     snapshot = ServiceSnapshot(
         plan=PLAN, replaced=2, swaps=4, published=3, read_ms={1: 10, 2: 1_990}, durable_ms=(7.0,)
     )
-    found = figures(
+    found = compute_figures(
         seen(), snapshot, Audit(found=5, lost=1, duplicates=2), dead_letters=3, restarts=1, prequential=None
     )
     assert (found.events, found.answers, found.lost, found.duplicates, found.dead_letters) == (6, 5, 1, 2, 3)
@@ -53,7 +53,7 @@ def test_the_first_five_seconds_have_their_own_latency() -> None:
     for second, latency_ms in ((0, 900), (4, 300), (5, 5_000)):
         event_id = ledger.record_event(StreamItem("", "a"), stage=0, time_ms=7_000 + 1_000 * second)
         ledger.record_answer(answer(event_id, "a"), read_ms=7_000 + 1_000 * second + latency_ms)
-    found = figures(ledger, ServiceSnapshot(), Audit(3, 0, 0), dead_letters=0, restarts=0, prequential=None)
+    found = compute_figures(ledger, ServiceSnapshot(), Audit(3, 0, 0), dead_letters=0, restarts=0, prequential=None)
     assert (found.latency_ms["first_p99"], found.latency_ms["p99"]) == (900, 5_000)
 
 
@@ -63,7 +63,7 @@ def test_the_accuracy_of_the_last_test_is_computed_by_kind() -> None:
         event_id = ledger.record_event(StreamItem("", "a", kind), stage=0, round=round, time_ms=9_000)
         ledger.record_answer(answer(event_id, label), read_ms=9_100)
     ledger.record_event(StreamItem("", "a", "written"), stage=0, time_ms=9_000)
-    found = figures(ledger, ServiceSnapshot(), Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None)
+    found = compute_figures(ledger, ServiceSnapshot(), Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None)
     assert list(found.accuracy_by_kind.items()) == [("written", 50.0), ("made", 100.0)]
 
 
@@ -71,7 +71,9 @@ def test_a_label_is_live_with_the_first_answer_of_a_version_that_covers_it() -> 
     ledger = seen()
     ledger.record_label(Feedback(event_id="run-0", label="a", time_ms=1_500), "feedback.v1/0", 6)
     snapshot = ServiceSnapshot(plan=PLAN, through={2: {"feedback.v1/0": 7}})
-    live = figures(ledger, snapshot, Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None).label_to_live_s
+    live = compute_figures(
+        ledger, snapshot, Audit(4, 0, 0), dead_letters=0, restarts=0, prequential=None
+    ).label_to_live_s
     # The candidate's first answer came at 2,040 ms.
     assert live["p50"] == 0.54
     assert live["stable_p50"] is None

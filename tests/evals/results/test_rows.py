@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evals.results.row import Gaps, Peer, Row
-from evals.results.rows import ABSENT, RowsByCall, decode, line
+from evals.results.rows import ABSENT, RowsByCall, decode, render_row
 from tests.evals.results.test_rows_result_line import HERE
 
 PEERS = (Peer("torch", 300.0), Peer("others", 200.0))
@@ -29,19 +29,19 @@ def test_a_line_is_appended_for_each_row(tmp_path: Path) -> None:
 
 
 def test_a_line_says_whether_the_goal_is_met_and_what_the_best_peer_reaches() -> None:
-    assert line(FAST).split() == ["fast", "900", "events/s", ">=", "2x", "yes", "3x", "of", "torch:", "300"]
-    assert line(SLOW).split() == ["slow", "none", "ms", "<=", "5", "NOT", "MET", "it", "was", "not", "there"]
+    assert render_row(FAST).split() == ["fast", "900", "events/s", ">=", "2x", "yes", "3x", "of", "torch:", "300"]
+    assert render_row(SLOW).split() == ["slow", "none", "ms", "<=", "5", "NOT", "MET", "it", "was", "not", "there"]
 
 
 def test_a_line_names_missing_peers() -> None:
     gaps = Gaps(missing=("OpenVINO", "torchao"))
     row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=gaps)
-    assert line(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
+    assert render_row(row).endswith("3x of torch: 300; incomplete: OpenVINO, torchao missing")
 
 
 def test_a_line_names_peers_whose_settings_were_not_all_tried() -> None:
     row = Row.of("x", 9.0, "texts/s", goal=TWICE, peers=PEERS, gaps=Gaps(unfinished=("torchao",)))
-    assert line(row).endswith("3x of torch: 300; not all settings tried: torchao")
+    assert render_row(row).endswith("3x of torch: 300; not all settings tried: torchao")
 
 
 def test_each_call_has_its_own_goal() -> None:
@@ -63,7 +63,7 @@ def test_the_calls_of_a_row_are_collected() -> None:
     (row,) = rows
     assert [call.value for call in row.calls] == [700.0, 800.0, 500.0]
     assert row.met is False
-    assert "700 (500 to 800)" in line(row)
+    assert "700 (500 to 800)" in render_row(row)
 
 
 def test_a_row_that_a_call_did_not_reach_has_no_value_in_that_call() -> None:

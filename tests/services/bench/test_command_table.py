@@ -2,14 +2,14 @@
 
 from rich.console import Console
 
-from services.bench.command import WIDTH, of
+from services.bench.command import WIDTH, results_table
 from tests.evals.continual.outcomes import OUTCOME, changed
 
 
 def shown(*outcomes: object) -> list[str]:
     console = Console(width=WIDTH, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(of(outcomes))  # type: ignore[arg-type]
+        console.print(results_table(outcomes))  # type: ignore[arg-type]
     return capture.get().splitlines()
 
 

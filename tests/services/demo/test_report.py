@@ -10,7 +10,7 @@ from rich.console import Console
 
 from evals.load.curve import Point
 from evals.load.session import SessionOutcome
-from services.demo.report import closing_lines, matrix, plot, table, write_json
+from services.demo.report import closing_lines, figures_table, plot, stages_table, write_json
 from tests.evals.load.examples import FIGURES, STREAM
 
 FROZEN: dict[str, type | set[str]] = {
@@ -67,16 +67,16 @@ def shown(*tables: object) -> str:
 
 
 def test_the_table_says_what_never_happened() -> None:
-    text = shown(table(FIGURES, STREAM))
+    text = shown(figures_table(FIGURES, STREAM))
     assert "made: 2 stages, 2 labels" in text
     assert "6 / never s" in text
     assert "int8 10" in text
     assert "40.00 % (ratio 0.625), 10.00 %" in text
-    assert "ratio" not in shown(table(replace(FIGURES, prequential=None), STREAM))
+    assert "ratio" not in shown(figures_table(replace(FIGURES, prequential=None), STREAM))
 
 
 def test_the_accuracy_on_what_was_written_one_by_one_comes_before_that_on_all_items() -> None:
-    lines = shown(table(FIGURES, STREAM)).splitlines()
+    lines = shown(figures_table(FIGURES, STREAM)).splitlines()
     (written,) = [place for place, line in enumerate(lines) if "written one by one" in line and "50.00 %" in line]
     (on_all,) = [place for place, line in enumerate(lines) if "all test items" in line]
     assert written < on_all
@@ -91,7 +91,7 @@ def test_the_last_lines_say_what_was_seen_what_comes_next_and_where_the_page_is(
 
 
 def test_the_matrix_has_a_row_after_each_stage() -> None:
-    lines = shown(matrix(FIGURES, STREAM)).splitlines()
+    lines = shown(stages_table(FIGURES, STREAM)).splitlines()
     assert any("first" in line and "100.0" in line for line in lines)
     assert any("a long name" in line and "50.0" in line and "100.0" in line for line in lines)
 

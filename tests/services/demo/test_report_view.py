@@ -12,7 +12,7 @@ from evals.load.ledger import TRAIN, Ledger, LoadCounts, Progress
 from evals.load.score import Hits
 from evals.load.watcher import ServiceSnapshot, Watcher
 from services.demo import report
-from services.demo.report import View, line, panel, say, update_rate
+from services.demo.report import View, progress_line, progress_panel, say, update_rate
 from tests.evals.load.examples import STREAM
 from tests.waiting import eventually
 from wire.records import Arm, Drift, Evaluation, RolloutPlan
@@ -51,7 +51,7 @@ def text_of(console: Console) -> str:
 
 
 def test_a_line_says_how_far_how_fast_how_well() -> None:
-    text = line(PROGRESS, SNAPSHOT, 123.4)
+    text = progress_line(PROGRESS, SNAPSHOT, 123.4)
     assert "6 of 8 answered, 123/s, p50 20 p99 30 ms" in text
     assert "first seen 75.0 % right, 3 labels" in text
     assert "stable v3 80%, candidate v4 20%" in text
@@ -60,12 +60,12 @@ def test_a_line_says_how_far_how_fast_how_well() -> None:
 
 def test_a_line_before_anything_happened() -> None:
     empty = Progress(LoadCounts(0, 0, 0, 0), {}, {}, {}, {}, (), {})
-    assert "0 of 0 answered, 0/s, p50 - p99 - ms" in line(empty, ServiceSnapshot(), 0.0)
-    assert "nothing published yet" in shown(panel(STREAM, empty, ServiceSnapshot(), 0.0))
+    assert "0 of 0 answered, 0/s, p50 - p99 - ms" in progress_line(empty, ServiceSnapshot(), 0.0)
+    assert "nothing published yet" in shown(progress_panel(STREAM, empty, ServiceSnapshot(), 0.0))
 
 
 def test_the_panel_shows_each_stage_and_only_tests_that_are_over() -> None:
-    lines = shown(panel(STREAM, PROGRESS, SNAPSHOT, 10.0)).splitlines()
+    lines = shown(progress_panel(STREAM, PROGRESS, SNAPSHOT, 10.0)).splitlines()
     (first,) = [text for text in lines if "first" in text and "2/2" in text]
     assert "50.0" in first
     # The test that is still running does not count.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.local.folders import is_locked, locked, new_folder, private_folder
+from services.local.folders import is_locked, lock_file, new_folder, private_folder
 
 
 def mode(path: Path) -> int:
@@ -24,9 +24,9 @@ def test_a_folder_of_the_user_keeps_its_mode(tmp_path: Path) -> None:
 def test_a_lock_has_one_owner_until_it_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     assert not is_locked(path)
-    first = locked(path)
+    first = lock_file(path)
     assert first is not None
     assert is_locked(path)
-    assert locked(path) is None
+    assert lock_file(path) is None
     first.close()
     assert not is_locked(path)

@@ -7,7 +7,7 @@ import pytest
 
 from lifelong.compress.cost import num_bytes, parameters
 from model.config import MINILM_L6
-from services.profiles.profile import NANO, PROFILES, after_restart, changed_profile, filled_in, restart_lines
+from services.profiles.profile import NANO, PROFILES, after_restart, changed_profile, fill_in_profile, restart_lines
 from services.settings import load
 
 FROZEN = {
@@ -20,7 +20,7 @@ FROZEN = {
 
 def test_a_profile_fills_in_what_nothing_else_sets() -> None:
     environ = {"LIFELONG_PROFILE": "base", "LIFELONG_SERVING__PROMISES": '{"p99_ms": 90}'}
-    loaded = filled_in(load(file=None, environ=environ))
+    loaded = fill_in_profile(load(file=None, environ=environ))
     serving = loaded.settings.serving
     assert (serving.precision.mode, serving.promises) == ("int4", {"p99_ms": 90.0, "accuracy": 0.88})
     assert loaded.origins["serving.precision.mode"] == "follows profile base"
@@ -29,13 +29,13 @@ def test_a_profile_fills_in_what_nothing_else_sets() -> None:
 
 def test_without_a_profile_nothing_is_promised() -> None:
     loaded = load(file=None, environ={})
-    assert filled_in(loaded) == loaded
+    assert fill_in_profile(loaded) == loaded
     assert loaded.settings.serving.promises == {}
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_what_a_profile_fixes_is_valid(name: str, tmp_path: Path) -> None:
-    by_profile = filled_in(load(file=None, environ={}, flags={"profile": name})).settings
+    by_profile = fill_in_profile(load(file=None, environ={}, flags={"profile": name})).settings
     assert load(file=None, environ={}, flags={"profile": name, **PROFILES[name].settings}).settings == by_profile
 
 
@@ -52,7 +52,7 @@ def test_nano_is_less_than_half_a_byte_for_each_parameter_that_it_replaces() -> 
 
 def test_a_restart_changes_what_the_profiles_set_and_nobody_else() -> None:
     flags = {"profile": "base", "serving.max_queue_items": 300}
-    settings = filled_in(load(file=None, environ={}, flags=flags)).settings
+    settings = fill_in_profile(load(file=None, environ={}, flags=flags)).settings
     assert after_restart(settings, NANO) == {
         "serving.precision.mode": ("int4", "int8"),
         "serving.precision.max_accuracy_loss": (0.02, 0.005),

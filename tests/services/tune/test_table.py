@@ -48,7 +48,7 @@ def test_what_is_set_wins_over_what_was_measured_and_that_over_the_default(
     tmp_path: Path, flags: dict[str, str], layout: tuple[int, int]
 ) -> None:
     tune_table.write([MeasuredLayout(Layout(1, 2), {1: 1.0}), MeasuredLayout(Layout(2, 1), {1: 2.0})], tmp_path)
-    loaded = tune_table.tuned(load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags))
+    loaded = tune_table.fill_in_layout(load(file=None, environ={"LIFELONG_STATE_DIR": str(tmp_path)}, flags=flags))
     assert (loaded.settings.serving.replicas, loaded.settings.serving.threads) == layout
     if not flags:
         assert loaded.origins["serving.replicas"] == "follows lifelong tune"

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from services.keys import added, rotated
+from services.keys import add_key, rotate_to
 from serving.engine import Engine
 from serving.weights.loader import Manifests
 from serving.weights.swap import Swap
@@ -52,8 +52,8 @@ def test_a_manifest_that_cannot_be_read_takes_the_place_of_nothing(
 
 def test_a_manifest_that_was_signed_anew_is_the_same(learner: TinyPublisher, store_config: StoreConfig) -> None:
     learner.publish(1)
-    both = added(KEYS, Kind.NEXT)
-    with closing(Store(store_config, rotated(both, both.of(Kind.NEXT)[0]))) as store:
+    both = add_key(KEYS, Kind.NEXT)
+    with closing(Store(store_config, rotate_to(both, both.of(Kind.NEXT)[0]))) as store:
         manifests = Manifests(store.versions)
         manifests.read(1, store.versions)
         assert store.signatures.renew() and manifests.find_replaced([1, 2]) == []

@@ -11,7 +11,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from services.keys import added, retired, rotated
+from services.keys import add_key, retire_key, rotate_to
 from services.local.redis import find_binary, start_redis, version_of
 from serving.engine import Engine
 from serving.observers import Counts
@@ -125,8 +125,8 @@ def test_keys_rotate_while_versions_are_published_and_served_and_nothing_is_refu
     store_config: StoreConfig, others: Callable[[StoreConfig, KeyRing], tuple[Swap, Engine]]
 ) -> None:
     first = RING.of(Kind.SECRET)[0]
-    both = added(RING, Kind.NEXT)
-    new = rotated(both, both.of(Kind.NEXT)[-1])
+    both = add_key(RING, Kind.NEXT)
+    new = rotate_to(both, both.of(Kind.NEXT)[-1])
     number = 0
     # (keys of the learner, keys of one replica, keys of the other), as programs are started again one by one
     steps = [(RING, RING, RING), (RING, both, RING), (RING, both, both), (both, both, both), (new, both, both)]
@@ -142,7 +142,7 @@ def test_keys_rotate_while_versions_are_published_and_served_and_nothing_is_refu
     with closing(Store(store_config, new)) as store:
         store.signatures.renew()
         assert {*store.signatures.signers()} == {new.keys[0].id}
-    swap, engine = others(store_config, retired(new, first).for_replicas())
+    swap, engine = others(store_config, retire_key(new, first).for_replicas())
     swap.follow_plan()
     assert served(engine)[1] == number and swap.refused == {}
 
@@ -162,8 +162,8 @@ def test_what_a_retired_key_signed_is_refused_and_its_reason_has_a_name(
 ) -> None:
     with closing(Store(store_config, RING)) as store:
         publish_and_follow(store, 1, [])
-    both = added(RING, Kind.NEXT)
-    left = retired(rotated(both, both.of(Kind.NEXT)[-1]), RING.of(Kind.SECRET)[0])
+    both = add_key(RING, Kind.NEXT)
+    left = retire_key(rotate_to(both, both.of(Kind.NEXT)[-1]), RING.of(Kind.SECRET)[0])
     swap, engine = others(store_config, left.for_replicas())
     swap.follow_plan()
     assert engine.live is None and swap.refused == {"unknown_key": 1}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.keys import added, rotated
+from services.keys import add_key, rotate_to
 from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.errors import CannotSign, CommandMoved, CommandsFull, LabelsChanged, UnknownKey
@@ -109,8 +109,8 @@ def test_a_command_that_was_moved_or_copied_is_none(store: Store, raw: Any, key:
 
 def test_a_key_that_is_not_known_yet_hides_no_command(store: Store, store_config: StoreConfig) -> None:
     """A learner whose keys are older than the operator's would go on without the erasure."""
-    both = added(KEYS, Kind.NEXT)
-    with closing(Store(store_config, rotated(both, both.of(Kind.NEXT)[0]))) as newer:
+    both = add_key(KEYS, Kind.NEXT)
+    with closing(Store(store_config, rotate_to(both, both.of(Kind.NEXT)[0]))) as newer:
         newer.commands.append(Erase(digest="a"))
     with pytest.raises(UnknownKey, match="command:1"):
         store.commands.read()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.keys import added
+from services.keys import add_key
 from tests.stores import KEYS, lease_of
 from tests.wire.store.test_reports import report_of
 from tests.wire.store.test_signatures import COMMAND, EVENTS, fill
@@ -119,5 +119,5 @@ def test_what_a_stranger_signed_is_refused_by_name(store: Store, store_config: S
     fill(store)
     with closing(Store(store_config, new_ring())) as stranger, pytest.raises(BadSignature, match="manifest:1"):
         stranger.dump.verify(store.dump.read(LEASES), store_config.prefix)
-    with closing(Store(store_config, added(KEYS, Kind.NEXT))) as ours:
+    with closing(Store(store_config, add_key(KEYS, Kind.NEXT))) as ours:
         ours.dump.verify(store.dump.read(LEASES), store_config.prefix)

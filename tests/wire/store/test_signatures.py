@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.keys import added, rotated
+from services.keys import add_key, rotate_to
 from tests.stores import lease_of, publish
 from tests.wire.stored_samples import SAMPLES
 from wire.config import StoreConfig
@@ -19,8 +19,8 @@ from wire.store import Store
 from wire.store.signatures import BATCH
 
 SHARED = parse("a secret of an earlier release")
-BOTH = added(SHARED, Kind.NEXT)
-NEW = rotated(BOTH, BOTH.of(Kind.NEXT)[0])
+BOTH = add_key(SHARED, Kind.NEXT)
+NEW = rotate_to(BOTH, BOTH.of(Kind.NEXT)[0])
 OLD_ID = SHARED.keys[0].id
 NEW_ID = NEW.keys[0].id
 COMMAND = LabelCommand(number=1, action="retire", labels=("{a}",))
