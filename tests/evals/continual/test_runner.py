@@ -29,7 +29,7 @@ class LastClasses(Contender[Tensor]):
         num_items = sum(len(part) for part in self._parts)
         return Usage(samples=num_items, num_bytes=4 * num_items, gradients=2 * num_items)
 
-    def idle(self) -> bool:
+    def do_idle_work(self) -> bool:
         if self._at_rest is None:
             return False
         self._parts.append(self._at_rest)

@@ -105,7 +105,7 @@ def test_test_items_must_fit_the_training_items(tmp_path: Path, test: Sequence[F
 
 
 def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data set '.*nowhere': say support, clinc150, or a folder"):
+    with pytest.raises(DataError, match=r"no data set '.*nowhere': say support, clinc150, digits, or a folder"):
         load(str(tmp_path / "nowhere"), None)
     with pytest.raises(DataError, match=r"train.jsonl is missing \(or train.jsonl.gz\)"):
         load(str(tmp_path), None)

@@ -40,7 +40,7 @@ def test_a_distillation_resumes_from_its_file(tmp_path: Path) -> None:
 
 def test_the_file_of_another_run_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "checkpoint", beginning(), key(rate=1e-4))
-    with pytest.raises(StateRefused, match="other options or texts"):
+    with pytest.raises(StateRefused, match="other options or data"):
         resume(tmp_path / "checkpoint", beginning(), key())
 
 
