@@ -70,7 +70,7 @@ def run_outcome(
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Computes the mean and the sample standard deviation (n - 1), which is 0 for one value.
 
-    >>> spread([1.0, 3.0])
+    >>> mean_and_deviation([1.0, 3.0])
     (2.0, 1.4142135623730951)
     """
     mean = sum(values) / len(values)
