@@ -6,7 +6,7 @@ Prints, as JSON, microseconds of processor time on one thread: the shortest of m
 timed in turn, so that a disturbance of the machine hits all of them. The peers on the same weights are:
 
     dense INT8     our own layer, which also multiplies the zeros
-    float32        torch's linear layer; `onednn` is the same by oneDNN, with a prepacked weight
+    float32        torch's linear layer; `onednn` is the same by oneDNN, on tensors in its own layout
     torch CSR      torch's product of a matrix in CSR, in float32, with the rows as columns
 
 The crossover is the smallest share of zeros from which on a sparse layer is faster than the dense layer of its type.
@@ -90,9 +90,9 @@ def layers(num_out: int, num_in: int, num_rows: int, share: float) -> dict[str, 
         DENSE: lambda _: linear_i8.linear_i8(x_MK, zeros),
         FLOAT: lambda _: functional.linear(x_MK, w_NK, dense.bias_N),
     }
-    if torch.backends.mkldnn.is_available():
+    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         found[ONEDNN] = _onednn(x_MK, w_NK, dense.bias_N)
-    if torch.backends.mkl.is_available():
+    if torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         w_csr = w_NK.to_sparse_csr()
         x_KM = x_MK.t().contiguous()
         found[CSR] = lambda _: w_csr @ x_KM
@@ -100,9 +100,8 @@ def layers(num_out: int, num_in: int, num_rows: int, share: float) -> dict[str, 
 
 
 def _onednn(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor) -> Layer:
-    packed = torch.ops.mkldnn._reorder_linear_weight(w_NK.to_mkldnn(), len(x_MK))
-    linear = torch.ops.mkldnn._linear_pointwise
-    return lambda _: linear(x_MK, packed, bias_N, "none", [], "")
+    x, weight, bias = (each.to_mkldnn() for each in (x_MK, w_NK, bias_N))
+    return lambda _: torch.ops.aten.mkldnn_linear(x, weight, bias)
 
 
 def interleaved_us(layers: Mapping[str, Layer], rounds: int) -> dict[str, float]:
@@ -136,13 +135,15 @@ def make_rows(measured: Sequence[SparseTimes]) -> Iterator[Row]:
         name = f"sparse.{matrix}.{100 * each.share:.0f}"
         yield Row.of(name, round(each.us[OURS], 1), "us", peers=tuple(peers))
     for matrix, curve in by_matrix.items():
-        found = {OURS: crossover(curve, OURS, DENSE)}
+        ours = crossover(curve, OURS, DENSE)
+        note = f"{OURS} beside {DENSE}: {_shown(ours)}"
         if all(CSR in each.us for each in curve):
-            found[CSR] = crossover(curve, CSR, FLOAT)
-        shown = {name: "never" if share is None else f"from {share:.0%} of zeros on" for name, share in found.items()}
-        note = f"{OURS}: {shown[OURS]}" + (f"; {CSR} beside {FLOAT}: {shown[CSR]}" if CSR in shown else "")
-        value = None if found[OURS] is None else 100 * found[OURS]
-        yield Row.of(f"sparse.{matrix}.crossover", value, "% of zeros", note=note)
+            note += f"; {CSR} beside {FLOAT}: {_shown(crossover(curve, CSR, FLOAT))}"
+        yield Row.of(f"sparse.{matrix}.crossover", None if ours is None else 100 * ours, "% of zeros", note=note)
+
+
+def _shown(share: float | None) -> str:
+    return "never faster" if share is None else f"faster from {share:.0%} of zeros on"
 
 
 def _value(peer: Peer) -> float:

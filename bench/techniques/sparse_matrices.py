@@ -9,6 +9,7 @@ adopted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ def _encoder_rows(run: Run, dense: Strata, pruned: Strata, tokenizer: TextTokeni
     best_s = [float("inf")] * len(encoders)
     for _ in range(run.amount(1, ROUNDS)):
         for place, encoder in enumerate(encoders):
-            call_s = fastest_call_s(lambda encoder=encoder: encoder.encode(batch, INT8), SLICE_S)
+            call_s = fastest_call_s(partial(encoder.encode, batch, INT8), SLICE_S)
             best_s[place] = min(best_s[place], call_s)
     torch.set_num_threads(threads)
     dense_s, pruned_s = best_s
