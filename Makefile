@@ -41,7 +41,8 @@ check-native: $(INSTALLED)
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 \
 	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/native tests/kernels/encoder \
-	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/attention_i8 tests/kernels/conv2d \
+	    tests/kernels/linear_i8 tests/kernels/linear_i4 tests/kernels/sparse_i8 tests/kernels/attention_i8 \
+	    tests/kernels/conv2d \
 	    --ignore tests/kernels/native/test_build.py -n $(JOBS) --dist loadfile $(ARGS)
 
 bench: .venv/.installed-bench-$(RELEASES)

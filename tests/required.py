@@ -36,6 +36,7 @@ Program: TypeAlias = Literal[
     "history",
     "kustomize",
     "promtool",
+    "valgrind",
 ]
 """`history`: the commits of the release before, which a shallow clone lacks. `redis8`: what Redis has since 7 or 8."""
 
