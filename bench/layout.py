@@ -167,8 +167,8 @@ def replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
 
 UNPACKED = {
     "dot.h": (
-        "    else dot_rows(rows, 4, x, from, (Sums){sums[0], PANEL});\n",
-        "    else dot_rows_apart(rows, x, from, (Sums){sums[0], PANEL});\n",
+        "    else dot_rows(rows, vectors, x, from, (Sums){sums[0], PANEL});\n",
+        "    else dot_rows_apart(rows, vectors, x, from, (Sums){sums[0], PANEL});\n",
     ),
     "library.c": (
         "uint8_t *cell = cells + ((int64_t)k * PANEL + n) * QUAD;",
@@ -178,26 +178,26 @@ UNPACKED = {
 """File of the sources -> a line, and the line by which the weights of a panel lie row by row."""
 
 APART = """
-INLINE void dot_rows_apart(int rows, ByteRows x, Panel panel, Sums sums)
+INLINE void dot_rows_apart(int rows, int vectors, ByteRows x, Panel panel, Sums sums)
 {
 #if defined(__AVX512VNNI__)
-    __m512i sum[DOT_ROWS][4];
+    __m512i sum[MAX_DOT_ROWS][4];
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const int apart = panel.num_quads * QUAD;
     const __m512i offsets = _mm512_mullo_epi32(lane, _mm512_set1_epi32(apart));
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
+        UNROLL for (int c = 0; c < vectors; c++) sum[r][c] = _mm512_setzero_si512();
     for (int k = 0; k < panel.num_quads; k++) {
         __m512i w[4];
-        UNROLL for (int c = 0; c < 4; c++)
+        UNROLL for (int c = 0; c < vectors; c++)
             w[c] = _mm512_i32gather_epi32(offsets, panel.from + (int64_t)c * 16 * apart + k * QUAD, 1);
         UNROLL for (int r = 0; r < rows; r++) {
             __m512i quad = _mm512_set1_epi32(quad_of(x.q + r * x.stride + k * QUAD));
-            UNROLL for (int c = 0; c < 4; c++) multiply_add(&sum[r][c], quad, w[c]);
+            UNROLL for (int c = 0; c < vectors; c++) multiply_add(&sum[r][c], quad, w[c]);
         }
     }
     UNROLL for (int r = 0; r < rows; r++)
-        UNROLL for (int c = 0; c < 4; c++) _mm512_storeu_si512(sums.to + r * sums.stride + c * 16, sum[r][c]);
+        UNROLL for (int c = 0; c < vectors; c++) _mm512_storeu_si512(sums.to + r * sums.stride + c * 16, sum[r][c]);
 #else
     for (int r = 0; r < rows; r++)
         for (int n = 0; n < PANEL; n++) {

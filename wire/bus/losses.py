@@ -49,7 +49,12 @@ def seek(consumer: Any, partition: Any, offset: int, epoch: int = -1) -> None:
 
 
 def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint]:
-    """Returns where to resume in each partition that a POSITION_ERRORS error names. Raises the client's errors."""
+    """Returns where to resume in each partition that a POSITION_ERRORS error names. Raises the client's errors.
+
+    It also corrects the client's high watermarks of these partitions. In an incremental fetch session (KIP-227), a
+    broker does not repeat a watermark that it sent with the error, so the lag would count the lost records until the
+    next record arrives.
+    """
     known: dict[Any, Any] = {}
     if isinstance(error, LogTruncationError):
         known = error.divergent_offsets
@@ -63,6 +68,7 @@ def find_resume_points(consumer: Any, error: Exception) -> dict[Any, ResumePoint
     last = consumer.end_offsets(list(positions))
     points: dict[Any, ResumePoint] = {}
     for partition, position in positions.items():
+        assigned[partition].highwater = last[partition]
         truncation = truncations[partition]
         end = last[partition]
         epoch = -1
