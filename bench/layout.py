@@ -212,7 +212,7 @@ INLINE void dot_rows_apart(int rows, int vectors, ByteRows x, Panel panel, Sums 
 """
 """The product of a panel whose weights lie row by row, with the arithmetic of `dot_rows`."""
 
-BEFORE = "/* sums[0..rows) <- x times panel `panel` of `w`; "
+BEFORE = "/* sums[0..rows) <- x times panel `panel` of `w`, "
 """The line of dot.h in front of which APART is put."""
 
 
