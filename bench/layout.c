@@ -8,8 +8,9 @@
  *
  * `blocked` and `packed` differ only in the addresses of the weights. All use the multiply-add of the instruction set for
  * which the file is compiled: AVX512-VNNI, or AVX2, which valgrind can simulate. LAYERS matrices are read one after the
- * other, like the layers of an encoder. ROWS is a multiple of 6, and the other sizes are multiples of 64. Prints a checksum of the sums of the last pass, and the shortest time of a pass in
- * microseconds.
+ * other, like the layers of an encoder. ROWS is a multiple of 6, and the other sizes are multiples of 64.
+ *
+ * Prints a checksum of the sums of the last pass, and the shortest time of a pass in microseconds.
  */
 #include "../kernels/native/source/dot.h"
 

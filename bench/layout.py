@@ -33,7 +33,7 @@ from torch import Tensor
 from bench.harness.case import Run
 from bench.harness.process import BUILD
 from bench.harness.texts import some_texts
-from bench.harness.timing import fastest_call_s
+from bench.harness.timing import fastest_in_turns_s, one_thread
 from evals.results.row import NoResult, Peer, Row, Skip
 from kernels import allocator, encoder, native
 from kernels.allocator import huge_page_tensor
@@ -120,6 +120,14 @@ def run_pass(program: Path, order: str, shape: tuple[int, int], *, passes: int =
     words = [str(program), order, *map(str, (*shape, ROWS, LAYERS, passes))]
     checksum, us = subprocess.run(words, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout.split()
     return Pass(int(checksum), float(us))
+
+
+def run_orders(program: Path, shape: tuple[int, int]) -> dict[str, Pass]:
+    """Returns a pass of each order. Raises NoResult if their sums differ."""
+    passes = {order: run_pass(program, order, shape) for order in ORDERS}
+    if len({each.checksum for each in passes.values()}) > 1:
+        raise NoResult(f"the orders compute other sums: {passes}")
+    return passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,21 +320,17 @@ def encoders() -> Mapping[str, Switched]:
 
 def encoder_ms(*, num_texts: int = NUM_TEXTS, rounds: int = ROUNDS) -> dict[str, float]:
     """Returns the shortest ms of each encoder on the same texts, one thread, in turns. Raises NoResult, Skip."""
-    torch.set_num_threads(1)
     _, tokenizer = load_encoder("minilm-l6")
     batch = RaggedBatch.of(tokenizer.encode_many(some_texts(num_texts)))
-    switched = encoders()
-    expected_BD = switched[WHOLE].encode(batch)
-    for name, each in switched.items():
-        if not torch.equal(each.encode(batch), expected_BD):
-            raise NoResult(f"the encoder with {name} computes other vectors")
-    ms = dict.fromkeys(switched, float("inf"))
-    for _ in range(rounds):
+    with one_thread():
+        switched = encoders()
+        expected_BD = switched[WHOLE].encode(batch)
         for name, each in switched.items():
-            with each.patched():
-                call_s = fastest_call_s(partial(each.forward.encode, batch), SLICE_S)
-            ms[name] = min(ms[name], 1e3 * call_s)
-    return ms
+            if not torch.equal(each.encode(batch), expected_BD):
+                raise NoResult(f"the encoder with {name} computes other vectors")
+        works = {name: partial(each.encode, batch) for name, each in switched.items()}
+        shortest_s = fastest_in_turns_s(works, SLICE_S, rounds=rounds)
+    return {name: 1e3 * each_s for name, each_s in shortest_s.items()}
 
 
 def measure(run: Run) -> Iterator[Row]:
@@ -334,8 +338,7 @@ def measure(run: Run) -> Iterator[Row]:
     avx512, avx2 = (compiled(isa) for isa in ("vnni", "avx2"))
     for shape in SHAPES:
         name = f"layout.{shape[0]}x{shape[1]}"
-        passes = {order: run_pass(avx512, order, shape) for order in ORDERS}
-        _check_sums(passes)
+        passes = run_orders(avx512, shape)
         peers = tuple(Peer(order, round(passes[order].us, 1)) for order in ORDERS if order != PACKED)
         yield Row.of(f"{name}.us", round(passes[PACKED].us, 1), "us a pass", peers=peers)
         misses = {order: simulated(avx2, order, shape) for order in ORDERS}
@@ -346,8 +349,3 @@ def measure(run: Run) -> Iterator[Row]:
     for name, each in ms.items():
         others = () if name == WHOLE else (Peer(WHOLE, round(ms[WHOLE], 3)),)
         yield Row.of(f"layout.encoder.{name.replace(' ', '_')}", round(each, 3), "ms for 64 texts", peers=others)
-
-
-def _check_sums(passes: Mapping[str, Pass]) -> None:
-    if len({each.checksum for each in passes.values()}) > 1:
-        raise NoResult(f"the orders compute other sums: {passes}")

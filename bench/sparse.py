@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from bench.harness.case import Run
 from bench.harness.process import run_module
-from bench.harness.timing import fastest_call_s
+from bench.harness.timing import fastest_in_turns_s
 from bench.kernels import Layer
 from evals.results.row import Peer, Row
 from kernels import linear_i8, sparse_i8
@@ -66,10 +66,14 @@ def times(
     *, rows: Sequence[int] = ROWS, shares: Sequence[float] = SHARES, rounds: int = ROUNDS
 ) -> Iterator[SparseTimes]:
     """Yields the times of every shape, number of rows and share of zeros."""
+    nothing = torch.empty(0)
     for num_out, num_in in SHAPES:
         for num_rows in rows:
             for share in shares:
-                us = interleaved_us(layers(num_out, num_in, num_rows, share), rounds)
+                found = layers(num_out, num_in, num_rows, share)
+                works = {name: partial(layer, nothing) for name, layer in found.items()}
+                shortest_s = fastest_in_turns_s(works, SLICE_S, rounds=rounds, calls=4)
+                us = {name: 1e6 * each_s for name, each_s in shortest_s.items()}
                 yield SparseTimes(num_out, num_in, num_rows, share, us)
 
 
@@ -102,16 +106,6 @@ def layers(num_out: int, num_in: int, num_rows: int, share: float) -> dict[str, 
 def _onednn(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor) -> Layer:
     x, weight, bias = (each.to_mkldnn() for each in (x_MK, w_NK, bias_N))
     return lambda _: torch.ops.aten.mkldnn_linear(x, weight, bias)
-
-
-def interleaved_us(layers: Mapping[str, Layer], rounds: int) -> dict[str, float]:
-    """Returns the shortest time of a call of each layer. In each round, every layer is timed for SLICE_S."""
-    nothing = torch.empty(0)
-    us = dict.fromkeys(layers, float("inf"))
-    for _ in range(rounds):
-        for name, layer in layers.items():
-            us[name] = min(us[name], 1e6 * fastest_call_s(partial(layer, nothing), SLICE_S, calls=4))
-    return us
 
 
 def crossover(measured: Sequence[SparseTimes], sparse: str, dense: str) -> float | None:

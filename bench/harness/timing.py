@@ -1,7 +1,10 @@
 """Times a function: once, or repeatedly for a while, in wall-clock or processor time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
 
 
 def elapsed_s(work: Callable[[], object]) -> float:
@@ -36,3 +39,28 @@ def fastest_call_s(call: Callable[[], object], budget_s: float, *, calls: int = 
             call()
         shortest = min(shortest, (time.process_time() - start_s) / calls)
     return shortest
+
+
+def fastest_in_turns_s(
+    works: Mapping[str, Callable[[], object]], slice_s: float, *, rounds: int, calls: int = 1
+) -> dict[str, float]:
+    """Returns `fastest_call_s` of each function. In each round every function is timed for `slice_s` seconds.
+
+    So a disturbance of the machine hits all of them.
+    """
+    shortest = dict.fromkeys(works, float("inf"))
+    for _ in range(rounds):
+        for name, work in works.items():
+            shortest[name] = min(shortest[name], fastest_call_s(work, slice_s, calls=calls))
+    return shortest
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch compute on one thread while the context lasts, and then on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -11,13 +11,13 @@ adopted.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from bench.harness.case import Bar, Run, Technique
 from bench.harness.texts import some_texts
-from bench.harness.timing import fastest_call_s
-from bench.sparse import CSR, DENSE, FLOAT, ONEDNN, OURS, SparseTimes, crossover, times
+from bench.harness.timing import fastest_in_turns_s, one_thread
+from bench.sparse import CSR, DENSE, FLOAT, ONEDNN, OURS, SHARES, SparseTimes, crossover, times
+from bench.sparse import ROUNDS as LAYER_ROUNDS
 from bench.techniques.tasks import SAY_EVERY, load_tasks, served_encoder, task_accuracy, tokenize
 from evals.results.row import Peer, Row
 from kernels.allocator import keep_freed_memory
@@ -54,10 +54,8 @@ SLICE_S = 0.3
 
 def measure(run: Run) -> Iterator[Row]:
     """Yields the speed of the layer, then the accuracy, speed and bytes of the encoder. Raises Skip without data."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield from _layer_rows(run)
-    torch.set_num_threads(threads)
+    with one_thread():
+        yield from _layer_rows(run)
     dense, tokenizer = load_encoder("minilm-l6")
     dense.requires_grad_(False)
     if run.is_quick:
@@ -80,8 +78,8 @@ def measure(run: Run) -> Iterator[Row]:
 def _layer_rows(run: Run) -> Iterator[Row]:
     keep_freed_memory()
     rows = (64,) if run.is_quick else (16, 64, 128)
-    shares = (SHARE,) if run.is_quick else (0.5, LOW, 0.7, SHARE, HIGH, 0.95)
-    measured = list(times(rows=rows, shares=shares, rounds=1 if run.is_quick else 5))
+    shares = (SHARE,) if run.is_quick else SHARES
+    measured = list(times(rows=rows, shares=shares, rounds=run.amount(1, LAYER_ROUNDS)))
     of_share = [each for each in measured if each.share == SHARE]
     yield _ratio_row(run, "float32_80", of_share, FLOAT, ONEDNN)
     yield _ratio_row(run, "int8_80", [each for each in of_share if each.num_rows >= 64], DENSE)
@@ -149,15 +147,12 @@ def _encoder_rows(run: Run, dense: Strata, pruned: Strata, tokenizer: TextTokeni
     stored = [encoder_tensors(strata) for strata in (dense, pruned)]
     batch = RaggedBatch.of(tokenizer.encode_many(some_texts(NUM_TEXTS)))
     encoders = [QuantizedEncoder.from_tensors(dense.config, tensors) for tensors in stored]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    best_s = [float("inf")] * len(encoders)
-    for _ in range(run.amount(1, ROUNDS)):
-        for place, encoder in enumerate(encoders):
-            call_s = fastest_call_s(partial(encoder.encode, batch, INT8), SLICE_S)
-            best_s[place] = min(best_s[place], call_s)
-    torch.set_num_threads(threads)
-    dense_s, pruned_s = best_s
+    works = {
+        name: partial(encoder.encode, batch, INT8) for name, encoder in zip(("dense", "pruned"), encoders, strict=True)
+    }
+    with one_thread():
+        shortest_s = fastest_in_turns_s(works, SLICE_S, rounds=run.amount(1, ROUNDS))
+    dense_s, pruned_s = shortest_s["dense"], shortest_s["pruned"]
     note = f"dense {1e3 * dense_s:.2f} ms, pruned {1e3 * pruned_s:.2f} ms"
     yield run.row("texts", round(dense_s / pruned_s, 3), note=note)
     dense_bytes, pruned_bytes = (_feed_forward_bytes(tensors) for tensors in stored)

@@ -68,6 +68,22 @@ def test_the_past_is_not_read_again_and_no_later_record_is_left_out(cut_topics: 
     bus.close()
 
 
+def test_the_lost_records_do_not_count_as_lag(cut_topics: CutTopics) -> None:
+    """The broker may not send the end of the log again before the next record arrives."""
+    bus = Bus(cut_topics.config, "reader")
+    publisher = bus.publisher()
+    send(publisher, *labels(*range(5)))
+    cut_topics.remember(Feedback)
+    send(publisher, *labels(*range(5, 10)))
+    follower = bus.follow([Feedback], {})
+    take(follower.poll, 10)
+    cut_topics.cut(Feedback)
+    eventually(lambda: bool(getattr(patient(follower.poll)(100), "losses", ())))
+    follower.poll(0)
+    assert not follower.lag()
+    bus.close()
+
+
 def test_a_log_that_shows_a_copy_of_what_was_read_teaches_nothing(cut_topics: CutTopics) -> None:
     """The log was truncated before records that it has again: records with the same times were read before."""
     bus = Bus(cut_topics.config, "reader")
