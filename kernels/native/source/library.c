@@ -123,10 +123,11 @@ EXPORT void lifelong_pack_sparse(const int8_t *blocks, const uint16_t *quads, co
     *w = header(8, num_out, num_in);
     w->is_sparse = 1, w->num_blocks = num_blocks;
     SparseParts p = sparse_parts(w);
-    memcpy((void *)p.blocks, blocks, (size_t)num_blocks * BLOCK_BYTES);
     memcpy((void *)p.scale, scale, floats);
     memcpy((void *)p.bias, bias, floats);
     memcpy((void *)p.scaled_ksum, scaled_ksum, floats);
     memcpy((void *)p.starts, starts, (size_t)(num_out / GROUP_OUT + 1) * sizeof *starts);
+    if (!num_blocks) return; /* `blocks` and `quads` may be NULL then, which memcpy must not get */
+    memcpy((void *)p.blocks, blocks, (size_t)num_blocks * BLOCK_BYTES);
     memcpy((void *)p.quads, quads, (size_t)num_blocks * sizeof *quads);
 }
