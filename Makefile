@@ -36,8 +36,13 @@ check: $(INSTALLED)
 	$(VENV)/python -m pytest -q -m "not slow" tests/test_architecture.py tests/test_style.py tests/test_modules.py tests/docs
 
 # Runs the tests of the native kernels under the address and undefined-behaviour sanitizers, except tests of the build.
+# The object is built first: otherwise each process of pytest would build its own.
+SANITIZED := CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" \
+	XDG_CACHE_HOME=$(CURDIR)/build/sanitized
+
 check-native: $(INSTALLED)
-	CFLAGS="-g -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined" XDG_CACHE_HOME=$(CURDIR)/build/sanitized \
+	$(SANITIZED) $(VENV)/python -c "from kernels.native.build import find_or_build; find_or_build()"
+	$(SANITIZED) \
 	LD_PRELOAD="$$($${CC:-gcc} -print-file-name=libasan.so) $$($${CC:-gcc} -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0 \
 	$(VENV)/python -m pytest -q -p no:cacheprovider -m "not live" tests/kernels/native tests/kernels/encoder \

@@ -67,6 +67,15 @@ class Fault:
     def is_power_cut(self) -> bool:
         return self.name.startswith(POWER_CUT)
 
+    @property
+    def family(self) -> Family:
+        """The group in which the recovery is counted. It is known after the fault has begun."""
+        if self.is_power_cut:
+            return "cut"
+        if self.num_kills:
+            return "kill"
+        return "other"
+
     def inject(self) -> str:
         """Begins the fault; returns a description of its effect."""
         if self.awaits is not None:

@@ -64,11 +64,10 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class FaultLog:
-    """The injected faults, their recovery times, and separately the recovery times of power cuts."""
+    """The injected faults and, for each family of faults, the recovery times. None: it did not recover."""
 
     spans: list[Interruption] = field(default_factory=list)
-    recoveries_s: list[float] = field(default_factory=list)
-    cut_recoveries_s: list[float] = field(default_factory=list)
+    recoveries_s: dict[Family, list[float | None]] = field(default_factory=lambda: {"kill": [], "cut": [], "other": []})
     stuck: int = 0
 
 
@@ -103,7 +102,7 @@ class Injector:
         """
         ledger = self._running.ledger
         ended_s = self.log.spans[-1].ended_s
-        recoveries_s = self.log.cut_recoveries_s if fault.is_power_cut else self.log.recoveries_s
+        recoveries_s = self.log.recoveries_s[fault.family]
         if self._running.wait(fault.is_over, self._size.stuck_s):
             back_s = max(ended_s, time.monotonic() - POLL_INTERVAL_S)
             if self._running.wait(lambda: ledger.recovery_s(back_s) < math.inf, self._size.stuck_s):
@@ -112,7 +111,7 @@ class Injector:
                 self.log.spans[-1] = replace(self.log.spans[-1], recovered_s=ended_s + recovery_s)
                 self._say(f"recovered after {recovery_s:.1f} s, {ledger.last_recovered(back_s)} last")
                 return True
-        recoveries_s.append(math.inf)
+        recoveries_s.append(None)
         silent = ", ".join(ledger.silent(ended_s)) or "the killed processes"
         self._say(f"NOT RECOVERED after {self._size.stuck_s:g} s: silent: {silent}")
         return False

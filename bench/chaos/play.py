@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+from bench.chaos.faults import Family
 from bench.chaos.injection import FaultLog, Injector, Say, draw_faults
 from bench.chaos.judge import Interruption, TopicCounts, Verdict, judge, longest_silence_s, revision_regressions
 from bench.chaos.ledger import HTTP, IDS, KAFKA
@@ -55,10 +56,8 @@ class SceneOutcome:
     verdict: Verdict
     lost_tails: dict[str, int]
     """The number of events, answers and labels in the tails that power cuts took, and the number of bytes."""
-    recoveries_s: tuple[float, ...]
-    """The recovery times of all faults except power cuts."""
-    cut_recoveries_s: tuple[float, ...]
-    """The recovery times of power cuts."""
+    recoveries_s: dict[Family, tuple[float | None, ...]]
+    """Family of faults -> the recovery times. None: the service did not recover. (JSON has no infinity.)"""
     silence_s: dict[str, float] = field(default_factory=dict)
     """Track (`http`, `kafka`) -> the longest time without an answer."""
     http_failures: dict[str, int]
@@ -146,8 +145,7 @@ def _outcome(scene: Scene, load: Running, fault_log: FaultLog, contents: TopicCo
         left_out=scene.missing(),
         verdict=judge(sent, topics, load.watch.counts, spans, lost),
         lost_tails=lost.sizes,
-        recoveries_s=tuple(fault_log.recoveries_s),
-        cut_recoveries_s=tuple(fault_log.cut_recoveries_s),
+        recoveries_s={family: tuple(times_s) for family, times_s in fault_log.recoveries_s.items()},
         http_failures=_failures(load.ledger.http_failures, spans),
         ended_by_itself=scene.num_unexpected_ends,
         stuck=fault_log.stuck,

@@ -32,6 +32,7 @@ def test_a_kill_counts_when_a_process_was_killed(sleepers: list[subprocess.Popen
     assert fault.num_kills == 0
     assert fault.inject() == f"process {first.pid}"
     assert (first.wait(10), second.poll(), fault.num_kills) == (-9, None, 1)
+    assert fault.family == "kill"
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
@@ -43,6 +44,7 @@ def test_without_a_process_no_kill_counts(sleepers: list[subprocess.Popen[bytes]
     both = combine((nobody, kill("sleeper", lambda: [other.pid])))
     assert both.inject() == f"no process found, process {other.pid}"
     assert (nobody.num_kills, both.num_kills) == (0, 1)
+    assert (nobody.family, both.family) == ("other", "kill")
 
 
 def test_a_pause_ends(sleepers: list[subprocess.Popen[bytes]]) -> None:
@@ -68,7 +70,7 @@ def test_a_power_cut_is_over_when_another_process_has_the_role() -> None:
     assert not fault.is_over()
     pids.append(8)
     assert fault.is_over()
-    assert (fault.num_kills, fault.is_power_cut) == (0, True)
+    assert (fault.num_kills, fault.is_power_cut, fault.family) == (0, True, "cut")
 
 
 def test_combined_faults_begin_and_end_together_and_the_longer_duration_counts() -> None:
