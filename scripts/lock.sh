@@ -39,7 +39,7 @@ lock)
     # The lock files below have the release's versions, except the benchmarks': one of their peers needs an older numpy.
     compile locks/demo.lock pyproject.toml --extra local --constraints requirements.lock
     compile locks/dev.lock pyproject.toml --extra local --extra dev --constraints requirements.lock
-    image=(--extra avalanche --extra parquet --extra registry --extra s3 --extra traces)
+    image=(--extra avalanche --extra media --extra parquet --extra registry --extra s3 --extra traces)
     compile locks/image.lock pyproject.toml "${image[@]}" --constraints requirements.lock
     grep --only-matching --extended-regexp '^(torch|torchvision)==[0-9.]+' locks/image.lock > locks/torch.txt
     without_torch locks/image.lock

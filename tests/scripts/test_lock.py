@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 EXTRAS = {
     "requirements.lock": ["local"],
-    "locks/image.lock": ["avalanche", "parquet", "registry", "s3", "traces"],
+    "locks/image.lock": ["avalanche", "media", "parquet", "registry", "s3", "traces"],
     "locks/demo.lock": ["local"],
     "locks/dev.lock": ["local", "dev"],
     "locks/bench.lock": ["local", "bench"],
