@@ -116,6 +116,9 @@ class Apart(Machine):
         self._programs.check()
         super().check()
 
+    def is_whole(self) -> bool:
+        return len(self._pids(programs.REPLICA)) >= REPLICAS
+
     def settings(self) -> Settings:
         return self._settings
 

@@ -81,10 +81,15 @@ class Injector:
         self.log = FaultLog()
 
     def inject_all(self, faults: Sequence[Fault]) -> None:
-        """Injects all faults. Ends early if the scene does not recover even after a restart."""
+        """Injects all faults. Ends early if the scene does not recover even after a restart.
+
+        The service has recovered when one replica answers. The next fault waits until all replicas do, because a
+        kill of the only one is an outage of the service, not of a replica.
+        """
         begun_s = time.monotonic()
         every_s = self._size.events / self._size.rate / max(len(faults), 1)
         for place, fault in enumerate(faults):
+            self._running.wait(self._running.scene.is_whole, self._size.stuck_s)
             self._running.wait_until(begun_s + place * every_s)
             self.log.spans.append(self._inject(fault))
             if self._recovers(fault):

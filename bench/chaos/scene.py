@@ -100,6 +100,9 @@ class Scene(Protocol):
     def check(self) -> None:
         """Restarts programs that have ended and have no supervisor."""
 
+    def is_whole(self) -> bool:
+        """Returns whether every replica answers. The service can answer before that."""
+
     def settings(self) -> Settings:
         """Returns the settings with which the load reaches the service, addresses included. Any thread may call."""
 
@@ -135,6 +138,9 @@ class Machine:
 
     def check(self) -> None:
         self._power.check()
+
+    def is_whole(self) -> bool:
+        return True
 
     def await_ready(self, is_ready: Callable[[], bool], what: str, logs: Sequence[Path]) -> None:
         """Waits until `is_ready`. Raises RuntimeError, with the last lines of the logs, after READY_S seconds."""

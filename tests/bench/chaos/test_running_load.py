@@ -1,11 +1,13 @@
 """The load of a scene, on a real broker and a real Redis: events are answered and labelled; the topics have both."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from bench.chaos.faults import FaultKind
+from bench.chaos.faults import Fault, FaultKind
+from bench.chaos.injection import Injector
 from bench.chaos.ledger import IDS
 from bench.chaos.running import SOURCES, running
 from bench.chaos.scene import Missing, api_keys, scene_settings
@@ -39,6 +41,8 @@ class KafkaAlone:
         self._settings = settings
         self.api_keys = api_keys(folder)
         self.lost = LostTails()
+        self.num_checks = 0
+        """How often it was asked whether all replicas answer. The third time they do."""
 
     def settings(self) -> Settings:
         return self._settings
@@ -53,17 +57,23 @@ class KafkaAlone:
 
     def check(self) -> None: ...
 
+    def is_whole(self) -> bool:
+        self.num_checks += 1
+        return self.num_checks > 2
+
     def restart(self) -> None: ...
 
     def close(self) -> None: ...
 
 
-def test_events_are_answered_and_labelled_and_those_over_http_wait(
-    tmp_path: Path, bus: Bus, bus_config: BusConfig, store: Store, store_config: StoreConfig
-) -> None:
+@pytest.fixture
+def scene(tmp_path: Path, bus_config: BusConfig, store_config: StoreConfig) -> KafkaAlone:
     settings = scene_settings(state_dir=str(tmp_path), serving__http_port=free_port())
     parts = {"bus": bus_config, "store": store_config, "signing_key": SecretStr(SIGNING_KEY.decode())}
-    scene = KafkaAlone(settings.model_copy(update=parts), tmp_path)
+    return KafkaAlone(settings.model_copy(update=parts), tmp_path)
+
+
+def test_events_are_answered_and_labelled_and_those_over_http_wait(scene: KafkaAlone, bus: Bus, store: Store) -> None:
     answerer = Answerer(bus, store)
     with Loops(answerer), running(scene, ITEMS, SIZE) as load:
         assert load.wait(lambda: load.ledger.num_sent >= 40, 60.0)
@@ -79,3 +89,19 @@ def test_events_are_answered_and_labelled_and_those_over_http_wait(
     assert set(back.answers) == set(back.labels) == over_kafka
     assert back.labels.total() == sum(sent.labelled)
     assert back.num_records[Answer.TOPIC] == len(over_kafka)
+
+
+def test_a_fault_waits_until_all_replicas_answer(scene: KafkaAlone, bus: Bus) -> None:
+    bus.create_topics()
+    checks_before: list[int] = []
+
+    def begin() -> str:
+        checks_before.append(scene.num_checks)
+        return ""
+
+    with running(scene, ITEMS, SIZE) as load:
+        injector = Injector(load, replace(SIZE, stuck_s=1.0), lambda _: None)
+        injector.inject_all([Fault("any", begin)])
+        load.pacer.stop()
+    assert checks_before == [3]
+    assert injector.log.recoveries_s["other"] == [None, None], "nobody learns here"
