@@ -180,10 +180,11 @@ class KindTensors(Protocol):
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
         """Returns the entries that the exact sums add. Raises KeyError for a label without a row."""
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> TargetBatch:
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> TargetBatch:
         """Returns the labels as targets of a head with the rows `classes`.
 
-        `draws[i]` seeds the random number of sample i, by which a partly right prediction counts as right.
+        `seeds[i]` seeds the random number of sample i. It decides whether a partly right prediction counts as right
+        (randomised rounding).
         """
 
     def calibrate(self, outputs_NC: Tensor, targets: Any) -> Calibration:
