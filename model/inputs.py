@@ -76,10 +76,12 @@ class InputTensors(Protocol):
         """
 
     def fit(self, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool) -> QTensor | None:
-        """Measures the statistics of the values in the replay buffer; returns a stored tensor, or None to keep `old`.
+        """Measures the statistics of the values in the replay buffer. Returns them as a stored tensor, or None to keep
+        the tensor `old`.
 
-        `num_labels` is the number of labels so far. `is_complete`: the buffer still has everything that was learnt. If
-        not, a value that the buffer has dropped must keep the vector that it has with `old`.
+        - `num_labels`: the number of labels so far.
+        - `is_complete`: whether the buffer still has all values that were learnt. If it has dropped some, their vectors
+          under the new tensor must be the same as under `old`, because they cannot be learnt again.
         """
 
 

@@ -192,7 +192,10 @@ class TorchHalves(Generic[S, T]):
         self._by_path: dict[str, T] = {}
 
     def of(self, plugin: S) -> T:
-        """Returns the torch half of a plug-in. The first call imports and checks it. Raises the error of this door."""
+        """Returns the torch half of a plug-in. The first call imports and checks it.
+
+        Raises the exception class that was given as `error` if the torch half cannot be used.
+        """
         tensors = self._by_path.get(plugin.tensors)
         return tensors if tensors is not None else self._by_path.setdefault(plugin.tensors, self._load(plugin))
 

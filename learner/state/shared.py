@@ -181,7 +181,7 @@ class SharedFolder:
                 self._stale = error
             except StoreUnavailable as error:
                 if not self._is_failing:
-                    log.warning("not_shared", checkpoint=path.name, reason=str(error))
+                    log.warning("checkpoint_not_shared", checkpoint=path.name, reason=str(error))
                 self._is_failing = True
             else:
                 self._is_failing = False
