@@ -190,7 +190,10 @@ class Learner:
         self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
-        """Returns the whole state as one value. `pending`: the version as which this state is about to be published."""
+        """Returns the whole state as one value.
+
+        `pending` is the manifest if this state is about to be published as a version; `epoch` is the leader's epoch.
+        """
         known = self.knowledge
         trained = known.round.trained if known.round else None
         facts = Facts(

@@ -205,14 +205,16 @@ class _Kinds(Registry[LabelKind]):
         name = value.get("kind")
         kind = self._by_mark.get(mark_of(name)) if isinstance(name, str) else None
         if kind is None:
-            raise BadMessage("wrong_schema", f"`target` has the `kind` {name!r}, which is not the labels.kind here")
+            detail = f"`target` has the `kind` {name!r}, which is not the labels.kind of this service"
+            raise BadMessage("wrong_schema", detail)
         return kind
 
     def _built_in(self, known: Mapping[str, LabelKind], key: str) -> LabelKind:
         """Loads the built-in kinds, and returns the kind with this key. Raises PluginError if there is none."""
         self.all()
         if key not in known:
-            raise PluginError(f"there is a label of the kind {key.strip(TAG)!r}, which no labels.kind names: set it")
+            name = key.strip(TAG)
+            raise PluginError(f"a label has the unknown kind {name!r}: set labels.kind to its import path")
         return known[key]
 
 
