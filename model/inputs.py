@@ -230,7 +230,7 @@ def _tokens(codec: Codec, value: Any, reader: Reader, max_tokens: int) -> list[i
     except Exception as error:
         raise _failed(codec, error) from error
     if not are_valid:
-        raise UnreadableInput(f"the input {codec.name} makes tokens that are no list of numbers below {highest}")
+        raise UnreadableInput(f"the input {codec.name} makes tokens that are not a list of numbers below {highest}")
     return ids
 
 
@@ -240,11 +240,11 @@ def _failed(codec: Codec, error: Exception) -> UnreadableInput:
 
 
 def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
-    """Returns why `x_D` is no vector of the codec; "" if it is one."""
+    """Returns why `x_D` is not a vector of the codec; "" if it is one."""
     if x_D is None:
         return "" if codec.has_tokens else "no vector, and it has no tokens"
     if not isinstance(x_D, np.ndarray) or x_D.shape != (width,) or x_D.dtype != np.float64:
-        return f"a vector that is no float64 [{width}]"
+        return f"a vector that is not float64 [{width}]"
     return "" if np.isfinite(x_D).all() else "a vector that is not finite"
 
 

@@ -403,6 +403,6 @@ class LabelJoin:
 
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:
-    """Returns the aliases that no other answer has: its key and its receipts, without the bare id."""
+    """Returns the aliases of an answer that no other answer shares: all except the id of its event."""
     by_key, _by_id, *by_receipt = aliases_of(answer)
     return [by_key, *by_receipt]

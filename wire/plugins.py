@@ -161,7 +161,7 @@ class Families(Registry[C]):
         An import path is refused, so that no record can make a process import a module.
         """
         if ":" in name:
-            raise PluginError(f"{name!r} is no name of a plug-in of lifelong.{self.group}")
+            raise PluginError(f"{name!r} is not the name of a plug-in of lifelong.{self.group}")
         return self.get(name)
 
 
@@ -241,7 +241,7 @@ def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[s
     """
     match = pattern.fullmatch(name)
     if match is None:
-        raise PluginError(f"{name!r} is no import path: say package.module:Class(argument=value)")
+        raise PluginError(f"{name!r} is not an import path: say package.module:Class(argument=value)")
     try:
         # Python parses the arguments, and `literal_eval` runs no code.
         call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body

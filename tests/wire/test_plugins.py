@@ -127,7 +127,7 @@ def test_a_setting_is_claimed_by_a_family_or_names_one(monkeypatch: pytest.Monke
     with pytest.raises(PluginError, match="there is no 'good day' among"):
         families.claiming("good day")
     assert families.of_record("h") is SHORT
-    with pytest.raises(PluginError, match="is no name of a plug-in of"):
+    with pytest.raises(PluginError, match="is not the name of a plug-in of"):
         families.of_record(f"{HERE}:SHORT")
 
 
