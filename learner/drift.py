@@ -242,7 +242,10 @@ class DriftWatch:
         self._detectors.pop(DISTANCE, None)
 
     def begin_round(self, kind: RoundKind) -> int:
-        """Records that a slow round begins, and returns its tier. Drift is no longer urgent, and tiers freeze again."""
+        """Records that a slow round begins, and returns the tier that it trains.
+
+        Drift is no longer urgent then. A round on labels freezes one tier again, and a rehearsal all of its tiers.
+        """
         self.is_urgent = False
         tier = 0
         if kind == "labels":

@@ -54,8 +54,9 @@ class Knowledge:
     - `fresh`: the samples that were learnt since the last slow round began.
     - `labels`: the set of labels.
     - `temperature`: the temperature of the last candidate.
-    - `trial`: the result of the trial that the current encoder has passed.
-    - `rule`: decides trials. Without a rule there are no trials.
+    - `trial`: the result of the trial in which the current encoder was compared with the one before it
+      (`learner.rounds.trial`).
+    - `rule`: decides from the counts of a trial whether to adopt the next encoder. Without a rule there are no trials.
     - `applied_seq`: the sequence number of the last operator command whose effect is included.
     """
 
@@ -92,7 +93,10 @@ class Knowledge:
         self.resume(plan, self.fast_head.means(plan.labels))
 
     def resume(self, plan: RoundPlan, means_CD: Tensor) -> None:
-        """Begins the training round of `plan`, or begins it again. `means_CD`: the class means at its first start."""
+        """Begins the training round of `plan`. A restored learner begins its unfinished round again.
+
+        `means_CD` are the class means when the round began for the first time.
+        """
         self.consider(TrainedEncoder(plan, means_CD, self.fast_head.served, self.strata, config=self.config))
 
     def consider(self, source: EncoderSource) -> None:

@@ -54,7 +54,7 @@ from learner.state.parts import (
 )
 from learner.state.snapshot import MEANS, Facts, Snapshot
 from learner.stopwatch import Pace
-from learner.unlearning import erase, set_aside
+from learner.unlearning import erase, go_back
 from model.packed import Inputs, WholeEncoder
 from wire.config import LabelConfig
 from wire.inputs import problem_of_stored
@@ -190,7 +190,10 @@ class Learner:
         self.knowledge.begin(kind, self.schedule, self.join, self.offsets, layers)
 
     def export(self, pending: WeightManifest | None, *, epoch: int = 0) -> Snapshot:
-        """Returns the whole state as one value. `pending`: the version as which this state is about to be published."""
+        """Returns the whole state as one value.
+
+        `pending` is the manifest if this state is about to be published as a version; `epoch` is the leader's epoch.
+        """
         known = self.knowledge
         trained = known.round.trained if known.round else None
         facts = Facts(
@@ -260,7 +263,7 @@ class Learner:
         base = self.bases.restored(state.snapshot.facts.adopted, self.knowledge.base)
         return restore_knowledge(state, base, self.label_config, like=self.fast_head.served, rule=self._rule)
 
-    def set_aside(self, state: VersionState, version: int) -> None:
+    def go_back(self, state: VersionState, version: int) -> None:
         """Goes back to the knowledge of `version`, and sets aside all labels that were learnt since then.
 
         `state` is the state of the version. The labels are not read again, and are counted as `set_aside`. The anchor
@@ -271,7 +274,7 @@ class Learner:
         self.counts["set_aside"] += self.progress.go_back(known.progress)
         self.counts["learnt"] = self.progress.num_labels
         known.count_in(self.progress, self.counts)
-        set_aside(self.knowledge, known)
+        go_back(self.knowledge, known)
         self.knowledge = known
         self.version = version
         if self.commands.reopen(known.applied_seq):

@@ -61,7 +61,7 @@ def _standardise(known: "Knowledge", drift: DriftWatch) -> bool:
         known.fast_head = _learnt_again(head, new_served, samples, contents)
     except ModelError as error:
         # A user's plug-in has failed.
-        log.warning("not_standardised", error=str(error))
+        log.warning("inputs_not_standardised", error=str(error))
         return False
     known.fast_head.log = head.log.encoded_again(lambda new: known.fast_head.encode(new)[1])
     if not is_complete or known.lineage.rounds:

@@ -99,17 +99,17 @@ def _take_out(known: Knowledge, is_wrong: Callable[[Labelled], bool]) -> list[La
     return learnt + known.holdout.samples.take_out(is_wrong)
 
 
-def set_aside(newer: Knowledge, known: Knowledge) -> None:
-    """Prepares the earlier knowledge `known` to replace `newer`, whose labels are set aside. It gets the holdout of it.
+def go_back(current: Knowledge, earlier: Knowledge) -> None:
+    """Prepares the knowledge `earlier` to replace `current`. All labels that only `current` has learnt are set aside.
 
-    First waits for the current unit of the round of `newer`. Otherwise the unit could keep texts that an erasure cannot
-    find.
+    `earlier` takes over the holdout of `current`. First waits for the current unit of its round. Otherwise the unit
+    could keep texts that an erasure cannot find.
     """
-    if newer.round is not None:
-        newer.round.wait()
-    known.holdout = newer.holdout
-    known.forget_anchor()
-    known.break_lineage("labels were set aside")
+    if current.round is not None:
+        current.round.wait()
+    earlier.holdout = current.holdout
+    earlier.forget_anchor()
+    earlier.break_lineage("labels were set aside")
 
 
 def restart(known: Knowledge, change: ConceptChange) -> None:

@@ -10,8 +10,8 @@ precision: INT8 is as good with these texts as with 300 texts of the data set.
 
 `to_int4` replaces the weights of the encoder by the rounded values, so training can continue from these with the same
 rounding (`model.fakequant`). Norms and biases stay in full precision. Position embeddings stay in INT8, and so does a
-matrix whose number of inputs is no multiple of 64. In MiniLM these are 3 % of the bytes. Embeddings have no inputs by
-which GPTQ could weight errors, so they are rounded to the smallest squared error of each group. They are not trained
+matrix whose number of inputs is not a multiple of 64. In MiniLM these are 3 % of the bytes. Embeddings have no inputs
+by which GPTQ could weight errors, so they are rounded to the smallest squared error of each group. They are not trained
 either (`trainable`), since a step would change every row of the vocabulary.
 
 Measured for INT4 on CLINC150's validation texts. The head was fitted in full precision:

@@ -87,21 +87,21 @@ def _pattern_part(scheme: str) -> str:
     return "mask" if scheme == BCSR else "m"
 
 
-def attach_grids(strata: nn.Module, tensors: Mapping[str, QTensor]) -> None:
+def attach_grids(encoder: nn.Module, tensors: Mapping[str, QTensor]) -> None:
     """Gives each module without a grid the grid of its stored weight. `tensors` has stored weights by module path."""
     for name, tensor in tensors.items():
-        if tensor.scheme in (*GROUPED, BCSR) and grid_of(strata.get_submodule(name)) is None:
-            strata.get_submodule(name).grid = Grid.from_tensor(tensor)
+        if tensor.scheme in (*GROUPED, BCSR) and grid_of(encoder.get_submodule(name)) is None:
+            encoder.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
-def set_grids(strata: nn.Module, state: Mapping[str, Tensor]) -> None:
+def set_grids(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Prepares the modules for `load_state_dict`: gives each module the grid that the state dict has for it.
 
     If the state dict has the weight of a module but no grid for it, the grid of the module is removed.
     """
     for name in state:
         path = name.removesuffix(".weight")
-        module = strata.get_submodule(path) if path != name else None
+        module = encoder.get_submodule(path) if path != name else None
         if not isinstance(module, nn.Linear | nn.Embedding):
             continue
         prefix = f"{path}.grid."

@@ -76,10 +76,12 @@ class InputTensors(Protocol):
         """
 
     def fit(self, values: Sequence[Any], old: QTensor | None, *, num_labels: int, is_complete: bool) -> QTensor | None:
-        """Measures the statistics of the values in the replay buffer; returns a stored tensor, or None to keep `old`.
+        """Measures the statistics of the values in the replay buffer. Returns them as a stored tensor, or None to keep
+        the tensor `old`.
 
-        `num_labels` is the number of labels so far. `is_complete`: the buffer still has everything that was learnt. If
-        not, a value that the buffer has dropped must keep the vector that it has with `old`.
+        - `num_labels`: the number of labels so far.
+        - `is_complete`: whether the buffer still has all values that were learnt. If it has dropped some, their vectors
+          under the new tensor must be the same as under `old`, because they cannot be learnt again.
         """
 
 
@@ -228,7 +230,7 @@ def _tokens(codec: Codec, value: Any, reader: Reader, max_tokens: int) -> list[i
     except Exception as error:
         raise _failed(codec, error) from error
     if not are_valid:
-        raise UnreadableInput(f"the input {codec.name} makes tokens that are no list of numbers below {highest}")
+        raise UnreadableInput(f"the input {codec.name} makes tokens that are not a list of numbers below {highest}")
     return ids
 
 
@@ -238,11 +240,11 @@ def _failed(codec: Codec, error: Exception) -> UnreadableInput:
 
 
 def _problem_of_vector(x_D: Any, codec: Codec, width: int) -> str:
-    """Returns why `x_D` is no vector of the codec; "" if it is one."""
+    """Returns why `x_D` is not a vector of the codec; "" if it is one."""
     if x_D is None:
         return "" if codec.has_tokens else "no vector, and it has no tokens"
     if not isinstance(x_D, np.ndarray) or x_D.shape != (width,) or x_D.dtype != np.float64:
-        return f"a vector that is no float64 [{width}]"
+        return f"a vector that is not float64 [{width}]"
     return "" if np.isfinite(x_D).all() else "a vector that is not finite"
 
 

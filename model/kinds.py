@@ -1,6 +1,6 @@
 """Converts labels of each kind (classes, sets, scores, ...) to rows of a head, and logits to predictions.
 
-    labels --entries--> the rows to which the exact sums add them      logits --rank--> answers, for replicas
+    labels --entries--> sparse targets, which the exact sums add       logits --rank--> answers, for replicas
            --targets--> TargetBatch --right(logits)--> bool [N]        outputs --calibrate--> temperature, threshold
 
 A kind of labels is defined in `wire.kinds`. Its tensor half, which is here, is the part that needs tensors. The kind
@@ -44,9 +44,10 @@ UNIT: Final = _Unit()
 
 
 class Entries(NamedTuple):
-    """The rows of the head in which B samples are learnt. An entry is a sample and one row.
+    """The regression targets of B samples as a sparse matrix (COO): the entries (sample, row of the head, value).
 
-    A sample has one entry for each class in its label: one for a single class, several for a set of classes.
+    All other targets are 0. A sample has one entry for each class in its label: one for a single class, several for a
+    set of classes.
 
     - `rows_E`, int64: the row of each entry.
     - `places_E`, int64: the index of each entry's sample; None if each sample has one entry, in order.
@@ -178,12 +179,16 @@ class KindTensors(Protocol):
         """Returns the predictions of a version whose rows are `labels`, with its `top_scores` best classes."""
 
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
-        """Returns the entries that the exact sums add. Raises KeyError for a label without a row."""
+        """Returns the labels as sparse regression targets, which the exact sums add.
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> TargetBatch:
+        `rows` maps the names of the head's rows to their indices. Raises KeyError for a label without a row.
+        """
+
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> TargetBatch:
         """Returns the labels as targets of a head with the rows `classes`.
 
-        `draws[i]` seeds the random number of sample i, by which a partly right prediction counts as right.
+        `seeds[i]` seeds the random number of sample i. It decides whether a partly right prediction counts as right
+        (randomised rounding).
         """
 
     def calibrate(self, outputs_NC: Tensor, targets: Any) -> Calibration:

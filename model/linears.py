@@ -54,7 +54,7 @@ class TiedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.in_features = bank.in_features
         self.out_features = bank.out_features
-        # The bank is no submodule, so that the weight occurs once in `parameters` and `state_dict`.
+        # The bank is not a submodule, so that the weight occurs once in `parameters` and `state_dict`.
         self.__dict__["bank"] = bank
         self.bias = nn.Parameter(torch.zeros(bank.out_features))
 
@@ -78,7 +78,7 @@ class ScaledLoraLinear(LoraLinear, ScaledLinear):
 
     def __init__(self, base: ScaledLinear, rank: int) -> None:
         nn.Linear.__init__(self, base.in_features, rank, bias=False)
-        # The base is no submodule, as its weight must not occur twice.
+        # The base is not a submodule, as its weight must not occur twice.
         self.__dict__["base"] = base
 
     def __getattr__(self, name: str) -> Any:

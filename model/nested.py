@@ -98,7 +98,7 @@ def _tables() -> tuple[Tensor, Tensor]:
     q_Q = torch.arange(-MAX_Q8, MAX_Q8 + 1, dtype=torch.float32)
     m_M1 = torch.arange(1, MAX_MULTIPLIER + 1, dtype=torch.float32)[:, None]
     hi_MQ = torch.round(q_Q / m_M1)
-    # With m = 16, lo can be 8, which is no nibble. The next larger hi has lo = -8.
+    # With m = 16, lo can be 8, which is not a nibble. The next larger hi has lo = -8.
     hi_MQ += q_Q - m_M1 * hi_MQ > _MAX_NIBBLE
     hi_MQ.clamp_(_MIN_NIBBLE, _MAX_NIBBLE)
     return (q_Q - m_M1 * hi_MQ).square().t().contiguous(), hi_MQ.to(torch.int8).flatten()

@@ -1,7 +1,7 @@
 """The protocols of encoders: the interface of every encoder family, which serving and the learner use.
 
     EncoderFamily --open--> WholeEncoder in full precision, which is trained; Inputs, its tokenizer
-                  --stored, rounded--> QTensors --pack--> PackedEncoder, which is served
+                  --stored, rounded: quantize--> QTensors --pack--> PackedEncoder, which is served
 
 A family is found by its name (`model.encoders`). The built-in family is `model.strata_family`: transformers, on our C
 or on torch. Code that only needs the head of a version reads its `EncoderConfig`, and does not need the family.
@@ -259,4 +259,4 @@ class EncoderFamily(Protocol[C, W]):
         """
 
     def restored(self, config: C, tensors: Tensors) -> W:
-        """Returns an encoder in full precision from its stored weights, if an operator offered these."""
+        """Dequantizes the stored weights of an encoder that an operator has offered; returns it in full precision."""

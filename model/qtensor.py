@@ -182,7 +182,7 @@ class QTensor:
 def from_blob(entry: TensorDescription, blob: bytes | bytearray) -> QTensor:
     """Reads a stored weight from its bytes, and checks that it is what `entry` describes.
 
-    Raises WrongShape for another scheme, or other names, dtypes or shapes; BadBlob for bytes that are no such tensor;
+    Raises WrongShape for another scheme, or other names, dtypes or shapes; BadBlob for bytes that cannot be parsed;
     NonFinite for values that are not finite.
     """
     _check_entry(entry)

@@ -101,7 +101,7 @@ def _cached_folder(encoder: str) -> Path:
     try:
         return Path(snapshot_download(encoder, local_files_only=True))
     except (OSError, ValueError) as error:
-        # `encoder` is no id, or the id is not in the cache.
+        # `encoder` is not an id, or the id is not in the cache.
         known = ", ".join(sorted(PACKAGES))
         raise EncoderNotFound(
             f"encoder {encoder!r} is none of {known}, no folder, and not in the local cache; "

@@ -35,8 +35,8 @@ class TextTokenizer:
     `prefix` is put before each text. Texts are truncated to `max_tokens` tokens, prefix included. `digest` is the hex
     SHA-256 of tokenizer.json and the prefix; it is part of the model spec. Threads may share a tokenizer.
 
-    Raises EncoderNotFound if the bytes are no tokenizer, WrongConfig if it puts no tokens around a text, and BadTokens
-    if `max_tokens` leaves no room for a token of the text.
+    Raises EncoderNotFound if the bytes are not a tokenizer, WrongConfig if it puts no tokens around a text, and
+    BadTokens if `max_tokens` leaves no room for a token of the text.
     """
 
     probe_texts = PROBE_TEXTS

@@ -94,7 +94,10 @@ class PairCountState(Record, frozen=True, kw_only=True):
 
 
 class PairCount:
-    """Wins, ties and losses of a newer version against an older one. Verbs: add, remove, settle, comparison, export."""
+    """Wins, ties and losses of a newer version against an older one.
+
+    Verbs: add, remove, settle_events, comparison, export.
+    """
 
     def __init__(self, state: PairCountState | None = None) -> None:
         state = state or PairCountState()
@@ -134,7 +137,7 @@ class PairCount:
         else:
             self._settled -= tally
 
-    def settle(self, before_ms: int) -> None:
+    def settle_events(self, before_ms: int) -> None:
         """Adds the labels of events that were answered before `before_ms` to the settled labels."""
         self._settled_ms = max(self._settled_ms, before_ms)
         for second in [second for second in self._waiting if (second + 1) * 1_000 <= before_ms]:

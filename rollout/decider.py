@@ -178,7 +178,7 @@ class Decider:
         plan = self._plan
         if plan is None or plan.pinned:
             return False
-        self._tallies.settle(self._now_ms())
+        self._tallies.settle_events(self._now_ms())
         self._compare_label_rates(plan)
         step, self._waits_for = due_step(
             DecisionInputs(

@@ -122,7 +122,7 @@ class Judge:
         """Adds the records to the evidence; returns whether a label was judged."""
         if followed.refused:
             self.alarms.counts["unreadable"] += len(followed.refused)
-            log.warning("refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
+            log.warning("records_refused", count=len(followed.refused), reason=followed.refused[0].dead_letter.reason)
         any_judged = False
         for received in followed.received:
             self._measure_label_to_live(received)

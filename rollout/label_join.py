@@ -48,7 +48,7 @@ from wire.events import (
     with_later_time,
 )
 from wire.inputs import EMPTY_CONTENT
-from wire.kinds import Fingerprint, draw_of, kind_of, name_hash
+from wire.kinds import Fingerprint, event_uniform_hash, kind_of, name_hash
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
 from wire.receipts import Verdicts, parse_verdicts, receipt_time_ms
@@ -350,7 +350,7 @@ class LabelJoin:
             name=name_hash(label),
             kind=kind.name,
             labelled=kind.fingerprint(label),
-            draw=draw_of(feedback.event_id.encode()),
+            draw=event_uniform_hash(feedback.event_id.encode()),
             share=self._evidence_share(label),
             source=feedback.source,
             answer_ms=answer_ms,
@@ -403,6 +403,6 @@ class LabelJoin:
 
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:
-    """Returns the aliases that no other answer has: its key and its receipts, without the bare id."""
+    """Returns the aliases of an answer that no other answer shares: all except the id of its event."""
     by_key, _by_id, *by_receipt = aliases_of(answer)
     return [by_key, *by_receipt]

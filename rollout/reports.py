@@ -91,7 +91,7 @@ class LabelToLive:
         return tuple(self._counts), self._sum_ms
 
     def _count_live(self, label: _WaitingLabel) -> None:
-        """Counts a label that is live since the stable version's first answer."""
+        """Counts a label that went live when the stable version, which has learnt it, gave its first answer."""
         delay_ms = max(self._since_ms - label.time_ms, 0)
         self._counts[bisect_left(LABEL_TO_LIVE_BOUNDS_MS, delay_ms)] += 1
         self._sum_ms += delay_ms

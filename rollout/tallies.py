@@ -174,7 +174,7 @@ SETTLED_SHARE: Final = 0.9
 
 
 class Tallies:
-    """All counts about the versions of one plan. Verbs: follow, add_label, add_answer, settle, export.
+    """All counts about the versions of one plan. Verbs: follow, add_label, add_answer, settle_events, export.
 
     - `overtaking`: the newest versions, each while it was the newest, against the candidate.
     - `chain`: the stable versions since the reference was set against the reference.
@@ -321,14 +321,14 @@ class Tallies:
         if version in correctness and (is_newer or version == self.frame.stable):
             yield is_newer, correctness[version]
 
-    def settle(self, now_ms: int) -> None:
-        """Updates the settled labels of each count: the labels of events that are settled by now."""
+    def settle_events(self, now_ms: int) -> None:
+        """Adds the labels of events that are settled by now to the settled labels of each count."""
         if len(self._delays) < MIN_DELAYS:
             return
         delay_ms = sorted(self._delays)[int(SETTLED_SHARE * len(self._delays))]
         compared = (self._candidate, self._candidate_to_reference, self._audited, self._newest)
         for count in (*compared, self.overtaking, self.chain):
-            count.settle(now_ms - delay_ms)
+            count.settle_events(now_ms - delay_ms)
 
     @property
     def arms(self) -> ArmEvidence:

@@ -148,7 +148,7 @@ class LabelOperator:
         """Requests the change; returns the command when it is on disk and in the audit log.
 
         `source` names the operator. Raises NotPossible, and WireError if the audit log cannot be written: then there
-        is no command.
+        is not a command.
         """
         in_force = ClassesInForce.read(self._store, self._config)
         body = in_force.command(wish, max_chars=self._max_chars, source=source, now_ms=now_ms)

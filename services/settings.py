@@ -306,7 +306,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _origin_of_variable(name: str) -> str:
-    """Returns the variable that has set a value; for a row of a table, the variable of the table."""
+    """Returns the name of the variable that has set a value. A row of a table was set by the variable of the table."""
     return variable_of(setting_of(Settings, name))
 
 

@@ -129,7 +129,7 @@ def require_topics(settings: Settings, program: ProgramName) -> None:
         time.sleep(PAUSE_S)
     for finding in findings:
         if not finding.is_wrong:
-            log.warning("topic_noted", topic=finding.topic, found=finding.found, fix=finding.fix)
+            log.warning("topic_warning", topic=finding.topic, found=finding.found, fix=finding.fix)
     if wrong := [finding for finding in findings if finding.is_wrong]:
         raise TopicsUnfit(wrong)
 

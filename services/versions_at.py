@@ -26,7 +26,7 @@ class ArmAnswers:
     first_ms: int
     last_ms: int
 
-    def with_one(self, time_ms: int) -> "ArmAnswers":
+    def with_answer(self, time_ms: int) -> "ArmAnswers":
         """Returns the counts with one more answer, which was given at `time_ms`."""
         first_ms = min(self.first_ms, time_ms)
         return replace(self, answers=self.answers + 1, first_ms=first_ms, last_ms=max(self.last_ms, time_ms))
@@ -54,8 +54,8 @@ def answered_at(bus: Bus, moment_ms: int, *, span_ms: int) -> list[ArmAnswers]:
                 answer = received.record
                 if moment_ms - span_ms < answer.time_ms <= moment_ms:
                     key = (answer.arm, answer.weights_version)
-                    one = ArmAnswers(*key, 0, answer.time_ms, answer.time_ms)
-                    counts[key] = counts.get(key, one).with_one(answer.time_ms)
+                    none = ArmAnswers(*key, 0, answer.time_ms, answer.time_ms)
+                    counts[key] = counts.get(key, none).with_answer(answer.time_ms)
     return sorted(counts.values(), key=lambda arm_answers: -arm_answers.last_ms)
 
 

@@ -52,6 +52,9 @@ class RayLost(RuntimeError):
     """Ray, or our application on it, is gone and does not come back without a restart."""
 
 
+_RESTART = "start `lifelong serve` again"
+
+
 class ServeState(NamedTuple):
     """The state of our application, as Serve reports it."""
 
@@ -115,7 +118,7 @@ def await_start(
             return
         _check_processes(ended)
         if time.monotonic() > deadline_s:
-            raise RayLost(f"the replicas have not started in {within_s:.0f} s: start again")
+            raise RayLost(f"the replicas have not started in {within_s:.0f} s: {_RESTART}")
     done.result()
 
 
@@ -134,11 +137,11 @@ class ServeWatch:
         """Raises RayLost if our application was removed, if Serve has not answered for `silence_s` seconds, or if no
         replica has run for `start_s` seconds."""
         if not self._is_there:
-            raise RayLost("our application was removed from Ray Serve: start again")
+            raise RayLost(f"our application was removed from Ray Serve: {_RESTART}")
         if time.monotonic() - self._answered_s > silence_s:
-            raise RayLost(f"Ray Serve has not answered for {silence_s:.0f} s: start again")
+            raise RayLost(f"Ray Serve has not answered for {silence_s:.0f} s: {_RESTART}")
         if time.monotonic() - self._replica_seen_s > start_s:
-            raise RayLost(f"no replica has run for {start_s:.0f} s: start again")
+            raise RayLost(f"no replica has run for {start_s:.0f} s: {_RESTART}")
 
     def close(self) -> None:
         """Stops polling. Waits at most POLL_S for a pending answer."""
@@ -165,7 +168,7 @@ class ServeWatch:
 def _check_processes(ended: Callable[[], Sequence[str]]) -> None:
     """Raises RayLost if a vital process of Ray has ended."""
     if names := ended():
-        raise RayLost(f"{' and '.join(names)} of Ray ended: start again")
+        raise RayLost(f"{' and '.join(names)} of Ray ended: {_RESTART}")
 
 
 VITAL = ("gcs_server", "raylet")

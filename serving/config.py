@@ -80,12 +80,12 @@ class RefusalConfig:
         return [f"serving.refusal is for labels of one class, but labels.kind is {kind}: leave serving.refusal unset"]
 
 
-MAX_DEPTH = 1_000
+MAX_LOOKBACK = 1_000
 """Largest number of events that a lag or a mean may reach back."""
 
 
-Depths: TypeAlias = Annotated[
-    tuple[Annotated[int, Ge(1), Le(MAX_DEPTH)], ...], MaxLen(MAX_DEPTH), BeforeValidator(parse_json_setting)
+Lookbacks: TypeAlias = Annotated[
+    tuple[Annotated[int, Ge(1), Le(MAX_LOOKBACK)], ...], MaxLen(MAX_LOOKBACK), BeforeValidator(parse_json_setting)
 ]
 
 
@@ -95,12 +95,12 @@ class SeriesConfig:
 
     __pydantic_config__ = SECTION
 
-    lags: Depths = ()
+    lags: Lookbacks = ()
     """Lags: an event receives the features of the event this many events before it, of the same key. 1 is the previous
     event."""
-    means: Depths = ()
+    means: Lookbacks = ()
     """Windows: an event receives the means of the numbers of this many events before it, of the same key."""
-    labels: Annotated[int, Ge(0), Le(MAX_DEPTH)] = 0
+    labels: Annotated[int, Ge(0), Le(MAX_LOOKBACK)] = 0
     """Number of latest labels of the same key that an event receives as categories."""
     max_values: Annotated[int, Ge(1_000), Le(1_000_000_000), INTERNAL] = 1_000_000
     """Features of past events that a replica keeps for all keys, about 100 bytes each. Beyond it, the key whose last
@@ -115,10 +115,10 @@ class SeriesConfig:
     @property
     def is_used(self) -> bool:
         """Whether events receive any features of earlier events."""
-        return bool(self.depth or self.labels)
+        return bool(self.lookback or self.labels)
 
     @property
-    def depth(self) -> int:
+    def lookback(self) -> int:
         """The largest number of events that any lag or window reaches back."""
         return max((*self.lags, *self.means, 0))
 

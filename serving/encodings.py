@@ -76,7 +76,7 @@ class Health:
         with self._lock:
             self._encoders = dict(encoders)
             self._counts = {number: self._counts.get(number, VersionHealth(version=number)) for number in encoders}
-            # Times of another encoder are no baseline for the new one.
+            # Times of another encoder are not a baseline for the new one.
             if encoders[stable] is not self._stable_encoder:
                 self._stable_encoder = encoders[stable]
                 self._stable_s.clear()

@@ -335,7 +335,11 @@ class BatchAnswerer:
                     log.warning("version_failed", task=task, version=arm.version, event_id=event_id, error=str(error))
 
     def _is_machine_fault(self, item: Item, live: LiveVersions) -> bool:
-        """Whether the machine is to blame: the event that was answered last fails now, too, under the arm of `item`."""
+        """Whether the machine is to blame for the failure of `item`.
+
+        As a control, the event that was answered last is tried again, with the arm and the tasks of `item`. If it fails
+        now, too, the machine is to blame.
+        """
         last = self._last_answered
         if last is None:
             return False

@@ -2,10 +2,10 @@
 
     each replica: {lag, busy} --Serve's controller, every few seconds--> LagPolicy --> replicas_wanted --> Serve
 
-A lag shows that there are too few replicas. That there are too many is shown by the share of time in which the models
-compute; the lag cannot show it, because it is 0 both for busy replicas that keep up and for idle ones. Serve keeps the
-number of replicas within the bounds, and changes it only after the policy has asked for the change for a while. Serve
-sends the policy to its controller by value, so the controller need not import our modules.
+A lag shows that there are too few replicas. If there are too many, the models compute for a small share of the time.
+The lag cannot show that, because it is 0 both for busy replicas that keep up and for idle ones. Serve keeps the number
+of replicas within the bounds, and changes it only after the policy has asked for the change for a while. Serve sends
+the policy to its controller by value, so the controller need not import our modules.
 
 Rejected: scaling by requests, which Serve counts itself (it does not see events from Kafka), and our own consumer in
 the controller (the replicas know their lag).

@@ -61,11 +61,15 @@ class TaskStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStatus(TaskStatus, frozen=True, kw_only=True):
-    """The state of a replica: of the default task, of the other tasks in `tasks`, and the replica's counters.
+    """The state of a replica. The fields that it inherits are the state of the default task.
 
-    `open_events` is the number of events from Kafka without an acknowledged answer. `swap_stalls_ms` are the last
-    pauses between two batches in which weights were swapped. `swap_pauses_ms[i]` is the last pause without a swap
-    before `swap_stalls_ms[i]`.
+    - `queue`, `queue_items`: the state of the queue, and the number of items in it
+    - `open_events`: the number of events from Kafka whose answers the broker has not acknowledged yet
+    - `swaps`: the number of swaps of weights since the start
+    - `swap_stalls_ms`: the last pauses between two batches in which weights were swapped, oldest first
+    - `swap_pauses_ms`: for comparison, the pause without a swap that came last before each of them
+    - `counts`: the replica's counters by name
+    - `tasks`: the states of the other tasks by name
     """
 
     replica: str

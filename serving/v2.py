@@ -252,11 +252,12 @@ def _row_to_event(number: int, row: Mapping[str, str], *, now_ms: int, new_id: C
     try:
         features = _FEATURES.decode(row.get("features") or "{}")
     except UNREADABLE as error:
-        raise wrong_tensor(f"element {number}: `features` is no JSON object of numbers and texts: {error}") from error
+        problem = f"`features` is not a JSON object of numbers and texts: {error}"
+        raise wrong_tensor(f"element {number}: {problem}") from error
     try:
         parts = _PARTS.decode(row.get("parts") or "[]")
     except UNREADABLE as error:
-        raise wrong_tensor(f"element {number}: `parts` is no JSON list of objects: {error}") from error
+        raise wrong_tensor(f"element {number}: `parts` is not a JSON list of objects: {error}") from error
     text, event_id, key = (row.get(name, "") for name in ("text", "id", "key"))
     content = {"text": text, "features": features, "parts": parts}
     event = make_event(content, event_id, key, now_ms=now_ms, new_id=new_id)

@@ -15,9 +15,9 @@ EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "lifelong": ("wire", "model", "learner", "lifelong/media", "lifelong/plugins"),
     "lifelong/compress": ("kernels", "wire", "model", "learner"),
     "lifelong/media": (),
-    # what stands behind the doors of the core, which imports none of it
+    # plug-ins of the core, which imports none of them
     "lifelong/plugins": ("wire", "model", "lifelong/media"),
-    "model": ("kernels", "wire.plugins"),  # the registry of its doors
+    "model": ("kernels", "wire.plugins"),  # the registry of its plug-ins
     "serving": ("kernels", "wire", "model"),
     "learner": ("kernels", "wire", "model"),
     "rollout": ("wire",),
@@ -95,7 +95,7 @@ def test_what_clients_import_is_light() -> None:
 
 
 CORE = ("serving", "learner", "rollout", "model", "kernels", "wire")
-"""The rooms that know no implementation of a door."""
+"""The rooms that import no plug-in."""
 
 
 def test_the_symbols_of_a_plugin_are_light() -> None:

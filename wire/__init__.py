@@ -12,7 +12,7 @@ mapping      foreign messages as our records                        registry   m
 inputs       the content of an event: text, features, parts         tasks   the tasks of a service
 events       finds the answer that a label is about                 receipts   proof that the service gave an answer
 kinds        labels of any kind, each as one string                 label_set   the classes: renamed, merged, retired
-plugins      the registry of plug-ins, by door and name             recent   a bounded set of recent names
+plugins      the registry of plug-ins, by group and name            recent   a bounded set of recent names
 draws        traffic split, and random samples of events            rate_limits   token buckets, bounds on label sources
 keyring      the keys of a program, and keyed digests of subjects
 config       the settings of the clients                            sections   helpers for all sections of settings

@@ -346,7 +346,7 @@ class KeyRing:
     def require_signer(self) -> Key:
         """Returns the key that signs. Raises CannotSign if no key can."""
         if (key := self.signer) is None:
-            raise CannotSign(f"our keys can verify and not sign, like a replica's keys: {_SIGNER_FIX}")
+            raise CannotSign(f"our keys can verify but not sign, like a replica's keys: {_SIGNER_FIX}")
         return key
 
     def _verify(self, body: bytes, code: str, identity: str, name: str) -> None:
@@ -374,7 +374,7 @@ def parse(text: str) -> KeyRing:
     If no line of a text begins like a key, the whole text is one shared secret, as in earlier releases.
     """
     if not text:
-        raise ValueError("there is no key")
+        raise ValueError("the text of the keys is empty: give all lines of the file of keys")
     parts = _parts(text)
     if not any(_LOOKS_LIKE_A_WORD.match(part) for part in parts.values()):
         return KeyRing((Key(Kind.SHARED, text.encode()),))
@@ -447,7 +447,7 @@ class FollowedKeys:
         keys = parse(self._path.read_text().rstrip("\r\n")).keys
         # With the keys of a replica, a program that signs could not go on.
         if _signs(self._keys) and not _signs(keys):
-            raise ValueError("its keys can verify and not sign, like a replica's keys")
+            raise ValueError("its keys can verify but not sign, like a replica's keys")
         return keys
 
     def _log_once(self, error: str) -> None:

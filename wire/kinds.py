@@ -205,14 +205,16 @@ class _Kinds(Registry[LabelKind]):
         name = value.get("kind")
         kind = self._by_mark.get(mark_of(name)) if isinstance(name, str) else None
         if kind is None:
-            raise BadMessage("wrong_schema", f"`target` has the `kind` {name!r}, which is not the labels.kind here")
+            detail = f"`target` has the `kind` {name!r}, which is not the labels.kind of this service"
+            raise BadMessage("wrong_schema", detail)
         return kind
 
     def _built_in(self, known: Mapping[str, LabelKind], key: str) -> LabelKind:
         """Loads the built-in kinds, and returns the kind with this key. Raises PluginError if there is none."""
         self.all()
         if key not in known:
-            raise PluginError(f"there is a label of the kind {key.strip(TAG)!r}, which no labels.kind names: set it")
+            name = key.strip(TAG)
+            raise PluginError(f"a label has the unknown kind {name!r}: set labels.kind to its import path")
         return known[key]
 
 
@@ -374,9 +376,8 @@ def name_hash(name: str | None) -> int:
     return mmh3.hash(name.encode(), signed=False) if name is not None else 0
 
 
-def draw_of(event: bytes) -> float:
-    """Returns the random number of an event, in [0, 1). It is a hash of the event, so it is the same for all
-    versions."""
+def event_uniform_hash(event: bytes) -> float:
+    """Returns a hash of the event as a number in [0, 1): the random number of the event, equal for all versions."""
     return float(mmh3.hash(event, DRAW_SEED, signed=False) * 2.0**-32)
 
 
@@ -386,15 +387,15 @@ def is_right(predicted: str | None, label: str, event: bytes) -> bool:
         return predicted is not None
     kind = kind_of(label)
     # Randomised rounding: all versions have the same draw for an event.
-    return draw_of(event) < kind.agreement(kind.fingerprint(predicted), kind.fingerprint(label))
+    return event_uniform_hash(event) < kind.agreement(kind.fingerprint(predicted), kind.fingerprint(label))
 
 
-def group_name(label: str, draw: str) -> str:
+def group_name(label: str, seed: str) -> str:
     """Returns the class by which a sample is grouped. If the label has several classes, one is selected at random, by a
-    hash of `draw`.
+    hash of `seed`.
 
     >>> group_name("refund", "e-1"), group_name("\\x1drefund", "e-1"), group_name("\\x1d", "e-1")
     ('refund', 'refund', '')
     """
     names = row_names(label)
-    return names[0] if len(names) == 1 else min(names, key=lambda name: mmh3.hash(f"{name}\n{draw}"), default="")
+    return names[0] if len(names) == 1 else min(names, key=lambda name: mmh3.hash(f"{name}\n{seed}"), default="")

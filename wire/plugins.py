@@ -1,8 +1,8 @@
-"""The registry of plug-ins. A door is a protocol that plug-ins implement; the core finds them only by their names.
+"""The registry of plug-ins, in groups: one for each protocol. The core finds plug-ins only by their names.
 
     register(plugin), in this process ------------------------------------+
-    lifelong.plugins.BUILT_IN[door]: name -> module:attribute             +--> Registry.get(name) --> the plug-in
-    entry points of the group `lifelong.<door>`, of any distribution      |
+    lifelong.plugins.BUILT_IN[group]: name -> module:attribute            +--> Registry.get(name) --> the plug-in
+    entry points of the group `lifelong.<group>`, of any distribution     |
     an import path, module:attribute, instead of a name ------------------+
 
 A plug-in is looked up in this order, and imported when it is first requested. Processes exchange only names, and each
@@ -27,7 +27,7 @@ from threading import RLock
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 BUILT_IN: Final = "lifelong.plugins"
-"""The module whose table BUILT_IN has the import paths of the built-in plug-ins, by door and name."""
+"""The module whose table BUILT_IN has the import paths of the built-in plug-ins, by group and name."""
 
 
 class PluginError(ValueError):
@@ -45,10 +45,10 @@ P = TypeVar("P", bound=Named)
 
 
 class Registry(Generic[P]):
-    """The plug-ins of one `door` that have been requested so far. Each of them has all members of `protocol`."""
+    """The plug-ins of one `group` that have been requested so far. Each of them has all members of `protocol`."""
 
-    def __init__(self, door: str, protocol: type) -> None:
-        self.door = door
+    def __init__(self, group: str, protocol: type) -> None:
+        self.group = group
         self._members = members_of(protocol)
         self._plugins: dict[str, P] = {}
         self._by_path: dict[str, P] = {}
@@ -60,7 +60,7 @@ class Registry(Generic[P]):
         Raises PluginError if it lacks a member, has another plug-in's name, or has a `registration_problem`.
         """
         shown = _qualified_name(plugin)
-        check_members(plugin, self._members, f"{shown}, a plug-in of lifelong.{self.door},")
+        check_members(plugin, self._members, f"{shown}, a plug-in of lifelong.{self.group},")
         with self._lock:
             other = self._plugins.get(plugin.name)
             if other is plugin:
@@ -82,18 +82,18 @@ class Registry(Generic[P]):
 
     def all(self) -> tuple[P, ...]:
         """Returns the built-in plug-ins and all plug-ins requested so far, sorted by name. Raises PluginError."""
-        for name in built_in(self.door):
+        for name in built_in(self.group):
             self.get(name)
         return tuple(self._plugins[name] for name in sorted(self._plugins))
 
     def load_installed(self) -> None:
-        """Imports all plug-ins of this door that installed packages list as entry points. Raises PluginError."""
-        for name, entry in _entry_points(self.door).items():
+        """Imports all plug-ins of this group that installed packages list as entry points. Raises PluginError."""
+        for name, entry in _entry_points(self.group).items():
             if name not in self._plugins:
                 self._load(name, entry.value)
 
     def registration_problem(self, plugin: P, others: Iterable[P]) -> str:
-        """Returns why a plug-in cannot be registered next to the others; "" if it can. Doors may override it."""
+        """Returns why a plug-in cannot be registered next to the others; "" if it can. Subclasses may override it."""
         return ""
 
     def _load(self, name: str, path: str) -> P:
@@ -107,18 +107,18 @@ class Registry(Generic[P]):
 
     def _import_path(self, name: str) -> str:
         """Returns the import path of a plug-in. Raises PluginError if there is no such plug-in."""
-        paths = built_in(self.door)
+        paths = built_in(self.group)
         if name in paths:
             return paths[name]
         if ":" in name:
             return name
-        entries = _entry_points(self.door)
+        entries = _entry_points(self.group)
         if name in entries:
             return entries[name].value
         known = sorted({*self._plugins, *paths, *entries})
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}, and module:attribute"
-        raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.door}; {hint}")
+        raise PluginError(f"there is no {name!r} among the plug-ins of lifelong.{self.group}; {hint}")
 
 
 class ClaimingPlugin(Named, Protocol):
@@ -132,10 +132,10 @@ C = TypeVar("C", bound=ClaimingPlugin)
 
 
 class Families(Registry[C]):
-    """The plug-ins of a door whose setting is either claimed by a plug-in, or is the name of one."""
+    """The plug-ins of a group whose setting is either claimed by a plug-in, or is the name of one."""
 
-    def __init__(self, door: str, protocol: type) -> None:
-        super().__init__(door, protocol)
+    def __init__(self, group: str, protocol: type) -> None:
+        super().__init__(group, protocol)
         self._claimed: dict[str, C] = {}
 
     def register(self, plugin: C) -> C:
@@ -147,8 +147,8 @@ class Families(Registry[C]):
         """Returns the plug-in that claims the setting; if none does, the plug-in that the setting names. Raises
         PluginError."""
         if setting not in self._claimed:
-            own = built_in(self.door)
-            listed = {*own, *_entry_points(self.door), *self._plugins}
+            own = built_in(self.group)
+            listed = {*own, *_entry_points(self.group), *self._plugins}
             # Users' plug-ins take precedence over the built-in ones.
             plugins = [self.get(name) for name in sorted(listed, key=lambda name: (name in own, name))]
             claiming = next((plugin for plugin in plugins if _claims(plugin, setting)), None)
@@ -161,7 +161,7 @@ class Families(Registry[C]):
         An import path is refused, so that no record can make a process import a module.
         """
         if ":" in name:
-            raise PluginError(f"{name!r} is no name of a plug-in of lifelong.{self.door}")
+            raise PluginError(f"{name!r} is not the name of a plug-in of lifelong.{self.group}")
         return self.get(name)
 
 
@@ -177,27 +177,30 @@ T = TypeVar("T")
 
 
 class TorchHalves(Generic[S, T]):
-    """The torch halves ("tensors") of the plug-ins of one door.
+    """The torch halves ("tensors") of the plug-ins of one group.
 
-    - `door`: the name of the door in error messages.
+    - `noun`: what error messages call such a plug-in.
     - `broken_laws`: yields a sentence for each rule of the protocol that a torch half breaks on the examples of its
       other half. It calls the plug-in, so it may raise any exception.
     - `error`: the exception that is raised if a torch half cannot be used.
     """
 
-    def __init__(self, door: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
-        self._door = door
+    def __init__(self, noun: str, broken_laws: Callable[[T, S], Iterator[str]], error: type[Exception]) -> None:
+        self._noun = noun
         self._broken_laws = broken_laws
         self._error = error
         self._by_path: dict[str, T] = {}
 
     def of(self, plugin: S) -> T:
-        """Returns the torch half of a plug-in. The first call imports and checks it. Raises the error of this door."""
+        """Returns the torch half of a plug-in. The first call imports and checks it.
+
+        Raises the exception class that was given as `error` if the torch half cannot be used.
+        """
         tensors = self._by_path.get(plugin.tensors)
         return tensors if tensors is not None else self._by_path.setdefault(plugin.tensors, self._load(plugin))
 
     def _load(self, plugin: S) -> T:
-        shown = f"{plugin.tensors}, the tensors of {self._door} {plugin.name},"
+        shown = f"{plugin.tensors}, the tensors of {self._noun} {plugin.name},"
         try:
             tensors: T = import_attribute(plugin.tensors)
             problem = next(self._broken_laws(tensors, plugin), "")
@@ -238,7 +241,7 @@ def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[s
     """
     match = pattern.fullmatch(name)
     if match is None:
-        raise PluginError(f"{name!r} is no import path: say package.module:Class(argument=value)")
+        raise PluginError(f"{name!r} is not an import path: say package.module:Class(argument=value)")
     try:
         # Python parses the arguments, and `literal_eval` runs no code.
         call = ast.parse(f"it({match['arguments'] or ''})", mode="eval").body
@@ -250,9 +253,9 @@ def parse_call(name: str, pattern: re.Pattern[str] = _CALL) -> tuple[str, dict[s
     return match["path"], arguments
 
 
-def built_in(door: str) -> Mapping[str, str]:
-    """Returns the import paths of the built-in plug-ins of a door, by name."""
-    paths: Mapping[str, str] = import_module(BUILT_IN).BUILT_IN.get(door, {})
+def built_in(group: str) -> Mapping[str, str]:
+    """Returns the import paths of the built-in plug-ins of a group, by name."""
+    paths: Mapping[str, str] = import_module(BUILT_IN).BUILT_IN.get(group, {})
     return paths
 
 
@@ -298,14 +301,14 @@ def _claims(plugin: ClaimingPlugin, setting: str) -> bool:
         raise PluginError(f"{_qualified_name(plugin)} fails on {setting!r}: {type(error).__name__}: {error}") from error
 
 
-def _entry_points(door: str) -> dict[str, EntryPoint]:
-    """Returns the entry points of a door by name. Raises PluginError if two packages use the same name."""
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    """Returns the entry points of a group by name. Raises PluginError if two packages use the same name."""
     by_name: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=f"lifelong.{door}"):
+    for entry in entry_points(group=f"lifelong.{group}"):
         other = by_name.setdefault(entry.name, entry)
         if other.value != entry.value:
             raise PluginError(
-                f"{other.value} and {entry.value} are both the entry point {entry.name!r} of lifelong.{door}: remove "
+                f"{other.value} and {entry.value} are both the entry point {entry.name!r} of lifelong.{group}: remove "
                 "one of the packages, or rename it"
             )
     return by_name

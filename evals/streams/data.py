@@ -57,7 +57,7 @@ def load(
     shuffled with `seed` within each stage. Raises DataError.
     """
     if split not in SPLITS:
-        raise DataError(f"no split {split!r}: say {' or '.join(SPLITS)}")
+        raise DataError(f"no split {split!r}: choose {' or '.join(SPLITS)}")
     folder = BUNDLED if name == SUPPORT else Path(name)
     if name == DIGITS:
         # The other streams need no torch and no decoders.
@@ -138,7 +138,7 @@ def _json(path: Path) -> Any:
 def _folder(folder: Path, split: str) -> tuple[TextStage, ...]:
     if not folder.is_dir():
         raise DataError(
-            f"no data set {str(folder)!r}: say {SUPPORT}, {CLINC150}, {DIGITS}, or a folder with train.jsonl and "
+            f"no data set {str(folder)!r}: choose {SUPPORT}, {CLINC150}, {DIGITS}, or a folder with train.jsonl and "
             f"{split}.jsonl"
         )
     train = _lines(folder / "train.jsonl")

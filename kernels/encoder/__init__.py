@@ -127,7 +127,7 @@ class EncoderKernel:
         - offsets that do not rise from 0 to T,
         - a sequence with more tokens than there are positions,
         - an id outside the vocabulary,
-        - `rows` that are no permutation, or
+        - `rows` that are not a permutation, or
         - another dtype.
         """
         return self._run(ids_T, offsets, self._record.layers, _checked_rows(rows, offsets), threads, isa)

@@ -44,7 +44,7 @@ def check_packed(name: str, packed: Tensor, shape: tuple[int, int], *, bits: Seq
 
 
 def read_header(packed: Tensor) -> list[int]:
-    """Returns [bits, outputs, inputs] of a packed weight; [] if the tensor is no packed weight."""
+    """Returns [bits, outputs, inputs] of a packed weight; [] if the tensor is not a packed weight."""
     is_packed = packed.dtype == torch.uint8 and len(packed) >= 12
     return packed[:12].view(torch.int32).tolist() if is_packed else []
 

@@ -137,7 +137,7 @@ RECORDS = (
 
 
 class Library:
-    """The loaded shared object. Raises OSError if the file is no shared object, or was built from other sources."""
+    """The loaded shared object. Raises OSError if the file is not a shared object, or was built from other sources."""
 
     def __init__(self, path: Path) -> None:
         library: Any = ctypes.CDLL(str(path))

@@ -257,9 +257,9 @@ class BaseEncoder:
         return self.strata.config.n_layers - self._num_kept
 
 
-def _as_stored(strata: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
-    """Exports quantized weights as tensors of a version; sets the rounding grids of the trained blocks of `strata`."""
-    attach_grids(strata, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
+def _as_stored(encoder: WholeEncoder, stored: Mapping[str, QTensor], first_layer: int) -> dict[str, StoredTensor]:
+    """Exports quantized weights as tensors of a version; sets the rounding grids of the trained blocks of `encoder`."""
+    attach_grids(encoder, {name: stored[name] for name in names_at_or_above(stored, first_layer)})
     return {name: export_tensor(tensor) for name, tensor in stored.items()}
 
 
@@ -387,29 +387,29 @@ def _key_of(shape: EncoderConfig, tensors: Mapping[str, QTensor]) -> str:
 AnyEncoder = TypeVar("AnyEncoder", bound=WholeEncoder)
 
 
-def with_own_top(strata: AnyEncoder, first_layer: int) -> AnyEncoder:
+def with_own_top(encoder: AnyEncoder, first_layer: int) -> AnyEncoder:
     """Returns an encoder with its own copy of the blocks from `first_layer` on. It shares all lower weights."""
-    lower = (strata.embed, *list(strata.layers)[:first_layer])
+    lower = (encoder.embed, *list(encoder.layers)[:first_layer])
     # The copied blocks may use matrices of the shared ones.
     shared = chain.from_iterable(part.modules() for part in lower)
-    copied: AnyEncoder = copy.deepcopy(strata, {id(module): module for module in shared})
+    copied: AnyEncoder = copy.deepcopy(encoder, {id(module): module for module in shared})
     copied.eval()
     return copied
 
 
-def top_state(strata: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
+def top_state(encoder: WholeEncoder, first_layer: int) -> dict[str, Tensor]:
     """Returns the weights of the blocks from `first_layer` on, by name."""
-    state = strata.state_dict()
+    state = encoder.state_dict()
     return {name: state[name] for name in names_at_or_above(state, first_layer)}
 
 
-def load_top(strata: WholeEncoder, state: Mapping[str, Tensor]) -> None:
+def load_top(encoder: WholeEncoder, state: Mapping[str, Tensor]) -> None:
     """Loads weights that `top_state` returned, and sets the grids to which they are rounded."""
-    set_grids(strata, state)
-    strata.load_state_dict(dict(state), strict=False)
+    set_grids(encoder, state)
+    encoder.load_state_dict(dict(state), strict=False)
 
 
-def lower_digests(strata: WholeEncoder) -> list[str]:
+def lower_digests(encoder: WholeEncoder) -> list[str]:
     """Returns for each block the digest of all weights below it, and at the end the digest of all weights.
 
     So if the first `first_layer` blocks are frozen, `lower_digests(...)[first_layer]` identifies the frozen weights.
@@ -420,9 +420,9 @@ def lower_digests(strata: WholeEncoder) -> list[str]:
     >>> len(lower_digests(Strata(StrataConfig(vocab=9, d_model=4, n_layers=2, n_heads=1, d_ff=4))))
     3
     """
-    digest = sha256(strata.config.frozen_facts.encode())
+    digest = sha256(encoder.config.frozen_facts.encode())
     digests = list[str]()
-    state = sorted(strata.state_dict().items(), key=lambda item: layer_of(item[0]))
+    state = sorted(encoder.state_dict().items(), key=lambda item: layer_of(item[0]))
     for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
         # Layer -1 is the embedding.
         if layer >= 0:

@@ -29,16 +29,16 @@ log = structlog.get_logger("learner")
 
 
 def rounded_encoder(
-    strata: WholeEncoder, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
+    encoder: WholeEncoder, tokenizer: Inputs, *, first_layer: int, weights_digest: str, cache_dir: Path | None = None
 ) -> dict[str, StoredTensor]:
-    """Quantizes all weights of `strata`, by the method of its family; returns the tensors by name. Raises NonFinite.
+    """Quantizes all weights of `encoder`, by the method of its family; returns the tensors by name. Raises NonFinite.
 
     - `first_layer`: the blocks from this one on are quantized as in training, and the blocks below by calibration.
-    - `weights_digest`: the digest of all weights of `strata`, the last of `lower_digests`.
+    - `weights_digest`: the digest of all weights of `encoder`, the last of `lower_digests`.
     - `cache_dir`: the folder of the cache; None for no cache.
     """
     path = cache_dir / FILE if cache_dir else None
-    key = _key(strata, weights_digest, tokenizer, first_layer) if path else b""
+    key = _key(encoder, weights_digest, tokenizer, first_layer) if path else b""
 
     def cached_or_made(make: Callable[[], Tensors]) -> Tensors:
         cached = read_tensors(path, key) if path else None
@@ -47,14 +47,14 @@ def rounded_encoder(
             _write_cache(path, key, tensors)
         return tensors
 
-    tensors = family_of(strata.config).rounded(strata, tokenizer, first_layer=first_layer, kept=cached_or_made)
+    tensors = family_of(encoder.config).rounded(encoder, tokenizer, first_layer=first_layer, kept=cached_or_made)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 
-def _key(strata: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
+def _key(encoder: WholeEncoder, weights_digest: str, tokenizer: Inputs, first_layer: int) -> bytes:
     """Returns the cache key: a digest of the weights, the tokenizer, the settings and the source code."""
     digest = sha256()
-    for fact in (weights_digest, strata.config, tokenizer.digest, first_layer, torch.__version__):
+    for fact in (weights_digest, encoder.config, tokenizer.digest, first_layer, torch.__version__):
         digest.update(f"{fact}\n".encode())
     # A new release may quantize differently, so its code is part of the key.
     for room in (model, kernels):

@@ -198,13 +198,13 @@ def export_tensor(tensor: QTensor) -> StoredTensor:
 
 
 def export_encoder(
-    strata: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
+    encoder: WholeEncoder, *, first_layer: int | None = None, grams: Mapping[str, Tensor] = MappingProxyType({})
 ) -> dict[str, StoredTensor]:
     """Quantizes the weights of an encoder, all of them or only the blocks from `first_layer` on; returns them by name.
 
     `grams`: see `EncoderFamily`. Raises NonFinite.
     """
-    tensors = family_of(strata.config).stored(strata, first_layer=first_layer, grams=grams)
+    tensors = family_of(encoder.config).stored(encoder, first_layer=first_layer, grams=grams)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 

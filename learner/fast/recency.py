@@ -238,10 +238,11 @@ class RecencyBlend:
         """The share of the second head by the losses, in [0, 1]."""
         return float(torch.softmax(-ETA * self._losses_2, dim=0)[1])
 
-    def observe(self, phi_BR: Tensor, entries: Entries) -> list[bool]:
+    def update_losses(self, phi_BR: Tensor, entries: Entries) -> list[bool]:
         """Adds the losses of both heads on labels that are about to be learnt, in their order. Skips new classes.
 
-        Returns for each label whether the blended head predicts it; always False if there is no second head.
+        Returns for each label whether the blended head predicted it. All are False if there is no second head, or if
+        labels are not single classes.
         """
         if self._solved is None or not entries.are_classes:
             return [False] * len(phi_BR)

@@ -163,7 +163,7 @@ class LabelTrust:
         return feedback.replaces or (self.receipts is not None and bool(feedback.approval))
 
     def hold(self, sample: Sample) -> str:
-        """Returns why the sample is held; "" if it is not. Each check that the sample reaches also counts it."""
+        """Returns why the sample is held back; "" if it may be learnt. Each check counts the samples that it sees."""
         # A correction is about a text that was read before. The sample that it replaces need not be withdrawn any more.
         if sample.is_correction:
             self._suspects.take([sample.event])

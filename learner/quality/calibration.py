@@ -45,9 +45,9 @@ class Parity:
     At most `max_texts` texts are compared.
     """
 
-    def __init__(self, served: ServedEncoder, strata: WholeEncoder, *, max_texts: int, seed: int) -> None:
+    def __init__(self, served: ServedEncoder, encoder: WholeEncoder, *, max_texts: int, seed: int) -> None:
         self.served = served
-        self._strata = strata
+        self._encoder = encoder
         self._max_texts = max_texts
         self._proj_RD = projection(served.config, seed=seed)
         self._num_probes = len(set(served.tokenizer.probe_texts))
@@ -70,7 +70,7 @@ class Parity:
         new = new[:num_fitting]
         if new:
             self._num_tokens += sum(map(len, tokens[:num_fitting]))
-            encode = partial(encode_many, self._strata, batch_size=ENCODE_BATCH)
+            encode = partial(encode_many, self._encoder, batch_size=ENCODE_BATCH)
             full_z_ND = self.served.joined(new, encode)
             self._full_z_ND = torch.cat((self._full_z_ND, full_z_ND))
             for precision, z_ND in self._served_z_ND.items():

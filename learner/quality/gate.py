@@ -31,7 +31,7 @@ encoder that is equally good would be dropped, since two lost samples would suff
 
 MIN_CLASS_SAMPLES = 5
 """A class counts as forgotten if at least this many of its samples were right before, and all of these are wrong now.
-In streams without drift 2 of 100 samples are lost, so five of five are no chance."""
+In streams without drift 2 of 100 samples are lost, so five of five are not due to chance."""
 
 FLIPS_OF_WRONG = 0.25
 """For each sample that the parent predicts wrongly, this many negative flips are allowed. If there are thousands of

@@ -1,4 +1,6 @@
-"""Counts the predictions in which a version differs from the rollout's reference version. The manifest has the counts.
+"""Counts the predictions in which a version differs from the rollout's reference version (prediction churn).
+
+The manifest has the counts. Churn: Milani Fard, Cormier, Canini and Gupta, "Launch and Iterate", NIPS 2016.
 
     labels are classes  --predicted rows of both, under current names--> row_changes:    changed, to new classes; right
     labels of other kinds --outputs of both, each from its features----> output_changes: the same

@@ -107,7 +107,7 @@ class CandidateMaker:
           encoder always requires this. Otherwise the head is updated by the labels since the last candidate, and the
           results of the last review are used.
         - `like`: make this version again, with its temperature and threshold.
-        - `is_live`: the knowledge is the current one. The labels of an earlier state are no new evidence about recent
+        - `is_live`: the knowledge is the current one. The labels of an earlier state are not new evidence about recent
           events.
 
         Raises NonFinite.

@@ -329,10 +329,10 @@ HANDLERS: Final[dict[str, type[OperatorCommand]]] = {}
 
 
 def register(handler: type[OperatorCommand]) -> None:
-    """Adds a handler to HANDLERS. Raises ValueError if it is no OperatorCommand, or if its verb has a handler."""
+    """Adds a handler to HANDLERS. Raises ValueError if it is not an OperatorCommand, or if its verb has a handler."""
     body = getattr(handler, "body", None)
     if not (isinstance(body, type) and issubclass(body, CommandBody) and callable(getattr(handler, "apply", None))):
-        raise ValueError(f"{handler.__name__} is no OperatorCommand: it needs `body`, a CommandBody, and `apply`")
+        raise ValueError(f"{handler.__name__} is not an OperatorCommand: it needs `body`, a CommandBody, and `apply`")
     if body.VERB in HANDLERS:
         raise ValueError(f"{handler.__name__}: {HANDLERS[body.VERB].__name__} executes the verb {body.VERB!r} already")
     HANDLERS[body.VERB] = handler

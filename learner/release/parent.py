@@ -247,7 +247,7 @@ class ParentVersion:
         try:
             state = self._find_state(stored)
             if stored is not None and state is not None:
-                learner.set_aside(state, current)
+                learner.go_back(state, current)
                 self._maker.adopt(self._load_or_make(stored), learner)
         except LearnerError as error:
             log.warning("snapshot_refused", version=current, reason=str(error))

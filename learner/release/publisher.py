@@ -246,7 +246,7 @@ class WeightPublisher:
             self.refusals = (error.reason,)
         failpoint("after-evaluate")
         if self.refusals:
-            log.warning("refused", reasons=self.refusals)
+            log.warning("candidate_refused", reasons=self.refusals)
             self.parent.count_refusal(self.refusals)
         else:
             self._send(candidate, stopwatch)
@@ -389,7 +389,7 @@ class Durability:
         except WireError as error:
             self._not_before_s = self._clock_s() + RETRY_S
             if not self._is_failing:
-                log.warning("not_durable_yet", version=version, reason=str(error))
+                log.warning("version_not_durable_yet", version=version, reason=str(error))
             self._is_failing = True
             return False
         self._is_failing = False

@@ -121,7 +121,7 @@ class SharedFolder:
                 self._download(name)
         for name in newer:
             if self._download(name):
-                log.info("fetched", checkpoint=name, address=self._address)
+                log.info("checkpoint_fetched", checkpoint=name, address=self._address)
                 return
 
     def offer(self, path: Path) -> None:
@@ -181,7 +181,7 @@ class SharedFolder:
                 self._stale = error
             except StoreUnavailable as error:
                 if not self._is_failing:
-                    log.warning("not_shared", checkpoint=path.name, reason=str(error))
+                    log.warning("checkpoint_not_shared", checkpoint=path.name, reason=str(error))
                 self._is_failing = True
             else:
                 self._is_failing = False
@@ -232,7 +232,7 @@ class SharedFolder:
             strip_seal(draft, name, self._seals)
             draft.replace(self._folder / name)
         except BadSignature as error:
-            log.error("not_sealed", file=name, address=self._address, reason=str(error))
+            log.error("checkpoint_not_sealed", file=name, address=self._address, reason=str(error))
             return False
         finally:
             draft.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
     Snapshot(facts, tensors) <--encode, decode--> magic word, SHA-256 of the rest, safetensors
 
-All fields that are no tensors are encoded with msgpack and stored as one uint8 tensor, `facts`. The digest is needed
+All fields that are not tensors are encoded with msgpack and stored as one uint8 tensor, `facts`. The digest is needed
 because safetensors detects a missing byte, but no flipped one.
 """
 
@@ -57,7 +57,7 @@ MEANS: Final = "round.means"
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All parts of a learner's state that are no tensors.
+    """All parts of a learner's state that are not tensors.
 
     version      the published version from which the learner continues
     pending      the manifest with which this state was about to be published, if any
@@ -125,7 +125,7 @@ class Snapshot:
     ) -> "Snapshot":
         """Makes a snapshot.
 
-        - `facts`: all parts of the state that are no tensors.
+        - `facts`: all parts of the state that are not tensors.
         - `sums`: the sums of the fast head.
         - `top`: the weights of the trained blocks.
         - `means_CD`: the class means at the start of the slow round under way, if there is one.
@@ -182,7 +182,7 @@ def decode(data: bytes) -> Snapshot:
     """
     body = memoryview(data)[HEADER_BYTES:]
     if data[: len(MAGIC)] != MAGIC:
-        raise CheckpointRefused(f"no checkpoint: it begins with {data[: len(MAGIC)]!r}")
+        raise CheckpointRefused(f"not a checkpoint: it begins with {data[: len(MAGIC)]!r}")
     if sha256(body).digest() != data[len(MAGIC) : HEADER_BYTES]:
         raise CheckpointRefused(f"its {len(data)} bytes are not the bytes that were written")
     try:

@@ -145,7 +145,7 @@ def check_sound(data: bytes) -> Wav:
     # `wave` raises RuntimeError for a chunk that ends behind the file.
     except (wave.Error, EOFError, RuntimeError) as error:
         detail = str(error) or "it ends within a chunk"
-        raise MediaError(f"the sound is no WAV with integer samples (PCM): {detail}") from error
+        raise MediaError(f"the sound is not a WAV with integer samples (PCM): {detail}") from error
     num_read = len(frames) // (channels * width)
     if num_read != num_declared:
         raise MediaError(f"the WAV is broken: it declares {num_declared:,} samples and has {num_read:,}")

@@ -139,7 +139,7 @@ def _png_grey(data: bytes) -> Grey:
 def _check_png(data: bytes) -> None:
     """Reads the header and walks over the chunks before the first pixels. Raises MediaError."""
     if not data.startswith(_SIGNATURE) or data[12:16] != b"IHDR" or len(data) < 33:
-        raise MediaError("the picture is no PNG: its first bytes are not those of one")
+        raise MediaError("the picture is not a PNG: its first bytes are not a PNG header")
     width, height = struct.unpack_from(">II", data, 16)
     _check_shape(height, width)
     place = len(_SIGNATURE)

@@ -1,4 +1,4 @@
-"""The built-in plug-ins, by door and name. The core finds a plug-in in this table and imports none directly.
+"""The built-in plug-ins, by group and name. The core finds a plug-in in this table and imports none directly.
 
 kinds/       kinds of labels: one class, a set of classes, a number
 inputs/      inputs of events besides texts: features, features of earlier events of a series, pictures, sounds
@@ -8,7 +8,7 @@ source       the digest of the source of a user's class
 
 The built-in family of encoders and the ridge head are parts of the core (`model`). They are in this table, too.
 
-Other packages add plug-ins as entry points of the group `lifelong.<door>`, or settings name them by an import path.
+Other packages add plug-ins as entry points of the group `lifelong.<group>`, or settings name them by an import path.
 """
 
 from collections.abc import Mapping
@@ -32,4 +32,4 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "heads": {"ridge": "model.heads:RIDGE", "own": "lifelong.plugins.heads.own:OWN"},
 }
-"""The import path of each built-in plug-in, by door and name."""
+"""The import path of each built-in plug-in, by group and name."""

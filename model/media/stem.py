@@ -1,6 +1,6 @@
 """Stems: three 3 x 3 convolutions of stride 2 make a code for each place of a picture or a sound.
 
-    pixels, log-mel --prepare--> 0..127 --conv, ReLU x 3--> 128 channels --1 x 1--> 11 levels of 16 at each place
+    pixels, log-mel --prepare--> 0..127 --conv, ReLU x 3--> 128 channels --1 x 1--> a code: 11 numbers of 16 levels
 
 `Stem` is trained in float32, with batch normalisation and straight-through rounding (Bengio et al., arXiv 1308.3432).
 `IntegerStem` is served: INT8 weights on 7-bit activations. Its convolutions run in float32 on integers below 2^24, so
@@ -119,7 +119,10 @@ class IntegerStem:
 
     @torch.no_grad()
     def codes(self, q: Tensor) -> Tensor:
-        """Returns levels, uint8 [B, P, C], from prepared inputs uint8 [B, height, width]."""
+        """Returns the code of each place, uint8 [B, P, C] with levels from 0 to LEVELS - 1.
+
+        `q` are prepared inputs, uint8 [B, height, width].
+        """
         x = q[:, None].float()
         for weight, bias, scale in self._floats[:-1]:
             sums = functional.conv2d(x, weight, bias, stride=2, padding=1)

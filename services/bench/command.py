@@ -316,7 +316,7 @@ def _few(shots: int, data: Path | None, split: str) -> Benchmark[Texts]:
 def _of_test(make: Callable[[Path | None], Benchmark[Tensor]], data: Path | None, split: str) -> Benchmark[Tensor]:
     """Loads a benchmark that has a test split only. Raises DataError for another split."""
     if split != SPLITS[0]:
-        raise DataError(f"there is no split {split!r} of this data set: say {SPLITS[0]}")
+        raise DataError(f"this data set has no split {split!r}: choose {SPLITS[0]}")
     return make(data)
 
 

@@ -17,7 +17,7 @@ class LearnOptions:
         typer.Option(
             "--strategy",
             metavar="NAME|PATH",
-            help="Also avalanche-NAME, module:Class(argument=value). May be repeated [default: ours and common ones]",
+            help="A listed name, avalanche-NAME or module:Class(x=1); may be repeated [default: ours and common ones]",
             show_default=False,
         ),
     ] = field(default_factory=list)

@@ -162,7 +162,7 @@ def _key(settings: "Settings") -> str:
 
 
 def _label_fields(labels: list[str], kind: str, *, has_none: bool) -> dict[str, Any]:
-    """Returns the field of the label that these words mean. Raises BadParameter if they are no label of this kind."""
+    """Returns the field of the label that these words mean. Raises BadParameter if they mean no label of this kind."""
     from wire.errors import BadMessage
     from wire.kinds import KINDS, field_with
 

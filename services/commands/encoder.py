@@ -77,7 +77,7 @@ def check(
 @reads_settings
 def train(
     context: CliContext,
-    name: Annotated[Literal["digits"], typer.Argument(metavar="digits", help="What is learnt")],
+    name: Annotated[Literal["digits"], typer.Argument(metavar="digits", help="Data to train on")],
     without_labels: Annotated[
         bool, typer.Option("--without-labels", help="Do not use labels to pair pictures with sounds and texts")
     ] = False,

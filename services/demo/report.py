@@ -292,7 +292,10 @@ def _stages(stream: Stream, progress: Progress) -> Table:
 
 
 def _finished_tests(progress: Progress, stage_index: int) -> list[Hits]:
-    """Returns the hits of the stage in every test round that is over, in order."""
+    """Returns the results of a stage's test items in each finished test round, in the order of the rounds.
+
+    A test round is finished when every test item that was sent has its answer.
+    """
     tests = []
     for (round_number, index), hits in sorted(progress.hits.items()):
         if index == stage_index and round_number >= 0 and hits.answered == hits.sent:

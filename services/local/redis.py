@@ -286,7 +286,7 @@ def find_holes(content: bytes | mmap.mmap) -> list[tuple[int, int]]:
     """Returns the spans (start, end) of the zeros between the commands of an append-only file.
 
     If zeros begin within the last command, that command is lost, so the span begins with it. A last command that is
-    merely truncated is no hole. If the file has any other defect, the list is empty.
+    merely truncated is not a hole. If the file has any other defect, the list is empty.
 
     >>> find_holes(b"*1\\r\\n$4\\r\\nPING\\r\\n" + b"\\0" * 3 + b"*1\\r\\n$4\\r\\nPI")
     [(14, 17)]

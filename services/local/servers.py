@@ -173,7 +173,7 @@ def warm_broker(config: BusConfig, *, is_over: Callable[[], bool]) -> None:
             finally:
                 bus.remove_topics(WARM)
     except WireError as error:
-        log.warning("not_warmed", error=str(error))
+        log.warning("warm_up_failed", error=str(error))
 
 
 def _send_and_read(bus: Bus, *, is_over: Callable[[], bool]) -> None:

@@ -178,7 +178,7 @@ class Latest:
             self._wake()
 
     def get(self) -> bytes:
-        """Returns the last bytes; empty before the first."""
+        """Returns the bytes that were published last; b"" before the first publication."""
         with self._lock:
             return self._body
 

@@ -18,7 +18,7 @@ class NameTaken(ValueError):
 def write_encoder(name: str, folder: Path) -> list[Path]:
     """Writes the files of an encoder into `folder`, and returns them. Raises NameTaken before it writes anything."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
-        raise NameTaken(f"{name!r} is no name of a Python module: choose one such as `digits` or `my_encoder`")
+        raise NameTaken(f"{name!r} is not the name of a Python module: choose one such as `digits` or `my_encoder`")
     contents = {
         f"{name}.py": (HERE / "encoder.py").read_text().replace(CLASS, class_name(name)),
         f"test_{name}.py": _fill_in((HERE / "encoder_test.txt").read_text(), name),

@@ -346,7 +346,7 @@ class Intake:
             self._is_draining = True
         self._drop_waiting()
         if not self._window.wait_until_none_open(self._drain_timeout_s):
-            log.warning("not_drained", open=self._window.num_open)
+            log.warning("drain_timed_out", open=self._window.num_open)
 
     def _drop_waiting(self) -> None:
         for waiting in (self._backlog, self._unanswered):

@@ -399,7 +399,7 @@ class Outbox:
             try:
                 publisher.close()
             except WireError as error:
-                log.warning("not_flushed", error=_shortened(error))
+                log.warning("answers_not_flushed", error=_shortened(error))
 
     def _connect(self) -> Publisher | None:
         num_failures = 0

@@ -110,7 +110,7 @@ class Refusals:
         self._by_number[number] = _Refusal(error.reason, self._clock() + rest_s, error.damaged)
         if previous is None or previous.reason != error.reason:
             self._counts[error.reason] += 1
-            log.error("refused", version=number or "plan", reason=error.reason, detail=error.detail)
+            log.error("version_refused", version=number or "plan", reason=error.reason, detail=error.detail)
 
     def must_wait(self, number: int) -> bool:
         """Whether the version must not be tried now."""

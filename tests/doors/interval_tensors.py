@@ -13,7 +13,7 @@ from torch import Tensor
 from lifelong.plugins.kinds.scores import unit_bits
 from model.kinds import Calibration, Changes, Entries, Predicted, Space
 from tests.doors.interval import ROWS, ends_of
-from wire.kinds import Fingerprint, draw_of
+from wire.kinds import Fingerprint, event_uniform_hash
 
 
 def ends_in(logits_NC: Tensor) -> Tensor:
@@ -97,9 +97,9 @@ class IntervalTensors:
         places_E = torch.arange(len(labels)).repeat_interleave(2)
         return Entries(rows_2.repeat(len(labels)), places_E, self._ends(labels).double().flatten())
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> IntervalTargets:
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> IntervalTargets:
         row = classes.index(ROWS[0]) if ROWS[0] in classes else -1
-        draws_N = torch.tensor([draw_of(draw.encode()) for draw in draws])
+        draws_N = torch.tensor([event_uniform_hash(seed.encode()) for seed in seeds])
         return IntervalTargets(torch.full((len(labels),), row), self._ends(labels), draws_N)
 
     def calibrate(self, outputs_NC: Tensor, targets: IntervalTargets) -> Calibration:

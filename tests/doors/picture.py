@@ -33,7 +33,7 @@ class PictureCodec:
         try:
             num_pixels = len(b64decode(value.get("data", ""), validate=True))
         except (Error, TypeError) as error:
-            return f"a picture whose `data` is no base64: {error}"
+            return f"a picture whose `data` is not base64: {error}"
         return "" if 0 < num_pixels <= MAX_PIXELS else f"a picture of {num_pixels} pixels, 1 to {MAX_PIXELS} are read"
 
     def cut(self, value: Part, max_tokens: int) -> Part:

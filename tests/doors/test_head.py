@@ -82,7 +82,7 @@ def test_a_family_of_another_is_asked_before_ours() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("nearest", "'nearest' is no import path: say package.module:Class"),
+        ("nearest", "'nearest' is not an import path: say package.module:Class"),
         ("tests.doors.none:Head", "tests.doors.none:Head does not import: No module named"),
         (f"{PATH}(shrinks=1.0)", "cannot be made: TypeError"),
         ("tests.doors.affine:AffineConfig", r"no method weights\(sums\)"),

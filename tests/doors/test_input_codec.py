@@ -287,8 +287,8 @@ def test_the_laws_of_every_input(path: str) -> None:
         (({},), "which no input has"),
         (({"type": "point", "x": "1"},), "a point needs `x` and `y`, two numbers"),
         ((point(1),) * 17, "`parts` has 17 parts, at most 16 are read"),
-        (({"type": "picture", "data": "!"},), "a picture whose `data` is no base64"),
-        (({"type": "picture", "data": ["x"]},), "no base64"),
+        (({"type": "picture", "data": "!"},), "a picture whose `data` is not base64"),
+        (({"type": "picture", "data": ["x"]},), "not base64"),
     ],
 )
 def test_a_part_that_cannot_be_read_is_a_bad_message_that_names_it(parts: tuple[Part, ...], said: str) -> None:
@@ -352,7 +352,7 @@ TENSORS = Halves()
     [
         ({"state": "layers.0.point"}, "its state is 'layers.0.point': call it inputs.other"),
         ({"open": fails}, "RuntimeError: not today"),
-        ({"open": lambda width, stored: lambda value: torch.zeros(width)}, r"makes a vector that is no float64 \[8\]"),
+        ({"open": lambda width, stored: lambda value: torch.zeros(width)}, r"makes a vector that is not float64 \[8\]"),
         ({"open": lambda width, stored: lambda value: None}, "makes no vector, and it has no tokens"),
         ({"fit": fails}, "RuntimeError: not today"),
         ({"tokens": 7}, "it lacks tokens"),
@@ -375,7 +375,7 @@ def test_a_codec_that_fails_on_one_value_makes_that_event_alone_unreadable(monke
     items = make_items(each, [lambda _: None] * 3, make_encode(tokenizer(), lambda: 64), DEFAULT, 64)
     failing, wrong, good = items
     assert failing.unreadable == "the input picture fails on it: RuntimeError: not today"
-    assert wrong.unreadable.startswith("the input picture makes tokens that are no list of numbers below")
+    assert wrong.unreadable.startswith("the input picture makes tokens that are not a list of numbers below")
     assert (good.unreadable, good.token_ids) == ("", [9])
     learner = small_learner(trainable_layers=0)
     (held,) = learner.learn_many([Feedback(event_id="e", label="a", parts=each[0].parts, time_ms=1)], {})

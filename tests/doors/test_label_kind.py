@@ -237,7 +237,7 @@ def test_the_laws_of_every_kind(name: str) -> None:
 
 def test_a_target_of_a_kind_that_no_setting_names_is_a_bad_message_and_imports_nothing() -> None:
     for named in ("os:system", "unheard", 7, None):
-        with pytest.raises(BadMessage, match=r"which is not the labels.kind here"):
+        with pytest.raises(BadMessage, match=r"which is not the labels.kind of this service"):
             check_fields(Feedback(event_id="e", target={"kind": named}))
     with pytest.raises(BadMessage, match="its `low` above its `high`"):
         check_fields(Feedback(event_id="e", target=target((3.0, 2.0))))

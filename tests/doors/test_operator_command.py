@@ -164,9 +164,9 @@ def test_a_verb_that_nobody_has_registered_is_left_to_others(rig: PublishRig, st
 def test_a_handler_is_registered_once_and_whole() -> None:
     with pytest.raises(ValueError, match="Touch: Touch executes the verb 'touch' already"):
         register(Touch)
-    with pytest.raises(ValueError, match="Half is no OperatorCommand"):
+    with pytest.raises(ValueError, match="Half is not an OperatorCommand"):
         register(type("Half", (), {"body": Touched}))
-    with pytest.raises(ValueError, match="Bodiless is no OperatorCommand"):
+    with pytest.raises(ValueError, match="Bodiless is not an OperatorCommand"):
         register(type("Bodiless", (), {"apply": EraseSubject.apply}))
 
 

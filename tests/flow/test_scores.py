@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from learner.relabelling import follow_settings
-from lifelong.plugins.kinds.scores import value_of
+from lifelong.plugins.kinds.scores import parse_score
 from tests.flow.test_in_memory import NUM_EVENTS, Service
 from tests.learner.streams import TOPICS
 from tests.serving.versions import RECEIPTS
@@ -95,6 +95,6 @@ def test_a_corrected_score_takes_the_place_of_the_one_that_was_learnt(service: S
     held = [*learner.replay.samples(), *learner.knowledge.holdout.samples.samples()]
     assert len(held) == NUM_EVENTS == learner.fast_head.ridge.num_samples + len(learner.knowledge.holdout)
     assert learner.counts["corrected"] == 1
-    assert sum(value_of(sample.label) == 1.0 for sample in held) == 1 + sum(
+    assert sum(parse_score(sample.label) == 1.0 for sample in held) == 1 + sum(
         score_of(number) == 5.0 for number in range(NUM_EVENTS)
     )

@@ -112,7 +112,7 @@ def test_an_erasure_survives_a_restart_and_a_rollback(learner: Learner) -> None:
     restored = small_learner(trainable_layers=0)
     restored.restore(decode(encode(learner.export(None))))
     assert DIGEST in restored.erased and state(restored) == (False, False)
-    restored.set_aside(VersionState(old), 1)
+    restored.go_back(VersionState(old), 1)
     assert state(restored) == (True, True)
     assert [entry.outcome for entry in restored.commands] == [None] and restored.must_wait
     restored.erase(keep_alive=lambda: None)

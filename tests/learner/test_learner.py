@@ -251,7 +251,7 @@ def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
     snapshot = it.export(None)
     learnt = it.counts["learnt"]
     fed(it, 40, 100)
-    it.set_aside(VersionState(snapshot), version=3)
+    it.go_back(VersionState(snapshot), version=3)
     assert it.version == 3 and it.offsets == {"feedback.v1/0": 100}
     assert it.counts["learnt"] == learnt
     assert it.fast_head.ridge.num_samples == learnt + len(it.fast_head.ridge.classes)

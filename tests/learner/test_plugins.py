@@ -25,7 +25,7 @@ def test_a_path_names_a_class_and_its_arguments(name: str, arguments: dict[str, 
         ("json:JSONDecoder(1.0)", "Python literals with their names"),
         ("json:JSONDecoder(strict=print())", "Python literals with their names"),
         ("json:JSONDecoder(strict=1) or it(strict=2)", "Python literals with their names"),
-        ("..x:Y", "is no import path"),
+        ("..x:Y", "is not an import path"),
     ],
 )
 def test_a_path_that_names_nothing_is_refused_with_the_fix(name: str, message: str) -> None:

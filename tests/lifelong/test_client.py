@@ -149,7 +149,7 @@ def test_a_path_without_the_service_is_an_error(url: str) -> None:
 
 def test_the_files_of_a_picture_and_a_sound_are_parts_of_the_event(url: str, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_bytes(wav(tone(440, 0.1)))
-    with Client(url) as client, pytest.raises(RequestInvalid, match="the image cannot be read: the picture is no PNG"):
+    with Client(url) as client, pytest.raises(RequestInvalid, match="cannot be read: the picture is not a PNG"):
         client.predict("hello", image=b"GIF89a", audio=tmp_path / "a.wav")
     with Client(url) as client, pytest.raises(RequestInvalid, match="the encoder has no stem for 'audio'"):
         client.predict(audio=tmp_path / "a.wav")

@@ -37,5 +37,5 @@ def test_another_head_gets_the_sums() -> None:
 
 
 def test_a_setting_that_is_none_says_what_to_mend() -> None:
-    with pytest.raises(WrongConfig, match=r"learner.head 'ridge\(': .* is no import path"):
+    with pytest.raises(WrongConfig, match=r"learner.head 'ridge\(': .* is not an import path"):
         open_head("ridge(")

@@ -43,8 +43,8 @@ class Shapeless:
     def __getattr__(self, name: str) -> Any:
         return getattr(tensors_of(KINDS.get("class")), name)
 
-    def targets(self, labels: Any, draws: Any, classes: Any) -> Any:
-        return tensors_of(KINDS.get("class")).targets(labels[1:], draws[1:], classes)
+    def targets(self, labels: Any, seeds: Any, classes: Any) -> Any:
+        return tensors_of(KINDS.get("class")).targets(labels[1:], seeds[1:], classes)
 
 
 HERE = "tests.model.test_kinds"

@@ -1,4 +1,4 @@
-"""The built-in family claims every name that is no import path, and code for this family alone refuses others."""
+"""The built-in family claims every name that is not an import path, and code for this family alone refuses others."""
 
 import pytest
 

@@ -47,10 +47,10 @@ def test_labels_count_at_once_and_as_settled_when_their_second_is_over() -> None
     for value, answer_ms in ((1, 500), (0, 999), (-1, 1_000)):
         count.add(difference(value, answer_ms=answer_ms))
     assert count.comparison().labels == PairedTally(1, 1, 1)
-    count.settle(before_ms=1_999)
+    count.settle_events(before_ms=1_999)
     assert count.comparison().settled == PairedTally(1, 1, 0)
     count = PairCount(stored(count.export()))
-    count.settle(before_ms=2_000)
+    count.settle_events(before_ms=2_000)
     assert count.comparison().settled == PairedTally(1, 1, 1)
 
 
@@ -61,11 +61,11 @@ def test_a_label_is_taken_out_of_all_that_it_was_counted_in(before_ms: int) -> N
     before = count.export()
     wrong = difference(-1, name=6, group=3, answer_ms=1_500)
     count.add(wrong)
-    count.settle(before_ms)
+    count.settle_events(before_ms)
     count = PairCount(stored(count.export()))
     count.remove(wrong)
     expected = PairCount(before)
-    expected.settle(before_ms)
+    expected.settle_events(before_ms)
     assert count.export() == expected.export()
     assert len(count.comparison().sources) == 1, "a source without labels is none"
 
@@ -83,7 +83,7 @@ def test_what_waits_to_be_settled_is_bounded_and_none_of_it_is_lost() -> None:
         count.add(label)
     assert len(count.export().waiting) == MAX_WAITING
     count.remove(labels[0])
-    count.settle(before_ms=10**9)
+    count.settle_events(before_ms=10**9)
     assert count.comparison().settled == count.labels == PairedTally(wins=2 * MAX_WAITING - 1)
 
 

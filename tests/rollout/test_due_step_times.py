@@ -85,7 +85,7 @@ class Run:
         heapq.heappush(self._due, (now_ms + int(rng.integers(1_000, 4_000)), number, label))
 
     def _decide(self, now_ms: int) -> None:
-        self.tallies.settle(now_ms)
+        self.tallies.settle_events(now_ms)
         arm: Arm | None = self.plan.arm("candidate")
         is_last = arm is not None and arm.share == CONFIG.ramp[-1]
         if is_last and self.tallies.num_answers >= CONFIG.ramp_answers:

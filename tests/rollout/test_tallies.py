@@ -113,9 +113,9 @@ def test_an_event_is_settled_when_nine_of_ten_labels_have_come(tallies: Tallies)
     for number in range(MIN_DELAYS):
         delay_ms = 60_000 if number == 0 else 4_000
         tallies.add_label(label({4: WRONG, 6: RIGHT}, answer_ms=100_000 - delay_ms), 100_000)
-    tallies.settle(100_500)
+    tallies.settle_events(100_500)
     assert evidence_of(tallies).stable.settled == PairedTally(wins=1), "the one that came after a minute"
-    tallies.settle(102_000)
+    tallies.settle_events(102_000)
     assert evidence_of(tallies).stable.settled == PairedTally(wins=MIN_DELAYS)
 
 
@@ -192,7 +192,7 @@ def test_labels_that_were_asked_for_are_counted_by_themselves_too(tallies: Talli
 def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) -> None:
     wrong = label({4: WRONG, 6: RIGHT, 9: RIGHT})
     tallies.add_label(wrong, 1_000)
-    tallies.settle(9_000)
+    tallies.settle_events(9_000)
     arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
     tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
     tallies.add_label(replace(label({4: WRONG, 6: RIGHT, 9: RIGHT}), name=WRONG, corrected=wrong), 1_000)
@@ -220,7 +220,7 @@ def test_corrected_labels_leave_the_tallies_of_the_labels_that_count(steps: list
         elif step == "p":
             candidate = 6 + number % 3
         elif step == "s":
-            tallies.settle(10 * number)
+            tallies.settle_events(10 * number)
         else:
             tallies = Tallies(tallies.export({}))
         tallies.follow(plan)

@@ -26,7 +26,7 @@ def test_a_ring_is_read_as_it_is_written(kinds: list[Kind], between: str) -> Non
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "there is no key"),
+        ("", "the text of the keys is empty"),
         (OLD.text.replace("ed25519-secret", "ed25519-sekret"), "line 1, key 1: begins with no kind of key"),
         (OLD.text.replace("\n", "0,", 1), r"line 1, key 1: the text after ed25519-secret: is not hexadecimal"),
         (OLD.text.replace("receipt-secret:", "receipt-secret:00"), "line 2, key 1: receipt-secret needs 64"),

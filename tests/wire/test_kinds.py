@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.plugins.kinds.scores import unit_value
+from lifelong.plugins.kinds.scores import scaled_label
 from lifelong.plugins.kinds.sets import f1, set_of
-from wire.kinds import draw_of, is_right
+from wire.kinds import event_uniform_hash, is_right
 
 SETS = st.frozensets(st.sampled_from("abcdef"))
 EVENTS = [f"event-{number}".encode() for number in range(4_000)]
@@ -35,7 +35,7 @@ def test_an_answer_with_higher_agreement_is_right_if_the_other_one_is(
 
 def test_a_single_class_is_right_or_wrong_for_every_draw() -> None:
     for event in EVENTS[:100]:
-        assert 0 <= draw_of(event) < 1
+        assert 0 <= event_uniform_hash(event) < 1
         assert is_right("a", "a", event)
         assert not is_right("b", "a", event)
         assert not is_right(None, "a", event)
@@ -44,6 +44,6 @@ def test_a_single_class_is_right_or_wrong_for_every_draw() -> None:
 
 @pytest.mark.parametrize(("expected", "value"), [(0.25, 0.75), (0.5, 0.5), (0.9, 0.85), (0.0, 1.0)])
 def test_the_expected_share_of_right_scores_is_one_minus_the_absolute_error(expected: float, value: float) -> None:
-    right = [is_right(unit_value(expected), unit_value(value), event) for event in EVENTS]
+    right = [is_right(scaled_label(expected), scaled_label(value), event) for event in EVENTS]
     assert sum(right) / len(right) == pytest.approx(1 - abs(expected - value), abs=0.03)
-    assert not is_right(None, unit_value(value), EVENTS[0])
+    assert not is_right(None, scaled_label(value), EVENTS[0])

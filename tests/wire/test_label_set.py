@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.plugins.kinds.scores import sent_value, value_of
+from lifelong.plugins.kinds.scores import parse_score, raw_label
 from lifelong.plugins.kinds.sets import set_of
 from wire.errors import BadMessage
 from wire.kinds import name_hash
@@ -126,9 +126,9 @@ SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 @given(st.floats(-1e6, 1e6))
 def test_a_score_becomes_its_place_in_the_range_once(value: float) -> None:
     labels = LabelSet(SCORES)
-    place = labels.name_of(sent_value(value))
-    assert value_of(place) == pytest.approx((min(max(value, 1.0), 5.0) - 1) / 4, abs=1e-5)
+    place = labels.name_of(raw_label(value))
+    assert parse_score(place) == pytest.approx((min(max(value, 1.0), 5.0) - 1) / 4, abs=1e-5)
     assert labels.name_of(place) == place
-    assert labels.refusal(sent_value(value), lambda name: False) == ""
+    assert labels.refusal(raw_label(value), lambda name: False) == ""
     assert labels.refusal("bill", lambda name: True) == WRONG_KIND
     assert LabelSet().explain_refusal(WRONG_KIND, place).startswith("a score was sent, and labels.kind is class")

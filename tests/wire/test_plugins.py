@@ -12,7 +12,7 @@ from wire.plugins import Families, Named, PluginError, Registry, import_attribut
 
 
 class Greeting(Named, Protocol):
-    """The protocol of the door."""
+    """The protocol of the plug-ins."""
 
     loudness: int
 
@@ -41,7 +41,7 @@ HERE = "tests.wire.test_plugins"
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry[Any]:
-    monkeypatch.setattr(plugins, "built_in", lambda door: {"hello": f"{HERE}:HELLO", "wrong": f"{HERE}:WORLD"})
+    monkeypatch.setattr(plugins, "built_in", lambda group: {"hello": f"{HERE}:HELLO", "wrong": f"{HERE}:WORLD"})
     entries = [EntryPoint("world", f"{HERE}:WORLD", "lifelong.greetings")]
     monkeypatch.setattr(plugins, "entry_points", lambda group: entries if group == "lifelong.greetings" else [])
     return Registry("greetings", Greeting)
@@ -118,7 +118,7 @@ class Greeters(Greeter):
 
 
 def test_a_setting_is_claimed_by_a_family_or_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins, "built_in", lambda door: {"h": f"{HERE}:SHORT"})
+    monkeypatch.setattr(plugins, "built_in", lambda group: {"h": f"{HERE}:SHORT"})
     monkeypatch.setattr(plugins, "entry_points", lambda group: [])
     families = Families[Any]("greetings", Greeting)
     assert families.claiming("hello") is SHORT
@@ -127,7 +127,7 @@ def test_a_setting_is_claimed_by_a_family_or_names_one(monkeypatch: pytest.Monke
     with pytest.raises(PluginError, match="there is no 'good day' among"):
         families.claiming("good day")
     assert families.of_record("h") is SHORT
-    with pytest.raises(PluginError, match="is no name of a plug-in of"):
+    with pytest.raises(PluginError, match="is not the name of a plug-in of"):
         families.of_record(f"{HERE}:SHORT")
 
 

@@ -95,7 +95,7 @@ def _problem(name: str, value: Any) -> str:
     if name not in _DEFAULTS:
         close = get_close_matches(name, _WRITABLE - OWN_SETTINGS.keys() - FIXED_OPTIONS.keys(), n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
-        return f"{name} is no option of the Kafka client.{hint}"
+        return f"{name} is not an option of the Kafka client.{hint}"
     if name not in _WRITABLE:
         return f"{name} cannot be written as a number or a text"
     # `BusConfig` has checked these numbers.

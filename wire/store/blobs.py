@@ -114,7 +114,7 @@ class Blobs:
     def get(self, digest: str, num_bytes: int) -> bytearray:
         """Returns the verified blob. Raises NotFound if there is none, BlobCorrupt if its size or digest differs."""
         if not _DIGEST.fullmatch(digest):
-            raise BlobCorrupt(f"{digest[:80]!r} is no SHA-256 digest")
+            raise BlobCorrupt(f"{digest[:80]!r} is not a SHA-256 digest")
         if num_bytes > self._server.config.max_blob_bytes:
             raise BlobCorrupt(
                 f"blob {digest} of {num_bytes} bytes: more than {self._server.config.max_blob_bytes} (max_blob_bytes)"

@@ -212,7 +212,7 @@ class Server:
                 raise
             if not self._is_warned:
                 self._is_warned = True
-                log.warning("not_durable", server=self.address, reason=str(error))
+                log.warning("write_not_durable", server=self.address, reason=str(error))
             return True
         return int(local) > 0
 

@@ -184,7 +184,7 @@ def import_encoder(path: str) -> EncoderCode:
     Raises EncoderNotFound if the path does not import, and WrongConfig if the class does not follow `Encoder`.
     """
     if not is_import_path(path):
-        raise EncoderNotFound(f"encoder {path!r} is no import path: write module:Class")
+        raise EncoderNotFound(f"encoder {path!r} is not an import path: write module:Class")
     name, _, attribute = path.partition(":")
     try:
         found = getattr(import_module(name), attribute)
@@ -218,7 +218,7 @@ def _instantiate(path: str, found: Any) -> nn.Module:
             raise WrongConfig(f"encoder {path!r} cannot be made without arguments: {error!r}") from error
     if not isinstance(module, nn.Module) or not isinstance(module, Encoder):
         missing = [name for name in ("width", "max_inputs", "examples", "read", "forward") if not hasattr(module, name)]
-        lacks = f"has no {', '.join(missing)}" if missing else "is no torch.nn.Module"
+        lacks = f"has no {', '.join(missing)}" if missing else "is not a torch.nn.Module"
         raise WrongConfig(f"encoder {path!r} {lacks}; `lifelong new encoder` writes one that is complete")
     return module.eval()
 

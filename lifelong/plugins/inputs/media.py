@@ -108,9 +108,9 @@ class MediaCodec:
             return f"the {self.name} has no `data`: give a file in base64, and its `media_type`"
         tokens = value.get("tokens")
         if not isinstance(tokens, list) or not 0 < len(tokens) <= MAX_TOKENS:
-            return f"the {self.name} has `tokens` that are no list of 1 to {MAX_TOKENS} numbers"
+            return f"the {self.name} has `tokens` that are not a list of 1 to {MAX_TOKENS} numbers"
         if not all(type(token) is int and 0 <= token < MAX_TOKEN for token in tokens):
-            return f"the {self.name} has `tokens` that are no whole numbers from 0 to 2^53"
+            return f"the {self.name} has `tokens` that are not whole numbers from 0 to 2^53"
         return ""
 
 
@@ -125,7 +125,7 @@ def file_of(part: Part) -> tuple[bytes, str]:
     try:
         return b64decode(encoded, validate=True), media_type
     except (binascii.Error, ValueError) as error:
-        raise MediaError(f"`data` is no base64: {error}") from error
+        raise MediaError(f"`data` is not base64: {error}") from error
 
 
 IMAGE: Final = MediaCodec("image", "picture")

@@ -71,7 +71,7 @@ class SeriesSettings(Protocol):
     @property
     def max_values(self) -> int: ...
     @property
-    def depth(self) -> int: ...
+    def lookback(self) -> int: ...
 
 
 class Series:
@@ -83,7 +83,7 @@ class Series:
     def __init__(self, config: SeriesSettings) -> None:
         self.reader: SeriesLabels | None = None
         self._config = config
-        self._num_kept = max(config.depth, config.labels, LABEL_WAIT if config.labels else 0) + 1
+        self._num_kept = max(config.lookback, config.labels, LABEL_WAIT if config.labels else 0) + 1
         self._lock = threading.Lock()
         # The key that was silent for the longest comes first.
         self._keys: OrderedDict[str, deque[_Past]] = OrderedDict()
@@ -145,16 +145,16 @@ class Series:
         return features | {f"{PAST}label:{place}": label for place, label in enumerate(labels, start=1)}
 
     def _remember(self, event: Event) -> None:
-        depth = self._config.depth
+        lookback = self._config.lookback
         pasts = self._keys.setdefault(event.key, deque())
         self._keys.move_to_end(event.key)
-        pasts.append(_Past(key_of(event), FEATURES.sent(event.features) if depth else {}))
+        pasts.append(_Past(key_of(event), FEATURES.sent(event.features) if lookback else {}))
         self._keys_by_event_id[event.id] = event.key
         self._num_values += 1 + len(pasts[-1].features)
-        # The oldest event whose features the next event could use is `depth` events back. One more is kept, since the
-        # last event may be repeated.
-        if depth > 0 and len(pasts) > depth + 1:
-            outdated = pasts[-2 - depth]
+        # The oldest event whose features the next event could use is `lookback` events back. One more is kept, since
+        # the last event may be repeated.
+        if lookback > 0 and len(pasts) > lookback + 1:
+            outdated = pasts[-2 - lookback]
             self._num_values -= len(outdated.features)
             outdated.features = {}
         # A longer history serves labels that come late.

@@ -115,7 +115,7 @@ class ClassTensors:
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
         return Entries(torch.tensor([rows[label] for label in labels], dtype=torch.int64))
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> ClassTargets:
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> ClassTargets:
         row_of = {label: row for row, label in enumerate(classes)}
         return ClassTargets(torch.tensor([row_of.get(label, -1) for label in labels], dtype=torch.int64))
 

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lifelong.plugins.kinds.scores import VALUE_ROW, unit_bits, value_of
+from lifelong.plugins.kinds.scores import VALUE_ROW, parse_score, unit_bits
 from model.kinds import Calibration, Changes, Entries, Predicted, Space, best_rows
-from wire.kinds import Fingerprint, draw_of
+from wire.kinds import Fingerprint, event_uniform_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +106,15 @@ class ScoreTensors:
         return ScoreRanking(logits_BC, bool(labels), space)
 
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
-        values_E = torch.tensor([value_of(label) for label in labels], dtype=torch.float64)
+        values_E = torch.tensor([parse_score(label) for label in labels], dtype=torch.float64)
         return Entries(torch.tensor([rows[VALUE_ROW]] * len(labels), dtype=torch.int64), values_E=values_E)
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> ScoreTargets:
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> ScoreTargets:
         row = classes.index(VALUE_ROW) if VALUE_ROW in classes else -1
         return ScoreTargets(
             torch.full((len(labels),), row),
-            torch.tensor([value_of(label) for label in labels]),
-            torch.tensor([draw_of(draw.encode()) for draw in draws]),
+            torch.tensor([parse_score(label) for label in labels]),
+            torch.tensor([event_uniform_hash(seed.encode()) for seed in seeds]),
         )
 
     def calibrate(self, outputs_NC: Tensor, targets: ScoreTargets) -> Calibration:

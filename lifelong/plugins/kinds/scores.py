@@ -1,7 +1,7 @@
 """The kind `score`: the label of an event is a number in a range, the field `value`.
 
-    sent_value(4.5)     the string of a score as it was sent
-    unit_value(0.875)   the string of a score that is scaled from its range to [0, 1], as it is learnt
+    raw_label(4.5)        the label string of a score as it was sent
+    scaled_label(0.875)   the label string of a score that is scaled from its range to [0, 1], as it is learnt
 
 The head has one row. Its logit is the scaled score. The agreement of an answer with its label is 1 - |error|, with the
 error scaled to [0, 1], so the share of right answers is 1 minus the mean absolute error.
@@ -50,10 +50,10 @@ class ScoreKind:
         return "" if math.isfinite(value) else f"`value` is {value}, not a finite number"
 
     def read(self, value: float) -> str:
-        return sent_value(value)
+        return raw_label(value)
 
     def write(self, label: str) -> float:
-        return value_of(label)
+        return parse_score(label)
 
     def from_value(self, value: Any) -> float | None:
         if isinstance(value, bool | list | dict):
@@ -81,10 +81,10 @@ class ScoreKind:
     def learnt(self, label: str, space: Range) -> str:
         if not label.startswith(SENT_MARK):
             return label
-        return unit_value(scale_to_unit(value_of(label), space.low, space.high))
+        return scaled_label(scale_to_unit(parse_score(label), space.low, space.high))
 
     def fingerprint(self, label: str) -> Fingerprint:
-        return unit_bits(value_of(label))
+        return unit_bits(parse_score(label))
 
     def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
         if not (isinstance(predicted, int) and isinstance(labelled, int) and predicted and labelled):
@@ -97,20 +97,20 @@ class ScoreKind:
         return Card(scores, "return self.scores(texts)[:, 0].tolist()", answers)
 
 
-def sent_value(value: float) -> str:
+def raw_label(value: float) -> str:
     """Returns the label string of a score as it was sent."""
     return f"{SENT_MARK}{value!r}"
 
 
-def unit_value(unit: float) -> str:
+def scaled_label(unit: float) -> str:
     """Returns the label string of a scaled score in [0, 1]."""
     return f"{UNIT_MARK}{unit!r}"
 
 
-def value_of(label: str) -> float:
+def parse_score(label: str) -> float:
     """Returns the number in the label string of a score, sent or scaled.
 
-    >>> value_of(sent_value(4.5)), value_of(unit_value(0.875))
+    >>> parse_score(raw_label(4.5)), parse_score(scaled_label(0.875))
     (4.5, 0.875)
     """
     return float(label[1:])

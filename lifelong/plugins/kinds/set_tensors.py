@@ -34,7 +34,7 @@ from model.kinds import (
     is_new,
     rows_in,
 )
-from wire.kinds import MAX_WORDS, Fingerprint, draw_of, group_name, name_hash
+from wire.kinds import MAX_WORDS, Fingerprint, event_uniform_hash, group_name, name_hash
 
 DEFAULT_THRESHOLD: Final = 0.5
 """The threshold until the holdout has enough samples: half way between the targets 0 and 1 of the outputs."""
@@ -166,18 +166,18 @@ class SetTensors:
         places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
         return Entries(torch.tensor([rows[name] for name in chain.from_iterable(sets)], dtype=torch.int64), places_E)
 
-    def targets(self, labels: Sequence[str], draws: Sequence[str], classes: Sequence[str]) -> SetTargets:
+    def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> SetTargets:
         row_of = {label: row for row, label in enumerate(classes)}
         sets = list(map(names_of, labels))
         has_NC = torch.zeros(len(labels), len(classes), dtype=torch.bool)
         for place, names in enumerate(sets):
             has_NC[place, [row_of[name] for name in names if name in row_of]] = True
-        grouped_by = [group_name(label, draw) for label, draw in zip(labels, draws, strict=True)]
+        grouped_by = [group_name(label, seed) for label, seed in zip(labels, seeds, strict=True)]
         return SetTargets(
             torch.tensor([row_of.get(name, -1) for name in grouped_by], dtype=torch.int64),
             has_NC,
             torch.tensor([len(names) for names in sets]),
-            torch.tensor([draw_of(draw.encode()) for draw in draws]),
+            torch.tensor([event_uniform_hash(seed.encode()) for seed in seeds]),
         )
 
     def calibrate(self, outputs_NC: Tensor, targets: SetTargets) -> Calibration:

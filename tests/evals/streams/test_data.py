@@ -47,7 +47,7 @@ def test_a_stream_can_be_tested_on_its_validation_items(tmp_path: Path) -> None:
     folder = write(tmp_path, TWO)
     (tmp_path / "val.jsonl").write_text(json.dumps(TWO[1]))
     assert [item.text for item in load(folder, None, split="val").stages[0].test] == ["two"]
-    with pytest.raises(DataError, match="no split 'dev': say test or val"):
+    with pytest.raises(DataError, match="no split 'dev': choose test or val"):
         load(folder, None, split="dev")
 
 
@@ -105,7 +105,7 @@ def test_test_items_must_fit_the_training_items(tmp_path: Path, test: Sequence[F
 
 
 def test_a_missing_data_set_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data set '.*nowhere': say support, clinc150, digits, or a folder"):
+    with pytest.raises(DataError, match=r"no data set '.*nowhere': choose support, clinc150, digits, or a folder"):
         load(str(tmp_path / "nowhere"), None)
     with pytest.raises(DataError, match=r"train.jsonl is missing \(or train.jsonl.gz\)"):
         load(str(tmp_path), None)

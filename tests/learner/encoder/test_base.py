@@ -158,7 +158,7 @@ def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
     it = restored(old, trainable_layers=0)
     it.learn_many(stream(80, 99), {"feedback.v1/0": 99})
     before = taught(trainable_layers=0).export(None)
-    it.set_aside(VersionState(before), 3)
+    it.go_back(VersionState(before), 3)
     assert_rebuilt_from(it, before)
     assert it.offsets == {"feedback.v1/0": 99} and it.version == 3
 

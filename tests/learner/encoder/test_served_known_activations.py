@@ -84,7 +84,7 @@ def test_an_erasure_forgets_the_activations_of_a_round_also_of_one_that_was_set_
     it.learn_many(stream(0, 140), {})
     while len(it.fast_head.served.activations) == 0:
         it.tick()
-    it.set_aside(before, 1)
+    it.go_back(before, 1)
     assert len(it.fast_head.served.activations) > 0
     it.erase(keep_alive=lambda: None)
     assert len(it.fast_head.served.activations) == 0

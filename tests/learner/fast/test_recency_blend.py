@@ -14,7 +14,7 @@ from learner.fast.recency import MAX_NEWEST, MIN_HELD, RecencyBlend
 from learner.fast.rows import ClassRows
 from learner.fast.solver import HeadSolver
 from learner.samples import Labelled
-from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
 from lifelong.plugins.kinds.sets import set_of
 from model.heads import open_head
 from model.kinds import Entries
@@ -43,7 +43,7 @@ def recency_blend(num_classes: int = 2, *, num_recent: int = 8) -> RecencyBlend:
 
 
 def learn(it: RecencyBlend, z_ND: Tensor, rows_N: Tensor, *, first_ms: int = 0) -> None:
-    it.observe(features(z_ND), Entries(rows_N))
+    it.update_losses(features(z_ND), Entries(rows_N))
     it.add(z_ND, Entries(rows_N), range(first_ms, first_ms + len(z_ND)))
 
 
@@ -115,7 +115,7 @@ def test_many_classes_have_none_and_nobody_pays_for_it() -> None:
     learn(it, vectors(len(rows_N), 2), rows_N)
     weights_CR = torch.zeros(num_classes, NUM_FEATURES)
     assert it.blended(weights_CR, features, PENALTY) == (weights_CR, 0.0)
-    assert it.observe(features(vectors(2, 3)), Entries(rows_N[:2])) == [False, False]
+    assert it.update_losses(features(vectors(2, 3)), Entries(rows_N[:2])) == [False, False]
     unused = recency_blend(num_recent=0)
     learn(unused, vectors(NUM, 2), old(vectors(NUM, 2)))
     assert unused.newest.num_held == 0 and unused.blended(ALL_CR, features, PENALTY) == (ALL_CR, 0.0)
@@ -150,7 +150,7 @@ def test_an_exported_state_continues_unchanged() -> None:
 
 def test_a_class_that_is_new_to_both_heads_is_no_loss_of_either() -> None:
     it, share = share_after(old(vectors(NUM, 2)))
-    it.observe(features(vectors(50, 4)), Entries(torch.full((50,), 2)))
+    it.update_losses(features(vectors(50, 4)), Entries(torch.full((50,), 2)))
     assert it.share == share
 
 
@@ -183,12 +183,12 @@ def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> No
 def test_sets_of_labels_and_scores_have_none() -> None:
     rows = ClassRows(8, ("a", "b", VALUE_ROW))
     z_ND = vectors(NUM, 2)
-    for labels in ([set_of(["a", "b"])] * NUM, [unit_value(0.5)] * NUM):
+    for labels in ([set_of(["a", "b"])] * NUM, [scaled_label(0.5)] * NUM):
         it = recency_blend(3)
         entries = rows.entries(labels)
         it.add(entries.of(z_ND), entries, range(len(entries.rows_E)))
         assert len(it.recent.held(3)[0]) and not len(it.newest.held(3)[0])
-        assert it.observe(features(z_ND), entries) == [False] * NUM
+        assert it.update_losses(features(z_ND), entries) == [False] * NUM
 
 
 def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
@@ -202,7 +202,7 @@ def solved(head: FastHead, num_classes: int) -> tuple[Tensor, float]:
         ]
         head.admit_all(sample.label for sample in samples)
         z_BD, phi_BR = head.encode(samples)
-        head.recency.observe(phi_BR, head.ridge.entries([sample.label for sample in samples]))
+        head.recency.update_losses(phi_BR, head.ridge.entries([sample.label for sample in samples]))
         head.learn_encoded(z_BD, phi_BR, samples)
         weights_CR = solver.solve(head, {"feedback.v1/0": first + 40})
     return weights_CR, solver.solution.fading_share or 0.0

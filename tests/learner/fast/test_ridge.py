@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid, ridge_penalty
-from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
 from lifelong.plugins.kinds.sets import set_of
 
 R = 24
@@ -187,7 +187,7 @@ def test_sets_of_labels_in_any_order_and_batches_give_the_same_sums_and_can_be_u
 
 def test_scores_are_fitted_by_ridge_regression_exactly_in_any_order() -> None:
     steps = torch.randint(0, 2**16 + 1, (90,), generator=torch.Generator().manual_seed(4))
-    labels = [unit_value(step / 2**16) for step in steps.tolist()]
+    labels = [scaled_label(step / 2**16) for step in steps.tolist()]
     heads = [RidgeHead(R, 8, penalty=0.01) for _ in range(2)]
     for head in heads:
         assert head.admit(VALUE_ROW)

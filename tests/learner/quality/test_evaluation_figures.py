@@ -9,7 +9,7 @@ from learner.kinds import kind_tensors
 from learner.quality.comparison import ScoredHoldout
 from learner.quality.evaluation import measure_figures
 from learner.samples import Labelled
-from lifelong.plugins.kinds.scores import VALUE_ROW, unit_value
+from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
 from lifelong.plugins.kinds.sets import set_of
 from model.kinds import UNIT
 from tests.learner.kind_rig import KindRig, ScoreRig
@@ -35,7 +35,7 @@ def test_the_micro_f1_of_a_version_is_reported_with_its_parents() -> None:
 
 
 def test_absolute_errors_are_in_the_unit_of_the_scores() -> None:
-    labels = [unit_value(0.5), unit_value(1.0)]
+    labels = [scaled_label(0.5), scaled_label(1.0)]
     # A value above the range counts as its upper bound.
     parent = scored(labels, (VALUE_ROW,), [[0.0], [2.0]])
     new = scored(labels, (VALUE_ROW,), [[0.5], [0.75]])

@@ -234,15 +234,15 @@ def test_what_was_changed_shows(topics: Topics) -> None:
     assert "head.out" in differences(manifest, again)
 
 
-def set_aside(learner: Learner) -> None:
-    learner.set_aside(VersionState(learner.export(None)), version=1)
+def go_back(learner: Learner) -> None:
+    learner.go_back(VersionState(learner.export(None)), version=1)
 
 
 def erase_somebody(learner: Learner) -> None:
     learner.erase(keep_alive=lambda: None)
 
 
-@pytest.mark.parametrize("change, gap", [(set_aside, "set aside"), (erase_somebody, "erased")])
+@pytest.mark.parametrize("change, gap", [(go_back, "set aside"), (erase_somebody, "erased")])
 def test_what_the_topics_do_not_lead_to_is_said(topics: Topics, change: Callable[[Learner], None], gap: str) -> None:
     whole = small_learner(**CHANGED)
     play(whole, topics, 0)

@@ -106,7 +106,7 @@ def test_two_channels_are_their_mean() -> None:
 def test_the_extensible_format_of_integers_is_read_and_that_of_floats_is_not() -> None:
     data = extensible(wav(NOISE, width=3))
     assert np.array_equal(log_mel(data), log_mel(wav(NOISE, width=3)))
-    with pytest.raises(MediaError, match="no WAV with integer samples"):
+    with pytest.raises(MediaError, match="not a WAV with integer samples"):
         log_mel(data.replace(b"\1\0\0\0\0\0\x10\0", b"\3\0\0\0\0\0\x10\0"))
 
 
@@ -144,10 +144,10 @@ DATA = wav(NOISE)
         (wav(NOISE[:3_999], channels=3), "has 3 channels, at most 2 are read"),
         (wav(NOISE, 3_999), "has 3,999 samples a second; 4,000 to 192,000 are read"),
         (wav(np.zeros(31 * 8_000)), "has 31.0 s, at most 30 are read"),
-        (DATA[:30], "no WAV with integer samples"),
+        (DATA[:30], "not a WAV with integer samples"),
         (DATA[:20] + struct.pack("<H", 3) + DATA[22:], "unknown format: 3"),
         (DATA[:22] + struct.pack("<H", 0) + DATA[24:], "bad # of channels"),
-        (b"RIFF", "no WAV with integer samples"),
+        (b"RIFF", "not a WAV with integer samples"),
         (b"", "the sound has no bytes"),
         (bytes((4 << 20) + 1), "has 4,194,305 bytes, at most 4,194,304 are read"),
     ],

@@ -95,7 +95,7 @@ BROKEN = png(gradient(28, 28))
         (BROKEN[:33], PNG, "the PNG is broken: it has no pixels"),
         (BROKEN[:40] + bytes(90) + BROKEN[130:], PNG, "the PNG is broken: "),
         (text_bomb(), PNG, "the PNG is broken: Decompressed data too large"),
-        (cmyk("JPEG"), PNG, "the picture is no PNG"),
+        (cmyk("JPEG"), PNG, "the picture is not a PNG"),
         (cmyk("TIFF"), "image/tiff", "media type 'image/tiff'; image/png and"),
         (b"", PNG, "the picture has no bytes"),
         (bytes(MAX_BYTES + 1), PNG, "has 4,194,305 bytes, at most 4,194,304 are read"),

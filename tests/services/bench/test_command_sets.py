@@ -77,7 +77,7 @@ def test_few_shots_leave_the_other_training_texts_without_a_label(tmp_path: Path
 
 
 def test_a_split_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no split 'val' of this data set: say test"):
+    with pytest.raises(DataError, match=r"this data set has no split 'val': choose test"):
         find_data_set("elec2").load(tmp_path, "val")
-    with pytest.raises(DataError, match=r"no split 'train': say test or val"):
+    with pytest.raises(DataError, match=r"no split 'train': choose test or val"):
         find_data_set("clinc150").load(tmp_path, "train")

@@ -48,7 +48,7 @@ def test_who_has_to_sign_does_not_start_with_the_keys_of_a_replica(tmp_path: Pat
     }
     done = lifelong(*words, **environ)
     assert (done.returncode, done.stderr.count("\n")) == (78, 1), done.stderr
-    assert "our keys can verify and not sign" in done.stderr and "LIFELONG_SIGNING_KEY_FILE" in done.stderr
+    assert "our keys can verify but not sign" in done.stderr and "LIFELONG_SIGNING_KEY_FILE" in done.stderr
 
 
 def test_an_error_has_the_code_of_its_nearest_base_class() -> None:

@@ -21,7 +21,7 @@ def test_what_is_written_runs_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["class", "My", "a-b", "2d", ""])
 def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(NameTaken, match="is no name of a Python module"):
+    with pytest.raises(NameTaken, match="is not the name of a Python module"):
         write_encoder(name, tmp_path)
 
 

@@ -27,7 +27,7 @@ def test_our_lists_name_options_and_settings_that_there_are() -> None:
     ("name", "value", "problem"),
     [
         ("compresion_type", "lz4", "Did you mean compression_type?"),
-        ("zzz", 1, "zzz is no option of the Kafka client."),
+        ("zzz", 1, "zzz is not an option of the Kafka client."),
         ("max_block_ms", 5, "set bus.client.request_timeout_ms"),
         ("acks", 1, "acks cannot be set"),
         ("ssl_check_hostname", False, "always verified"),

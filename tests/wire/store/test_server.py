@@ -160,7 +160,7 @@ def test_a_server_without_an_append_only_file_is_warned_of_once(store: Store, se
         for version in (1, 2):
             store.versions.publish(manifest_of(store, version, epoch=1), lease)
             store.versions.sync()
-    assert [line["event"] for line in logs] == ["not_durable"]
+    assert [line["event"] for line in logs] == ["write_not_durable"]
     assert "appendonly" in store.why_not_durable()
     setting("appendonly", "yes")
     assert "appendonly" not in store.why_not_durable()

@@ -41,7 +41,7 @@ def test_the_random_generator_of_the_process_does_not_change() -> None:
     [
         ("no_such_module:Letters", "PYTHONPATH must name the folder of no_such_module"),
         (f"{PATH}:Nothing", "has no attribute 'Nothing'"),
-        ("minilm-l6", "is no import path"),
+        ("minilm-l6", "is not an import path"),
     ],
 )
 def test_a_path_that_does_not_import_is_named(name: str, message: str) -> None:

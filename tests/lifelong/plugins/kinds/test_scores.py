@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelong.plugins.kinds.scores import SCORE, scale_to_unit, sent_value, unit_bits, unit_value, value_of
+from lifelong.plugins.kinds.scores import SCORE, parse_score, raw_label, scale_to_unit, scaled_label, unit_bits
 from wire.errors import BadMessage
 from wire.label_set import LabelConfig
 
@@ -13,10 +13,10 @@ RANGE = LabelConfig(kind="score", range=(1.0, 5.0))
 
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32))
 def test_a_learnt_number_does_not_change_if_it_is_learnt_again(value: float) -> None:
-    learnt = SCORE.learnt(sent_value(value), RANGE)
-    assert 0 <= value_of(learnt) <= 1
+    learnt = SCORE.learnt(raw_label(value), RANGE)
+    assert 0 <= parse_score(learnt) <= 1
     assert SCORE.learnt(learnt, RANGE) == learnt
-    assert SCORE.read(SCORE.write(sent_value(value))) == sent_value(value)
+    assert SCORE.read(SCORE.write(raw_label(value))) == raw_label(value)
 
 
 @pytest.mark.parametrize("value", [True, [1.0], {"a": 1}, "high"])
@@ -28,7 +28,7 @@ def test_a_value_that_is_not_a_number_is_refused(value: object) -> None:
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_fingerprints_agree_by_the_absolute_error(one: float, other: float) -> None:
-    words = SCORE.fingerprint(unit_value(one)), SCORE.fingerprint(unit_value(other))
+    words = SCORE.fingerprint(scaled_label(one)), SCORE.fingerprint(scaled_label(other))
     assert SCORE.agreement(*words) == pytest.approx(1 - abs(one - other), abs=2**-31)
     assert SCORE.agreement(0, words[1]) == 0.0 == SCORE.agreement((1,), words[1])
     assert unit_bits(one) > 0
