@@ -79,7 +79,7 @@ class Lesson:
 
 
 def make_lesson(
-    teacher: PackedEncoder, inputs: Inputs, token_ids: Sequence[list[int]], *, say: Callable[[str], None]
+    teacher: PackedEncoder, inputs: Inputs, token_ids: list[list[int]], *, say: Callable[[str], None]
 ) -> Lesson:
     """Encodes the texts, and each token of the vocabulary alone, by the teacher. This takes minutes.
 
@@ -90,7 +90,7 @@ def make_lesson(
     (special,) = inputs.encode_many([""])
     alone = [[*special[:-1], token, special[-1]] for token in range(inputs.vocab_size)]
 
-    def encoded(ids: Sequence[list[int]], noun: str) -> Tensor:
+    def encoded(ids: list[list[int]], noun: str) -> Tensor:
         num_done = 0
 
         def encode(batch: RaggedBatch) -> Tensor:
@@ -181,13 +181,16 @@ def principal_components(z_NK: Tensor, width: int) -> Tensor:
     centred_NK = z_NK.double() - z_NK.double().mean(dim=0)
     _, vectors_KK = torch.linalg.eigh(centred_NK.T @ centred_NK)
     # The eigenvalues ascend.
-    return vectors_KK.flip(1)[:, :width].float().contiguous()
+    basis_KD: Tensor = vectors_KK.flip(1)[:, :width].float().contiguous()
+    return basis_KD
 
 
 def sif_weights(token_ids: Sequence[list[int]], vocab: int) -> Tensor:
     """Returns the weight of each token [V]: near 1 for rare tokens, and near 0 for the most frequent ones."""
-    counts_V = torch.bincount(torch.tensor([token for ids in token_ids for token in ids]), minlength=vocab) + 1.0
-    return SIF / (SIF + counts_V / counts_V.sum())
+    flat_N = torch.tensor([token for ids in token_ids for token in ids])
+    counts_V = torch.bincount(flat_N, minlength=vocab) + 1.0
+    frequency_V = counts_V / counts_V.sum()
+    return SIF / (SIF + frequency_V)
 
 
 def frequent_pairs(token_ids: Sequence[list[int]], most: int) -> Tensor:
