@@ -18,8 +18,6 @@ Shape suffixes: T tokens of all texts, B texts, D width, V rows of the table, P 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +27,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.config import STATIC_FAMILY, StaticConfig
 from model.errors import BadBlob, WrongConfig, WrongShape
 from model.inputs import InputMap
 from model.linears import Linear, full_precision
@@ -42,80 +41,11 @@ from model.source import encoder_folder, family_in
 from model.tokenizer import TextTokenizer
 from model.weights import check_weight
 
-FAMILY: Final = "static"
-
 TABLE: Final = "embed.table"
 PAIRS: Final = "embed.pairs"
 
 HISTORY: Final = "history.json"
 """The file that says how an encoder was made."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StaticConfig:
-    """The shape of a static encoder: a row for each of `vocab` tokens and each of `pairs`, and one for other pairs."""
-
-    family: str = FAMILY
-    schema: int = 1
-    vocab: int = 30_522
-    pairs: int = 12_288
-    d_model: int = 256
-    max_sequence: int = 512
-    prefix: str = ""
-    """The prompt of the teacher, which the tokenizer puts before each text."""
-    head_features: int = 2_048
-    label_capacity: int = 256
-
-    def __post_init__(self) -> None:
-        if (self.family, self.schema) != (FAMILY, 1):
-            raise WrongConfig(f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of {FAMILY!r}")
-        least = {"vocab": 1, "pairs": 0, "d_model": 1, "max_sequence": 1, "head_features": 1, "label_capacity": 1}
-        for name, minimum in least.items():
-            value = getattr(self, name)
-            if type(value) is not int or value < minimum:
-                raise WrongConfig(f"{name} is {value!r}; expected a whole number of at least {minimum}")
-        if type(self.prefix) is not str:
-            raise WrongConfig(f"prefix is {self.prefix!r}; expected a string")
-
-    @property
-    def rows(self) -> int:
-        """The rows V of the table. The last row is zero: it belongs to all pairs that are not in the table."""
-        return self.vocab + self.pairs + 1
-
-    @property
-    def n_layers(self) -> int:
-        """The number of blocks that slow rounds could train: there are none."""
-        return 0
-
-    @property
-    def shown(self) -> str:
-        return f"a static encoder of {self.vocab} tokens and {self.pairs} pairs, {self.d_model} wide"
-
-    @property
-    def frozen_facts(self) -> str:
-        return ""
-
-    @property
-    def without_labels(self) -> "StaticConfig":
-        return replace(self, label_capacity=1)
-
-    def canonical_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> "StaticConfig":
-        """Reads `canonical_json` back. Raises WrongConfig."""
-        known = sorted(each.name for each in fields(cls))
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WrongConfig(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or sorted(values) != known:
-            raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
-        return cls(**values)
-
-    def spec_hash(self, inputs_digest: str) -> str:
-        return sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
 
 class StaticTable(nn.Module):
@@ -234,10 +164,10 @@ class PackedStatic:
 class StaticFamily:
     """The family `static`. It claims folders whose config.json names it. `EncoderFamily` documents its methods."""
 
-    name = FAMILY
+    name = STATIC_FAMILY
 
     def claims(self, setting: str) -> bool:
-        return family_in(setting) == FAMILY
+        return family_in(setting) == STATIC_FAMILY
 
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[WholeStatic, Inputs]:
         folder = encoder_folder(encoder)

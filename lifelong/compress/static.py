@@ -29,10 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from learner.rounds.adamw import AdamW, ParameterGroup
+from model.config import StaticConfig
 from model.errors import WrongConfig
 from model.packed import Inputs, PackedEncoder
 from model.ragged import RaggedBatch
-from model.static import StaticConfig, StaticTable, WholeStatic
+from model.static import StaticTable, WholeStatic
 from model.strata import encode_many
 
 SIF = 1e-3

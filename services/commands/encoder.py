@@ -114,7 +114,7 @@ def train(
     from learner.errors import DataError
     from lifelong.compress.contrastive import PAIRS, PretrainOptions
     from lifelong.compress.static import StaticOptions
-    from services.members.train import train_digits, train_static
+    from services.members.train import FOLDER, train_digits, train_static
 
     settings = context.process()
     try:
@@ -123,9 +123,8 @@ def train(
                 sizes = StaticOptions(
                     width=flags.width, pairs=flags.pairs, steps=flags.steps, rate=flags.rate, seed=seed
                 )
-                found = train_static(
-                    flags.teacher, flags.texts, sizes, data=settings.data, state_dir=settings.state_dir, say=say
-                )
+                folder = settings.state_dir / FOLDER
+                found = train_static(flags.teacher, flags.texts, sizes, data=settings.data, folder=folder, say=say)
             else:
                 options = PretrainOptions(pairs=() if without_labels else PAIRS, seed=seed)
                 found = train_digits(options, data=settings.data, state_dir=settings.state_dir, say=say)

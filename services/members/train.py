@@ -72,9 +72,9 @@ def train_digits(
 
 
 def train_static(
-    teacher: str, texts: Sequence[str], options: StaticOptions, *, data: Path | None, state_dir: Path, say: Say
+    teacher: str, texts: Sequence[str], options: StaticOptions, *, data: Path | None, folder: Path, say: Say
 ) -> Trained:
-    """Returns the static encoder that imitates `teacher` on `texts`, and trains it if it is not in the state folder.
+    """Returns the static encoder that imitates `teacher` on `texts`, and trains it if it is not in `folder`.
 
     `teacher` is an encoder of the built-in family. `texts` names data sets, folders and files, whose labels are not
     read. Raises DataError, WrongConfig, and StateRefused for a damaged checkpoint.
@@ -83,9 +83,9 @@ def train_static(
     strata, tokenizer = source.strata, source.tokenizer
     token_ids = unlabelled(texts, data, tokenizer)
     key = distillation_key(f"{lower_digests(strata)[-1]} {tokenizer.digest}", token_ids, options)
-    folder = state_dir / FOLDER / f"static-{key[:12]}"
-    if (folder / CONFIG).exists():
-        return Trained(folder=str(folder), is_new=False, seconds=0.0)
+    out = folder / f"static-{key[:12]}"
+    if (out / CONFIG).exists():
+        return Trained(folder=str(out), is_new=False, seconds=0.0)
     began_s = time.monotonic()
     torch.set_num_threads(THREADS)
     packed = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
@@ -97,11 +97,11 @@ def train_static(
         cosine = distiller.step()
         return f"step {distiller.num_done} of {distiller.num_steps}: cosine {cosine:.4f}"
 
-    path = _trained(distiller, folder, key, advance, distiller.num_steps, say=say)
+    path = _trained(distiller, out, key, advance, distiller.num_steps, say=say)
     made = history_step("static", {"texts": list(texts), "key": key} | asdict(options))
-    _write(folder, static_files(distiller.whole, source.tokenizer_json, [*source.history, made]))
+    _write(out, static_files(distiller.whole, source.tokenizer_json, [*source.history, made]))
     path.unlink(missing_ok=True)
-    return Trained(folder=str(folder), is_new=True, seconds=time.monotonic() - began_s)
+    return Trained(folder=str(out), is_new=True, seconds=time.monotonic() - began_s)
 
 
 def _trained(
