@@ -6,7 +6,7 @@ MiniLM's with the same heads; texts a second of one thread, with and without the
 TF-IDF of words and pairs of words, with a linear classifier, is the peer that needs no distillation.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from statistics import mean
 
@@ -85,7 +85,9 @@ def rates(
     texts = [item.text for task in sets for item in task.test[: BATCH // len(sets)]]
     token_ids = inputs.encode_many(texts)
     by_name = {"static": _packed(student, inputs), TEACHER: _packed(teacher, inputs)}
-    works = {f"{name}, ids": partial(_from_ids, encoder, token_ids) for name, encoder in by_name.items()}
+    works: dict[str, Callable[[], object]] = {
+        f"{name}, ids": partial(_from_ids, encoder, token_ids) for name, encoder in by_name.items()
+    }
     works |= {name: partial(_from_texts, encoder, inputs, texts) for name, encoder in by_name.items()}
     works["tokenizer"] = partial(inputs.encode_many, texts)
     with one_thread():

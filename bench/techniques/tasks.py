@@ -39,9 +39,9 @@ from learner.rounds.trainer import HEAD_RATE, cosine_logits
 from learner.samples import Labelled
 from lifelong.compress.distillation import Distiller, DistillOptions
 from lifelong.compress.heads import LabelledTexts, class_means
-from model import packed
 from model.fakequant import fake_layer
 from model.linears import full_precision
+from model.packed import Inputs as EncoderInputs
 from model.packed import WholeEncoder
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
@@ -188,7 +188,7 @@ def distill(
     return student.requires_grad_(False)
 
 
-def served_encoder(whole: WholeEncoder, inputs: packed.Inputs) -> ServedEncoder:
+def served_encoder(whole: WholeEncoder, inputs: EncoderInputs) -> ServedEncoder:
     """Returns the encoder in INT8, as the learner would publish it."""
     return Learner(LearnerConfig(trainable_layers=0), whole, inputs).knowledge.fast_head.served
 
