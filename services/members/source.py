@@ -158,10 +158,12 @@ def cosine(one_BD: Tensor, other_BD: Tensor) -> float:
     return float(functional.cosine_similarity(one_BD, other_BD).mean())
 
 
-def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> list[list[int]]:
+def unlabelled(
+    names: Sequence[str], data: Path | None, tokenizer: Inputs, *, spares_tests: bool = False
+) -> list[list[int]]:
     """Returns the token ids of the training texts of all sets, each text once. Raises DataError.
 
-    A text that is also a test text of one of the sets is left out.
+    With `spares_tests`, a text that is also a test text of one of the sets is left out.
     """
     texts: dict[str, None] = {}
     tests = set[str]()
@@ -169,7 +171,8 @@ def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> li
         train, test = _texts_of(name, data)
         texts |= dict.fromkeys(train)
         tests |= set(test)
-    texts = {text: None for text in texts if text not in tests}
+    if spares_tests:
+        texts = {text: None for text in texts if text not in tests}
     if not texts:
         raise DataError("no texts: name a data set, a folder of lines, or a file with a text in each line")
     if len(texts) > MAX_TEXTS:

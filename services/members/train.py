@@ -81,7 +81,7 @@ def train_static(
     """
     source = open_source(teacher)
     strata, tokenizer = source.strata, source.tokenizer
-    token_ids = unlabelled(texts, data, tokenizer)
+    token_ids = unlabelled(texts, data, tokenizer, spares_tests=True)
     key = distillation_key(f"{lower_digests(strata)[-1]} {tokenizer.digest}", token_ids, options)
     out = folder / f"static-{key[:12]}"
     if (out / CONFIG).exists():

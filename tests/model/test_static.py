@@ -1,6 +1,7 @@
 """The family `static`: sums of rows, independence of the batch, and damaged folders."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_vector_is_the_sum_of_the_rows_of_its_tokens_and_known_pairs(token_ids
     whole = small_static()
     z_BD = whole(RaggedBatch.of(token_ids))
     for ids, z_D in zip(token_ids, z_BD, strict=True):
-        neighbours = list(zip(ids, ids[1:], strict=False))
+        neighbours = list(pairwise(ids))
         rows = [*ids, *(CONFIG.vocab + PAIRS.index(pair) for pair in neighbours if pair in PAIRS)]
         expected_D = functional.normalize(whole.embed.table[rows].sum(dim=0), dim=0)
         torch.testing.assert_close(z_D, expected_D, rtol=1e-4, atol=1e-5)

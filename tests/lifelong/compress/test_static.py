@@ -1,5 +1,6 @@
 """Distillation of a static encoder: the first table, learning, and resumption."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_principal_components_are_orthonormal_and_in_order(num: int, width: 
 def test_the_pairs_are_sorted_and_frequent(token_ids: list[list[int]], most: int) -> None:
     pairs = frequent_pairs(token_ids, most).tolist()
     assert pairs == sorted(pairs) and len(pairs) <= most
-    joined = [pair for ids in token_ids for pair in zip(ids, ids[1:], strict=False)]
+    joined = [pair for ids in token_ids for pair in pairwise(ids)]
     counts = [joined.count((left, right)) for left, right in pairs]
     assert all(count >= 2 for count in counts)
     others = {pair: joined.count(pair) for pair in joined if list(pair) not in pairs}
