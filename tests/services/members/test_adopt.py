@@ -53,7 +53,7 @@ def test_a_static_encoder_is_offered_to_a_service_with_its_tokenizer(store: Stor
     made = offer(store, static, AdoptOptions(), learner=learner, tokenizer=tokenizer, say=silent)
     offered = made.read(EncoderOffer)
     assert {entry.name for entry in offered.tensors} == {"embed.table", "embed.pairs"}
-    with pytest.raises(WrongConfig, match="0 blocks, but learner.trainable_layers is 1"):
+    with pytest.raises(WrongConfig, match=r"0 blocks, but learner\.trainable_layers is 1"):
         offer(store, static, AdoptOptions(), learner=LEARNER, tokenizer=tokenizer, say=silent)
 
 
