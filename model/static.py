@@ -69,8 +69,11 @@ class StaticTable(nn.Module):
         if not is_sorted or (len(pairs_P2) and not 0 <= int(pairs_P2.min()) <= int(pairs_P2.max()) < vocab):
             raise WrongConfig(f"{PAIRS}: expected different pairs of tokens below {vocab}, in ascending order")
 
-    def rows(self, batch: RaggedBatch) -> Tensor:
-        """Returns the rows [T, 2] of each token, and of the pair of its left neighbour and itself. Raises BadTokens."""
+    def rows(self, batch: RaggedBatch, starts_B: Tensor) -> Tensor:
+        """Returns the rows [T, 2] of each token, and of the pair of its left neighbour and itself. Raises BadTokens.
+
+        `starts_B` are the places of the first tokens of texts, which have no left neighbour.
+        """
         # A longer text is the tokenizer's concern: the table has no positions.
         batch.check(self._vocab, batch.layout.num_tokens)
         ids_T = batch.ids_T
@@ -78,16 +81,16 @@ class StaticTable(nn.Module):
         if not len(self.pairs):
             return torch.stack([ids_T, torch.full_like(ids_T, unknown)], dim=1)
         keys_T = ids_T.roll(1) * self._vocab + ids_T
-        # The first token of a text has no left neighbour.
-        keys_T[list(batch.offsets[:-1])] = -1
+        keys_T[starts_B] = -1
         place_T = torch.searchsorted(self._keys_P, keys_T).clamp_max_(len(self.pairs) - 1)
         is_known_T = self._keys_P[place_T] == keys_T
         return torch.stack([ids_T, torch.where(is_known_T, self._vocab + place_T, unknown)], dim=1)
 
     def forward(self, batch: RaggedBatch) -> Tensor:
         """Returns the sums y_BD of the rows of each text, not normalised, in the caller's order. Raises BadTokens."""
-        starts_B = torch.tensor(batch.offsets[:-1]) * 2
-        y_BD = functional.embedding_bag(self.rows(batch).flatten(), self.table, starts_B, mode="sum")
+        starts_B = torch.tensor(batch.offsets[:-1])
+        rows_T2 = self.rows(batch, starts_B)
+        y_BD = functional.embedding_bag(rows_T2.flatten(), self.table, 2 * starts_B, mode="sum")
         return batch.layout.restore(y_BD)
 
 
