@@ -145,7 +145,7 @@ def _untrained(seed: int) -> WholeStatic:
 
 TECHNIQUE = Technique(
     title="a static encoder",
-    claim="The lowest rung of an overloaded service: no attention at all, and the same exact head.",
+    claim="Not of the article: a table of vectors of tokens, without attention, under the same exact head (model2vec).",
     how=(
         "A table of vectors of tokens and frequent pairs, distilled from MiniLM on the training texts of CLINC150, "
         "SNIPS, TREC-6 and SST-2 without their labels (a text that is also a test text is left out). Accuracy: a "
