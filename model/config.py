@@ -1,6 +1,7 @@
 """The shape of a model as one frozen record: two models with the same canonical JSON can exchange weights.
 
     StrataConfig: sizes, and a LayerSpec for each layer --model.plan--> the tensors, and the blocks that read them
+    StaticConfig: the sizes of a table of token vectors (`model.static`)
 
 A `LayerSpec` overrides the encoder's defaults for one layer: the layer whose matrices it uses, its heads and sizes, and
 the keys to which its heads attend. The code reads every field; there is no field for a technique that is not
@@ -393,6 +394,79 @@ def _record(record: type[LayerSpec] | type[Span], values: dict[str, Any]) -> Lay
     if isinstance(values.get("spans"), list):
         values["spans"] = tuple(tuple(each) if isinstance(each, list) else each for each in values["spans"])
     return record(**values)
+
+
+STATIC_FAMILY = "static"
+"""The name of the family of static encoders."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StaticConfig:
+    """The shape of a static encoder: a row for each of `vocab` tokens and each of `pairs`, and one for other pairs."""
+
+    family: str = STATIC_FAMILY
+    schema: int = 1
+    vocab: int = 30_522
+    pairs: int = 12_288
+    d_model: int = 256
+    max_sequence: int = 512
+    prefix: str = ""
+    """The prompt of the teacher, which the tokenizer puts before each text."""
+    head_features: int = 2_048
+    label_capacity: int = 256
+
+    def __post_init__(self) -> None:
+        if (self.family, self.schema) != (STATIC_FAMILY, 1):
+            raise WrongConfig(
+                f"schema {self.schema} of family {self.family!r}; this code reads schema 1 of {STATIC_FAMILY!r}"
+            )
+        least = {"vocab": 1, "pairs": 0, "d_model": 1, "max_sequence": 1, "head_features": 1, "label_capacity": 1}
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < minimum:
+                raise WrongConfig(f"{name} is {value!r}; expected a whole number of at least {minimum}")
+        if type(self.prefix) is not str:
+            raise WrongConfig(f"prefix is {self.prefix!r}; expected a string")
+
+    @property
+    def rows(self) -> int:
+        """The rows V of the table. The last row is zero: it belongs to all pairs that are not in the table."""
+        return self.vocab + self.pairs + 1
+
+    @property
+    def n_layers(self) -> int:
+        """The number of blocks that slow rounds could train: there are none."""
+        return 0
+
+    @property
+    def shown(self) -> str:
+        return f"a static encoder of {self.vocab} tokens and {self.pairs} pairs, {self.d_model} wide"
+
+    @property
+    def frozen_facts(self) -> str:
+        return ""
+
+    @property
+    def without_labels(self) -> "StaticConfig":
+        return dataclasses.replace(self, label_capacity=1)
+
+    def canonical_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "StaticConfig":
+        """Reads `canonical_json` back. Raises WrongConfig."""
+        known = sorted(each.name for each in dataclasses.fields(cls))
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise WrongConfig(f"not JSON: {error}") from error
+        if not isinstance(values, dict) or sorted(values) != known:
+            raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
+        return cls(**values)
+
+    def spec_hash(self, inputs_digest: str) -> str:
+        return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()
 
 
 MINILM_L6 = StrataConfig(vocab=30522, d_model=384, n_layers=6, n_heads=12, d_ff=1536)

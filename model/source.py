@@ -7,6 +7,7 @@ Rejected: downloading at start-up. A server that fetches weights when it starts 
 
 import hashlib
 import importlib.util
+import json
 import re
 from collections.abc import Mapping
 from functools import cache
@@ -43,6 +44,17 @@ def is_import_path(encoder: str) -> bool:
     [True, False, False, False]
     """
     return _IMPORT_PATH.fullmatch(encoder) is not None
+
+
+def family_in(encoder: str) -> object:
+    """Returns the family that the config.json of a folder names; None if `encoder` is no such folder."""
+    if is_import_path(encoder):
+        return None
+    try:
+        values = json.loads((Path(encoder).expanduser() / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return values.get("family") if isinstance(values, dict) else None
 
 
 def encoder_folder(encoder: str) -> Path:

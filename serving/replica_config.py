@@ -141,7 +141,7 @@ class ReplicaSettings(BaseModel):
     encoder: str = "minilm-l6"
     """The encoder to start from: `minilm-l6` (installed with this package), a local folder, a cached Hugging Face id,
     or `module:Class`, a class of yours."""
-    profile: Literal["", "nano", "base", "pro"] = ""
+    profile: Literal["", "nano", "base", "pro", "static"] = ""
     """A named set of defaults, which your own settings override: see `lifelong profile`. Empty: none."""
     log_level: LogLevel = LogConfig().level
     """Lowest level of the log messages that are written."""

@@ -44,6 +44,7 @@ from bench.techniques import (
     quantization,
     sharing,
     sparse_matrices,
+    static,
     winograd,
 )
 from bench.techniques import sparse_attention as spans
@@ -97,4 +98,5 @@ CASES = (
     Case.for_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
     Case.for_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),
     Case.for_ledger("E17", modalities.measure, modalities.TECHNIQUE),
+    Case.for_ledger("static", static.measure, static.TECHNIQUE),
 )

@@ -41,6 +41,8 @@ from lifelong.compress.distillation import Distiller, DistillOptions
 from lifelong.compress.heads import LabelledTexts, class_means
 from model.fakequant import fake_layer
 from model.linears import full_precision
+from model.packed import Inputs as EncoderInputs
+from model.packed import WholeEncoder
 from model.quantized import QuantizedEncoder, QuantizedModel
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata
@@ -186,9 +188,9 @@ def distill(
     return student.requires_grad_(False)
 
 
-def served_encoder(strata: Strata, tokenizer: TextTokenizer) -> ServedEncoder:
+def served_encoder(whole: WholeEncoder, inputs: EncoderInputs) -> ServedEncoder:
     """Returns the encoder in INT8, as the learner would publish it."""
-    return Learner(LearnerConfig(trainable_layers=0), strata, tokenizer).knowledge.fast_head.served
+    return Learner(LearnerConfig(trainable_layers=0), whole, inputs).knowledge.fast_head.served
 
 
 def closed_form_head(served: ServedEncoder, labels: Sequence[str], items: Sequence[StreamItem]) -> FastHead:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 
-from model.config import StrataConfig
-from model.packed import Inputs
+from model.encoders import config_from_json, packed
+from model.packed import Inputs, PackedEncoder
 from model.qtensor import QTensor, from_blob
-from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
+from model.quantized import QuantizedHead, QuantizedModel
 from model.ragged import RaggedBatch
 from model.weights import encoder_key
 from wire.errors import NotFound
@@ -44,17 +44,18 @@ class Recomputed:
 class _Versions:
     """Loads versions. Versions with the same encoder share it in memory."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, tokenizer: Inputs) -> None:
         self._store = store
+        self._tokenizer = tokenizer
         self._tensors: dict[TensorEntry, QTensor] = {}
-        self._encoders: dict[str, QuantizedEncoder] = {}
+        self._encoders: dict[str, PackedEncoder] = {}
 
     def model(self, manifest: WeightManifest) -> QuantizedModel:
-        config = StrataConfig.from_json(manifest.config)
+        config = config_from_json(manifest.config)
         tensors = {entry.name: self._tensor(entry) for entry in manifest.tensors}
         key = f"{config.without_labels.canonical_json()} {encoder_key(manifest.encoder_digests)}"
         if key not in self._encoders:
-            self._encoders[key] = QuantizedEncoder.from_tensors(config, tensors)
+            self._encoders[key] = packed(config, tensors, self._tokenizer)
         return QuantizedModel(self._encoders[key], QuantizedHead.from_tensors(config, tensors), manifest.labels)
 
     def _tensor(self, entry: TensorEntry) -> QTensor:
@@ -68,7 +69,7 @@ def recompute(answers: Iterable[Answer], store: Store, tokenizer: Inputs) -> Rec
     by_version: dict[int, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_version[answer.weights_version].append(answer)
-    versions = _Versions(store)
+    versions = _Versions(store, tokenizer)
     num_mixed = 0
     num_gone = 0
     num_by_shape: dict[str, int] = {}

@@ -6,7 +6,7 @@ encoders/    families of encoders: the user's torch module
 heads/       the user's head
 source       the digest of the source of a user's class
 
-The built-in family of encoders and the ridge head are parts of the core (`model`). They are in this table, too.
+The built-in families of encoders and the ridge head are parts of the core (`model`). They are in this table, too.
 
 Other packages add plug-ins as entry points of the group `lifelong.<group>`, or settings name them by an import path.
 """
@@ -27,6 +27,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "encoders": {
         "media": "model.media.family:MEDIA",
+        "static": "model.static:STATIC",
         "strata": "model.strata_family:STRATA",
         "module": "lifelong.plugins.encoders.module_encoder:MODULE",
     },

@@ -27,7 +27,7 @@ from model.media.tokens import MODALITIES, VOCAB, pack
 from model.packed import Inputs, PackedEncoder, TensorCache, Tensors
 from model.plan import names_at_or_above
 from model.quantized import stored_precisions
-from model.source import is_import_path
+from model.source import family_in
 from model.weights import encoder_tensors, to_strata
 
 CONFIG: Final = "config.json"
@@ -94,7 +94,7 @@ class MediaFamily:
     name = FAMILY
 
     def claims(self, setting: str) -> bool:
-        return not is_import_path(setting) and _family_in(Path(setting).expanduser()) == FAMILY
+        return family_in(setting) == FAMILY
 
     def open(self, encoder: str, *, max_tokens: int | None) -> tuple[WholeMedia, Inputs]:
         inputs, config = _opened(encoder, max_tokens)
@@ -156,15 +156,6 @@ def encoder_files(whole: WholeMedia, stems: Mapping[str, IntegerStem], made: Map
         MADE: json.dumps(made, indent=2).encode(),
         CONFIG: whole.config.canonical_json().encode(),
     }
-
-
-def _family_in(folder: Path) -> object:
-    """Returns the family that the config.json of a folder names; None if there is none."""
-    try:
-        values = json.loads((folder / CONFIG).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return values.get("family") if isinstance(values, dict) else None
 
 
 def _opened(encoder: str, max_tokens: int | None) -> tuple[MediaInputs, MediaConfig]:

@@ -1,6 +1,7 @@
 """`lifelong encoder check`, `train` and `lifelong new encoder`: check or train an encoder, or write a template for one.
 
-`train` makes an encoder of pictures, sounds and texts from data sets, and keeps it in the state folder.
+`train` makes an encoder of pictures, sounds and texts, or a table of vectors of tokens, from data sets, and keeps it in
+the state folder.
 The check says whether an encoder computes the vectors that were published for it, or the vectors of its class, and how
 fast it is on this machine. The template that `new` writes runs unchanged.
 """
@@ -8,6 +9,7 @@ fast it is on this machine. The template that `new` writes runs unchanged.
 import dataclasses
 import json
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -41,6 +43,24 @@ VectorsOption = Annotated[
         dir_okay=False,
     ),
 ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StaticFlags:
+    """The teacher and the texts of a static encoder, and the size of its table."""
+
+    teacher: Annotated[str, typer.Option("--teacher", metavar="ENCODER", help="static: imitate it")] = "minilm-l6"
+    texts: Annotated[
+        list[str],
+        typer.Option(
+            "--texts", metavar="NAME|PATH", help="static: data set, folder of text lines, or .txt file; may be repeated"
+        ),
+    ] = field(default_factory=list)
+    width: Annotated[int, typer.Option("--width", min=1, help="static: numbers of a vector")] = 256
+    pairs: Annotated[int, typer.Option("--pairs", min=0, help="static: rows for frequent pairs of tokens")] = 12_288
+    steps: Annotated[int, typer.Option("--steps", min=1, help="static: training steps of 256 texts")] = 1_500
+    rate: Annotated[float, typer.Option("--rate", min=0, help="static: learning rate; it decays to 0")] = 1e-3
+
 
 new_app = typer.Typer(no_args_is_help=True, help="Write a template for code of your own.")
 
@@ -77,23 +97,37 @@ def check(
 @reads_settings
 def train(
     context: CliContext,
-    name: Annotated[Literal["digits"], typer.Argument(metavar="digits", help="Data to train on")],
+    name: Annotated[Literal["digits", "static"], typer.Argument(metavar="digits|static", help="Encoder to train")],
+    *,
     without_labels: Annotated[
-        bool, typer.Option("--without-labels", help="Do not use labels to pair pictures with sounds and texts")
+        bool, typer.Option("--without-labels", help="digits: do not use labels to pair pictures with sounds and texts")
     ] = False,
+    flags: StaticFlags,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Draws initial weights, batches and views")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Train an encoder of pictures, sounds and texts, on MNIST and FSDD. A killed training resumes."""
+    """Train an encoder and keep it in the state folder. A killed training resumes.
+
+    digits: pictures, sounds and texts, from MNIST and FSDD. static: a table of vectors of tokens, which imitates
+    --teacher on --texts without labels.
+    """
     from learner.errors import DataError
     from lifelong.compress.contrastive import PAIRS, PretrainOptions
-    from services.members.train import train_digits
+    from lifelong.compress.static import StaticOptions
+    from services.members.train import FOLDER, train_digits, train_static
 
     settings = context.process()
-    options = PretrainOptions(pairs=() if without_labels else PAIRS, seed=seed)
     try:
         with progress() as say:
-            found = train_digits(options, data=settings.data, state_dir=settings.state_dir, say=say)
+            if name == "static":
+                sizes = StaticOptions(
+                    width=flags.width, pairs=flags.pairs, steps=flags.steps, rate=flags.rate, seed=seed
+                )
+                folder = settings.state_dir / FOLDER
+                found = train_static(flags.teacher, flags.texts, sizes, data=settings.data, folder=folder, say=say)
+            else:
+                options = PretrainOptions(pairs=() if without_labels else PAIRS, seed=seed)
+                found = train_digits(options, data=settings.data, state_dir=settings.state_dir, say=say)
     except DataError as error:
         echo(str(error), is_error=True)
         raise typer.Exit(CONFIGURATION) from error

@@ -273,7 +273,7 @@ def adopt(
     """
     from contextlib import closing
 
-    from model.tokenizer import TextTokenizer
+    from model.encoders import open_inputs
     from services.commands.rollout import user_name
     from services.members.adopt import AdoptOptions, Decided, offer
     from services.operator_commands import await_outcome
@@ -283,7 +283,7 @@ def adopt(
 
     settings = context.attached()
     options = AdoptOptions(num_features=flags.features, label_capacity=flags.capacity, max_loss=flags.max_loss)
-    tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
+    tokenizer = open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
     with closing(open_store(settings)) as store, progress() as say:
         command = offer(
             store, encoder, options, learner=settings.learner, tokenizer=tokenizer, say=say, source=user_name()

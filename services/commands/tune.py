@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from services.tune.measure import MeasuredLayout
 
-NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="nano, base or pro [default: all]")]
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="nano, base, pro or static [default: all]")]
 
 ExplainOption = Annotated[bool, typer.Option("--explain", help="Memory and latency at 3, 7 and 13 billion parameters")]
 
@@ -64,17 +64,17 @@ def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
 
 def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
     """Show what a profile fixes: model, precision, limits and promises. The setting `profile` selects one."""
-    from services.profiles.explain import at_full_size, profile_values, render_profiles
+    from services.profiles.explain import SHAPES, at_full_size, profile_values, render_profiles
     from services.profiles.profile import PROFILES
 
     if name is not None and name not in PROFILES:
         raise typer.BadParameter(f"there is no profile {name}; the profiles are {', '.join(PROFILES)}")
     names = [name] if name else list(PROFILES)
     if as_json:
-        rows = [
-            profile_values(PROFILES[profile_name]) | ({"at_full_size": at_full_size(profile_name)} if explain else {})
-            for profile_name in names
-        ]
+        rows = [profile_values(PROFILES[profile_name]) for profile_name in names]
+        for profile_name, row in zip(names, rows, strict=True):
+            if explain and profile_name in SHAPES:
+                row["at_full_size"] = at_full_size(profile_name)
         print(json.dumps(rows, indent=2))
     else:
         echo(*render_profiles(names, explains=explain).split("\n"))

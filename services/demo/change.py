@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from evals.load.ledger import Ledger
 from evals.load.mixed import Recomputed, recompute
-from model.tokenizer import TextTokenizer
+from model.encoders import open_inputs
 from rollout.operator import Operator
 from services.members.adopt import AdoptOptions, Decided, offer
 from services.operator_commands import NotDoneYet, await_outcome
@@ -65,7 +66,7 @@ class ProfileChange:
 
     def __init__(
         self,
-        profile: Profile,
+        profile: Profile[Any],
         encoder: str,
         store: Store,
         *,
@@ -79,7 +80,7 @@ class ProfileChange:
         self._settings = settings
         self._num_events = num_events
         self._say = say
-        self._tokenizer = TextTokenizer.from_encoder(settings.encoder, max_tokens=settings.serving.max_tokens)
+        self._tokenizer = open_inputs(settings.encoder, max_tokens=settings.serving.max_tokens)
         self._outcome: CommandOutcome | None = None
 
     @contextmanager

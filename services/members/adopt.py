@@ -24,14 +24,15 @@ from learner.config import LearnerConfig
 from learner.encoder.base import offer_problem
 from learner.encoder.served import export_tensor
 from model.calibration import TEXTS, grams, smooth, to_int4
-from model.config import StrataConfig
+from model.encoders import FAMILIES, open_encoder, open_inputs
 from model.errors import WrongConfig
 from model.member import Member, read_member, read_stored, write_member
+from model.packed import EncoderConfig, Inputs, Tensors
 from model.qtensor import QTensor
 from model.quantized import QuantizedEncoder
 from model.source import encoder_folder
 from model.strata import Strata, encode_many
-from model.tokenizer import TextTokenizer
+from model.strata_family import STRATA
 from model.weights import encoder_tensors
 from services.members.source import (
     BATCH,
@@ -124,7 +125,7 @@ def offer(
     options: AdoptOptions,
     *,
     learner: LearnerConfig,
-    tokenizer: TextTokenizer,
+    tokenizer: Inputs,
     say: Say,
     source: str = "",
 ) -> Command:
@@ -148,7 +149,7 @@ def offer(
         stored = [export_tensor(tensor) for tensor in tensors.values()]
         request = msgspec.structs.replace(
             request,
-            tokenizer=TextTokenizer.from_encoder(encoder).digest,
+            tokenizer=open_inputs(encoder).digest,
             config=config.canonical_json(),
             tensors=tuple(exported.entry for exported in stored),
         )
@@ -160,8 +161,12 @@ def offer(
     return store.commands.append(request, source=source, time_ms=request.time_ms)
 
 
-def stored_weights(encoder: str, say: Say) -> tuple[StrataConfig, dict[str, QTensor]]:
+def stored_weights(encoder: str, say: Say) -> tuple[EncoderConfig, Tensors]:
     """Returns the shape and the weights as they are served: read from the folder if it has them, else rounded here."""
+    family = FAMILIES.claiming(encoder)
+    if family is not STRATA:
+        whole, _ = open_encoder(encoder)
+        return whole.config, family.stored(whole, first_layer=None, grams={})
     folder = encoder_folder(encoder)
     member = read_member(folder)
     if member is not None and member.schemes:

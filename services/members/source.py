@@ -158,11 +158,21 @@ def cosine(one_BD: Tensor, other_BD: Tensor) -> float:
     return float(functional.cosine_similarity(one_BD, other_BD).mean())
 
 
-def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> list[list[int]]:
-    """Returns the token ids of the training texts of all sets, each text once. Raises DataError."""
+def unlabelled(
+    names: Sequence[str], data: Path | None, tokenizer: Inputs, *, spares_tests: bool = False
+) -> list[list[int]]:
+    """Returns the token ids of the training texts of all sets, each text once. Raises DataError.
+
+    With `spares_tests`, a text that is also a test text of one of the sets is left out.
+    """
     texts: dict[str, None] = {}
+    tests = set[str]()
     for name in names:
-        texts |= dict.fromkeys(_texts_of(name, data))
+        train, test = _texts_of(name, data)
+        texts |= dict.fromkeys(train)
+        tests |= set(test)
+    if spares_tests:
+        texts = {text: None for text in texts if text not in tests}
     if not texts:
         raise DataError("no texts: name a data set, a folder of lines, or a file with a text in each line")
     if len(texts) > MAX_TEXTS:
@@ -186,15 +196,17 @@ def labelled(
     return tasks
 
 
-def _texts_of(name: str, data: Path | None) -> list[str]:
+def _texts_of(name: str, data: Path | None) -> tuple[list[str], list[str]]:
+    """Returns the training texts and the test texts of a set; a file has no test texts."""
     path = Path(name)
     if path.suffix != ".txt":
-        return [item.text for item in text_set(name, data).train]
+        whole = text_set(name, data)
+        return [item.text for item in whole.train], [item.text for item in whole.test]
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
-    return [line for line in lines if line.strip()]
+    return [line for line in lines if line.strip()], []
 
 
 def shape_and_costs(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:

@@ -6,6 +6,8 @@
 The heads that matter least to the carried task, once the layers are tied, are removed. All layers of a bank lose the
 same heads, since a gate's gradient is the gradient of the shared head.
 
+    minilm-l6 --its vectors of tokens, and of the carried texts (`lifelong.compress.static`)--> a folder in the cache
+
 `base` is the default encoder: its weights have INT4 inside, and slow rounds train through its rounding. A kill costs
 the last minute of the distillation, which continues at the next use. The result depends only on the recipe, which names
 the folder.
@@ -15,17 +17,19 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from learner.errors import DataError
 from lifelong.compress.distillation import DistillOptions
 from lifelong.compress.heads import LabelledTexts, head_importance, prune, select
 from lifelong.compress.reshape import factorise_embedding, pool_kv_heads
 from lifelong.compress.share import share
+from lifelong.compress.static import StaticOptions
 from model.strata import Strata, rebuilt, state_of
 from services.members.change import TeacherOptions, distil
 from services.members.source import Say, labelled, open_source, write
-from services.profiles.profile import BASE, NANO, Profile
+from services.members.train import train_static
+from services.profiles.profile import BASE, NANO, STATIC, Profile
 
 TEACHER: Final = "minilm-l6"
 
@@ -48,7 +52,7 @@ MAX_TEXTS: Final = 1_000
 """Labelled texts on which heads are compared."""
 
 
-def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | None = None, seed: int = 0) -> str:
+def encoder_of(profile: Profile[Any], *, data: Path | None, say: Say, cache: Path | None = None, seed: int = 0) -> str:
     """Returns the name of the profile's encoder, and makes the encoder first if it is not in the cache.
 
     `cache` is the folder of such encoders, by default the user's. `seed` draws the order of the distillation; each seed
@@ -56,10 +60,12 @@ def encoder_of(profile: Profile, *, data: Path | None, say: Say, cache: Path | N
     """
     if profile is BASE:
         return TEACHER
+    folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
+    if profile is STATIC:
+        return train_static(TEACHER, TEXTS, StaticOptions(seed=seed), data=data, folder=folder, say=say).folder
     if profile is not NANO:
         raise DataError(f"profile {profile.name} has no encoder of its own: set `encoder` to a folder that has one")
     recipe = f"{NANO.config.canonical_json()} {TEACHER} {TEXTS} {STEPS} {PRUNED} {seed}"
-    folder = cache or Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong" / "encoders"
     out = folder / f"{profile.name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     shaped = out.with_name(f"{out.name}.shape")
     if out.exists():

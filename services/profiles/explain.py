@@ -11,9 +11,10 @@ billion parameters (pro). A feed-forward part has three matrices, since it is ga
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from lifelong.compress.cost import num_bytes, parameters
+from model.config import StaticConfig
 from services.profiles.profile import PROFILES, Profile
 
 FP16: Final = 16.0
@@ -193,24 +194,34 @@ def profile_bytes(name: str) -> float:
     return weights[name] + cache + ACTIVATION_BYTES[name]
 
 
-def profile_values(profile: Profile) -> dict[str, object]:
+def stored_size(profile: Profile[Any]) -> tuple[int, int]:
+    """Returns the numbers of stored parameters and of bytes of a profile's encoder."""
+    config = profile.config
+    if isinstance(config, StaticConfig):
+        # Besides the table, the two tokens of each pair are stored, in float32.
+        num_parameters = config.rows * config.d_model
+        return num_parameters, num_parameters + ROW_BYTES * config.rows + 8 * config.pairs
+    return parameters(config).total, num_bytes(config, profile.scheme)
+
+
+def profile_values(profile: Profile[Any]) -> dict[str, object]:
     """Returns the values that a profile fixes, for JSON."""
+    num_parameters, size = stored_size(profile)
     return {
         "name": profile.name,
         "about": profile.about,
-        "parameters": parameters(profile.config).total,
-        "num_bytes": num_bytes(profile.config, profile.scheme),
+        "parameters": num_parameters,
+        "num_bytes": size,
         "scheme": profile.scheme,
         "settings": dict(profile.settings),
     }
 
 
-def profile_lines(profile: Profile) -> Iterator[str]:
+def profile_lines(profile: Profile[Any]) -> Iterator[str]:
     """Yields the lines of text that describe a profile."""
-    stored = parameters(profile.config).total / 1e6
-    megabytes = num_bytes(profile.config, profile.scheme) / 1e6
+    num_parameters, size = stored_size(profile)
     yield f"{profile.name}: {profile.about}"
-    yield f"  model     {stored:.1f} M stored parameters, {megabytes:.1f} MB as {profile.scheme}"
+    yield f"  model     {num_parameters / 1e6:.1f} M stored parameters, {size / 1e6:.1f} MB as {profile.scheme}"
     for name, value in profile.settings.items():
         yield f"  {name} = {value}"
 

@@ -3,28 +3,32 @@
     profile = "base" --fill_in_profile, unless set otherwise--> serving.*, serving.promises.* --> a replica checks them
 
 A profile is frozen: its values change with a release, not with the machine. A setting from a file, the environment or
-an option wins. The encoders of `nano` and `pro` are not installed with Lifelong: `encoder` names a folder that has one.
+an option wins. The encoders of `nano`, `pro` and `static` are not installed with Lifelong: `encoder` names a folder
+that has one.
 
 A running service can take over the encoder and the head of another profile without a restart (`lifelong model adopt`).
 Settings are read at the start of a process: `after_restart` says which of them a restart would change.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
-from model.config import MINILM_L6, LayerSpec, Span, StrataConfig
+from model.config import MINILM_L6, LayerSpec, Span, StaticConfig, StrataConfig
 from services.settings import Loaded, Settings, values_of
+
+Shape = TypeVar("Shape", StrataConfig, StaticConfig)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Profile:
+class Profile(Generic[Shape]):
     """A profile: a named set of values, for the model, its precision, the limits of serving and the promises."""
 
     name: str
     about: str
-    config: StrataConfig
+    config: Shape
     """The shape of the model for which the promises were made."""
     scheme: str
     """The scheme in which its matrices are stored and read: see `lifelong.compress.cost.matrix_bytes`."""
@@ -96,10 +100,23 @@ PRO: Final = Profile(
     ),
 )
 
-PROFILES: Final = {profile.name: profile for profile in (NANO, BASE, PRO)}
+STATIC: Final = Profile(
+    name="static",
+    about="a table of vectors of tokens, distilled from MiniLM on your texts: no attention, and half of MiniLM's bytes",
+    config=StaticConfig(),
+    scheme="w8c",
+    settings=MappingProxyType(
+        {"serving.threads": 1, "serving.precision.mode": "int8", "serving.promises.model_mb": 12.0}
+    ),
+)
+
+PROFILES: Final[Mapping[str, Profile[Any]]] = {profile.name: profile for profile in (NANO, BASE, PRO, STATIC)}
+
+OF_TEXTS: Final = ("label_capacity", "head_features", "pairs")
+"""The fields of a shape that depend on the labels, on a choice of the operator, or on the texts of a distillation."""
 
 
-def changed_profile(settings: Settings, config: str) -> Profile | None:
+def changed_profile(settings: Settings, config: str) -> Profile[Any] | None:
     """Returns the profile whose model has this shape, with any head; None if it is the settings' own profile.
 
     `config` is the canonical JSON of an encoder's shape, "" for the encoder in use. It returns None, too, if the
@@ -107,16 +124,17 @@ def changed_profile(settings: Settings, config: str) -> Profile | None:
     """
     if not (config and settings.profile):
         return None
-    shape = _without_head(StrataConfig.from_json(config))
+    shape = _shape(config)
     others = (profile for profile in PROFILES.values() if profile.name != settings.profile)
-    return next((profile for profile in others if _without_head(profile.config) == shape), None)
+    return next((profile for profile in others if _shape(profile.config.canonical_json()) == shape), None)
 
 
-def _without_head(config: StrataConfig) -> str:
-    return replace(config, label_capacity=1, head_features=1).canonical_json()
+def _shape(config: str) -> dict[str, object]:
+    """Returns the fields of a canonical JSON that profiles fix."""
+    return {name: value for name, value in json.loads(config).items() if name not in OF_TEXTS}
 
 
-def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[object, object]]:
+def after_restart(settings: Settings, profile: Profile[Any]) -> dict[str, tuple[object, object]]:
     """Returns the settings that a restart under `profile` would change: by dotted name, the present and the next value.
 
     None stands for a promise that is not made. A value that is neither the default nor the present profile's was set by
@@ -134,7 +152,7 @@ def after_restart(settings: Settings, profile: Profile) -> dict[str, tuple[objec
     return changes
 
 
-def restart_lines(settings: Settings, profile: Profile) -> list[str]:
+def restart_lines(settings: Settings, profile: Profile[Any]) -> list[str]:
     """Returns the lines of text about `after_restart`, for a user who has changed only the encoder."""
     changes = after_restart(settings, profile)
     values = "; ".join(f"{name} {now} -> {then}" for name, (now, then) in changes.items())

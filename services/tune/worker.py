@@ -12,10 +12,9 @@ import time
 import msgspec
 import torch
 
-from model.bert import load_encoder
-from model.quantized import QuantizedEncoder
+from model.encoders import family_of, open_encoder, packed
+from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
-from model.weights import encoder_tensors
 from services.tune.measure import Task
 
 TEXT_TOKENS = 16
@@ -23,15 +22,15 @@ WARM_UP_CALLS = 3
 
 
 def main(encoder: str) -> None:
-    strata, _ = load_encoder(encoder)
-    quantized = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
-    del strata
+    whole, inputs = open_encoder(encoder)
+    served = packed(whole.config, family_of(whole.config).stored(whole, first_layer=None, grams={}), inputs)
+    del whole
     _say("ready")
     for line in sys.stdin:
-        _work(quantized, msgspec.json.decode(line, type=Task))
+        _work(served, msgspec.json.decode(line, type=Task))
 
 
-def _work(encoder: QuantizedEncoder, task: Task) -> None:
+def _work(encoder: PackedEncoder, task: Task) -> None:
     torch.set_num_threads(task.threads)
     tokens = [index * 7_919 % encoder.config.vocab for index in range(task.texts * TEXT_TOKENS)]
     ids = [tokens[start : start + TEXT_TOKENS] for start in range(0, len(tokens), TEXT_TOKENS)]

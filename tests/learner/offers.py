@@ -8,6 +8,7 @@ import torch
 from learner.encoder.served import export_encoder
 from model.bert import fold_norm_biases
 from model.config import LayerSpec, StrataConfig
+from model.packed import WholeEncoder
 from model.strata import Strata
 from tests.learner.small_learner import CONFIG, tokenizer
 from wire.records import EncoderOffer
@@ -32,14 +33,15 @@ def offer_of(
     store: Store,
     config: StrataConfig = PRUNED,
     *,
-    strata: Strata | None = None,
+    strata: WholeEncoder | None = None,
     id: str = "one",
     num_features: int = 0,
     label_capacity: int = 0,
     max_loss: float | None = None,
 ) -> EncoderOffer:
     """Puts the blobs of an encoder, by default one with random weights; returns the offer, which is not made yet."""
-    stored = export_encoder(strata or strata_of(config))
+    whole = strata or strata_of(config)
+    stored = export_encoder(whole)
     for each in stored.values():
         store.blobs.put(each.tensor.to_blob())
     return EncoderOffer(
@@ -47,7 +49,7 @@ def offer_of(
         name="other",
         time_ms=1,
         tokenizer=tokenizer().digest,
-        config=config.canonical_json(),
+        config=whole.config.canonical_json(),
         tensors=tuple(each.entry for each in stored.values()),
         num_features=num_features,
         label_capacity=label_capacity,

@@ -10,13 +10,14 @@ import torch
 
 from learner.release.handlers import SUPERSEDED
 from learner.rounds.round import Phase
-from model.config import StrataConfig
+from model.config import StaticConfig, StrataConfig
 from model.strata import Strata
 from model.strata_family import built_in
 from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import CONFIG
-from tests.learner.streams import stream
+from tests.learner.streams import stream, text_of
+from tests.model.small_static import small_static
 from wire.records import Command, CommandOutcome, EncoderOffer
 from wire.store import GAP, Store
 
@@ -74,6 +75,24 @@ def test_an_encoder_of_another_shape_is_adopted_and_published(
     assert rig.publish() == 3
     rig.train()
     assert rig.publish() == 4
+
+
+def test_a_static_encoder_is_adopted_restored_and_left_again(store: Store, tmp_path: Path) -> None:
+    rig = AdoptRig(store, tmp_path, max_negative_flips=1.0, accuracy_tolerance=1.0)
+    rig.learn(0, 300)
+    rig.publish()
+    whole = small_static(StaticConfig(vocab=CONFIG.vocab, pairs=4, d_model=32))
+    outcome = rig.offer(offer_of(store, strata=whole))
+    assert outcome is not None and (outcome.state, outcome.version, outcome.reasons) == ("published", 2, ())
+    manifest = store.versions.manifest(2)
+    assert StaticConfig.from_json(manifest.config).d_model == 32
+    assert {each.name for each in manifest.tensors} == {"embed.table", "embed.pairs", "head.proj", "head.out"}
+    vectors = rig.learner.fast_head.served.z_many([text_of(5)])
+    rig.publisher.checkpoint()
+    rig.start()
+    assert torch.equal(rig.learner.fast_head.served.z_many([text_of(5)]), vectors)
+    again = rig.offer(offer_of(store, NARROW, id="two"))
+    assert again is not None and (again.state, again.version) == ("published", 3)
 
 
 def test_what_is_not_in_memory_is_carried_over_to_another_width(store: Store, tmp_path: Path) -> None:

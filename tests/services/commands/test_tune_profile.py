@@ -11,7 +11,7 @@ def test_profiles_are_shown_as_text_and_as_json() -> None:
     assert explained.returncode == 0, explained.stderr
     assert "serving.promises.p99_ms = 150.0" in explained.stdout and "parameters, dense (G)" in explained.stdout
     shown = json.loads(lifelong("profile", "--json").stdout)
-    assert [profile["name"] for profile in shown] == ["nano", "base", "pro"]
+    assert [profile["name"] for profile in shown] == ["nano", "base", "pro", "static"]
     assert not any("at_full_size" in profile for profile in shown)
 
 
@@ -27,4 +27,4 @@ def test_the_arithmetic_is_the_same_as_text_and_as_json() -> None:
 def test_a_profile_that_is_not_there_is_named_with_those_that_are() -> None:
     done = lifelong("profile", "huge")
     assert done.returncode == 2
-    assert "the profiles are nano, base, pro" in done.stderr
+    assert "the profiles are nano, base, pro, static" in done.stderr

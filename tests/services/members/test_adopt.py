@@ -9,7 +9,8 @@ from model.errors import WrongConfig
 from model.member import read_member, read_stored
 from model.tokenizer import TextTokenizer
 from services.members.adopt import AdoptOptions, offer, quantize, stored_weights
-from tests.services.members.small import write_small
+from tests.model.small_static import write_static
+from tests.services.members.small import tokenizer_json, write_small
 from wire.records import EncoderOffer
 from wire.store import Store
 
@@ -42,6 +43,18 @@ def test_an_offer_names_weights_that_are_stored(store: Store, tmp_path: Path) ->
     assert store.commands.open_offer() == offered and offered.name == "source" and offered.max_loss == 0.1
     digests = {entry.digest for entry in offered.tensors}
     assert store.blobs.has(digests) == digests
+
+
+@pytest.mark.live
+def test_a_static_encoder_is_offered_to_a_service_with_its_tokenizer(store: Store, tmp_path: Path) -> None:
+    static = write_static(tmp_path / "static")
+    tokenizer = TextTokenizer(tokenizer_json(), max_tokens=16)
+    learner = LearnerConfig(trainable_layers=0)
+    made = offer(store, static, AdoptOptions(), learner=learner, tokenizer=tokenizer, say=silent)
+    offered = made.read(EncoderOffer)
+    assert {entry.name for entry in offered.tensors} == {"embed.table", "embed.pairs"}
+    with pytest.raises(WrongConfig, match=r"0 blocks, but learner\.trainable_layers is 1"):
+        offer(store, static, AdoptOptions(), learner=LEARNER, tokenizer=tokenizer, say=silent)
 
 
 @pytest.mark.live

@@ -15,6 +15,7 @@ from model.errors import WrongConfig
 from model.member import read_member, read_stored
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
+from model.strata_family import built_in
 from services.members.adopt import quantize, stored_weights
 from services.members.change import TeacherOptions, sparsify
 from services.versions import ROOT
@@ -79,7 +80,7 @@ def test_the_folder_holds_sparse_weights_as_they_are_served(paths: tuple[str, st
     config, tensors = stored_weights(made.path, silent)
     assert made.bytes == sum(len(tensor.to_blob()) for tensor in tensors.values())
     strata, tokenizer = load_encoder(made.path)
-    served = QuantizedEncoder.from_tensors(config, tensors)
+    served = QuantizedEncoder.from_tensors(built_in(config), tensors)
     z_BD = served.encode(RaggedBatch.of(tokenizer.encode_many(["play the song", "rain"])))
     with torch.no_grad():
         expected_BD = strata(RaggedBatch.of(tokenizer.encode_many(["play the song", "rain"])))

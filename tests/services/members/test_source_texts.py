@@ -23,6 +23,15 @@ def test_each_text_comes_once(tmp_path: Path, tokenizer: TextTokenizer) -> None:
     assert token_ids[-1] == [1, *tokenizer.encode_many(["loud music"])[0][1:-1], 2]
 
 
+def test_test_texts_are_spared(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    lines = Path(write_lines(tmp_path / "lines"))
+    (lines / "test.jsonl").write_text(LINES[2] + "\n")
+    all_ids = unlabelled([str(lines)], None, tokenizer)
+    spared = unlabelled([str(lines)], None, tokenizer, spares_tests=True)
+    assert spared == [ids for ids in all_ids if ids != tokenizer.encode_many(["rain today"])[0]]
+    assert len(spared) == len(LINES) - 1
+
+
 def test_a_task_has_rows_for_its_classes(tmp_path: Path, tokenizer: TextTokenizer) -> None:
     (task,) = labelled([write_lines(tmp_path / "lines")], None, tokenizer, max_texts=3, seed=0)
     assert len(task.token_ids) == len(task.labels_B) == 3

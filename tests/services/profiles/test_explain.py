@@ -9,6 +9,7 @@ from services.profiles.profile import PROFILES
 def test_a_profile_says_what_it_fixes() -> None:
     shown = render_profiles(["nano"], explains=False)
     assert "6.2 M stored parameters, 6.6 MB as w8c" in shown
+    assert "11.0 M stored parameters, 11.3 MB as w8c" in render_profiles(["static"], explains=False)
     assert "serving.promises.answers_per_s = 30.0" in shown
     assert "billion" not in shown
 

@@ -7,13 +7,22 @@ import pytest
 
 from lifelong.compress.cost import num_bytes, parameters
 from model.config import MINILM_L6
-from services.profiles.profile import NANO, PROFILES, after_restart, changed_profile, fill_in_profile, restart_lines
+from services.profiles.profile import (
+    NANO,
+    PROFILES,
+    STATIC,
+    after_restart,
+    changed_profile,
+    fill_in_profile,
+    restart_lines,
+)
 from services.settings import load
 
 FROZEN = {
     "nano": "c6f1abcb6fd3",
     "base": "a9ac8bde5c07",
     "pro": "e05879f6c609",
+    "static": "bd476e4ed1e9",
 }
 """The first digits of the hash of each model. Change them with a release alone, and say why."""
 
@@ -70,6 +79,7 @@ def test_a_profile_changes_with_an_encoder_of_another_shape_where_there_is_one()
     settings = load(file=None, environ={}, flags={"profile": "base"}).settings
     nano = replace(NANO.config, head_features=4_096, label_capacity=8).canonical_json()
     assert changed_profile(settings, nano) is NANO
+    assert changed_profile(settings, replace(STATIC.config, pairs=7).canonical_json()) is STATIC
     for none, config in (
         (settings, MINILM_L6.canonical_json()),
         (settings, ""),
