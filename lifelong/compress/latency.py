@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from lifelong.compress.space import BITS, Genes, Space
+from lifelong.compress.space import Genes, Space
 from lifelong.compress.spans import shortest_times_s
 from lifelong.compress.sparsity import attach_sparse_grids, feed_forward_matrices, most_important
 from model.linears import linear_at
@@ -92,4 +92,4 @@ class LayerTimes:
 
 def precision_of(genes: Genes) -> str:
     """Returns the precision in which the encoder answers."""
-    return INT4 if genes.bits == BITS[1] else INT8
+    return INT4 if genes.is_int4 else INT8

@@ -71,6 +71,10 @@ class Genes(msgspec.Struct, frozen=True, kw_only=True):
         """The genes as JSON, by which results are stored."""
         return msgspec.json.encode(self).decode()
 
+    @property
+    def is_int4(self) -> bool:
+        return self.bits == BITS[1]
+
     def shown(self) -> str:
         """Returns the genes as text for people."""
         letters = [
@@ -180,7 +184,7 @@ class Space:
             local=genes.local if self.num_tokens > WINDOW else (False,) * len(own),
             rank=genes.rank if (genes.attention, genes.ffn) != (own, own) else RANKS[0],
             # Sparse matrices are INT8 in every precision.
-            sparsity=genes.sparsity if genes.bits == BITS[0] else SPARSITIES[0],
+            sparsity=genes.sparsity if not genes.is_int4 else SPARSITIES[0],
         )
 
     def config(self, genes: Genes) -> StrataConfig:
@@ -211,7 +215,7 @@ class Space:
     def megabytes(self, genes: Genes) -> float:
         """Counts the megabytes of the stored weights, in the scheme of the genes."""
         config = self.config(genes)
-        total = num_bytes(config, W4G64 if genes.bits == BITS[1] else None)
+        total = num_bytes(config, W4G64 if genes.is_int4 else None)
         return (total - round(genes.sparsity * parameters(config).feed_forward)) / 1e6
 
     def share(self, genes: Genes) -> float:

@@ -132,12 +132,25 @@ class Supernet(Strata):
         found: LayerOutputs = torch.func.functional_call(runner, state, (batch,), tie_weights=False)
         return found
 
+    def moments_of(self, genes: Genes) -> dict[str, Tensor]:
+        """Returns the second moments [K] of the inputs of an encoder's feed-forward matrices, by name."""
+        banks = plan_of(self.space.config(genes)).banks
+        return {
+            matrix.name: self._moments[f"layers.{self._pick(matrix, genes)}.{matrix.part}"]
+            for matrix in banks
+            if matrix.part in ("up", "down")
+        }
+
+    def _pick(self, matrix: MatrixPlan, genes: Genes) -> int:
+        """Returns the layer whose matrix the group of this matrix's layer uses."""
+        ties = genes.attention if matrix.part in ("qkv", "out") else genes.ffn
+        group = next(each for each in groups(ties) if layer_of(matrix.path) in each)
+        return self._picks[matrix.part, group]
+
     def _matrix(self, matrix: MatrixPlan, genes: Genes, own: Mapping[str, Tensor]) -> State:
         """Returns the tensors of one matrix of a layer, before heads are pooled and removed."""
         layer = layer_of(matrix.path)
-        ties = genes.attention if matrix.part in ("qkv", "out") else genes.ffn
-        group = next(each for each in groups(ties) if layer in each)
-        pick = self._picks[matrix.part, group]
+        pick = self._pick(matrix, genes)
         state = {f"{matrix.path}.bias": own[f"{matrix.path}.bias"]}
         if matrix.is_first:
             w_NK = own[f"layers.{pick}.{matrix.part}.weight"]
