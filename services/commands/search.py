@@ -73,6 +73,10 @@ def search(context: CliContext, *, flags: SearchFlags, as_json: JsonOption = Fal
 
 
 def _line(number: int, point: "Point", found: "Front", name: str) -> str:
-    shown = f"{number:>3} {name:<5} score {point.score:.4f}, {point.share:.1%} of the parameters, {point.megabytes:.1f} MB"
+    shown = (
+        f"{number:>3} {name:<5} score {point.score:.4f}, {point.share:.1%} of the parameters, {point.megabytes:.1f} MB"
+    )
     trained = found.trained_as(point.genes)
-    return f"{shown}, {point.ms:.2f} ms: {point.genes.shown()}" + (f"\n    trained: {trained.line()}" if trained else "")
+    return f"{shown}, {point.ms:.2f} ms: {point.genes.shown()}" + (
+        f"\n    trained: {trained.line()}" if trained else ""
+    )

@@ -8,16 +8,16 @@
 The heads that matter least to the carried task, once the layers are tied, are removed. All layers of a bank lose the
 same heads, since a gate's gradient is the gradient of the shared head.
 
-`base` and `pro` are the default encoder: its weights have INT4 inside, for `base`, and `pro` answers in INT8, until a
-larger encoder is trained or given. A kill costs the last minute of the distillation, which continues at the next use. The result depends only on the recipe, which names
-the folder.
+`base` and `pro` are the default encoder. Its weights have INT4 inside, and slow rounds train through its rounding. `pro`
+stays this encoder until a larger one is given. A kill costs the last minute of the distillation of `nano`, which
+continues at the next use. The result depends only on the recipe, which names the folder.
 """
 
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from learner.errors import DataError
 from lifelong.compress.distillation import DistillOptions
@@ -58,8 +58,8 @@ def named_points(front: Front) -> dict[str, Point]:
     Nano's point also keeps its promise of a size, if any point does. `pro` is the source itself.
     """
     best = {BASE.name: max(front.points, key=lambda point: point.score)}
-    limit = NANO.settings["serving.promises.model_mb"]
-    small = [point for point in front.points if point.megabytes <= limit]
+    limit_mb = cast("float", NANO.settings["serving.promises.model_mb"])
+    small = [point for point in front.points if point.megabytes <= limit_mb]
     return best | ({NANO.name: max(small, key=lambda point: point.score)} if small else {})
 
 
@@ -92,7 +92,8 @@ def encoder_of(
     """Returns the name of the profile's encoder, and makes nano's encoder first if it is not in the cache.
 
     It is the profile's point of the `front` of a search, if that point was trained. `cache` is the folder of encoders
-    that are made here, by default the user's. `seed` draws the order of the distillation; each seed has its own encoder.
+    that are made here, by default the user's. `seed` draws the order of the distillation; each seed has its own
+    encoder.
     """
     if (trained := trained_as(profile, front)) is not None:
         return trained.folder
