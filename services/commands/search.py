@@ -11,7 +11,6 @@ from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
     from lifelong.compress.search import Point
-    from services.members.search import Front
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,14 +68,11 @@ def search(context: CliContext, *, flags: SearchFlags, as_json: JsonOption = Fal
     taus = ", ".join(f"{name} {tau:.2f}" for name, tau in found.taus.items())
     echo(f"Kendall's tau with the accuracy after retraining: {taus}. Scores are by {found.proxy}.")
     for number, point in enumerate(found.points):
-        echo(_line(number, point, found, names.get(point.genes, "")))
+        echo(_line(number, point, names.get(point.genes, "")))
+        if (trained := found.trained_as(point.genes)) is not None:
+            echo(f"    trained: {trained.line()}")
 
 
-def _line(number: int, point: "Point", found: "Front", name: str) -> str:
-    shown = (
-        f"{number:>3} {name:<5} score {point.score:.4f}, {point.share:.1%} of the parameters, {point.megabytes:.1f} MB"
-    )
-    trained = found.trained_as(point.genes)
-    return f"{shown}, {point.ms:.2f} ms: {point.genes.shown()}" + (
-        f"\n    trained: {trained.line()}" if trained else ""
-    )
+def _line(number: int, point: "Point", name: str) -> str:
+    costs = f"{point.share:.1%} of the parameters, {point.megabytes:.1f} MB, {point.ms:.2f} ms"
+    return f"{number:>3} {name:<5} score {point.score:.4f}, {costs}: {point.genes.shown()}"

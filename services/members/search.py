@@ -137,8 +137,9 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 
     def line(self) -> str:
         return (
-            f"{self.parameters / 1e6:.2f} M parameters, {self.megabytes:.1f} MB, accuracy {self.accuracy:.1%}, distilled"
-            f" from {self.teacher} in {self.minutes:.1f} minutes on {self.threads} of {self.machine}: {self.folder}"
+            f"{self.folder}: {self.parameters / 1e6:.2f} M parameters, {self.megabytes:.1f} MB, accuracy"
+            f" {self.accuracy:.1%}; teacher {self.teacher}, {self.minutes:.1f} minutes on {self.threads} threads of"
+            f" {self.machine}"
         )
 
 

@@ -8,8 +8,8 @@
 The heads that matter least to the carried task, once the layers are tied, are removed. All layers of a bank lose the
 same heads, since a gate's gradient is the gradient of the shared head.
 
-`base` and `pro` are the default encoder. Its weights have INT4 inside, and slow rounds train through its rounding. `pro`
-stays this encoder until a larger one is given. A kill costs the last minute of the distillation of `nano`, which
+`base` and `pro` are the default encoder. Its weights have INT4 inside, and slow rounds train through its rounding.
+`pro` stays this encoder until a larger one is given. A kill costs the last minute of the distillation of `nano`, which
 continues at the next use. The result depends only on the recipe, which names the folder.
 """
 

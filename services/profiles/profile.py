@@ -3,8 +3,8 @@
     profile = "base" --fill_in_profile, unless set otherwise--> serving.*, serving.promises.* --> a replica checks them
 
 A profile is frozen: its values change with a release, not with the machine. A setting from a file, the environment or
-an option wins. `base` and `pro` are MiniLM, in INT4 and in its most accurate precision. Nano's encoder is made at first use.
-After `lifelong search`, `nano` and `base` name points of its front (`services.profiles.encoders`).
+an option wins. `base` and `pro` are MiniLM, in INT4 and in its most accurate precision. Nano's encoder is made at first
+use. After `lifelong search`, `nano` and `base` name points of its front (`services.profiles.encoders`).
 
 A running service can take over the encoder and the head of another profile without a restart (`lifelong model adopt`).
 Settings are read at the start of a process: `after_restart` says which of them a restart would change.
