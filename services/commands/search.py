@@ -29,6 +29,10 @@ class SearchFlags:
     budget: Annotated[int, typer.Option("--budget", min=1, help="Encoders to evaluate")] = 200
     steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of the supernet")] = 300
     max_texts: Annotated[int, typer.Option("--max-texts", min=3, help="Texts of each task that score encoders")] = 600
+    checked: Annotated[
+        int, typer.Option("--checked", min=2, help="Encoders that are retrained to choose how others are scored")
+    ] = 15
+    check_steps: Annotated[int, typer.Option("--check-steps", min=1, help="Training steps of each of these")] = 60
     train: Annotated[
         str | None,
         typer.Option("--train", metavar="N|PROFILE", help="Also train this point of the front, or a profile's point"),

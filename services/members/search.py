@@ -13,10 +13,9 @@ the results. So a killed search goes on where it was, and a search with a larger
 never read.
 
 An encoder is scored as it is served, with the supernet's weights and without retraining, which is only a proxy.
-Proxies are compared with the accuracy after a short retraining of NUM_CHECKED encoders: the accuracy of closed-form
-heads, the cosine with the source's vectors, and the number of parameters. Of the first two, the one with the higher
-Kendall's tau is used if its tau is at least MIN_TAU. Otherwise each encoder is retrained for SHORT_STEPS before it is
-scored.
+Proxies are compared with the accuracy of some encoders after a short retraining: the accuracy of closed-form heads, the
+cosine with the source's vectors, and the number of parameters. Of the first two, the one with the higher Kendall's tau
+is used if its tau is at least MIN_TAU. Otherwise each encoder is retrained before it is scored.
 """
 
 import random
@@ -66,14 +65,8 @@ ENCODERS: Final = "encoders"
 HELD: Final = 1 / 3
 """The share of a task's scored texts that are held out. The head learns the others."""
 
-NUM_CHECKED: Final = 15
-"""Encoders that are retrained to compare the proxies."""
-
-CHECK_STEPS: Final = 60
-
 MIN_TAU: Final = 0.6
-
-SHORT_STEPS: Final = 20
+"""Kendall's tau from which on a proxy ranks encoders."""
 
 CHECKPOINT_S: Final = 60.0
 
@@ -82,7 +75,7 @@ PROXIES: Final = ("accuracy", "cosine")
 T = TypeVar("T")
 
 SHORT: Final = "retrained"
-"""The name of the score after SHORT_STEPS, which stands in for a proxy."""
+"""The name of the score after a short retraining, if no proxy is good enough."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,6 +97,10 @@ class SearchOptions:
     rate: float = 5e-4
     max_texts: int = 600
     """The texts of each task that score encoders and train their heads."""
+    checked: int = 15
+    """The encoders that are retrained to compare the proxies."""
+    check_steps: int = 60
+    """The steps of this retraining. If no proxy is good enough, each encoder is retrained for a third of them."""
     retrain_steps: int = 800
     threads: int = 1
     seed: int = 0
@@ -132,6 +129,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     minutes: float
     accuracy: float
+    cosine: float
     parameters: int
     megabytes: float
 
@@ -251,7 +249,10 @@ class Search:
         splits, texts = split_tasks(options, data, self._source.tokenizer)
         self._token_ids = self._source.tokenizer.encode_many(texts)
         training = DistillOptions(steps=options.steps, batch=options.batch, rate=options.rate, seed=options.seed)
-        facts = (options.stored, options.tokens, options.max_texts, options.tasks, options.threads)
+        facts = (
+            *(options.stored, options.tokens, options.max_texts, options.tasks, options.threads),
+            *(options.checked, options.check_steps),
+        )
         self.key = sha256(f"{key_of(strata, strata, self._token_ids, training)} {facts}".encode()).hexdigest()
         self._folder = state_dir / FOLDER / self.key[:12]
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -265,13 +266,14 @@ class Search:
         self._trained = _read(self._folder / "trained.json", list[Trained]) or []
         times_us = _times_by_machine(state_dir / FOLDER / "layers.json").get(machine(), {})
         self._times = LayerTimes(self.space, times_us)
-        self._points: list[Point] = []
+        self.evaluated: list[Point] = []
+        """The points that `run` has evaluated."""
         self._ranked_by: tuple[str, dict[str, float]] | None = None
 
     def run(self) -> Front:
         """Evaluates as many encoders as the budget says by NSGA-II; writes and returns the front."""
         budget, seed = self._options.budget, self._options.seed
-        self._points = nsga2(self.space, self._evaluator("search"), budget=budget, seed=seed)
+        self.evaluated = nsga2(self.space, self._evaluator("search"), budget=budget, seed=seed)
         return self.write_front()
 
     def baselines(self) -> dict[str, list[Point]]:
@@ -287,13 +289,13 @@ class Search:
         if self._ranked_by is not None:
             return self._ranked_by
         rng = random.Random(f"check {self._options.seed}")
-        draws = (self.space.draw(rng) for _ in range(4 * NUM_CHECKED))
-        checked = list(dict.fromkeys(draws))[:NUM_CHECKED]
-        before = [self._scored(genes, 0) for genes in checked]
+        draws = (self.space.draw(rng) for _ in range(4 * self._options.checked))
+        checked = list(dict.fromkeys(draws))[: self._options.checked]
+        before = [self.scored(genes, 0) for genes in checked]
         retrained: list[float] = []
         began_s = time.monotonic()
         for number, genes in enumerate(checked, 1):
-            retrained.append(self._scored(genes, CHECK_STEPS).accuracy)
+            retrained.append(self.scored(genes, self._options.check_steps).accuracy)
             self._say(
                 f"comparing proxies: retrained {number} of {len(checked)}, {_left(began_s, number, len(checked))}"
             )
@@ -342,7 +344,7 @@ class Search:
             distil(self._coarse(shaped, genes), out, lesson, training, data=None, say=watched)
         config, tensors = stored_weights(str(out), self._say)
         encoder = QuantizedEncoder.from_tensors(config, tensors)
-        accuracy, _ = self._scorer.scores(partial(encoder.encode, precision=encoder.precisions[-genes.is_int4]))
+        accuracy, mean_cosine = self._scorer.scores(partial(encoder.encode, precision=precision_of(genes)))
         step_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
         found = Trained(
             genes=genes,
@@ -354,6 +356,7 @@ class Search:
             # The pace of the steps: a training that was killed takes as long as one that was not.
             minutes=step_s * options.retrain_steps / 60,
             accuracy=accuracy,
+            cosine=mean_cosine,
             parameters=self.space.parameters(genes),
             megabytes=sum(len(tensor.to_blob()) for tensor in tensors.values()) / 1e6,
         )
@@ -400,11 +403,12 @@ class Search:
     def _evaluator(self, name: str) -> Evaluate:
         """Returns the function that evaluates an encoder in the search `name`, and shows the progress."""
         proxy, _ = self.taus()
+        short_steps = max(self._options.check_steps // 3, 1)
         points: list[Point] = []
         began_s = time.monotonic()
 
         def evaluate(genes: Genes) -> Point:
-            scores = self._scored(genes, SHORT_STEPS if proxy == SHORT else 0)
+            scores = self.scored(genes, short_steps if proxy == SHORT else 0)
             point = Point(
                 genes=genes,
                 score=scores.cosine if proxy == "cosine" else scores.accuracy,
@@ -420,8 +424,8 @@ class Search:
 
         return evaluate
 
-    def _scored(self, genes: Genes, steps: int) -> Scores:
-        """Returns the scores of an encoder after `steps` of retraining: stored ones, or measured and then stored."""
+    def scored(self, genes: Genes, steps: int) -> Scores:
+        """Returns the scores of an encoder after `steps` of retraining. A measurement is stored."""
         if (genes, steps) not in self._scores:
             strata = self._retrained(genes, steps) if steps else self._supernet.extract(genes)
             encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
@@ -469,7 +473,7 @@ class Search:
             parameters=parameters(source.config).total,
             taus=taus,
             proxy=proxy,
-            points=tuple(front(self._points)),
+            points=tuple(front(self.evaluated)),
             trained=tuple(self._trained),
         )
         _write(self._state_dir / FOLDER / "front.json", found)

@@ -16,7 +16,8 @@ def test_a_search_prints_its_front_and_trains_a_point(tmp_path: Path) -> None:
     source = write_small(tmp_path / "source")
     words = [
         *("search", "--source", source, "--task", task, "--stored", "0.8", "--budget", "4", "--steps", "2"),
-        *("--max-texts", "30", "--batch", "2", "--retrain-steps", "2", "--set", f"state_dir={tmp_path}"),
+        *("--max-texts", "30", "--batch", "2", "--retrain-steps", "2", "--checked", "5", "--check-steps", "1"),
+        *("--set", f"state_dir={tmp_path}"),
     ]
     done = lifelong(*words)
     assert done.returncode == 0, done.stderr

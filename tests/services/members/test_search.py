@@ -14,7 +14,6 @@ import pytest
 from learner.errors import DataError, StateRefused
 from model.bert import load_encoder
 from model.member import read_member
-from services.members import search as module
 from services.members.search import PROXIES, SHORT, Front, Search, SearchOptions, read_front, split_tasks
 from services.versions import ROOT
 from tests.services.members.small import write_small
@@ -42,14 +41,10 @@ def options(tmp_path: Path) -> SearchOptions:
         steps=3,
         batch=4,
         max_texts=30,
+        checked=10,
+        check_steps=1,
         retrain_steps=4,
     )
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CHECK_STEPS", "SHORT_STEPS"):
-        monkeypatch.setattr(module, name, 1)
 
 
 def silent(_: str) -> None:
@@ -108,7 +103,6 @@ def say(line):
     if line.startswith(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-search.CHECK_STEPS = search.SHORT_STEPS = 1
 search.CHECKPOINT_S = 0.0
 options = msgspec.json.decode(sys.argv[1], type=SearchOptions)
 Search(options, data=None, state_dir=Path(sys.argv[2]), say=say).run()

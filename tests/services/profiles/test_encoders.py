@@ -53,6 +53,7 @@ def found_front(folder: Path) -> Front:
         steps=800,
         minutes=7.5,
         accuracy=0.85,
+        cosine=0.9,
         parameters=7_000_000,
         megabytes=10.5,
     )
