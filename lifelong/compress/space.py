@@ -42,7 +42,7 @@ BITS: Final = (8, 4)
 SPARSITIES: Final = (0.0, 0.5, 0.75)
 """The shares of the blocks of the feed-forward matrices that are zero."""
 
-MAX_DRAWS: Final = 10_000
+MAX_DRAWS: Final = 1_000
 """Draws until a search gives up: the limit leaves less than one of so many encoders."""
 
 

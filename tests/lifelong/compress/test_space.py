@@ -79,7 +79,7 @@ def test_text_for_people_names_what_differs() -> None:
 
 
 def test_a_limit_that_nothing_meets_is_refused() -> None:
-    with pytest.raises(WrongConfig, match=r"none of 10000 encoders stores at most 1% .* the smallest stores"):
+    with pytest.raises(WrongConfig, match=r"none of 1000 encoders stores at most 1% .* the smallest stores"):
         dataclasses.replace(SPACE, stored=0.01).draw(random.Random(0))
 
 

@@ -86,7 +86,7 @@ def test_gradients_reach_the_matrices_and_pairs_that_an_encoder_uses() -> None:
 
 def test_the_smaller_encoders_come_nearer_to_the_teacher() -> None:
     distiller = SandwichDistiller(
-        supernet(), dense_strata(CONFIG), TOKEN_IDS, DistillOptions(steps=60, batch=6, rate=3e-3)
+        supernet(), dense_strata(CONFIG), TOKEN_IDS, DistillOptions(steps=30, batch=6, rate=3e-3)
     )
     genes = SPACE.draw(random.Random(3))
 
