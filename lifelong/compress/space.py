@@ -132,14 +132,14 @@ class Space:
     def largest(self) -> Genes:
         """The encoder that shares nothing, and has the widest embedding and all heads."""
         own = tuple(range(self.dense.n_layers))
-        return self._genes(own, own, *(choices[0] for choices in self._choices))
+        return self._genes(own, own, lambda choices: choices[0])
 
     @property
     def smallest(self) -> Genes:
         """The encoder with the fewest parameters. It may be larger than the limit, which nothing meets then."""
         tied = (0,) * self.dense.n_layers
-        small = replace(self._genes(tied, tied, *(choices[-1] for choices in self._choices)), bits=BITS[0])
-        return self.canonical(replace(small, sparsity=self.sparsities[-1]))
+        small = self._genes(tied, tied, lambda choices: choices[-1])
+        return replace(small, bits=BITS[0], sparsity=self.sparsities[-1])
 
     def draw(self, rng: random.Random) -> Genes:
         """Draws genes at random. Raises WrongConfig if none fits the limit."""
@@ -222,31 +222,22 @@ class Space:
         """Returns the stored parameters as a share of the dense encoder's."""
         return self.parameters(genes) / parameters(self.dense).total
 
-    @property
-    def _choices(self) -> tuple[Sequence[Any], ...]:
-        return (self.kept, (False, True), self.kv_heads, self.embed_dims, RANKS, BITS, self.sparsities)
-
     def _any(self, rng: random.Random) -> Genes:
-        ties = [self._ties(rng) for _ in range(2)]
-        kept, local, *others = self._choices
-        layers = range(self.dense.n_layers)
-        genes = self._genes(*ties, kept[0], local[0], *map(rng.choice, others))
-        drawn = [tuple(rng.choice(choices) for _ in layers) for choices in (kept, local)]
-        return self.canonical(replace(genes, kept=drawn[0], local=drawn[1]))
+        return self._genes(self._ties(rng), self._ties(rng), rng.choice)
 
-    def _genes(self, attention: tuple[int, ...], ffn: tuple[int, ...], *choices: Any) -> Genes:
-        kept, local, kv_heads, embed_dim, rank, bits, sparsity = choices
-        layers = self.dense.n_layers
+    def _genes(self, attention: tuple[int, ...], ffn: tuple[int, ...], choose: Callable[[Sequence[Any]], Any]) -> Genes:
+        """Returns the genes with these tie maps. `choose` chooses each other gene among its choices."""
+        layers = range(self.dense.n_layers)
         genes = Genes(
             attention=attention,
             ffn=ffn,
-            kept=(kept,) * layers,
-            local=(local,) * layers,
-            kv_heads=kv_heads,
-            embed_dim=embed_dim,
-            rank=rank,
-            bits=bits,
-            sparsity=sparsity,
+            kept=tuple(choose(self.kept) for _ in layers),
+            local=tuple(choose((False, True)) for _ in layers),
+            kv_heads=choose(self.kv_heads),
+            embed_dim=choose(self.embed_dims),
+            rank=choose(RANKS),
+            bits=choose(BITS),
+            sparsity=choose(self.sparsities),
         )
         return self.canonical(genes)
 

@@ -23,10 +23,11 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as with_options
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import torch
@@ -166,21 +167,26 @@ def read_front(state_dir: Path) -> Front | None:
     return found if found is not None and found.machine == machine() else None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Split:
+class Split(NamedTuple):
     """A task's scored training texts: the head learns those of `fit`, and `held` are held out."""
 
     fit: LabelledTexts
     held: LabelledTexts
 
 
-def split_tasks(options: SearchOptions, data: Path | None, tokenizer: Inputs) -> tuple[list[Split], list[str]]:
-    """Returns the scored texts of the tasks, and all other training texts of the tasks, each once. Raises DataError."""
+def split_tasks(
+    options: SearchOptions, data: Path | None, tokenizer: Inputs
+) -> tuple[list[Split], dict[str, list[int]]]:
+    """Returns the scored texts of the tasks, and the tokens of all training texts that are not held out, by text.
+
+    Raises DataError.
+    """
     splits: list[Split] = []
-    held_texts: set[str] = set()
-    others: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for name in options.tasks:
         whole = text_set(name, data)
+        # A line of a file is a text.
+        texts |= dict.fromkeys(" ".join(item.text.split()) for item in whole.train)
         rows = {label: row for row, label in enumerate(whole.labels)}
         items = whole.cut(train=options.max_texts, test=0, seed=options.seed).train
         labels_B = torch.tensor([rows[item.label] for item in items])
@@ -188,12 +194,11 @@ def split_tasks(options: SearchOptions, data: Path | None, tokenizer: Inputs) ->
         end = round(HELD * len(items))
         if not 0 < end < len(items):
             raise DataError(f"{name} has {len(items)} training texts; expected some to hold out and some to learn from")
-        held_texts |= {item.text for item in items[:end]}
-        others |= dict.fromkeys(item.text for item in whole.train)
         held = LabelledTexts(token_ids[:end], labels_B[:end])
-        splits.append(Split(fit=LabelledTexts(token_ids[end:], labels_B[end:]), held=held))
-    # A line of the file is a text.
-    return splits, [" ".join(text.split()) for text in others if text not in held_texts]
+        splits.append(Split(LabelledTexts(token_ids[end:], labels_B[end:]), held))
+    held_ids = {tuple(ids) for split in splits for ids in split.held.token_ids}
+    by_text = dict(zip(texts, tokenizer.encode_many(list(texts)), strict=True))
+    return splits, {text: ids for text, ids in by_text.items() if tuple(ids) not in held_ids}
 
 
 class Scorer:
@@ -247,12 +252,10 @@ class Search:
         strata = self._source.strata
         self.space = Space(dense=strata.config, stored=options.stored, num_tokens=options.tokens)
         splits, texts = split_tasks(options, data, self._source.tokenizer)
-        self._token_ids = self._source.tokenizer.encode_many(texts)
+        self._token_ids = list(texts.values())
         training = DistillOptions(steps=options.steps, batch=options.batch, rate=options.rate, seed=options.seed)
-        facts = (
-            *(options.stored, options.tokens, options.max_texts, options.tasks, options.threads),
-            *(options.checked, options.check_steps),
-        )
+        # These two options may change when a search is continued.
+        facts = with_options(options, budget=0, retrain_steps=0)
         self.key = sha256(f"{key_of(strata, strata, self._token_ids, training)} {facts}".encode()).hexdigest()
         self._folder = state_dir / FOLDER / self.key[:12]
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -296,9 +299,8 @@ class Search:
         began_s = time.monotonic()
         for number, genes in enumerate(checked, 1):
             retrained.append(self.scored(genes, self._options.check_steps).accuracy)
-            self._say(
-                f"comparing proxies: retrained {number} of {len(checked)}, {_left(began_s, number, len(checked))}"
-            )
+            left = _left(began_s, number, len(checked))
+            self._say(f"comparing proxies: retrained {number} of {len(checked)}, {left}")
         taus = {name: kendall_tau([getattr(each, name) for each in before], retrained) for name in PROXIES}
         best = max(PROXIES, key=lambda name: taus[name])
         taus["parameters"] = kendall_tau([self.space.parameters(genes) for genes in checked], retrained)
@@ -313,7 +315,7 @@ class Search:
         """
         options = self._options
         name = sha256(f"{self.key} {genes.key} {options.retrain_steps}".encode()).hexdigest()[:12]
-        out = self._state_dir / ENCODERS / f"search-{name}"
+        out = (self._state_dir / ENCODERS / f"search-{name}").absolute()
         known = [each for each in self._trained if each.folder == str(out)]
         if known and out.exists():
             return known[0]

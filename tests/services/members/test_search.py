@@ -14,7 +14,7 @@ import pytest
 from learner.errors import DataError, StateRefused
 from model.bert import load_encoder
 from model.member import read_member
-from services.members.search import PROXIES, SHORT, Front, Search, SearchOptions, read_front, split_tasks
+from services.members.search import PROXIES, SHORT, Search, SearchOptions, read_front, split_tasks
 from services.versions import ROOT
 from tests.services.members.small import write_small
 
@@ -58,7 +58,7 @@ def started(options: SearchOptions, folder: Path) -> Search:
 def test_no_text_that_scores_is_learnt_from(options: SearchOptions) -> None:
     _, tokenizer = load_encoder(options.source)
     (split,), texts = split_tasks(options, None, tokenizer)
-    learnt = {tuple(ids) for ids in tokenizer.encode_many(texts)}
+    learnt = {tuple(ids) for ids in texts.values()}
     held = {tuple(ids) for ids in split.held.token_ids}
     assert len(held) == 10 and len(split.fit.token_ids) == 20
     assert not held & learnt
@@ -70,12 +70,6 @@ def test_a_task_without_enough_texts_is_refused(options: SearchOptions) -> None:
     _, tokenizer = load_encoder(options.source)
     with pytest.raises(DataError, match="has 1 training texts"):
         split_tasks(replace(options, max_texts=1), None, tokenizer)
-
-
-def without_ms(front: Front) -> object:
-    """Returns the front without what is measured in time."""
-    points = [msgspec.structs.replace(point, ms=0.0) for point in front.points]
-    return msgspec.structs.replace(front, points=tuple(points))
 
 
 def test_a_search_finds_the_same_front_again(options: SearchOptions, tmp_path: Path) -> None:
