@@ -74,7 +74,8 @@ def test_the_share_of_zero_blocks_is_the_genes() -> None:
 def test_gradients_reach_the_matrices_and_pairs_that_an_encoder_uses() -> None:
     whole = supernet().requires_grad_(True)
     genes = replace(SPACE.smallest, rank=4)
-    whole.outputs_of(genes, RaggedBatch.of(TOKEN_IDS)).z_BD[:, 0].sum().backward()
+    loss = whole.outputs_of(genes, RaggedBatch.of(TOKEN_IDS)).z_BD[:, 0].sum()
+    loss.backward()  # type: ignore[no-untyped-call]
     reached = {name for name, value in whole.named_parameters() if value.grad is not None and value.grad.any()}
     banks = {name for name in reached if name.endswith("up.weight") and name.startswith("layers")}
     assert len(banks) == 1
