@@ -33,6 +33,9 @@ class SearchFlags:
         int, typer.Option("--checked", min=2, help="Encoders that are retrained to choose how others are scored")
     ] = 15
     check_steps: Annotated[int, typer.Option("--check-steps", min=1, help="Training steps of each of these")] = 60
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also search at random, and among uniform patterns, as long again each")
+    ] = False
     train: Annotated[
         str | None,
         typer.Option("--train", metavar="N|PROFILE", help="Also train this point of the front, or a profile's point"),
@@ -62,19 +65,24 @@ def search(context: CliContext, *, flags: SearchFlags, as_json: JsonOption = Fal
     with progress() as say:
         running = Search(options, data=settings.data, state_dir=settings.state_dir, say=say)
         found = running.run()
+        compared = {"search": running.evaluated} | (running.baselines() if flags.baselines else {})
         if flags.train is not None:
             running.train(choose_point(found, flags.train).genes)
             found = running.write_front()
-    names = {point.genes: name for name, point in named_points(found).items()}
+    named = named_points(found)
+    best = {name: max(points, key=lambda point: point.score) for name, points in compared.items()}
     if as_json:
-        echo(*json_lines(msgspec.to_builtins(found) | {"names": {name: genes.key for genes, name in names.items()}}))
+        names = {name: point.genes for name, point in named.items()}
+        echo(*json_lines(msgspec.to_builtins(found) | msgspec.to_builtins({"names": names, "best": best})))
         return
     taus = ", ".join(f"{name} {tau:.2f}" for name, tau in found.taus.items())
     echo(f"Kendall's tau with the accuracy after retraining: {taus}. Scores are by {found.proxy}.")
     for number, point in enumerate(found.points):
-        echo(_line(number, point, names.get(point.genes, "")))
+        echo(_line(number, point, " ".join(name for name, each in named.items() if each == point)))
         if (trained := found.trained_as(point.genes)) is not None:
             echo(f"    trained: {trained.line()}")
+    for name, point in best.items() if flags.baselines else ():
+        echo(f"best of {name}: score {point.score:.4f}: {point.genes.shown()}")
 
 
 def _line(number: int, point: "Point", name: str) -> str:

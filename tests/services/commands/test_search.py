@@ -23,13 +23,15 @@ def test_a_search_prints_its_front_and_trains_a_point(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Kendall's tau" in done.stdout and "  0 " in done.stdout
     assert "supernet: step 1 of 2" in done.stderr
-    found = json.loads(lifelong(*words, "--train", "0", "--json").stdout)
+    found = json.loads(lifelong(*words, "--train", "0", "--baselines", "--json").stdout)
+    assert found["best"].keys() == {"search", "random", "uniform"}
+    assert found["best"]["search"]["score"] == max(point["score"] for point in found["points"])
     (trained,) = found["trained"]
     assert trained["genes"] == found["points"][0]["genes"] and Path(trained["folder"]).exists()
     assert found["names"].keys() <= {"nano", "base"}
     shown = json.loads(lifelong("profile", "--json", "--set", f"state_dir={tmp_path}").stdout)
     named = {row["name"]: row["trained"] for row in shown if row["trained"]}
-    assert {name for name, genes in found["names"].items() if json.loads(genes) == trained["genes"]} == named.keys()
+    assert {name for name, genes in found["names"].items() if genes == trained["genes"]} == named.keys()
 
 
 @pytest.mark.parametrize(
