@@ -37,15 +37,13 @@ from lifelong.compress.distillation import (
 )
 from lifelong.compress.heads import select_columns, select_rows
 from lifelong.compress.reshape import factorise_embedding, pooled_rows
-from lifelong.compress.share import truncated_svd
+from lifelong.compress.share import ATTENTION_PARTS, FFN_PARTS, nearest_to_mean, truncated_svd
 from lifelong.compress.space import RANKS, Genes, Space, groups
 from lifelong.compress.sparsity import most_important
 from model.linears import full_precision, linear_at
 from model.plan import MatrixPlan, layer_of, plan_of
 from model.ragged import RaggedBatch
 from model.strata import State, Strata, change_heads, rebuilt, state_of, without_storage
-
-PARTS: Final = ("qkv", "out", "up", "down")
 
 NUM_RANDOM: Final = 2
 """Random encoders of a step."""
@@ -78,14 +76,15 @@ class Supernet(Strata):
         """The layer whose matrix a group of layers shares, by part and group."""
         self.pairs = nn.ParameterDict()
         layers = range(narrow.config.n_layers)
-        for part in PARTS:
-            weights = [linear_at(narrow, f"layers.{layer}.{part}").weight.detach() for layer in layers]
+        for parts in (ATTENTION_PARTS, FFN_PARTS):
+            weights = [[linear_at(narrow, f"layers.{at}.{part}").weight.detach() for at in layers] for part in parts]
             for first, end in combinations(range(len(layers) + 1), 2):
                 group = tuple(range(first, end))
-                pick = _nearest_to_mean([weights[layer] for layer in group]) + first
-                self._picks[part, group] = pick
-                for layer in group if len(group) > 1 else ():
-                    self._add_pair(layer, part, pick, weights[layer] - weights[pick])
+                pick = first + nearest_to_mean([each[first:end] for each in weights])
+                for part, each in zip(parts, weights, strict=True):
+                    self._picks[part, group] = pick
+                    for layer in group if len(group) > 1 else ():
+                        self._add_pair(layer, part, pick, each[layer] - each[pick])
         self.eval()
 
     def state(self, genes: Genes) -> State:
@@ -138,12 +137,12 @@ class Supernet(Strata):
         return {
             matrix.name: self._moments[f"layers.{self._pick(matrix, genes)}.{matrix.part}"]
             for matrix in banks
-            if matrix.part in ("up", "down")
+            if matrix.part in FFN_PARTS
         }
 
     def _pick(self, matrix: MatrixPlan, genes: Genes) -> int:
         """Returns the layer whose matrix the group of this matrix's layer uses."""
-        ties = genes.attention if matrix.part in ("qkv", "out") else genes.ffn
+        ties = genes.attention if matrix.part in ATTENTION_PARTS else genes.ffn
         group = next(each for each in groups(ties) if layer_of(matrix.path) in each)
         return self._picks[matrix.part, group]
 
@@ -154,7 +153,7 @@ class Supernet(Strata):
         state = {f"{matrix.path}.bias": own[f"{matrix.path}.bias"]}
         if matrix.is_first:
             w_NK = own[f"layers.{pick}.{matrix.part}.weight"]
-            if genes.sparsity and matrix.part in ("up", "down"):
+            if genes.sparsity and matrix.part in FFN_PARTS:
                 moments_K = self._moments[f"layers.{pick}.{matrix.part}"]
                 w_NK = w_NK * expand(most_important(w_NK.detach(), moments_K, genes.sparsity))
             state[f"{matrix.path}.weight"] = w_NK
@@ -204,12 +203,6 @@ class _Outputs(nn.Module):
 
 def _pair(layer: int, part: str, pick: int, kind: str) -> str:
     return f"{layer}_{part}_{pick}_{kind}"
-
-
-def _nearest_to_mean(weights: Sequence[Tensor]) -> int:
-    """Returns the index of the weight nearest to the mean, which leaves the smallest residuals (`share`)."""
-    mean_NK = torch.stack(list(weights)).mean(dim=0)
-    return min(range(len(weights)), key=lambda index: float((weights[index] - mean_NK).square().sum()))
 
 
 class SandwichDistiller(Distiller):
