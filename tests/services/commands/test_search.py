@@ -22,7 +22,7 @@ def test_a_search_prints_its_front_and_trains_a_point(tmp_path: Path) -> None:
     done = lifelong(*words)
     assert done.returncode == 0, done.stderr
     assert "Kendall's tau" in done.stdout and "  0 " in done.stdout
-    assert "supernet: step 1 of 2" in done.stderr
+    assert "reading the texts" in done.stderr
     found = json.loads(lifelong(*words, "--train", "0", "--baselines", "--json").stdout)
     assert found["best"].keys() == {"search", "random", "uniform"}
     assert found["best"]["search"]["score"] == max(point["score"] for point in found["points"])
