@@ -14,7 +14,7 @@ A has the same inputs as the bank, with the same `in_scale`, so it rounds them l
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -164,9 +164,9 @@ def names_at_or_above(names: Iterable[str], layer: int) -> list[str]:
     return [name for name in names if layer_of(name) >= layer]
 
 
-@cache
+@lru_cache(maxsize=256)
 def plan_of(config: StrataConfig) -> ModelPlan:
-    """Returns the plan of a model. It depends on the config alone, so it is cached."""
+    """Returns the plan of a model. It depends on the config alone, so the latest plans are cached."""
     blocks = tuple(_block(config, index) for index in range(config.n_layers))
     return ModelPlan(embedding=_embedding(config), blocks=blocks)
 

@@ -268,12 +268,17 @@ def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, c
     result. The functions must do the same in all layers that share a matrix.
     """
     state = state_of(strata)
-    for block in plan_of(strata.config).blocks:
+    change_heads(state, strata.config, rows=rows, columns=columns)
+    return rebuilt(with_layers(strata.config, specs), state)
+
+
+def change_heads(state: State, config: StrataConfig, *, rows: RowsChange, columns: RowsChange) -> None:
+    """Changes the heads in the tensors of an encoder of `config`, like `map_heads`. Gradients pass through."""
+    for block in plan_of(config).blocks:
         for kind in ("weight", "bias", "lora_b.weight"):
             _change(state, f"{block.qkv.path}.{kind}", block.index, rows)
         for kind in ("weight", "lora_a.weight"):
             _change(state, f"{block.out.path}.{kind}", block.index, columns)
-    return rebuilt(with_layers(strata.config, specs), state)
 
 
 def _change(state: State, name: str, layer: int, change: RowsChange) -> None:

@@ -42,6 +42,7 @@ from bench.techniques import (
     modalities,
     profiles,
     quantization,
+    search,
     sharing,
     sparse_matrices,
     static,
@@ -97,6 +98,7 @@ CASES = (
     Case.for_ledger("E11", profiles.measure, profiles.TECHNIQUE),
     Case.for_ledger("E12", adaptive_precision.measure, adaptive_precision.TECHNIQUE),
     Case.for_ledger("E13", head_pruning.measure, head_pruning.TECHNIQUE),
+    Case.for_ledger("E15", search.measure, search.TECHNIQUE),
     Case.for_ledger("E17", modalities.measure, modalities.TECHNIQUE),
     Case.for_ledger("static", static.measure, static.TECHNIQUE),
 )

@@ -10,6 +10,10 @@
     static          a table of vectors of tokens and pairs that imitates an encoder, on texts without labels
     plain           the inverse: a plain encoder that computes the same, as published files and for other runtimes
     cost            counts parameters, bytes and operations of a config
+    space           the encoders of a search: which layers share matrices, and how narrow, sparse and coarse they are
+    supernet        one set of weights with every encoder of a space, trained by the sandwich rule
+    latency         the time of an encoder on this machine, as the sum of the measured times of its layers
+    search          NSGA-II, and a search at random; Kendall's tau, which says whether a proxy is good enough
 
     dense encoder --factorise, pool, share, prune--> smaller encoder --distillation--> as good as before
 

@@ -116,7 +116,7 @@ class Distiller:
         self.num_done = 0
         """The number of steps that were taken."""
         self.num_steps = options.steps
-        self._teacher = teacher
+        self.teacher = teacher
         self._token_ids = token_ids
         self._options = options
         parameters = trainable(student)
@@ -134,17 +134,18 @@ class Distiller:
         batch = RaggedBatch.of(self.step_texts(self.num_done))
         linear = fake_layer if self._options.rounded else full_precision
         with torch.no_grad():
-            teacher = _outputs(self._teacher, batch, full_precision)
-        student = _outputs(self.student, batch, linear)
-        cosine = 1 - functional.cosine_similarity(student.z_BD, teacher.z_BD).mean()
-        layers = _distance(student.layers, teacher.layers)
+            teacher = outputs(self.teacher, batch, full_precision)
         self._optimizer.zero_grad()
-        (COSINE_WEIGHT * cosine + layers).backward()  # type: ignore[no-untyped-call]
+        losses = add_gradients(outputs(self.student, batch, linear), teacher)
+        self._optimize()
+        return losses
+
+    def _optimize(self) -> None:
+        """Clips the gradients, changes the weights unless a gradient is not finite, and counts the step."""
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), MAX_GRADIENT_NORM)
         if torch.isfinite(norm):
             self._optimizer.step()
         self.num_done += 1
-        return Losses(float(cosine.detach()), float(layers.detach()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the state of the student and the optimizer, by name."""
@@ -181,7 +182,16 @@ def _groups(parameters: Mapping[str, nn.Parameter], options: DistillOptions) -> 
     return groups
 
 
-def _outputs(strata: Strata, batch: RaggedBatch, linear: Linear) -> LayerOutputs:
+def add_gradients(student: LayerOutputs, teacher: LayerOutputs) -> Losses:
+    """Adds the gradients of the loss L to the parameters of the student; returns the terms of the loss."""
+    cosine = 1 - functional.cosine_similarity(student.z_BD, teacher.z_BD).mean()
+    layers = _distance(student.layers, teacher.layers)
+    (COSINE_WEIGHT * cosine + layers).backward()  # type: ignore[no-untyped-call]
+    return Losses(float(cosine.detach()), float(layers.detach()))
+
+
+def outputs(strata: Strata, batch: RaggedBatch, linear: Linear) -> LayerOutputs:
+    """Returns the outputs of all layers of an encoder, and the vectors of the texts."""
     x_TD = strata.encode_prefix(batch, 0)
     layers = [x_TD]
     for block in strata.layers:

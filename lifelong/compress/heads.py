@@ -173,8 +173,8 @@ def prune(strata: Strata, kept: KeptHeads) -> Strata:
     return map_heads(
         strata,
         specs,
-        rows=lambda layer, qkv: _select_rows(blocks[layer], kept[layer], qkv),
-        columns=lambda layer, out: _select_columns(blocks[layer], kept[layer], out),
+        rows=lambda layer, qkv: select_rows(blocks[layer], kept[layer], qkv),
+        columns=lambda layer, out: select_columns(blocks[layer], kept[layer], out),
     )
 
 
@@ -240,7 +240,7 @@ def _select_spans(heads: Sequence[int], spans: Sequence[tuple[int, int]]) -> tup
     return run_lengths([by_head[head] for head in heads]) if spans else ()
 
 
-def _select_rows(block: BlockPlan, heads: Sequence[int], qkv: Tensor) -> Tensor:
+def select_rows(block: BlockPlan, heads: Sequence[int], qkv: Tensor) -> Tensor:
     """Returns the rows of these query heads and of the keys and values that they use."""
     by_head = qkv.reshape(block.heads + 2 * block.kv_heads, block.head_width, *qkv.shape[1:])
     kv_heads = _kv_heads(block, heads)
@@ -249,6 +249,6 @@ def _select_rows(block: BlockPlan, heads: Sequence[int], qkv: Tensor) -> Tensor:
     return by_head[[*heads, *keys, *values]].flatten(0, 1)
 
 
-def _select_columns(block: BlockPlan, heads: Sequence[int], out: Tensor) -> Tensor:
+def select_columns(block: BlockPlan, heads: Sequence[int], out: Tensor) -> Tensor:
     """Returns the columns of the output projection that read these heads."""
     return out.reshape(len(out), block.heads, block.head_width)[:, list(heads)].flatten(1, 2)

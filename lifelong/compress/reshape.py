@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.config import Span
 from model.errors import WrongConfig
-from model.plan import plan_of
+from model.plan import BlockPlan, plan_of
 from model.strata import Strata, map_heads, rebuilt, state_of
 
 TABLE = "embed.position.weight"
@@ -105,13 +105,15 @@ def pool_kv_heads(strata: Strata, kv_heads: int) -> Strata:
     if kv_heads < 1 or any(block.kv_heads % kv_heads for block in blocks):
         found = sorted({block.kv_heads for block in blocks})
         raise WrongConfig(f"kv_heads is {kv_heads}; expected a divisor of the kv_heads of every layer, {found}")
-
-    def pooled(layer: int, rows: Tensor) -> Tensor:
-        block = blocks[layer]
-        num_queries = block.heads * block.head_width
-        by_group = (2, kv_heads, block.kv_heads // kv_heads, block.head_width, *rows.shape[1:])
-        keys_values = rows[num_queries:].reshape(by_group)
-        return torch.cat((rows[:num_queries], keys_values.mean(dim=2).flatten(0, 2)))
-
     specs = [replace(strata.config.layer(block.index), kv_heads=kv_heads) for block in blocks]
-    return map_heads(strata, specs, rows=pooled, columns=lambda _, out: out)
+    return map_heads(
+        strata, specs, rows=lambda layer, qkv: pooled_rows(blocks[layer], kv_heads, qkv), columns=lambda _, out: out
+    )
+
+
+def pooled_rows(block: BlockPlan, kv_heads: int, qkv: Tensor) -> Tensor:
+    """Returns the rows of `qkv` with `kv_heads` key-value heads, each the mean of a group of the heads of `block`."""
+    num_queries = block.heads * block.head_width
+    by_group = (2, kv_heads, block.kv_heads // kv_heads, block.head_width, *qkv.shape[1:])
+    keys_values = qkv[num_queries:].reshape(by_group)
+    return torch.cat((qkv[:num_queries], keys_values.mean(dim=2).flatten(0, 2)))

@@ -15,7 +15,7 @@ Shape suffixes: N rows, K columns, R rank.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -26,6 +26,11 @@ from model.strata import State, Strata, rebuilt, state_of, with_layers
 
 Start: TypeAlias = Literal["mean", "pick"]
 """How a bank starts: as the mean of the tied layers, or as the layer nearest to the mean."""
+
+ATTENTION_PARTS: Final = ("qkv", "out")
+
+FFN_PARTS: Final = ("up", "down")
+"""The matrices that a layer shares together."""
 
 
 def parse_ties(pattern: str, num_layers: int) -> tuple[int, ...]:
@@ -61,36 +66,44 @@ def share(
     ]
     config = with_layers(old, specs)
     state = state_of(strata)
-    for part in ("qkv", "out", "up", "down"):
-        matrices = plan_of(config).matrices
-        _tie(state, [matrix for matrix in matrices if matrix.path.endswith(part)], start)
+    for ties, parts in ((attention, ATTENTION_PARTS), (ffn, FFN_PARTS)):
+        for bank in dict.fromkeys(ties):
+            layers = [layer for layer, each in enumerate(ties) if each == bank]
+            weights = [[state[f"layers.{layer}.{part}.weight"] for layer in layers] for part in parts]
+            pick = nearest_to_mean(weights) if start == "pick" else None
+            for matrices in zip(*(plan_of(config).blocks[layer].matrices for layer in layers), strict=True):
+                if matrices[0].part in parts:
+                    _tie(state, matrices, pick)
     return rebuilt(config, state)
 
 
-def _tie(state: State, uses: Sequence[MatrixPlan], start: Start) -> None:
-    """Replaces the weights of one part of all layers by banks, and adds the low-rank pairs. Changes `state`."""
-    for bank in dict.fromkeys(matrix.name for matrix in uses):
-        tied = [matrix for matrix in uses if matrix.name == bank]
-        weights = [state.pop(f"{matrix.path}.weight") for matrix in tied]
-        shared_NK = _bank(weights, start)
-        for matrix, w_NK in zip(tied, weights, strict=True):
-            if not matrix.is_first:
-                state.pop(f"{matrix.path}.in_scale", None)
-            if matrix.lora_rank:
-                low = truncated_svd(w_NK - shared_NK, matrix.lora_rank)
-                state |= {f"{matrix.path}.lora_a.weight": low.a_RK, f"{matrix.path}.lora_b.weight": low.b_NR}
-        state[f"{bank}.weight"] = shared_NK
+def _tie(state: State, uses: Sequence[MatrixPlan], pick: int | None) -> None:
+    """Replaces the weights of tied matrices by their bank, and adds the low-rank pairs. Changes `state`."""
+    weights = [state.pop(f"{matrix.path}.weight") for matrix in uses]
+    shared_NK = torch.stack(weights).mean(dim=0) if pick is None else weights[pick]
+    for matrix, w_NK in zip(uses, weights, strict=True):
+        if not matrix.is_first:
+            state.pop(f"{matrix.path}.in_scale", None)
+        if matrix.lora_rank:
+            low = truncated_svd(w_NK - shared_NK, matrix.lora_rank)
+            state |= {f"{matrix.path}.lora_a.weight": low.a_RK, f"{matrix.path}.lora_b.weight": low.b_NR}
+    state[f"{uses[0].name}.weight"] = shared_NK
 
 
-def _bank(weights: Sequence[Tensor], start: Start) -> Tensor:
-    """Returns the mean of the weights, or, for "pick", the weight nearest to the mean.
+def nearest_to_mean(weights: Sequence[Sequence[Tensor]]) -> int:
+    """Returns the place of the layer whose matrices are nearest to their means over all layers.
 
-    Of all picks, the nearest one leaves the smallest residuals.
+    `weights` has a sequence for each part, with the matrices of the layers. Both parts of a bank are from one layer,
+    because the rows of the first and the columns of the second belong to the same heads or inner units. Of all layers,
+    the nearest one leaves the smallest residuals.
     """
-    mean_NK = torch.stack(list(weights)).mean(dim=0)
-    if len(weights) == 1 or start == "mean":
-        return mean_NK
-    return min(weights, key=lambda w_NK: float((w_NK - mean_NK).square().sum()))
+    distances = [0.0] * len(weights[0])
+    for of_layers in weights:
+        mean_NK = torch.stack(list(of_layers)).mean(dim=0)
+        scale = float(torch.stack(list(of_layers)).square().mean())
+        for place, w_NK in enumerate(of_layers):
+            distances[place] += float((w_NK - mean_NK).square().mean()) / scale
+    return distances.index(min(distances))
 
 
 class LowRank(NamedTuple):

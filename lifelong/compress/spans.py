@@ -202,14 +202,17 @@ def _is_faster(span: Span, block: BlockPlan, length: int) -> bool:
     qkv_TW = torch.randn(length, width, generator=torch.Generator().manual_seed(length))
     call = partial(attention, qkv_TW, group_equal([0, length]), num_heads=block.heads)
     variants = [partial(call, spans=[(block.heads, each)]) for each in (span, Span(kind="full"))]
-    span_s, full_s = _shortest_times_s(variants)
+    span_s, full_s = shortest_times_s(variants, BUDGET_S)
     return span_s < full_s
 
 
-def _shortest_times_s(variants: Sequence[Callable[[], object]]) -> list[float]:
-    """Returns the shortest processor time of each variant. They take turns, so that noise affects all of them."""
+def shortest_times_s(variants: Sequence[Callable[[], object]], budget_s: float) -> list[float]:
+    """Returns the shortest processor time of each variant, of the calls that fit into `budget_s` seconds for each.
+
+    Each is called at least once. They take turns, so that noise affects all of them.
+    """
     best_s = [float("inf")] * len(variants)
-    end_s = time.process_time() + BUDGET_S * len(variants)
+    end_s = time.process_time() + budget_s * len(variants)
     while True:
         for index, call in enumerate(variants):
             start_s = time.process_time()

@@ -62,19 +62,33 @@ def _shown(table: "list[MeasuredLayout]", winner: "MeasuredLayout") -> "Table":
     return shown
 
 
-def profile(name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False) -> None:
+@reads_settings
+def profile(
+    context: CliContext, name: NameArgument = None, explain: ExplainOption = False, as_json: JsonOption = False
+) -> None:
     """Show what a profile fixes: model, precision, limits and promises. The setting `profile` selects one."""
+    import msgspec
+
+    from services.members.search import read_front
+    from services.profiles.encoders import trained_as
     from services.profiles.explain import SHAPES, at_full_size, profile_values, render_profiles
     from services.profiles.profile import PROFILES
 
     if name is not None and name not in PROFILES:
         raise typer.BadParameter(f"there is no profile {name}; the profiles are {', '.join(PROFILES)}")
     names = [name] if name else list(PROFILES)
+    front = read_front(context.load().settings.state_dir)
+    trained = {name: found for name in names if (found := trained_as(PROFILES[name], front)) is not None}
     if as_json:
-        rows = [profile_values(PROFILES[profile_name]) for profile_name in names]
-        for profile_name, row in zip(names, rows, strict=True):
+        rows = []
+        for profile_name in names:
+            row = profile_values(PROFILES[profile_name])
+            row["trained"] = msgspec.to_builtins(trained.get(profile_name))
             if explain and profile_name in SHAPES:
                 row["at_full_size"] = at_full_size(profile_name)
+            rows.append(row)
         print(json.dumps(rows, indent=2))
     else:
         echo(*render_profiles(names, explains=explain).split("\n"))
+        for profile_name, found in trained.items():
+            echo(f"{profile_name} is trained: {found.line()}")

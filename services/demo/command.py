@@ -135,10 +135,12 @@ def _digits_encoder(settings: Settings) -> str:
 
 def _encoder(profile: str, settings: Settings) -> str:
     """Returns the encoder of a profile. If it has to be made first, its progress is shown."""
+    from services.members.search import read_front
     from services.profiles.encoders import encoder_of
 
+    front = read_front(settings.state_dir.parent)
     with progress() as say:
-        return encoder_of(PROFILES[profile], data=settings.data, say=say)
+        return encoder_of(PROFILES[profile], data=settings.data, say=say, front=front)
 
 
 def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> Played:

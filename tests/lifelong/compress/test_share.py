@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from lifelong.compress.cost import parameters
-from lifelong.compress.share import Start, parse_ties, share
+from lifelong.compress.share import Start, nearest_to_mean, parse_ties, share
 from model.errors import WrongConfig
+from model.strata import Strata
 from tests.lifelong.compress.members import DENSE, dense_strata, largest_difference, num_stored
 
 OWN = (0, 1, 2, 3)
@@ -57,3 +59,25 @@ def test_ties_need_a_letter_for_each_layer() -> None:
     assert parse_ties("abab", 4) == (0, 1, 0, 1)
     with pytest.raises(WrongConfig, match="expected 4 letters"):
         parse_ties("aabbcc", 4)
+
+
+def test_the_matrices_of_a_bank_are_of_one_layer() -> None:
+    """The rows of `up` and the columns of `down` belong to the same inner units, and so do heads."""
+    strata = dense_strata()
+    tied = share(strata, (0, 0, 0, 0), (0, 0, 0, 0))
+    for parts in (("qkv", "out"), ("up", "down")):
+        picks = [
+            {layer for layer in OWN if torch.equal(weight_of(tied, 0, part), weight_of(strata, layer, part))}
+            for part in parts
+        ]
+        assert picks[0] == picks[1] != set()
+
+
+def test_the_picked_layer_is_nearest_to_the_mean_over_all_parts() -> None:
+    near, far = torch.ones(2, 2), torch.zeros(2, 2)
+    assert nearest_to_mean([[near, near, far]]) == 0
+    assert nearest_to_mean([[far, near, near], [near, far, near]]) == 2
+
+
+def weight_of(strata: Strata, layer: int, part: str) -> Tensor:
+    return strata.get_parameter(f"layers.{layer}.{part}.weight")
