@@ -52,6 +52,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "profile": ("services.commands.tune", "profile"),
         "model": ("services.commands.model", "app"),
         "encoder": ("services.commands.encoder", "app"),
+        "pretrain": ("services.commands.pretrain", "pretrain"),
         "new": ("services.commands.encoder", "new_app"),
     },
     "Set up": {

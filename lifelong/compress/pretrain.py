@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import torch
 from tokenizers import Tokenizer
@@ -130,7 +130,8 @@ class LanguageHead(nn.Module):
     def forward(self, x_MD: Tensor, words_VE: Tensor) -> Tensor:
         """Returns the logits of all tokens, float32 [M, V]."""
         h_ME = self.norm(functional.gelu(self.transform(x_MD)))
-        return (h_ME.to(torch.bfloat16) @ words_VE.to(torch.bfloat16).T).float() + self.bias
+        logits_MV: Tensor = (h_ME.to(torch.bfloat16) @ words_VE.to(torch.bfloat16).T).float() + self.bias
+        return logits_MV
 
 
 class MixedPretraining:
@@ -333,7 +334,7 @@ class MixedPretraining:
             return drop(y_MN) if id(layer) in self._dropped else y_MN
 
         attend = partial(attention, is_causal=True) if is_causal else attention
-        x_TD = drop(self.strata.embed(batch))
+        x_TD: Tensor = drop(self.strata.embed(batch))
         for block in self.strata.layers:
             x_TD = block(x_TD, batch.layout, linear, attend)
         return x_TD
@@ -377,7 +378,7 @@ def token_outputs(strata: Strata, batch: RaggedBatch, *, is_causal: bool) -> Ten
     x_TD = strata.embed(batch)
     for block in strata.layers:
         x_TD = block(x_TD, batch.layout, full_precision, attend)
-    return x_TD
+    return cast("Tensor", x_TD)
 
 
 def new_encoder(config: StrataConfig = SHAPE, *, seed: int = 0) -> Strata:

@@ -162,7 +162,7 @@ def unlabelled(names: Sequence[str], data: Path | None, tokenizer: Inputs) -> li
     """Returns the token ids of the training texts of all sets, each text once. Raises DataError."""
     texts: dict[str, None] = {}
     for name in names:
-        texts |= dict.fromkeys(_texts_of(name, data))
+        texts |= dict.fromkeys(texts_of(name, data))
     if not texts:
         raise DataError("no texts: name a data set, a folder of lines, or a file with a text in each line")
     if len(texts) > MAX_TEXTS:
@@ -186,10 +186,12 @@ def labelled(
     return tasks
 
 
-def _texts_of(name: str, data: Path | None) -> list[str]:
+def texts_of(name: str, data: Path | None, *, is_test: bool = False) -> list[str]:
+    """Returns the training texts of a data set, or its test texts; of a file, the lines. Raises DataError."""
     path = Path(name)
     if path.suffix != ".txt":
-        return [item.text for item in text_set(name, data).train]
+        whole = text_set(name, data)
+        return [item.text for item in (whole.test if is_test else whole.train)]
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:

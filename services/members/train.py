@@ -19,10 +19,8 @@ from lifelong.compress.distillation import resume, write_checkpoint
 from model.media.encoder import MediaConfig
 from model.media.family import CONFIG, encoder_files
 from services.members.source import Say
+from services.members.texts import FOLDER
 from wire.files import atomic_write
-
-FOLDER: Final = "encoders"
-"""The folder of trained encoders within the state folder."""
 
 CHECKPOINT_S: Final = 15.0
 

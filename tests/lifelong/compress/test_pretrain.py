@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,8 +41,8 @@ TEXTS = [[1, *torch.randint(4, 60, (length,), generator=RNG).tolist(), 2] for le
 OPTIONS = MixOptions(tokens=640, batch_tokens=64, max_tokens=12)
 
 
-def only(objective: str, **changes: float) -> MixOptions:
-    weights = {name: int(name == objective) for name in OBJECTIVES}
+def only(objective: str, **changes: Any) -> MixOptions:
+    weights: dict[str, Any] = {name: int(name == objective) for name in OBJECTIVES}
     return dataclasses.replace(OPTIONS, **weights, **changes)
 
 
@@ -156,7 +157,7 @@ def test_a_crop_is_a_run_of_at_least_half_of_the_tokens(length: int, seed: int) 
     ("texts", "changes"),
     [([[1, 2]], {}), (TEXTS, {"first_layer": 3}), (TEXTS, dict.fromkeys(OBJECTIVES, 0))],
 )
-def test_a_training_of_nothing_is_refused(texts: list[list[int]], changes: dict[str, int]) -> None:
+def test_a_training_of_nothing_is_refused(texts: list[list[int]], changes: dict[str, Any]) -> None:
     with pytest.raises(WrongConfig, match="expected texts"):
         MixedPretraining(new_encoder(CONFIG), texts, MASK, dataclasses.replace(OPTIONS, **changes))
 
