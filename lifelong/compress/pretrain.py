@@ -56,7 +56,6 @@ MASKED: Final = "masked"
 CAUSAL: Final = "causal"
 CONTRAST: Final = "contrast"
 REPLACED: Final = "replaced"
-OBJECTIVES: Final = (MASKED, CAUSAL, CONTRAST, REPLACED)
 
 TEMPERATURE: Final = 0.05
 """Divides the cosines of two crops."""
@@ -80,17 +79,25 @@ RECIPE: Final = 1
 """Grows if the same options train another encoder."""
 
 
+class Mix(NamedTuple):
+    """The weights of the objectives. A weight is proportional to the objective's share of the steps."""
+
+    masked: int = 6
+    causal: int = 1
+    contrast: int = 6
+    replaced: int = 3
+
+
+OBJECTIVES: Final = Mix._fields
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixOptions:
     """Hyperparameters. `rate` is the initial learning rate, which decays linearly to 0."""
 
     tokens: int
     """The number of tokens that pass the stack in training, counted each time."""
-    masked: int = 6
-    """The weight of an objective is proportional to its share of the steps. 0 leaves it out."""
-    causal: int = 1
-    contrast: int = 6
-    replaced: int = 3
+    mix: Mix = Mix()
     batch_tokens: int = 2048
     """The most tokens in a step."""
     max_tokens: int = 64
@@ -154,10 +161,10 @@ class MixedPretraining:
     ) -> None:
         # A text of two tokens has none between the opening and the closing one.
         self._token_ids = [ids for ids in token_ids if len(ids) > 2]
-        self._weights = torch.tensor([getattr(options, name) for name in OBJECTIVES], dtype=torch.float32)
+        self._weights = torch.tensor(options.mix, dtype=torch.float32)
         if not self._token_ids or not self._weights.sum() or options.first_layer > strata.config.n_layers:
             raise WrongConfig(
-                f"{len(self._token_ids)} texts with tokens, objectives {self._weights.tolist()}, first layer"
+                f"{len(self._token_ids)} texts with tokens, weights {tuple(options.mix)}, first layer"
                 f" {options.first_layer} of {strata.config.n_layers}; expected texts, an objective, and a layer"
             )
         self.strata = strata

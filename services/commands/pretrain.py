@@ -12,6 +12,7 @@ from services.commands.model import Every, Seed, Texts, Threads
 from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
+    from lifelong.compress.pretrain import Mix
     from services.members.texts import SourcedText
 
 DEFAULT_MIX = "masked=6,causal=1,contrast=6,replaced=3"
@@ -74,7 +75,7 @@ def pretrain(
 
     if flags.from_topic == bool(flags.texts):
         raise typer.BadParameter("give --texts or --from-topic, and not both")
-    weights = _weights(flags.mix)
+    mix = _mix(flags.mix)
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
     # The probe's test texts must not be learnt, either.
@@ -90,7 +91,7 @@ def pretrain(
         request = PretrainRequest(encoder=encoder, probe=flags.probe, every_s=flags.every, threads=flags.threads)
         options = MixOptions(
             tokens=flags.tokens,
-            **weights,
+            mix=mix,
             first_layer=flags.first_layer,
             rate=flags.rate or (5e-5 if encoder else 1e-3),
             seed=flags.seed,
@@ -127,14 +128,14 @@ def _texts_of_topic(context: CliContext) -> Iterator[tuple[Iterator["SourcedText
         yield texts(), erased
 
 
-def _weights(mix: str) -> dict[str, int]:
+def _mix(text: str) -> "Mix":
     """Returns the weights of the objectives that `--mix` gives; the others have 0. Raises BadParameter."""
-    from lifelong.compress.pretrain import OBJECTIVES
+    from lifelong.compress.pretrain import OBJECTIVES, Mix
 
     weights = dict.fromkeys(OBJECTIVES, 0)
-    for part in mix.split(","):
+    for part in text.split(","):
         name, _, number = part.partition("=")
         if name not in weights or not number.isdecimal():
             raise typer.BadParameter(f"{part!r}: expected one of {', '.join(OBJECTIVES)}, =, and a number")
         weights[name] = int(number)
-    return weights
+    return Mix(**weights)

@@ -7,7 +7,7 @@ The key of the folder is a digest of the start, the texts and the options, so an
 at most `every_s` of training: the same command goes on from the checkpoint, and the result has the same bits as
 without the kill.
 
-`seen.json` has the digests of the texts and of their subjects (`services.members.texts`), and the curve of the training.
+`seen.json` has the digests of the texts and of their subjects (`services.members.texts`), and the training's curve.
 """
 
 import json

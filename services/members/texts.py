@@ -107,7 +107,7 @@ def digest_of(text: str) -> str:
 
 
 def seen_of(selected: Selected) -> dict[str, Any]:
-    """Returns what the folder of an encoder remembers of the texts: their digests, and the numbers of texts by subject."""
+    """Returns what an encoder's folder remembers of the texts: their digests, and the number of texts of a subject."""
     subjects = Counter(each.subject for each in selected.texts if each.subject)
     return {"texts": [digest_of(each.text) for each in selected.texts], "subjects": dict(subjects)}
 

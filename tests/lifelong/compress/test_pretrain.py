@@ -17,6 +17,7 @@ from lifelong.compress.pretrain import (
     OBJECTIVES,
     SHAPE,
     CurvePoint,
+    Mix,
     MixedPretraining,
     MixOptions,
     cropped,
@@ -42,8 +43,8 @@ OPTIONS = MixOptions(tokens=640, batch_tokens=64, max_tokens=12)
 
 
 def only(objective: str, **changes: Any) -> MixOptions:
-    weights: dict[str, Any] = {name: int(name == objective) for name in OBJECTIVES}
-    return dataclasses.replace(OPTIONS, **weights, **changes)
+    mix = Mix(0, 0, 0, 0)._replace(**{objective: 1})
+    return dataclasses.replace(OPTIONS, mix=mix, **changes)
 
 
 def count_weights(strata: Strata) -> float:
@@ -100,7 +101,7 @@ def test_every_objective_gets_the_tokens_of_the_budget(objective: str) -> None:
 
 
 def test_the_mixture_has_the_shares_of_its_weights() -> None:
-    mixed = training(dataclasses.replace(OPTIONS, tokens=64 * 300, masked=3, causal=1, contrast=0, replaced=0))
+    mixed = training(dataclasses.replace(OPTIONS, tokens=64 * 300, mix=Mix(3, 1, 0, 0)))
     drawn = [mixed.step()[0] for _ in range(mixed.num_steps)]
     assert set(drawn) == {"masked", "causal"}
     assert 0.65 < drawn.count("masked") / len(drawn) < 0.85
@@ -155,7 +156,7 @@ def test_a_crop_is_a_run_of_at_least_half_of_the_tokens(length: int, seed: int) 
 
 @pytest.mark.parametrize(
     ("texts", "changes"),
-    [([[1, 2]], {}), (TEXTS, {"first_layer": 3}), (TEXTS, dict.fromkeys(OBJECTIVES, 0))],
+    [([[1, 2]], {}), (TEXTS, {"first_layer": 3}), (TEXTS, {"mix": Mix(0, 0, 0, 0)})],
 )
 def test_a_training_of_nothing_is_refused(texts: list[list[int]], changes: dict[str, Any]) -> None:
     with pytest.raises(WrongConfig, match="expected texts"):
