@@ -90,6 +90,9 @@ class Mix(NamedTuple):
 
 OBJECTIVES: Final = Mix._fields
 
+ALL_OBJECTIVES: Final = Mix()
+"""All objectives, with the default weights."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixOptions:
@@ -97,7 +100,7 @@ class MixOptions:
 
     tokens: int
     """The number of tokens that pass the stack in training, counted each time."""
-    mix: Mix = Mix()
+    mix: Mix = ALL_OBJECTIVES
     batch_tokens: int = 2048
     """The most tokens in a step."""
     max_tokens: int = 64

@@ -46,8 +46,8 @@ class PretrainFlags:
         typer.Option("--rate", min=0, help="Learning rate [default: 1e-3, or 5e-5 from ENCODER]", show_default=False),
     ] = 0.0
     probe: Annotated[
-        str, typer.Option("--probe", metavar="NAME|PATH", help="Labelled set for a curve of 5-shot accuracy")
-    ] = ""
+        list[str], typer.Option("--probe", metavar="NAME|PATH", help="Labelled set for a curve of 5-shot accuracy")
+    ] = field(default_factory=list)
     every: Every = 60
     threads: Threads = 1
     seed: Seed = 0
@@ -79,8 +79,9 @@ def pretrain(
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
     # The probe's test texts must not be learnt, either.
-    tests = [*flags.leave_out, flags.probe] if flags.probe else flags.leave_out
-    left_out = [text for name in tests for text in texts_of(name, settings.data, is_test=True)]
+    left_out = [
+        text for name in (*flags.leave_out, *flags.probe) for text in texts_of(name, settings.data, is_test=True)
+    ]
     with progress() as say:
         say("reading the texts")
         if flags.from_topic:
@@ -88,7 +89,7 @@ def pretrain(
                 selected = select(texts, limits, left_out=left_out, erased=erased)
         else:
             selected = select(texts_of_files(flags.texts, settings.data), limits, left_out=left_out)
-        request = PretrainRequest(encoder=encoder, probe=flags.probe, every_s=flags.every, threads=flags.threads)
+        request = PretrainRequest(encoder=encoder, probe=tuple(flags.probe), every_s=flags.every, threads=flags.threads)
         options = MixOptions(
             tokens=flags.tokens,
             mix=mix,

@@ -22,12 +22,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from evals.streams.stream import StreamItem
-from evals.streams.text_sets import text_set
+from evals.streams.text_sets import TextSet, text_set
 from learner.errors import DataError
 from lifelong.compress.distillation import resume, write_checkpoint
-from lifelong.compress.heads import LabelledTexts, class_means
 from lifelong.compress.pretrain import (
     SHAPE,
     CurvePoint,
@@ -49,8 +48,11 @@ from wire.files import atomic_write
 SHOTS: Final = 5
 """Texts of each class that the probe learns from."""
 
+DRAWS: Final = 10
+"""How often the probe draws these texts."""
+
 PROBE_TEXTS: Final = 1_000
-"""The most test texts of the probe."""
+"""The most test texts of a set in the probe."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +62,9 @@ class PretrainRequest:
     encoder: str = ""
     shape: StrataConfig = SHAPE
     """The shape of an encoder that starts from random weights."""
-    probe: str = ""
-    """The data set on which the curve is measured; "" measures none."""
+    probe: tuple[str, ...] = ()
+    """The data sets on which the curve is measured."""
+    num_probes: int = 10
     every_s: float = 60.0
     """Seconds between checkpoints."""
     threads: int = 1
@@ -114,16 +117,19 @@ def pretrain(
     tokenizer = TextTokenizer(tokenizer_json, max_tokens=strata.config.max_sequence, prefix=strata.config.prefix)
     token_ids = tokenizer.encode_many(texts)
     # The curve is part of the result, so the probe is part of the key.
-    key = sha256(f"{key_of_pretraining(strata, token_ids, options)}\n{request.probe}".encode()).hexdigest()
+    key = sha256(
+        f"{key_of_pretraining(strata, token_ids, options)}\n{request.probe} {request.num_probes}".encode()
+    ).hexdigest()
     folder = state_dir / FOLDER / f"text-{key[:12]}"
     if folder.exists():
         return _read(folder)
     probe = None
     if request.probe:
-        say(f"reading {request.probe}")
-        whole = text_set(request.probe, data)
-        probe = few_shot_probe(whole.train, whole.test, tokenizer, seed=options.seed)
-    training = MixedPretraining(strata, token_ids, mask_id_of(tokenizer_json), options, probe=probe)
+        say(f"reading {', '.join(request.probe)}")
+        probe = FewShotProbe([text_set(name, data) for name in request.probe], tokenizer)
+    training = MixedPretraining(
+        strata, token_ids, mask_id_of(tokenizer_json), options, probe=probe, num_probes=request.num_probes
+    )
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     run(training, checkpoint, key, every_s=request.every_s, say=say)
@@ -167,45 +173,82 @@ def progress_line(training: MixedPretraining, objective: str, loss: float, *, le
     )
 
 
-def few_shot_probe(
-    train: Sequence[StreamItem],
-    test: Sequence[StreamItem],
-    tokenizer: TextTokenizer,
-    *,
-    shots: int = SHOTS,
-    seed: int = 0,
-    max_test: int = PROBE_TEXTS,
-) -> Callable[[Strata], float]:
-    """Returns a function that scores an encoder: the accuracy in percent of class means of `shots` random texts each.
+class FewShotProbe:
+    """Scores an encoder by a few labels: the accuracy in percent of class means of `shots` random texts each.
 
-    Classes are compared by the cosine with the mean (prototypes: Snell et al., arXiv 1703.05175).
+    The classes are compared by the cosine with the mean (prototypes: Snell et al., arXiv 1703.05175). A score is the
+    mean over `draws` draws of the texts, which depend on the seed alone.
     """
-    draw = torch.Generator().manual_seed(seed)
-    drawn = [train[row] for row in torch.randperm(len(train), generator=draw).tolist()]
-    classes = sorted({item.label for item in train})
-    by_class: dict[str, list[StreamItem]] = {label: [] for label in classes}
-    for item in drawn:
-        if len(by_class[item.label]) < shots:
-            by_class[item.label].append(item)
-    rows = {label: row for row, label in enumerate(classes)}
-    learnt = [item for items in by_class.values() for item in items]
-    asked = [test[row] for row in torch.randperm(len(test), generator=draw).tolist()[:max_test]]
-    shown = LabelledTexts(tokenizer.encode_many([item.text for item in learnt]), _labels(learnt, rows))
-    asked_ids = tokenizer.encode_many([item.text for item in asked])
-    asked_labels_B = _labels(asked, rows)
+
+    def __init__(
+        self,
+        sets: Sequence[TextSet],
+        tokenizer: TextTokenizer,
+        *,
+        shots: int = SHOTS,
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> None:
+        self._tasks = {each.name: _FewShots.drawn(each, tokenizer, shots, draws, seed) for each in sets}
+
+    def __call__(self, strata: Strata) -> float:
+        """Returns the mean score over all sets."""
+        scores = self.scores(lambda token_ids: encode_many(strata, token_ids, batch_size=8 * BATCH))
+        return sum(scores.values()) / len(scores)
 
     @torch.no_grad()
-    def score(strata: Strata) -> float:
-        z_BD = encode_many(strata, asked_ids, batch_size=8 * BATCH)
-        is_right_B = (z_BD @ class_means(strata, shown).T).argmax(dim=1) == asked_labels_B
-        return 100 * float(is_right_B.double().mean())
-
-    return score
+    def scores(self, encode: Callable[[list[list[int]]], Tensor]) -> dict[str, float]:
+        """Returns the score of each set by its name. `encode` returns the vectors z_BD of texts."""
+        return {name: task.score(encode(task.token_ids)) for name, task in self._tasks.items()}
 
 
-def _labels(items: Sequence[StreamItem], rows: Mapping[str, int]) -> Tensor:
-    # A test item of an unknown class is never right.
-    return torch.tensor([rows.get(item.label, -1) for item in items])
+@dataclass(frozen=True, slots=True)
+class _FewShots:
+    """The texts of one set: of all draws, then `num_test` test texts. The classes are those of the training texts."""
+
+    token_ids: list[list[int]]
+    labels_B: Tensor
+    draws: Sequence[Tensor]
+    """The rows of the texts of each draw."""
+    num_test: int
+
+    @classmethod
+    def drawn(cls, whole: TextSet, tokenizer: TextTokenizer, shots: int, draws: int, seed: int) -> "_FewShots":
+        rng = torch.Generator().manual_seed(seed)
+        rows_of_class: dict[str, list[int]] = {label: [] for label in whole.labels}
+        for row, item in enumerate(whole.train):
+            rows_of_class[item.label].append(row)
+        chosen = [
+            [
+                rows[place]
+                for rows in rows_of_class.values()
+                for place in torch.randperm(len(rows), generator=rng)[:shots]
+            ]
+            for _ in range(draws)
+        ]
+        used = sorted({row for rows in chosen for row in rows})
+        place_of = {row: place for place, row in enumerate(used)}
+        test = [whole.test[row] for row in torch.randperm(len(whole.test), generator=rng)[:PROBE_TEXTS].tolist()]
+        items = [*(whole.train[row] for row in used), *test]
+        class_of = {label: number for number, label in enumerate(rows_of_class)}
+        return cls(
+            token_ids=tokenizer.encode_many([item.text for item in items]),
+            # A test item of an unknown class is never right.
+            labels_B=torch.tensor([class_of.get(item.label, -1) for item in items]),
+            draws=[torch.tensor([place_of[row] for row in rows]) for rows in chosen],
+            num_test=len(test),
+        )
+
+    def score(self, z_BD: Tensor) -> float:
+        z_BD = functional.normalize(z_BD, dim=1)
+        asked_BD, expected_B = z_BD[-self.num_test :], self.labels_B[-self.num_test :]
+        num_right = 0
+        for rows in self.draws:
+            labels_B = self.labels_B[rows]
+            sums_CD = torch.zeros(int(labels_B.max()) + 1, z_BD.shape[1]).index_add_(0, labels_B, z_BD[rows])
+            predicted_B = (asked_BD @ functional.normalize(sums_CD, dim=1).T).argmax(dim=1)
+            num_right += int((predicted_B == expected_B).sum())
+        return 100 * num_right / (self.num_test * len(self.draws))
 
 
 def _start(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from evals.streams.stream import StreamItem
+from evals.streams.text_sets import TextSet
 from learner.errors import DataError
 from lifelong.compress.pretrain import Mix, MixOptions
 from model.encoders import open_encoder
@@ -16,7 +17,8 @@ from model.errors import WrongConfig
 from model.member import read_member
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from services.members.pretrain import PretrainRequest, few_shot_probe, pretrain, texts_of_files
+from services.commands.pretrain import DEFAULT_MIX, _mix
+from services.members.pretrain import FewShotProbe, PretrainRequest, pretrain, texts_of_files
 from services.members.texts import Limits, Selected, select
 from tests.lifelong.compress.members import DENSE, changed, dense_strata
 from tests.services.command_line import lifelong
@@ -100,7 +102,7 @@ def test_an_encoder_without_a_mask_token_is_refused(tmp_path: Path, selected: Se
 def test_the_probe_scores_an_encoder_that_separates_the_classes_higher() -> None:
     items = [StreamItem(f"{word} {other}", word) for word in ("play", "rain") for other in ("now", "loud", "today")]
     tokenizer = TextTokenizer(tokenizer_json())
-    score = few_shot_probe(items, items, tokenizer, shots=2)
+    score = FewShotProbe([TextSet("words", items, items)], tokenizer, shots=2)
     strata = dense_strata(CONFIG)
     blind = changed(strata, embed__word__weight=torch.zeros_like(strata.embed.word.weight))
     assert score(blind) <= 50 < score(strata)
@@ -126,6 +128,10 @@ def test_the_command_shows_the_counts_and_the_curve(tmp_path: Path, selected: Se
     check = lifelong("encoder", "check", made["folder"], "--json")
     assert check.returncode == 0, check.stderr
     assert json.loads(check.stdout)["shape"]["layers"] == 4
+
+
+def test_the_default_of_the_command_is_that_of_the_training() -> None:
+    assert _mix(DEFAULT_MIX) == Mix()
 
 
 @pytest.mark.parametrize(
