@@ -177,7 +177,7 @@ class FewShotProbe:
     """Scores an encoder by a few labels: the accuracy in percent of class means of `shots` random texts each.
 
     The classes are compared by the cosine with the mean (prototypes: Snell et al., arXiv 1703.05175). A score is the
-    mean over `draws` draws of the texts, which depend on the seed alone.
+    mean over `num_draws` draws of the texts, which are the same for every encoder.
     """
 
     def __init__(
@@ -213,8 +213,8 @@ class _FewShots:
     num_test: int
 
     @classmethod
-    def drawn(cls, whole: TextSet, tokenizer: TextTokenizer, shots: int, draws: int, seed: int) -> "_FewShots":
-        rng = torch.Generator().manual_seed(seed)
+    def of(cls, whole: TextSet, tokenizer: TextTokenizer, shots: int, num_draws: int) -> "_FewShots":
+        rng = torch.Generator().manual_seed(0)
         rows_of_class: dict[str, list[int]] = {label: [] for label in whole.labels}
         for row, item in enumerate(whole.train):
             rows_of_class[item.label].append(row)
