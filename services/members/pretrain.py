@@ -181,15 +181,9 @@ class FewShotProbe:
     """
 
     def __init__(
-        self,
-        sets: Sequence[TextSet],
-        tokenizer: TextTokenizer,
-        *,
-        shots: int = SHOTS,
-        draws: int = DRAWS,
-        seed: int = 0,
+        self, sets: Sequence[TextSet], tokenizer: TextTokenizer, *, shots: int = SHOTS, num_draws: int = DRAWS
     ) -> None:
-        self._tasks = {each.name: _FewShots.drawn(each, tokenizer, shots, draws, seed) for each in sets}
+        self._tasks = {each.name: _FewShots.of(each, tokenizer, shots, num_draws) for each in sets}
 
     def __call__(self, strata: Strata) -> float:
         """Returns the mean score over all sets."""
@@ -218,14 +212,10 @@ class _FewShots:
         rows_of_class: dict[str, list[int]] = {label: [] for label in whole.labels}
         for row, item in enumerate(whole.train):
             rows_of_class[item.label].append(row)
-        chosen = [
-            [
-                rows[place]
-                for rows in rows_of_class.values()
-                for place in torch.randperm(len(rows), generator=rng)[:shots]
-            ]
-            for _ in range(draws)
-        ]
+        chosen: list[list[int]] = []
+        for _ in range(num_draws):
+            orders = {label: torch.randperm(len(rows), generator=rng).tolist() for label, rows in rows_of_class.items()}
+            chosen.append([rows_of_class[label][place] for label, order in orders.items() for place in order[:shots]])
         used = sorted({row for rows in chosen for row in rows})
         place_of = {row: place for place, row in enumerate(used)}
         test = [whole.test[row] for row in torch.randperm(len(whole.test), generator=rng)[:PROBE_TEXTS].tolist()]
