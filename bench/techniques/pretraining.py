@@ -143,7 +143,6 @@ def _trained(run: Run, size: Size, name: str) -> Pretrained:
     mix = ALL_OBJECTIVES if name == MIX else Mix(0, 0, 0, 0)._replace(**{name: 1})
     tests = [item.text for task in _tasks(run) for item in task.test]
     selected = _selected(_texts(run), tests)
-    probe = (SUPPORT,) if run.is_quick else TASKS
     request = PretrainRequest(
         shape=QUICK_SHAPE if run.is_quick else SHAPE,
         probe=(SUPPORT,) if run.is_quick else TASKS,

@@ -7,6 +7,7 @@
     spans           limited attention spans: measures on texts which keys a head needs, and when that is faster
     distillation    knowledge distillation from a teacher, on texts without labels
     contrastive     trains an encoder of pictures, sounds and texts from nothing, to be small from the start
+    pretrain        trains an encoder on texts without labels, by a mixture of objectives
     plain           the inverse: a plain encoder that computes the same, as published files and for other runtimes
     cost            counts parameters, bytes and operations of a config
 
