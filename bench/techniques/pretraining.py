@@ -198,14 +198,14 @@ def _causal_scores(made: Pretrained, tasks: Sequence[TextSet]) -> tuple[float, s
     probe = FewShotProbe(tasks, tokenizer)
     by_name: dict[str, dict[str, float]] = {}
     for name in ("mean", "last"):
-        encode = _causal(strata, is_last=name == "last")
+        encode = causal_encoder(strata, is_last=name == "last")
         by_name[name] = probe.scores(partial(encode_many, encode, batch_size=BATCH))
     means = {name: sum(scores.values()) / len(scores) for name, scores in by_name.items()}
     best = max(means, key=means.__getitem__)
     return means[best], f"{best} ({', '.join(f'{name} {score:.1f} %' for name, score in means.items())})"
 
 
-def _causal(strata: Strata, *, is_last: bool) -> Callable[[RaggedBatch], Tensor]:
+def causal_encoder(strata: Strata, *, is_last: bool) -> Callable[[RaggedBatch], Tensor]:
     """Returns a function that encodes a batch causally: z_BD of the last output of each text, or of their mean."""
 
     def encode(batch: RaggedBatch) -> Tensor:

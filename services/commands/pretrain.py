@@ -75,7 +75,7 @@ def pretrain(
 
     if flags.from_topic == bool(flags.texts):
         raise typer.BadParameter("give --texts or --from-topic, and not both")
-    mix = _mix(flags.mix)
+    mix = parse_mix(flags.mix)
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
     # The probe's test texts must not be learnt, either.
@@ -129,7 +129,7 @@ def _texts_of_topic(context: CliContext) -> Iterator[tuple[Iterator["SourcedText
         yield texts(), erased
 
 
-def _mix(text: str) -> "Mix":
+def parse_mix(text: str) -> "Mix":
     """Returns the weights of the objectives that `--mix` gives; the others have 0. Raises BadParameter."""
     from lifelong.compress.pretrain import OBJECTIVES, Mix
 

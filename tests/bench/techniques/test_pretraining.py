@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.techniques.pretraining import _causal, crosswoz, first_crossing, tfidf_accuracy
+from bench.techniques.pretraining import causal_encoder, crosswoz, first_crossing, tfidf_accuracy
 from evals.results.row import Skip
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
@@ -41,12 +41,12 @@ def test_only_new_turns_are_tested(tmp_path: Path) -> None:
         crosswoz(tmp_path / "missing")
 
 
-def test_a_causal_vector_is_the_last_output_or_the_mean_in_the_order_of_the_texts() -> None:
+def test_acausal_encoder_vector_is_the_last_output_or_the_mean_in_the_order_of_the_texts() -> None:
     strata = dense_strata()
     for is_last in (True, False):
-        encode = _causal(strata, is_last=is_last)
+        encode = causal_encoder(strata, is_last=is_last)
         together = encode(RaggedBatch.of(TOKEN_IDS))
         alone = torch.cat([encode(RaggedBatch.of([ids])) for ids in TOKEN_IDS])
         torch.testing.assert_close(together, alone)
     # All but the last token alike: the mean differs from the last output.
-    assert not torch.allclose(_causal(strata, is_last=True)(RaggedBatch.of([[1, 7, 2]])), alone[1])
+    assert not torch.allclose(causal_encoder(strata, is_last=True)(RaggedBatch.of([[1, 7, 2]])), alone[1])

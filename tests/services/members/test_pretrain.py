@@ -17,7 +17,7 @@ from model.errors import WrongConfig
 from model.member import read_member
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from services.commands.pretrain import DEFAULT_MIX, _mix
+from services.commands.pretrain import DEFAULT_MIX, parse_mix
 from services.members.pretrain import FewShotProbe, PretrainRequest, pretrain, texts_of_files
 from services.members.texts import Limits, Selected, select
 from tests.lifelong.compress.members import DENSE, changed, dense_strata
@@ -131,7 +131,7 @@ def test_the_command_shows_the_counts_and_the_curve(tmp_path: Path, selected: Se
 
 
 def test_the_default_of_the_command_is_that_of_the_training() -> None:
-    assert _mix(DEFAULT_MIX) == Mix()
+    assert parse_mix(DEFAULT_MIX) == Mix()
 
 
 @pytest.mark.parametrize(
