@@ -146,7 +146,8 @@ def _trained(run: Run, size: Size, name: str) -> Pretrained:
     request = PretrainRequest(
         shape=QUICK_SHAPE if run.is_quick else SHAPE,
         probe=(SUPPORT,) if run.is_quick else TASKS,
-        num_probes=size.probes,
+        # Only the curve of the mixture is read.
+        num_probes=size.probes if name == MIX else 1,
         threads=THREADS,
     )
     return _pretrain(run, name, selected, request, MixOptions(tokens=size.tokens, mix=mix, seed=run.seed))

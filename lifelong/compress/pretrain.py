@@ -13,8 +13,8 @@ dropout (SimCSE: Gao et al., arXiv 2104.08821, equation 1) and crops (DeCLUTR: G
 token embedding, after a transform as in BERT.
 
 A step depends on the seed and its number alone, so a training that was killed goes on from its last checkpoint
-(`lifelong.compress.distillation.resume`) with the same bits. Every objective gets the same number of tokens in a step:
-`contrast` takes half as many texts, because it encodes each of them twice.
+(`lifelong.compress.distillation.resume`) with the same bits. A step of every objective has at most the same number of
+tokens: `contrast` takes half as many texts, because it encodes each of them twice.
 
 Shape suffixes: T tokens of all texts, M chosen tokens, B texts, D width, E width of the token embedding, V size of the
 vocabulary.
@@ -327,8 +327,8 @@ class MixedPretraining:
 
         A generator's forward has no gradient and no dropout, and its tokens are not counted again.
         """
-        lengths = [end - start for start, end in zip(batch.offsets, batch.offsets[1:], strict=False)]
-        forward_flops = sum(flops(self.strata.config, length).total for length in lengths)
+        groups = batch.layout.groups
+        forward_flops = sum(group.count * flops(self.strata.config, group.length).total for group in groups)
         self._count(forward_flops, has_backward=not is_generator)
         self.tokens += 0 if is_generator else batch.layout.num_tokens
         dropout = 0.0 if is_generator else self._options.dropout

@@ -15,7 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -113,8 +113,8 @@ def pretrain(
     if not texts:
         raise DataError(f"no texts to train on ({selected.counts}); name files or data sets, or --from-topic")
     torch.set_num_threads(request.threads)
-    strata, tokenizer_json, history = _start(request, texts, options, say)
-    tokenizer = TextTokenizer(tokenizer_json, max_tokens=strata.config.max_sequence, prefix=strata.config.prefix)
+    strata, tokenizer_json, start = _start(request, texts, options, say)
+    tokenizer = TextTokenizer(tokenizer_json, max_tokens=start.max_tokens, prefix=strata.config.prefix)
     token_ids = tokenizer.encode_many(texts)
     # The curve is part of the result, so the probe is part of the key.
     key = sha256(
@@ -142,8 +142,13 @@ def pretrain(
         curve=training.curve,
     )
     step = history_step("pretrain", asdict(options) | {"encoder": request.encoder, "key": key})
-    member = Member(config=strata.config, max_tokens=strata.config.max_sequence, history=(*history, step))
-    _write(folder, member, strata, tokenizer_json, seen_of(selected) | {"made": made.fields()})
+    _write(
+        folder,
+        replace(start, history=(*start.history, step)),
+        strata,
+        tokenizer_json,
+        seen_of(selected) | {"made": made.fields()},
+    )
     checkpoint.unlink(missing_ok=True)
     return made
 
@@ -243,14 +248,15 @@ class _FewShots:
 
 def _start(
     request: PretrainRequest, texts: Sequence[str], options: MixOptions, say: Say
-) -> tuple[Strata, bytes, tuple[Mapping[str, Any], ...]]:
-    """Returns the encoder before the training, its tokenizer.json, and its history."""
+) -> tuple[Strata, bytes, Member]:
+    """Returns the encoder before the training, its tokenizer.json, and the contents of its config.json."""
     if request.encoder:
         source = open_source(request.encoder)
-        return source.strata, source.tokenizer_json, source.history
+        start = Member(config=source.strata.config, max_tokens=source.max_tokens, history=source.history)
+        return source.strata, source.tokenizer_json, start
     say(f"training a vocabulary of {request.shape.vocab} tokens")
-    tokenizer_json = new_tokenizer(texts, size=request.shape.vocab)
-    return new_encoder(request.shape, seed=options.seed), tokenizer_json, ()
+    start = Member(config=request.shape, max_tokens=request.shape.max_sequence)
+    return new_encoder(request.shape, seed=options.seed), new_tokenizer(texts, size=request.shape.vocab), start
 
 
 def _write(folder: Path, member: Member, strata: Strata, tokenizer_json: bytes, seen: Mapping[str, Any]) -> None:

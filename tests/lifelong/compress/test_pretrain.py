@@ -93,11 +93,12 @@ def test_each_objective_learns(objective: str) -> None:
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_every_objective_gets_the_tokens_of_the_budget(objective: str) -> None:
+def test_no_objective_gets_more_tokens_than_the_budget(objective: str) -> None:
     mixed = training(only(objective))
     finished(mixed)
     assert mixed.num_done == 10
-    assert 0.7 * 640 <= mixed.tokens <= 640
+    # Crops are shorter than their texts.
+    assert (0.5 if objective == "contrast" else 0.75) * 640 <= mixed.tokens <= 640
 
 
 def test_the_mixture_has_the_shares_of_its_weights() -> None:
