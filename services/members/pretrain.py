@@ -142,13 +142,8 @@ def pretrain(
         curve=training.curve,
     )
     step = history_step("pretrain", asdict(options) | {"encoder": request.encoder, "key": key})
-    _write(
-        folder,
-        replace(start, history=(*start.history, step)),
-        strata,
-        tokenizer_json,
-        seen_of(selected) | {"made": made.fields()},
-    )
+    member = replace(start, history=(*start.history, step))
+    _write(folder, member, strata, tokenizer_json, seen_of(selected) | {"made": made.fields()})
     checkpoint.unlink(missing_ok=True)
     return made
 
