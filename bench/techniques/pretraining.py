@@ -16,10 +16,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import torch
@@ -84,19 +86,21 @@ QUICK: Final = Size(parts="scratch", tokens=80_000, probes=8)
 def measure(run: Run) -> Iterator[Row]:
     """Yields the rows of E3. A quick run trains a smaller encoder on the texts in the package. Raises Skip."""
     size = run.sized(Size(), QUICK)
-    if "scratch" in size.parts:
-        yield from _from_scratch(run, size)
-    if "minilm" in size.parts:
-        yield from _from_minilm(run, size)
-    if "chinese" in size.parts:
-        yield from _chinese(run, size)
+    with cache(run) as folder:
+        if "scratch" in size.parts:
+            yield from _from_scratch(run, size, folder)
+        if "minilm" in size.parts:
+            yield from _from_minilm(run, size, folder)
+        if "chinese" in size.parts:
+            yield from _chinese(run, size, folder)
 
 
 def measure_data(run: Run) -> Iterator[Row]:
     """Yields the rows of E5: the tokens and the operations of the mixture until the causal training's final score."""
     size = run.sized(Size(), QUICK)
-    causal, mixed = (_trained(run, size, name) for name in (CAUSAL, MIX))
-    target = _causal_scores(causal, _tasks(run))[0]
+    with cache(run) as folder:
+        causal, mixed = (_trained(run, size, name, folder) for name in (CAUSAL, MIX))
+        target, _ = _causal_scores(causal, _tasks(run))
     crossing = first_crossing(mixed.curve, target)
     note = f"causal {target:.1f} % at {causal.tokens:,} tokens"
     if crossing is None:
@@ -108,6 +112,16 @@ def measure_data(run: Run) -> Iterator[Row]:
     yield run.row("minutes", round(crossing.minutes / causal.curve[-1].minutes, 3))
 
 
+@contextmanager
+def cache(run: Run) -> Iterator[Path]:
+    """Yields the folder that keeps the encoders: the user's cache, or a temporary folder for a quick run."""
+    if run.is_quick:
+        with TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        yield Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong"
+
+
 def first_crossing(curve: Sequence[CurvePoint], target: float) -> CurvePoint | None:
     """Returns the first measured point whose score is at least `target`; None if there is none.
 
@@ -116,9 +130,9 @@ def first_crossing(curve: Sequence[CurvePoint], target: float) -> CurvePoint | N
     return next((point for point in curve if point.score >= target), None)
 
 
-def _from_scratch(run: Run, size: Size) -> Iterator[Row]:
+def _from_scratch(run: Run, size: Size, folder: Path) -> Iterator[Row]:
     tasks = _tasks(run)
-    trained = {name: _trained(run, size, name) for name in (*OBJECTIVES, MIX)}
+    trained = {name: _trained(run, size, name, folder) for name in (*OBJECTIVES, MIX)}
     scores = {name: _scores(made, tasks) for name, made in trained.items() if name != CAUSAL}
     scores[CAUSAL], causal_note = _causal_scores(trained[CAUSAL], tasks)
     peers = [Peer(name, round(score, 2)) for name, score in scores.items() if name != MIX]
@@ -138,7 +152,7 @@ def _tasks(run: Run) -> list[TextSet]:
         raise Skip(str(error)) from error
 
 
-def _trained(run: Run, size: Size, name: str) -> Pretrained:
+def _trained(run: Run, size: Size, name: str, folder: Path) -> Pretrained:
     """Returns the encoder of an objective, or of all, from the cache if it was trained before."""
     mix = ALL_OBJECTIVES if name == MIX else Mix(0, 0, 0, 0)._replace(**{name: 1})
     tests = [item.text for task in _tasks(run) for item in task.test]
@@ -150,17 +164,18 @@ def _trained(run: Run, size: Size, name: str) -> Pretrained:
         num_probes=size.probes if name == MIX else 1,
         threads=THREADS,
     )
-    return _pretrain(run, name, selected, request, MixOptions(tokens=size.tokens, mix=mix, seed=run.seed))
+    return _pretrain(run, name, selected, request, MixOptions(tokens=size.tokens, mix=mix, seed=run.seed), folder)
 
 
-def _pretrain(run: Run, name: str, selected: Selected, request: PretrainRequest, options: MixOptions) -> Pretrained:
-    cache = Path(os.getenv("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lifelong"
+def _pretrain(
+    run: Run, name: str, selected: Selected, request: PretrainRequest, options: MixOptions, folder: Path
+) -> Pretrained:
     return pretrain(
         selected,
         request,
         options,
         data=data_folder(),
-        state_dir=cache,
+        state_dir=folder,
         say=lambda line: run.say(f"{name}: {line}"),
     )
 
@@ -217,12 +232,12 @@ def causal_encoder(strata: Strata, *, is_last: bool) -> Callable[[RaggedBatch], 
     return encode
 
 
-def _from_minilm(run: Run, size: Size) -> Iterator[Row]:
+def _from_minilm(run: Run, size: Size, folder: Path) -> Iterator[Row]:
     """Yields the accuracy of MiniLM after a mixed stage, with the published draws of 5 and 10 texts a class."""
     (task,) = load_tasks(run, ("clinc150",), train=15_000, test=4_500)
     selected = _selected([item.text for item in task.train], [item.text for item in task.test])
     options = MixOptions(tokens=size.minilm_tokens, rate=size.minilm_rate, seed=run.seed)
-    made = _pretrain(run, "minilm", selected, PretrainRequest(encoder="minilm-l6", threads=THREADS), options)
+    made = _pretrain(run, "minilm", selected, PretrainRequest(encoder="minilm-l6", threads=THREADS), options, folder)
     for shots in (5, 10):
         before, after = (_learned(shots, encoder) for encoder in ("minilm-l6", made.folder))
         for bar, strategy in (("minilm", "ridge"), ("self_training", "lifelong")):
@@ -237,13 +252,14 @@ def _learned(shots: int, encoder: str) -> dict[str, float]:
     return {outcome.strategy: outcome.final_accuracy for outcome in learning.outcomes(case, seeds=1)}
 
 
-def _chinese(run: Run, size: Size) -> Iterator[Row]:
-    folder = (data_folder() or Path()) / "crosswoz"
-    task = crosswoz(folder)
-    texts = _utterances(folder / "val.jsonl.gz")
+def _chinese(run: Run, size: Size, folder: Path) -> Iterator[Row]:
+    data = (data_folder() or Path()) / "crosswoz"
+    task = crosswoz(data)
+    texts = _utterances(data / "val.jsonl.gz")
     selected = _selected(texts, [item.text for item in task.test])
     request = PretrainRequest(shape=SHAPE, threads=THREADS)
-    made = _pretrain(run, "chinese", selected, request, MixOptions(tokens=size.chinese_tokens, seed=run.seed))
+    options = MixOptions(tokens=size.chinese_tokens, seed=run.seed)
+    made = _pretrain(run, "chinese", selected, request, options, folder)
     ours = task_accuracy(served_encoder(*load_encoder(made.folder)), task)
     peer = tfidf_accuracy(task)
     peers = (Peer("TF-IDF of character n-grams", round(peer, 2)),)
