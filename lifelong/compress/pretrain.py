@@ -206,9 +206,9 @@ class MixedPretraining:
 
     def step(self) -> tuple[str, float]:
         """Takes one step; returns its objective and its loss. If the gradient is not finite, no weight changes."""
-        began_s = time.monotonic()
         if not self.curve:
             self._score()
+        began_s = time.monotonic()
         rng = torch.Generator().manual_seed(self._options.seed * 1_000_003 + self.num_done)
         objective = OBJECTIVES[int(torch.multinomial(self._weights, 1, generator=rng))]
         losses = {MASKED: self._masked, CAUSAL: self._causal, CONTRAST: self._contrast, REPLACED: self._replaced}
