@@ -247,6 +247,7 @@ class MixedPretraining:
         self.curve = [CurvePoint(*row) for row in tensors["curve"].tolist()]
         self.num_done = num_done
 
+    @torch.no_grad()
     def _score(self) -> None:
         if self._probe is not None:
             score = self._probe(self.strata)
