@@ -71,16 +71,17 @@ class Size:
     """The parts that are measured, and the lengths of the trainings in tokens."""
 
     parts: str = PARTS
-    tokens: int = 2_000_000
+    tokens: int = 1_000_000
     """Each training from scratch."""
     minilm_tokens: int = 600_000
     minilm_rate: float = 5e-5
     chinese_tokens: int = 3_000_000
+    batch_tokens: int = 2048
     probes: int = 20
     """Points of a curve."""
 
 
-QUICK: Final = Size(parts="scratch", tokens=80_000, probes=8)
+QUICK: Final = Size(parts="scratch", tokens=24_000, batch_tokens=512, probes=2)
 
 
 def measure(run: Run) -> Iterator[Row]:
@@ -164,7 +165,8 @@ def _trained(run: Run, size: Size, name: str, folder: Path) -> Pretrained:
         num_probes=size.probes if name == MIX else 1,
         threads=THREADS,
     )
-    return _pretrain(run, name, selected, request, MixOptions(tokens=size.tokens, mix=mix, seed=run.seed), folder)
+    options = MixOptions(tokens=size.tokens, batch_tokens=size.batch_tokens, mix=mix, seed=run.seed)
+    return _pretrain(run, name, selected, request, options, folder)
 
 
 def _pretrain(
