@@ -132,6 +132,7 @@ def test_the_command_shows_the_counts_and_the_curve(tmp_path: Path, selected: Se
 
 def test_the_default_of_the_command_is_that_of_the_training() -> None:
     assert parse_mix(DEFAULT_MIX) == Mix()
+    assert parse_mix("contrast=2").contrast == 2
 
 
 @pytest.mark.parametrize(
