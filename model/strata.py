@@ -114,8 +114,14 @@ class Block(nn.Module):
         self.down = _matrix(plan.down, lower)
         self.norm2 = nn.LayerNorm(config.d_model, config.norm_eps)
 
-    def forward(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
-        mixed_TX = attend(product(x_TD, self.qkv, linear), layout, self.plan)
+    def forward(
+        self,
+        x_TD: Tensor,
+        layout: RaggedLayout,
+        linear: Linear,
+        attention: Attention = kernels_attention.attention,
+    ) -> Tensor:
+        mixed_TX = attend(product(x_TD, self.qkv, linear), layout, self.plan, attention)
         x_TD = self.norm1(x_TD + product(mixed_TX, self.out, linear))
         inner_TF = functional.gelu(product(x_TD, self.up, linear))
         return cast("Tensor", self.norm2(x_TD + product(inner_TF, self.down, linear)))

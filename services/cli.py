@@ -53,6 +53,7 @@ GROUPS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "model": ("services.commands.model", "app"),
         "encoder": ("services.commands.encoder", "app"),
         "search": ("services.commands.search", "search"),
+        "pretrain": ("services.commands.pretrain", "pretrain"),
         "new": ("services.commands.encoder", "new_app"),
     },
     "Set up": {

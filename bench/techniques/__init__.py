@@ -2,7 +2,7 @@
 
 sparse_attention.py     E1      sharing.py        E2      layered_tuning.py       E4      batching.py       E6
 quantization.py         E7      profiles.py       E11     adaptive_precision.py   E12     head_pruning.py   E13
-static.py               the static encoder
+static.py               the static encoder             pretraining.py          E3, E5
 
 tasks.py           the texts of the experiments, and encoders that are tuned, quantized and tested for a task
 virtual_time.py    plays arrivals at the queue in virtual time (E12)

@@ -24,13 +24,15 @@ def attention(
     num_heads: int,
     num_kv_heads: int | None = None,
     spans: Sequence[tuple[int, KeySpan]] = (),
+    is_causal: bool = False,
 ) -> Tensor:
     """Returns out_TX float32, X = num_heads * width of a head. Every sequence attends only to its own tokens.
 
     A row of `qkv_TW`, float32, holds q of `num_heads` heads, then k and v of `num_kv_heads` heads each (by default
     `num_heads`; see `library.repeat_kv`). `groups` are the result of `group_equal`. `spans` are pairs of a number of
     heads and the keys that these heads attend to, for all heads in order; without spans, every head attends to all
-    keys. Raises ValueError if width or groups do not fit the rows.
+    keys. With `is_causal`, a token attends only to itself and the tokens before it; this excludes spans. Raises
+    ValueError if width or groups do not fit the rows.
     """
     num_kv_heads = num_kv_heads or num_heads
     multiple = num_heads + 2 * num_kv_heads
@@ -39,7 +41,9 @@ def attention(
     num_rows = sum(group.num_rows for group in groups)
     if num_rows != qkv_TW.shape[0] or num_rows == 0:
         raise ValueError(f"groups cover {num_rows} rows; expected {qkv_TW.shape[0]}, at least 1")
+    if spans and is_causal:
+        raise ValueError(f"causal attention with {len(spans)} spans; expected heads that attend to all keys")
     if spans:
         return masked_attention(qkv_TW, groups, spans, num_kv_heads=num_kv_heads)
     qkv_TW = library.repeat_kv(qkv_TW, num_heads, num_kv_heads)
-    return library.attention(qkv_TW, groups, num_heads)
+    return library.attention(qkv_TW, groups, num_heads, is_causal=is_causal)

@@ -79,32 +79,34 @@ def repeat_kv(qkv_TX: Tensor, num_heads: int, num_kv_heads: int) -> Tensor:
     return qkv_THD[:, [*range(num_heads), *keys, *values]].flatten(1)
 
 
-def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int) -> Tensor:
+def attention(qkv_TW: Tensor, groups: Sequence[EqualLengths], num_heads: int, *, is_causal: bool = False) -> Tensor:
     """Returns out_TX float32 with X = H * D, for groups that cover all rows of qkv_TW in order."""
     pieces: list[Tensor] = []
     for group in groups:
         qkv_RW = qkv_TW[group.start : group.start + group.num_rows]
         attend = _short if group.length < SHORT else _long
-        pieces.append(attend(qkv_RW, group.length, num_heads))
+        pieces.append(attend(qkv_RW, group.length, num_heads, is_causal))
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _long(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+def _long(qkv_RW: Tensor, length: int, num_heads: int, is_causal: bool) -> Tensor:
     """Returns the attention of a group by torch's fused operation [R, H * D]."""
     num_rows, width = qkv_RW.shape
     split = qkv_RW.view(-1, length, 3, num_heads, width // (3 * num_heads))
     q_BHSD, k_BHSD, v_BHSD = split.permute(2, 0, 3, 1, 4).unbind(0)
-    out_BHSD = torch.nn.functional.scaled_dot_product_attention(q_BHSD, k_BHSD, v_BHSD)
+    out_BHSD = torch.nn.functional.scaled_dot_product_attention(q_BHSD, k_BHSD, v_BHSD, is_causal=is_causal)
     return out_BHSD.transpose(1, 2).reshape(num_rows, width // 3)
 
 
-def _short(qkv_RW: Tensor, length: int, num_heads: int) -> Tensor:
+def _short(qkv_RW: Tensor, length: int, num_heads: int, is_causal: bool) -> Tensor:
     """Returns the attention of a group with the softmax written out [R, H * D]."""
     num_rows, width = qkv_RW.shape
     head = width // (3 * num_heads)
     split = qkv_RW.view(-1, length, 3, num_heads, head)
     q_GSD, k_GSD, v_GSD = split.permute(2, 0, 3, 1, 4).reshape(3, -1, length, head).unbind(0)
     scores_Gqk = torch.baddbmm(q_GSD.new_empty(1, 1, 1), q_GSD, k_GSD.transpose(1, 2), beta=0, alpha=head**-0.5)
+    if is_causal:
+        scores_Gqk = scores_Gqk + scores_Gqk.new_full((length, length), -torch.inf).triu(1)
     p_Gqk = scores_Gqk.sub_(scores_Gqk.detach().amax(dim=2, keepdim=True)).exp_()
     out_GSD = torch.bmm(p_Gqk / p_Gqk.sum(dim=2, keepdim=True), v_GSD)
     return out_GSD.view(-1, num_heads, length, head).transpose(1, 2).reshape(num_rows, width // 3)

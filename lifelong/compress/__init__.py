@@ -8,6 +8,7 @@
     distillation    knowledge distillation from a teacher, on texts without labels
     contrastive     trains an encoder of pictures, sounds and texts from nothing, to be small from the start
     static          a table of vectors of tokens and pairs that imitates an encoder, on texts without labels
+    pretrain        trains an encoder on texts without labels, by a mixture of objectives
     plain           the inverse: a plain encoder that computes the same, as published files and for other runtimes
     cost            counts parameters, bytes and operations of a config
     space           the encoders of a search: which layers share matrices, and how narrow, sparse and coarse they are

@@ -242,10 +242,10 @@ class Pretraining:
         return self.whole.forward_from(0, layout.join(pieces), layout, linear=half_precision)
 
 
-def info_nce(a_BD: Tensor, b_BD: Tensor) -> Tensor:
+def info_nce(a_BD: Tensor, b_BD: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
     """Returns the loss of two views of B parts: each view has to find the other among 2 B - 1 (NT-Xent)."""
     p = functional.normalize(torch.cat([a_BD, b_BD]), dim=1)
-    logits = (p @ p.T / TEMPERATURE).masked_fill(torch.eye(len(p), dtype=torch.bool), -torch.inf)
+    logits = (p @ p.T / temperature).masked_fill(torch.eye(len(p), dtype=torch.bool), -torch.inf)
     return functional.cross_entropy(logits, torch.arange(len(p)).roll(len(a_BD)))
 
 

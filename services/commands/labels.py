@@ -223,6 +223,7 @@ def forget(
     again."""
     from services.commands.rollout import user_name
     from services.keys import key_ring
+    from services.members.texts import trained_on
     from services.operator_commands import await_effect
     from services.programs import open_stores
     from wire.keyring import subject_digest
@@ -247,14 +248,17 @@ def forget(
         for task, store in stores.items():
             outcome = await_effect(store, asked[task], timeout_s=timeout)
             done[task] = outcome, store.versions.manifest(store.versions.current())
+    pretrained = trained_on(digest, settings.state_dir)
     if as_json:
         results = {task: {"digest": digest} | _result_fields(*result) for task, result in done.items()}
         shown = {**results.pop(DEFAULT), "tasks": results} if len(results) > 1 else results[DEFAULT]
-        print(json.dumps(shown, indent=2))
+        print(json.dumps(shown | ({"pretrained": pretrained} if pretrained else {}), indent=2))
         return
     for task, result in done.items():
         lines = _summary(*result)
         echo(f"Task {task}. {lines[0]}" if task else lines[0], *lines[1:])
+    for folder, num in pretrained.items():
+        echo(f"{folder} was pretrained on {num} of its texts; `lifelong pretrain --from-topic` now leaves them out.")
 
 
 def _result_fields(outcome: "CommandOutcome", manifest: "WeightManifest") -> dict[str, Any]:

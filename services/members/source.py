@@ -168,9 +168,9 @@ def unlabelled(
     texts: dict[str, None] = {}
     tests = set[str]()
     for name in names:
-        train, test = _texts_of(name, data)
-        texts |= dict.fromkeys(train)
-        tests |= set(test)
+        texts |= dict.fromkeys(texts_of(name, data))
+        if spares_tests:
+            tests |= set(texts_of(name, data, is_test=True))
     if spares_tests:
         texts = {text: None for text in texts if text not in tests}
     if not texts:
@@ -196,17 +196,22 @@ def labelled(
     return tasks
 
 
-def _texts_of(name: str, data: Path | None) -> tuple[list[str], list[str]]:
-    """Returns the training texts and the test texts of a set; a file has no test texts."""
+def texts_of(name: str, data: Path | None, *, is_test: bool = False) -> list[str]:
+    """Returns the training texts of a data set, or its test texts. Raises DataError.
+
+    The lines of a file are training texts; it has no test texts.
+    """
     path = Path(name)
     if path.suffix != ".txt":
         whole = text_set(name, data)
-        return [item.text for item in whole.train], [item.text for item in whole.test]
+        return [item.text for item in (whole.test if is_test else whole.train)]
+    if is_test:
+        return []
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
-    return [line for line in lines if line.strip()], []
+    return [line for line in lines if line.strip()]
 
 
 def shape_and_costs(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:

@@ -27,10 +27,8 @@ from model.quantized import QuantizedEncoder
 from model.static import encoder_files as static_files
 from model.weights import encoder_tensors
 from services.members.source import Say, history_step, open_source, unlabelled
+from services.members.texts import FOLDER
 from wire.files import atomic_write
-
-FOLDER: Final = "encoders"
-"""The folder of trained encoders within the state folder."""
 
 CHECKPOINT_S: Final = 15.0
 

@@ -12,7 +12,7 @@ from services.cli import COMMANDS as COMMANDS_BY_NAME
 from services.cli import GROUPS as HEADINGS
 from tests.services.command_line import PRELOADED, lifelong
 
-COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "forget", "versions", "doctor", "tune", "backup")
+COMMANDS = ("up", "demo", "serve", "learn", "predict", "feedback", "pretrain", "versions", "doctor", "tune", "backup")
 GROUPS = {
     "rollout": (
         "run",

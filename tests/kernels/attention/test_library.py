@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.attention import EqualLengths, attention, group_equal, library, reference
+from model.config import Span
 from tests.kernels import tolerances
 
 HEADS = 3
@@ -101,3 +102,21 @@ def test_query_heads_may_share_keys_and_values() -> None:
 def test_refuses_heads_that_cannot_share_evenly() -> None:
     with pytest.raises(ValueError, match="expected"):
         attention(torch.zeros(2, 14 * HEAD), group_equal([0, 2]), num_heads=4, num_kv_heads=5)
+
+
+@pytest.mark.parametrize("lengths", [[1, 3, 3, 17], [library.SHORT, 70]])
+def test_causal_attention_is_attention_to_the_tokens_before(lengths: list[int]) -> None:
+    qkv_TW, offsets = rows(lengths)
+    found_TX = attention(qkv_TW, group_equal(offsets), num_heads=HEADS, is_causal=True)
+    for start, end in pairwise(offsets):
+        for place in range(start, end):
+            seen = attention(qkv_TW[start : place + 1], group_equal([0, place + 1 - start]), num_heads=HEADS)
+            torch.testing.assert_close(found_TX[place], seen[-1])
+
+
+def test_causal_attention_refuses_spans() -> None:
+    qkv_TW, offsets = rows([5])
+    with pytest.raises(ValueError, match="causal attention with 1 spans"):
+        attention(
+            qkv_TW, group_equal(offsets), num_heads=HEADS, spans=[(HEADS, Span(kind="local", window=2))], is_causal=True
+        )

@@ -1,0 +1,125 @@
+"""Selects texts without labels for a training, each once, and remembers which texts an encoder has seen.
+
+    texts, each with its source and subject --select--> Selected --seen_of--> seen.json in the folder of the encoder
+    a subject that is to be forgotten --trained_on--> the encoders that have seen its texts
+
+A source that sends many texts, or one text many times, does not own the training. The texts of an erased subject, and
+those that repeat a test text, are counted and left out.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+FOLDER: Final = "encoders"
+"""The folder of trained encoders within the state folder."""
+
+SEEN: Final = "seen.json"
+
+DIGEST_CHARS: Final = 16
+"""Hexadecimal digits of a text's digest in `seen.json`."""
+
+
+class SourcedText(NamedTuple):
+    """A text, the source that sent it, and the keyed digest of its subject ("" for nobody)."""
+
+    text: str
+    source: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Bounds of the texts of a training: one source, or one text that is sent often, must not own it."""
+
+    max_texts: int = 100_000
+    """The texts that were read last are kept."""
+    per_source: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """The texts of a training, each once, and the numbers of texts that were left out, by reason."""
+
+    texts: Sequence[SourcedText]
+    read: int = 0
+    empty: int = 0
+    repeated: int = 0
+    left_out: int = 0
+    """Texts that repeat a test text."""
+    forgotten: int = 0
+    """Texts of subjects that were erased."""
+    over_source: int = 0
+    older: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        reasons = ("empty", "repeated", "left_out", "forgotten", "over_source", "older")
+        return {"read": self.read} | {name: getattr(self, name) for name in reasons} | {"used": len(self.texts)}
+
+
+def select(
+    texts: Iterable[SourcedText], limits: Limits, *, left_out: Iterable[str] = (), erased: Collection[str] = ()
+) -> Selected:
+    """Returns the texts for a training, in the order in which they were read, each once.
+
+    Texts are compared without regard to case and spaces. `left_out` are test texts, `erased` the digests of erased
+    subjects. Memory is bounded by the limits, not by the number of texts that are read.
+    """
+    excluded = {digest_of(text) for text in left_out}
+    kept: dict[str, SourcedText] = {}
+    num_of_source: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for each in texts:
+        counts["read"] += 1
+        digest = digest_of(each.text)
+        if not each.text.strip():
+            counts["empty"] += 1
+        elif each.subject and each.subject in erased:
+            counts["forgotten"] += 1
+        elif digest in excluded:
+            counts["left_out"] += 1
+        elif digest in kept:
+            counts["repeated"] += 1
+        elif num_of_source[each.source] >= limits.per_source:
+            counts["over_source"] += 1
+        else:
+            kept[digest] = each
+            num_of_source[each.source] += 1
+        if len(kept) > limits.max_texts:
+            oldest = kept.pop(next(iter(kept)))
+            num_of_source[oldest.source] -= 1
+            counts["older"] += 1
+    return Selected(texts=list(kept.values()), **counts)
+
+
+def digest_of(text: str) -> str:
+    """Returns the digest of a text, which does not depend on case and spaces.
+
+    >>> digest_of("Where is  my card?") == digest_of(" where is my card?")
+    True
+    """
+    return sha256(" ".join(text.casefold().split()).encode("utf-8", "replace")).hexdigest()[:DIGEST_CHARS]
+
+
+def seen_of(selected: Selected) -> dict[str, Any]:
+    """Returns what an encoder's folder remembers of the texts: their digests, and the number of texts of a subject."""
+    subjects = Counter(each.subject for each in selected.texts if each.subject)
+    return {"texts": [digest_of(each.text) for each in selected.texts], "subjects": dict(subjects)}
+
+
+def trained_on(subject: str, state_dir: Path) -> dict[str, int]:
+    """Returns the encoders of the state folder that have seen texts of a subject: folder -> the number of its texts.
+
+    `subject` is the keyed digest of the subject.
+    """
+    found: dict[str, int] = {}
+    for path in sorted((state_dir / FOLDER).glob(f"*/{SEEN}")):
+        num = json.loads(path.read_text())["subjects"].get(subject, 0)
+        if num:
+            found[str(path.parent)] = num
+    return found
