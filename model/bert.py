@@ -126,10 +126,16 @@ _BIAS_STEPS = 2.0**16
 
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
-    """Moves the biases of all norms except the last into the linear layers, in place; returns `strata`."""
+    """Moves the biases of all norms except the last into the linear layers, in place; returns `strata`.
+
+    This needs post-norm. Encoders with norms in other places have no biases in their norms.
+    """
     plan = plan_of(strata.config)
+    if strata.config.norm_place != "post":
+        return strata
     preceding_norm = plan.embedding.norm
     for block in plan.blocks:
+        assert preceding_norm and block.norm1, "a post-norm encoder without norms"
         _fold_bias(strata, preceding_norm, reader=block.qkv.path, adder=block.out.path)
         _fold_bias(strata, block.norm1, reader=block.up.path, adder=block.down.path)
         preceding_norm = block.norm2

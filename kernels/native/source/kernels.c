@@ -116,7 +116,7 @@ static int attention(const float *qkv, int64_t stride, int64_t pitch, const int3
 static void embed(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
 {
     embed_rows(e, width, ids, offsets, sequences, x);
-    norm_into(x, offsets[sequences], width, &e->norm, NULL, 0, 0);
+    if (e->norm.gain) norm_into(x, offsets[sequences], width, &e->norm, NULL, 0, 0);
 }
 
 static void mean_pool(const float *x, int width, const int32_t *offsets, int sequences, float *out)
