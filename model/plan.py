@@ -87,7 +87,8 @@ class BlockPlan:
 
     Norms are module paths, or None if the block does not have them:
 
-    - `norm1`, `norm2`: normalise the sums after attention and feed-forward part (post-norm), or their inputs (pre-norm).
+    - `norm1`, `norm2`: normalise the sums after attention and feed-forward part (post-norm), or their inputs
+      (pre-norm).
     - `out_norm`, `down_norm`: normalise what attention and feed-forward part add to the sum (sandwich).
     - `q_norm`, `k_norm`: normalise each query and key.
     - `final_norm`: normalises the output of the last block.
@@ -143,7 +144,8 @@ class BlockPlan:
 class EmbeddingPlan:
     """The names of the embedding's tensors. `position` is None if queries and keys are rotated instead (RoPE).
 
-    `norm` is None if the sum is not normalised. If `expand` is given, the rows of `word` are narrower than d_model, and this matrix widens them.
+    `norm` is None if the sum is not normalised. If `expand` is given, the rows of `word` are narrower than d_model, and
+    this matrix widens them.
     """
 
     word: str
@@ -259,7 +261,8 @@ def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int
     """Returns the plan of the matrix `part` of layer `index`.
 
     Only the matrices whose inputs are a norm's output (`qkv`, `up`, `project`) can have scaled inputs. No layers share
-    `project`. If the number of inputs is no multiple of GROUP, the weight has no INT4 plane: it is INT8 in every precision.
+    `project`. If the number of inputs is no multiple of GROUP, the weight has no INT4 plane: it is INT8 in every
+    precision.
     """
     banks = [_bank(config, layer, part) for layer in range(config.n_layers)]
     bank = banks[index]

@@ -3,11 +3,11 @@
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
     Strata --state_of--> {name: tensor} --a change--> {name: tensor} --rebuilt--> Strata
 
-A block of BERT (Devlin et al., arXiv 1810.04805) is post-norm: x = norm1(x + out(attention(qkv(x)))), then
-x = norm2(x + down(gelu(up(x)))). `StrataConfig` says how the blocks of other encoders differ: in the place and kind of
-their norms, in gated units, and in rotated queries and keys. The pooling is Sentence-BERT's (arXiv 1908.10084): the
-mean over a text's tokens, or its first token. The head depends only on the direction of a vector, so vectors have unit length; the method `vectors` returns
-them as the encoder's publisher defines them.
+A block of BERT (Devlin et al., arXiv 1810.04805) is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x
++ down(gelu(up(x)))). `StrataConfig` says how the blocks of other encoders differ: in the place and kind of their norms,
+in gated units, and in rotated queries and keys. The pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a
+text's tokens, or its first token. The head depends only on the direction of a vector, so vectors have unit length; the
+method `vectors` returns them as the encoder's publisher defines them.
 
 Module paths are the weight names of a manifest, with one exception: `embed.segment` is `embed.type` in a manifest,
 because a module has a method `type`. In a state dict, the names of `model.plan` are followed by the parameter's kind:

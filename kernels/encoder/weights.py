@@ -139,9 +139,9 @@ ACTIVATIONS = ("gelu", "geglu", "geglu_tanh", "swiglu")
 class BlockShape:
     """The sizes of a block. Query head h reads the keys and values of kv head h / (heads / kv_heads).
 
-    `inner` is the width inside the feed-forward part, and `activation` one of ACTIVATIONS. `spans` are pairs of a number of heads and the keys that these
-    heads attend to, for all heads in order. Without spans, every head attends to all keys. Raises ValueError for heads
-    or spans that do not fit together, and for an unknown activation.
+    `inner` is the width inside the feed-forward part, and `activation` one of ACTIVATIONS. `spans` are pairs of a
+    number of heads and the keys that these heads attend to, for all heads in order. Without spans, every head attends
+    to all keys. Raises ValueError for heads or spans that do not fit together, and for an unknown activation.
     """
 
     heads: int
