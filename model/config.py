@@ -125,7 +125,7 @@ class LayerSpec:
                 raise WrongConfig(f"a span of a layer is {span!r}; expected a number of heads and an index")
             check_int("number of heads of a span", span[0])
             check_int("index of a span", span[1], smallest=0)
-        if self.rope_base:
+        if self.rope_base != 0.0:
             check_rope_base(self.rope_base)
 
 
@@ -364,8 +364,9 @@ class StrataConfig:
 
     def with_span(self, span: Span) -> "StrataConfig":
         """Returns the config in which every head of every layer attends to the keys of `span`."""
-        layer = LayerSpec(spans=((self.n_heads, 0),))
-        return dataclasses.replace(self, spans=(span,), layers=(layer,) * self.n_layers)
+        layers = [self.layer(index) for index in range(self.n_layers)]
+        layers = [dataclasses.replace(layer, spans=((layer.heads, 0),)) for layer in layers]
+        return dataclasses.replace(self, spans=(span,), layers=tuple(layers))
 
     def canonical_json(self) -> str:
         """Returns the JSON of all fields, sorted, without spaces: models of one shape have the same text."""

@@ -122,6 +122,8 @@ def read_published(folder: Path) -> PublishedEncoder:
         normalize=is_normalized,
         prefix=prefix,
     )
+    # Sizes of layers that equal the encoder's are left out, as in the config of every manifest.
+    config = StrataConfig.from_json(config.canonical_json())
     limits = _read(folder / "sentence_bert_config.json", _Limits, default=_Limits())
     tokenizer_limit = _read(folder / "tokenizer_config.json", _Limits, default=_Limits()).model_max_length
     # As in sentence-transformers, `max_seq_length` takes precedence over the limit of the tokenizer.

@@ -67,10 +67,16 @@ def attend(
     *,
     head_norms: tuple[Norm, Norm] | None = None,
 ) -> Tensor:
-    """Returns out_TX of qkv_TW, X = heads * head_width.
+    """Returns out_TX of qkv_TW, X = heads * head_width: prepares queries and keys (`prepare_heads`), then attends."""
+    qkv_TW = prepare_heads(qkv_TW, layout, plan, head_norms)
+    spans = plan.masked_spans
+    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)
 
-    Normalises queries and keys by `head_norms`, rotates them if the plan says so, and attends.
-    """
+
+def prepare_heads(
+    qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, head_norms: tuple[Norm, Norm] | None
+) -> Tensor:
+    """Returns qkv_TW with normalised and rotated queries and keys, if the block does either."""
     if head_norms is not None:
         qkv_TW = _with_norms(qkv_TW, plan, head_norms)
     if plan.rope_base is not None:
@@ -81,8 +87,7 @@ def attend(
             head_width=plan.head_width,
             base=plan.rope_base,
         )
-    spans = plan.masked_spans
-    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)
+    return qkv_TW
 
 
 def _with_norms(qkv_TW: Tensor, plan: BlockPlan, head_norms: tuple[Norm, Norm]) -> Tensor:
@@ -177,7 +182,7 @@ class Block(nn.Module):
             x_TD = self.norm1(x_TD + self._attention(x_TD, layout, linear))
             x_TD = self.norm2(x_TD + self._feed_forward(x_TD, linear))
         else:
-            x_TD = x_TD + self.out_norm(self._attention(self.norm1(x_TD), layout, linear))
+            x_TD = x_TD + self.out_norm(self._attention(x_TD, layout, linear))
             x_TD = x_TD + self.down_norm(self._feed_forward(self.norm2(x_TD), linear))
         x_TD = self.final_norm(x_TD)
         return x_TD if self.project is None else product(x_TD, self.project, linear)
@@ -187,8 +192,12 @@ class Block(nn.Module):
         """The norms of queries and keys; None if the block has none."""
         return None if self.q_norm is None or self.k_norm is None else (self.q_norm, self.k_norm)
 
+    def queries_keys_values(self, x_TD: Tensor, linear: Linear) -> Tensor:
+        """Returns qkv_TW of the block's input, before queries and keys are normalised and rotated."""
+        return product(x_TD if self.plan.is_post_norm else self.norm1(x_TD), self.qkv, linear)
+
     def _attention(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear) -> Tensor:
-        qkv_TW = product(x_TD, self.qkv, linear)
+        qkv_TW = self.queries_keys_values(x_TD, linear)
         mixed_TX = attend(qkv_TW, layout, self.plan, head_norms=self.head_norms)
         return product(mixed_TX, self.out, linear)
 

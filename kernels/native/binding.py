@@ -105,6 +105,7 @@ class Kernels(Structure):
         ("accumulate", CFUNCTYPE(c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
+        ("gate_rows", CFUNCTYPE(None, c_int, c_void_p, Shape)),
         ("attention", CFUNCTYPE(c_int, c_void_p, c_int64, c_int64, c_void_p, c_int, POINTER(HeadShape), c_void_p)),
         ("embed", CFUNCTYPE(None, POINTER(NativeEmbedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),

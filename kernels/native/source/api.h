@@ -108,6 +108,8 @@ typedef struct {
     /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
     int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
+    /* dense rows of x [rows, width] <- f(gate) * value of rows [rows, 2 * width]; the width is a multiple of 16 */
+    void (*gate_rows)(int activation, float *x, Shape shape);
     /* out [tokens, heads * head_width] <- self-attention. The rows of qkv are `stride` floats apart, and its panels of 64
      * columns `pitch` floats apart. Sequence i is tokens offsets[i] to offsets[i + 1]. */
     int (*attention)(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,

@@ -94,6 +94,11 @@ static void norm_rows(float *x, Shape shape, const Norm *norm)
     norm_into(x, (int)shape.rows, (int)shape.width, norm, NULL, 0, 0);
 }
 
+static void gate(int activation, float *x, Shape shape)
+{
+    gate_rows((Activation)activation, x, (int)shape.rows, (int)shape.width);
+}
+
 static int attention(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,
                      const HeadShape *heads, float *out)
 {
@@ -155,6 +160,7 @@ const Kernels JOIN(lifelong_, TABLE) = {
     .accumulate = accumulate,
     .linear = linear_rows,
     .norm_rows = norm_rows,
+    .gate_rows = gate,
     .attention = attention,
     .embed = embed,
     .mean_rows = mean_pool,
