@@ -198,6 +198,20 @@ def test_gradients_of_a_shared_matrix_come_from_every_layer() -> None:
     assert "layers.1.qkv.weight" not in dict(strata.named_parameters())
 
 
+@pytest.mark.parametrize("name", ["modernbert", "gemma", "eurobert", "pre-norm tied"])
+def test_training_against_the_rounding_reaches_every_parameter_of_a_block(name: str) -> None:
+    strata = small_strata(FAMILY[name]).requires_grad_()
+    x_TD = strata.encode_prefix(BATCH, 0).detach()
+    z_BD = strata.forward_from(0, x_TD, BATCH.layout, linear=fake_layer)
+    # A sum of squares of unit vectors would be constant.
+    z_BD[:, 0].sum().backward()
+    missing = [path for path, parameter in strata.layers.named_parameters() if parameter.grad is None]
+    assert not missing
+    assert all(
+        parameter.grad.isfinite().all() for parameter in strata.layers.parameters() if parameter.grad is not None
+    )
+
+
 def test_a_copy_is_tied_within_itself() -> None:
     strata = small_strata(FAMILY["tied"])
     copied = copy.deepcopy(strata)
