@@ -236,7 +236,8 @@ static void add_to_rows(QuantizedRows rows, const Linear *m, const Norm *norm, f
     }
     linear_of_block(PLAIN, rows, m, dense(s->branch, width), s);
     norm_into(s->branch, rows.rows, width, norm, NULL, 0, 0);
-    for (int64_t i = 0; i < (int64_t)rows.rows * width; i += LANES) store16(x + i, load16(x + i) + load16(s->branch + i));
+    for (int64_t i = 0; i < (int64_t)rows.rows * width; i += LANES)
+        store16(x + i, load16(x + i) + load16(s->branch + i));
 }
 
 /* Normalises `heads` heads of each token of one sequence by RMSNorm, from column `column` on. */
@@ -273,7 +274,8 @@ static void rotate(Matrix qkv, int num_tokens, const HeadShape *shape, const Rot
             }
 }
 
-/* x <- x + out(attention(qkv(x))), with the norms of the block, for whole sequences with `tokens` tokens in total, whose rows begin at `first`. */
+/* x <- x + out(attention(qkv(x))), with the norms of the block, for whole sequences with `tokens` tokens in total, whose
+ * rows begin at `first`. */
 static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
                           Scratch *s)
 {

@@ -98,7 +98,7 @@ GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 @pytest.mark.parametrize("activation", GATES)
 def test_gated_units(isa: str, activation: str) -> None:
     """Every instruction set gives the same bits, and large gates neither overflow nor vanish."""
-    gate_MN = torch.cat((torch.linspace(-30, 30, 7 * 400), torch.tensor([-3e38, -1e4, 0, 3e38] * 20))).view(-1, 80)
+    gate_MN = torch.cat((torch.linspace(-30, 30, 7 * 400), torch.tensor([-1e20, -1e4, 0, 1e20] * 20))).view(-1, 80)
     value_MN = torch.randn(gate_MN.shape, generator=GENERATOR)
     bits: list[torch.Tensor] = []
     for each in (isa, "plain"):
@@ -110,4 +110,4 @@ def test_gated_units(isa: str, activation: str) -> None:
     expected_MN = GATES[activation](gate_MN.double()) * value_MN.double()
     # The logistic function is within 3e-7 of the exact one, relative to the result.
     allowed_MN = GELU_ERROR * value_MN.abs() if activation == "geglu" else 1e-5 * expected_MN.abs() + 1e-9
-    assert ((bits[0].double() - expected_MN).abs() <= allowed_MN + 1e-6 * expected_MN.abs())[:-1].all()
+    assert ((bits[0].double() - expected_MN).abs() <= allowed_MN + 1e-6 * expected_MN.abs()).all()
