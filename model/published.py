@@ -80,10 +80,10 @@ class _Pooling(msgspec.Struct):
 class _Dense(msgspec.Struct):
     """The contents of 2_Dense/config.json."""
 
-    in_features: int
-    out_features: int
-    bias: bool = True
     activation_function: str = "torch.nn.modules.activation.Tanh"
+    module_input_name: str = "sentence_embedding"
+    module_output_name: str | None = None
+    use_residual: bool = False
 
 
 class _Prompts(msgspec.Struct):
@@ -177,11 +177,14 @@ def _modules(path: Path) -> tuple[str, tuple[Path, ...], bool]:
 
 def _check_dense(path: Path) -> None:
     """Raises WrongConfig unless the Dense module is linear. Then it may come before the pooling as well."""
-    activation = _read(path, _Dense).activation_function
-    if activation.rpartition(".")[2] != "Identity":
+    dense = _read(path, _Dense)
+    names = {dense.module_input_name, dense.module_output_name or dense.module_input_name}
+    is_linear = dense.activation_function.rpartition(".")[2] == "Identity" and not dense.use_residual
+    if not is_linear or names != {"sentence_embedding"}:
         raise WrongConfig(
-            f"{path}: activation_function is {activation}; expected torch.nn.modules.linear.Identity. A Dense module "
-            "that is not linear is not supported: choose an encoder without it"
+            f"{path}: expected the activation_function torch.nn.modules.linear.Identity, no use_residual, and "
+            "sentence_embedding as input and output. Other Dense modules are not supported: choose an encoder without "
+            "them"
         )
 
 

@@ -1,5 +1,6 @@
 """Folders of small encoders with random weights that `transformers` and `sentence-transformers` write and compute."""
 
+import importlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ SIZES: Final[dict[str, Any]] = {
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "modernbert": {"num_attention_heads": 2, "local_attention": 10, "cls_token_id": 2, "sep_token_id": 3},
     "gemma3_text": {
-        "num_attention_heads": 3,
+        "num_attention_heads": 4,
         "num_key_value_heads": 1,
         "head_dim": 32,
         "query_pre_attn_scalar": 20,
@@ -80,7 +81,7 @@ def write_published_by_libraries(
         warnings.simplefilter("ignore")
         transformers = imported("transformers")
         sentence_transformers = imported("sentence_transformers")
-        models = sentence_transformers.models
+        models = importlib.import_module("sentence_transformers.sentence_transformer.modules")
         tokenizer = tokenizer_of("bert")
         config = transformers.AutoConfig.for_model(
             kind, vocab_size=tokenizer.get_vocab_size(), **(SIZES | SHAPES[kind] | fields)
