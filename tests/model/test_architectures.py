@@ -149,5 +149,5 @@ def test_a_dense_module_with_an_activation_is_refused(tmp_path: Path) -> None:
     path = published.folder / "2_Dense" / "config.json"
     fields = json.loads(path.read_text())
     write_json(path, fields | {"activation_function": "torch.nn.modules.activation.Tanh"})
-    with pytest.raises(WrongConfig, match="expected the activation_function torch.nn.modules.linear.Identity"):
+    with pytest.raises(WrongConfig, match=r"expected the activation_function torch\.nn\.modules\.linear\.Identity"):
         read_published(published.folder)

@@ -51,7 +51,7 @@ def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("rotary", "message"),
     [
         (RotaryWeights(torch.ones(9, 8), torch.ones(8, 8)), "sin_PC is"),
         (RotaryWeights(torch.ones(9, 16), torch.ones(9, 16)), r"cos_PC is .*\[9, 8\]"),
