@@ -119,9 +119,9 @@ class QTensor:
     - `bcsr16x4.w8`, INT8 in which most blocks are zero (`model.sparse`): the other blocks I8 [B, 16, 4], and mask U8
       [N / 16, K / 32], a bit for each block, in place of hi, lo and m.
     - `fp32`: value F32 of any shape.
-    - `vectors`, the vectors of a layer, F32: norms such as norm1 and norm2 [2, D], gain over bias; a bias for each matrix; and
-      in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and in_scale of an
-      encoder's matrix are among these vectors, and not parts of the matrix.
+    - `vectors`, the vectors of a layer, F32: norms such as norm1 and norm2 [2, D], gain over bias; a bias for each
+      matrix; and in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and
+      in_scale of an encoder's matrix are among these vectors, and not parts of the matrix.
     - `numbers`: the measured mean, scale and count of numeric features, by name.
 
     `digest` is the digest of the bytes; "" if the weight was not read from bytes.
