@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -268,11 +268,7 @@ def in_random_order(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] = (
     lengths = [len(distinct[key]) for key in order]
     memory = torch.cat([distinct[key] for key in order], out=huge_page_tensor(sum(lengths)))
     views = dict(zip(order, torch.split(memory, lengths), strict=True))
-    copied: list[BlockWeights] = []
-    for block in blocks:
-        qkv, out, up, down = (matrix.relocate(views) for matrix in block.matrices)
-        copied.append(replace(block, qkv=qkv, out=out, up=up, down=down))
-    return copied
+    return [block.relocate(views) for block in blocks]
 
 
 NO_PACKING = "no packing"

@@ -1,9 +1,10 @@
-"""The model: a BERT-shaped encoder and a random-feature head, in full precision and as served in INT8 or INT4.
+"""The model: a transformer encoder and a random-feature head, in full precision and as served in INT8 or INT4.
 
     config                 the shape of a model (sizes of all layers) as one frozen record
     plan, errors           the tensors and blocks that follow from a config; every error of this package
     source, published      finds an encoder's files; reads its config files: shape, pooling, prefix
-    bert                   reads a BERT, RoBERTa or XLM-R into `Strata`, with the biases of its norms folded
+    architectures          BERT, RoBERTa, XLM-R, ModernBERT, Gemma, EuroBERT: their configs and names of weights
+    bert                   reads a published encoder into `Strata`, with the biases of its norms folded
     tokenizer, ragged      texts to token ids; batches of sequences without padding
     inputs                 how values other than texts (numbers, series) become tokens, or a part of an event's vector
     kinds                  how labels of each kind become rows of a head, and how logits become predictions

@@ -1,9 +1,12 @@
-"""Reads BERT-shaped sentence encoders (BERT, RoBERTa, XLM-R; for example MiniLM) from safetensors into `Strata`.
+"""Reads published sentence encoders (BERT, for example MiniLM; ModernBERT, Gemma) from safetensors into `Strata`.
 
-The file's names map one to one, except that query, key and value become one matrix. The pooler and unused tensors are
-ignored. `model.published` reads the config files, and refuses encoders that are not supported.
+`model.architectures` has the names in the file. They map one to one, except that query, key and value become one
+matrix, as gate and up do. The pooler and unused tensors are ignored. `model.published` reads the config files, and
+refuses encoders that are not supported. Dense modules without an activation are one matrix, their product. It is
+applied to each token before the pooling, which gives the same vectors.
 
-The biases of the norms are moved into the linear layers, so that activations are easier to quantize:
+The biases of the norms are moved into the linear layers (of post-norm encoders), so that activations are easier to
+quantize:
 
     x = norm(..) + c  -->  x = norm(..); the matrix that reads x gets bias += W c, and the residual sum gets c
 
@@ -23,35 +26,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from model.architectures import ARCHITECTURES, BERT, PROJECT, Architecture
 from model.errors import BadBlob, MissingWeight, WrongShape
 from model.linears import effective_weight, linear_at
 from model.member import read_member, read_strata
 from model.plan import plan_of
-from model.published import read_published
+from model.published import PublishedEncoder, read_published
 from model.source import encoder_folder
 from model.strata import Strata, without_storage
 from model.tokenizer import TextTokenizer
-
-EMBEDDING = {
-    "word": "word_embeddings",
-    "position": "position_embeddings",
-    "segment": "token_type_embeddings",
-    "norm": "LayerNorm",
-}
-"""The parts of the embedding: our name -> the name in the file, after `embeddings.`"""
-
-BLOCK = {
-    "out": "attention.output.dense",
-    "norm1": "attention.output.LayerNorm",
-    "up": "intermediate.dense",
-    "down": "output.dense",
-    "norm2": "output.LayerNorm",
-}
-"""The parts of a block: our name -> the name in the file, after `encoder.layer.<i>.`"""
-
-FIRST = "embeddings.word_embeddings.weight"
-"""A name that every file has, after a prefix: "", `bert.`, `roberta.`, or the name of an enclosing module. All names in
-the file have the same prefix."""
 
 OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """The names of norms in files that were converted from TensorFlow."""
@@ -68,30 +51,68 @@ def load_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[Strata
     folder = encoder_folder(encoder)
     if (member := read_member(folder)) is not None:
         return read_strata(folder, member), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
-    strata = without_storage(read_published(folder).config)
-    strata.load_state_dict(state_of(read_tensors(folder / "model.safetensors"), strata), assign=True)
+    published = read_published(folder)
+    architecture = ARCHITECTURES[published.kind]
+    strata = without_storage(published.config)
+    tensors = read_tensors(folder / "model.safetensors", architecture) | _dense(published)
+    state = state_of(tensors, strata, architecture)
+    architecture.adjust(state, published.fields)
+    strata.load_state_dict(state, assign=True)
     return fold_norm_biases(strata).eval(), TextTokenizer.from_folder(folder, max_tokens=max_tokens)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads all tensors of a safetensors file. The names are those of BertModel in `transformers`. Raises BadBlob."""
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise BadBlob(f"{path.name}: {error}") from error
-    prefix = next((name.removesuffix(FIRST) for name in sorted(tensors) if name.endswith(FIRST)), "")
+def read_tensors(path: Path, architecture: Architecture = BERT) -> dict[str, Tensor]:
+    """Reads all tensors of a safetensors file, by the names of the encoder's class in `transformers`. Raises BadBlob.
+
+    The names in the file may have a common prefix: `bert.`, `model.`, or the name of an enclosing module.
+    """
+    tensors = _load(path)
+    word = architecture.word
+    prefix = next((name.removesuffix(word) for name in sorted(tensors) if name.endswith(word)), "")
     return {_new_name(name.removeprefix(prefix)): tensor for name, tensor in tensors.items()}
 
 
-def state_of(tensors: Mapping[str, Tensor], strata: Strata) -> dict[str, Tensor]:
-    """Converts BERT's tensors to a state dict for `strata`, as float32.
+def _load(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise BadBlob(f"{path.name}: {error}") from error
+
+
+def _dense(published: PublishedEncoder) -> dict[str, Tensor]:
+    """Returns weight and bias of the product of the Dense modules, by name; empty if there are none.
+
+    Raises BadBlob, MissingWeight or WrongShape.
+    """
+    if not published.dense:
+        return {}
+    width = published.config.d_model
+    weight_DD = torch.eye(width, dtype=torch.float64)
+    bias_D = torch.zeros(width, dtype=torch.float64)
+    for folder in published.dense:
+        tensors = _load(folder / "model.safetensors")
+        if "linear.weight" not in tensors:
+            raise MissingWeight(f"{folder / 'model.safetensors'} has no linear.weight")
+        next_ND = tensors["linear.weight"].double()
+        if next_ND.shape[1] != len(weight_DD):
+            raise WrongShape(f"{folder.name} has {next_ND.shape[1]} inputs; expected {len(weight_DD)}")
+        bias_D = next_ND @ bias_D + tensors.get("linear.bias", torch.zeros(len(next_ND))).double()
+        weight_DD = next_ND @ weight_DD
+    return {f"{PROJECT}.weight": weight_DD.float(), f"{PROJECT}.bias": bias_D.float()}
+
+
+def state_of(tensors: Mapping[str, Tensor], strata: Strata, architecture: Architecture = BERT) -> dict[str, Tensor]:
+    """Converts the tensors of a file to a state dict for `strata`, as float32. What the architecture lacks is 0.
 
     Raises MissingWeight or WrongShape, naming the weight.
     """
     # The buffers are scales of inputs, which the file does not have.
     state = {name: torch.ones(buffer.shape) for name, buffer in strata.named_buffers()}
     for name, parameter in strata.named_parameters():
-        file_names = _file_names(name)
+        file_names = architecture.names(name, last_layer=strata.config.n_layers - 1)
+        if not file_names:
+            state[name] = torch.zeros(parameter.shape)
+            continue
         missing = [file_name for file_name in file_names if file_name not in tensors]
         if missing:
             raise MissingWeight(f"{name}: the file has no {', '.join(missing)}")
@@ -108,28 +129,22 @@ def _new_name(name: str) -> str:
     return name
 
 
-def _file_names(name: str) -> list[str]:
-    """Returns the names of the tensors in the file that are concatenated to the parameter `name`."""
-    path, kind = name.rsplit(".", 1)
-    if path.startswith("embed."):
-        return [f"embeddings.{EMBEDDING[path.removeprefix('embed.')]}.{kind}"]
-    _, index, part = path.split(".")
-    prefix = f"encoder.layer.{index}"
-    if part == "qkv":
-        return [f"{prefix}.attention.self.{head}.{kind}" for head in ("query", "key", "value")]
-    return [f"{prefix}.{BLOCK[part]}.{kind}"]
-
-
 _BIAS_STEPS = 2.0**16
 """Biases that result from folding are rounded to multiples of 1 / _BIAS_STEPS."""
 
 
 @torch.no_grad()
 def fold_norm_biases(strata: Strata) -> Strata:
-    """Moves the biases of all norms except the last into the linear layers, in place; returns `strata`."""
+    """Moves the biases of all norms except the last into the linear layers, in place; returns `strata`.
+
+    This needs post-norm. Encoders with norms in other places have no biases in their norms.
+    """
     plan = plan_of(strata.config)
+    if strata.config.norm_place != "post":
+        return strata
     preceding_norm = plan.embedding.norm
     for block in plan.blocks:
+        assert preceding_norm and block.norm1, "a post-norm encoder without norms"
         _fold_bias(strata, preceding_norm, reader=block.qkv.path, adder=block.out.path)
         _fold_bias(strata, block.norm1, reader=block.up.path, adder=block.down.path)
         preceding_norm = block.norm2

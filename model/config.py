@@ -24,6 +24,12 @@ from model.errors import WrongConfig
 
 SpanKind: TypeAlias = Literal["full", "local", "topk"]
 
+NormKind: TypeAlias = Literal["layer", "rms"]
+
+NormPlace: TypeAlias = Literal["post", "pre", "sandwich"]
+
+Activation: TypeAlias = Literal["gelu", "geglu", "geglu_tanh", "swiglu"]
+
 LARGEST = (1 << 24) - 1
 """The largest integer that a field may have."""
 
@@ -41,6 +47,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raises WrongConfig unless `value` is one of `choices`."""
     if value not in choices:
         raise WrongConfig(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def check_rope_base(value: object) -> None:
+    """Raises WrongConfig unless `value` is a base of wavelengths: a float from 1 to 1e12."""
+    if type(value) is not float or not 1 <= value < 1e12:
+        raise WrongConfig(f"rope_base is {value!r}; expected a number from 1 to 1e12")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +113,9 @@ class LayerSpec:
     spans: tuple[tuple[int, int], ...] = ()
     """Pairs of a number of heads and an index into `StrataConfig.spans`, for all heads in order. (): full attention."""
 
+    rope_base: float = 0.0
+    """Base of the wavelengths of `rope`, such as a small one if the heads have local spans. 0: the encoder's."""
+
     def __post_init__(self) -> None:
         for name in ("attention", "ffn"):
             check_int(f"{name} of a layer", getattr(self, name), smallest=OWN)
@@ -111,6 +126,8 @@ class LayerSpec:
                 raise WrongConfig(f"a span of a layer is {span!r}; expected a number of heads and an index")
             check_int("number of heads of a span", span[0])
             check_int("index of a span", span[1], smallest=0)
+        if self.rope_base != 0.0:
+            check_rope_base(self.rope_base)
 
 
 def check_layers(layers: Sequence[LayerSpec], d_model: int, *, num_spans: int) -> None:
@@ -181,7 +198,10 @@ OMIT_IF_DEFAULT = {"later": True}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StrataConfig:
-    """The shape of a model of the built-in family: a post-norm transformer with exact GELU, pooling, and a head."""
+    """The shape of a model of the built-in family: a transformer encoder, pooling, and a head.
+
+    The defaults are BERT's (arXiv 1810.04805); `model.architectures` has the shapes of other published encoders.
+    """
 
     schema: int = 1
     """The version of this record. It increases if the meaning of a field changes."""
@@ -234,6 +254,32 @@ class StrataConfig:
     rope_base: float = field(default=10000.0, metadata=OMIT_IF_DEFAULT)
     """Base of the wavelengths of `rope`."""
 
+    norm: NormKind = field(default="layer", metadata=OMIT_IF_DEFAULT)
+    """`layer` is LayerNorm (arXiv 1607.06450), and `rms` is RMSNorm (arXiv 1910.07467), which does not centre rows."""
+
+    norm_place: NormPlace = field(default="post", metadata=OMIT_IF_DEFAULT)
+    """Where norms stand around a part f of a block, attention or feed-forward (arXiv 2002.04745):
+
+    - `post`: x = norm(x + f(x)).
+    - `pre`: x = x + f(norm(x)), and a norm after the last block.
+    - `sandwich`: x = x + norm(f(norm(x))), and a norm after the last block (Gemma 2, arXiv 2408.00118).
+    """
+
+    norm_embedding: bool = field(default=True, metadata=OMIT_IF_DEFAULT)
+    """Whether the embedding is normalised. If it is, and norms are not `post`, the first attention has no norm."""
+
+    norm_heads: bool = field(default=False, metadata=OMIT_IF_DEFAULT)
+    """Whether each query and key is normalised by RMSNorm before it is rotated (QK-norm, arXiv 2010.04245)."""
+
+    activation: Activation = field(default="gelu", metadata=OMIT_IF_DEFAULT)
+    """The feed-forward part: down(gelu(up(x))), or a gated unit down(f(gate(x)) * up(x)) (arXiv 2002.05202).
+
+    f is GELU (`geglu`), its approximation by tanh (`geglu_tanh`) or SiLU (`swiglu`).
+    """
+
+    project: bool = field(default=False, metadata=OMIT_IF_DEFAULT)
+    """Whether a matrix [d_model, d_model] follows the last block (the Dense modules of sentence-transformers)."""
+
     first_position: int = field(default=0, metadata=OMIT_IF_DEFAULT)
     """Row of the position embedding for a text's first token: 2 in RoBERTa and XLM-R."""
 
@@ -256,8 +302,14 @@ class StrataConfig:
             raise WrongConfig(f"norm_eps is {self.norm_eps!r}; expected a number between 0 and 1")
         check_choice("positions", self.positions, ("learned", "rope"))
         check_choice("pooling", self.pooling, ("mean", "cls"))
-        if type(self.normalize) is not bool:
-            raise WrongConfig(f"normalize is {self.normalize!r}; expected true or false")
+        check_choice("norm", self.norm, get_args(NormKind))
+        check_choice("norm_place", self.norm_place, get_args(NormPlace))
+        check_choice("activation", self.activation, get_args(Activation))
+        for name in ("normalize", "norm_embedding", "norm_heads", "project"):
+            if type(getattr(self, name)) is not bool:
+                raise WrongConfig(f"{name} is {getattr(self, name)!r}; expected true or false")
+        if self.norm_place == "post" and not self.norm_embedding:
+            raise WrongConfig("norm_embedding is false; expected true with norms after each part (`post`)")
         if type(self.prefix) is not str or len(self.prefix) > MAX_PREFIX:
             raise WrongConfig(f"prefix is {self.prefix!r:.80}; expected a text of at most {MAX_PREFIX} characters")
         if not self.head_width and self.d_model % self.n_heads:
@@ -287,7 +339,14 @@ class StrataConfig:
             d_ff=spec.d_ff or self.d_ff,
             lora_rank=spec.lora_rank,
             spans=spec.spans,
+            rope_base=spec.rope_base or self.rope_base,
         )
+
+    @property
+    def is_bert(self) -> bool:
+        """Whether the encoder has the parts of BERT. Sizes, spans and shared matrices may differ."""
+        parts = (self.positions, self.norm, self.norm_place, self.norm_heads, self.activation, self.project)
+        return parts == ("learned", "layer", "post", False, "gelu", False)
 
     @property
     def shown(self) -> str:
@@ -306,8 +365,9 @@ class StrataConfig:
 
     def with_span(self, span: Span) -> "StrataConfig":
         """Returns the config in which every head of every layer attends to the keys of `span`."""
-        layer = LayerSpec(spans=((self.n_heads, 0),))
-        return dataclasses.replace(self, spans=(span,), layers=(layer,) * self.n_layers)
+        layers = [self.layer(index) for index in range(self.n_layers)]
+        layers = [dataclasses.replace(layer, spans=((layer.heads, 0),)) for layer in layers]
+        return dataclasses.replace(self, spans=(span,), layers=tuple(layers))
 
     def canonical_json(self) -> str:
         """Returns the JSON of all fields, sorted, without spaces: models of one shape have the same text."""
@@ -355,11 +415,12 @@ class StrataConfig:
     def _plain_layer(self, index: int) -> LayerSpec:
         """Returns the record that layer `index` would have if the config had no overrides for it."""
         heads = self.layer(index).heads
-        return LayerSpec(attention=index, ffn=index, heads=self.n_heads, kv_heads=heads, d_ff=self.d_ff)
+        return LayerSpec(
+            attention=index, ffn=index, heads=self.n_heads, kv_heads=heads, d_ff=self.d_ff, rope_base=self.rope_base
+        )
 
     def _check_positions(self) -> None:
-        if type(self.rope_base) is not float or not 1 <= self.rope_base < 1e12:
-            raise WrongConfig(f"rope_base is {self.rope_base!r}; expected a number from 1 to 1e12")
+        check_rope_base(self.rope_base)
         if self.positions == "rope" and (self.first_position or self.width_of_head % 2):
             raise WrongConfig(
                 f"first_position is {self.first_position} and a head {self.width_of_head} wide; expected 0 and an even"

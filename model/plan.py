@@ -19,7 +19,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from kernels.linear_i4.reference import GROUP
-from model.config import Span, StrataConfig
+from model.config import Activation, Span, StrataConfig
 from model.qtensor import N8G64, W8C
 
 FULL = Span(kind="full")
@@ -55,7 +55,7 @@ class MatrixPlan:
 
     @property
     def part(self) -> str:
-        """The name of the matrix within its layer: `qkv`, `out`, `up` or `down`."""
+        """The name of the matrix within its layer: `qkv`, `out`, `up`, `down` or `project`."""
         return self.path.rsplit(".", 1)[-1]
 
     @property
@@ -79,10 +79,19 @@ class BlockPlan:
     """One layer: its sizes, matrices and norms.
 
     - `qkv`: its rows are all queries, then all keys, then all values: heads + 2 * kv_heads heads, head_width rows each.
-    - `inner`: the width inside the feed-forward part.
+    - `inner`: the width inside the feed-forward part. If the unit is gated, `up` has twice as many rows: the rows of
+      the gate, to which the activation is applied, and then the rows that the gate multiplies.
     - `spans`: the keys to which each head attends; they cover all heads in order.
     - `rope_base`: if it is given, queries and keys are rotated by their positions (RoPE).
-    - `norm1`, `norm2`: module paths.
+    - `project`: a matrix [d_model, d_model] after the last block.
+
+    Norms are module paths, or None if the block does not have them:
+
+    - `norm1`, `norm2`: normalise the sums after attention and feed-forward part (post-norm), or their inputs
+      (pre-norm).
+    - `out_norm`, `down_norm`: normalise what attention and feed-forward part add to the sum (sandwich).
+    - `q_norm`, `k_norm`: normalise each query and key.
+    - `final_norm`: normalises the output of the last block.
     """
 
     index: int
@@ -96,12 +105,29 @@ class BlockPlan:
     out: MatrixPlan
     up: MatrixPlan
     down: MatrixPlan
-    norm1: str
+    project: MatrixPlan | None
+    activation: Activation
+    is_post_norm: bool
+    norm1: str | None
     norm2: str
+    out_norm: str | None
+    down_norm: str | None
+    q_norm: str | None
+    k_norm: str | None
+    final_norm: str | None
 
     @property
     def matrices(self) -> tuple[MatrixPlan, ...]:
-        return (self.qkv, self.out, self.up, self.down)
+        project = () if self.project is None else (self.project,)
+        return (self.qkv, self.out, self.up, self.down, *project)
+
+    @property
+    def norms(self) -> dict[str, int]:
+        """The norms that the block has: the width of each by its module path."""
+        width = self.out.rows
+        widths = {path: width for path in (self.norm1, self.norm2, self.out_norm, self.down_norm) if path}
+        widths |= {path: self.head_width for path in (self.q_norm, self.k_norm) if path}
+        return widths if self.final_norm is None else widths | {self.final_norm: width}
 
     @property
     def masked_spans(self) -> tuple[HeadSpan, ...]:
@@ -118,13 +144,14 @@ class BlockPlan:
 class EmbeddingPlan:
     """The names of the embedding's tensors. `position` is None if queries and keys are rotated instead (RoPE).
 
-    If `expand` is given, the rows of `word` are narrower than d_model, and this matrix widens them.
+    `norm` is None if the sum is not normalised. If `expand` is given, the rows of `word` are narrower than d_model, and
+    this matrix widens them.
     """
 
     word: str
     position: str | None
     segment: str
-    norm: str
+    norm: str | None
     expand: MatrixPlan | None
 
 
@@ -187,7 +214,7 @@ def _embedding(config: StrataConfig) -> EmbeddingPlan:
         word="embed.word",
         position=None if config.positions == "rope" else "embed.position",
         segment="embed.type",
-        norm="embed.norm",
+        norm="embed.norm" if config.norm_embedding else None,
         expand=expand if is_narrow else None,
     )
 
@@ -199,6 +226,12 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
     mixed = layer.heads * head_width
     qkv_rows = mixed + 2 * layer.kv_heads * head_width
     spans = tuple(HeadSpan(heads, config.spans[span]) for heads, span in layer.spans)
+    path = f"layers.{index}."
+    is_last = index == config.n_layers - 1
+    is_post_norm = config.norm_place == "post"
+    is_sandwich = config.norm_place == "sandwich"
+    # The first attention reads an embedding that is normalised already.
+    has_norm1 = is_post_norm or index > 0 or not config.norm_embedding
     return BlockPlan(
         index=index,
         heads=layer.heads,
@@ -206,24 +239,32 @@ def _block(config: StrataConfig, index: int) -> BlockPlan:
         head_width=head_width,
         inner=layer.d_ff,
         spans=spans or (HeadSpan(layer.heads, FULL),),
-        rope_base=config.rope_base if config.positions == "rope" else None,
+        rope_base=layer.rope_base if config.positions == "rope" else None,
         qkv=_matrix(config, index, "qkv", qkv_rows, width),
         out=_matrix(config, index, "out", width, mixed),
-        up=_matrix(config, index, "up", layer.d_ff, width),
+        up=_matrix(config, index, "up", layer.d_ff * (1 if config.activation == "gelu" else 2), width),
         down=_matrix(config, index, "down", width, layer.d_ff),
-        norm1=f"layers.{index}.norm1",
-        norm2=f"layers.{index}.norm2",
+        project=_matrix(config, index, "project", width, width) if config.project and is_last else None,
+        activation=config.activation,
+        is_post_norm=is_post_norm,
+        norm1=f"{path}norm1" if has_norm1 else None,
+        norm2=f"{path}norm2",
+        out_norm=f"{path}out_norm" if is_sandwich else None,
+        down_norm=f"{path}down_norm" if is_sandwich else None,
+        q_norm=f"{path}q_norm" if config.norm_heads else None,
+        k_norm=f"{path}k_norm" if config.norm_heads else None,
+        final_norm=f"{path}final_norm" if is_last and not is_post_norm else None,
     )
 
 
 def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int) -> MatrixPlan:
     """Returns the plan of the matrix `part` of layer `index`.
 
-    Only the matrices whose inputs are a norm's output (`qkv`, `up`) can have scaled inputs. If the number of inputs is
-    no multiple of GROUP, the weight has no INT4 plane: it is INT8 in every precision.
+    Only the matrices whose inputs are a norm's output (`qkv`, `up`, `project`) can have scaled inputs. No layers share
+    `project`. If the number of inputs is no multiple of GROUP, the weight has no INT4 plane: it is INT8 in every
+    precision.
     """
-    is_attention = part in ("qkv", "out")
-    banks = [_bank(config, layer, is_attention=is_attention) for layer in range(config.n_layers)]
+    banks = [_bank(config, layer, part) for layer in range(config.n_layers)]
     bank = banks[index]
     return MatrixPlan(
         name=f"layers.{bank}.{part}",
@@ -231,13 +272,18 @@ def _matrix(config: StrataConfig, index: int, part: str, rows: int, columns: int
         rows=rows,
         columns=columns,
         bias=True,
-        in_scale=part in ("qkv", "up"),
+        in_scale=part in ("qkv", "up", "project"),
         lora_rank=config.layer(index).lora_rank if banks.count(bank) > 1 else 0,
         scheme=N8G64 if columns % GROUP == 0 else W8C,
     )
 
 
-def _bank(config: StrataConfig, index: int, *, is_attention: bool) -> int:
-    """Returns the lowest layer that has the same attention (or feed-forward) matrices as layer `index`."""
+def _bank(config: StrataConfig, index: int, part: str) -> int:
+    """Returns the lowest layer that has the same matrix `part` as layer `index`."""
     layer = config.layer(index)
-    return layer.attention if is_attention else layer.ffn
+    match part:
+        case "qkv" | "out":
+            return layer.attention
+        case "up" | "down":
+            return layer.ffn
+    return index

@@ -2,6 +2,7 @@
 
     config.json                                         the shape, and the first position of a text
     modules.json, 1_Pooling/config.json                 how the rows of a text's tokens become its vector
+    2_Dense/config.json                                 a matrix that follows the pooling
     config_sentence_transformers.json                   the prompt that is put before each text
     sentence_bert_config.json, tokenizer_config.json    the longest text, in tokens; lower case
 
@@ -10,36 +11,16 @@ that we do not support, it is refused. The message names the feature and the fix
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from model.architectures import ARCHITECTURES, Fields
 from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
 from model.member import read_member
-
-FIELDS = {
-    "vocab": "vocab_size",
-    "d_model": "hidden_size",
-    "n_layers": "num_hidden_layers",
-    "n_heads": "num_attention_heads",
-    "d_ff": "intermediate_size",
-    "max_pos": "max_position_embeddings",
-    "type_vocab": "type_vocab_size",
-    "norm_eps": "layer_norm_eps",
-}
-"""Our config field -> the field in config.json."""
-
-COMPUTED = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False}
-"""The only supported values of these fields of config.json. A field may be absent."""
-
-AFTER_PADDING = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
-"""The supported values of `model_type`, and whether positions begin after the index of the padding token."""
-
-MODULE_TYPES = (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-"""The supported sequences of sentence-transformers modules."""
 
 HOW_TO_WRITE = (
     'write [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}, '
@@ -57,6 +38,8 @@ class PublishedEncoder:
     - `kind`: the `model_type` of its config.json.
     - `max_tokens`: the longest text for which the encoder was published, in tokens.
     - `prompts`: all prompts by name. The prefix of the config is one of them.
+    - `fields`: the contents of config.json, which the architecture reads.
+    - `dense`: the folders of the Dense modules that follow the pooling, in order.
     """
 
     kind: str
@@ -64,6 +47,8 @@ class PublishedEncoder:
     max_tokens: int
     is_lower_case: bool
     prompts: Mapping[str, str]
+    fields: Fields = field(default_factory=dict)
+    dense: tuple[Path, ...] = ()
 
 
 class _Module(msgspec.Struct):
@@ -92,6 +77,15 @@ class _Pooling(msgspec.Struct):
         return [name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token") for name in flags]
 
 
+class _Dense(msgspec.Struct):
+    """The contents of 2_Dense/config.json."""
+
+    activation_function: str = "torch.nn.modules.activation.Tanh"
+    module_input_name: str = "sentence_embedding"
+    module_output_name: str | None = None
+    use_residual: bool = False
+
+
 class _Prompts(msgspec.Struct):
     """The contents of config_sentence_transformers.json."""
 
@@ -116,49 +110,52 @@ def read_published(folder: Path) -> PublishedEncoder:
         return PublishedEncoder(
             kind=FAMILY, config=member.config, max_tokens=member.max_tokens, is_lower_case=False, prompts={}
         )
-    kind, shape = _shape(folder / "config.json")
-    pooling_folder, is_normalized = _modules(folder / "modules.json")
+    fields, shape = _shape(folder / "config.json")
+    pooling_folder, dense, is_normalized = _modules(folder / "modules.json")
+    for path in dense:
+        _check_dense(path / "config.json")
     prompts, prefix = _prompts(folder / "config_sentence_transformers.json")
     config = StrataConfig(
         **shape,
+        project=bool(dense),
         pooling=_pooling(folder / pooling_folder / "config.json", has_prefix=bool(prefix)),
         normalize=is_normalized,
         prefix=prefix,
     )
+    # Sizes of layers that equal the encoder's are left out, as in the config of every manifest.
+    config = StrataConfig.from_json(config.canonical_json())
     limits = _read(folder / "sentence_bert_config.json", _Limits, default=_Limits())
     tokenizer_limit = _read(folder / "tokenizer_config.json", _Limits, default=_Limits()).model_max_length
     # As in sentence-transformers, `max_seq_length` takes precedence over the limit of the tokenizer.
     limit = limits.max_seq_length or tokenizer_limit or config.max_sequence
     return PublishedEncoder(
-        kind=kind,
+        kind=fields.get("model_type", "bert"),
         config=config,
         max_tokens=int(min(limit, config.max_sequence)),
         is_lower_case=limits.do_lower_case,
         prompts=prompts,
+        fields=fields,
+        dense=dense,
     )
 
 
-def _shape(path: Path) -> tuple[str, dict[str, Any]]:
-    """Reads config.json; returns the `model_type`, and the fields of our config that are in this file."""
+def _shape(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads config.json; returns its fields, and the fields of our config that they decide."""
     fields = _read(path, dict[str, Any])
     kind = fields.get("model_type", "bert")
-    if kind not in AFTER_PADDING:
-        raise WrongConfig(f"{path}: model_type is {kind!r}; expected one of {', '.join(AFTER_PADDING)}")
-    wrong = {key: fields[key] for key, value in COMPUTED.items() if fields.get(key, value) != value}
-    missing = [name for name in FIELDS.values() if name not in fields]
-    if wrong or missing:
-        raise WrongConfig(f"{path} has {wrong} and lacks {missing}; expected {COMPUTED} and every size")
-    shape = {ours: fields[theirs] for ours, theirs in FIELDS.items()}
-    if AFTER_PADDING[kind]:
-        padding = fields.get("pad_token_id", 1)
-        if type(padding) is not int:
-            raise WrongConfig(f"{path}: pad_token_id is {padding!r}; expected the index after which positions begin")
-        shape["first_position"] = padding + 1
-    return kind, shape
+    if kind not in ARCHITECTURES:
+        raise WrongConfig(f"{path}: model_type is {kind!r}; expected one of {', '.join(ARCHITECTURES)}")
+    try:
+        return fields, ARCHITECTURES[kind].shape(fields)
+    except (WrongConfig, AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        raise WrongConfig(f"{path} {error}") from error
 
 
-def _modules(path: Path) -> tuple[str, bool]:
-    """Reads modules.json; returns the folder of the pooling module's config, and whether vectors are normalised."""
+def _modules(path: Path) -> tuple[str, tuple[Path, ...], bool]:
+    """Reads modules.json; returns the folders of Pooling and Dense modules, and whether vectors are normalised.
+
+    The folder of the Pooling is relative.
+    """
     if not path.is_file():
         raise WrongConfig(
             f"{path} is missing, and nothing else says how the tokens of a text become its vector. Copy it and "
@@ -166,12 +163,29 @@ def _modules(path: Path) -> tuple[str, bool]:
         )
     modules = _read(path, list[_Module])
     types = [module.type.rpartition(".")[2] for module in modules]
-    if types not in MODULE_TYPES or modules[0].path:
+    num_dense = types.count("Dense")
+    expected = ["Transformer", "Pooling", *["Dense"] * num_dense]
+    if types not in (expected, [*expected, "Normalize"]) or modules[0].path:
         raise WrongConfig(
             f"{path}: the modules are {', '.join(types)}; expected a Transformer with its files in the same folder, a "
-            "Pooling, and optionally a Normalize. Other modules are not supported: choose an encoder without them"
+            "Pooling, and optionally Dense and a Normalize. Other modules are not supported: choose an encoder without "
+            "them"
         )
-    return modules[1].path, len(types) == 3
+    dense = tuple(path.parent / module.path for module in modules[2 : 2 + num_dense])
+    return modules[1].path, dense, types[-1] == "Normalize"
+
+
+def _check_dense(path: Path) -> None:
+    """Raises WrongConfig unless the Dense module is linear. Then it may come before the pooling as well."""
+    dense = _read(path, _Dense)
+    names = {dense.module_input_name, dense.module_output_name or dense.module_input_name}
+    is_linear = dense.activation_function.rpartition(".")[2] == "Identity" and not dense.use_residual
+    if not is_linear or names != {"sentence_embedding"}:
+        raise WrongConfig(
+            f"{path}: expected the activation_function torch.nn.modules.linear.Identity, no use_residual, and "
+            "sentence_embedding as input and output. Other Dense modules are not supported: choose an encoder without "
+            "them"
+        )
 
 
 def _pooling(path: Path, *, has_prefix: bool) -> Literal["mean", "cls"]:

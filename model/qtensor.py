@@ -55,9 +55,9 @@ PART_DTYPES: dict[str, dict[str, str]] = {
     FP32: {"value": "F32"},
     BCSR: {"blocks": "I8", "mask": "U8", "scale": "F16", "ksum": "I32", "bias": "F32", "in_scale": "F32"},
     VECTORS: {
-        **{f"{part}.bias": "F32" for part in ("qkv", "out", "up", "down")},
-        **{f"{part}.in_scale": "F32" for part in ("qkv", "up")},
-        **{norm: "F32" for norm in ("norm1", "norm2")},
+        **{f"{part}.bias": "F32" for part in ("qkv", "out", "up", "down", "project")},
+        **{f"{part}.in_scale": "F32" for part in ("qkv", "up", "project")},
+        **{norm: "F32" for norm in ("norm1", "norm2", "out_norm", "down_norm", "q_norm", "k_norm", "final_norm")},
     },
     NUMBERS: {"names": "U8", "mean": "F32", "scale": "F32", "count": "I32"},
 }
@@ -66,8 +66,10 @@ PART_DTYPES: dict[str, dict[str, str]] = {
 GROUPED = (N8G64, W4G64)
 """The schemes with an INT4 plane of nibbles, and a multiplier for every group of 64 inputs."""
 
-OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale"}
-"""The parts that may be absent."""
+OPTIONAL = {"bias", "in_scale", "qkv.in_scale", "up.in_scale", "project.bias", "project.in_scale"} | {
+    *("norm1", "out_norm", "down_norm", "q_norm", "k_norm", "final_norm")
+}
+"""The parts that may be absent. `model.weights` checks which vectors a layer needs."""
 
 
 class PartDescription(Protocol):
@@ -117,9 +119,9 @@ class QTensor:
     - `bcsr16x4.w8`, INT8 in which most blocks are zero (`model.sparse`): the other blocks I8 [B, 16, 4], and mask U8
       [N / 16, K / 32], a bit for each block, in place of hi, lo and m.
     - `fp32`: value F32 of any shape.
-    - `vectors`, the vectors of a layer, F32: norm1 and norm2 [2, D], gain over bias; a bias for each matrix; and
-      in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and in_scale of an
-      encoder's matrix are among these vectors, and not parts of the matrix.
+    - `vectors`, the vectors of a layer, F32: norms such as norm1 and norm2 [2, D], gain over bias; a bias for each
+      matrix; and in_scale for each matrix that the layer owns and whose inputs are scaled. In a manifest, bias and
+      in_scale of an encoder's matrix are among these vectors, and not parts of the matrix.
     - `numbers`: the measured mean, scale and count of numeric features, by name.
 
     `digest` is the digest of the bytes; "" if the weight was not read from bytes.

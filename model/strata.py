@@ -3,10 +3,11 @@
     ids_T --embed--> x_TD --block 0..L-1--> x_TD --pooling, unit length--> z_BD
     Strata --state_of--> {name: tensor} --a change--> {name: tensor} --rebuilt--> Strata
 
-A block is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x + down(gelu(up(x)))), after Devlin et al.,
-BERT (arXiv 1810.04805). The pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a text's tokens, or its first
-token. The head depends only on the direction of a vector, so vectors have unit length; the method `vectors` returns
-them as the encoder's publisher defines them.
+A block of BERT (Devlin et al., arXiv 1810.04805) is post-norm: x = norm1(x + out(attention(qkv(x)))), then x = norm2(x
++ down(gelu(up(x)))). `StrataConfig` says how the blocks of other encoders differ: in the place and kind of their norms,
+in gated units, and in rotated queries and keys. The pooling is Sentence-BERT's (arXiv 1908.10084): the mean over a
+text's tokens, or its first token. The head depends only on the direction of a vector, so vectors have unit length; the
+method `vectors` returns them as the encoder's publisher defines them.
 
 Module paths are the weight names of a manifest, with one exception: `embed.segment` is `embed.type` in a manifest,
 because a module has a method `type`. In a state dict, the names of `model.plan` are followed by the parameter's kind:
@@ -33,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 
 from kernels import attention as kernels_attention
 from kernels.attention import rotary
-from model.config import LayerSpec, StrataConfig
+from model.config import Activation, LayerSpec, StrataConfig
 from model.errors import WrongShape
 from model.grid import is_grid_part
 from model.linears import (
@@ -54,10 +55,30 @@ Attention: TypeAlias = Callable[..., Tensor]
 """Computes out_TX like `kernels.attention`: from qkv_TW, the groups of a layout, `num_heads`, and further options."""
 
 
+Norm: TypeAlias = Callable[[Tensor], Tensor]
+"""Normalises the last dimension of a tensor."""
+
+
 def attend(
-    qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, attention: Attention = kernels_attention.attention
+    qkv_TW: Tensor,
+    layout: RaggedLayout,
+    plan: BlockPlan,
+    attention: Attention = kernels_attention.attention,
+    *,
+    head_norms: tuple[Norm, Norm] | None = None,
 ) -> Tensor:
-    """Returns out_TX of qkv_TW, X = heads * head_width: rotates queries and keys if the plan says so, then attends."""
+    """Returns out_TX of qkv_TW, X = heads * head_width: prepares queries and keys (`prepare_heads`), then attends."""
+    qkv_TW = prepare_heads(qkv_TW, layout, plan, head_norms)
+    spans = plan.masked_spans
+    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)
+
+
+def prepare_heads(
+    qkv_TW: Tensor, layout: RaggedLayout, plan: BlockPlan, head_norms: tuple[Norm, Norm] | None
+) -> Tensor:
+    """Returns qkv_TW with normalised and rotated queries and keys, if the block does either."""
+    if head_norms is not None:
+        qkv_TW = _with_norms(qkv_TW, plan, head_norms)
     if plan.rope_base is not None:
         qkv_TW = rotary.rotate(
             qkv_TW,
@@ -66,8 +87,44 @@ def attend(
             head_width=plan.head_width,
             base=plan.rope_base,
         )
-    spans = plan.masked_spans
-    return attention(qkv_TW, layout.groups, num_heads=plan.heads, num_kv_heads=plan.kv_heads, spans=spans)
+    return qkv_TW
+
+
+def _with_norms(qkv_TW: Tensor, plan: BlockPlan, head_norms: tuple[Norm, Norm]) -> Tensor:
+    """Returns the rows in which the norms for queries and for keys have normalised each query and each key."""
+    counts = (plan.heads, plan.kv_heads, plan.kv_heads)
+    q_TX, k_TX, v_TX = torch.split(qkv_TW, [count * plan.head_width for count in counts], dim=1)
+    normalised = [
+        norm(part_TX.reshape(len(part_TX), -1, plan.head_width)).flatten(1)
+        for norm, part_TX in zip(head_norms, (q_TX, k_TX), strict=True)
+    ]
+    return torch.cat((*normalised, v_TX), dim=1)
+
+
+def activate(up_TU: Tensor, activation: Activation) -> Tensor:
+    """Returns inner_TF of the result of `up`: its GELU, or f(gate) * value of its two halves, gate and value."""
+    if activation == "gelu":
+        return functional.gelu(up_TU)
+    gate_TF, value_TF = up_TU.chunk(2, dim=1)
+    match activation:
+        case "geglu":
+            return functional.gelu(gate_TF) * value_TF
+        case "geglu_tanh":
+            return functional.gelu(gate_TF, approximate="tanh") * value_TF
+    return functional.silu(gate_TF) * value_TF
+
+
+class RMSNorm(nn.LayerNorm):
+    """RMSNorm with a bias, which is 0 in published encoders: x / sqrt(mean(x^2) + eps) * weight + bias."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.rms_norm(input, self.weight.shape, self.weight, self.eps) + self.bias
+
+
+def _norm(config: StrataConfig, width: int) -> nn.LayerNorm:
+    """Returns a norm of the encoder, with new parameters."""
+    norm_class = RMSNorm if config.norm == "rms" else nn.LayerNorm
+    return norm_class(width, config.norm_eps)
 
 
 MAX_BATCH_TOKENS = 16_384
@@ -88,7 +145,7 @@ class Embedding(nn.Module):
         self.expand = nn.Linear(config.embed_dim, width, bias=False) if embedding.expand else None
         self.position = nn.Embedding(config.max_pos, width) if embedding.position else None
         self.segment = nn.Embedding(config.type_vocab, width)
-        self.norm = nn.LayerNorm(width, config.norm_eps)
+        self.norm = _norm(config, width) if embedding.norm else nn.Identity()
         self.first_position = config.first_position
 
     def forward(self, batch: RaggedBatch) -> Tensor:
@@ -109,10 +166,16 @@ class Block(nn.Module):
         self.plan = plan
         self.qkv = _matrix(plan.qkv, lower)
         self.out = _matrix(plan.out, lower)
-        self.norm1 = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.norm1 = _norm(config, config.d_model) if plan.norm1 else nn.Identity()
         self.up = _matrix(plan.up, lower)
         self.down = _matrix(plan.down, lower)
-        self.norm2 = nn.LayerNorm(config.d_model, config.norm_eps)
+        self.norm2 = _norm(config, config.d_model)
+        self.out_norm = _norm(config, config.d_model) if plan.out_norm else nn.Identity()
+        self.down_norm = _norm(config, config.d_model) if plan.down_norm else nn.Identity()
+        self.q_norm = RMSNorm(plan.head_width, config.norm_eps) if plan.q_norm else None
+        self.k_norm = RMSNorm(plan.head_width, config.norm_eps) if plan.k_norm else None
+        self.final_norm = _norm(config, config.d_model) if plan.final_norm else nn.Identity()
+        self.project = _matrix(plan.project, lower) if plan.project else None
 
     def forward(
         self,
@@ -121,10 +184,32 @@ class Block(nn.Module):
         linear: Linear,
         attention: Attention = kernels_attention.attention,
     ) -> Tensor:
-        mixed_TX = attend(product(x_TD, self.qkv, linear), layout, self.plan, attention)
-        x_TD = self.norm1(x_TD + product(mixed_TX, self.out, linear))
-        inner_TF = functional.gelu(product(x_TD, self.up, linear))
-        return cast("Tensor", self.norm2(x_TD + product(inner_TF, self.down, linear)))
+        if self.plan.is_post_norm:
+            x_TD = self.norm1(x_TD + self._attention(x_TD, layout, linear, attention))
+            x_TD = self.norm2(x_TD + self._feed_forward(x_TD, linear))
+        else:
+            x_TD = x_TD + self.out_norm(self._attention(x_TD, layout, linear, attention))
+            x_TD = x_TD + self.down_norm(self._feed_forward(self.norm2(x_TD), linear))
+        x_TD = self.final_norm(x_TD)
+        return x_TD if self.project is None else product(x_TD, self.project, linear)
+
+    @property
+    def head_norms(self) -> tuple[Norm, Norm] | None:
+        """The norms of queries and keys; None if the block has none."""
+        return None if self.q_norm is None or self.k_norm is None else (self.q_norm, self.k_norm)
+
+    def queries_keys_values(self, x_TD: Tensor, linear: Linear) -> Tensor:
+        """Returns qkv_TW of the block's input, before queries and keys are normalised and rotated."""
+        return product(x_TD if self.plan.is_post_norm else self.norm1(x_TD), self.qkv, linear)
+
+    def _attention(self, x_TD: Tensor, layout: RaggedLayout, linear: Linear, attention: Attention) -> Tensor:
+        qkv_TW = self.queries_keys_values(x_TD, linear)
+        mixed_TX = attend(qkv_TW, layout, self.plan, attention, head_norms=self.head_norms)
+        return product(mixed_TX, self.out, linear)
+
+    def _feed_forward(self, x_TD: Tensor, linear: Linear) -> Tensor:
+        inner_TF = activate(product(x_TD, self.up, linear), self.plan.activation)
+        return product(inner_TF, self.down, linear)
 
 
 def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:

@@ -44,8 +44,9 @@ def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]
     names: dict[str, tuple[str, tuple[int, ...]]] = {
         plan.embedding.word: (W8C, (config.vocab, config.embed_dim or width)),
         plan.embedding.segment: (W8C, (config.type_vocab, width)),
-        plan.embedding.norm: (FP32, (2, width)),
     }
+    if plan.embedding.norm:
+        names[plan.embedding.norm] = (FP32, (2, width))
     if plan.embedding.position:
         names[plan.embedding.position] = (W8C, (config.max_pos, width))
     expand = plan.embedding.expand
@@ -79,7 +80,7 @@ def _block_tensors(strata: Strata, block: BlockPlan, grams: Mapping[str, Tensor]
     """Quantizes a layer: returns its vectors, its low-rank pairs, and the matrices that no lower layer uses."""
     tensors: dict[str, QTensor] = {}
     vectors: dict[str, Tensor] = {}
-    for norm in (block.norm1, block.norm2):
+    for norm in block.norms:
         vectors[norm.rsplit(".", 1)[-1]] = _stack_norm(strata.get_submodule(norm))
     for matrix in block.matrices:
         layer = linear_at(strata, matrix.path)
@@ -100,7 +101,7 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
     for name, (scheme, shape) in encoder_names(config).items():
         check_weight(tensors, name, scheme, shape)
     for block in plan_of(config).blocks:
-        check_vectors(tensors, block, config.d_model)
+        check_vectors(tensors, block)
 
 
 def check_weight(tensors: Mapping[str, QTensor], name: str, scheme: str, shape: tuple[int, ...]) -> QTensor:
@@ -140,7 +141,7 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
         for name, stored in zip(matrix.lora, read_lora(tensors, matrix) or (), strict=True):
             state[f"{name}.weight"] = stored.dequantize()
     for block in plan.blocks:
-        for norm in (block.norm1, block.norm2):
+        for norm in block.norms:
             gain_D, bias_D = read_norm(tensors, norm).unbind(0)
             state |= {f"{norm}.weight": gain_D.clone(), f"{norm}.bias": bias_D.clone()}
     strata.load_state_dict(state, assign=True)
@@ -271,9 +272,9 @@ def read_in_scale(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> Tensor 
     return _in_scale(tensors, matrix).get("in_scale")
 
 
-def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan, width: int) -> None:
+def check_vectors(tensors: Mapping[str, QTensor], block: BlockPlan) -> None:
     """Raises MissingWeight or WrongShape unless `tensors` has the vectors of a layer in the shapes of its plan."""
-    shapes: dict[str, tuple[int, ...]] = {"norm1": (2, width), "norm2": (2, width)}
+    shapes: dict[str, tuple[int, ...]] = {path.rsplit(".", 1)[-1]: (2, width) for path, width in block.norms.items()}
     shapes |= {f"{matrix.part}.bias": (matrix.rows,) for matrix in block.matrices}
     scales: dict[str, tuple[int, ...]]
     scales = {f"{matrix.part}.in_scale": (matrix.columns,) for matrix in block.matrices if _may_scale(matrix)}

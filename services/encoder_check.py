@@ -29,9 +29,11 @@ from learner.config import LearnerConfig
 from learner.encoder.rounded import rounded_encoder
 from lifelong.compress.cost import parameters
 from model.bert import load_encoder
+from model.config import StrataConfig
 from model.encoders import family_of, open_encoder
 from model.forward import native
 from model.packed import PackedEncoder
+from model.plan import plan_of
 from model.published import PublishedEncoder, read_published
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -120,6 +122,7 @@ class PrecisionCheck:
 class EncoderCheck:
     """The result of the check of an encoder's folder.
 
+    - `parts`: what its layers consist of, such as `post-norm LayerNorm, gelu, learned positions`.
     - `published`: agreement with the published vectors; None if there are none.
     - `not_native`: the reasons why our C implementation cannot compute the encoder.
     """
@@ -127,6 +130,7 @@ class EncoderCheck:
     folder: str
     kind: str
     shape: dict[str, int]
+    parts: str
     pooling: str
     normalize: bool
     prefix: str
@@ -161,6 +165,7 @@ def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> 
         folder=str(folder),
         kind=found.kind,
         shape=_shape(found),
+        parts=_parts(found.config),
         pooling=found.config.pooling,
         normalize=found.config.normalize,
         prefix=found.config.prefix,
@@ -253,6 +258,24 @@ def _shape(found: PublishedEncoder) -> dict[str, int]:
         "positions": config.max_sequence,
         "parameters": parameters(config).total,
     }
+
+
+def _parts(config: StrataConfig) -> str:
+    """Returns a description of what the layers consist of."""
+    norm = "RMSNorm" if config.norm == "rms" else "LayerNorm"
+    parts = [f"{config.norm_place}-norm {norm}", config.activation]
+    if config.norm_heads:
+        parts.insert(1, "normalised queries and keys")
+    if config.positions == "rope":
+        bases = sorted({config.layer(index).rope_base for index in range(config.n_layers)})
+        parts.append(f"rotary positions of base {' and '.join(f'{base:g}' for base in bases)}")
+    else:
+        parts.append("learned positions")
+    num_local = sum(bool(block.masked_spans) for block in plan_of(config).blocks)
+    if num_local:
+        windows = ", ".join(str(span.window) for span in config.spans)
+        parts.append(f"{num_local} layers see {windows} tokens to each side")
+    return ", ".join(parts)
 
 
 class BadVectors(ValueError):

@@ -21,7 +21,7 @@ import pytest
 
 REQUIRE = "LIFELONG_REQUIRE"
 
-Package: TypeAlias = Literal["onnx", "onnxruntime", "sentence_transformers", "torchao"]
+Package: TypeAlias = Literal["onnx", "onnxruntime", "sentence_transformers", "torchao", "transformers"]
 DataSet: TypeAlias = Literal["clinc150", "elec2", "ledger", "mnist"]
 """`ledger`: the tasks of the ledger, as docs/benchmarks.md names them."""
 Program: TypeAlias = Literal[

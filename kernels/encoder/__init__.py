@@ -91,13 +91,15 @@ class EncoderKernel:
         """
         self._num_words = len(embedding.word_VE)
         self._width = embedding.width
-        self._num_positions = embedding.num_positions
+        # If queries and keys are rotated, the position embedding has a single row for all positions.
+        rotations = [len(block.rotary.cos_PC) for block in blocks if block.rotary]
+        self._num_positions = min(rotations, default=len(embedding.position_PD))
+        if rotations and len(embedding.position_PD) > 1:
+            raise ValueError(f"position_PD has {len(embedding.position_PD)} rows; expected 1 if queries are rotated")
         for block in blocks:
             block.check_matrices(self._width)
         self.blocks = copy_contiguously(blocks, shared)
         records = [block.native(self._width) for block in self.blocks]
-        rotary = embedding.rotary
-        rotations = rotary.native(block.shape.head_width for block in self.blocks) if rotary else binding.Rotations()
         # The records hold addresses: `_embedding` and `blocks` keep the tensors at these addresses alive.
         self._embedding = embedding
         self._record = binding.NativeEncoder(
@@ -106,7 +108,6 @@ class EncoderKernel:
             pools_first,
             unit,
             embedding.native(),
-            rotations,
             (binding.NativeBlock * len(records))(*records),
         )
 

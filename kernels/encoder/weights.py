@@ -12,7 +12,7 @@ head, N outputs, K inputs, R rank.
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -55,7 +55,7 @@ PANEL = 64
 
 @dataclass(frozen=True, slots=True)
 class NormWeights:
-    """Layer normalisation over D: float32 gain_D and bias_D.
+    """Layer normalisation over D: float32 gain_D and bias_D. With `is_rms` (RMSNorm), the mean is not subtracted.
 
     If `in_scale_D` is given, the normalised row is multiplied by it before the row is rounded for the next matrix. The
     residual sum gets the row without this factor.
@@ -65,6 +65,7 @@ class NormWeights:
     bias_D: Tensor
     eps: float
     in_scale_D: Tensor | None = None
+    is_rms: bool = False
 
     def native(self, name: str, width: int) -> binding.Norm:
         """Returns the record of the kernels. Raises ValueError, naming the weight, for another dtype or shape."""
@@ -73,7 +74,7 @@ class NormWeights:
         if self.in_scale_D is not None:
             check(f"{name}.in_scale_D", self.in_scale_D, torch.float32, (width,))
         in_scale = None if self.in_scale_D is None else address(self.in_scale_D)
-        return binding.Norm(address(self.gain_D), address(self.bias_D), in_scale, self.eps)
+        return binding.Norm(address(self.gain_D), address(self.bias_D), in_scale, self.eps, self.is_rms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +131,17 @@ class MatrixWeights:
         return binding.NativeLinear(address(self.packed), a, b, bias)
 
 
+ACTIVATIONS = ("gelu", "geglu", "geglu_tanh", "swiglu")
+"""What may follow `up`, in the order of the enumeration in source/api.h. The last three are gated units."""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockShape:
     """The sizes of a block. Query head h reads the keys and values of kv head h / (heads / kv_heads).
 
-    `inner` is the width inside the feed-forward part. `spans` are pairs of a number of heads and the keys that these
-    heads attend to, for all heads in order. Without spans, every head attends to all keys. Raises ValueError for heads
-    or spans that do not fit together.
+    `inner` is the width inside the feed-forward part, and `activation` one of ACTIVATIONS. `spans` are pairs of a
+    number of heads and the keys that these heads attend to, for all heads in order. Without spans, every head attends
+    to all keys. Raises ValueError for heads or spans that do not fit together, and for an unknown activation.
     """
 
     heads: int
@@ -144,52 +149,102 @@ class BlockShape:
     head_width: int
     inner: int
     spans: tuple[tuple[int, KeySpan], ...] = ()
+    activation: str = "gelu"
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.kv_heads < 1 or self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} kv heads evenly")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {self.activation!r}; expected one of {', '.join(ACTIVATIONS)}")
         if reasons := why_not_spans(self.spans, num_heads=self.heads, num_kv_heads=self.kv_heads):
             raise ValueError("; ".join(reasons))
+
+    @property
+    def up_rows(self) -> int:
+        """The number of outputs of `up`: a gated unit has those of the gate, and those that the gate multiplies."""
+        return self.inner * (1 if self.activation == "gelu" else 2)
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryWeights:
+    """The cosines and sines by which queries and keys are rotated: float32 [P, C], C half the width of a head.
+
+    `kernels.attention.rotary.rotations` computes them.
+    """
+
+    cos_PC: Tensor
+    sin_PC: Tensor
+
+    def native(self, head_width: int) -> binding.Rotations:
+        """Returns the record of the kernels. Raises ValueError for a dtype or shape that does not fit these heads."""
+        check("cos_PC", self.cos_PC, torch.float32, (len(self.cos_PC), head_width // 2))
+        check("sin_PC", self.sin_PC, torch.float32, (len(self.cos_PC), head_width // 2))
+        return binding.Rotations(address(self.cos_PC), address(self.sin_PC))
 
 
 @dataclass(frozen=True, slots=True)
 class BlockWeights:
-    """A block: its sizes, its matrices and its two norms.
+    """A block: its sizes, its matrices and its norms. `Block` in source/api.h says where the norms stand.
 
     qkv is [(heads + 2 * kv_heads) * head_width, D] in the order q, k, v; out is [D, heads * head_width]; up and down
-    are [inner, D] and [D, inner]. Blocks that share a matrix have the same packed tensor.
+    are [inner, D] and [D, inner], and up is [2 * inner, D] if the unit is gated; project is [D, D]. Blocks that share a
+    matrix have the same packed tensor. The norms of queries and keys are [head_width].
     """
 
     shape: BlockShape
     qkv: MatrixWeights
     out: MatrixWeights
-    norm1: NormWeights
+    norm1: NormWeights | None
     up: MatrixWeights
     down: MatrixWeights
     norm2: NormWeights
+    is_post_norm: bool = True
+    out_norm: NormWeights | None = None
+    down_norm: NormWeights | None = None
+    q_norm: NormWeights | None = None
+    k_norm: NormWeights | None = None
+    final_norm: NormWeights | None = None
+    project: MatrixWeights | None = None
+    rotary: RotaryWeights | None = None
 
     @property
     def matrices(self) -> tuple[MatrixWeights, ...]:
         """The matrices in the order in which the kernels read them."""
-        return (self.qkv, self.out, self.up, self.down)
+        project = () if self.project is None else (self.project,)
+        return (self.qkv, self.out, self.up, self.down, *project)
+
+    def relocate(self, views: Mapping[int, Tensor]) -> "BlockWeights":
+        """Returns the same block with its packed tensors at new addresses, as `MatrixWeights.relocate`."""
+        qkv, out, up, down, *project = (matrix.relocate(views) for matrix in self.matrices)
+        return replace(self, qkv=qkv, out=out, up=up, down=down, project=project[0] if project else None)
 
     def check_matrices(self, width: int) -> None:
         """Raises ValueError, naming the matrix, unless every matrix is packed and has the shape that its role needs."""
         mixed = self.shape.heads * self.shape.head_width
         self.qkv.check("qkv", mixed + 2 * self.shape.kv_heads * self.shape.head_width, width)
         self.out.check("out", width, mixed)
-        self.up.check("up", self.shape.inner, width)
+        self.up.check("up", self.shape.up_rows, width)
         self.down.check("down", width, self.shape.inner)
+        if self.project is not None:
+            self.project.check("project", width, width)
 
     def native(self, width: int) -> binding.NativeBlock:
         """Returns the record of the kernels. Raises like `NormWeights.native`."""
+        norms: list[binding.Norm] = []
+        for name in binding.BLOCK_NORMS:
+            norm: NormWeights | None = getattr(self, name)
+            norm_width = self.shape.head_width if name in ("q_norm", "k_norm") else width
+            norms.append(binding.Norm() if norm is None else norm.native(name, norm_width))
         return binding.NativeBlock(
             head_shape(self.shape.heads, self.shape.kv_heads, self.shape.head_width, self.shape.spans),
             self.shape.inner,
             max(matrix.rank for matrix in self.matrices),
-            *(matrix.native() for matrix in self.matrices),
-            self.norm1.native("norm1", width),
-            self.norm2.native("norm2", width),
+            ACTIVATIONS.index(self.shape.activation),
+            self.is_post_norm,
+            *(matrix.native() for matrix in (self.qkv, self.out, self.up, self.down)),
+            binding.NativeLinear() if self.project is None else self.project.native(),
+            *norms,
+            binding.Rotations() if self.rotary is None else self.rotary.native(self.shape.head_width),
         )
 
 
@@ -206,36 +261,16 @@ def copy_contiguously(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] =
         lengths = [len(tensor) for tensor in distinct.values()]
         memory = torch.cat(list(distinct.values()), out=huge_page_tensor(sum(lengths)))
         views |= zip(distinct, torch.split(memory, lengths), strict=True)
-    copied: list[BlockWeights] = []
-    for block in blocks:
-        qkv, out, up, down = (matrix.relocate(views) for matrix in block.matrices)
-        copied.append(replace(block, qkv=qkv, out=out, up=up, down=down))
-    return copied
-
-
-@dataclass(frozen=True, slots=True)
-class RotaryWeights:
-    """The cosines and sines by which queries and keys are rotated: float32 [P, C], C half the width of a head.
-
-    `kernels.attention.rotary.rotations` computes them.
-    """
-
-    cos_PC: Tensor
-    sin_PC: Tensor
-
-    def native(self, head_widths: Iterable[int]) -> binding.Rotations:
-        """Returns the record of the kernels. Raises ValueError for a dtype or shape that does not fit these heads."""
-        for width in head_widths:
-            check("cos_PC", self.cos_PC, torch.float32, (len(self.cos_PC), width // 2))
-            check("sin_PC", self.sin_PC, torch.float32, (len(self.cos_PC), width // 2))
-        return binding.Rotations(address(self.cos_PC), address(self.sin_PC))
+    return [block.relocate(views) for block in blocks]
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingWeights:
     """The embedding: int8 word_VE with a float32 scale_V for each row, float32 position_PD, and a norm.
 
-    - position_PD includes the segment's embedding. With `rotary`, it has one row, which all positions share.
+    - position_PD includes the segment's embedding. If queries and keys are rotated, it has one row, which all positions
+      share.
+    - `norm` is None if the sum is not normalised.
     - With `multiplier_VG`, uint8 for groups of 64 columns, word_VE is INT4: nibbles, uint8 [V, E / 2], as in
       `kernels.linear_i4`.
     - `expand` is a packed matrix [D, E] that widens the words. Without it, E is D.
@@ -244,9 +279,8 @@ class EmbeddingWeights:
     word_VE: Tensor
     scale_V: Tensor
     position_PD: Tensor
-    norm: NormWeights
+    norm: NormWeights | None
     expand: Tensor | None = None
-    rotary: RotaryWeights | None = None
     multiplier_VG: Tensor | None = None
 
     @property
@@ -266,11 +300,6 @@ class EmbeddingWeights:
             word_TE = high_plane(word_TE, self.multiplier_VG.index_select(0, ids_T))
         return word_TE.float()
 
-    @property
-    def num_positions(self) -> int:
-        """The number of tokens of the longest sequence."""
-        return len(self.rotary.cos_PC if self.rotary else self.position_PD)
-
     def native(self) -> binding.NativeEmbedding:
         """Returns the record of the kernels. Raises like `NormWeights.native`."""
         num_words = len(self.word_VE)
@@ -281,8 +310,7 @@ class EmbeddingWeights:
             check("word_VE", self.word_VE, torch.uint8, (num_words, word_width // 2))
             check("multiplier_VG", self.multiplier_VG, torch.uint8, (num_words, word_width // GROUP))
         check("scale_V", self.scale_V, torch.float32, (num_words,))
-        num_rows = 1 if self.rotary else len(self.position_PD)
-        check("position_PD", self.position_PD, torch.float32, (num_rows, self.width))
+        check("position_PD", self.position_PD, torch.float32, (len(self.position_PD), self.width))
         if self.expand is not None:
             check_packed("expand", self.expand, (self.width, word_width))
         return binding.NativeEmbedding(
@@ -293,6 +321,6 @@ class EmbeddingWeights:
             address(self.position_PD),
             None if self.expand is None else address(self.expand),
             word_width,
-            0 if self.rotary else self.width,
-            self.norm.native("norm", self.width),
+            self.width if len(self.position_PD) > 1 else 0,
+            binding.Norm() if self.norm is None else self.norm.native("norm", self.width),
         )

@@ -14,9 +14,9 @@ NO_SUCH_WORD = -2
 
 
 class Norm(Structure):
-    """The addresses of gain, bias and in_scale (or None), each float32 [width], and epsilon."""
+    """The addresses of gain, bias and in_scale (or None), each float32 [width], epsilon, and whether it is RMSNorm."""
 
-    _fields_ = [*((name, c_void_p) for name in ("gain", "bias", "in_scale")), ("eps", c_float)]
+    _fields_ = [*((name, c_void_p) for name in ("gain", "bias", "in_scale")), ("eps", c_float), ("is_rms", c_int32)]
 
 
 class NativeEmbedding(Structure):
@@ -57,15 +57,19 @@ class NativeLinear(Structure):
     _fields_ = [(name, c_void_p) for name in ("weight", "a", "b", "bias")]
 
 
+BLOCK_NORMS = ("norm1", "norm2", "out_norm", "down_norm", "q_norm", "k_norm", "final_norm")
+"""The norms of a block, in the order of its record."""
+
+
 class NativeBlock(Structure):
-    """A block: its sizes, its four matrices, and the norm after each of the two residual sums."""
+    """A block: its sizes, its matrices, its norms, and the rotations of its queries and keys."""
 
     _fields_ = [
         ("heads", HeadShape),
-        *((name, c_int32) for name in ("inner", "rank")),
-        *((name, NativeLinear) for name in ("qkv", "out", "up", "down")),
-        ("norm1", Norm),
-        ("norm2", Norm),
+        *((name, c_int32) for name in ("inner", "rank", "activation", "is_post_norm")),
+        *((name, NativeLinear) for name in ("qkv", "out", "up", "down", "project")),
+        *((name, Norm) for name in BLOCK_NORMS),
+        ("rotations", Rotations),
     ]
 
 
@@ -75,7 +79,6 @@ class NativeEncoder(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("width", "layers", "pools_first", "unit")),
         ("embedding", NativeEmbedding),
-        ("rotations", Rotations),
         ("blocks", POINTER(NativeBlock)),
     ]
 
@@ -102,6 +105,7 @@ class Kernels(Structure):
         ("accumulate", CFUNCTYPE(c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("linear", CFUNCTYPE(c_int, c_int, c_void_p, c_int64, c_void_p, c_void_p)),
         ("norm_rows", CFUNCTYPE(None, c_void_p, Shape, POINTER(Norm))),
+        ("gate_rows", CFUNCTYPE(None, c_int, c_void_p, Shape)),
         ("attention", CFUNCTYPE(c_int, c_void_p, c_int64, c_int64, c_void_p, c_int, POINTER(HeadShape), c_void_p)),
         ("embed", CFUNCTYPE(None, POINTER(NativeEmbedding), c_int, c_void_p, c_void_p, c_int, c_void_p)),
         ("mean_rows", CFUNCTYPE(None, c_void_p, c_int, c_void_p, c_int, c_void_p)),

@@ -75,11 +75,11 @@ def parameters(config: StrataConfig) -> Parameters:
     sizes = {matrix.name: matrix.rows * matrix.columns for matrix in plan.banks}
     feed_forward = sum(size for name, size in sizes.items() if name.endswith((".up", ".down")))
     return Parameters(
-        embedding=sum(rows * columns for _, rows, columns in _embedding(config)) + 2 * config.d_model,
+        embedding=sum(rows * columns for _, rows, columns in _embedding(config)) + _embedding_norm(config),
         attention=sum(sizes.values()) - feed_forward,
         feed_forward=feed_forward,
         lora=sum(matrix.lora_rank * (matrix.rows + matrix.columns) for matrix in plan.matrices),
-        vectors=sum(_vectors(block, config.d_model) for block in plan.blocks),
+        vectors=sum(_vectors(block) for block in plan.blocks),
     )
 
 
@@ -95,7 +95,7 @@ def num_bytes(config: StrataConfig, scheme: str | None = None) -> int:
         total += 4 * matrix.columns if matrix.in_scale else 0
     for matrix in plan.matrices:
         total += sum(matrix_bytes(scheme or W8C, *shape) for shape in matrix.lora.values())
-    vectors = 2 * config.d_model + sum(_vectors(block, config.d_model) for block in plan.blocks)
+    vectors = _embedding_norm(config) + sum(_vectors(block) for block in plan.blocks)
     return total + 4 * vectors
 
 
@@ -174,8 +174,13 @@ def _embedding(config: StrataConfig) -> Iterator[tuple[str, int, int]]:
     yield W8C, config.type_vocab, config.d_model
 
 
-def _vectors(block: BlockPlan, width: int) -> int:
-    return sum(matrix.rows for matrix in block.matrices if matrix.bias) + 4 * width
+def _embedding_norm(config: StrataConfig) -> int:
+    return 2 * config.d_model if config.norm_embedding else 0
+
+
+def _vectors(block: BlockPlan) -> int:
+    biases = sum(matrix.rows for matrix in block.matrices if matrix.bias)
+    return biases + 2 * sum(block.norms.values())
 
 
 def _matrix_flops(config: StrataConfig) -> Iterator[int]:

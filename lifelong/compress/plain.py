@@ -33,12 +33,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.bert import BLOCK, EMBEDDING
+from model.architectures import AFTER_PADDING, BERT, FIELDS
 from model.config import StrataConfig
 from model.errors import WrongConfig
 from model.linears import effective_weight, linear_at
 from model.plan import BlockPlan, plan_of
-from model.published import AFTER_PADDING, COMPUTED, FIELDS
 from model.strata import Block, State, Strata, rebuilt, state_of
 
 
@@ -53,6 +52,9 @@ def to_dense(strata: Strata) -> Strata:
     spans = chain.from_iterable(block.spans for block in plan.blocks)
     if any(span.kind != "full" for _, span in spans):
         raise WrongConfig("some heads have limited spans; in a plain encoder every head sees all keys")
+    has_one_base = all(block.rope_base in (None, config.rope_base) for block in plan.blocks)
+    if not has_one_base or not replace(config, positions="learned").is_bert:
+        raise WrongConfig("a plain encoder has the parts of BERT; this one has other norms, gates or rotations")
     heads = max(config.n_heads, *(block.heads for block in plan.blocks))
     inner = max(config.d_ff, *(block.inner for block in plan.blocks))
     old = state_of(strata)
@@ -103,19 +105,15 @@ def _pad_rows(rows: Tensor, num_rows: int) -> Tensor:
     return torch.cat((rows, padding))
 
 
-PUBLISHED_QKV = ("query", "key", "value")
-
-
 def write_published(folder: Path, strata: Strata, tokenizer_json: bytes, *, max_tokens: int) -> None:
     """Writes the files of a published encoder into the new folder `folder`.
 
-    Raises WrongConfig if the published format cannot represent the encoder: it needs a plain encoder with learned
-    positions.
+    Raises WrongConfig if the format cannot represent the encoder: it needs a plain encoder with the parts of BERT.
     """
     config = strata.config
-    if config.layers or config.embed_dim or config.head_width or config.positions != "learned":
+    if config.layers or config.embed_dim or config.head_width or not config.is_bert:
         raise WrongConfig(
-            "a published encoder has layers of equal shapes that share no matrices, and learned positions; use to_dense"
+            "a published encoder has layers of equal shapes that share no matrices, and the parts of BERT; use to_dense"
         )
     folder.mkdir(parents=True)
     (folder / "tokenizer.json").write_bytes(tokenizer_json)
@@ -131,19 +129,11 @@ def _published_tensors(strata: Strata) -> dict[str, Tensor]:
     """Returns the weights by their published names."""
     state = state_of(strata)
     tensors: dict[str, Tensor] = {}
-    for ours, theirs in EMBEDDING.items():
-        for kind in ("weight", "bias"):
-            if f"embed.{ours}.{kind}" in state:
-                tensors[f"embeddings.{theirs}.{kind}"] = state[f"embed.{ours}.{kind}"]
-    for block in plan_of(strata.config).blocks:
-        path = f"encoder.layer.{block.index}"
-        for kind in ("weight", "bias"):
-            rows = state[f"{block.qkv.path}.{kind}"].chunk(len(PUBLISHED_QKV))
-            tensors |= {
-                f"{path}.attention.self.{name}.{kind}": part for name, part in zip(PUBLISHED_QKV, rows, strict=True)
-            }
-            for ours, theirs in BLOCK.items():
-                tensors[f"{path}.{theirs}.{kind}"] = state[f"layers.{block.index}.{ours}.{kind}"]
+    last_layer = strata.config.n_layers - 1
+    for name, value in state.items():
+        if name.endswith((".weight", ".bias")):
+            names = BERT.names(name, last_layer=last_layer)
+            tensors |= zip(names, value.chunk(len(names)), strict=True)
     return tensors
 
 
@@ -151,7 +141,7 @@ def _published_files(config: StrataConfig, max_tokens: int) -> dict[str, Any]:
     """Returns the contents of the JSON files, by path."""
     is_after_padding = config.first_position > 0
     kind = next(name for name, after in AFTER_PADDING.items() if after == is_after_padding)
-    shape: dict[str, Any] = {"model_type": kind, **COMPUTED, "torch_dtype": "float32"}
+    shape: dict[str, Any] = {"model_type": kind, **BERT.computed, "torch_dtype": "float32"}
     shape |= {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
     if is_after_padding:
         shape["pad_token_id"] = config.first_position - 1

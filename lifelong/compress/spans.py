@@ -29,17 +29,17 @@ import torch
 from torch import Tensor
 
 from kernels import native
-from kernels.attention import group_equal, rotary
+from kernels.attention import group_equal
 from kernels.attention.spans import visible
 from kernels.attention_i8.native import attention, why_not_head
 from lifelong.compress.cost import pairs_seen
 from lifelong.compress.heads import run_lengths
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import WrongConfig
-from model.linears import full_precision, product
+from model.linears import full_precision
 from model.plan import BlockPlan, plan_of
 from model.ragged import RaggedBatch, RaggedLayout
-from model.strata import Block, Strata, rebuilt, state_of, with_layers
+from model.strata import Block, Strata, prepare_heads, rebuilt, state_of, with_layers
 
 MAX_TOKENS = 2_048
 """Texts are truncated to this length: the attention weights of 12 heads then take 200 MB, and some copies."""
@@ -136,12 +136,7 @@ def _cheapest_fit(cheapest_first: Sequence[int], fits_N: Tensor) -> int:
 def _queries_and_keys(block: Block, x_TD: Tensor, layout: RaggedLayout) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields q_BHSD and k_BJSD for each group of texts of equal length."""
     plan: BlockPlan = block.plan
-    qkv_TW = product(x_TD, block.qkv, full_precision)
-    if plan.rope_base is not None:
-        rotated = plan.heads + plan.kv_heads
-        qkv_TW = rotary.rotate(
-            qkv_TW, layout.positions_T, num_rotated=rotated, head_width=plan.head_width, base=plan.rope_base
-        )
+    qkv_TW = prepare_heads(block.queries_keys_values(x_TD, full_precision), layout, plan, block.head_norms)
     for group in layout.groups:
         rows_RW = qkv_TW[group.start : group.start + group.num_rows]
         rows_BHSD = rows_RW.view(group.count, group.length, -1, plan.head_width).transpose(1, 2)

@@ -21,10 +21,10 @@ from kernels.attention import attention as float_attention
 from kernels.encoder import NormWeights
 from model.config import StrataConfig
 from model.forward import stored
-from model.plan import MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import GROUPED, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
-from model.strata import Attention, attend
+from model.strata import Attention, activate, attend
 from model.weights import read_lora, read_matrix
 
 Linear: TypeAlias = Callable[[Tensor], Tensor]
@@ -35,23 +35,41 @@ MAX_PIECE_TOKENS = 1024
 
 @dataclass(frozen=True, slots=True)
 class LibraryBlock:
-    """One block of the encoder: its norms, and its attention and packed matrices as functions."""
+    """One block of the encoder: its norms by name, and its attention and packed matrices as functions."""
 
+    plan: BlockPlan
     attend: Callable[[Tensor, RaggedLayout], Tensor]
+    norms: Mapping[str, NormWeights]
     qkv: Linear
     out: Linear
-    norm1: NormWeights
     up: Linear
     down: Linear
-    norm2: NormWeights
+    project: Linear | None = None
 
     def __call__(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
         """Computes the output of the block, as `strata.Block` does, from float32 x_TD, which is not changed."""
-        mixed_TX = self.attend(self.qkv(x_TD), layout)
-        x_TD = _normalised(self.out(mixed_TX).add_(x_TD), self.norm1)
-        inner_TF = self.up(x_TD)
-        torch.ops.aten.gelu_(inner_TF)
-        return _normalised(self.down(inner_TF).add_(x_TD), self.norm2)
+        if self.plan.is_post_norm:
+            x_TD = self._norm("norm1", self._attention(x_TD, layout).add_(x_TD))
+            x_TD = self._norm("norm2", self._feed_forward(x_TD).add_(x_TD))
+        else:
+            x_TD = x_TD + self._norm("out_norm", self._attention(self._norm("norm1", x_TD), layout))
+            x_TD = x_TD + self._norm("down_norm", self._feed_forward(self._norm("norm2", x_TD)))
+        x_TD = self._norm("final_norm", x_TD)
+        return x_TD if self.project is None else self.project(x_TD)
+
+    def _attention(self, x_TD: Tensor, layout: RaggedLayout) -> Tensor:
+        return self.out(self.attend(self.qkv(x_TD), layout))
+
+    def _feed_forward(self, x_TD: Tensor) -> Tensor:
+        up_TU = self.up(x_TD)
+        if self.plan.activation != "gelu":
+            return self.down(activate(up_TU, self.plan.activation))
+        torch.ops.aten.gelu_(up_TU)
+        return self.down(up_TU)
+
+    def _norm(self, name: str, x_TD: Tensor) -> Tensor:
+        """Returns the rows after the norm, or the rows themselves if the block does not have this norm."""
+        return _normalised(x_TD, self.norms[name]) if name in self.norms else x_TD
 
 
 class LibraryForward:
@@ -76,14 +94,13 @@ class LibraryForward:
         self._blocks: list[LibraryBlock] = []
         for block in plan.blocks:
             matrices = {matrix.part: _matrix(tensors, matrix, precision) for matrix in block.matrices}
-            self._blocks.append(
-                LibraryBlock(
-                    partial(attend, plan=block, attention=attention),
-                    norm1=stored.norm(tensors, block.norm1, config),
-                    norm2=stored.norm(tensors, block.norm2, config),
-                    **matrices,
-                )
-            )
+            norms = {path.rsplit(".", 1)[-1]: stored.norm(tensors, path, config) for path in block.norms}
+            pair = stored.head_norms(tensors, block, config)
+            head_norms = None
+            if pair is not None:
+                head_norms = (partial(_normalised, norm=pair[0]), partial(_normalised, norm=pair[1]))
+            attend_block = partial(attend, plan=block, attention=attention, head_norms=head_norms)
+            self._blocks.append(LibraryBlock(block, attend_block, norms, **matrices))
 
     @torch.no_grad()
     def encode(self, batch: RaggedBatch) -> Tensor:
@@ -129,14 +146,18 @@ class LibraryForward:
         scale_T1 = weights.scale_V.index_select(0, batch.ids_T).unsqueeze(1)
         # If queries and keys are rotated, `position_PD` is a single row, which all tokens share.
         position_TD = weights.position_PD
-        if not weights.rotary:
+        if len(position_TD) > 1:
             position_TD = position_TD.index_select(0, batch.positions_T)
         if self._expand:
-            return _normalised(self._expand(word_TE * scale_T1).add_(position_TD), weights.norm)
-        return _normalised(torch.addcmul(position_TD, word_TE, scale_T1), weights.norm)
+            x_TD = self._expand(word_TE * scale_T1).add_(position_TD)
+        else:
+            x_TD = torch.addcmul(position_TD, word_TE, scale_T1)
+        return x_TD if weights.norm is None else _normalised(x_TD, weights.norm)
 
 
 def _normalised(x_TD: Tensor, norm: NormWeights) -> Tensor:
+    if norm.is_rms:
+        return functional.rms_norm(x_TD, norm.gain_D.shape, norm.gain_D, norm.eps).add_(norm.bias_D)
     return functional.layer_norm(x_TD, norm.gain_D.shape, norm.gain_D, norm.bias_D, norm.eps)
 
 

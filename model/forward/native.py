@@ -7,7 +7,7 @@ stays in memory as long as an encoder uses any of them.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
 import torch
@@ -61,19 +61,18 @@ class NativeForward:
         packer = _Packer(tensors, precision)
         expand = plan.embedding.expand
         embedding = stored.embedding(config, tensors, expand=_int8(tensors[expand.name]) if expand else None)
-        # The output of a block's `norm2` is the input of the next block's `qkv`. Nothing follows the last block.
-        readers = [block.qkv for block in plan.blocks[1:]]
         blocks: list[encoder.BlockWeights] = []
-        for block, reader in zip_longest(plan.blocks, readers):
-            matrices = {matrix.part: packer.pack_matrix(matrix) for matrix in block.matrices}
-            blocks.append(
-                encoder.BlockWeights(
-                    shape=_shape(block),
-                    norm1=stored.norm(tensors, block.norm1, config, reader=block.up),
-                    norm2=stored.norm(tensors, block.norm2, config, reader=reader),
-                    **matrices,
-                )
-            )
+        for block, following in zip_longest(plan.blocks, plan.blocks[1:]):
+            parts: dict[str, Any] = {matrix.part: packer.pack_matrix(matrix) for matrix in block.matrices}
+            parts["norm1"] = None
+            readers = _readers(block, following)
+            for path in block.norms:
+                parts[path.rsplit(".", 1)[-1]] = stored.norm(tensors, path, config, reader=readers.get(path))
+            if (head_norms := stored.head_norms(tensors, block, config)) is not None:
+                parts["q_norm"], parts["k_norm"] = head_norms
+            rotary = stored.rotary(config, block)
+            shape = _shape(block)
+            blocks.append(encoder.BlockWeights(shape, is_post_norm=block.is_post_norm, rotary=rotary, **parts))
         self._encoder = encoder.EncoderKernel(
             embedding,
             blocks,
@@ -163,7 +162,19 @@ def _packed_tensors(blocks: Sequence[encoder.BlockWeights]) -> list[Tensor]:
 
 
 def _shape(block: BlockPlan) -> encoder.BlockShape:
-    return encoder.BlockShape(block.heads, block.kv_heads, block.head_width, block.inner, block.masked_spans)
+    return encoder.BlockShape(
+        block.heads, block.kv_heads, block.head_width, block.inner, block.masked_spans, block.activation
+    )
+
+
+def _readers(block: BlockPlan, following: BlockPlan | None) -> dict[str | None, MatrixPlan | None]:
+    """Returns the matrix that reads the output of each norm, by the norm's path. `following` is the next block.
+
+    With post-norm, the next block's `qkv` reads the output of a block's `norm2`. Nothing follows the last block.
+    """
+    if block.is_post_norm:
+        return {block.norm1: block.up, block.norm2: following.qkv if following else None}
+    return {block.norm1: block.qkv, block.norm2: block.up, block.final_norm: block.project}
 
 
 def _run(run: Callable[..., Tensor], batch: RaggedBatch, **options: object) -> Tensor:

@@ -1,13 +1,14 @@
 """Converts the norms and the embedding of a stored encoder to the records that every `Forward` takes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
 from kernels.attention.rotary import rotations
 from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
-from model.plan import MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, plan_of
 from model.qtensor import W4G64, QTensor
 from model.weights import read_in_scale, read_norm
 
@@ -17,6 +18,23 @@ def norm(
 ) -> NormWeights:
     """Returns the norm `name` of a layer. If its output is the input of a matrix `reader`, it applies its in_scale."""
     return _norm(read_norm(tensors, name), tensors, config, reader)
+
+
+def head_norms(
+    tensors: Mapping[str, QTensor], block: BlockPlan, config: StrataConfig
+) -> tuple[NormWeights, NormWeights] | None:
+    """Returns the norms of a layer's queries and keys; None if it has none. They are RMSNorms in every encoder."""
+    if block.q_norm is None or block.k_norm is None:
+        return None
+    q_norm, k_norm = (norm(tensors, path, config) for path in (block.q_norm, block.k_norm))
+    return replace(q_norm, is_rms=True), replace(k_norm, is_rms=True)
+
+
+def rotary(config: StrataConfig, block: BlockPlan) -> RotaryWeights | None:
+    """Returns the cosines and sines by which a layer rotates queries and keys; None if it does not."""
+    if block.rope_base is None:
+        return None
+    return RotaryWeights(*rotations(config.max_sequence, block.head_width, block.rope_base))
 
 
 def embedding(
@@ -33,17 +51,18 @@ def embedding(
     position_PD = tensors[plan.embedding.segment].dequantize()[:1]
     if plan.embedding.position:
         position_PD = tensors[plan.embedding.position].dequantize()[config.first_position :] + position_PD
-    rope_base = plan.blocks[0].rope_base
-    rotary: RotaryWeights | None = None
-    if rope_base:
-        rotary = RotaryWeights(*rotations(config.max_sequence, config.width_of_head, rope_base))
+    norm_weights: NormWeights | None = None
+    if plan.embedding.norm:
+        # If the first layer has a norm of its own, its matrix does not read the normalised embedding.
+        first = plan.blocks[0]
+        reader = first.qkv if first.is_post_norm or first.norm1 is None else None
+        norm_weights = _norm(tensors[plan.embedding.norm].parts["value"], tensors, config, reader)
     return EmbeddingWeights(
         word.parts["hi"] if word.scheme == W4G64 else word.q_NK,
         word.parts["scale"].float(),
         position_PD.contiguous(),
-        _norm(tensors[plan.embedding.norm].parts["value"], tensors, config, plan.blocks[0].qkv),
+        norm_weights,
         expand,
-        rotary,
         word.parts["m"] if word.scheme == W4G64 else None,
     )
 
@@ -53,4 +72,5 @@ def _norm(
 ) -> NormWeights:
     gain_D, bias_D = value_2D.unbind(0)
     in_scale_D = read_in_scale(tensors, reader) if reader else None
-    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D)
+    is_rms = config.norm == "rms"
+    return NormWeights(gain_D.contiguous(), bias_D.contiguous(), config.norm_eps, in_scale_D, is_rms)

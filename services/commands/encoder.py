@@ -158,6 +158,7 @@ def _print(result: "EncoderCheck") -> None:
         "folder": result.folder,
         "shape": f"{result.kind}: {shape['layers']} layers of {shape['width']}, {shape['heads']} heads, "
         f"{shape['inner']} inside, {shape['parameters'] / 1e6:.1f} M parameters",
+        "layers": result.parts,
         "tokenizer": f"{result.tokenizer} of {shape['vocabulary']} tokens; "
         f"texts of at most {result.max_tokens} tokens, {shape['positions']} positions",
         "vectors": f"pooling {result.pooling}, {normalised}, prefix {result.prefix!r}{prompts}",

@@ -18,9 +18,9 @@ from learner.learner import Learner
 from learner.rounds.worker import INLINE
 from learner.samples import Labelled
 from lifelong.plugins.inputs.feature_tensors import SCALES, FeatureMap, Scale
-from model.bert import BLOCK, EMBEDDING, fold_norm_biases
+from model.architectures import BERT, FIELDS
+from model.bert import fold_norm_biases
 from model.config import StrataConfig
-from model.published import FIELDS
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -131,13 +131,8 @@ def save_encoder(folder: Path) -> str:
     shutil.copy(encoder_folder("minilm-l6") / "tokenizer.json", folder)
     tensors: dict[str, torch.Tensor] = {}
     for name, value in small_strata().state_dict().items():
-        path, kind = name.rsplit(".", 1)
-        if path.startswith("embed."):
-            tensors[f"embeddings.{EMBEDDING[path.removeprefix('embed.')]}.{kind}"] = value
-            continue
-        _, index, part = path.split(".")
-        names = [f"attention.self.{head}" for head in ("query", "key", "value")] if part == "qkv" else [BLOCK[part]]
+        names = BERT.names(name, last_layer=CONFIG.n_layers - 1)
         for piece, theirs in zip(value.chunk(len(names)), names, strict=True):
-            tensors[f"encoder.layer.{index}.{theirs}.{kind}"] = piece.clone()
+            tensors[theirs] = piece.clone()
     save_file(tensors, folder / "model.safetensors")
     return str(folder)

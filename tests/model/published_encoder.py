@@ -38,10 +38,19 @@ FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
 
 
 def write_encoder(
-    folder: Path, kind: str = "bert", *, pooling: str = "mean", modules: tuple[str, ...] = ("Normalize",), **fields: Any
+    folder: Path,
+    kind: str = "bert",
+    *,
+    pooling: str = "mean",
+    modules: tuple[str, ...] = ("Normalize",),
+    tokenizer_kind: str = "",
+    **fields: Any,
 ) -> Path:
-    """Writes an encoder with random weights to `folder`, and returns it. `fields` are fields of config.json."""
-    tokenizer = tokenizer_of(kind)
+    """Writes an encoder with random weights to `folder`, and returns it.
+
+    `fields` are fields of config.json. `tokenizer_kind` is the family of the tokenizer, by default the encoder's.
+    """
+    tokenizer = tokenizer_of(tokenizer_kind or kind)
     config = {
         "model_type": kind,
         "hidden_act": "gelu",

@@ -67,9 +67,10 @@ def test_equals_the_reference(tmp_path: Path, kind: str, modules: tuple[str, ...
     torch.testing.assert_close(vectors_of(tmp_path), expected_BD, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_prefix_is_put_before_each_text(tmp_path: Path, kind: str) -> None:
-    write_encoder(tmp_path, kind)
+@pytest.mark.parametrize(("kind", "tokenizer_kind"), [*((kind, kind) for kind in KINDS), ("bert", "xlm-roberta")])
+def test_a_prefix_is_put_before_each_text(tmp_path: Path, kind: str, tokenizer_kind: str) -> None:
+    """multilingual-e5-small is a BERT with the tokenizer of XLM-R."""
+    write_encoder(tmp_path, kind, tokenizer_kind=tokenizer_kind)
     prompts = {"prompts": {"query": "where: "}, "default_prompt_name": "query"}
     write_json(tmp_path / "config_sentence_transformers.json", prompts)
     expected_BD = torch.stack([reference(tmp_path, f"where: {text}").mean(dim=0) for text in TEXTS])

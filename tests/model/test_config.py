@@ -24,6 +24,15 @@ def test_the_spec_of_minilm_is_this_one() -> None:
     assert MINILM_L6.spec_hash("t") == digest
 
 
+def test_no_new_field_is_in_the_json_of_an_encoder_without_it() -> None:
+    """A field that is later than the schema is left out if it has its default, so existing hashes stay."""
+    later = ["norm", "norm_place", "norm_embedding", "norm_heads", "activation", "project", "rope_base", "layers"]
+    given = {name: getattr(MINILM_L6, name) for name in later}
+    assert replace(MINILM_L6, **given).canonical_json() == MINILM_JSON
+    whole = tuple(MINILM_L6.layer(index) for index in range(MINILM_L6.n_layers))
+    assert replace(MINILM_L6, layers=whole).canonical_json() == MINILM_JSON
+
+
 LOCAL = Span(kind="local", window=64, sinks=4)
 TOPK = Span(kind="topk", window=32, topk=8, dense_below=512)
 SHARED = replace(
@@ -43,6 +52,10 @@ SHARED = replace(
         replace(MINILM_L6, first_position=2, max_pos=514, pooling="cls", normalize=False, prefix="query: "),
         replace(MINILM_L6, spans=(LOCAL, TOPK), layers=(LayerSpec(spans=((8, 0), (4, 1))),) * 6),
         SHARED,
+        replace(MINILM_L6, positions="rope", layers=(LayerSpec(rope_base=160000.0),) * 6, norm_place="pre", norm="rms"),
+        replace(
+            MINILM_L6, norm_place="sandwich", norm_embedding=False, norm_heads=True, activation="swiglu", project=True
+        ),
     ],
 )
 def test_json_round_trip(config: StrataConfig) -> None:
@@ -100,6 +113,13 @@ def test_spec_hash_covers_config_and_tokenizer() -> None:
         ({"normalize": 1}, "normalize is 1"),
         ({"prefix": 5}, "prefix is 5"),
         ({"rope_base": 2}, "rope_base is 2"),
+        ({"layers": [{"rope_base": []}] * 6}, r"rope_base is \[\]"),
+        ({"norm": "batch"}, "norm is 'batch'; expected one of layer, rms"),
+        ({"norm_place": "none"}, "norm_place is 'none'; expected one of post, pre, sandwich"),
+        ({"norm_embedding": False}, "norm_embedding is false; expected true with norms after each part"),
+        ({"norm_heads": 1}, "norm_heads is 1"),
+        ({"activation": "relu"}, "activation is 'relu'; expected one of gelu, geglu"),
+        ({"project": "yes"}, "project is 'yes'"),
         ({"first_position": 512}, "expected less than max_pos = 512"),
         ({"positions": "rope", "first_position": 2}, "first_position is 2 and a head 32 wide"),
         ({"layers": [{}]}, "layers has 1 records"),

@@ -102,7 +102,7 @@ def test_a_folder_that_does_not_say_its_pooling_is_refused_with_what_to_write(tm
     assert read_published(tmp_path).config.pooling == "mean"
 
 
-@pytest.mark.parametrize("modules", [("Dense",), ("Dense", "Normalize"), ("Normalize", "Normalize2")])
+@pytest.mark.parametrize("modules", [("LSTM",), ("Normalize", "Dense"), ("Normalize", "Normalize2")])
 def test_other_modules_are_refused(tmp_path: Path, modules: tuple[str, ...]) -> None:
     write_modules(write_encoder(tmp_path), modules=modules)
     with pytest.raises(WrongConfig, match=f"the modules are Transformer, Pooling, {', '.join(modules)}; expected"):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
+from model.fakequant import fake_layer
 from model.linears import linear_at, lora_pair
 from model.plan import plan_of
 from model.ragged import RaggedBatch
@@ -196,6 +197,17 @@ def test_gradients_of_a_shared_matrix_come_from_every_layer() -> None:
     names = {name for name, parameter in strata.named_parameters() if parameter.grad is None}
     assert not names - {"embed.segment.weight"}
     assert "layers.1.qkv.weight" not in dict(strata.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["modernbert", "gemma", "eurobert", "pre-norm tied"])
+def test_training_against_the_rounding_reaches_every_parameter_of_a_block(name: str) -> None:
+    strata = small_strata(FAMILY[name]).requires_grad_()
+    x_TD = strata.encode_prefix(BATCH, 0).detach()
+    z_BD = strata.forward_from(0, x_TD, BATCH.layout, linear=fake_layer)
+    # A sum of squares of unit vectors would be constant.
+    torch.autograd.backward(z_BD[:, 0].sum())
+    for path, parameter in strata.layers.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), path
 
 
 def test_a_copy_is_tied_within_itself() -> None:

@@ -63,7 +63,8 @@ def test_round_trip_is_stable(config: StrataConfig) -> None:
 def test_restored_encoder_is_near_the_original(config: StrataConfig) -> None:
     strata = small_strata(config)
     cosine_B = (to_strata(config, encoder_tensors(strata))(BATCH) * strata(BATCH)).sum(dim=1)
-    assert cosine_B.min() > 0.999
+    # Rows that are not normalised keep the rounding errors of all blocks.
+    assert cosine_B.min() > (0.999 if config.norm_place == "post" else 0.99)
 
 
 def test_restored_encoder_owns_its_parameters() -> None:
@@ -110,7 +111,7 @@ def test_prefixes_have_one_name_up_to_the_first_block_that_differs(config: Strat
     top = {name: new[name] if layer_of(name) == last else tensor for name, tensor in old.items()}
     names = prefix_names(config, old, arithmetic="native")
     assert len(set(names)) == config.n_layers + 1
-    assert names == prefix_names(config, {**old, "head.out": new["embed.norm"]}, arithmetic="native")
+    assert names == prefix_names(config, {**old, "head.out": new["embed.word"]}, arithmetic="native")
     assert prefix_names(config, top, arithmetic="native")[:-1] == names[:-1]
     assert prefix_names(config, top, arithmetic="native")[-1] != names[-1]
     for other in (

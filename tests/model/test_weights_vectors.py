@@ -54,9 +54,9 @@ def test_refuses_other_shapes_and_names(name: str, part: torch.Tensor) -> None:
     stored = TENSORS[BLOCK.vectors]
     changed = replace(stored, parts={**stored.parts, name: part})
     with pytest.raises(WrongShape, match=r"layers\.1\.vectors is vectors"):
-        check_vectors({BLOCK.vectors: changed}, BLOCK, SMALL.d_model)
+        check_vectors({BLOCK.vectors: changed}, BLOCK)
     with pytest.raises(MissingWeight, match=r"layers\.1\.vectors is missing"):
-        check_vectors({}, BLOCK, SMALL.d_model)
+        check_vectors({}, BLOCK)
 
 
 @pytest.mark.parametrize(("name", "value"), [("norm1", float("nan")), ("up.in_scale", 0.0)])

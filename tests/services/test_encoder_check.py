@@ -1,6 +1,7 @@
 """Tests the comparison of an encoder with published vectors, and of INT8 and INT4 with full precision."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from torch.nn import functional
 from model.errors import EncoderNotFound
 from services.encoder_check import FILE, BadVectors, EncoderCheck, check, compare_vectors
 from tests.model.published_encoder import KINDS, TEXTS, WIDTH, reference, write_encoder, write_modules
+from tests.model.published_modern import TEXTS as MODERN_TEXTS
+from tests.model.published_modern import write_published_by_libraries
 
 
 def vectors_of(folder: Path, *, pooling: str = "mean") -> Tensor:
@@ -21,7 +24,10 @@ def vectors_of(folder: Path, *, pooling: str = "mean") -> Tensor:
 
 
 def write_vectors(path: Path, vectors_BD: Tensor) -> Path:
-    lines = zip(TEXTS, vectors_BD.tolist(), strict=True)
+    return write_lines(path, zip(TEXTS, vectors_BD.tolist(), strict=True))
+
+
+def write_lines(path: Path, lines: Iterable[tuple[str, list[float]]]) -> Path:
     path.write_text("".join(json.dumps({"text": text, "vector": vector}) + "\n" for text, vector in lines))
     return path
 
@@ -41,6 +47,26 @@ def test_what_is_computed_as_published_is_right(tmp_path: Path, kind: str, pooli
     assert found.published.lowest_cosine > 0.99999
     assert (found.kind, found.pooling, found.normalize, found.prefix) == (kind, pooling, True, "")
     assert (found.shape["width"], found.shape["positions"], found.max_tokens) == (WIDTH, 48, 48)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [
+        ("modernbert", "pre-norm LayerNorm, geglu, rotary positions of base 10000 and 160000, 2 layers see 5 tokens"),
+        ("gemma3_text", "sandwich-norm RMSNorm, normalised queries and keys, geglu_tanh, rotary positions of base"),
+        ("eurobert", "pre-norm RMSNorm, swiglu, rotary positions of base 10000"),
+    ],
+)
+def test_encoders_of_today_are_right_and_run_natively(tmp_path: Path, kind: str, parts: str) -> None:
+    published = write_published_by_libraries(tmp_path, kind, prompt="query: ")
+    lines = zip(MODERN_TEXTS, published.expected_BD.tolist(), strict=True)
+    write_lines(published.folder / FILE, lines)
+    found = checked(published.folder)
+    assert found.published is not None and found.is_right
+    assert found.published.lowest_cosine > 0.99999
+    assert found.parts.startswith(parts)
+    assert (found.kind, found.prefix, found.not_native) == (kind, "query: ", [])
+    assert [precision.name for precision in found.precisions] == ["fp32", "int8", "int4"]
 
 
 def test_another_pooling_is_found_out(tmp_path: Path) -> None:

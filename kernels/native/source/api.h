@@ -13,11 +13,12 @@
 #define NO_MEMORY -1
 #define NO_SUCH_WORD -2
 
-/* Layer normalisation. The normalised row is multiplied by in_scale [width] when it is quantized for the matrix that
- * reads it; NULL stands for 1. */
+/* Layer normalisation, or RMSNorm, which does not subtract the mean. The normalised row is multiplied by in_scale [width]
+ * when it is quantized for the matrix that reads it; NULL stands for 1. If `gain` is NULL, there is no norm. */
 typedef struct {
     const float *gain, *bias, *in_scale;
     float eps;
+    int32_t is_rms;
 } Norm;
 
 /* word [num_words, word_width] is int8 with one scale for each row. With `multipliers` [num_words, word_width / 64], it
@@ -61,20 +62,27 @@ typedef struct {
     const float *bias;
 } Linear;
 
+/* What follows `up`: the GELU, or a gated unit f(gate) * value (Shazeer, arXiv:2002.05202), whose f is the GELU, its
+ * approximation by tanh, or the SiLU. */
+typedef enum { GELU_UNIT, GEGLU, GEGLU_TANH, SWIGLU } Activation;
+
 /* qkv [(heads + 2 * kv_heads) * head_width, width], out [width, heads * head_width], up [inner, width], down [width,
- * inner]. `rank` is the largest rank of their low-rank additions. */
+ * inner]. `rank` is the largest rank of their low-rank additions. A gated unit has up [2 * inner, width]: first the rows
+ * of the gate. With `is_post_norm`, x = norm1(x + out(..)), x = norm2(x + down(..)). Otherwise, x = x +
+ * out_norm(out(attention of norm1(x))), x = x + down_norm(down(.. norm2(x))). `final_norm` and `project` [width, width]
+ * follow the last block. All of these norms and `project` may be missing. q_norm and k_norm are [head_width]. */
 typedef struct {
     HeadShape heads;
-    int32_t inner, rank;
-    Linear qkv, out, up, down;
-    Norm norm1, norm2;
+    int32_t inner, rank, activation, is_post_norm;
+    Linear qkv, out, up, down, project;
+    Norm norm1, norm2, out_norm, down_norm, q_norm, k_norm, final_norm;
+    Rotations rotations;
 } Block;
 
 /* A sequence's vector is the mean of its rows or, with `pools_first`, the first of them; `unit` scales it to length 1. */
 typedef struct {
     int32_t width, layers, pools_first, unit;
     Embedding embedding;
-    Rotations rotations;
     const Block *blocks;
 } Encoder;
 
@@ -100,6 +108,8 @@ typedef struct {
     /* y [rows, num_out]; epilogue 0 stores, 1 applies the GELU, 2 adds to the values that y holds */
     int (*linear)(int epilogue, const float *x, int64_t rows, const Weight *w, float *y);
     void (*norm_rows)(float *x, Shape shape, const Norm *norm);
+    /* dense rows of x [rows, width] <- f(gate) * value of rows [rows, 2 * width]; the width is a multiple of 16 */
+    void (*gate_rows)(int activation, float *x, Shape shape);
     /* out [tokens, heads * head_width] <- self-attention. The rows of qkv are `stride` floats apart, and its panels of 64
      * columns `pitch` floats apart. Sequence i is tokens offsets[i] to offsets[i + 1]. */
     int (*attention)(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,

@@ -3,6 +3,9 @@
  *     ids -> embed -> [qkv -> attend -> out + residual -> norm -> up, gelu -> down + residual -> norm] x layers
  *         -> mean, or the first row -> unit length
  *
+ * This is BERT's block; `Block` in api.h describes the others. Where the normalised rows do not replace the rows
+ * (pre-norm), a few rows are copied and normalised aside.
+ *
  * A batch can also start from the rows between two blocks, which another encoder with the same lower blocks has computed
  * (`encode_from`).
  *
@@ -29,6 +32,8 @@ typedef struct {
     RowScratch rows;
     uint8_t *step_rows; /* the quantized rows that are wider than a token: `mixed`, `inner` */
     float *low;         /* the results of the first matrix of a low-rank addition */
+    float *few;         /* FEW_ROWS normalised rows, if they do not replace the rows of x */
+    float *branch;      /* what a part of a block adds to x, if it is normalised before */
     uint8_t *low_rows;  /* `low`, quantized */
     HeadScratch *head;
 } Scratch;
@@ -38,20 +43,27 @@ typedef struct {
     int64_t tokens, longest;
 } Extent;
 
+/* The number of outputs of `up`. */
+INLINE int up_width(const Block *b) { return b->activation == GELU_UNIT ? b->inner : 2 * b->inner; }
+
+/* Whether the attention of a block reads the rows as they are: a norm has replaced them before. */
+INLINE int reads_normalised(const Block *b) { return b->is_post_norm || !b->norm1.gain; }
+
 /* Reserves the scratch memory of one thread, for the largest block. */
 static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
 {
     int64_t span = min_int(largest.tokens, max_int(largest.longest, SPAN_TOKENS)), qkv = 0, mixed = 0, inner = 0;
     int64_t step_bytes = 0, inner_rows = min_int(largest.tokens, INNER_ROWS);
     HeadExtent heads = {.tokens = largest.longest};
-    int rank = 0;
+    int rank = 0, has_branch = 0, has_few = 0;
     if (e->embedding.expand) {
         inner = e->embedding.word_width;
         step_bytes = row_scratch_bytes(inner_rows, e->embedding.word_width);
     }
     for (const Block *b = e->blocks; b < e->blocks + e->layers; b++) {
         qkv = max_int(qkv, round_up(qkv_width(&b->heads), PANEL));
-        mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, b->inner);
+        mixed = max_int(mixed, mixed_width(&b->heads)), inner = max_int(inner, up_width(b));
+        has_branch |= b->out_norm.gain != NULL, has_few |= !b->is_post_norm;
         extend(&heads, &b->heads), rank = (int)max_int(rank, b->rank);
         if (mixed_width(&b->heads) > e->width)
             step_bytes = max_int(step_bytes, row_scratch_bytes(span, mixed_width(&b->heads)));
@@ -65,6 +77,8 @@ static Scratch reserve_scratch(Arena *a, const Encoder *e, Extent largest)
     s.step_rows = reserve(a, step_bytes);
     s.low = reserve(a, 4 * max_int(span, inner_rows) * rank);
     s.low_rows = reserve(a, rank ? row_scratch_bytes(max_int(span, inner_rows), rank) : 0);
+    s.few = reserve(a, has_few ? 4 * FEW_ROWS * (int64_t)e->width : 0);
+    s.branch = reserve(a, has_branch ? 4 * max_int(span, inner_rows) * e->width : 0);
     s.head = reserve_heads(a, heads);
     if (a->memory) s.rows = row_scratch(rows, largest.tokens, e->width);
     return s;
@@ -158,6 +172,16 @@ static void norm_into(float *x, int rows, int width, const Norm *norm, RowScratc
     else norm_scaled(x, rows, width, norm, NULL, s, first, bits);
 }
 
+/* Quantizes normalised copies of rows, as `norm_into` does. x stays as it is. */
+static void norm_aside(const float *x, int rows, int width, const Norm *norm, int first, int bits, Scratch *s)
+{
+    for (; rows > 0; rows -= FEW_ROWS, x += FEW_ROWS * width, first += FEW_ROWS) {
+        int few = rows < FEW_ROWS ? rows : FEW_ROWS;
+        memcpy(s->few, x, (size_t)few * width * sizeof *x);
+        norm_into(s->few, few, width, norm, &s->rows, first, bits);
+    }
+}
+
 /* out <- the mean of `tokens` rows */
 INLINE void mean_rows(const float *x, int tokens, int width, float *out)
 {
@@ -203,6 +227,37 @@ static void linear_of_block(Epilogue epilogue, QuantizedRows x, const Linear *m,
     linear(epilogue == GELU ? ADD_GELU : ADD, x, weight, y);
 }
 
+/* x <- x + norm(rows times a matrix); without a norm, x + rows times a matrix. */
+static void add_to_rows(QuantizedRows rows, const Linear *m, const Norm *norm, float *x, int width, Scratch *s)
+{
+    if (!norm->gain) {
+        linear_of_block(ADD, rows, m, dense(x, width), s);
+        return;
+    }
+    linear_of_block(PLAIN, rows, m, dense(s->branch, width), s);
+    norm_into(s->branch, rows.rows, width, norm, NULL, 0, 0);
+    for (int64_t i = 0; i < (int64_t)rows.rows * width; i += LANES)
+        store16(x + i, load16(x + i) + load16(s->branch + i));
+}
+
+/* Normalises `heads` heads of each token of one sequence by RMSNorm, from column `column` on. */
+static void norm_heads(Matrix qkv, int num_tokens, int column, int heads, int width, const Norm *norm)
+{
+    for (int end = column + heads * width; column < end; column += width)
+        for (int t = 0; t < num_tokens; t++) {
+            Lanes squares = all16(0.0f);
+            for (int i = 0; i < width; i += LANES) {
+                Lanes v = load16(element(qkv, t, column + i));
+                squares = fma16(v, v, squares);
+            }
+            Lanes inverse = all16(1.0f / sqrtf(sum_lanes(squares) / (float)width + norm->eps));
+            for (int i = 0; i < width; i += LANES) {
+                float *at = element(qkv, t, column + i);
+                store16(at, fma16(load16(at) * inverse, load16(norm->gain + i), load16(norm->bias + i)));
+            }
+        }
+}
+
 /* Rotates the queries and keys of one sequence by their positions (RoPE, Su et al., arXiv:2104.09864). The two channels
  * of a pair are half a head apart. */
 static void rotate(Matrix qkv, int num_tokens, const HeadShape *shape, const Rotations *r)
@@ -219,39 +274,67 @@ static void rotate(Matrix qkv, int num_tokens, const HeadShape *shape, const Rot
             }
 }
 
-/* x <- x + out(attention(qkv(x))), for whole sequences with `tokens` tokens in total, whose rows begin at `first`. */
+/* x <- x + out(attention(qkv(x))), with the norms of the block, for whole sequences with `tokens` tokens in total, whose
+ * rows begin at `first`. */
 static void run_attention(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int first, int tokens,
                           Scratch *s)
 {
     int width = e->width, out_width = mixed_width(&b->heads);
+    float *x = s->x + (int64_t)first * width;
     Matrix qkv = {s->qkv, PANEL, (int64_t)tokens * PANEL};
+    if (!reads_normalised(b)) norm_aside(x, tokens, width, &b->norm1, first, b->qkv.weight->bits, s);
     linear_of_block(PLAIN, quantized(&s->rows, first, tokens, width), &b->qkv, qkv, s);
     for (int i = 0; i < sequences; i++) {
-        int row = offsets[i] - offsets[0];
+        int row = offsets[i] - offsets[0], length = offsets[i + 1] - offsets[i], head_width = b->heads.head_width;
         Matrix sequence = {element(qkv, row, 0), qkv.stride, qkv.pitch};
-        if (e->rotations.cosine) rotate(sequence, offsets[i + 1] - offsets[i], &b->heads, &e->rotations);
-        attend(sequence, offsets[i + 1] - offsets[i], &b->heads, s->mixed + (int64_t)row * out_width, s->head);
+        if (b->q_norm.gain) {
+            norm_heads(sequence, length, 0, b->heads.heads, head_width, &b->q_norm);
+            norm_heads(sequence, length, out_width, b->heads.kv_heads, head_width, &b->k_norm);
+        }
+        if (b->rotations.cosine) rotate(sequence, length, &b->heads, &b->rotations);
+        attend(sequence, length, &b->heads, s->mixed + (int64_t)row * out_width, s->head);
     }
     RowScratch wide = row_scratch(s->step_rows, tokens, out_width), *mixed = out_width > width ? &wide : &s->rows;
     /* The quantized rows from `first` on are no longer needed and still in the cache, so they are overwritten. */
     int row = out_width > width ? 0 : first;
     quantize_into(mixed, row, tokens, s->mixed, out_width, b->out.weight->bits);
-    QuantizedRows rows = quantized(mixed, row, tokens, out_width);
-    linear_of_block(ADD, rows, &b->out, dense(s->x + (int64_t)first * width, width), s);
+    add_to_rows(quantized(mixed, row, tokens, out_width), &b->out, &b->out_norm, x, width, s);
+}
+
+/* s->inner <- the input of `down`, from quantized rows. */
+static void run_up(const Block *b, QuantizedRows x, Scratch *s)
+{
+    if (b->activation == GELU_UNIT) {
+        linear_of_block(GELU, x, &b->up, dense(s->inner, b->inner), s);
+        return;
+    }
+    linear_of_block(PLAIN, x, &b->up, dense(s->inner, 2 * b->inner), s);
+    gate_rows((Activation)b->activation, s->inner, x.rows, b->inner);
+}
+
+/* x <- project(final_norm(x)), each if the block has it. */
+static void finish_rows(const Block *b, float *x, int first, int rows, int width, Scratch *s)
+{
+    if (!b->final_norm.gain) return;
+    norm_into(x, rows, width, &b->final_norm, &s->rows, first, b->project.weight ? b->project.weight->bits : 0);
+    if (b->project.weight) linear_of_block(PLAIN, quantized(&s->rows, first, rows, width), &b->project, dense(x, width), s);
 }
 
 /* x <- norm2(h + down(gelu(up(h)))) with h = norm1(x), then quantized for the next weight, which has `next_bits`. If
- * `next_bits` is 0, there is no next weight, and nothing is quantized. */
+ * `next_bits` is 0, there is no next weight, and nothing is quantized. With pre-norm, x <- x + down(up(norm2(x))), and the
+ * next block normalises and quantizes its input. */
 static void run_inner(const Encoder *e, const Block *b, int first, int rows, int next_bits, Scratch *s)
 {
     int width = e->width;
     float *x = s->x + (int64_t)first * width;
-    norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up.weight->bits);
-    linear_of_block(GELU, quantized(&s->rows, first, rows, width), &b->up, dense(s->inner, b->inner), s);
+    if (b->is_post_norm) norm_into(x, rows, width, &b->norm1, &s->rows, first, b->up.weight->bits);
+    else norm_aside(x, rows, width, &b->norm2, first, b->up.weight->bits, s);
+    run_up(b, quantized(&s->rows, first, rows, width), s);
     RowScratch inner = row_scratch(s->step_rows, rows, b->inner);
     quantize_into(&inner, 0, rows, s->inner, b->inner, b->down.weight->bits);
-    linear_of_block(ADD, quantized(&inner, 0, rows, b->inner), &b->down, dense(x, width), s);
-    norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
+    add_to_rows(quantized(&inner, 0, rows, b->inner), &b->down, &b->down_norm, x, width, s);
+    if (b->is_post_norm) norm_into(x, rows, width, &b->norm2, &s->rows, first, next_bits);
+    else finish_rows(b, x, first, rows, width, s);
 }
 
 static void run_block(const Encoder *e, const Block *b, const int32_t *offsets, int sequences, int next_bits, Scratch *s)
@@ -285,12 +368,13 @@ static void resume(const Encoder *e, Input input, int first, int tokens, int bit
 static void run_piece(const Encoder *e, int layers, Input input, const int32_t *offsets, int sequences, Scratch *s)
 {
     int tokens = offsets[sequences] - offsets[0];
-    int bits = input.layer < layers ? e->blocks[input.layer].qkv.weight->bits : 0;
+    const Block *first = input.layer < layers ? &e->blocks[input.layer] : NULL;
+    int bits = first && reads_normalised(first) ? first->qkv.weight->bits : 0;
     if (input.x) resume(e, input, offsets[0], tokens, bits, s);
     else {
         if (e->embedding.expand) expand_rows(&e->embedding, e->width, input.ids, offsets, sequences, s);
         else embed_rows(&e->embedding, e->width, input.ids, offsets, sequences, s->x);
-        norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, bits);
+        if (e->embedding.norm.gain) norm_into(s->x, tokens, e->width, &e->embedding.norm, &s->rows, 0, bits);
     }
     for (int layer = input.layer; layer < layers; layer++) {
         int next_bits = layer + 1 < layers ? e->blocks[layer + 1].qkv.weight->bits : 0;

@@ -11,7 +11,6 @@
 
 #define QUERIES (2 * LANES) /* the number of queries that are processed together, if a sequence has so many */
 #define MAX_HEAD 256
-#define LOG2_E 1.44269504f
 #define UNSEEN ((uint16_t)0x8000) /* below every score: the score of a key that a query does not see */
 #define MIN_BLOCK 16              /* the smallest block of keys */
 

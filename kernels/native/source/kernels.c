@@ -94,6 +94,11 @@ static void norm_rows(float *x, Shape shape, const Norm *norm)
     norm_into(x, (int)shape.rows, (int)shape.width, norm, NULL, 0, 0);
 }
 
+static void gate(int activation, float *x, Shape shape)
+{
+    gate_rows((Activation)activation, x, (int)shape.rows, (int)shape.width);
+}
+
 static int attention(const float *qkv, int64_t stride, int64_t pitch, const int32_t *offsets, int sequences,
                      const HeadShape *heads, float *out)
 {
@@ -116,7 +121,7 @@ static int attention(const float *qkv, int64_t stride, int64_t pitch, const int3
 static void embed(const Embedding *e, int width, const int64_t *ids, const int32_t *offsets, int sequences, float *x)
 {
     embed_rows(e, width, ids, offsets, sequences, x);
-    norm_into(x, offsets[sequences], width, &e->norm, NULL, 0, 0);
+    if (e->norm.gain) norm_into(x, offsets[sequences], width, &e->norm, NULL, 0, 0);
 }
 
 static void mean_pool(const float *x, int width, const int32_t *offsets, int sequences, float *out)
@@ -155,6 +160,7 @@ const Kernels JOIN(lifelong_, TABLE) = {
     .accumulate = accumulate,
     .linear = linear_rows,
     .norm_rows = norm_rows,
+    .gate_rows = gate,
     .attention = attention,
     .embed = embed,
     .mean_rows = mean_pool,

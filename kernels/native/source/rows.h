@@ -7,6 +7,7 @@
 #include <math.h>
 
 #define EPSILON 1e-8f
+#define LOG2_E 1.44269504f
 #define FEW_ROWS 4
 
 /* The parameters of a quantized row: x ~ min + scale * q, with q from 0 to 255. */
@@ -124,6 +125,46 @@ INLINE Lanes gelu16(Lanes x)
     return fma16(x, all16(0.5f), fma16(h, a, look_up16(constant, piece)));
 }
 
+/* The logistic function 1 / (1 + exp(-x)), within 3e-7. exp is 2**whole * 2**part, with a polynomial for |part| <= 1/2. */
+INLINE Lanes logistic16(Lanes x)
+{
+    Lanes power = min16(max16(x * -LOG2_E, all16(-125.0f)), all16(125.0f));
+    IntLanes whole = nearest16(power);
+    Lanes part = power - __builtin_convertvector(whole, Lanes);
+    Lanes p = fma16(all16(0.0013390863f), part, all16(0.009676032f));
+    p = fma16(p, part, all16(0.05550357f));
+    p = fma16(p, part, all16(0.24022107f));
+    p = fma16(p, part, all16(0.6931472f));
+    p = fma16(p, part, all16(1.0000001f));
+    return 1.0f / (1.0f + p * (Lanes)((whole + 127) << 23));
+}
+
+/* The approximation of the GELU by tanh (Hendrycks and Gimpel, arXiv:1606.08415): x / 2 * (1 + tanh(y / 2)) = x *
+ * logistic(y), with y = 2 * sqrt(2 / pi) * (x + 0.044715 * x**3). */
+INLINE Lanes gelu_tanh16(Lanes x) { return x * logistic16(x * fma16(x * x, all16(0.071354814f), all16(1.5957692f))); }
+
+INLINE Lanes silu16(Lanes x) { return x * logistic16(x); }
+
+INLINE void gate_rows_by(Activation activation, float *x, int rows, int inner)
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < inner; i += LANES) {
+            const float *gate = x + (int64_t)r * 2 * inner + i;
+            Lanes v = load16(gate);
+            v = activation == GEGLU ? gelu16(v) : activation == GEGLU_TANH ? gelu_tanh16(v) : silu16(v);
+            store16(x + (int64_t)r * inner + i, v * load16(gate + inner));
+        }
+}
+
+/* Dense rows of x [rows, inner] <- f(gate) * value of rows [rows, 2 * inner], in place: no row is written before it is
+ * read. `inner` is a multiple of 16. */
+static void gate_rows(Activation activation, float *x, int rows, int inner)
+{
+    if (activation == GEGLU) gate_rows_by(GEGLU, x, rows, inner);
+    else if (activation == GEGLU_TANH) gate_rows_by(GEGLU_TANH, x, rows, inner);
+    else gate_rows_by(SWIGLU, x, rows, inner);
+}
+
 INLINE float sum_chains(const Lanes v[CHAINS]) { return sum_lanes((v[0] + v[1]) + (v[2] + v[3])); }
 
 INLINE float row_mean(const float *x, int width)
@@ -163,7 +204,7 @@ INLINE MinRange norm_row(float *x, int width, float mean, float deviation, const
 INLINE void norm_few(float *x, int rows, int width, const Norm *norm, const float *in_scale, MinRange *min_ranges)
 {
     float mean[FEW_ROWS], deviation[FEW_ROWS];
-    for (int r = 0; r < rows; r++) mean[r] = row_mean(x + r * width, width);
+    for (int r = 0; r < rows; r++) mean[r] = norm->is_rms ? 0.0f : row_mean(x + r * width, width);
     for (int r = 0; r < rows; r++) deviation[r] = row_deviation(x + r * width, width, mean[r], norm->eps);
     for (int r = 0; r < rows; r++) min_ranges[r] = norm_row(x + r * width, width, mean[r], deviation[r], norm, in_scale);
 }

@@ -79,17 +79,15 @@ def added(y_TN: Tensor, x_TK: Tensor, weights: MatrixWeights, isa: str) -> Tenso
     return y_TN + linear(x_TK, weights.packed, num_out, isa=isa)
 
 
-def run_block(
-    x_TD: Tensor, weights: BlockWeights, offsets: list[int], isa: str, *, rotary: RotaryWeights | None = None
-) -> Tensor:
+def run_block(x_TD: Tensor, weights: BlockWeights, offsets: list[int], isa: str) -> Tensor:
     """Returns x_TD after the block, one native operation after the other; its norms have no in_scale."""
     shape = weights.shape
     qkv_TW = added(
         torch.zeros(len(x_TD), (shape.heads + 2 * shape.kv_heads) * shape.head_width), x_TD, weights.qkv, isa
     )
     groups = group_equal(offsets)
-    if rotary is not None:
-        qkv_TW = rotated(qkv_TW, rotary, offsets, shape.heads + shape.kv_heads)
+    if weights.rotary is not None:
+        qkv_TW = rotated(qkv_TW, weights.rotary, offsets, shape.heads + shape.kv_heads)
     heads = {"num_heads": shape.heads, "num_kv_heads": shape.kv_heads}
     mixed_TX = attention(qkv_TW, groups, **heads, spans=shape.spans, isa=isa)
     x_TD = normalised(added(x_TD, mixed_TX, weights.out, isa), weights.norm1, isa)
@@ -108,6 +106,7 @@ def rotated(qkv_TW: Tensor, rotary: RotaryWeights, offsets: list[int], num_rotat
     return torch.cat((torch.cat(turned, dim=2).flatten(1), qkv_TW[:, width:]), dim=1)
 
 
-def normalised(x_TD: Tensor, weights: NormWeights, isa: str) -> Tensor:
+def normalised(x_TD: Tensor, weights: NormWeights | None, isa: str) -> Tensor:
+    assert weights is not None
     native.kernels(isa).norm_rows(address(x_TD), binding.Shape(*x_TD.shape), weights.native("norm", x_TD.shape[1]))
     return x_TD

@@ -196,14 +196,13 @@ def test_a_matrix_may_widen_the_words(isa: str, pack: Pack) -> None:
 
 def test_rotated_queries_and_keys(isa: str) -> None:
     """A block with a rotation before the attention gives the same bits as its operations, one after the other."""
-    weights = block(64, BlockShape(4, 2, 32, 64), in_scale=False)
     angle_PC = torch.rand(POSITIONS, 16, generator=GENERATOR) * 9
     rotary = RotaryWeights(angle_PC.cos(), angle_PC.sin())
+    weights = replace(block(64, BlockShape(4, 2, 32, 64), in_scale=False), rotary=rotary)
     words = embedding(64, in_scale=False)
-    words = replace(words, position_PD=words.position_PD[:1].clone(), rotary=rotary)
-    encoder = EncoderKernel(words, [weights])
+    encoder = EncoderKernel(replace(words, position_PD=words.position_PD[:1].clone()), [weights])
     ids_T, offsets = sequences([POSITIONS, 1, *[POSITIONS] * 8])
-    expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa, rotary=rotary)
+    expected = run_block(encoder.tokens(ids_T, offsets, layers=0, isa=isa), weights, offsets, isa)
     assert torch.equal(encoder.tokens(ids_T, offsets, layers=1, isa=isa), expected)
 
 

@@ -42,6 +42,7 @@ def test_words_of_4_bits_are_those_of_8_bits_that_they_stand_for(isa: str) -> No
         ({"position_PD": torch.ones(POSITIONS, WIDTH * 2)[:, ::2]}, "position_PD is .*expected dense"),
         ({"norm": NormWeights(torch.ones(WIDTH), torch.ones(1), 1e-6)}, "norm.bias_D is"),
         ({"norm": NormWeights(torch.ones(16), torch.ones(16), 1e-6)}, "norm.gain_D is"),
+        ({"expand": packed(WIDTH, 48)}, "expand is packed as"),
     ],
 )
 def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str) -> None:
@@ -50,14 +51,19 @@ def test_refuses_embeddings_that_do_not_fit(change: dict[str, Any], message: str
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("rotary", "message"),
     [
-        ({"expand": packed(WIDTH, 48)}, "expand is packed as"),
-        ({"rotary": RotaryWeights(torch.ones(9, 8), torch.ones(9, 8))}, "position_PD is .*1, 32"),
-        ({"rotary": RotaryWeights(torch.ones(9, 8), torch.ones(8, 8)), "position_PD": torch.ones(1, 32)}, "sin_PC is"),
-        ({"rotary": RotaryWeights(torch.ones(9, 16), torch.ones(9, 16))}, r"cos_PC is .*\[9, 8\]"),
+        (RotaryWeights(torch.ones(9, 8), torch.ones(8, 8)), "sin_PC is"),
+        (RotaryWeights(torch.ones(9, 16), torch.ones(9, 16)), r"cos_PC is .*\[9, 8\]"),
     ],
 )
-def test_refuses_expansions_and_rotations_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+def test_refuses_rotations_that_do_not_fit(rotary: RotaryWeights, message: str) -> None:
+    one_row = replace(EMBEDDING, position_PD=torch.ones(1, WIDTH))
     with pytest.raises(ValueError, match=message):
-        EncoderKernel(replace(EMBEDDING, **change), [BLOCK])
+        EncoderKernel(one_row, [replace(BLOCK, rotary=rotary)])
+
+
+def test_refuses_positions_beside_rotations() -> None:
+    rotary = RotaryWeights(torch.ones(9, 8), torch.ones(9, 8))
+    with pytest.raises(ValueError, match="position_PD has 20 rows; expected 1"):
+        EncoderKernel(EMBEDDING, [replace(BLOCK, rotary=rotary)])

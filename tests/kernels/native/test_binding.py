@@ -1,5 +1,7 @@
 """The binding: a file that is not our shared object is refused, and each function of a table is right."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from kernels import native
+from kernels.encoder.weights import ACTIVATIONS
 from kernels.linear_i8 import reference
 from kernels.linear_i8.native import ADD, GELU, linear, pack_weight
 from kernels.native import address, binding
@@ -83,3 +86,28 @@ def test_norms_and_means(isa: str) -> None:
     native.kernels(isa).mean_rows(address(x_MD), 48, address(offsets_B), 3, address(means_BD))
     for mean_D, x_SD in zip(means_BD, (x_MD[:1], x_MD[1:6], x_MD[6:]), strict=True):
         tolerances.assert_within(mean_D, x_SD.double().mean(dim=0), tolerances.mean(x_SD))
+
+
+GATES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "geglu": functional.gelu,
+    "geglu_tanh": partial(functional.gelu, approximate="tanh"),
+    "swiglu": functional.silu,
+}
+
+
+@pytest.mark.parametrize("activation", GATES)
+def test_gated_units(isa: str, activation: str) -> None:
+    """Every instruction set gives the same bits, and large gates neither overflow nor vanish."""
+    gate_MN = torch.cat((torch.linspace(-30, 30, 7 * 400), torch.tensor([-1e20, -1e4, 0, 1e20] * 20))).view(-1, 80)
+    value_MN = torch.randn(gate_MN.shape, generator=GENERATOR)
+    bits: list[torch.Tensor] = []
+    for each in (isa, "plain"):
+        x_MN = torch.cat((gate_MN, value_MN), dim=1)
+        shape = binding.Shape(*gate_MN.shape)
+        native.kernels(each).gate_rows(ACTIVATIONS.index(activation), address(x_MN), shape)
+        bits.append(x_MN.flatten()[: gate_MN.numel()].view_as(gate_MN))
+    assert torch.equal(*bits)
+    expected_MN = GATES[activation](gate_MN.double()) * value_MN.double()
+    # The logistic function is within 3e-7 of the exact one, relative to the result.
+    allowed_MN = GELU_ERROR * value_MN.abs() if activation == "geglu" else 1e-5 * expected_MN.abs() + 1e-9
+    assert ((bits[0].double() - expected_MN).abs() <= allowed_MN + 1e-6 * expected_MN.abs()).all()

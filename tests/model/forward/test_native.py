@@ -136,6 +136,19 @@ def test_goes_on_from_any_block_to_the_same_bits(
         assert torch.equal(found, expected[picked])
 
 
+@given(TOKEN_IDS, st.sampled_from(NATIVE), st.sampled_from(["int8", "int4"]), st.sampled_from(ABLE), st.data())
+@settings(max_examples=60)
+def test_a_text_gets_the_same_bits_on_every_processor_and_in_every_batch(
+    token_ids: list[list[int]], name: str, precision: str, isa: str, data: st.DataObject
+) -> None:
+    kernel = packed_of(name, precision)._encoder
+    batch = RaggedBatch.of(token_ids)
+    together = kernel.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=isa, threads=2)
+    index = data.draw(st.sampled_from(range(len(token_ids))))
+    alone = RaggedBatch.of([token_ids[index]])
+    assert torch.equal(kernel.encode(alone.ids_T, alone.offsets, isa="plain")[0], together[index])
+
+
 def test_what_it_does_not_run_is_said() -> None:
     assert set(NATIVE) == set(FAMILY)
     narrow = replace(FAMILY["rope"], n_heads=4)

@@ -5,7 +5,7 @@ import torch
 
 from model.calibration import to_int4
 from model.forward import pack_forward
-from model.forward.stored import embedding, norm
+from model.forward.stored import embedding, norm, rotary
 from model.plan import plan_of
 from model.qtensor import W4G64, W8C, QTensor
 from model.quantized import INT4
@@ -18,6 +18,7 @@ BLOCK = plan_of(SMALL).blocks[0]
 
 
 def test_a_norm_scales_its_output_for_the_matrix_that_reads_it() -> None:
+    assert BLOCK.norm1 is not None
     for reader in (None, BLOCK.up):
         made = norm(TENSORS, BLOCK.norm1, SMALL, reader=reader)
         assert torch.equal(torch.stack((made.gain_D, made.bias_D)), read_norm(TENSORS, BLOCK.norm1))
@@ -32,16 +33,17 @@ def test_every_position_has_the_one_segment_in_it() -> None:
     assert torch.equal(made.position_PD, position_PD + TENSORS["embed.type"].dequantize()[0])
     assert made.word_VE.dtype == torch.int8
     assert len(made.scale_V) == SMALL.vocab
-    assert made.norm.in_scale_D is TENSORS["layers.0.vectors"].parts["qkv.in_scale"]
-    assert made.rotary is None
+    assert made.norm is not None and made.norm.in_scale_D is TENSORS["layers.0.vectors"].parts["qkv.in_scale"]
+    assert rotary(SMALL, BLOCK) is None
 
 
 def test_with_rotations_all_positions_have_one_row() -> None:
     config = FAMILY["rope"]
     made = embedding(config, encoder_tensors(small_strata(config)))
     assert made.position_PD.shape == (1, config.d_model)
-    assert made.rotary is not None
-    assert made.rotary.cos_PC.shape == (config.max_pos, config.width_of_head // 2)
+    made_rotary = rotary(config, plan_of(config).blocks[0])
+    assert made_rotary is not None
+    assert made_rotary.cos_PC.shape == (config.max_pos, config.width_of_head // 2)
 
 
 @pytest.mark.parametrize("implementation", ["native", "library"])
