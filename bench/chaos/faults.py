@@ -69,7 +69,11 @@ class Fault:
 
     @property
     def family(self) -> Family:
-        """The group in which the recovery is counted. It is known after the fault has begun."""
+        """The group in which the recovery is counted. It is known after the fault has begun.
+
+        It differs from the group in which the kind is drawn for a damaged blob: that is another fault, but it also
+        kills a replica.
+        """
         if self.is_power_cut:
             return "cut"
         if self.num_kills:

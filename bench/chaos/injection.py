@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import get_args
 
 from bench.chaos.faults import Family, Fault, FaultKind, combine
 from bench.chaos.judge import Interruption
@@ -67,7 +68,9 @@ class FaultLog:
     """The injected faults and, for each family of faults, the recovery times. None: it did not recover."""
 
     spans: list[Interruption] = field(default_factory=list)
-    recoveries_s: dict[Family, list[float | None]] = field(default_factory=lambda: {"kill": [], "cut": [], "other": []})
+    recoveries_s: dict[Family, list[float | None]] = field(
+        default_factory=lambda: {family: [] for family in get_args(Family)}
+    )
     stuck: int = 0
 
 

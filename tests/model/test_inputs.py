@@ -91,7 +91,7 @@ def test_tokens_of_values_come_behind_those_of_the_text_and_without_a_text_alone
     assert tokens_of(contents, Reader()) == [[1, 97, 2, 2_003, 2_004], [2_003, 2_004], [1, 97, 2], [1, 2]]
     assert tokens_of(contents[:2], Reader(), 4) == [[1, 97, 2, 2_003], [2_003, 2_004]]
     beyond = (PICTURE, {"type": "picture", "digest": "", "tokens": [3_000]})
-    with pytest.raises(UnreadableInput, match="no list of numbers below 3000"):
+    with pytest.raises(UnreadableInput, match="not a list of numbers below 3000"):
         tokens_of([Content("a", (beyond,))], Reader())
 
 
