@@ -59,9 +59,10 @@ SOCKET = "redis.sock"
 MAX_SOCKET_PATH = 100
 """Longest path of a socket in bytes that every system accepts; Linux accepts 107."""
 
-FILES = "appendonlydir/*.incr.aof"
+FILES = "appendonlydir/*.incr.aof", "appendonly.aof"
+"""The files of commands: Redis 7 and newer write the first ones, Redis 6 writes the second one."""
 
-DRAFTS = f"appendonlydir/*{DRAFT_SUFFIX}"
+DRAFTS = f"**/*.aof.*{DRAFT_SUFFIX}"
 """Drafts of programs that were killed while they repaired a file: copies of the whole file, on a disk that was full."""
 
 _ZEROS = re.compile(rb"\0+")
@@ -185,6 +186,8 @@ def _command(binary: str, socket_path: Path, state_dir: Path, options: Mapping[s
         "appendfsync": ["everysec"],
         # A killed server may have written only a part of its last command.
         "aof-load-truncated": ["yes"],
+        # Redis 6 has one file. After a rewrite it would begin with a binary snapshot, whose end `mend` cannot find.
+        "aof-use-rdb-preamble": ["no"],
         "save": [""],
         "maxmemory": [MAX_MEMORY],
         "maxmemory-policy": ["noeviction"],
@@ -273,7 +276,7 @@ def mend(state_dir: Path) -> int:
     for draft in state_dir.glob(DRAFTS):
         draft.unlink()
     removed = 0
-    for path in state_dir.glob(FILES):
+    for path in chain.from_iterable(map(state_dir.glob, FILES)):
         if holes := _find_holes_in_file(path):
             num_bytes = sum(end - start for start, end in holes)
             _rewrite(path, holes)
