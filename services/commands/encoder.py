@@ -114,7 +114,8 @@ def train(
     from learner.errors import DataError
     from lifelong.compress.contrastive import PAIRS, PretrainOptions
     from lifelong.compress.static import StaticOptions
-    from services.members.train import FOLDER, train_digits, train_static
+    from services.members.texts import FOLDER
+    from services.members.train import train_digits, train_static
 
     settings = context.process()
     try:

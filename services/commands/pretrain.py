@@ -78,9 +78,11 @@ def pretrain(
     mix = parse_mix(flags.mix)
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
-    # The probe's test texts must not be learnt, either.
+    # Of a data set the test texts are left out, of a file all lines. The probe's test texts must not be learnt, either.
     left_out = [
-        text for name in (*flags.leave_out, *flags.probe) for text in texts_of(name, settings.data, is_test=True)
+        text
+        for name in (*flags.leave_out, *flags.probe)
+        for text in texts_of(name, settings.data, is_test=not name.endswith(".txt"))
     ]
     with progress() as say:
         say("reading the texts")

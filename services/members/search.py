@@ -47,6 +47,7 @@ from lifelong.compress.space import Genes, Space
 from lifelong.compress.sparsity import SparseDistiller, Sparsity
 from lifelong.compress.supernet import SandwichDistiller, Supernet
 from model.calibration import grams
+from model.config import StrataConfig
 from model.packed import Inputs
 from model.quantized import QuantizedEncoder
 from model.strata import Strata, encode_many
@@ -345,6 +346,7 @@ class Search:
         else:
             distil(self._coarse(shaped, genes), out, lesson, training, data=None, say=watched)
         config, tensors = stored_weights(str(out), self._say)
+        assert isinstance(config, StrataConfig)
         encoder = QuantizedEncoder.from_tensors(config, tensors)
         accuracy, mean_cosine = self._scorer.scores(partial(encoder.encode, precision=precision_of(genes)))
         step_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)

@@ -92,7 +92,7 @@ def test_a_static_encoder_is_adopted_restored_and_left_again(store: Store, tmp_p
     rig.start()
     assert torch.equal(rig.learner.fast_head.served.z_many([text_of(5)]), vectors)
     again = rig.offer(offer_of(store, NARROW, id="two"))
-    assert again is not None and (again.state, again.version) == ("published", 3)
+    assert again is not None and again.state == "published" and again.version > 2
 
 
 def test_what_is_not_in_memory_is_carried_over_to_another_width(store: Store, tmp_path: Path) -> None:

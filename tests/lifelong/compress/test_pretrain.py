@@ -48,7 +48,7 @@ def only(objective: str, **changes: Any) -> MixOptions:
 
 
 def count_weights(strata: Strata) -> float:
-    return float(sum(value.double().sum() for value in strata.parameters()))
+    return float(sum(value.detach().double().sum() for value in strata.parameters()))
 
 
 def training(options: MixOptions = OPTIONS, *, seed: int = 0) -> MixedPretraining:

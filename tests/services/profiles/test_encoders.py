@@ -10,7 +10,7 @@ from learner.errors import DataError
 from lifelong.compress.search import Point
 from lifelong.compress.space import Space
 from model.bert import load_encoder
-from model.config import MINILM_L6
+from model.config import MINILM_L6, StrataConfig
 from services.members.search import Front, Trained
 from services.members.source import labelled
 from services.profiles import encoders
@@ -31,7 +31,7 @@ def test_nano_is_made_of_minilm_without_training() -> None:
 
 
 @pytest.mark.parametrize("profile", [BASE, PRO], ids=["base", "pro"])
-def test_base_and_pro_are_the_default_encoder(tmp_path: Path, profile: Profile) -> None:
+def test_base_and_pro_are_the_default_encoder(tmp_path: Path, profile: Profile[StrataConfig]) -> None:
     assert encoder_of(profile, data=None, say=silent, cache=tmp_path) == TEACHER
     assert not list(tmp_path.iterdir())
 
