@@ -34,6 +34,8 @@ def program_commands(settings: Settings) -> dict[str, Command]:
     for task in settings.readers.all:
         commands[program_name("learner", task)] = Command(("learn",), task)
         commands[program_name("rollout", task)] = Command(("rollout", "run"), task)
+    if settings.domain_stage:
+        commands["domain"] = Command(("pretrain", "--on-drift"))
     return commands
 
 

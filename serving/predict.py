@@ -120,11 +120,7 @@ def predict_many(
         verdicts = Verdicts(arm.name, arm.version, fingerprints[row])
         receipt = receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
         vector: TextVector | None = None
-        num_tokens = len(token_ids[row])
-        # The vector of a truncated text depends on the length limit, so it is not sent.
-        is_whole = num_tokens < live.max_tokens
-        is_sent = event.text and is_whole and (num_tokens >= LONG_TOKENS or not live.sheds_extras)
-        if is_sent and row in vectors and (encoding := versions[row].encoding):
+        if row in vectors and _sends_vector(event, len(token_ids[row]), live) and (encoding := versions[row].encoding):
             z = vectors[row].numpy().astype("<f4", copy=False).tobytes()
             vector = receipts.vector(content(event), z, encoding)
         answers.append(
@@ -140,6 +136,13 @@ def predict_many(
             )
         )
     return answers
+
+
+def _sends_vector(event: Event, num_tokens: int, live: ActiveVersions) -> bool:
+    """Returns whether the answer to `event`, a text of `num_tokens`, contains the vector of the text."""
+    # The vector of a truncated text depends on the length limit.
+    is_whole = num_tokens < live.max_tokens
+    return bool(event.text) and is_whole and (num_tokens >= LONG_TOKENS or not live.sheds_extras)
 
 
 def _predict_with_other_encoders(

@@ -92,7 +92,8 @@ class Injector:
         begun_s = time.monotonic()
         every_s = self._size.events / self._size.rate / max(len(faults), 1)
         for place, fault in enumerate(faults):
-            self._running.wait(self._running.scene.is_whole, self._size.stuck_s)
+            if not self._running.wait(self._running.scene.is_whole, self._size.stuck_s):
+                self._say("not all replicas answer before the next fault")
             self._running.wait_until(begun_s + place * every_s)
             self.log.spans.append(self._inject(fault))
             if self._recovers(fault):

@@ -1,21 +1,27 @@
 """`lifelong pretrain`: trains an encoder on texts without labels, from nothing or from another encoder."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.commands.context import CliContext, JsonOption, reads_settings
+from services.commands.context import CliContext, JsonOption, reads_settings, stop_signal
 from services.commands.model import Every, Seed, Texts, Threads
 from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
     from lifelong.compress.pretrain import Mix
-    from services.members.texts import SourcedText
+    from services.settings import Settings
+    from wire.bus import Bus
+    from wire.keyring import KeyRing
+    from wire.store import Store
 
 DEFAULT_MIX = "masked=6,causal=1,contrast=6,replaced=3"
+
+NICENESS = 19
+"""The lowest priority: a stage must not delay answers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +32,13 @@ class PretrainFlags:
     from_topic: Annotated[
         bool, typer.Option("--from-topic", help="The texts of the events of the running service, without labels")
     ] = False
+    on_drift: Annotated[
+        bool,
+        typer.Option("--on-drift", help="Run until stopped: pretrain and adopt whenever the texts of the events move"),
+    ] = False
+    new_texts: Annotated[
+        int, typer.Option("--new-texts", min=1, help="With --on-drift: texts after the change to wait for")
+    ] = 2_000
     leave_out: Annotated[
         list[str],
         typer.Option(
@@ -68,13 +81,19 @@ def pretrain(
     Each text counts once. The result is a folder in the state folder, named by a digest of texts and options.
     """
     from lifelong.compress.pretrain import MixOptions
+    from services.members.domain import erased_subjects, texts_of_events
     from services.members.pretrain import PretrainRequest, texts_of_files
     from services.members.pretrain import pretrain as run
     from services.members.source import texts_of
     from services.members.texts import Limits, select
 
-    if flags.from_topic == bool(flags.texts):
-        raise typer.BadParameter("give --texts or --from-topic, and not both")
+    if flags.from_topic + flags.on_drift + bool(flags.texts) != 1:
+        raise typer.BadParameter("give one of --texts, --from-topic and --on-drift")
+    if flags.on_drift:
+        if encoder:
+            raise typer.BadParameter("--on-drift begins with the encoder of the service: leave ENCODER out")
+        _follow(context, flags)
+        return
     mix = parse_mix(flags.mix)
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
@@ -87,8 +106,9 @@ def pretrain(
     with progress() as say:
         say("reading the texts")
         if flags.from_topic:
-            with _texts_of_topic(context) as (texts, erased):
-                selected = select(texts, limits, left_out=left_out, erased=erased)
+            with _service(context) as (_, bus, stores, ring):
+                texts = texts_of_events(bus, ring)
+                selected = select(texts, limits, left_out=left_out, erased=erased_subjects(stores))
         else:
             selected = select(texts_of_files(flags.texts, settings.data), limits, left_out=left_out)
         request = PretrainRequest(encoder=encoder, probe=tuple(flags.probe), every_s=flags.every, threads=flags.threads)
@@ -106,29 +126,30 @@ def pretrain(
 
 
 @contextmanager
-def _texts_of_topic(context: CliContext) -> Iterator[tuple[Iterator["SourcedText"], frozenset[str]]]:
-    """Yields the texts of the events of the running service, and the digests of erased subjects."""
+def _service(context: CliContext) -> Iterator[tuple["Settings", "Bus", Sequence["Store"], "KeyRing"]]:
+    """Yields the settings of the running service, its bus, the stores of its tasks, and its keys."""
     from services.keys import key_ring
-    from services.members.texts import SourcedText
     from services.programs import open_bus, open_stores
-    from wire.bus import read_all_records
-    from wire.keyring import subject_digest
-    from wire.records import Erase, Event
 
     settings = context.attached()
-    ring = key_ring(settings)
     with ExitStack() as opened:
         stores = open_stores(settings, opened)
-        commands = [command for store in stores.values() for command in store.commands.read()]
-        erased = frozenset(command.read(Erase).digest for command in commands if command.verb == Erase.VERB)
         bus = opened.enter_context(closing(open_bus(settings, "pretrain")))
+        yield settings, bus, list(stores.values()), key_ring(settings)
 
-        def texts() -> Iterator["SourcedText"]:
-            for event in read_all_records(bus, [Event]):
-                subject = subject_digest(ring.subject, event.key) if event.key else ""
-                yield SourcedText(event.text, event.source, subject)
 
-        yield texts(), erased
+def _follow(context: CliContext, flags: PretrainFlags) -> None:
+    """Watches the events of the running service until SIGTERM or SIGINT, and pretrains when their texts have moved."""
+    import torch
+
+    from services.members.domain import DomainStages, StageOptions
+    from wire.threads import lower_priority
+
+    torch.set_num_threads(flags.threads)
+    lower_priority(NICENESS)
+    options = StageOptions(new_texts=flags.new_texts)
+    with _service(context) as (settings, bus, stores, ring), progress() as say:
+        DomainStages(settings, bus, stores, ring, options, say=say).run(stop_signal())
 
 
 def parse_mix(text: str) -> "Mix":

@@ -68,6 +68,8 @@ class PretrainRequest:
     every_s: float = 60.0
     """Seconds between checkpoints."""
     threads: int = 1
+    share: float = 1.0
+    """The share of the time in which the training computes. In the rest it sleeps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +134,7 @@ def pretrain(
     )
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    run(training, checkpoint, key, every_s=request.every_s, say=say)
+    run(training, checkpoint, key, every_s=request.every_s, share=request.share, say=say)
     made = Pretrained(
         folder=str(folder),
         is_new=True,
@@ -148,14 +150,21 @@ def pretrain(
     return made
 
 
-def run(training: MixedPretraining, checkpoint: Path, key: str, *, every_s: float, say: Say) -> None:
-    """Takes all steps of a training, and resumes it from its checkpoint after a kill. Raises StateRefused."""
+def run(
+    training: MixedPretraining, checkpoint: Path, key: str, *, every_s: float, share: float = 1.0, say: Say
+) -> None:
+    """Takes all steps of a training, and resumes it from its checkpoint after a kill. Raises StateRefused.
+
+    It computes in a `share` of the time.
+    """
     if resume(checkpoint, training, key):
         say(f"resuming after step {training.num_done}")
     began_s = written_s = time.monotonic()
     first = training.num_done
     while not training.is_done:
+        step_s = time.monotonic()
         objective, loss = training.step()
+        time.sleep((time.monotonic() - step_s) * (1 / share - 1))
         now_s = time.monotonic()
         left_s = (now_s - began_s) / (training.num_done - first) * (training.num_steps - training.num_done)
         say(progress_line(training, objective, loss, left_s=left_s))

@@ -340,16 +340,24 @@ def _closed_on_error(consumer: Any) -> Iterator[None]:
         raise
 
 
-def read_all_records(bus: Bus, record_types: Sequence[type[TopicRecord]]) -> Iterator[Any]:
+def read_all_records(
+    bus: Bus, record_types: Sequence[type[TopicRecord]], *, until: Mapping[str, int] | None = None
+) -> Iterator[Any]:
     """Yields all records of the topics of `record_types`, in the order of each partition.
+
+    Of a partition in `until` (`topic/partition` -> offset), it yields only the records below the offset.
 
     consumes: records of the topics; produces: records; waits for: the broker; unblocked by: the end of the topics
     """
+    ends = until or {}
     with closing(bus.follow(record_types, {})) as follower:
         last_received_s = time.monotonic()
         while True:
             received = follower.poll(SCAN_POLL_MS).received
-            yield from (message.record for message in received)
+            for message in received:
+                end = ends.get(partition_name(message.position))
+                if end is None or message.position.offset < end:
+                    yield message.record
             if received:
                 last_received_s = time.monotonic()
             elif not follower.lag() or time.monotonic() - last_received_s > QUIET_S:

@@ -1,0 +1,248 @@
+"""The domain stage: pretrains the encoder of a running service on the service's own events, without labels.
+
+    events --some texts--> vectors --distance to the nearest known text--> ADWIN --a rise--> the texts have moved
+    `new_texts` more texts --> offsets --stage.json--> texts of the topic below them --pretrain--> encoder
+    encoder --offer--> the learner's gate --> a version --> the rollout, as after any change of the encoder
+
+The known texts are the first `known_texts` of the service's run, or of the time after the last stage. Their vectors
+come from one encoder, which no slow round changes, so distances can be compared at any time. The rise must be as large
+as the rise that unfreezes the domain tier of slow rounds (`learner.drift`).
+
+The texts of a stage are all texts that the topic still has, also those from before the change: an encoder that is
+trained on the new texts alone forgets the old ones. `stage.json` has the offsets up to which a stage reads, so a stage
+that was killed reads the same texts again, and goes on from its checkpoint.
+
+Texts of erased subjects are left out, and the encoder's folder says whose texts it has seen (`services.members.texts`).
+"""
+
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+import torch
+from torch import Tensor
+
+from learner.drift import Detector, Rise, tier_for
+from learner.errors import DataError
+from lifelong.compress.pretrain import MixOptions
+from model.encoders import open_inputs, packed
+from model.ragged import RaggedBatch
+from services.members.adopt import AdoptOptions, Decided, offer, stored_weights
+from services.members.pretrain import Pretrained, PretrainRequest, pretrain
+from services.members.source import Say
+from services.members.texts import FOLDER, Limits, Selected, SourcedText, select
+from services.operator_commands import NotDoneYet, await_outcome
+from services.settings import Settings
+from wire.bus import Bus, read_all_records
+from wire.files import atomic_write
+from wire.keyring import KeyRing, subject_digest
+from wire.records import Erase, Event
+from wire.store import Store
+
+DELTA: Final = 0.002
+"""Significance of ADWIN. The signal has no labels, and a false alarm costs minutes of training."""
+
+POLL_MS: Final = 1_000
+
+STATE: Final = "stage.json"
+
+log = structlog.get_logger("domain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageOptions:
+    """When a stage begins, and how it trains."""
+
+    known_texts: int = 500
+    """The texts whose vectors stand for the known domain."""
+    texts_per_poll: int = 16
+    """The most texts of a poll whose distances are measured: some 16 texts a second, a few percent of a core."""
+    new_texts: int = 2_000
+    """The number of texts after the change for which a stage waits."""
+    passes: float = 2.0
+    """How often the training reads each token."""
+    first_layer: int = 3
+    """The layers below, and the embedding, are not trained."""
+    rate: float = 5e-5
+    share: float = 0.5
+    """The share of the time in which the training computes: in the rest, answers have processor and memory alone."""
+    max_tokens: int = 64
+    decides_within_s: float = 900.0
+    """How long the stage waits for the learner's decision."""
+
+
+class StageState(msgspec.Struct, frozen=True, kw_only=True):
+    """What outlives a kill: the encoder of the last adopted stage, and the offsets of the stage that has begun."""
+
+    encoder: str
+    until: dict[str, int] | None = None
+
+
+class DomainWatch:
+    """Detects, without labels, that the texts of a stream have moved away from the known ones. Verb: add.
+
+    `encode` returns the vectors z_BD of texts, which have unit length.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], Tensor], *, num_known: int) -> None:
+        self._encode = encode
+        self._num_known = num_known
+        self._known: list[Tensor] = []
+        self._detector = Detector(DELTA)
+
+    def add(self, texts: Sequence[str]) -> Rise | None:
+        """Adds texts in the order of the stream. Returns the rise of their distances if they have moved away."""
+        for z_D in self._encode(texts) if texts else ():
+            if len(self._known) < self._num_known:
+                self._known.append(z_D)
+                continue
+            distance = 1 - float((torch.stack(self._known) @ z_D).max())
+            rise = self._detector.add(distance)
+            if rise is not None and tier_for(rise.effect):
+                return rise
+        return None
+
+
+class DomainStages:
+    """Watches the events of a service, and pretrains its encoder whenever their texts have moved. Verb: run.
+
+    The first stage begins with the encoder of the service's settings, the next one with the last adopted stage.
+    `stores` are those of all tasks, and `ring` has the key of the digests of subjects.
+    """
+
+    def __init__(
+        self, settings: Settings, bus: Bus, stores: Sequence[Store], ring: KeyRing, options: StageOptions, *, say: Say
+    ) -> None:
+        self._bus = bus
+        self._stores = stores
+        self._ring = ring
+        self._options = options
+        self._encoder = settings.encoder
+        self._max_tokens = settings.serving.max_tokens
+        self._learner = settings.learner
+        self._state_dir = settings.state_dir
+        self._say = say
+        self._path = self._state_dir / FOLDER / STATE
+
+    def run(self, stop: threading.Event) -> None:
+        """Watches and trains until `stop` is set.
+
+        consumes: events; produces: offers of encoders; waits for: the broker, the learner; unblocked by: stop
+        """
+        state = self._read()
+        while not stop.is_set():
+            if state.until is None:
+                until = self._wait_until_moved(state.encoder, stop)
+                if until is None:
+                    return
+                state = self._keep(StageState(encoder=state.encoder, until=until))
+            made = self.pretrain(state)
+            is_adopted = self.offer(made)
+            state = self._keep(StageState(encoder=made.folder if is_adopted else state.encoder))
+
+    def pretrain(self, state: StageState) -> Pretrained:
+        """Trains the stage that `state` describes. Raises DataError if the topic has no text."""
+        selected = self._selected(state.until)
+        inputs = open_inputs(state.encoder, max_tokens=self._max_tokens)
+        num_tokens = sum(map(len, inputs.encode_many([each.text for each in selected.texts])))
+        options = MixOptions(
+            tokens=max(1, round(self._options.passes * num_tokens)),
+            first_layer=self._options.first_layer,
+            max_tokens=self._options.max_tokens,
+            rate=self._options.rate,
+        )
+        log.info("stage_begins", encoder=state.encoder, texts=selected.counts, tokens=options.tokens)
+        request = PretrainRequest(encoder=state.encoder, share=self._options.share)
+        return pretrain(selected, request, options, data=None, state_dir=self._state_dir, say=self._say)
+
+    def offer(self, made: Pretrained) -> bool:
+        """Offers an encoder to the learner of each task; returns whether at least one of them has adopted it."""
+        tokenizer = open_inputs(self._encoder, max_tokens=self._max_tokens)
+        is_adopted = False
+        for store in self._stores:
+            command = offer(
+                store,
+                made.folder,
+                AdoptOptions(),
+                learner=self._learner,
+                tokenizer=tokenizer,
+                say=self._say,
+                source="domain",
+            )
+            try:
+                decided = Decided(await_outcome(store, command, timeout_s=self._options.decides_within_s))
+            except NotDoneYet as error:
+                log.warning("stage_not_decided", folder=made.folder, error=str(error))
+                continue
+            is_adopted |= not decided.is_refused
+            log.info("stage_decided", folder=made.folder, **msgspec.to_builtins(decided.outcome))
+        return is_adopted
+
+    def _wait_until_moved(self, encoder: str, stop: threading.Event) -> dict[str, int] | None:
+        """Returns the offsets up to which the next stage reads; None if `stop` was set."""
+        watch = DomainWatch(vectors_of(encoder, self._max_tokens, self._say), num_known=self._options.known_texts)
+        rng = random.Random(0)
+        num_new: int | None = None
+        with closing(self._bus.follow([Event], self._bus.end_offsets(Event), is_patient=True)) as follower:
+            while not stop.is_set():
+                followed = follower.poll(POLL_MS)
+                texts = [message.record.text for message in followed.received if message.record.text]
+                if num_new is None:
+                    chosen = sorted(rng.sample(range(len(texts)), min(len(texts), self._options.texts_per_poll)))
+                    if rise := watch.add([texts[place] for place in chosen]):
+                        log.warning("domain_moved", **rise._asdict())
+                        self._say(f"the texts have moved: distance {rise.before:.2f} -> {rise.after:.2f}")
+                        num_new = 0
+                    continue
+                num_new += len(texts)
+                if num_new >= self._options.new_texts:
+                    return followed.offsets
+                self._say(f"{num_new} of {self._options.new_texts} texts until the stage begins")
+        return None
+
+    def _selected(self, until: Mapping[str, int] | None) -> Selected:
+        with_texts = texts_of_events(self._bus, self._ring, until=until)
+        selected = select(with_texts, Limits(), erased=erased_subjects(self._stores))
+        if not selected.texts:
+            raise DataError(f"the topic of events has no text to train on ({selected.counts})")
+        return selected
+
+    def _read(self) -> StageState:
+        if not self._path.exists():
+            return StageState(encoder=self._encoder)
+        return msgspec.json.decode(self._path.read_bytes(), type=StageState)
+
+    def _keep(self, state: StageState) -> StageState:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path, is_synced=True) as file:
+            file.write(msgspec.json.encode(state))
+        return state
+
+
+def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequence[str]], Tensor]:
+    """Returns a function from texts to the vectors z_BD of an encoder, as it is served."""
+    inputs = open_inputs(encoder, max_tokens=max_tokens)
+    served = packed(*stored_weights(encoder, say), inputs)
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        return served.encode(RaggedBatch.of(inputs.encode_many(list(texts))))
+
+    return encode
+
+
+def texts_of_events(bus: Bus, ring: KeyRing, *, until: Mapping[str, int] | None = None) -> Iterator[SourcedText]:
+    """Yields the texts of all events that the topic still has, below the offsets `until` if they are given."""
+    for event in read_all_records(bus, [Event], until=until):
+        subject = subject_digest(ring.subject, event.key) if event.key else ""
+        yield SourcedText(event.text, event.source, subject)
+
+
+def erased_subjects(stores: Sequence[Store]) -> frozenset[str]:
+    """Returns the keyed digests of the subjects that were erased in any task."""
+    commands = [command for store in stores for command in store.commands.read()]
+    return frozenset(command.read(Erase).digest for command in commands if command.verb == Erase.VERB)
