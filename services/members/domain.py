@@ -16,10 +16,12 @@ Texts of erased subjects are left out, and the encoder's folder says whose texts
 """
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -30,18 +32,23 @@ from torch import Tensor
 from learner.drift import Detector, Rise, tier_for
 from learner.errors import DataError
 from lifelong.compress.pretrain import MixOptions
+from model.config import StrataConfig
 from model.encoders import open_inputs, packed
+from model.member import TOKENIZER, Member, write_member
+from model.qtensor import from_blob
 from model.ragged import RaggedBatch
+from model.source import encoder_folder
+from model.weights import to_strata
 from services.members.adopt import AdoptOptions, Decided, offer, stored_weights
 from services.members.pretrain import Pretrained, PretrainRequest, pretrain
-from services.members.source import Say
+from services.members.source import Say, history_step
 from services.members.texts import FOLDER, Limits, Selected, SourcedText, select
 from services.operator_commands import NotDoneYet, await_outcome
 from services.settings import Settings
 from wire.bus import Bus, read_all_records
 from wire.files import atomic_write
 from wire.keyring import KeyRing, subject_digest
-from wire.records import Erase, Event
+from wire.records import Erase, Event, WeightManifest
 from wire.store import Store
 
 DELTA: Final = 0.002
@@ -76,11 +83,11 @@ class StageOptions:
     """How long the stage waits for the learner's decision."""
 
 
-class StageState(msgspec.Struct, frozen=True, kw_only=True):
-    """What outlives a kill: the encoder of the last adopted stage, and the offsets of the stage that has begun."""
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage that has begun: the folder of the encoder before it, and the offsets below which it reads texts."""
 
     encoder: str
-    until: dict[str, int] | None = None
+    until: dict[str, int]
 
 
 class DomainWatch:
@@ -111,8 +118,8 @@ class DomainWatch:
 class DomainStages:
     """Watches the events of a service, and pretrains its encoder whenever their texts have moved. Verb: run.
 
-    The first stage begins with the encoder of the service's settings, the next one with the last adopted stage.
-    `stores` are those of all tasks, and `ring` has the key of the digests of subjects.
+    A stage begins with the encoder of the learner's current version, which slow rounds and earlier stages have trained.
+    `stores` are those of all tasks, the default task's first. `ring` has the key of the digests of subjects.
     """
 
     def __init__(
@@ -134,21 +141,39 @@ class DomainStages:
 
         consumes: events; produces: offers of encoders; waits for: the broker, the learner; unblocked by: stop
         """
-        state = self._read()
         while not stop.is_set():
-            if state.until is None:
-                until = self._wait_until_moved(state.encoder, stop)
+            if self._path.exists():
+                stage = msgspec.json.decode(self._path.read_bytes(), type=Stage)
+            else:
+                until = self._wait_until_moved(stop)
                 if until is None:
                     return
-                state = self._keep(StageState(encoder=state.encoder, until=until))
-            made = self.pretrain(state)
-            is_adopted = self.offer(made)
-            state = self._keep(StageState(encoder=made.folder if is_adopted else state.encoder))
+                stage = self.begin(until)
+            made = self.pretrain(stage)
+            if not self.offer(made):
+                shutil.rmtree(made.folder)
+            shutil.rmtree(stage.encoder, ignore_errors=True)
+            self._path.unlink()
 
-    def pretrain(self, state: StageState) -> Pretrained:
-        """Trains the stage that `state` describes. Raises DataError if the topic has no text."""
-        selected = self._selected(state.until)
-        inputs = open_inputs(state.encoder, max_tokens=self._max_tokens)
+    def begin(self, until: Mapping[str, int]) -> Stage:
+        """Writes the encoder of the current version into a folder, and begins a stage with it.
+
+        Raises NotFound if no version was published yet, and the errors of a family that cannot be pretrained.
+        """
+        store = self._stores[0]
+        manifest = store.versions.manifest(store.versions.current())
+        folder = self._path.parent / f"before-{manifest.version}"
+        shutil.rmtree(folder, ignore_errors=True)
+        write_version_encoder(folder, manifest, store, (encoder_folder(self._encoder) / TOKENIZER).read_bytes())
+        stage = Stage(encoder=str(folder), until=dict(until))
+        with atomic_write(self._path, is_synced=True) as file:
+            file.write(msgspec.json.encode(stage))
+        return stage
+
+    def pretrain(self, stage: Stage) -> Pretrained:
+        """Trains the encoder of a stage. Raises DataError if the topic has no text."""
+        selected = self._selected(stage.until)
+        inputs = open_inputs(stage.encoder, max_tokens=self._max_tokens)
         num_tokens = sum(map(len, inputs.encode_many([each.text for each in selected.texts])))
         options = MixOptions(
             tokens=max(1, round(self._options.passes * num_tokens)),
@@ -156,8 +181,8 @@ class DomainStages:
             max_tokens=self._options.max_tokens,
             rate=self._options.rate,
         )
-        log.info("stage_begins", encoder=state.encoder, texts=selected.counts, tokens=options.tokens)
-        request = PretrainRequest(encoder=state.encoder, share=self._options.share)
+        log.info("stage_begins", encoder=stage.encoder, texts=selected.counts, tokens=options.tokens)
+        request = PretrainRequest(encoder=stage.encoder, share=self._options.share)
         return pretrain(selected, request, options, data=None, state_dir=self._state_dir, say=self._say)
 
     def offer(self, made: Pretrained) -> bool:
@@ -183,9 +208,9 @@ class DomainStages:
             log.info("stage_decided", folder=made.folder, **msgspec.to_builtins(decided.outcome))
         return is_adopted
 
-    def _wait_until_moved(self, encoder: str, stop: threading.Event) -> dict[str, int] | None:
+    def _wait_until_moved(self, stop: threading.Event) -> dict[str, int] | None:
         """Returns the offsets up to which the next stage reads; None if `stop` was set."""
-        watch = DomainWatch(vectors_of(encoder, self._max_tokens, self._say), num_known=self._options.known_texts)
+        watch = DomainWatch(vectors_of(self._encoder, self._max_tokens, self._say), num_known=self._options.known_texts)
         rng = random.Random(0)
         num_new: int | None = None
         with closing(self._bus.follow([Event], self._bus.end_offsets(Event), is_patient=True)) as follower:
@@ -205,23 +230,12 @@ class DomainStages:
                 self._say(f"{num_new} of {self._options.new_texts} texts until the stage begins")
         return None
 
-    def _selected(self, until: Mapping[str, int] | None) -> Selected:
+    def _selected(self, until: Mapping[str, int]) -> Selected:
         with_texts = texts_of_events(self._bus, self._ring, until=until)
         selected = select(with_texts, Limits(), erased=erased_subjects(self._stores))
         if not selected.texts:
             raise DataError(f"the topic of events has no text to train on ({selected.counts})")
         return selected
-
-    def _read(self) -> StageState:
-        if not self._path.exists():
-            return StageState(encoder=self._encoder)
-        return msgspec.json.decode(self._path.read_bytes(), type=StageState)
-
-    def _keep(self, state: StageState) -> StageState:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self._path, is_synced=True) as file:
-            file.write(msgspec.json.encode(state))
-        return state
 
 
 def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequence[str]], Tensor]:
@@ -233,6 +247,17 @@ def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequ
         return served.encode(RaggedBatch.of(inputs.encode_many(list(texts))))
 
     return encode
+
+
+def write_version_encoder(folder: Path, manifest: WeightManifest, store: Store, tokenizer_json: bytes) -> None:
+    """Writes the encoder of a version, in full precision. Raises NotFound, WrongConfig or FileExistsError."""
+    config = StrataConfig.from_json(manifest.config)
+    tensors = {
+        entry.name: from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes)) for entry in manifest.tensors
+    }
+    history = (history_step("served", {"version": manifest.version}),)
+    member = Member(config=config, max_tokens=manifest.max_tokens, history=history)
+    write_member(folder, member, to_strata(config, tensors).requires_grad_(False), tokenizer_json)
 
 
 def texts_of_events(bus: Bus, ring: KeyRing, *, until: Mapping[str, int] | None = None) -> Iterator[SourcedText]:
