@@ -188,11 +188,11 @@ def _float_attention_times(limit: Limit) -> Iterator[KernelTimes]:
 def _torch_attention_us(qkv_TW: Tensor, length: int) -> dict[str, float]:
     """Times both attentions of torch. Our float implementation uses one or the other, depending on the length."""
     us = {
-        "softmax": _best_us(partial(attention._short, qkv_TW, length, NUM_HEADS)),
-        "float32": _best_us(partial(attention._long, qkv_TW, length, NUM_HEADS)),
+        "softmax": _best_us(partial(attention._short, qkv_TW, length, NUM_HEADS, False)),
+        "float32": _best_us(partial(attention._long, qkv_TW, length, NUM_HEADS, False)),
     }
     if has_bfloat16():
-        us["bf16"] = _best_us(partial(attention._long, qkv_TW.bfloat16(), length, NUM_HEADS))
+        us["bf16"] = _best_us(partial(attention._long, qkv_TW.bfloat16(), length, NUM_HEADS, False))
     return us
 
 

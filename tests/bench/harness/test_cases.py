@@ -25,7 +25,7 @@ def test_the_bars_of_the_ledger_have_unique_names_and_baselines() -> None:
         assert all(bar.baseline for bar in case.bars)
 
 
-LONG = ("E3", "E4", "E5", "E6", "E7", "E12", "E15")
+LONG = ("E3", "E4", "E5", "E6", "E7", "E12", "E15", "E17")
 """Their quick runs take more than twenty seconds of two cores."""
 
 
