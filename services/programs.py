@@ -24,8 +24,10 @@ class Command(NamedTuple):
     task: str = DEFAULT
 
 
-def program_commands(settings: Settings) -> dict[str, Command]:
+def program_commands(settings: Settings, *, pretrains: bool = False) -> dict[str, Command]:
     """Returns the command of each program by its name, in the order of the start: the slowest program first.
+
+    `pretrains`: whether one more program pretrains the encoder when the texts of the events have moved.
 
     >>> list(program_commands(Settings(tasks={"urgency": {}})))
     ['serve', 'learner', 'rollout', 'learner-urgency', 'rollout-urgency']
@@ -34,7 +36,7 @@ def program_commands(settings: Settings) -> dict[str, Command]:
     for task in settings.readers.all:
         commands[program_name("learner", task)] = Command(("learn",), task)
         commands[program_name("rollout", task)] = Command(("rollout", "run"), task)
-    if settings.domain_stage:
+    if pretrains:
         commands["domain"] = Command(("pretrain", "--on-drift"))
     return commands
 

@@ -105,9 +105,6 @@ class Settings(ReplicaSettings):
     Generated if Lifelong starts Redis itself."""
     api_key: OrNone[SecretStr] = None
     """API key that `lifelong predict` and `feedback` send, if `serving.keys_file` requires one."""
-    domain_stage: bool = False
-    """Pretrain the encoder on the service's own events, at low priority, whenever their texts have moved to another
-    domain (`lifelong pretrain --on-drift`)."""
     task: str = ""
     """The task that a program or a command works on: one of `tasks`. Empty: the default task."""
 

@@ -21,7 +21,14 @@ ReplicasOption = Annotated[int | None, typer.Option("--replicas", min=1, help="N
 
 
 @reads_settings
-def up(context: CliContext, replicas: ReplicasOption = None) -> None:
+def up(
+    context: CliContext,
+    replicas: ReplicasOption = None,
+    *,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Pretrain the encoder on the events when their texts have moved")
+    ] = False,
+) -> None:
     """Run the whole service on this machine. It starts its own Kafka and Redis unless their addresses are set."""
     from services.demo.fresh import remove_abandoned
     from services.local.stack import Stack
@@ -29,7 +36,7 @@ def up(context: CliContext, replicas: ReplicasOption = None) -> None:
 
     settings = _require_no_task(context.process(serving__replicas=replicas))
     remove_abandoned(settings, say=echo)
-    with Stack(settings, say=echo) as stack, served(stack.settings, say=echo):
+    with Stack(settings, say=echo, pretrains=pretrain) as stack, served(stack.settings, say=echo):
         stop = stop_signal()
         serving = stack.settings.serving
         echo(f"Ready: POST http://{serving.http_host}:{serving.http_port}/v1/predict")

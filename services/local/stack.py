@@ -72,7 +72,7 @@ class Stack:
     """The local stack. Enter it from a thread that lives as long as the stack. Verbs: wait, check, stop, memory, close.
 
     Once the stack has started, its `settings` have every address. Other commands find the stack through a file in the
-    folder `announce_in`, by default the state folder.
+    folder `announce_in`, by default the state folder. `pretrains`: see `program_commands`.
     """
 
     def __init__(
@@ -81,9 +81,10 @@ class Stack:
         *,
         say: Callable[[str], None] = print,
         announce_in: Path | None = None,
+        pretrains: bool = False,
     ) -> None:
         self.settings = settings
-        self._commands = program_commands(settings)
+        self._commands = program_commands(settings, pretrains=pretrains)
         self._announcer = Announcer(say)
         self._announce_in = announce_in or settings.state_dir
         self._claims: list[BinaryIO] = []

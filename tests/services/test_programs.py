@@ -22,6 +22,12 @@ def test_each_task_has_a_learner_and_a_rollout() -> None:
     }
 
 
+def test_one_program_pretrains_for_all_tasks() -> None:
+    settings = Settings(tasks={"urgency": {}})
+    more = program_commands(settings, pretrains=True).keys() - program_commands(settings).keys()
+    assert more == {"domain"}
+
+
 def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> None:
     """Reports of an earlier stack are recognized by replica, not by time: a clock may be set while a stack starts."""
 
