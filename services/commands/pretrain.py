@@ -84,11 +84,11 @@ def pretrain(
     from services.members.domain import erased_subjects, texts_of_events
     from services.members.pretrain import PretrainRequest, texts_of_files
     from services.members.pretrain import pretrain as run
-    from services.members.source import texts_of
+    from services.members.source import texts_to_leave_out
     from services.members.texts import Limits, select
 
     if flags.from_topic + flags.on_drift + bool(flags.texts) != 1:
-        raise typer.BadParameter("give one of --texts, --from-topic and --on-drift")
+        raise typer.BadParameter("give --texts or --from-topic, and not both, or --on-drift alone")
     if flags.on_drift:
         if encoder:
             raise typer.BadParameter("--on-drift begins with the encoder of the service: leave ENCODER out")
@@ -97,12 +97,8 @@ def pretrain(
     mix = parse_mix(flags.mix)
     settings = context.process()
     limits = Limits(max_texts=flags.max_texts, per_source=flags.per_source)
-    # Of a data set the test texts are left out, of a file all lines. The probe's test texts must not be learnt, either.
-    left_out = [
-        text
-        for name in (*flags.leave_out, *flags.probe)
-        for text in texts_of(name, settings.data, is_test=not name.endswith(".txt"))
-    ]
+    # The probe's test texts must not be learnt, either.
+    left_out = [text for name in (*flags.leave_out, *flags.probe) for text in texts_to_leave_out(name, settings.data)]
     with progress() as say:
         say("reading the texts")
         if flags.from_topic:

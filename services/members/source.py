@@ -202,7 +202,7 @@ def texts_of(name: str, data: Path | None, *, is_test: bool = False) -> list[str
     The lines of a file are training texts; it has no test texts.
     """
     path = Path(name)
-    if path.suffix != ".txt":
+    if not _is_lines(path):
         whole = text_set(name, data)
         return [item.text for item in (whole.test if is_test else whole.train)]
     if is_test:
@@ -212,6 +212,19 @@ def texts_of(name: str, data: Path | None, *, is_test: bool = False) -> list[str
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     return [line for line in lines if line.strip()]
+
+
+def texts_to_leave_out(name: str, data: Path | None) -> list[str]:
+    """Returns the texts that a training must not see: the test texts of a data set, or all lines of a file.
+
+    Raises DataError.
+    """
+    return texts_of(name, data, is_test=not _is_lines(Path(name)))
+
+
+def _is_lines(path: Path) -> bool:
+    """Returns whether the name means a file with a text in each line, and not a data set."""
+    return path.suffix == ".txt"
 
 
 def shape_and_costs(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str, Any]:
