@@ -22,7 +22,7 @@ backup gets the time of the restore, because replicas refuse a plan that is olde
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +37,7 @@ from services.settings import Settings
 from wire.errors import BadSignature, BlobCorrupt, CannotSign, NotFound
 from wire.files import sync_path
 from wire.keyring import Kind, signer_of
-from wire.records import Command, Erase
+from wire.records import Erase
 from wire.store import Store
 from wire.store.dump import StoredKey, blobs_of, entries_of, manifests, with_plan_time
 
@@ -292,8 +292,8 @@ def restore_backup(
         raise BackupRefused(f"{', '.join(programs)}: runs on this store. End it, and try again ten seconds later")
     if not is_forced and (problems := [*_occupied(store, target)]):
         raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or replace the old state with --force")
-    newer = {*_erased_digests(store.commands.read()), *_erased_in_checkpoint(target)}
-    newer -= {*_erased_digests(entry.command for entry in entries_of(stored))}
+    newer = {*Erase.digests(store.commands.read()), *_erased_in_checkpoint(target)}
+    newer -= {*Erase.digests(entry.command for entry in entries_of(stored))}
     # The requests are appended before anything is removed. The log of the store is kept, so they survive a crash.
     for digest in sorted(newer):
         store.commands.append(Erase(digest=digest), source="restore", time_ms=now_ms)
@@ -362,10 +362,3 @@ def _erased_in_checkpoint(folder: Path) -> list[str]:
     except StateRefused:
         return []
     return snapshot.facts.commands.digests if snapshot else []
-
-
-def _erased_digests(commands: Iterable[Command]) -> Iterator[str]:
-    """Yields the digests of the subjects of the commands that erase."""
-    for command in commands:
-        if command.verb == Erase.VERB:
-            yield command.read(Erase).digest

@@ -150,10 +150,7 @@ def export_version(
     if folder.exists():
         raise BadExport(f"{folder} exists; choose another name, or move it away")
     manifest = store.versions.manifest(number)
-    tensors: dict[str, QTensor] = {}
-    for number_fetched, entry in enumerate(manifest.tensors):
-        say(f"fetching {number_fetched} of {len(manifest.tensors)} tensors")
-        tensors[entry.name] = from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes))
+    tensors = fetch_tensors(manifest, store, say)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     say("writing the folder")
@@ -184,6 +181,15 @@ def export_version(
         onnx=with_onnx,
         lacks=lacks,
     )
+
+
+def fetch_tensors(manifest: WeightManifest, store: Store, say: Callable[[str], None]) -> dict[str, QTensor]:
+    """Returns the stored tensors of a version by name. Raises NotFound and BlobCorrupt."""
+    tensors: dict[str, QTensor] = {}
+    for number, entry in enumerate(manifest.tensors):
+        say(f"fetching {number} of {len(manifest.tensors)} tensors")
+        tensors[entry.name] = from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes))
+    return tensors
 
 
 def _dense_encoder(manifest: WeightManifest, tensors: dict[str, QTensor]) -> tuple[Strata | None, str]:

@@ -35,10 +35,11 @@ from lifelong.compress.pretrain import MixOptions
 from model.config import StrataConfig
 from model.encoders import open_inputs, packed
 from model.member import TOKENIZER, Member, write_member
-from model.qtensor import from_blob
+from model.qtensor import QTensor
 from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.weights import to_strata
+from services.exported import fetch_tensors
 from services.members.adopt import AdoptOptions, Decided, offer, stored_weights
 from services.members.pretrain import Pretrained, PretrainRequest, pretrain
 from services.members.source import Say, history_step
@@ -99,16 +100,19 @@ class DomainWatch:
     def __init__(self, encode: Callable[[Sequence[str]], Tensor], *, num_known: int) -> None:
         self._encode = encode
         self._num_known = num_known
-        self._known: list[Tensor] = []
+        self._known_KD = torch.empty(0)
         self._detector = Detector(DELTA)
 
     def add(self, texts: Sequence[str]) -> Rise | None:
         """Adds texts in the order of the stream. Returns the rise of their distances if they have moved away."""
-        for z_D in self._encode(texts) if texts else ():
-            if len(self._known) < self._num_known:
-                self._known.append(z_D)
-                continue
-            distance = 1 - float((torch.stack(self._known) @ z_D).max())
+        if not texts:
+            return None
+        z_BD = self._encode(texts)
+        num_missing = self._num_known - len(self._known_KD)
+        if num_missing:
+            self._known_KD = torch.cat([self._known_KD, z_BD[:num_missing]])
+        nearest_B = (z_BD[num_missing:] @ self._known_KD.T).amax(dim=1)
+        for distance in (1 - nearest_B).tolist():
             rise = self._detector.add(distance)
             if rise is not None and tier_for(rise.effect):
                 return rise
@@ -119,7 +123,7 @@ class DomainStages:
     """Watches the events of a service, and pretrains its encoder whenever their texts have moved. Verb: run.
 
     A stage begins with the encoder of the learner's current version, which slow rounds and earlier stages have trained.
-    `stores` are those of all tasks, the default task's first. `ring` has the key of the digests of subjects.
+    The first of `stores` is the store of the default task. `ring` has the key of the digests of subjects.
     """
 
     def __init__(
@@ -150,21 +154,24 @@ class DomainStages:
                     return
                 stage = self.begin(until)
             made = self.pretrain(stage)
-            if not self.offer(made):
-                shutil.rmtree(made.folder)
-            shutil.rmtree(stage.encoder, ignore_errors=True)
+            is_adopted = self.offer(made)
+            # First the stage ends, since it cannot be resumed without its folders.
             self._path.unlink()
+            shutil.rmtree(stage.encoder)
+            if not is_adopted:
+                shutil.rmtree(made.folder)
 
     def begin(self, until: Mapping[str, int]) -> Stage:
         """Writes the encoder of the current version into a folder, and begins a stage with it.
 
         Raises NotFound if no version was published yet, and the errors of a family that cannot be pretrained.
         """
-        store = self._stores[0]
-        manifest = store.versions.manifest(store.versions.current())
+        versions = self._stores[0].versions
+        manifest = versions.manifest(versions.current())
         folder = self._path.parent / f"before-{manifest.version}"
         shutil.rmtree(folder, ignore_errors=True)
-        write_version_encoder(folder, manifest, store, (encoder_folder(self._encoder) / TOKENIZER).read_bytes())
+        tensors = fetch_tensors(manifest, self._stores[0], self._say)
+        write_version_encoder(folder, manifest, tensors, (encoder_folder(self._encoder) / TOKENIZER).read_bytes())
         stage = Stage(encoder=str(folder), until=dict(until))
         with atomic_write(self._path, is_synced=True) as file:
             file.write(msgspec.json.encode(stage))
@@ -249,12 +256,11 @@ def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequ
     return encode
 
 
-def write_version_encoder(folder: Path, manifest: WeightManifest, store: Store, tokenizer_json: bytes) -> None:
-    """Writes the encoder of a version, in full precision. Raises NotFound, WrongConfig or FileExistsError."""
+def write_version_encoder(
+    folder: Path, manifest: WeightManifest, tensors: Mapping[str, QTensor], tokenizer_json: bytes
+) -> None:
+    """Writes the encoder of a version, in full precision. Raises WrongConfig or FileExistsError."""
     config = StrataConfig.from_json(manifest.config)
-    tensors = {
-        entry.name: from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes)) for entry in manifest.tensors
-    }
     history = (history_step("served", {"version": manifest.version}),)
     member = Member(config=config, max_tokens=manifest.max_tokens, history=history)
     write_member(folder, member, to_strata(config, tensors).requires_grad_(False), tokenizer_json)
@@ -269,5 +275,4 @@ def texts_of_events(bus: Bus, ring: KeyRing, *, until: Mapping[str, int] | None 
 
 def erased_subjects(stores: Sequence[Store]) -> frozenset[str]:
     """Returns the keyed digests of the subjects that were erased in any task."""
-    commands = [command for store in stores for command in store.commands.read()]
-    return frozenset(command.read(Erase).digest for command in commands if command.verb == Erase.VERB)
+    return frozenset(digest for store in stores for digest in Erase.digests(store.commands.read()))

@@ -21,7 +21,7 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(900)]
 
-START_S = 600.0
+START_S = 300.0
 CHECK_INTERVAL_S = 2.0
 JOBS = ("secrets", "topics")
 SERVICES = ("redis", "kafka", "replicas", "learner", "rollout", "page")

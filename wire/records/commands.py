@@ -8,6 +8,7 @@
 Each verb has a body here and a handler in `learner/release/handlers.py`. No other record lists the verbs.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -99,6 +100,13 @@ class Erase(CommandBody, frozen=True, kw_only=True):
     IS_KEPT: ClassVar[bool] = True
 
     digest: str
+
+    @classmethod
+    def digests(cls, commands: Iterable[Command]) -> Iterator[str]:
+        """Yields the digests of the subjects of the commands that erase."""
+        for command in commands:
+            if command.verb == cls.VERB:
+                yield command.read(cls).digest
 
 
 class LabelCommand(CommandBody, frozen=True, kw_only=True):

@@ -13,48 +13,20 @@ from learner.rounds.round import Phase
 from model.config import StaticConfig, StrataConfig
 from model.strata import Strata
 from model.strata_family import built_in
+from tests.learner.adopt_rig import AdoptRig, published_rig
 from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
-from tests.learner.publish_rig import PublishRig, withdraw
+from tests.learner.publish_rig import withdraw
 from tests.learner.small_learner import CONFIG
 from tests.learner.streams import stream, text_of
 from tests.model.small_static import small_static
-from wire.records import Command, CommandOutcome, EncoderOffer
 from wire.store import GAP, Store
 
 pytestmark = pytest.mark.live
 
 
-class AdoptRig(PublishRig):
-    """A publish rig whose learner decides on offers."""
-
-    def offer(self, offer: EncoderOffer) -> CommandOutcome | None:
-        """Makes an offer, lets the learner decide and publish; returns the outcome."""
-        command = self.store.commands.append(offer)
-        self.decide(command)
-        if self.learner.knowledge.base.adopted is not None and self.is_open(command):
-            self.publish()
-            self.decide(command)
-        return self.store.commands.outcome(command)
-
-    def decide(self, command: Command | None = None) -> None:
-        """Polls the commands until the round of the offer has ended."""
-        self.follow(command)
-        while self.learner.has_work:
-            self.learner.tick()
-        self.follow(command)
-
-    def is_open(self, command: Command) -> bool:
-        outcome = self.store.commands.outcome(command)
-        return outcome is None or not outcome.is_final
-
-
 @pytest.fixture
 def rig(store: Store, tmp_path: Path) -> AdoptRig:
-    """A learner with a published version. The gate is lenient, since random encoders are useless."""
-    started = AdoptRig(store, tmp_path, trainable_layers=1, max_negative_flips=1.0, accuracy_tolerance=1.0)
-    started.learn(0, 300)
-    assert started.publish() == 1
-    return started
+    return published_rig(store, tmp_path)
 
 
 @pytest.mark.parametrize("config", [PRUNED, NARROW], ids=["pruned", "narrow"])
@@ -92,7 +64,8 @@ def test_a_static_encoder_is_adopted_restored_and_left_again(store: Store, tmp_p
     rig.start()
     assert torch.equal(rig.learner.fast_head.served.z_many([text_of(5)]), vectors)
     again = rig.offer(offer_of(store, NARROW, id="two"))
-    assert again is not None and again.state == "published" and again.version > 2
+    # A learner that was restored leaves a gap, since the version after its checkpoint may be in use.
+    assert again is not None and (again.state, again.version) == ("published", 3 + GAP)
 
 
 def test_what_is_not_in_memory_is_carried_over_to_another_width(store: Store, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.sparse import BCSR, unpack_mask
 from model.strata import Strata
+from tests.learner.adopt_rig import published_rig
 from tests.learner.offers import offer_of, strata_of
-from tests.learner.release.test_handlers_adopt import AdoptRig
 from tests.learner.small_learner import CONFIG
 from wire.store import Store
 
@@ -41,9 +41,7 @@ def weights_of(store: Store, version: int) -> dict[str, QTensor]:
 
 
 def test_a_pruned_encoder_is_adopted_and_its_masks_stay(store: Store, tmp_path: Path) -> None:
-    rig = AdoptRig(store, tmp_path, trainable_layers=1, max_negative_flips=1.0, accuracy_tolerance=1.0)
-    rig.learn(0, 300)
-    assert rig.publish() == 1
+    rig = published_rig(store, tmp_path)
     outcome = rig.offer(offer_of(store, CONFIG, strata=pruned()))
     assert outcome is not None and (outcome.state, outcome.version) == ("published", 2)
     rig.learn(300, 360)
@@ -65,9 +63,7 @@ def test_a_pruned_encoder_is_adopted_and_its_masks_stay(store: Store, tmp_path: 
 
 
 def test_a_restarted_learner_goes_on_with_the_masks(store: Store, tmp_path: Path) -> None:
-    rig = AdoptRig(store, tmp_path, trainable_layers=1, max_negative_flips=1.0, accuracy_tolerance=1.0)
-    rig.learn(0, 300)
-    rig.publish()
+    rig = published_rig(store, tmp_path)
     rig.offer(offer_of(store, CONFIG, strata=pruned()))
     rig.learn(300, 360)
     rig.train()

@@ -17,7 +17,7 @@ from model.ragged import RaggedBatch
 from services.members.domain import STATE, DomainStages, DomainWatch, Stage, StageOptions
 from services.members.texts import FOLDER
 from services.settings import Settings
-from tests.learner.release.test_handlers_adopt import AdoptRig
+from tests.learner.adopt_rig import AdoptRig, published_rig
 from tests.learner.small_learner import save_encoder
 from tests.learner.streams import text_of
 from wire.bus import Bus
@@ -68,11 +68,7 @@ def test_no_texts_are_no_rise() -> None:
 
 @pytest.fixture
 def rig(store: Store, tmp_path: Path) -> AdoptRig:
-    """A learner with a published version. The gate is lenient, since random encoders are useless."""
-    rig = AdoptRig(store, tmp_path, trainable_layers=1, max_negative_flips=1.0, accuracy_tolerance=1.0)
-    rig.learn(0, 300)
-    assert rig.publish() == 1
-    return rig
+    return published_rig(store, tmp_path)
 
 
 @pytest.fixture
