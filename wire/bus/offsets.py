@@ -154,6 +154,10 @@ class FinishedPrefix:
         track = self._tracks.get((position.topic, position.partition))
         return track is not None and track.generation == position.generation
 
+    def num_unfinished(self) -> int:
+        """Returns the number of delivered records that are not finished."""
+        return sum(not is_finished for track in self._tracks.values() for is_finished in track.waiting.values())
+
     def room(self, partition: Partition) -> int:
         """Returns the number of records of `partition` that may still be delivered."""
         return self._limit - len(self._tracks[partition].waiting)

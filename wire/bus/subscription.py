@@ -6,6 +6,7 @@
 
 Effects of a rebalance on a partition:
 
+- Before partitions go, the records in flight get some time to finish, and the finished prefix is committed.
 - A partition that stays with this member is not affected: its records in flight still count.
 - If the partition goes to another member, finishing one of its records has no effect any more. The new owner reads the
   records again from the committed prefix.
@@ -17,6 +18,7 @@ A recreated topic is read from its beginning. Partitions are paused and resumed 
 """
 
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -43,6 +45,18 @@ MAX_UNFINISHED = 10_000
 
 JOIN_POLL_MS = 250
 """Shortest poll while this member joins the group."""
+
+REVOKE_DRAIN_S = 2.0
+"""Longest time in seconds in which records in flight may finish before partitions are revoked. The group waits for it.
+
+Records that take longer are processed again if another member gets their partition.
+"""
+
+REVOKE_IDLE_S = 0.5
+"""The drain ends early if no record was finished for this many seconds."""
+
+REVOKE_CHECK_S = 0.01
+"""Interval in seconds at which the drain counts the records in flight."""
 
 
 class GroupReader:
@@ -306,9 +320,30 @@ class Subscription(Generic[R]):
     async def _revoke(self) -> None:
         """Prepares for a rebalance. If transactions commit the offsets, we resume at the committed offsets after it."""
         if self._commits_itself:
+            await self._drain()
             await self._commits.commit_now(self._consumer)
         else:
             self._release_partitions()
+
+    async def _drain(self) -> None:
+        """Waits until other threads have finished the records in flight; at most REVOKE_DRAIN_S.
+
+        A member that closes does not wait: its owner has finished what it will finish.
+        """
+        now_s = time.monotonic()
+        end_s = now_s + REVOKE_DRAIN_S
+        idle_end_s = now_s + REVOKE_IDLE_S
+        num_left = self._num_unfinished()
+        while num_left and not self.is_closed and now_s < min(end_s, idle_end_s):
+            await self._consumer._coordinator._net.sleep(REVOKE_CHECK_S)
+            now_s = time.monotonic()
+            num_before, num_left = num_left, self._num_unfinished()
+            if num_left < num_before:
+                idle_end_s = now_s + REVOKE_IDLE_S
+
+    def _num_unfinished(self) -> int:
+        with self._lock:
+            return self._finished.num_unfinished()
 
     def _assign(self, partitions: set[Any]) -> None:
         """Takes over the partitions of a new generation; at the committed offsets if a generation was missed."""

@@ -191,6 +191,33 @@ def test_the_commit_before_partitions_go_has_an_end(
         eventually(lambda: not patient(member.poll)(20).received and asks.committed(partition) == 6)
 
 
+def test_records_in_flight_finish_before_partitions_go(bus: Bus, bus_config: BusConfig, publisher: Publisher) -> None:
+    """Otherwise the next owner of the partition would process them a second time."""
+    send(publisher, *events(6, key="k"))
+    member = bus.subscribe(Event, "readers")
+    received = take(member.poll, 6)
+    consumer = member._consumer
+    partition = TopicPartition(received[0].position.topic, received[0].position.partition)
+    with ThreadPoolExecutor(1) as thread:
+        revoked = thread.submit(consumer._net.run, _Rebalance(member).on_partitions_revoked, consumer.assignment())
+        for item in reversed(received):
+            assert not revoked.done()
+            member.finish(item.position)
+        revoked.result()
+    asks = KafkaConsumer(bootstrap_servers=bus_config.bootstrap_servers, group_id=f"{bus_config.prefix}readers")
+    with closing(asks):
+        assert asks.committed(partition) == 6
+
+
+def test_partitions_go_though_nothing_finishes_their_records(bus: Bus, publisher: Publisher) -> None:
+    send(publisher, *events(2))
+    member = bus.subscribe(Event, "readers")
+    first = take(member.poll, 2)[0]
+    member.finish(first.position)
+    member._consumer._net.run(_Rebalance(member).on_partitions_revoked, member._consumer.assignment())
+    assert member.is_ours(first.position)
+
+
 @contextmanager
 def missing_the_next_generation(member: Subscription[Event]) -> Iterator[None]:
     """The assignment of the next generation reaches this member when another rebalance has begun, at the end of this.
