@@ -25,6 +25,8 @@ PRIVATE: dict[str, tuple[str, ...]] = {
     "kafka.producer.transaction_manager:TransactionManager": ("_current_state", "_lock"),
     "kafka.record.memory_records:MemoryRecords": ("_buffer",),
     "ray._private.node:Node": ("start_api_server", "start_monitor", "dead_processes", "kill_all_processes"),
+    "ray._private.ray_constants:": ("PROCESS_TYPE_DASHBOARD_AGENT", "PROCESS_TYPE_RUNTIME_ENV_AGENT"),
+    "ray._private.services:": ("_build_python_executable_command_memory_profileable",),
     "ray._private.worker:": ("_global_node",),
     "ray.serve._private.replica:": ("add_port_to_grpc_server",),
     "torch:": ("_int_mm",),
