@@ -66,7 +66,7 @@ def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str
 def documents() -> Iterator[tuple[Path, str]]:
     """Yields the path of each page and its new text. Raises MixedTable."""
     lines = merge_calls(lines_of(RESULTS))
-    ledger = read_lines(DOCS)
+    ledger = read_lines(DOCS, CASES)
     for path in PAGES:
         yield path, rebuilt(path.read_text(), lines, list(ledger.values()))
     yield DOCS / DOCUMENT, markdown(CASES, ledger)

@@ -26,19 +26,30 @@ the highest. The baseline is measured in the same run. A short run has fewer see
 """
 
 
-def read_lines(folder: Path) -> dict[str, ResultLine]:
-    """Returns the stored lines by the name of their row. Raises msgspec.ValidationError if a line cannot be decoded."""
+def read_lines(folder: Path, cases: Sequence[Case]) -> dict[str, ResultLine]:
+    """Returns the stored lines of the bars of `cases`, by the name of their row, in the order of the bars.
+
+    Raises msgspec.ValidationError if a line cannot be decoded.
+    """
     path = folder / LINES
-    lines = map(decode, path.read_text().splitlines()) if path.exists() else ()
-    return {line.name: line for line in lines}
+    return _of_bars(map(decode, path.read_text().splitlines()) if path.exists() else (), cases)
 
 
 def merge_lines(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
-    """Replaces the stored lines of the same rows by `lines`. Lines whose row is not in the ledger are dropped."""
-    known = read_lines(folder) | {line.name: line for line in lines}
-    names = [case.row_name(bar) for case in cases for bar in case.bars]
-    kept = [known[name] for name in names if name in known]
-    (folder / LINES).write_bytes(b"".join(map(encode, kept)))
+    """Replaces the stored lines of the same rows by `lines`. Lines that belong to no bar are dropped."""
+    known = read_lines(folder, cases) | _of_bars(lines, cases)
+    kept = _of_bars(known.values(), cases)
+    (folder / LINES).write_bytes(b"".join(map(encode, kept.values())))
+
+
+def _of_bars(lines: Iterable[ResultLine], cases: Sequence[Case]) -> dict[str, ResultLine]:
+    """Returns the lines that belong to a bar: the same name and the same unit, because the unit says what is measured.
+
+    If a bar's unit has changed, its lines are values of something else.
+    """
+    known = {(line.name, line.unit): line for line in lines}
+    bars = [(case.row_name(bar), bar.unit) for case in cases for bar in case.bars]
+    return {name: known[name, unit] for name, unit in bars if (name, unit) in known}
 
 
 def markdown(cases: Sequence[Case], lines: Mapping[str, ResultLine]) -> str:

@@ -59,8 +59,8 @@ def test_every_row_is_in_a_table_of_the_benchmarks() -> None:
     assert not names - shown
 
 
-def line(value: float, *, name: str = "fast", commit: str = "b24c41f") -> ResultLine:
-    row = Row.of(name, value, "events/s", goal=">= 600")
+def line(value: float, *, name: str = "fast", unit: str = "events/s", commit: str = "b24c41f") -> ResultLine:
+    row = Row.of(name, value, unit, goal=">= 600")
     surroundings = type(HERE)(machine=HERE.machine, versions=HERE.versions, command=HERE.command, commit=commit)
     return ResultLine.of(row, surroundings)
 
@@ -96,10 +96,11 @@ def test_new_rows_take_the_place_of_those_of_another_commit_which_are_kept_apart
 ) -> None:
     files = {name: tmp_path / name for name in ("RESULTS", "EARLIER", "NEW")}
     stays = line(1.0, name="stays", commit="0000000")
+    loss = line(1.0, name="E7.loss", unit="points of accuracy")
     contents = {
         "RESULTS": [line(700.0, commit="0000000"), stays],
         "EARLIER": [],
-        "NEW": [line(600.0, commit="1111111"), line(900.0), line(1.0, name="E7.loss"), line(950.0)],
+        "NEW": [line(600.0, commit="1111111"), line(900.0), loss, line(950.0)],
     }
     for name, lines in contents.items():
         files[name].write_bytes(b"".join(map(encode, lines)))
@@ -108,6 +109,6 @@ def test_new_rows_take_the_place_of_those_of_another_commit_which_are_kept_apart
     monkeypatch.setitem(FIGURES["add"].__globals__, "DOCS", tmp_path)
     for _ in range(2):
         FIGURES["add"](files["NEW"])
-    assert FIGURES["lines_of"](tmp_path / "ledger.jsonl") == [line(1.0, name="E7.loss")]
+    assert FIGURES["lines_of"](tmp_path / "ledger.jsonl") == [loss]
     assert FIGURES["lines_of"](files["RESULTS"]) == [stays, line(900.0), line(950.0)]
     assert FIGURES["lines_of"](files["EARLIER"]) == [line(700.0, commit="0000000")]

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from bench.harness.case import SEEDS
 from bench.harness.cases import CASES
 from bench.harness.ledger import DOCUMENT, LINES, markdown, merge_lines, read_lines
-from evals.results.rows import ResultLine
+from evals.results.rows import ResultLine, encode
 from evals.results.tables import MixedTable
 from services.versions import ROOT
 from tests.bench.harness.two import measure_lines, two
@@ -49,12 +49,26 @@ def test_new_lines_take_the_place_of_old_ones(tmp_path: Path) -> None:
     right, fast = measured()
     for lines in ([right, fast], [right]):
         merge_lines(lines, [two()], tmp_path)
-    assert list(read_lines(tmp_path)) == ["E0.fast", "E0.right"]
+    assert list(read_lines(tmp_path, [two()])) == ["E0.fast", "E0.right"]
     merge_lines([replace(right, name="right")], [], tmp_path)
-    assert read_lines(tmp_path) == {}
+    assert read_lines(tmp_path, [two()]) == {}
+
+
+def test_a_line_of_another_unit_is_not_shown_under_the_bar(tmp_path: Path) -> None:
+    """Five bars stood as met by the lines of easier measurements that had had their names."""
+    right, fast = measured()
+    merge_lines([replace(right, unit="% of the mean"), fast], [two()], tmp_path)
+    assert list(read_lines(tmp_path, [two()])) == ["E0.fast"]
+    (tmp_path / LINES).write_bytes(encode(replace(right, unit="% of the mean")))
+    assert read_lines(tmp_path, [two()]) == {}
+
+
+def test_each_stored_line_belongs_to_a_bar() -> None:
+    folder = ROOT / "docs"
+    assert len(read_lines(folder, CASES)) == len((folder / LINES).read_text().splitlines())
 
 
 def test_the_document_is_up_to_date_with_the_lines() -> None:
     folder = ROOT / "docs"
-    assert (folder / DOCUMENT).read_text() == markdown(CASES, read_lines(folder))
+    assert (folder / DOCUMENT).read_text() == markdown(CASES, read_lines(folder, CASES))
     assert (folder / LINES).exists()
