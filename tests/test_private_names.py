@@ -17,10 +17,11 @@ from tests.sources import ROOMS, files
 PRIVATE: dict[str, tuple[str, ...]] = {
     "kafka.consumer.fetcher:Fetcher": ("PartitionRecords", "_isolation_level"),
     "kafka.consumer.group:KafkaConsumer": ("_fetcher", "_manager", "_subscription"),
+    "kafka.coordinator.base:BaseCoordinator": ("_do_join_and_sync_async", "_net"),
     "kafka.net.compat:KafkaNetClient": ("_manager",),
     "kafka.net.manager:KafkaConnectionManager": ("_backoff", "_build_transport", "_conns", "_connect"),
     "kafka.net.transport:KafkaTCPTransport": ("_sock_recv",),
-    "kafka.producer.kafka:KafkaProducer": ("_metadata", "_sender", "_transaction_manager"),
+    "kafka.producer.kafka:KafkaProducer": ("_closed", "_metadata", "_sender", "_transaction_manager"),
     "kafka.producer.sender:Sender": ("_maybe_abort_batches",),
     "kafka.producer.transaction_manager:TransactionManager": ("_current_state", "_lock"),
     "kafka.record.memory_records:MemoryRecords": ("_buffer",),

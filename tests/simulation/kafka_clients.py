@@ -60,6 +60,8 @@ class SimConsumer:
             request_rejoin=lambda: None,
             reset_generation=lambda: None,
             _commit_offsets_sync_async=self._commit_awaited,
+            _do_join_and_sync_async=None,
+            _net=SimpleNamespace(sleep=self._sleep),
         )
 
     def topics(self) -> Any:
@@ -185,6 +187,9 @@ class SimConsumer:
             raise KafkaConnectionError("not a member any more")
         self._commit(offsets)
 
+    async def _sleep(self, delay_s: float) -> None:
+        self._broker.scheduler.pause(delay_s)
+
     def _may_commit(self) -> bool:
         """Whether we are a member of the generation of our partitions, or of the one that ends with it."""
         group = self._broker.group(self._group_id or "")
@@ -212,7 +217,7 @@ def polled(consumer: SimConsumer, logs: Any) -> Callable[[int], dict[TopicPartit
 
 
 def _run(listener: Any) -> None:
-    """Runs a coroutine of a listener, which never waits here."""
+    """Runs a coroutine of a listener. What it awaits pauses the whole task, so the coroutine ends at once."""
     try:
         listener.send(None)
     except StopIteration:

@@ -86,13 +86,14 @@ class InFlight:
 def close_producer(producer: Any, timeout_s: float) -> None:
     """Flushes and closes `producer`, and always ends its thread. Raises KafkaError after `timeout_s`.
 
-    If the flush times out, `close` of kafka-python 3.0.12 raises before it closes anything, and the thread would run
-    for ever.
+    If the flush times out, `close` of kafka-python 3.0.12 raises before it closes anything: the thread would run for
+    ever, and the finalizer would flush once more.
     """
     try:
         producer.close(timeout=timeout_s)
     except KafkaError:
         producer._sender.force_close()
+        producer._closed = True
         raise
 
 

@@ -43,9 +43,6 @@ R = TypeVar("R", bound=TopicRecord)
 MAX_UNFINISHED = 10_000
 """Largest number of delivered records of one partition that wait for `finish`."""
 
-JOIN_POLL_MS = 250
-"""Shortest poll while this member joins the group."""
-
 REVOKE_DRAIN_S = 2.0
 """Longest time in seconds in which records in flight may finish before partitions are revoked. The group waits for it.
 
@@ -145,6 +142,28 @@ class GroupReader:
         self._invalidated.add(partition)
 
 
+class JoinKeeper:
+    """Keeps the response to a JoinGroup until a poll has taken it.
+
+    kafka-python 3.0.12 discards a response that arrives between two polls and joins again, so that all members of the
+    group rebalance once more.
+    """
+
+    def __init__(self, coordinator: Any) -> None:
+        self._join = coordinator._do_join_and_sync_async
+        self._response: Any = None
+        coordinator._do_join_and_sync_async = self._join_once
+
+    def forget(self) -> None:
+        """Drops the response: it has been taken, or another rebalance begins."""
+        self._response = None
+
+    async def _join_once(self) -> Any:
+        if self._response is None:
+            self._response = await self._join()
+        return self._response
+
+
 class Subscription(Generic[R]):
     """One member of a consumer group. Only one thread may call `poll` and `close`; any thread may call the other
     methods.
@@ -171,6 +190,7 @@ class Subscription(Generic[R]):
         self._consumer = consumer
         self._commits_itself = commits_itself
         self._reader = GroupReader(consumer)
+        self._joins = JoinKeeper(consumer._coordinator)
         self._readings = readings
         self._servers = config.bootstrap_servers
         self._max_poll_records = config.client_number("max_poll_records")
@@ -190,7 +210,7 @@ class Subscription(Generic[R]):
             raise topic_missing(self._servers, missing)
 
     def poll(self, timeout_ms: int) -> Poll[R]:
-        """Waits at most `timeout_ms` for records; during a rebalance at most JOIN_POLL_MS, if that is longer.
+        """Waits at most `timeout_ms` for records; before a rebalance REVOKE_DRAIN_S more.
 
         Call it often, also while paused: polling keeps the member in the group. While no broker answers, it returns no
         records or raises BusUnavailable. Later polls continue.
@@ -198,7 +218,8 @@ class Subscription(Generic[R]):
         self._apply_pauses()
         with map_errors(self._servers):
             self._commit_when_due()
-            batches = self._reader.poll(self._poll_timeout_ms(timeout_ms), self._readings)
+            self._join_again()
+            batches = self._reader.poll(timeout_ms, self._readings)
         num_expired, losses, invalidated = self._reader.take_losses()
         self._drop_in_flight(invalidated)
         poll: Poll[R] = Poll(received=[], refused=[], num_expired=num_expired, losses=losses)
@@ -291,17 +312,14 @@ class Subscription(Generic[R]):
             else:
                 self._consumer.resume(*assignment)
 
-    def _poll_timeout_ms(self, timeout_ms: int) -> int:
-        """Returns the timeout of the next poll. While this member joins the group, it is at least JOIN_POLL_MS, and a
-        rejoin is requested.
+    def _join_again(self) -> None:
+        """Requests a rejoin while this member joins the group.
 
-        The reason is a bug of kafka-python 3.0.12: it discards a JoinGroup response that arrives between two polls. If
-        new partitions were the reason to join, it then neither joins again nor sends heartbeats.
+        The reason is a bug of kafka-python 3.0.12: if new partitions are the reason to join and the response arrives
+        between two polls, it neither takes the response nor sends heartbeats.
         """
-        if not self._is_joining():
-            return timeout_ms
-        self._consumer._coordinator.request_rejoin()
-        return max(timeout_ms, JOIN_POLL_MS)
+        if self._is_joining():
+            self._consumer._coordinator.request_rejoin()
 
     def _is_joining(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
@@ -319,6 +337,7 @@ class Subscription(Generic[R]):
 
     async def _revoke(self) -> None:
         """Prepares for a rebalance. If transactions commit the offsets, we resume at the committed offsets after it."""
+        self._joins.forget()
         if self._commits_itself:
             await self._drain()
             await self._commits.commit_now(self._consumer)
@@ -347,6 +366,7 @@ class Subscription(Generic[R]):
 
     def _assign(self, partitions: set[Any]) -> None:
         """Takes over the partitions of a new generation; at the committed offsets if a generation was missed."""
+        self._joins.forget()
         now = self._consumer.group_metadata()
         if (now.member_id, now.generation_id - 1) != (self._member.member_id, self._member.generation_id):
             self._release_partitions()
@@ -382,4 +402,5 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_lost(self, lost: set[Any]) -> None:
         # Other members read these partitions already, so nothing is left to commit.
+        self._subscription._joins.forget()
         self._subscription._set_partitions(set())
