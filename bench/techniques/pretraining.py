@@ -81,7 +81,7 @@ class Size:
     """Points of a curve."""
 
 
-QUICK: Final = Size(parts="scratch", tokens=24_000, batch_tokens=512, probes=2)
+QUICK: Final = Size(parts="scratch", tokens=160_000, batch_tokens=512, probes=2)
 
 
 def measure(run: Run) -> Iterator[Row]:
