@@ -167,7 +167,7 @@ class SimConsumer:
         A generation of the group begins when every member that lives has given up those of the one before.
         """
         group = self._broker.group(name)
-        group.keep(self._member_id, self._broker.scheduler.now_s, self._session_s)
+        self._beat()
         if group.generation == self._generation:
             return True
         if self._member_id not in group.joined:
@@ -187,8 +187,13 @@ class SimConsumer:
             raise KafkaConnectionError("not a member any more")
         self._commit(offsets)
 
+    def _beat(self) -> None:
+        self._broker.group(self._group_id or "").keep(self._member_id, self._broker.scheduler.now_s, self._session_s)
+
     async def _sleep(self, delay_s: float) -> None:
+        """Pauses a listener. Heartbeats go on meanwhile, as those of the client's thread do."""
         self._broker.scheduler.pause(delay_s)
+        self._beat()
 
     def _may_commit(self) -> bool:
         """Whether we are a member of the generation of our partitions, or of the one that ends with it."""
