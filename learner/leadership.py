@@ -10,6 +10,9 @@ The lease only avoids double work. Two leaders at a time do no harm, because the
 (fencing). The lease is renewed in a thread of its own, since everything else may take longer than its lifetime:
 learning, a slow disk, a broker that hangs. If the store was wiped, the leader acquires the lease again and continues.
 
+A learner that was killed is usually started again with the same state folder. It does not wait until the lease of its
+predecessor expires: the operating system has freed the lock of the lease file, so the predecessor is dead.
+
 If the store hangs, each request costs a timeout, and one iteration of the loop sends many requests. So the first
 timeout opens the circuit breaker, and only the renewing thread tries again. A learner that starts before its servers
 waits for them; if it ended, it would only be started again. After an outage of any length it continues within 15 s,
@@ -22,16 +25,20 @@ Rejected:
 - Shorter timeouts in place of the circuit breaker: a slow store would count as unavailable.
 """
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import structlog
 
 from wire.backoff import Backoff
 from wire.errors import BusUnavailable, StaleEpoch, StoreRefused, StoreUnavailable
+from wire.files import lock_or_close
 from wire.store import Lease, Leases
 from wire.threads import BackgroundThread
 
@@ -92,6 +99,42 @@ class CircuitBreaker:
             log.info("store_available")
 
 
+class LeaseFile:
+    """The lease that was acquired last in a state folder.
+
+    A process that ends, however it ends, frees the lock of the file. So whoever gets the lock knows that the holder of
+    the lease is dead. A process that does not get the lock reads no lease and writes none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = lock_or_close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+    def read(self) -> Lease | None:
+        """Returns the lease of the predecessor; None if there is none, or if a power cut has torn the file."""
+        if self._fd is None:
+            return None
+        try:
+            return msgspec.json.decode(os.pread(self._fd, MAX_LEASE_BYTES, 0), type=Lease)
+        except msgspec.DecodeError:
+            return None
+
+    def write(self, lease: Lease) -> None:
+        """Replaces the lease. It is not synced: if it is lost, the successor waits until the lease expires."""
+        if self._fd is not None:
+            content = msgspec.json.encode(lease)
+            os.pwrite(self._fd, content, 0)
+            os.ftruncate(self._fd, len(content))
+
+    def close(self) -> None:
+        """Frees the lock. Idempotent."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+MAX_LEASE_BYTES = 4096
+
 RENEWALS = 3
 """Number of renewals in the lifetime of a lease."""
 
@@ -100,17 +143,26 @@ class Leadership:
     """Acquires and renews the lease of this process, and has the circuit breaker of the store.
 
     `highest_epoch` returns the highest epoch of all checkpoints. A new lease gets a higher epoch, even if the store was
-    wiped and counts epochs from the start again.
+    wiped and counts epochs from the start again. `file` is the lease file of the state folder, if there is one.
     """
 
     def __init__(
-        self, leases: Leases, name: str, holder: str, *, ttl_ms: int, highest_epoch: Callable[[], int] = lambda: 0
+        self,
+        leases: Leases,
+        name: str,
+        holder: str,
+        *,
+        ttl_ms: int,
+        highest_epoch: Callable[[], int] = lambda: 0,
+        file: LeaseFile | None = None,
     ) -> None:
         self._leases = leases
         self._name = name
         self._holder = holder
         self._ttl_ms = ttl_ms
         self._highest_epoch = highest_epoch
+        self._file = file
+        self._predecessor = file.read() if file else None
         self.lease: Lease
         """The lease that was acquired last; unset before `wait` has returned True."""
         self._has_lease = False
@@ -126,6 +178,9 @@ class Leadership:
     def acquire(self) -> bool:
         """Tries to acquire the lease now. Returns False if another process has it, or if the store is away."""
         try:
+            if self._predecessor is not None:
+                self._leases.release(self._predecessor)
+                self._predecessor = None
             above = self._highest_epoch()
             lease = self._leases.acquire(self._name, self._holder, self._ttl_ms, above=above)
         except StoreUnavailable as error:
@@ -134,7 +189,7 @@ class Leadership:
         self.breaker.reset()
         self._has_lease = lease is not None
         if lease is not None:
-            self.lease = lease
+            self._adopt(lease)
         return self._has_lease
 
     def wait(self, stop: threading.Event) -> bool:
@@ -243,6 +298,11 @@ class Leadership:
         if lease.epoch != epoch + 1:
             self._leases.release(lease)
             return False
-        self.lease = lease
+        self._adopt(lease)
         log.warning("lease_retaken", lease=self._name, epoch=lease.epoch)
         return True
+
+    def _adopt(self, lease: Lease) -> None:
+        self.lease = lease
+        if self._file is not None:
+            self._file.write(lease)

@@ -25,7 +25,7 @@ from learner.failpoints import failpoint
 from learner.intake.answer_finder import AnswerFinder
 from learner.intake.consumer import CLOSE_S, Consumer, ReadState
 from learner.label_traces import LabelTraces
-from learner.leadership import Leadership, retry_until
+from learner.leadership import Leadership, LeaseFile, retry_until
 from learner.learner import Learner
 from learner.release.commands import CommandRunner
 from learner.release.publisher import WeightPublisher
@@ -106,6 +106,7 @@ def run(
     shared = shared_folder(config.checkpoint_url, folder, store.seals)
     bus = Bus(bus_config, client_id="learner", tasks=task.names)
     executor = worker_thread("slow", niceness=config.niceness, threads=config.threads)
+    lease_file = LeaseFile(folder / f"{config.lease_name}.lease")
     try:
         config, strata, tokenizer = open_for_task(config, encoder, task)
         learner = Learner(
@@ -121,7 +122,9 @@ def run(
         learner.label_config = task.labels
         learner.names.draw_holdout_by(ring.holdout)
         checkpoints = Checkpoints(folder, num_newest=config.checkpoints, on_written=shared.offer, shared=shared.entries)
-        leadership = _leadership(config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()))
+        leadership = _leadership(
+            config, store, lambda: max(checkpoints.highest_epoch(), shared.highest_epoch()), lease_file
+        )
         retry_until(store.check_policy, stop)
         if leadership.wait(stop):
             with leadership.renewal():
@@ -139,6 +142,7 @@ def run(
             bus.close(flush_s=CLOSE_S)
         shared.close()
         store.close()
+        lease_file.close()
         executor.shutdown(cancel_futures=True)
     return 0
 
@@ -161,9 +165,10 @@ def open_for_task(
     return replace(config, learn_unlabelled=config.learn_unlabelled and kind.is_exclusive), strata, inputs
 
 
-def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int]) -> Leadership:
+def _leadership(config: LearnerConfig, store: Store, highest_epoch: Callable[[], int], file: LeaseFile) -> Leadership:
     holder = f"{os.uname().nodename}/{os.getpid()}/{secrets.token_hex(4)}"
-    return Leadership(store.leases, config.lease_name, holder, ttl_ms=config.lease_ttl_ms, highest_epoch=highest_epoch)
+    ttl_ms = config.lease_ttl_ms
+    return Leadership(store.leases, config.lease_name, holder, ttl_ms=ttl_ms, highest_epoch=highest_epoch, file=file)
 
 
 def lead(

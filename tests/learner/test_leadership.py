@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from learner.leadership import Leadership
+from learner.leadership import Leadership, LeaseFile
 from services.local.redis import start_redis
 from tests.learner.publish_rig import wipe
 from tests.stores import KEYS
@@ -27,6 +27,32 @@ def test_one_leads_and_the_next_when_it_lets_go(open_store: Callable[[], Store])
     assert first.acquire() and not second.acquire()
     first.release()
     assert second.acquire() and second.lease.epoch == first.lease.epoch + 1
+
+
+def test_a_successor_in_the_same_folder_does_not_wait(open_store: Callable[[], Store], tmp_path: Path) -> None:
+    """The lease of a killed learner still runs, but the lock of its file is free."""
+    path = tmp_path / "learner.lease"
+    file = LeaseFile(path)
+    first = Leadership(open_store().leases, "learner", "a", ttl_ms=60_000, file=file)
+    assert first.acquire()
+    standby_file = LeaseFile(path)
+    standby = Leadership(open_store().leases, "learner", "b", ttl_ms=60_000, file=standby_file)
+    assert not standby.acquire()
+    standby_file.close()
+    file.close()
+    second = Leadership(open_store().leases, "learner", "a", ttl_ms=60_000, file=LeaseFile(path))
+    assert second.acquire() and second.lease.epoch == first.lease.epoch + 1
+    with pytest.raises(StaleEpoch):
+        first.confirm()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 80, b'{"name":"learner"}'])
+def test_a_torn_lease_file_names_nobody(open_store: Callable[[], Store], tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "learner.lease"
+    path.write_bytes(content)
+    first = Leadership(open_store().leases, "learner", "a", ttl_ms=60_000, file=LeaseFile(path))
+    assert first.acquire()
+    assert LeaseFile(path).read() is None  # another process has the lock
 
 
 def test_the_epoch_is_above_all_that_was_written_elsewhere(open_store: Callable[[], Store]) -> None:
