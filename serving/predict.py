@@ -28,7 +28,7 @@ Shape suffixes: B texts of one encoder, D width.
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import torch
@@ -89,44 +89,25 @@ def predict_many(
     encode = encodings.vectors if encodings else live.health.encode_events
     arms = [arm_for(event.entity, live.plan) for event in events]
     versions = [live.versions[arm.version] for arm in arms]
-    scored: dict[int, Scored] = {}
-    fingerprints: dict[int, VersionFingerprints] = {}
-    vectors: dict[int, Tensor] = {}
-    # One forward pass for each encoder and precision.
-    for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
-        first = versions[rows[0]]
-        picked = (events, token_ids) if len(rows) == len(events) else select_rows(rows, events, token_ids)
-        z_BD = encode(*picked, first.model.encoder, precisions[first.number])
-        rankings = rank_texts(z_BD, live.cohorts[first.number], top_scores)
-        # Each row is answered by the version of its arm alone.
-        for indices in group_rows([versions[row].number for row in rows]):
-            ranking = rankings[versions[rows[indices[0]]].number]
-            scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
-        # The receipt has the predictions of all versions that share the encoder.
-        fingerprints.update(zip(rows, fingerprints_by_row(rankings), strict=True))
-        # The learner reuses only vectors in the most accurate precision.
-        if precisions[first.number] == first.model.encoder.precisions[0]:
-            vectors |= zip(rows, z_BD, strict=True)
+    predictions = _predict_with_own_encoders(encode, events, token_ids, live, versions, precisions, top_scores)
     if len(live.encoders) > 1 and not live.sheds_extras:
-        fingerprints_by_row_of_others = _predict_with_other_encoders(
-            encode, events, token_ids, live, versions, precisions, receipts
-        )
-        for row, others in fingerprints_by_row_of_others.items():
-            fingerprints[row] = tuple(sorted(fingerprints[row] + others))
+        of_others = _predict_with_other_encoders(encode, events, token_ids, live, versions, precisions, receipts)
+        for row, others in of_others.items():
+            predictions.fingerprints[row] = tuple(sorted(predictions.fingerprints[row] + others))
     time_ms = encodings.answered_ms if encodings and encodings.answered_ms else now_ms()
     answers: list[Answer] = []
-    for row, event in enumerate(events):
-        arm = arms[row]
-        verdicts = Verdicts(arm.name, arm.version, fingerprints[row])
+    for row, (event, arm) in enumerate(zip(events, arms, strict=True)):
+        verdicts = Verdicts(arm.name, arm.version, predictions.fingerprints[row])
         receipt = receipts.of(event.id, time_ms=time_ms, entity=event.entity, verdicts=verdicts, task=live.task)
         vector: TextVector | None = None
-        if row in vectors and _sends_vector(event, len(token_ids[row]), live) and (encoding := versions[row].encoding):
-            z = vectors[row].numpy().astype("<f4", copy=False).tobytes()
-            vector = receipts.vector(content(event), z, encoding)
+        z_D = predictions.vectors.get(row)
+        encoding = versions[row].encoding
+        if z_D is not None and encoding and _sends_vector(event, len(token_ids[row]), live):
+            vector = receipts.vector(content(event), z_D.numpy().astype("<f4", copy=False).tobytes(), encoding)
         answers.append(
             _answer(
                 event,
-                scored[row],
+                predictions.scored[row],
                 live,
                 arm=arm,
                 precision=precisions[arm.version],
@@ -136,6 +117,49 @@ def predict_many(
             )
         )
     return answers
+
+
+class _Predictions(NamedTuple):
+    """What the versions predict, by row.
+
+    - `scored`: the prediction of the version that answers the row
+    - `fingerprints`: the predictions of all versions that have scored the row, for its receipt
+    - `vectors`: z_D in the most accurate precision, if the row was encoded in it: the learner reuses no other one
+    """
+
+    scored: dict[int, Scored]
+    fingerprints: dict[int, VersionFingerprints]
+    vectors: dict[int, Tensor]
+
+
+def _predict_with_own_encoders(
+    encode: EncodeEvents,
+    events: Sequence[Event],
+    token_ids: Sequence[list[int]],
+    live: ActiveVersions,
+    versions: Sequence[Version],
+    precisions: Mapping[int, str],
+    top_scores: int,
+) -> _Predictions:
+    """Returns the predictions of the versions that share the encoder of the version that answers the row.
+
+    `versions[i]` answers `events[i]`. There is one forward pass for each encoder and precision.
+    """
+    predictions = _Predictions({}, {}, {})
+    for rows in group_rows([(id(version.model.encoder), precisions[version.number]) for version in versions]):
+        first = versions[rows[0]]
+        precision = precisions[first.number]
+        picked = (events, token_ids) if len(rows) == len(events) else select_rows(rows, events, token_ids)
+        z_BD = encode(*picked, first.model.encoder, precision)
+        rankings = rank_texts(z_BD, live.cohorts[first.number], top_scores)
+        # Each row is answered by the version of its arm alone.
+        for indices in group_rows([versions[row].number for row in rows]):
+            ranking = rankings[versions[rows[indices[0]]].number]
+            predictions.scored.update(zip([rows[index] for index in indices], ranking.scored(indices), strict=True))
+        predictions.fingerprints.update(zip(rows, fingerprints_by_row(rankings), strict=True))
+        if precision == first.model.encoder.precisions[0]:
+            predictions.vectors.update(zip(rows, z_BD, strict=True))
+    return predictions
 
 
 def _sends_vector(event: Event, num_tokens: int, live: ActiveVersions) -> bool:

@@ -64,7 +64,6 @@ def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None
 
 def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, key: Key) -> None:
     publish(store, lease_of(store), 2)
-    """N8: this includes an old plan in place of a manifest, and the plan of another task or service."""
     raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
     with pytest.raises(BadSignature, match=r"manifest:2 was not signed with our key, or was changed"):
         store.versions.manifest(2)
