@@ -3,11 +3,12 @@
     sources + compiler -> <digest>.so, next to this file (at install) or in the user's cache (at first use)
 
 The name is a digest of the sources and the compiler's flags, so an object from other sources is never loaded. An object
-is written under another name and then renamed, which is atomic: two processes that build at the same time do not
-disturb each other. This file imports only the standard library, because the build of the wheel runs it before anything
-is installed.
+is written under another name and then renamed, which is atomic. If the processes of a service start at the same time,
+one of them builds and the others wait for its object. This file imports only the standard library, because the build of
+the wheel runs it before anything is installed.
 """
 
+import fcntl
 import hashlib
 import os
 import platform
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -57,10 +59,22 @@ def cache_folder() -> Path:
 def find_or_build() -> Path:
     """Returns the path of the object for these sources, and builds it if there is none yet. Raises BuildFailed."""
     name = f"{digest()}.so"
-    for folder in (HERE, cache_folder()):
-        if (folder / name).is_file():
-            return folder / name
-    return build(cache_folder() / name)
+    if found := _find(name):
+        return found
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".lock").open("w") as lock:
+            # Without locks, as on some network file systems, several processes build, which is only slower.
+            with suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            return _find(name) or build(folder / name)
+    except OSError as error:
+        raise BuildFailed(f"cannot write {folder / name}: {error}") from error
+
+
+def _find(name: str) -> Path | None:
+    return next((path for folder in (HERE, cache_folder()) if (path := folder / name).is_file()), None)
 
 
 def build(target: Path) -> Path:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
@@ -24,8 +25,12 @@ from tests.simulation.disk import SimOs
 from tests.simulation.kafka_clients import polled
 from tests.simulation.server import EPOCH_MS
 from tests.simulation.threads import Running, SimCondition, SimEvent, SimLock, SimPool, SimThread
+from wire.bus import reading
 from wire.bus.client import Clients
 from wire.bus.fetching import raw_polls
+from wire.envelope import from_message
+from wire.message import Message, Place
+from wire.records import Event, TopicRecord
 from wire.store.server import Server
 from wire.threads import BackgroundThread, lower_priority
 from wire.timestamps import now_ms
@@ -36,6 +41,9 @@ FULL_BYTES: Final = 600
 
 FAILPOINT_S: Final = 0.0005
 """Longest pause at a failpoint, where another task may have its turn, or the process may die."""
+
+
+NOWHERE: Final = Place(topic="", partition=0, offset=0)
 
 
 class Outside:
@@ -110,7 +118,7 @@ HOMES: Final = ("wire.threads", "wire.timestamps", "wire.store.server", "wire.bu
 @contextmanager
 def installed() -> Iterator[None]:
     """Lets the product run in the simulation until the end of the block."""
-    undo = [_set(late_labels, "FULL_BYTES", FULL_BYTES)]
+    undo = [_set(late_labels, "FULL_BYTES", FULL_BYTES), _set(reading, "from_message", parsed_once())]
     try:
         for module in product_modules():
             undo += _replaced_in(module)
@@ -118,6 +126,29 @@ def installed() -> Iterator[None]:
     finally:
         for step in reversed(undo):
             step()
+
+
+def parsed_once() -> Callable[..., TopicRecord]:
+    """Returns `from_message` with a memory: all processes of a world read the same records, often many times."""
+
+    @cache
+    def parsed(record_type: type[TopicRecord], message: Message, place: Place, names: frozenset[str]) -> TopicRecord:
+        return from_message(record_type, message, place, passed_on=names)
+
+    def parse(
+        record_type: type[TopicRecord],
+        message: Message,
+        place: Place,
+        *,
+        foreign: None,
+        passed_on: frozenset[str],
+        decode: None,
+    ) -> TopicRecord:
+        assert foreign is None and decode is None
+        # Only events are named after their place.
+        return parsed(record_type, message, place if record_type is Event else NOWHERE, passed_on)
+
+    return parse
 
 
 def product_modules() -> list[ModuleType]:

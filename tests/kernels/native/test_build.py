@@ -1,5 +1,6 @@
 """The shared object is built once and found again. The build works with an old compiler, and with nothing installed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,19 @@ def test_an_object_is_built_once_and_found_again(tmp_path: Path, monkeypatch: py
     assert built.stat() == first
     assert list(built.parent.iterdir()) == [built]
     assert "plain" in binding.Library(built).kernels
+
+
+def test_of_processes_that_start_together_one_builds(tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    counting = tmp_path / "counting-gcc"
+    counting.write_text(f'#!/bin/sh\ncase "$*" in *-shared*) echo $$ >> {links};; esac\nexec gcc "$@"\n')
+    counting.chmod(0o755)
+    environment = {**os.environ, "CC": str(counting), "CFLAGS": "-O0", "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", "from kernels.native import build; print(build.find_or_build())"]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = {each.communicate(timeout=120)[0] for each in started}
+    assert len(found) == 1 and Path(found.pop().strip()).parent == tmp_path / "lifelong" / "native"
+    assert len(links.read_text().split()) == 1
 
 
 def test_other_flags_are_another_object(monkeypatch: pytest.MonkeyPatch) -> None:
