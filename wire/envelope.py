@@ -7,6 +7,9 @@ without headers is accepted, too: then the id is the place of the message in the
 and the time is the broker's. The value of a dead letter is the unchanged payload, and everything else is in headers, so
 no encoding makes the payload larger.
 
+The value of an event may also be a file that an input reads (`wire.inputs.FileCodec`), such as a picture. Then the
+header `content-type` names its type.
+
 A message in structured mode (`wire.message`) is read as well. In a mapped topic (`wire.mapping`), the map is applied to
 every message that is not one of our own records. Its fields take precedence over the attributes.
 
@@ -29,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from wire.errors import BadMessage
-from wire.inputs import problem_of, problem_of_content
+from wire.inputs import MAX_EVENT_BYTES, max_event_bytes, part_of_file, problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
 from wire.message import Decode, Message, Place, decode_object, is_structured, quote_text, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
@@ -74,6 +77,9 @@ READ_HEADERS: dict[type, frozenset[str]] = {
     DeadLetter: COMMON_HEADERS | ORIGIN_HEADERS | {"ce_reason", "ce_detail"},
 }
 """The headers that are read from a message, by record. For other records, they are COMMON_HEADERS."""
+
+JSON_TYPES = ("application/json", "application/cloudevents")
+"""The beginnings of the content types of messages in JSON."""
 
 MAX_FIELD_BYTES = 1 << 10
 """Longest id, key, source, label or other short field that is read, in bytes of UTF-8."""
@@ -130,10 +136,13 @@ def from_message(
     if record_type is DeadLetter:
         _check_type(record_type, attributes)
         return record_of(record_type, _dead_letter_fields(message, attributes))
-    body = decode_object(message.value, decode)
-    if is_structured(attributes.get("content-type", "")):
-        inner, body = unpack_structured(body)
-        attributes |= inner
+    content_type = attributes.get("content-type", "")
+    body = _file_fields(message.value, content_type) if record_type is Event and foreign is None else None
+    if body is None:
+        body = decode_object(message.value, decode)
+        if is_structured(content_type):
+            inner, body = unpack_structured(body)
+            attributes |= inner
     # Our own messages are read in a mapped topic, too.
     is_mapped = foreign is not None and attributes.get("ce_type") != record_type.TYPE
     _check_type(record_type, attributes, is_mapped=is_mapped)
@@ -217,6 +226,18 @@ def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mappe
     if name == our_name and number.isdecimal() and len(number) < 10 and int(number) > int(our_number):
         raise BadMessage("future_schema", f"ce_type is {quote_text(type_name)}, we read {record_type.TYPE}")
     raise BadMessage("wrong_type", f"ce_type is {quote_text(type_name)}, expected {record_type.TYPE}")
+
+
+def _file_fields(value: bytes | None, content_type: str) -> dict[str, Any] | None:
+    """Returns the fields of an event whose message is a file of an input; None if the message is of another type."""
+    # Of most messages the content type is JSON's or missing, so the inputs are not asked.
+    if not value or not content_type or content_type.startswith(JSON_TYPES):
+        return None
+    # As a part the file is in base64, and it must still be small enough to be sent again.
+    if len(value) > MAX_EVENT_BYTES // 2:
+        check_length("the file", 4 * len(value) // 3, at_most=max_event_bytes() - MAX_FIELD_BYTES)
+    part = part_of_file(value, content_type)
+    return None if part is None else {"parts": [part]}
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ A process can read only parts whose inputs are listed by installed packages, as 
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -125,6 +125,20 @@ class InputCodec(Protocol):
         """
 
 
+@runtime_checkable
+class FileCodec(InputCodec, Protocol):
+    """A type of input whose files may be the whole value of a message, in place of JSON.
+
+    - `file_types`: the beginnings of the content types of such messages.
+    """
+
+    @property
+    def file_types(self) -> tuple[str, ...]: ...
+
+    def part_of(self, file: bytes, content_type: str) -> Part:
+        """Returns a file as a part. `problem` says later what is wrong with it."""
+
+
 class _Inputs(Registry[InputCodec]):
     """The registry of the inputs. It also finds the codec of a part."""
 
@@ -170,6 +184,15 @@ INPUTS: Final = _Inputs()
 def max_event_bytes() -> int:
     """Returns the size of the largest event that is read, in bytes."""
     return max(MAX_EVENT_BYTES, *(codec.max_bytes for codec in INPUTS.all()))
+
+
+def part_of_file(file: bytes, content_type: str) -> Part | None:
+    """Returns the part of a message whose value is a file; None if no input has files of this content type."""
+    for codec in INPUTS.all():
+        if isinstance(codec, FileCodec) and content_type.lower().startswith(codec.file_types):
+            part: Part = _call(codec, "part_of", file, content_type)
+            return part
+    return None
 
 
 class ParsedContent(NamedTuple):

@@ -3,7 +3,7 @@
 A replica decodes it once. The answer has its digest and its tokens in place of the bytes: the learner needs no more.
 """
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error
 from hashlib import sha256
 from typing import Any, Final
@@ -22,6 +22,7 @@ class PictureCodec:
     tensors = "tests.doors.picture:TENSORS"
     has_tokens = True
     max_bytes = 0
+    file_types = ("application/x-grey",)
     examples: tuple[Part, ...] = (
         {"type": "picture", "data": "AAEC"},
         {"type": "picture", "digest": "ae4b", "tokens": [2_000, 2_001]},
@@ -35,6 +36,9 @@ class PictureCodec:
         except (Error, TypeError) as error:
             return f"a picture whose `data` is not base64: {error}"
         return "" if 0 < num_pixels <= MAX_PIXELS else f"a picture of {num_pixels} pixels, 1 to {MAX_PIXELS} are read"
+
+    def part_of(self, file: bytes, content_type: str) -> Part:
+        return {"type": "picture", "data": b64encode(file).decode()}
 
     def cut(self, value: Part, max_tokens: int) -> Part:
         if "tokens" in value:

@@ -391,6 +391,15 @@ def test_a_codec_that_fails_while_its_event_is_read_is_told_of_that_event(monkey
         check_fields(events("e")[0])
 
 
+def test_a_file_of_an_input_is_a_whole_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = Message(key=b"k", value=b"\0\1\2", headers=(("content-type", b"application/x-grey; bits=8"),))
+    event = from_message(Event, message, Place(topic="t", partition=0, offset=0))
+    assert event.parts == ({"type": "picture", "data": "AAEC"},)
+    monkeypatch.setattr(type(PICTURE), "part_of", fails)
+    with pytest.raises(BadMessage, match="the input picture fails on it: RuntimeError: not today"):
+        from_message(Event, message, Place(topic="t", partition=0, offset=0))
+
+
 def test_a_vector_that_fails_in_the_engine_is_the_outcome_of_its_event_alone(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """The inputs `image` and `audio`: a picture or a sound, which the stems of the encoder turn into tokens.
 
-    {"type": "image", "media_type": "image/png", "data": base64}      as it is sent
+    {"type": "image", "media_type": "image/png", "data": base64}      as it is sent; in Kafka also the file alone
     --cut, in the replica: decoder, front end (`lifelong.media`), stem (`media_tensors`)-->
     {"type": "image", "digest": "...", "stem": "...", "tokens": [...]}    as it is answered, learnt and kept
 
@@ -14,7 +14,7 @@ failure makes only its event unreadable, and where a replica that dies notes whi
 
 import binascii
 import sys
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from typing import Any, Final
 
 from lifelong.media import MAX_BYTES, MediaError
@@ -41,7 +41,7 @@ _DIGITS: Final = frozenset("0123456789abcdef")
 
 
 class MediaCodec:
-    """The codec of pictures (`image`) or of sounds (`audio`). See `wire.inputs.InputCodec`."""
+    """The codec of pictures (`image`) or of sounds (`audio`). See `wire.inputs.FileCodec`."""
 
     field = "parts"
     has_tokens = True
@@ -50,6 +50,7 @@ class MediaCodec:
         self.name = name
         self.tensors = f"lifelong.plugins.inputs.media_tensors:{name.upper()}_TENSORS"
         self.examples: tuple[Part, ...] = ({"type": name, "digest": "ae4b", "stem": "07", "tokens": [1, 2]},)
+        self.file_types = (f"{name}/",)
         self._noun = noun
 
     @property
@@ -72,6 +73,9 @@ class MediaCodec:
         except MediaError as error:
             return f"the {self.name} cannot be read: {error}"
         return ""
+
+    def part_of(self, file: bytes, content_type: str) -> Part:
+        return {"type": self.name, "media_type": content_type.lower(), "data": b64encode(file).decode()}
 
     def cut(self, value: Part, max_tokens: int) -> Part:
         """Returns the tokens of a part in place of its file. Raises MediaError, or UnreadableInput without stems."""

@@ -147,3 +147,45 @@ def test_clients_read_parts_without_torch() -> None:
     )
     call = [sys.executable, "-c", script, json.dumps([image(), audio()])]
     assert subprocess.run(call, capture_output=True, text=True, cwd=ROOT, check=True).stdout.split() == ["False"] * 2
+
+
+def file_message(value: bytes, content_type: str, *headers: tuple[str, bytes]) -> Message:
+    return Message(key=b"ann", value=value, headers=(("content-type", content_type.encode()), *headers))
+
+
+@pytest.mark.parametrize(
+    ("file", "content_type", "part"),
+    [
+        (PNG, "image/png", image()),
+        (PNG, "Image/PNG", image()),
+        (bytes(4), "image/raw;width=2;height=2", image(bytes(4), "image/raw;width=2;height=2")),
+        (WAV, "audio/wav", audio()),
+    ],
+)
+def test_a_file_alone_is_an_event(file: bytes, content_type: str, part: Part) -> None:
+    event = from_message(Event, file_message(file, content_type, ("ce_id", b"7")), PLACE)
+    assert event == Event(id="7", key="ann", parts=(part,))
+    assert from_message(Event, to_message(event), PLACE) == event
+    assert from_message(Event, file_message(file, content_type), PLACE).id == str(PLACE)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "detail"),
+    [
+        (file_message(PNG[:20], "image/png"), "wrong_schema", "the image cannot be read"),
+        (file_message(WAV, "audio/mpeg"), "wrong_schema", "audio/wav is read"),
+        (file_message(b"", "image/png"), "empty", "no value"),
+        (file_message(PNG, "video/mp4"), "undecodable", "not JSON"),
+        (file_message(bytes(3 * MAX_EVENT_BYTES // 4), "image/png"), "oversized", "bytes"),
+        (file_message(PNG, "image/png", ("ce_type", b"lifelong.feedback.v1")), "wrong_type", "ce_type"),
+    ],
+)
+def test_files_that_are_refused(message: Message, reason: str, detail: str) -> None:
+    with pytest.raises(BadMessage, match=detail) as refused:
+        from_message(Event, message, PLACE)
+    assert refused.value.reason == reason
+
+
+def test_only_an_event_is_a_file() -> None:
+    with pytest.raises(BadMessage, match="not JSON"):
+        from_message(Feedback, file_message(PNG, "image/png"), PLACE)
