@@ -3,6 +3,7 @@
 `lifelong forget`, `labels ...`, `model adopt`, `versions repair` --append--> log --the learner--> CommandOutcome
 """
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -19,19 +20,24 @@ class NotDoneYet(RuntimeError):
 
 
 def await_outcome(
-    store: Store, command: Command, *, timeout_s: float, say: Callable[[str], None] | None = None
+    store: Store,
+    command: Command,
+    *,
+    timeout_s: float,
+    say: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> CommandOutcome:
     """Waits until a command has its final outcome: published in a version, done, or refused.
 
-    `say` is called about once a second with the progress of the learner. Raises NotDoneYet after `timeout_s`, and
-    CommandMoved if another command has the same number now.
+    `say` is called about once a second with the progress of the learner. Raises NotDoneYet after `timeout_s` or soon
+    after `stop` is set, and CommandMoved if another command has the same number now.
     """
     deadline_s = time.monotonic() + timeout_s
     with closing(store.watch()) as watch:
         while (outcome := store.commands.outcome(command)) is None or not outcome.is_final:
             learner = store.reports.learner()
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or (stop is not None and stop.is_set()):
                 why = _why(outcome, is_learning=learner is not None)
                 raise NotDoneYet(
                     f"after {timeout_s:g} s {why}; command {command.seq} stays in the log, and "

@@ -3,6 +3,7 @@
     events --some texts--> vectors --distance to the nearest known text--> ADWIN --a rise--> the texts have moved
     `new_texts` more texts --> offsets --stage.json--> texts of the topic below them --pretrain--> encoder
     encoder --offer--> the learner's gate --> a version --> the rollout, as after any change of the encoder
+    an adopted encoder --the next one is adopted--> only its `seen.json`
 
 The known texts are the first `known_texts` of the service's run, or of the time after the last stage. Their vectors
 come from one encoder, which no slow round changes, so distances can be compared at any time. The rise must be as large
@@ -10,7 +11,7 @@ as the rise that unfreezes the domain tier of slow rounds (`learner.drift`).
 
 The texts of a stage are all texts that the topic still has, also those from before the change: an encoder that is
 trained on the new texts alone forgets the old ones. `stage.json` has the offsets up to which a stage reads, so a stage
-that was killed reads the same texts again, and goes on from its checkpoint.
+that was stopped or killed reads the same texts again, and goes on from its checkpoint.
 
 Texts of erased subjects are left out, and the encoder's folder says whose texts it has seen (`services.members.texts`).
 """
@@ -19,7 +20,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,16 +35,16 @@ from learner.errors import DataError
 from lifelong.compress.pretrain import MixOptions
 from model.config import StrataConfig
 from model.encoders import open_inputs, packed
-from model.member import TOKENIZER, Member, write_member
+from model.member import TOKENIZER, Member, read_member, write_member
 from model.qtensor import QTensor
 from model.ragged import RaggedBatch
 from model.source import encoder_folder
 from model.weights import to_strata
 from services.exported import fetch_tensors
 from services.members.adopt import AdoptOptions, Decided, offer, stored_weights
-from services.members.pretrain import Pretrained, PretrainRequest, pretrain
+from services.members.pretrain import Pretrained, PretrainRequest, Stopped, pretrain
 from services.members.source import Say, history_step
-from services.members.texts import FOLDER, Limits, Selected, SourcedText, select
+from services.members.texts import FOLDER, SEEN, Limits, Selected, SourcedText, retire, select
 from services.operator_commands import NotDoneYet, await_outcome
 from services.settings import Settings
 from wire.bus import Bus, read_all_records
@@ -58,6 +59,9 @@ DELTA: Final = 0.002
 POLL_MS: Final = 1_000
 
 STATE: Final = "stage.json"
+
+SERVED: Final = "served"
+"""The step in the history of an encoder that was a version of the service."""
 
 log = structlog.get_logger("domain")
 
@@ -145,6 +149,10 @@ class DomainStages:
 
         consumes: events; produces: offers of encoders; waits for: the broker, the learner; unblocked by: stop
         """
+        with suppress(Stopped):
+            self._run(stop)
+
+    def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             if self._path.exists():
                 stage = msgspec.json.decode(self._path.read_bytes(), type=Stage)
@@ -153,13 +161,24 @@ class DomainStages:
                 if until is None:
                     return
                 stage = self.begin(until)
-            made = self.pretrain(stage)
-            is_adopted = self.offer(made)
+            made = self.pretrain(stage, stop)
+            if stop.is_set():
+                return
+            is_adopted = self.offer(made, stop)
             # First the stage ends, since it cannot be resumed without its folders.
             self._path.unlink()
             shutil.rmtree(stage.encoder)
-            if not is_adopted:
+            if is_adopted:
+                self._retire_all_but(Path(made.folder))
+            else:
                 shutil.rmtree(made.folder)
+
+    def _retire_all_but(self, newest: Path) -> None:
+        """Removes the weights of earlier stages, from which the newest was made, but not those of the settings."""
+        kept = {newest.resolve(), encoder_folder(self._encoder).resolve()}
+        for path in self._path.parent.glob(f"*/{SEEN}"):
+            if path.parent.resolve() not in kept and is_of_a_stage(path.parent):
+                retire(path.parent)
 
     def begin(self, until: Mapping[str, int]) -> Stage:
         """Writes the encoder of the current version into a folder, and begins a stage with it.
@@ -177,8 +196,8 @@ class DomainStages:
             file.write(msgspec.json.encode(stage))
         return stage
 
-    def pretrain(self, stage: Stage) -> Pretrained:
-        """Trains the encoder of a stage. Raises DataError if the topic has no text."""
+    def pretrain(self, stage: Stage, stop: threading.Event | None = None) -> Pretrained:
+        """Trains the encoder of a stage. Raises Stopped after `stop` is set, and DataError if the topic has no text."""
         selected = self._selected(stage.until)
         inputs = open_inputs(stage.encoder, max_tokens=self._max_tokens)
         num_tokens = sum(map(len, inputs.encode_many([each.text for each in selected.texts])))
@@ -190,10 +209,13 @@ class DomainStages:
         )
         log.info("stage_begins", encoder=stage.encoder, texts=selected.counts, tokens=options.tokens)
         request = PretrainRequest(encoder=stage.encoder, share=self._options.share)
-        return pretrain(selected, request, options, data=None, state_dir=self._state_dir, say=self._say)
+        return pretrain(selected, request, options, data=None, state_dir=self._state_dir, say=self._say, stop=stop)
 
-    def offer(self, made: Pretrained) -> bool:
-        """Offers an encoder to the learner of each task; returns whether at least one of them has adopted it."""
+    def offer(self, made: Pretrained, stop: threading.Event) -> bool:
+        """Offers an encoder to the learner of each task; returns whether at least one of them has adopted it.
+
+        Raises Stopped after `stop` is set; the next run offers the encoder again.
+        """
         tokenizer = open_inputs(self._encoder, max_tokens=self._max_tokens)
         is_adopted = False
         for store in self._stores:
@@ -207,8 +229,10 @@ class DomainStages:
                 source="domain",
             )
             try:
-                decided = Decided(await_outcome(store, command, timeout_s=self._options.decides_within_s))
+                decided = Decided(await_outcome(store, command, timeout_s=self._options.decides_within_s, stop=stop))
             except NotDoneYet as error:
+                if stop.is_set():
+                    raise Stopped(str(error)) from error
                 log.warning("stage_not_decided", folder=made.folder, error=str(error))
                 continue
             is_adopted |= not decided.is_refused
@@ -256,12 +280,18 @@ def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequ
     return encode
 
 
+def is_of_a_stage(folder: Path) -> bool:
+    """Whether the encoder of a folder was made by a stage, and not by somebody who went on from one."""
+    member = read_member(folder)
+    return member is not None and [step["step"] for step in member.history[-2:]] == [SERVED, "pretrain"]
+
+
 def write_version_encoder(
     folder: Path, manifest: WeightManifest, tensors: Mapping[str, QTensor], tokenizer_json: bytes
 ) -> None:
     """Writes the encoder of a version, in full precision. Raises WrongConfig or FileExistsError."""
     config = StrataConfig.from_json(manifest.config)
-    history = (history_step("served", {"version": manifest.version}),)
+    history = (history_step(SERVED, {"version": manifest.version}),)
     member = Member(config=config, max_tokens=manifest.max_tokens, history=history)
     write_member(folder, member, to_strata(config, tensors).requires_grad_(False), tokenizer_json)
 

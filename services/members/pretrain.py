@@ -13,6 +13,7 @@ without the kill.
 import json
 import math
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -97,6 +98,10 @@ class Pretrained:
         yield self.folder
 
 
+class Stopped(Exception):
+    """A training was stopped between two steps. The next one of the same key goes on from its checkpoint."""
+
+
 def texts_of_files(names: Iterable[str], data: Path | None) -> Iterator[SourcedText]:
     """Yields the training texts of data sets and files; the source of a text is the name. Raises DataError."""
     for name in names:
@@ -105,11 +110,19 @@ def texts_of_files(names: Iterable[str], data: Path | None) -> Iterator[SourcedT
 
 
 def pretrain(
-    selected: Selected, request: PretrainRequest, options: MixOptions, *, data: Path | None, state_dir: Path, say: Say
+    selected: Selected,
+    request: PretrainRequest,
+    options: MixOptions,
+    *,
+    data: Path | None,
+    state_dir: Path,
+    say: Say,
+    stop: threading.Event | None = None,
 ) -> Pretrained:
     """Returns the encoder of these texts and options, and trains it if it is not in the state folder.
 
-    Raises DataError, WrongConfig, the errors of the encoder's files, and StateRefused for a damaged checkpoint.
+    Raises Stopped soon after `stop` is set, DataError, WrongConfig, the errors of the encoder's files, and StateRefused
+    for a damaged checkpoint.
     """
     texts = [each.text for each in selected.texts]
     if not texts:
@@ -134,7 +147,7 @@ def pretrain(
     )
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    run(training, checkpoint, key, every_s=request.every_s, share=request.share, say=say)
+    run(training, checkpoint, key, every_s=request.every_s, share=request.share, say=say, stop=stop)
     made = Pretrained(
         folder=str(folder),
         is_new=True,
@@ -151,12 +164,20 @@ def pretrain(
 
 
 def run(
-    training: MixedPretraining, checkpoint: Path, key: str, *, every_s: float, share: float = 1.0, say: Say
+    training: MixedPretraining,
+    checkpoint: Path,
+    key: str,
+    *,
+    every_s: float,
+    share: float = 1.0,
+    say: Say,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Takes all steps of a training, and resumes it from its checkpoint after a kill. Raises StateRefused.
+    """Takes all steps of a training, and resumes it from its checkpoint after a kill.
 
-    It computes in a `share` of the time.
+    It computes in a `share` of the time. Raises StateRefused, and Stopped after the step in which `stop` is set.
     """
+    stop = stop or threading.Event()
     if resume(checkpoint, training, key):
         say(f"resuming after step {training.num_done}")
     began_s = written_s = time.monotonic()
@@ -164,13 +185,16 @@ def run(
     while not training.is_done:
         step_s = time.monotonic()
         objective, loss = training.step()
-        time.sleep((time.monotonic() - step_s) * (1 / share - 1))
+        stop.wait((time.monotonic() - step_s) * (1 / share - 1))
         now_s = time.monotonic()
         left_s = (now_s - began_s) / (training.num_done - first) * (training.num_steps - training.num_done)
         say(progress_line(training, objective, loss, left_s=left_s))
-        if now_s - written_s >= every_s:
+        is_stopped = stop.is_set() and not training.is_done
+        if is_stopped or now_s - written_s >= every_s:
             write_checkpoint(checkpoint, training, key)
             written_s = now_s
+        if is_stopped:
+            raise Stopped(f"stopped after step {training.num_done} of {training.num_steps}")
 
 
 def progress_line(training: MixedPretraining, objective: str, loss: float, *, left_s: float) -> str:

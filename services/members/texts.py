@@ -8,7 +8,7 @@ those that repeat a test text, are counted and left out.
 """
 
 import json
-from collections import Counter
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -19,6 +19,9 @@ FOLDER: Final = "encoders"
 """The folder of trained encoders within the state folder."""
 
 SEEN: Final = "seen.json"
+
+RETIRED: Final = "retired-"
+"""The beginning of the name of a folder that has only the `seen.json` of an encoder."""
 
 DIGEST_CHARS: Final = 16
 """Hexadecimal digits of a text's digest in `seen.json`."""
@@ -37,7 +40,7 @@ class Limits:
     """Bounds of the texts of a training: one source, or one text that is sent often, must not own it."""
 
     max_texts: int = 100_000
-    """The texts that were read last are kept."""
+    """The texts that were read last are kept, of all sources and of each."""
     per_source: int = 20_000
 
 
@@ -71,8 +74,8 @@ def select(
     subjects. Memory is bounded by the limits, not by the number of texts that are read.
     """
     excluded = {digest_of(text) for text in left_out}
-    kept: dict[str, SourcedText] = {}
-    num_of_source: Counter[str] = Counter()
+    kept: OrderedDict[str, SourcedText] = OrderedDict()
+    digests_of: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
     counts: Counter[str] = Counter()
     for each in texts:
         counts["read"] += 1
@@ -85,14 +88,17 @@ def select(
             counts["left_out"] += 1
         elif digest in kept:
             counts["repeated"] += 1
-        elif num_of_source[each.source] >= limits.per_source:
-            counts["over_source"] += 1
         else:
             kept[digest] = each
-            num_of_source[each.source] += 1
+            own = digests_of[each.source]
+            own[digest] = None
+            if len(own) > limits.per_source:
+                oldest, _ = own.popitem(last=False)
+                del kept[oldest]
+                counts["over_source"] += 1
         if len(kept) > limits.max_texts:
-            oldest = kept.pop(next(iter(kept)))
-            num_of_source[oldest.source] -= 1
+            oldest, removed = kept.popitem(last=False)
+            del digests_of[removed.source][oldest]
             counts["older"] += 1
     return Selected(texts=list(kept.values()), **counts)
 
@@ -123,3 +129,18 @@ def trained_on(subject: str, state_dir: Path) -> dict[str, int]:
         if num:
             found[str(path.parent)] = num
     return found
+
+
+def retire(folder: Path) -> None:
+    """Removes an encoder's folder, but keeps what it says about its texts: later encoders were made from it.
+
+    `seen.json` is moved when nothing else is left, so that a kill loses none of it.
+    """
+    # Without its config.json, which goes last, the folder would not count as an encoder of a stage any more.
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == "config.json"):
+        if path.name != SEEN:
+            path.unlink()
+    seen = folder.with_name(f"{RETIRED}{folder.name}")
+    seen.mkdir(exist_ok=True)
+    (folder / SEEN).replace(seen / SEEN)
+    folder.rmdir()

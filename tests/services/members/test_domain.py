@@ -1,5 +1,9 @@
 """The domain stage: what is detected without labels, which texts a stage reads, and what it offers."""
 
+import dataclasses
+import json
+import shutil
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +19,12 @@ from torch.nn import functional
 from model.bert import load_encoder
 from model.ragged import RaggedBatch
 from services.members.domain import STATE, DomainStages, DomainWatch, Stage, StageOptions
-from services.members.texts import FOLDER
+from services.members.texts import FOLDER, trained_on
 from services.settings import Settings
 from tests.learner.adopt_rig import AdoptRig, published_rig
 from tests.learner.small_learner import save_encoder
 from tests.learner.streams import text_of
+from tests.waiting import eventually
 from wire.bus import Bus
 from wire.keyring import parse, subject_digest
 from wire.records import EncoderOffer, Erase, Event
@@ -113,6 +118,39 @@ def test_a_stage_begins_with_the_encoder_that_rounds_have_trained(stages: Domain
 
 
 @pytest.mark.live
+def test_a_stage_stops_after_its_step_and_goes_on(
+    bus: Bus, stages: DomainStages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(bus, SONGS)
+    monkeypatch.setattr(stages, "_options", dataclasses.replace(OPTIONS, passes=20))
+    stage = stages.begin(bus.end_offsets(Event))
+    stop = threading.Event()
+    monkeypatch.setattr(stages, "_say", lambda line: stop.set() if line.startswith("step 1 ") else None)
+    stages.run(stop)
+    assert stop.is_set() and (tmp_path / FOLDER / STATE).exists() and Path(stage.encoder).is_dir()
+    assert [path.suffix for path in (tmp_path / FOLDER).glob("text-*")] == [".checkpoint"]
+    assert stages.pretrain(stage).is_new
+
+
+@pytest.mark.live
+def test_only_the_newest_stage_keeps_its_weights(bus: Bus, stages: DomainStages, tmp_path: Path) -> None:
+    """An encoder that somebody has made from one of a stage stays, too, and `forget` still finds all of them."""
+    send(bus, SONGS, key="ann")
+    first = stages.pretrain(stages.begin(bus.end_offsets(Event)))
+    own = tmp_path / FOLDER / "own"
+    shutil.copytree(first.folder, own)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"history": [*config["history"], {"step": "pretrain"}]}))
+    send(bus, CONTRACTS, key="ann")
+    second = stages.pretrain(stages.begin(bus.end_offsets(Event)))
+    stages._retire_all_but(Path(second.folder))
+    left = {folder.name for folder in (tmp_path / FOLDER).glob("*/") if (folder / "model.safetensors").exists()}
+    assert {Path(second.folder).name, "own"} <= left and Path(first.folder).name not in left
+    seen = trained_on(subject_digest(RING.subject, "ann"), tmp_path)
+    assert {Path(name).name for name in seen} == {f"retired-{Path(first.folder).name}", "own", Path(second.folder).name}
+
+
+@pytest.mark.live
 def test_texts_of_another_domain_begin_a_stage_which_the_learner_adopts(
     bus: Bus, store: Store, stages: DomainStages, rig: AdoptRig, tmp_path: Path
 ) -> None:
@@ -140,6 +178,7 @@ def test_texts_of_another_domain_begin_a_stage_which_the_learner_adopts(
     while path.exists() and time.monotonic() < deadline_s:
         time.sleep(0.1)
     # The encoder from before the stage is removed, and the adopted one is kept.
-    (kept,) = (folder for folder in path.parent.iterdir() if folder.is_dir())
-    assert not path.exists() and kept.name == command.read(EncoderOffer).name
+    assert not path.exists()
+    name = command.read(EncoderOffer).name
+    eventually(lambda: [folder.name for folder in path.parent.iterdir() if folder.is_dir()] == [name])
     thread.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from model.member import read_member
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from services.commands.pretrain import DEFAULT_MIX, parse_mix
-from services.members.pretrain import FewShotProbe, PretrainRequest, pretrain, texts_of_files
+from services.members.pretrain import FewShotProbe, PretrainRequest, Stopped, pretrain, texts_of_files
 from services.members.texts import Limits, Selected, select
 from tests.lifelong.compress.members import DENSE, changed, dense_strata
 from tests.services.command_line import lifelong
@@ -79,6 +80,24 @@ def test_a_killed_training_goes_on_to_the_same_files(tmp_path: Path, selected: S
     found = pretrain(selected, REQUEST, OPTIONS, data=None, state_dir=tmp_path / "killed", say=said.append)
     assert f"resuming after step {killed_after}" in said
     assert files_of(found.folder) == files_of(whole.folder)
+
+
+def test_a_stopped_training_ends_after_its_step_and_goes_on(tmp_path: Path, selected: Selected) -> None:
+    stop = threading.Event()
+    said: list[str] = []
+
+    def stopping(line: str) -> None:
+        said.append(line)
+        if line.startswith("step 4 "):
+            stop.set()
+
+    request = dataclasses.replace(REQUEST, every_s=600)
+    with pytest.raises(Stopped, match="step 4 of 10"):
+        pretrain(selected, request, OPTIONS, data=None, state_dir=tmp_path / "stopped", say=stopping, stop=stop)
+    made = pretrain(selected, request, OPTIONS, data=None, state_dir=tmp_path / "stopped", say=said.append)
+    whole = pretrain(selected, request, OPTIONS, data=None, state_dir=tmp_path / "whole", say=silent)
+    assert [line.split(":")[0] for line in said].count("step 5 of 10") == 1
+    assert files_of(made.folder) == files_of(whole.folder)
 
 
 def test_from_an_encoder_the_upper_layers_learn(tmp_path: Path, selected: Selected) -> None:

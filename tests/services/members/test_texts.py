@@ -51,6 +51,12 @@ def test_the_last_texts_are_kept() -> None:
     assert [each.text for each in found.texts] == ["5", "6", "7", "8"] and found.older == 5
 
 
+def test_the_last_texts_of_a_source_are_kept() -> None:
+    texts = [SourcedText(str(number), "app" if number % 2 else "web") for number in range(9)]
+    found = select(texts, Limits(per_source=2))
+    assert [each.text for each in found.texts] == ["5", "6", "7", "8"] and found.over_source == 5
+
+
 def test_an_encoder_remembers_texts_and_subjects(tmp_path: Path) -> None:
     seen = seen_of(select(TEXTS, Limits()))
     assert seen == {
