@@ -30,7 +30,7 @@ from wire.threads import BackgroundThread
 
 POLL_INTERVAL_S = 2.0
 LIMIT_S = 900.0
-"""The time limit of a run."""
+"""The usual time limit of a run."""
 
 TOLD_CHARS = 2000
 FIRST_ANSWER = re.compile(r"first answer ([0-9.]+) s after the start")
@@ -55,7 +55,7 @@ def run_clinc150() -> DemoRun:
     return run_demo("--data", "clinc150")
 
 
-def run_demo(*arguments: str) -> DemoRun:
+def run_demo(*arguments: str, limit_s: float = LIMIT_S) -> DemoRun:
     """Runs the demo with these arguments.
 
     Raises NoResult if the demo does not finish, or if a program or a replica was restarted.
@@ -69,12 +69,12 @@ def run_demo(*arguments: str) -> DemoRun:
         with log.open("w") as file:
             demo = subprocess.Popen(argv, cwd=ROOT, env=env, stdout=file, stderr=subprocess.STDOUT)
         peak = PeakMemory(demo.pid)
-        is_over = _await_end(demo)
+        is_over = _await_end(demo, limit_s)
         peak_bytes = peak.stop()
         took_s = time.monotonic() - start_s
         text = log.read_text()
         if not is_over:
-            raise NoResult(f"lifelong demo did not end within the limit of {LIMIT_S:g} s: {text[-TOLD_CHARS:]}")
+            raise NoResult(f"lifelong demo did not end within the limit of {limit_s:g} s: {text[-TOLD_CHARS:]}")
         if not out.exists():
             raise NoResult(f"lifelong demo ended with {demo.returncode}: {text[-TOLD_CHARS:]}")
         match = FIRST_ANSWER.search(text)
@@ -85,10 +85,10 @@ def run_demo(*arguments: str) -> DemoRun:
         return DemoRun(figures, first_answer_s, peak_bytes, took_s)
 
 
-def _await_end(demo: subprocess.Popen[bytes]) -> bool:
-    """Waits until the demo ends. Returns False if it had to be terminated after LIMIT_S."""
+def _await_end(demo: subprocess.Popen[bytes], limit_s: float) -> bool:
+    """Waits until the demo ends. Returns False if it had to be terminated after `limit_s`."""
     try:
-        demo.wait(LIMIT_S)
+        demo.wait(limit_s)
     except subprocess.TimeoutExpired:
         return False
     finally:

@@ -108,13 +108,13 @@ class Events:
         self.latency_ms[number] = max(0, min(time_ms - self.time_ms[number], MAX_MS))
         return right
 
-    def latencies(self, round: int, until_ms: float) -> Iterator[int]:
-        """Yields the milliseconds from event to answer, for the answered events of a round before `until_ms`."""
+    def latencies(self, round: int, since_ms: float, until_ms: float) -> Iterator[int]:
+        """Yields the milliseconds from event to answer, for the answered events of a round in a span of time."""
         rows = zip(self.round, self.verdict, self.time_ms, self.latency_ms, strict=True)
         return (
             latency
             for event_round, verdict, time_ms, latency in rows
-            if event_round == round and verdict != UNSEEN and time_ms < until_ms
+            if event_round == round and verdict != UNSEEN and since_ms <= time_ms < until_ms
         )
 
 
@@ -309,13 +309,14 @@ class Ledger:
                 for number in numbers
             ]
 
-    def latencies_ms(self, *, until_s: float = math.inf) -> list[int]:
-        """Returns the milliseconds from a training event until its answer was read.
+    def latencies_ms(self, *, until_s: float = math.inf, round: int = TRAIN, since_s: float = 0.0) -> list[int]:
+        """Returns the milliseconds from an event of a round until its answer was read.
 
-        Only events of the first `until_s` seconds of the run count.
+        Only events between `since_s` and `until_s` seconds after the first event of the run count.
         """
         with self._changed:
-            return list(self._events.latencies(TRAIN, self.started_ms + 1000 * until_s))
+            started_ms = self.started_ms
+            return list(self._events.latencies(round, started_ms + 1000 * since_s, started_ms + 1000 * until_s))
 
     def throughput(self) -> list[Throughput]:
         """Returns the throughput of each test, in which events are sent as fast as they are answered."""

@@ -96,6 +96,8 @@ class Player:
         self._seed = seed
         self._num_given_up = 0
         self._has_answer = False
+        self.before_stage: Callable[[int], None] = lambda number: None
+        """Is called before each stage with its number. It may send other events and wait."""
 
     def run(self, stream: Stream, *, rate: float) -> None:
         """Plays the stream at `rate` events a second.
@@ -110,6 +112,7 @@ class Player:
             self._examine(last, stream.stages)
             return
         for number, stage in enumerate(stream.stages):
+            self.before_stage(number)
             arrivals = [Arrival(item, number) for item in stage.train]
             self.play(stage.name, arrivals, rate)
             self._settle(stage.name, arrivals, rate, rests=number == last)

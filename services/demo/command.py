@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,10 +29,11 @@ from evals.streams.stream import Stream
 from learner.errors import DataError, require
 from services.commands.output import progress
 from services.demo import report
-from services.demo.change import Change, ProfileChange
+from services.demo.change import ProfileChange
 from services.demo.fresh import fresh
 from services.demo.options import DemoOptions
-from services.demo.report import View
+from services.demo.report import Played, View
+from services.demo.second_domain import EXPECTED_S, SecondDomain
 from services.local.stack import LOGS, Stack
 from services.page.server import served
 from services.page.state import FedState, PageFigure, build_curve, matrix_table
@@ -83,19 +84,6 @@ def run(settings: Settings, options: DemoOptions) -> int:
         console.print("Interrupted. Everything was stopped.")
         return INTERRUPTED
     return LOST if played.is_faulty else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Played:
-    """The outcome of a run, and of its change of profile, if it had one."""
-
-    outcome: SessionOutcome
-    change: Change | None = None
-
-    @property
-    def is_faulty(self) -> bool:
-        """Whether an event was lost, or an answer mixed two versions."""
-        return self.outcome.figures.lost > 0 or (self.change is not None and self.change.recomputed.mixed > 0)
 
 
 def _without_maps_and_tasks(settings: Settings) -> Settings:
@@ -149,12 +137,13 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
 
     say(f"{stream.name}: {stream.num_events} events, {stream.num_labels} labels in {len(stream.stages)} stages")
     rate = stream.default_rate if options.rate is None else options.rate
-    say(f"It takes about {expected_s(stream, rate):.0f} s on two cores.")
+    total_s = expected_s(stream, rate) + (EXPECTED_S if options.pretrain else 0)
+    say(f"It takes about {total_s:.0f} s on two cores.")
     say(f"{rate:g} events a second; a candidate is judged by {settings.rollout.min_labels} labels or more")
     profile = LoadProfile(rate=rate, label_delay_s=options.label_delay_s, seed=settings.seed)
     with (
         logging_into(settings.state_dir / LOGS / "demo.log", settings.logs),
-        Stack(settings, say=say, announce_in=_announce_folder(settings)) as stack,
+        Stack(settings, say=say, announce_in=_announce_folder(settings), pretrains=options.pretrain) as stack,
         served(stack.settings, say=say) as page,
     ):
         feed = DemoFeed(stream)
@@ -166,18 +155,24 @@ def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Con
             reference = partial(frozen_reference, settings.learner, settings.encoder)
             system = system_under_test(stack, store)
             change = _profile_change(stack.settings, store, stream, options, say=plain)
+            domain = SecondDomain(stream, stack.settings, store, say=plain) if options.pretrain else None
 
             @contextmanager
             def watching(participants: Participants) -> Iterator[None]:
                 feed.follow(participants.ledger)
                 changing = change.during(participants.ledger) if change else nullcontext()
-                with View(console, stream, participants.ledger, participants.watcher), changing:
+                moving = domain.during(participants) if domain else nullcontext()
+                with View(console, stream, participants.ledger, participants.watcher), changing, moving:
                     yield
 
             outcome = play(system, stream, profile, say=plain, watching=watching, reference=reference)
             feed.finish(outcome)
-            played = Played(outcome, change.compare_answers(bus) if change else None)
-            report.show(played.outcome, played.change, stream, options, console)
+            played = Played(
+                outcome,
+                change=change.compare_answers(bus) if change else None,
+                moved=domain.result(outcome) if domain else None,
+            )
+            report.show(played, stream, options, console)
             report.say(console, report.closing_lines(outcome.figures, stack.settings.page.port))
             if options.stay:
                 _stay(stack, say=say)

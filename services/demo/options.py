@@ -39,6 +39,10 @@ class DemoOptions:
         ProfileName | None,
         typer.Option("--change-to", metavar="nano|base", help="Profile to change to during the run, under load"),
     ] = None
+    pretrain: Annotated[
+        bool,
+        typer.Option("--pretrain", help="Move to another domain, and pretrain the encoder on its unlabelled texts"),
+    ] = False
     stay: Annotated[bool, typer.Option("--stay", help="Stay up after the run, to look at the page")] = False
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to FILE")] = None
     plot: Annotated[
@@ -51,6 +55,10 @@ class DemoOptions:
             raise ValueError(f"label_delay_s is {self.label_delay_s}: give two seconds, the smaller one first")
         if self.rate is not None and self.rate <= 0.0:
             raise ValueError(f"rate is {self.rate}: give events a second, above 0")
+        if self.pretrain and (self.change_to is not None or self.order == "desk" or self.data == "digits"):
+            raise ValueError(
+                "--pretrain plays two domains of texts in stages: leave out --change-to, --data digits and --order desk"
+            )
 
     def stream(self, folder: Path | None, seed: int) -> "Stream":
         """Loads the stream in its order; `folder` has the data sets that are not included. Raises DataError."""
@@ -58,5 +66,9 @@ class DemoOptions:
         from evals.streams.data import DIGITS, SUPPORT, load
 
         stream = load(self.data, folder, num_events=self.events, seed=seed)
+        if self.pretrain:
+            from services.demo.second_domain import two_domains
+
+            return two_domains(stream, folder, seed)
         is_desk = self.data in (SUPPORT, DIGITS) if self.order == "auto" else self.order == "desk"
         return recurring(stream, seed) if is_desk else stream

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ from evals.load.watcher import ServiceSnapshot, Watcher
 from evals.streams.stream import Stream
 from services.demo.change import Change
 from services.demo.options import DemoOptions
+from services.demo.second_domain import Moved
 from wire.threads import BackgroundThread
 
 ARM_COLORS = {"stable": "tab:green", "candidate": "tab:orange", "newest": "tab:purple"}
@@ -44,18 +46,32 @@ FRAMES_PER_S = 4.0
 RATE_OVER_S = 2.0
 
 
-def show(
-    outcome: SessionOutcome, change: Change | None, stream: Stream, options: DemoOptions, console: Console
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The outcome of a run, and of its change of profile or its second domain, if it had one."""
+
+    outcome: SessionOutcome
+    change: Change | None = None
+    moved: Moved | None = None
+
+    @property
+    def is_faulty(self) -> bool:
+        """Whether an event was lost, or an answer mixed two versions."""
+        return self.outcome.figures.lost > 0 or (self.change is not None and self.change.recomputed.mixed > 0)
+
+
+def show(played: Played, stream: Stream, options: DemoOptions, console: Console) -> None:
     """Prints the tables, and writes the files that the options name."""
-    console.print(stages_table(outcome.figures, stream))
-    console.print(figures_table(outcome.figures, stream))
-    if change is not None:
-        console.print(change.line)
+    console.print(stages_table(played.outcome.figures, stream))
+    console.print(figures_table(played.outcome.figures, stream))
+    if played.change is not None:
+        console.print(played.change.line)
+    if played.moved is not None:
+        console.print(played.moved.lines)
     if options.json is not None:
-        write_json(outcome.figures, options.json, change)
+        write_json(played, options.json)
     if options.plot is not None:
-        plot(outcome, options.plot, title=f"{stream.name}: {stream.num_labels} labels, stage by stage")
+        plot(played.outcome, options.plot, title=f"{stream.name}: {stream.num_labels} labels, stage by stage")
 
 
 def closing_lines(figures: Figures, page_port: int) -> str:
@@ -95,9 +111,13 @@ def stages_table(figures: Figures, stream: Stream) -> Table:
     return shown
 
 
-def write_json(figures: Figures, path: Path, change: Change | None = None) -> None:
-    """Writes one flat JSON object with the fields of `Figures`, and with `change` if the profile was changed."""
-    fields = figures.as_json() | ({} if change is None else {"change": msgspec.to_builtins(change)})
+def write_json(played: Played, path: Path) -> None:
+    """Writes one flat JSON object with the fields of `Figures`, and with `change` and `domain` if there are any."""
+    fields = played.outcome.figures.as_json()
+    if played.change is not None:
+        fields |= {"change": msgspec.to_builtins(played.change)}
+    if played.moved is not None:
+        fields |= {"domain": played.moved.fields()}
     path.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 

@@ -33,9 +33,10 @@ def test_latencies_are_of_the_answered_events_of_a_round_and_never_negative() ->
     table.judge(0, "x", 30)
     # The clock was set back, so the answer is earlier than its event.
     table.judge(2, "x", 150)
-    assert list(table.latencies(0, math.inf)) == [30, 0]
-    assert list(table.latencies(0, 200)) == [30]
-    assert list(table.latencies(1, math.inf)) == []
+    assert list(table.latencies(0, 0, math.inf)) == [30, 0]
+    assert list(table.latencies(0, 0, 200)) == [30]
+    assert list(table.latencies(0, 1, math.inf)) == [0]
+    assert list(table.latencies(1, 0, math.inf)) == []
 
 
 def test_a_label_that_was_sent_twice_counts_at_its_first_position() -> None:

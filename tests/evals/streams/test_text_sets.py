@@ -55,3 +55,27 @@ def test_a_sample_keeps_every_class_and_depends_on_its_seed() -> None:
     assert cut == whole.cut(train=10, test=3, seed=1)
     assert cut != whole.cut(train=10, test=3, seed=2)
     assert len(whole.cut(train=1_000, test=1_000, seed=0).train) == 60
+
+
+def write_clauses(folder: Path, clauses: list[str], *, num_contracts: int) -> None:
+    """Writes the clauses, whose first word is their class, of contracts in turn."""
+    rows = [f"{text}\t{text.split()[0]}\tc{number % num_contracts}" for number, text in enumerate(clauses)]
+    (folder / "cuad").mkdir()
+    (folder / "cuad" / "clauses.tsv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+
+
+def test_no_contract_has_clauses_in_both_parts(tmp_path: Path) -> None:
+    clauses = [f"{kind} {number}" for kind in ("term", "audit") for number in range(10)]
+    write_clauses(tmp_path, clauses, num_contracts=10)
+    found = text_set("cuad", tmp_path)
+    assert [item.text for item in found.test] == ["term 0", "term 5", "audit 0", "audit 5"]
+    assert len(found.train) == 16 and found.labels == ["audit", "term"]
+
+
+def test_a_clause_without_its_contract_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cuad").mkdir()
+    (tmp_path / "cuad" / "clauses.tsv.gz").write_bytes(gzip.compress(b"a clause\ta kind"))
+    with pytest.raises(
+        DataError, match=r"clauses.tsv.gz:1: expected a text, a class and a contract, separated by tabs"
+    ):
+        text_set("cuad", tmp_path)

@@ -27,3 +27,9 @@ def test_the_carried_stream_comes_as_at_a_desk_unless_stages_are_wanted(order: O
 def test_fewer_events_are_fewer_arrivals() -> None:
     stream = DemoOptions(events=100).stream(None, 0)
     assert (len(stream.arrivals), {stage for _, stage in stream.arrivals}) == (100, set(range(8)))
+
+
+@pytest.mark.parametrize("options", [{"change_to": "nano"}, {"order": "desk"}, {"data": "digits"}])
+def test_what_two_domains_cannot_have_is_refused(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="--pretrain"):
+        DemoOptions(pretrain=True, **options)  # type: ignore[arg-type]

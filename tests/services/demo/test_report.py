@@ -10,7 +10,8 @@ from rich.console import Console
 
 from evals.load.curve import Point
 from evals.load.session import SessionOutcome
-from services.demo.report import closing_lines, figures_table, plot, stages_table, write_json
+from services.demo.report import Played, closing_lines, figures_table, plot, stages_table, write_json
+from services.demo.second_domain import Moved
 from tests.evals.load.examples import FIGURES, STREAM
 
 FROZEN: dict[str, type | set[str]] = {
@@ -53,11 +54,31 @@ FROZEN: dict[str, type | set[str]] = {
 
 
 def test_the_json_has_exactly_the_names_that_were_promised(tmp_path: Path) -> None:
-    write_json(FIGURES, tmp_path / "out.json")
+    outcome = SessionOutcome(FIGURES, [], {}, [], [])
+    write_json(Played(outcome), tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert list(written) == list(FROZEN)
     for name, kind in FROZEN.items():
         assert set(written[name]) == kind if isinstance(kind, set) else isinstance(written[name], kind), name
+
+
+def test_the_json_of_two_domains_has_their_figures(tmp_path: Path) -> None:
+    moved = Moved(
+        decision="published",
+        is_stable=True,
+        took_s=300.0,
+        accuracy=70.0,
+        accuracy_frozen=64.5,
+        first_domain=95.9,
+        first_domain_before=96.0,
+        latency_p99=24.0,
+        latency_p99_before=20.0,
+    )
+    write_json(Played(SessionOutcome(FIGURES, [], {}, [], []), moved=moved), tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert list(written) == [*FROZEN, "domain"]
+    fields = ["decision", "is_stable", "took_s", "accuracy", "accuracy_frozen", "first_domain", "first_domain_before"]
+    assert list(written["domain"]) == [*fields, "latency_p99", "latency_p99_before", "gain", "forgotten"]
 
 
 def shown(*tables: object) -> str:
