@@ -250,7 +250,7 @@ def lowest_trained(manifest: WeightManifest) -> dict[str, str]:
 
 def _second(ledger: Ledger) -> float:
     """Returns the seconds since the first event of the run."""
-    return float(now_ms() - ledger.started_ms) / 1000
+    return (now_ms() - ledger.started_ms) / 1000
 
 
 def frozen_accuracy(stream: Stream, config: LearnerConfig, encoder: str) -> float:
@@ -272,4 +272,4 @@ def frozen_accuracy(stream: Stream, config: LearnerConfig, encoder: str) -> floa
     test = stream.stages[-1].test
     rows_N = head.predict_many(features(test)).argmax(dim=1)
     right = [head.classes[row] == item.label for row, item in zip(rows_N.tolist(), test, strict=True)]
-    return sum(right) / len(right)
+    return right.count(True) / len(right)
