@@ -15,13 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, Final
 
 from learner.failpoints import failpoint
 from learner.intake import late_labels
-from learner.leadership import LeaseFile
 from learner.stopwatch import CLOCKS, Clocks
 from tests.simulation.disk import SimOs
 from tests.simulation.kafka_clients import polled
@@ -33,7 +31,6 @@ from wire.bus.fetching import raw_polls
 from wire.envelope import from_message
 from wire.message import Message, Place
 from wire.records import Event, TopicRecord
-from wire.store import Lease
 from wire.store.server import Server
 from wire.threads import BackgroundThread, lower_priority
 from wire.timestamps import now_ms
@@ -80,18 +77,6 @@ def token_hex(num_bytes: int = 32) -> str:
     return Running.scheduler.rng.randbytes(num_bytes).hex()
 
 
-class NoLeaseFile:
-    """Stands in for the lease file: the processes of a world are threads, so no lock tells that one is dead."""
-
-    def __init__(self, path: Path) -> None: ...
-
-    def read(self) -> None: ...
-
-    def write(self, lease: Lease) -> None: ...
-
-    def close(self) -> None: ...
-
-
 TIME: Final = SimpleNamespace(
     monotonic=monotonic,
     perf_counter=monotonic,
@@ -114,7 +99,6 @@ REPLACED: Final[tuple[tuple[Any, Any], ...]] = (
     (raw_polls, polled),
     (failpoint, pass_failpoint),
     (lower_priority, lambda niceness: None),
-    (LeaseFile, NoLeaseFile),
     (Clients, lambda *args, **kwargs: Outside.clients(*args, **kwargs)),
     (Server, lambda *args, **kwargs: Outside.server(*args, **kwargs)),
 )

@@ -223,9 +223,12 @@ class Commits:
         return offsets
 
     def offsets(self) -> dict[Any, Any]:
-        """Returns the offsets that are finished and not committed."""
-        with self._lock:
-            return self._uncommitted(self._finished.prefix())
+        """Returns the offsets that are finished and not committed.
+
+        Before anything is finished there are none. The offset at which we resumed is committed already, with the leader
+        epoch of a record that we have not read.
+        """
+        return self.offsets_with(lambda position: False)[0]
 
     def offsets_with(self, is_done: Callable[[Position], bool]) -> tuple[dict[Any, Any], list[Position]]:
         """Returns the offsets to commit if the records for which `is_done` returns True were finished, too.

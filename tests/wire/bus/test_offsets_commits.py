@@ -31,6 +31,17 @@ def test_what_is_finished_is_committed_once(finished: FinishedPrefix) -> None:
     assert set(commits.offsets()) == {ZERO}, "who gets a partition again commits again"
 
 
+def test_before_anything_is_finished_the_committed_offset_and_its_epoch_stay(finished: FinishedPrefix) -> None:
+    """Without the epoch, the next owner did not see that the log was truncated below it, and skipped what was new."""
+    commits = Commits(finished, threading.Lock())
+    commits.note_epoch(ZERO, 41, 1)
+    position = finished.add(ZERO, 41)
+    assert commits.begin_commit() == {}
+    finished.finish(position)
+    (committed,) = commits.offsets().values()
+    assert (committed.offset, committed.leader_epoch) == (42, 1)
+
+
 def test_the_next_commit_waits_for_the_interval(finished: FinishedPrefix, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wire.bus.offsets.COMMIT_INTERVAL_S", 3_600.0)
     commits = Commits(finished, threading.Lock())
