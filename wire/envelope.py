@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from wire.errors import BadMessage
-from wire.inputs import MAX_EVENT_BYTES, max_event_bytes, part_of_file, problem_of, problem_of_content
+from wire.inputs import max_event_bytes, part_of_file, problem_of, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
 from wire.message import Decode, Message, Place, decode_object, is_structured, quote_text, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
@@ -233,11 +233,12 @@ def _file_fields(value: bytes | None, content_type: str) -> dict[str, Any] | Non
     # Of most messages the content type is JSON's or missing, so the inputs are not asked.
     if not value or not content_type or content_type.startswith(JSON_TYPES):
         return None
-    # As a part the file is in base64, and it must still be small enough to be sent again.
-    if len(value) > MAX_EVENT_BYTES // 2:
-        check_length("the file", 4 * len(value) // 3, at_most=max_event_bytes() - MAX_FIELD_BYTES)
     part = part_of_file(value, content_type)
-    return None if part is None else {"parts": [part]}
+    if part is None:
+        return None
+    # The event is sent again with the file in base64, beside its other fields.
+    check_length("the file in base64", 4 * len(value) // 3, at_most=max_event_bytes() - MAX_FIELD_BYTES)
+    return {"parts": [part]}
 
 
 def _attribute_fields(record_type: type[R], attributes: Mapping[str, str]) -> dict[str, Any]:

@@ -37,8 +37,7 @@ def read_lines(folder: Path, cases: Sequence[Case]) -> dict[str, ResultLine]:
 
 def merge_lines(lines: Iterable[ResultLine], cases: Sequence[Case], folder: Path) -> None:
     """Replaces the stored lines of the same rows by `lines`. Lines that belong to no bar are dropped."""
-    known = read_lines(folder, cases) | _of_bars(lines, cases)
-    kept = _of_bars(known.values(), cases)
+    kept = _of_bars([*read_lines(folder, cases).values(), *lines], cases)
     (folder / LINES).write_bytes(b"".join(map(encode, kept.values())))
 
 

@@ -18,6 +18,7 @@ from evals.continual.contender import Contender, Traits, Usage
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
 from learner.encoder.served import ServedEncoder
+from learner.fast.ridge import RidgeHead
 from learner.fast.rows import OnlineClassifier
 from learner.learner import Learner
 from model.bert import load_encoder
@@ -98,3 +99,10 @@ class HeadContender(Contender[Tensor]):
     def predict_many(self, inputs: Tensor) -> Tensor:
         rows_N = self._head.predict_many(self._features(inputs)).argmax(dim=1)
         return torch.tensor([int(label) for label in self._head.classes])[rows_N]
+
+
+def ridge_on_frozen(config: LearnerConfig, encoder: str, *, num_classes: int) -> VectorAdapter:
+    """Returns the exact head of all labels on the frozen encoder, with the random features of `config`."""
+    made = frozen(config, encoder)
+    head = RidgeHead(config.num_features, num_classes, penalty=config.ridge)
+    return VectorAdapter(made, HeadContender(head, made.served.features))

@@ -18,7 +18,7 @@ from itertools import chain
 from torch import Tensor, nn
 
 from evals.continual.contender import Contender
-from evals.continual.frozen import FrozenEncoder, HeadContender, VectorAdapter, frozen
+from evals.continual.frozen import FrozenEncoder, HeadContender, VectorAdapter, frozen, ridge_on_frozen
 from evals.continual.heads import KernelLda, NearestMean, StreamingLda
 from evals.continual.recipes import (
     TOKEN_RECIPES,
@@ -33,7 +33,6 @@ from evals.continual.top_blocks import TokenAdapter, TopBlocks
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Benchmark, Texts
 from learner.config import LearnerConfig
-from learner.fast.ridge import RidgeHead
 from learner.fast.rows import OnlineClassifier
 from learner.memory import num_trainable
 from learner.rounds.avalanche import find
@@ -136,9 +135,8 @@ def _head(make: Callable[[int, int], OnlineClassifier]) -> Method[Texts]:
 
 
 def _ridge(benchmark: Benchmark[Texts], choice: RunChoice) -> VectorAdapter:
-    encoder = frozen(replace(choice.learner, seed=choice.seed), choice.encoder)
-    head = RidgeHead(choice.learner.num_features, len(benchmark.classes), penalty=choice.learner.ridge)
-    return VectorAdapter(encoder, HeadContender(head, encoder.served.features))
+    config = replace(choice.learner, seed=choice.seed)
+    return ridge_on_frozen(config, choice.encoder, num_classes=len(benchmark.classes))
 
 
 STRATEGIES: dict[str, Method[Texts]] = {

@@ -8,7 +8,7 @@
     SHOTS labels a class           --> the last stage of the stream, learnt and tested like the first
     the same labels, learnt by a head on the frozen encoder --> the accuracy without the stage
 
-The clauses are those of CUAD (`evals.streams.text_sets`). The fillers are the same texts at the same rate before and
+The clauses come from CUAD (`evals.streams.text_sets`). The fillers are the same texts at the same rate before and
 during the stage, so the two latencies can be compared.
 """
 
@@ -23,18 +23,18 @@ from typing import Any, Final
 
 import torch
 
-from evals.continual.frozen import frozen
+from evals.continual.frozen import ridge_on_frozen
 from evals.load.ledger import FILLER, Ledger
 from evals.load.player import MAX_OUTSTANDING, Player
 from evals.load.score import percentiles
 from evals.load.session import Participants, SessionOutcome
 from evals.load.watcher import Watcher
+from evals.streams.benchmark import Part, Texts
 from evals.streams.stream import Arrival, Stage, Stream, StreamItem
 from evals.streams.text_sets import CUAD, text_set
 from learner.config import LearnerConfig
-from learner.fast.ridge import RidgeHead
 from services.demo.change import POLL_S
-from services.members.domain import STATE, StageOptions
+from services.members.domain import SOURCE, STATE, StageOptions
 from services.members.texts import FOLDER
 from services.settings import Settings
 from wire.records import STABLE, CommandOutcome, EncoderOffer, WeightManifest
@@ -229,17 +229,23 @@ class SecondDomain:
                 begun_s = _second(ledger)
                 self._say("The texts have moved: the encoder is pretrained on them while it answers.")
             self._send(player, islice(self._fillers, per_poll), FILLER_RATE, stage=0)
-            for entry in self._store.commands.read():
-                if entry.verb == EncoderOffer.VERB and entry.source == "domain":
-                    outcome = self._store.commands.outcome(entry)
-                    if outcome is not None and outcome.is_final:
-                        self._outcome = outcome
-                        if outcome.version:
-                            self._layer = lowest_trained(self._store.versions.manifest(outcome.version))
-                        self._say(f"The learner has decided about the pretrained encoder: {outcome.state}.")
-                        return (0.0, 0.0) if begun_s is None else (begun_s, _second(ledger))
+            self._outcome = self._decision()
+            if self._outcome is not None:
+                if self._outcome.version:
+                    self._layer = lowest_trained(self._store.versions.manifest(self._outcome.version))
+                self._say(f"The learner has decided about the pretrained encoder: {self._outcome.state}.")
+                return (0.0, 0.0) if begun_s is None else (begun_s, _second(ledger))
         self._say(f"No decision about a pretrained encoder in {STAGE_WITHIN_S:g} s; the run goes on.")
         return 0.0, 0.0
+
+    def _decision(self) -> CommandOutcome | None:
+        """Returns the final outcome of the offer of a stage; None while there is none."""
+        for command in self._store.commands.read():
+            if command.verb == EncoderOffer.VERB and command.source == SOURCE:
+                outcome = self._store.commands.outcome(command)
+                if outcome is not None and outcome.is_final:
+                    return outcome
+        return None
 
 
 def lowest_trained(manifest: WeightManifest) -> dict[str, str]:
@@ -258,18 +264,15 @@ def frozen_accuracy(stream: Stream, config: LearnerConfig, encoder: str) -> floa
 
     It has learnt all training items, also those that the service holds out.
     """
-    made = frozen(config, encoder)
-    classes = sorted({item.label for item in stream.train_items})
-    head = RidgeHead(config.num_features, len(classes), penalty=config.ridge)
-    for label in classes:
-        head.admit(label)
+    number_of = {label: number for number, label in enumerate(sorted({item.label for item in stream.train_items}))}
+    head = ridge_on_frozen(config, encoder, num_classes=len(number_of))
 
-    def features(items: Sequence[StreamItem]) -> torch.Tensor:
-        return made.served.features(made.vectors([item.text for item in items]))
+    def part(items: Sequence[StreamItem]) -> Part[Texts]:
+        # A test item of an unknown class is never right.
+        labels = [number_of.get(item.label, -1) for item in items]
+        return Part([item.text for item in items], torch.tensor(labels))
 
     for stage in stream.stages:
-        head.learn_many(features(stage.train), [item.label for item in stage.train])
-    test = stream.stages[-1].test
-    rows_N = head.predict_many(features(test)).argmax(dim=1)
-    right = [head.classes[row] == item.label for row, item in zip(rows_N.tolist(), test, strict=True)]
-    return right.count(True) / len(right)
+        head.learn_many(part(stage.train))
+    test = part(stream.stages[-1].test)
+    return float((head.predict_many(test.inputs) == test.labels_N).double().mean())

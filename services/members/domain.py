@@ -60,6 +60,9 @@ POLL_MS: Final = 1_000
 
 STATE: Final = "stage.json"
 
+SOURCE: Final = "domain"
+"""The source of the offers in the operator log."""
+
 SERVED: Final = "served"
 """The step in the history of an encoder that was a version of the service."""
 
@@ -174,7 +177,10 @@ class DomainStages:
                 shutil.rmtree(made.folder)
 
     def _retire_all_but(self, newest: Path) -> None:
-        """Removes the weights of earlier stages, from which the newest was made, but not those of the settings."""
+        """Removes the weights of earlier stages, except an encoder that the settings name.
+
+        The newest encoder was made from the earlier ones.
+        """
         kept = {newest.resolve(), encoder_folder(self._encoder).resolve()}
         for path in self._path.parent.glob(f"*/{SEEN}"):
             if path.parent.resolve() not in kept and is_of_a_stage(path.parent):
@@ -226,7 +232,7 @@ class DomainStages:
                 learner=self._learner,
                 tokenizer=tokenizer,
                 say=self._say,
-                source="domain",
+                source=SOURCE,
             )
             try:
                 decided = Decided(await_outcome(store, command, timeout_s=self._options.decides_within_s, stop=stop))

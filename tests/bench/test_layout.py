@@ -43,7 +43,7 @@ def test_both_instruction_sets_compute_the_same_sums() -> None:
 def test_plain_weights_miss_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row of x reads all weights again if they exceed the first-level cache.
 
-    The simulated one holds a panel of weights (24 KiB) and all of x (9 KiB), whatever this machine's does.
+    The simulated cache has the same size on every machine. It holds a panel of weights (24 KiB) and all of x (9 KiB).
     """
     if reasons := native.why_not("avx2"):
         impossible("; ".join(reasons))

@@ -191,7 +191,7 @@ class SimConsumer:
         self._broker.group(self._group_id or "").keep(self._member_id, self._broker.scheduler.now_s, self._session_s)
 
     async def _sleep(self, delay_s: float) -> None:
-        """Pauses a listener. Heartbeats go on meanwhile, as those of the client's thread do."""
+        """Pauses a listener. Meanwhile a heartbeat is sent, as by the thread of the real client."""
         self._broker.scheduler.pause(delay_s)
         self._beat()
 

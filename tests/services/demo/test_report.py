@@ -11,8 +11,8 @@ from rich.console import Console
 from evals.load.curve import Point
 from evals.load.session import SessionOutcome
 from services.demo.report import Played, closing_lines, figures_table, plot, stages_table, write_json
-from services.demo.second_domain import Moved
 from tests.evals.load.examples import FIGURES, STREAM
+from tests.services.demo.moved import MOVED
 
 FROZEN: dict[str, type | set[str]] = {
     "events": int,
@@ -63,18 +63,7 @@ def test_the_json_has_exactly_the_names_that_were_promised(tmp_path: Path) -> No
 
 
 def test_the_json_of_two_domains_has_their_figures(tmp_path: Path) -> None:
-    moved = Moved(
-        decision="published",
-        is_stable=True,
-        took_s=300.0,
-        accuracy=70.0,
-        accuracy_frozen=64.5,
-        first_domain=95.9,
-        first_domain_before=96.0,
-        latency_p99=24.0,
-        latency_p99_before=20.0,
-    )
-    write_json(Played(SessionOutcome(FIGURES, [], {}, [], []), moved=moved), tmp_path / "out.json")
+    write_json(Played(SessionOutcome(FIGURES, [], {}, [], []), moved=MOVED), tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert list(written) == [*FROZEN, "domain"]
     fields = ["decision", "is_stable", "took_s", "accuracy", "accuracy_frozen", "first_domain", "first_domain_before"]

@@ -12,13 +12,14 @@ from evals.load.session import LoadProfile, Loops, Participants, SystemUnderTest
 from evals.streams.stream import Stage, Stream, StreamItem
 from learner.config import LearnerConfig
 from services.demo import second_domain
-from services.demo.second_domain import SHOTS, Moved, SecondDomain, frozen_accuracy, two_domains
+from services.demo.second_domain import SHOTS, SecondDomain, frozen_accuracy, two_domains
 from services.members.domain import STATE
 from services.members.texts import FOLDER
 from services.settings import Settings
 from tests.evals.load.answerer import Answerer
 from tests.evals.streams.test_text_sets import write_clauses
 from tests.learner.small_learner import save_encoder
+from tests.services.demo.moved import MOVED
 from wire.bus import Bus, read_all_records
 from wire.config import BusConfig
 from wire.records import CommandOutcome, EncoderOffer, Event, Feedback
@@ -56,20 +57,9 @@ def test_the_frozen_encoder_learns_all_labels(stream: Stream, tmp_path: Path) ->
 
 
 def test_the_result_says_gain_and_loss() -> None:
-    moved = Moved(
-        decision="published",
-        is_stable=False,
-        took_s=300.0,
-        accuracy=70.0,
-        accuracy_frozen=64.5,
-        first_domain=95.9,
-        first_domain_before=96.0,
-        latency_p99=24.0,
-        latency_p99_before=None,
-    )
-    assert (moved.fields()["gain"], moved.fields()["forgotten"]) == (5.5, 0.1)
-    assert "published after 300 s" in moved.lines and "(+5.50)" in moved.lines and "p99 - ms before" in moved.lines
-    assert "the stable version does not have its encoder" in moved.lines
+    assert (MOVED.fields()["gain"], MOVED.fields()["forgotten"]) == (5.5, 0.1)
+    assert "published after 300 s" in MOVED.lines and "(+5.50)" in MOVED.lines and "p99 - ms before" in MOVED.lines
+    assert "the stable version does not have its encoder" in MOVED.lines
 
 
 @pytest.mark.live
