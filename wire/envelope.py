@@ -137,7 +137,10 @@ def from_message(
         _check_type(record_type, attributes)
         return record_of(record_type, _dead_letter_fields(message, attributes))
     content_type = attributes.get("content-type", "")
-    body = _file_fields(message.value, content_type) if record_type is Event and foreign is None else None
+    body: dict[str, Any] | None = None
+    # Most messages have JSON's content type or none, so the inputs are not asked.
+    if record_type is Event and foreign is None and content_type and not content_type.startswith(JSON_TYPES):
+        body = _file_fields(message.value, content_type)
     if body is None:
         body = decode_object(message.value, decode)
         if is_structured(content_type):
@@ -230,11 +233,8 @@ def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mappe
 
 def _file_fields(value: bytes | None, content_type: str) -> dict[str, Any] | None:
     """Returns the fields of an event whose message is a file of an input; None if the message is of another type."""
-    # Of most messages the content type is JSON's or missing, so the inputs are not asked.
-    if not value or not content_type or content_type.startswith(JSON_TYPES):
-        return None
-    part = part_of_file(value, content_type)
-    if part is None:
+    part = part_of_file(value, content_type) if value else None
+    if value is None or part is None:
         return None
     # The event is sent again with the file in base64, beside its other fields.
     check_length("the file in base64", 4 * len(value) // 3, at_most=max_event_bytes() - MAX_FIELD_BYTES)
@@ -294,7 +294,14 @@ def check_fields(record: TopicRecord) -> None:
                 check_length("a label in `labels`", len(label.encode()), at_most=MAX_FIELD_BYTES)
     if isinstance(record, Feedback | Quarantined) and record.target is not None:
         check_length("`target`", len(msgspec.json.encode(record.target)), at_most=MAX_FIELD_BYTES)
-    if problem := _record_problem(record):
+    problem = ""
+    if isinstance(record, Feedback):
+        problem = problem_of_label(record) if record.event_id.strip() else "`event_id` is blank"
+    if isinstance(record, Event):
+        problem = problem_of_content(record.text, record.features, record.parts)
+    elif not problem and isinstance(record, Answer | Feedback | Quarantined):
+        problem = problem_of(record.features, record.parts)
+    if problem:
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):
         raise BadMessage("wrong_schema", f"`time_ms` is {record.time_ms}, expected milliseconds since 1970")
@@ -304,14 +311,3 @@ def check_length(name: str, num_bytes: int, *, at_most: int) -> None:
     """Raises BadMessage if a value has more than `at_most` bytes."""
     if num_bytes > at_most:
         raise BadMessage("oversized", f"{name} has {num_bytes} bytes, at most {at_most} are read")
-
-
-def _record_problem(record: TopicRecord) -> str:
-    if isinstance(record, Event):
-        return problem_of_content(record.text, record.features, record.parts)
-    if isinstance(record, Feedback):
-        if not record.event_id.strip():
-            return "`event_id` is blank"
-        if problem := problem_of_label(record):
-            return problem
-    return problem_of(record.features, record.parts) if isinstance(record, Answer | Feedback | Quarantined) else ""

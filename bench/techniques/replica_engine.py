@@ -112,8 +112,8 @@ def busy_share(model: QuantizedModel, tokenizer: TextTokenizer, texts: Sequence[
     with running(model, tokenizer) as engine:
         while num_sent < 4 * CHUNK:
             num_sent += submit_chunk()
-        engine.start()
         start_s = time.perf_counter()
+        engine.start()
         while time.perf_counter() - start_s < seconds:
             if len(engine.queue) <= engine.max_items - CHUNK:
                 num_sent += submit_chunk()
