@@ -17,7 +17,7 @@
     forward, quantized     runs the quantized weights, natively or in torch; the model as served
     packed, encoders       the protocol of encoders and their families; finds a family by name
     strata_family          the built-in family
-    static                 the family of tables of token vectors
+    static, rung           the families of tables of token vectors, alone and beside an encoder
     heads                  the protocol of heads: computes weights from the sums over all labels
     fakequant              quantization-aware training with the rounding of the served kernels
     member                 a derived encoder of the built-in family as a folder (`lifelong.compress`)

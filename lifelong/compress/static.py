@@ -8,7 +8,8 @@ Arora et al. 2017, "A Simple but Tough-to-Beat Baseline for Sentence Embeddings"
 
 Then the table learns from unlabelled texts, as in Tokenlearn (`github.com/MinishLab/tokenlearn`): the sum of a text's
 rows approaches the direction of the teacher's vector of the whole text. The loss is 1 - cos, which does not depend on
-the length of a sum. So the table also learns how much each token counts.
+the length of a sum. So the table also learns how much each token counts. With `keeps_space`, there is no PCA, and the
+teacher's head reads the table's vectors (`model.rung`).
 
 A step depends on the seed and its number alone, so a training that was killed goes on from its last checkpoint
 (`lifelong.compress.distillation.resume`) with the same bits.
@@ -61,6 +62,8 @@ class StaticOptions:
     """The initial learning rate, which decays linearly to 0."""
     seed: int = 0
     """The seed of the order of the texts."""
+    keeps_space: bool = False
+    """Whether the vectors lie in the teacher's space, and have its width. Then `width` has no effect."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +121,8 @@ class StaticDistiller:
         self._options = options
         self._token_ids = lesson.token_ids
         vocab = len(lesson.z_VK)
-        basis_KD = principal_components(lesson.z_NK, options.width)
+        own_KK = torch.eye(lesson.z_NK.shape[1])
+        basis_KD = own_KK if options.keeps_space else principal_components(lesson.z_NK, options.width)
         self._target_ND = functional.normalize(lesson.z_NK @ basis_KD, dim=1)
         weight_V = sif_weights(lesson.token_ids, vocab)
         weight_V[list(lesson.special)] = 0.0

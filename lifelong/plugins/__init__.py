@@ -27,6 +27,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "encoders": {
         "media": "model.media.family:MEDIA",
+        "rung": "model.rung:RUNG",
         "static": "model.static:STATIC",
         "strata": "model.strata_family:STRATA",
         "module": "lifelong.plugins.encoders.module_encoder:MODULE",

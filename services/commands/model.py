@@ -16,6 +16,7 @@ from services.commands.output import echo, json_lines, progress
 
 if TYPE_CHECKING:
     from services.members.adopt import Stored
+    from services.members.rung import WithRung
     from services.members.source import Made, Say
 
 
@@ -233,6 +234,34 @@ def distill(
 
 
 @app.command()
+@reads_settings
+def rung(
+    context: CliContext,
+    encoder: EncoderArgument,
+    out: OutArgument,
+    *,
+    texts: Texts,
+    steps: Steps = 1_500,
+    pairs: Annotated[int, typer.Option("--pairs", min=0, help="Rows for frequent pairs of tokens")] = 12_288,
+    seed: Seed = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a table of token vectors to an encoder, for brown-outs: it imitates the encoder on --texts, without labels.
+
+    An overloaded replica answers in the table, as the precision `static`, if the learner has measured that a version
+    loses at most serving.precision.brown_out_accuracy_loss in it. Continues after a kill.
+    """
+    from lifelong.compress.static import StaticOptions
+    from services.members.rung import add_rung
+    from services.members.texts import FOLDER
+
+    settings = context.load().settings
+    options = StaticOptions(steps=steps, pairs=pairs, seed=seed)
+    folder = settings.state_dir / FOLDER
+    _report(lambda say: add_rung(encoder, out, texts, options, data=settings.data, folder=folder, say=say), as_json)
+
+
+@app.command()
 def quantize(
     encoder: EncoderArgument,
     out: OutArgument,
@@ -300,7 +329,7 @@ def adopt(
         raise typer.Exit(REFUSED)
 
 
-def _report(run: "Callable[[Say], Made | Stored]", as_json: bool) -> None:
+def _report(run: "Callable[[Say], Made | Stored | WithRung]", as_json: bool) -> None:
     """Runs a command, and prints its result. Progress goes to standard error."""
     with progress() as say:
         made = run(say)

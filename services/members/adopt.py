@@ -165,8 +165,10 @@ def stored_weights(encoder: str, say: Say) -> tuple[EncoderConfig, Tensors]:
     """Returns the shape and the weights as they are served: read from the folder if it has them, else rounded here."""
     family = FAMILIES.claiming(encoder)
     if family is not STRATA:
-        whole, _ = open_encoder(encoder)
-        return whole.config, family.stored(whole, first_layer=None, grams={})
+        whole, inputs = open_encoder(encoder)
+        say("rounding the weights")
+        tensors = family.rounded(whole, inputs, first_layer=whole.config.n_layers, kept=lambda make: make())
+        return whole.config, tensors
     folder = encoder_folder(encoder)
     member = read_member(folder)
     if member is not None and member.schemes:
