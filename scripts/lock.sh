@@ -7,6 +7,7 @@
 #                                the CPU-only builds have their own index: locks/torch.txt
 #            locks/demo.lock     for `make demo`; locks/dev.lock: for `make test`; locks/bench.lock: for `make bench`
 #            locks/build.lock    the build tools for a wheel, or for an editable installation
+#            locks/sbom.lock     for `make sbom`
 #          Versions do not change while pyproject.toml allows them. --upgrade takes the newest. Needs the network.
 #   sbom   writes requirements.lock as a CycloneDX document: dist/sbom.cdx.json
 #
@@ -44,11 +45,17 @@ lock)
     grep --only-matching --extended-regexp '^(torch|torchvision)==[0-9.]+' locks/image.lock > locks/torch.txt
     without_torch locks/image.lock
     build_requirements | compile locks/build.lock - --constraints locks/dev.lock
+    echo cyclonedx-bom | compile locks/sbom.lock -
     compile locks/bench.lock pyproject.toml --extra local --extra bench
     ;;
 sbom)
     mkdir -p dist
-    .venv/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
+    # The program has an environment of its own: one of its libraries makes each import of Ray a second slower.
+    if [ ! -x build/sbom/bin/cyclonedx-py ]; then
+        .venv/bin/python -m venv build/sbom
+        build/sbom/bin/pip install --quiet --require-hashes -r locks/sbom.lock
+    fi
+    build/sbom/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --mc-type application \
         --output-reproducible --of JSON --output-file dist/sbom.cdx.json
     ;;
 *)

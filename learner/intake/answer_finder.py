@@ -15,11 +15,10 @@ duplicate.
 
 import math
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
-from itertools import chain
 from math import inf
 from typing import Final
 
@@ -28,7 +27,7 @@ import structlog
 from learner.errors import LearnerError
 from learner.intake.late_labels import LateLabels, answer_ms
 from learner.intake.trust import LabelTrust
-from wire.bus import Bus, Followed, Publisher, partition_name
+from wire.bus import Bus, Followed, Publisher, Raw, partition_name
 from wire.errors import SendFailed, WireError
 from wire.records import Answer, Feedback
 from wire.threads import BackgroundThread, lower_priority
@@ -39,9 +38,15 @@ EARLY_MS: Final = 10_000
 DELAYED_MS: Final = 300_000
 """The most milliseconds between the time of an answer and its arrival in the log: the broker may have been away."""
 
+AHEAD_MS: Final = 1_000
+"""A pass looks for labels this many milliseconds ahead, so that it does not ask for more labels at each record."""
+
 MIN_SKIPPED: Final = 2_000
 """Gaps with more than about this many records are skipped. Reading as many takes as long as a request for offsets and a
 seek."""
+
+FETCH_BYTES: Final = 4 << 20
+"""Largest fetch of a pass, which reads far more answers than the join does."""
 
 POLL_MS: Final = 200
 FLUSH_S: Final = 60.0
@@ -143,10 +148,9 @@ class AnswerFinder:
         start = self._bus.offsets_at(Answer, max(0, first_ms - EARLY_MS))
         search = Search(self._late, ends, first_ms - EARLY_MS)
         log.info("late_labels_pass", **self._late.counts)
-        with closing(self._bus.follow([Answer], start, is_patient=True)) as follower:
+        with closing(self._bus.follow([Answer], start, is_patient=True, fetch_bytes=FETCH_BYTES)) as follower:
             while not self._thread.closing.is_set():
-                followed = follower.poll(POLL_MS)
-                search.advance(followed)
+                followed = follower.poll(POLL_MS, wants=search.wants)
                 for received in followed.received:
                     for label in search.take(received.record):
                         self._send(received.record, label)
@@ -200,6 +204,8 @@ class Search:
         self._at_ms: dict[str, float] = dict.fromkeys(ends, from_ms)
         # The labels whose answers may come now, by event id.
         self._expected = defaultdict[str, list[Feedback]](list)
+        # The same labels, and labels whose answers were found, in the order of the answers' times.
+        self._by_time = deque[Feedback]()
         # The pass has looked for the labels of answers up to this time. A label of an older answer that comes later
         # has to wait for the next pass.
         self._joined_ms = from_ms + EARLY_MS - 1
@@ -211,16 +217,23 @@ class Search:
         self.gap_ms: int | None = None
         """The end of the gap in time that should be skipped; None if there is none."""
 
-    def advance(self, followed: Followed) -> None:
-        """Advances to the time of these records: from now on expects the answers that may be among them."""
-        for received in followed.received:
-            name = partition_name(received.position)
-            self._at_ms[name] = max(self._at_ms.get(name, -inf), received.log_ms)
-        self._num_read += len(followed.received)
-        last_ms = int(max(self._at_ms.values(), default=0)) + EARLY_MS
-        for label in self._late.between(self._joined_ms, last_ms):
-            self._expected[label.event_id].append(label)
-        self._joined_ms = max(self._joined_ms, last_ms)
+    def wants(self, raw: Raw) -> bool:
+        """Advances to the time of a record, and returns whether it may be the answer of an expected label.
+
+        From now on the pass expects the answers that may be at this time.
+        """
+        name = partition_name(raw)
+        self._at_ms[name] = max(self._at_ms.get(name, -inf), raw.timestamp_ms)
+        self._num_read += 1
+        if raw.timestamp_ms + EARLY_MS > self._joined_ms:
+            last_ms = raw.timestamp_ms + EARLY_MS + AHEAD_MS
+            for label in sorted(self._late.between(self._joined_ms, last_ms), key=answer_ms):
+                self._expected[label.event_id].append(label)
+                self._by_time.append(label)
+            self._joined_ms = last_ms
+        event_id = next((value for name, value in raw.headers if name == "ce_id"), None)
+        # Another program may send answers without this header. They have to be parsed.
+        return event_id is None or event_id.decode(errors="replace") in self._expected
 
     def take(self, answer: Answer) -> list[Feedback]:
         """Returns the labels for this answer. The pass no longer expects their answer."""
@@ -237,12 +250,15 @@ class Search:
         """
         unfinished = [name for name, end in self._ends.items() if followed.offsets.get(name, 0) < end]
         passed_ms = min((self._at_ms[name] for name in unfinished), default=inf)
-        expected = chain.from_iterable(self._expected.values())
-        gone = [label for label in expected if answer_ms(label) + DELAYED_MS < passed_ms]
-        for label in gone:
-            self._expected[label.event_id].remove(label)
-            if not self._expected[label.event_id]:
-                del self._expected[label.event_id]
+        gone: list[Feedback] = []
+        while self._by_time and answer_ms(self._by_time[0]) + DELAYED_MS < passed_ms:
+            label = self._by_time.popleft()
+            others = self._expected.get(label.event_id, [])
+            if label in others:
+                gone.append(label)
+                others.remove(label)
+                if not others:
+                    del self._expected[label.event_id]
         next_ms = self._late.next_ms(self._joined_ms)
         self.is_over = not unfinished or (not self._expected and next_ms is None)
         self.gap_ms = None

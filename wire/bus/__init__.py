@@ -27,6 +27,7 @@ from wire.bus.follower import Followed, Follower
 from wire.bus.offsets import Position
 from wire.bus.publisher import Publisher
 from wire.bus.reading import Loss, Poll, Received, Refused, partition_name, readings
+from wire.bus.record_batches import Raw
 from wire.bus.subscription import Subscription
 from wire.bus.topics import Finding
 
@@ -39,6 +40,7 @@ __all__ = [
     "Poll",
     "Position",
     "Publisher",
+    "Raw",
     "Received",
     "Refused",
     "Subscription",

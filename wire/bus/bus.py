@@ -56,8 +56,8 @@ MAX_POLL_INTERVAL_MS = 60_000
 FOLLOWED_BYTES = 512 << 10
 """Largest fetch of a follower: small, so that it reads all partitions concurrently."""
 
-PARTITION_BYTES = 128 << 10
-"""Largest part of a fetch that comes from one partition: Tansu would fill the whole fetch from the first partition."""
+FETCHED_PARTITIONS = 4
+"""The fewest partitions from which a full fetch comes: Tansu would fill the whole fetch from the first partition."""
 
 
 def fetch_end_offsets(consumer: Any, partitions: Sequence[Any], *, timeout_s: float) -> dict[Any, int]:
@@ -238,6 +238,7 @@ class Bus:
         *,
         marks: LogMarks | None = None,
         is_patient: bool = False,
+        fetch_bytes: int = FOLLOWED_BYTES,
     ) -> Follower:
         """Reads all partitions of the topics of `record_types` from `offsets` (`topic/partition` -> next offset).
 
@@ -246,7 +247,8 @@ class Bus:
         records, and knows which records it has read.
 
         Under load, a fetch waits for `fetch_max_wait_ms` and returns all records of that time. If `is_patient`, it
-        waits for `patient_max_wait_ms`, so there are fewer fetches, which saves the broker and the reader work.
+        waits for `patient_max_wait_ms`, so there are fewer fetches, which saves the broker and the reader work. A fetch
+        has at most about `fetch_bytes`.
         """
         wait_ms = self._config.patient_max_wait_ms if is_patient else self._config.client_number("fetch_max_wait_ms")
         consumer = self._clients.consumer(
@@ -254,8 +256,8 @@ class Bus:
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
             fetch_min_bytes=self._config.client_number("fetch_min_bytes"),
-            max_partition_fetch_bytes=PARTITION_BYTES,
-            fetch_max_bytes=FOLLOWED_BYTES,
+            max_partition_fetch_bytes=fetch_bytes // FETCHED_PARTITIONS,
+            fetch_max_bytes=fetch_bytes,
         )
         servers = self._config.bootstrap_servers
         with _closed_on_error(consumer):

@@ -16,7 +16,7 @@ been fetched but not delivered are then fetched again.
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -232,13 +232,13 @@ class Follower:
         if missing := readings.keys() - {partition.topic for partition in self._positions.next_offsets}:
             raise topic_missing(servers, missing)
 
-    def poll(self, timeout_ms: int) -> Followed:
-        """Waits at most `timeout_ms` for records."""
+    def poll(self, timeout_ms: int, *, wants: Callable[[Raw], bool] | None = None) -> Followed:
+        """Waits at most `timeout_ms` for records. Records that `wants` does not want are passed over, unparsed."""
         self._assign_new()
         followed = Followed(received=[], refused=[], offsets={}, marks={}, losses=[])
         for partition, raws in self._fetch(timeout_ms).items():
             for raw in raws:
-                self._add(partition, raw, followed)
+                self._add(partition, raw, followed, wants)
         followed.offsets.update(by_name(self._positions.next_offsets))
         followed.marks.update({partition_name(partition): mark for partition, mark in self._positions.marks.items()})
         followed.num_expired, followed.losses = self._positions.take_losses()
@@ -279,12 +279,14 @@ class Follower:
         with map_errors(self._servers):
             self._consumer.close()
 
-    def _add(self, partition: Any, raw: Raw, followed: Followed) -> None:
+    def _add(self, partition: Any, raw: Raw, followed: Followed, wants: Callable[[Raw], bool] | None) -> None:
         was_read = self._positions.advance(partition, raw)
         if raw.is_gap:
             return
         if was_read:
             followed.num_skipped += 1
+            return
+        if wants is not None and not wants(raw):
             return
         position = Position(topic=raw.topic, partition=raw.partition, offset=raw.next_offset - 1, generation=0)
         item = read(

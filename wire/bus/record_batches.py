@@ -16,8 +16,8 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import lz4.frame  # type: ignore[import-untyped]
@@ -279,7 +279,12 @@ def _faulty_batch(
 
 def read_nullable(data: bytes, at: int) -> tuple[bytes | None, int]:
     """Returns the byte string at `at`, after its length, and the position after it; None if the length is negative."""
-    length, at = decode_varint(data, at)
+    # Nearly all lengths have one byte.
+    first = data[at]
+    if first < 0x80:
+        length, at = (first >> 1) ^ -(first & 1), at + 1
+    else:
+        length, at = decode_varint(data, at)
     if length < 0:
         return None, at
     end = at + length
@@ -298,14 +303,23 @@ def read_headers(data: bytes, at: int) -> tuple[Headers, BadMessage | None]:
         return (), BadMessage("oversized", f"the record has {num} headers, at most {MAX_HEADERS} are accepted")
     headers = []
     for _ in range(num):
-        name, at = read_nullable(data, at)
+        encoded, at = read_nullable(data, at)
         value, at = read_nullable(data, at)
-        with suppress(UnicodeDecodeError):
-            if name is not None:
-                headers.append((name.decode(), value))
+        name = _header_name(encoded)
+        if name is not None:
+            headers.append((name, value))
     if num < 0 or at != len(data):
         raise ValueError("the parts of a record together are not as long as the record")
     return tuple(headers), None
+
+
+@lru_cache(maxsize=1_024)
+def _header_name(encoded: bytes | None) -> str | None:
+    """Returns the name of a header; None if it is missing or not UTF-8. Most records have the same few names."""
+    try:
+        return None if encoded is None else encoded.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def marker_type(body: bytes) -> int:

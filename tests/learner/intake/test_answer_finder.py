@@ -16,7 +16,8 @@ from learner.intake.outbox import Outbox
 from tests.brokers import take
 from tests.learner.intake.joins import answer, label_of, make_join, make_trust, pairs
 from tests.waiting import eventually
-from wire.bus import Bus, Followed, Position, Received
+from wire.bus import Bus, Followed, Position, Raw, Received
+from wire.envelope import to_message
 from wire.records import Answer, Feedback, LogMark
 from wire.timestamps import now_ms
 
@@ -38,13 +39,29 @@ def poll(*times_ms: int, offset: int, partition: int = 0) -> Followed:
     return Followed(received=received, refused=[], offsets={f"a/{partition}": offset}, marks={}, losses=[])
 
 
+def raw_of(received: Received[Answer], *headers: tuple[str, bytes]) -> Raw:
+    """Returns the record in the log, with these headers, or with the headers of its message."""
+    at = received.position
+    return Raw(
+        topic=at.topic,
+        partition=at.partition,
+        offset=at.offset,
+        next_offset=at.offset + 1,
+        timestamp_ms=received.log_ms,
+        headers=headers or to_message(received.record).headers,
+    )
+
+
+def wanted(search: Search, followed: Followed) -> list[Received[Answer]]:
+    return [each for each in followed.received if search.wants(raw_of(each))]
+
+
 def found(search: Search, followed: Followed) -> list[Feedback]:
-    search.advance(followed)
-    return [label for each in followed.received for label in search.take(each.record)]
+    return [label for each in wanted(search, followed) for label in search.take(each.record)]
 
 
 def gap_after(search: Search, followed: Followed) -> int | None:
-    search.advance(followed)
+    assert wanted(search, followed) == []
     assert search.missing(followed) == []
     return search.gap_ms
 
@@ -72,11 +89,20 @@ def test_an_answer_is_missing_when_every_partition_has_passed_its_time_or_ended(
     assert found(search, ahead) == [] and search.missing(ahead) == [], "the other partition may have it"
     other = poll(far, offset=2, partition=1)
     other.offsets["a/0"] = 2
-    search.advance(other)
+    assert wanted(search, other) == []
     assert search.missing(other) == [at(100_000)]
     ended = Search(LateLabels(LateState(labels=[at(100_000)])), {"a/0": 2}, 90_000)
     last = poll(100_001, offset=2)
     assert found(ended, last) == [] and ended.missing(last) == [at(100_000)] and ended.is_over
+
+
+def test_only_answers_of_expected_labels_are_parsed_and_those_that_do_not_name_their_event() -> None:
+    search = Search(LateLabels(LateState(labels=[at(100_000)])), {"a/0": 9}, 90_000)
+    read = poll(99_000, 100_000, 101_000, offset=3)
+    assert [each.record.event_id for each in wanted(search, read)] == ["event-100000"]
+    foreign = read.received[0]
+    assert search.wants(raw_of(foreign, ("content-type", b"application/json")))
+    assert not search.wants(raw_of(foreign, ("ce_id", b"\xff")))
 
 
 def test_a_label_that_came_since_waits_for_the_next_pass_if_its_answer_lies_before_this_one() -> None:

@@ -13,6 +13,7 @@ from tests.learner.streams import answer, feedback
 from tests.waiting import eventually
 from tests.wire.bus.traffic import only_kafka
 from wire.bus import Bus, Follower, Publisher
+from wire.bus.bus import FOLLOWED_BYTES
 from wire.config import BusConfig
 from wire.errors import BusRefused
 from wire.records import DeadLetter, Feedback, LogMark, Quarantined, TopicRecord
@@ -208,11 +209,12 @@ class Refusing(Bus):
         *,
         marks: Mapping[str, LogMark] | None = None,
         is_patient: bool = False,
+        fetch_bytes: int = FOLLOWED_BYTES,
     ) -> Follower:
         if self.times:
             self.times -= 1
             raise BusRefused("not authorized")
-        return super().follow(record_types, offsets, marks=marks, is_patient=is_patient)
+        return super().follow(record_types, offsets, marks=marks, is_patient=is_patient, fetch_bytes=fetch_bytes)
 
 
 def test_a_broker_that_refuses_is_asked_again(bus: Bus, bus_config: BusConfig) -> None:
