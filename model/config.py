@@ -457,6 +457,18 @@ def _record(record: type[LayerSpec] | type[Span], values: dict[str, Any]) -> Lay
     return record(**values)
 
 
+def config_values(config: type[Any], text: str) -> dict[str, Any]:
+    """Reads a JSON object that has exactly the fields of a dataclass. Raises WrongConfig."""
+    known = sorted(each.name for each in dataclasses.fields(config))
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongConfig(f"not JSON: {error}") from error
+    if not isinstance(values, dict) or sorted(values) != known:
+        raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
+    return values
+
+
 STATIC_FAMILY = "static"
 """The name of the family of static encoders."""
 
@@ -517,14 +529,7 @@ class StaticConfig:
     @classmethod
     def from_json(cls, text: str) -> "StaticConfig":
         """Reads `canonical_json` back. Raises WrongConfig."""
-        known = sorted(each.name for each in dataclasses.fields(cls))
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WrongConfig(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or sorted(values) != known:
-            raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
-        return cls(**values)
+        return cls(**config_values(cls, text))
 
     def spec_hash(self, inputs_digest: str) -> str:
         return hashlib.sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()

@@ -11,7 +11,8 @@ then renamed. `history` lists the steps by which the encoder was derived, such a
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -128,6 +129,21 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise BadBlob(f"{folder / WEIGHTS}: {error}") from error
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder, which becomes `path` when the block ends, or is removed if the block raises.
+
+    Raises OSError.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
 def write_member(folder: Path, member: Member, weights: Strata | Mapping[str, QTensor], tokenizer_json: bytes) -> None:
     """Writes the folder of a member, with parameters in full precision or with stored weights.
 
@@ -148,15 +164,10 @@ def write_member(folder: Path, member: Member, weights: Strata | Mapping[str, QT
     else:
         fields["schemes"] = {name: tensor.scheme for name, tensor in weights.items()}
         tensors = _parts(weights)
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.draft")
-    draft.mkdir(parents=True)
-    try:
+    with new_folder(folder) as draft:
         (draft / CONFIG).write_text(json.dumps(fields, indent=2) + "\n")
         (draft / TOKENIZER).write_bytes(tokenizer_json)
         save_file({name: value.contiguous() for name, value in tensors.items()}, draft / WEIGHTS)
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _parts(tensors: Mapping[str, QTensor]) -> dict[str, Tensor]:

@@ -24,13 +24,14 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from model.config import StaticConfig, config_values
 from model.encoders import config_from_json, family_of, open_encoder, open_inputs, packed
 from model.errors import WrongConfig
 from model.linears import Linear, full_precision
 from model.packed import BlockRunner, EncoderConfig, Inputs, PackedEncoder, TensorCache, Tensors, WholeEncoder
 from model.ragged import RaggedBatch, RaggedLayout
 from model.source import family_in
-from model.static import STATIC, PackedStatic, WholeStatic
+from model.static import STATIC, WholeStatic
 
 FAMILY: Final = "rung"
 
@@ -68,7 +69,7 @@ class RungConfig:
         return config_from_json(self.main)
 
     @cached_property
-    def of_table(self) -> EncoderConfig:
+    def of_table(self) -> StaticConfig:
         return STATIC.config_from_json(self.table)
 
     @property
@@ -106,13 +107,7 @@ class RungConfig:
     @classmethod
     def from_json(cls, text: str) -> "RungConfig":
         """Reads `canonical_json` back. Raises WrongConfig."""
-        known = sorted(each.name for each in dataclasses.fields(cls))
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WrongConfig(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or sorted(values) != known:
-            raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
+        values = config_values(cls, text)
         parts = {name: config_from_json(json.dumps(values[name])).canonical_json() for name in (MAIN, TABLE)}
         return cls(**values | parts)
 
@@ -121,7 +116,7 @@ class RungConfig:
 
 
 class _Below(nn.Module):
-    """What is never trained: the encoder's embedding, and the table."""
+    """The parts that are never trained: the encoder's embedding, and the table."""
 
     def __init__(self, main: nn.Module, table: WholeStatic) -> None:
         super().__init__()
@@ -146,7 +141,7 @@ class WholeRung(WholeEncoder):
 
     @property
     def main(self) -> WholeEncoder:
-        """The encoder, whose modules are those of this encoder."""
+        """The encoder without its table. Both have the same modules."""
         return self._main[0]
 
     def forward(self, batch: RaggedBatch) -> Tensor:
@@ -169,7 +164,7 @@ class WholeRung(WholeEncoder):
 class PackedRung:
     """The encoder as it is served. Immutable; threads may share it."""
 
-    def __init__(self, config: RungConfig, main: PackedEncoder, table: PackedStatic) -> None:
+    def __init__(self, config: RungConfig, main: PackedEncoder, table: PackedEncoder) -> None:
         self.config = config
         self.precisions = (*main.precisions, STATIC_PRECISION)
         self.implementation = main.implementation
@@ -232,8 +227,7 @@ class RungFamily:
         return (*family_of(config.of_main).precisions(config.of_main, _of_main(schemes)), STATIC_PRECISION)
 
     def pack(self, config: RungConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
-        table = STATIC.pack(STATIC.config_from_json(config.table), _of_table(tensors), inputs)
-        assert isinstance(table, PackedStatic)
+        table = STATIC.pack(config.of_table, _of_table(tensors), inputs)
         return PackedRung(config, packed(config.of_main, _of_main(tensors), inputs), table)
 
     def stored(self, whole: WholeRung, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
@@ -246,7 +240,7 @@ class RungFamily:
 
     def restored(self, config: RungConfig, tensors: Tensors) -> WholeRung:
         main = family_of(config.of_main).restored(config.of_main, _of_main(tensors))
-        table = STATIC.restored(STATIC.config_from_json(config.table), _of_table(tensors))
+        table = STATIC.restored(config.of_table, _of_table(tensors))
         return WholeRung(config, main, table).eval()
 
 
@@ -259,7 +253,7 @@ def rung_config(main: EncoderConfig, table: EncoderConfig) -> RungConfig:
 
 
 @torch.no_grad()
-def _table_tensors(whole: WholeRung) -> dict[str, Any]:
+def _table_tensors(whole: WholeRung) -> Tensors:
     stored = STATIC.stored(whole.embed.table, first_layer=None, grams={})
     return {f"{PREFIX}{name}": dataclasses.replace(tensor, name=f"{PREFIX}{name}") for name, tensor in stored.items()}
 

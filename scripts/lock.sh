@@ -51,7 +51,7 @@ lock)
 sbom)
     mkdir -p dist
     # The program has an environment of its own: one of its libraries makes each import of Ray a second slower.
-    if [ ! -x build/sbom/bin/cyclonedx-py ]; then
+    if [ locks/sbom.lock -nt build/sbom/bin/cyclonedx-py ]; then
         .venv/bin/python -m venv build/sbom
         build/sbom/bin/pip install --quiet --require-hashes -r locks/sbom.lock
     fi

@@ -233,8 +233,10 @@ def _check_type(record_type: type[R], attributes: Mapping[str, str], *, is_mappe
 
 def _file_fields(value: bytes | None, content_type: str) -> dict[str, Any] | None:
     """Returns the fields of an event whose message is a file of an input; None if the message is of another type."""
-    part = part_of_file(value, content_type) if value else None
-    if value is None or part is None:
+    if not value:
+        return None
+    part = part_of_file(value, content_type)
+    if part is None:
         return None
     # The event is sent again with the file in base64, beside its other fields.
     check_length("the file in base64", 4 * len(value) // 3, at_most=max_event_bytes() - MAX_FIELD_BYTES)

@@ -5,8 +5,8 @@ MiniLM's with the same heads; texts a second of one thread, with and without the
 
 TF-IDF of words and pairs of words, with a linear classifier, is the peer that needs no distillation.
 
-A second table lies in MiniLM's own space: the rung of a brown-out (`model.rung`), under the head
-that was fitted to MiniLM's vectors.
+A second table lies in MiniLM's own space: the rung of a brown-out (`model.rung`), under the head that was fitted to
+MiniLM's vectors.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,8 +96,7 @@ def _rung(run: Run, sets: Sequence[TextSet]) -> Iterator[Row]:
     note = ", ".join(f"{task.name} {loss:.1f}" for task, loss in zip(sets, losses, strict=True))
     yield run.row("rung_loss", round(mean(losses), 2), note=note)
     encoder = _packed(whole, inputs)
-    texts = [item.text for task in sets for item in task.test[: BATCH // len(sets)]]
-    batch = RaggedBatch.of(inputs.encode_many(texts))
+    batch = RaggedBatch.of(inputs.encode_many(_batch_texts(sets)))
     works = {name: partial(encoder.encode, batch, name) for name in encoder.precisions}
     with one_thread():
         times_s = fastest_in_turns_s(works, 1.0, rounds=5)
@@ -110,7 +109,7 @@ def rates(
     run: Run, student: WholeEncoder, teacher: WholeEncoder, inputs: Inputs, sets: Sequence[TextSet]
 ) -> Iterator[Row]:
     """Yields the texts a second of one thread: from texts to vectors, and from token ids to vectors."""
-    texts = [item.text for task in sets for item in task.test[: BATCH // len(sets)]]
+    texts = _batch_texts(sets)
     token_ids = inputs.encode_many(texts)
     by_name = {"static": _packed(student, inputs), TEACHER: _packed(teacher, inputs)}
     works: dict[str, Callable[[], object]] = {
@@ -125,6 +124,11 @@ def rates(
     note = f"{tokens}; the tokenizer alone: {per_s['tokenizer']:.0f}/s"
     yield run.row("rate", per_s["static"], peers=(Peer(TEACHER, per_s[TEACHER]),), note=note)
     yield run.row("rate_of_ids", per_s["static, ids"], peers=(Peer(TEACHER, per_s[f"{TEACHER}, ids"]),), note=tokens)
+
+
+def _batch_texts(sets: Sequence[TextSet]) -> list[str]:
+    """Returns the texts of a timed batch: as many test texts of each set."""
+    return [item.text for task in sets for item in task.test[: BATCH // len(sets)]]
 
 
 def tf_idf_accuracy(task: TextSet) -> float:

@@ -14,7 +14,7 @@ Shape suffixes: T tokens of all events, B events, D width, P places with place 0
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 from typing import Final, TypeAlias, cast
@@ -22,7 +22,7 @@ from typing import Final, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from model.config import StrataConfig
+from model.config import StrataConfig, config_values
 from model.errors import BadTokens, WrongConfig
 from model.linears import Linear, full_precision
 from model.media.tokens import CODE, LEVELS, MODALITIES, VOCAB, Modality, codes_of, modality_of, place_of, values_of
@@ -95,14 +95,7 @@ class MediaConfig:
     @classmethod
     def from_json(cls, text: str) -> "MediaConfig":
         """Reads `canonical_json` back. Raises WrongConfig."""
-        known = sorted(each.name for each in fields(cls))
-        try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise WrongConfig(f"not JSON: {error}") from error
-        if not isinstance(values, dict) or sorted(values) != known:
-            raise WrongConfig(f"the config is {text:.200}; expected the fields {known}")
-        return cls(**values)
+        return cls(**config_values(cls, text))
 
     def spec_hash(self, inputs_digest: str) -> str:
         return sha256(f"{self.canonical_json()}\n{inputs_digest}".encode()).hexdigest()

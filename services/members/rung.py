@@ -8,7 +8,6 @@ The table is trained once for equal texts and options, in the state folder, and 
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,12 +18,11 @@ import torch
 
 from lifelong.compress.static import StaticOptions
 from model.calibration import TEXTS
-from model.encoders import open_encoder, packed
-from model.member import CONFIG
+from model.encoders import family_of, open_encoder
+from model.member import CONFIG, new_folder
 from model.ragged import RaggedBatch
-from model.rung import FAMILY, MAIN, PREFIX, STATIC_PRECISION, TABLE
+from model.rung import FAMILY, MAIN, TABLE
 from model.source import encoder_folder
-from services.members.adopt import stored_weights
 from services.members.source import Say, cosine, require_free
 from services.members.train import train_static
 
@@ -62,21 +60,17 @@ def add_rung(
     require_free(out)
     options = dataclasses.replace(options, keeps_space=True)
     table = train_static(encoder, texts, options, data=data, folder=folder, say=say)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.draft")
-    try:
+    with new_folder(out) as draft:
         shutil.copytree(encoder_folder(encoder), draft / MAIN, ignore=_unread)
         shutil.copytree(table.folder, draft / TABLE)
         (draft / CONFIG).write_text(json.dumps({"family": FAMILY}) + "\n")
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    config, tensors = stored_weights(str(out), say)
-    _, inputs = open_encoder(str(out))
-    served = packed(config, tensors, inputs)
+    main, inputs = open_encoder(encoder)
+    whole, _ = open_encoder(table.folder)
     batch = RaggedBatch.of(inputs.encode_many(TEXTS))
     with torch.no_grad():
-        found = cosine(served.encode(batch), served.encode(batch, STATIC_PRECISION))
-    num_bytes = sum(len(tensor.to_blob()) for name, tensor in tensors.items() if name.startswith(PREFIX))
+        found = cosine(main(batch), whole(batch))
+    tensors = family_of(whole.config).stored(whole, first_layer=None, grams={})
+    num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     return WithRung(path=str(out), table_bytes=num_bytes, cosine=found, seconds=table.seconds)
 
 

@@ -18,13 +18,12 @@ from model.errors import WrongConfig, WrongShape
 from model.packed import EncoderFamily
 from model.ragged import RaggedBatch
 from model.strata_family import STRATA
-from rollout.publication_rule import verdict
 from serving.encodings import Health
 from tests.doors.affine import AFFINE, PATH, AffineConfig, AffineFamily, PackedAffine, WholeAffine
 from tests.doors.others import fails
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig, withdraw
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
+from tests.learner.small_learner import Setting, learner_of
 from tests.learner.streams import label_of, text_of
 from wire.plugins import Families, PluginError
 from wire.receipts import Receipts
@@ -37,17 +36,7 @@ class AffineRig(PublishRig):
     """A learner under the family, and its publisher."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        whole, inputs = open_encoder(PATH)
-        return Learner(
-            small_config(**changed).limited_to(whole.max_trained_layers),
-            whole,
-            inputs,
-            receipts=receipts,
-            subject_digest=SUBJECT_DIGEST,
-            cache_dir=folder,
-            executor=INLINE,
-            rule=verdict,
-        )
+        return learner_of(*open_encoder(PATH), receipts, INLINE, folder, **changed)
 
 
 @pytest.fixture

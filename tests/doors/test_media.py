@@ -13,11 +13,10 @@ from evals.streams.digits import Recording, picture_content, sound_content
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
 from model.encoders import open_encoder, open_inputs
-from rollout.publication_rule import verdict
 from tests.evals.streams.fsdd_files import tone
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
+from tests.learner.small_learner import Setting, learner_of
 from tests.model.media.small import small_files
 from wire.inputs import decode_content, encode_content, fields_of
 from wire.receipts import Receipts
@@ -53,17 +52,7 @@ class MediaRig(PublishRig):
     """A learner under the family, and its publisher. The encoder is in a folder below the learner's."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        whole, inputs = open_encoder(written(folder))
-        return Learner(
-            small_config(**changed),
-            whole,
-            inputs,
-            receipts=receipts,
-            subject_digest=SUBJECT_DIGEST,
-            cache_dir=folder,
-            executor=INLINE,
-            rule=verdict,
-        )
+        return learner_of(*open_encoder(written(folder)), receipts, INLINE, folder, **changed)
 
 
 def written(folder: Path) -> str:

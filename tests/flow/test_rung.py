@@ -11,12 +11,11 @@ from learner.rounds.worker import INLINE
 from lifelong.compress.static import StaticOptions
 from model.encoders import open_encoder, open_inputs
 from model.rung import STATIC_PRECISION
-from rollout.publication_rule import verdict
 from services.members.rung import add_rung
 from serving.models import LatencyTable
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, save_encoder, small_config
+from tests.learner.small_learner import Setting, learner_of, save_encoder
 from tests.learner.streams import label_of, text_of
 from wire.receipts import Receipts
 from wire.store import Store
@@ -61,17 +60,7 @@ def test_the_table_answers_once_it_is_measured_and_slow_rounds_keep_it(
         """A learner under the family, and its publisher."""
 
         def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-            whole, inputs = open_encoder(rung, max_tokens=16)
-            return Learner(
-                small_config(**changed),
-                whole,
-                inputs,
-                receipts=receipts,
-                subject_digest=SUBJECT_DIGEST,
-                cache_dir=folder,
-                executor=INLINE,
-                rule=verdict,
-            )
+            return learner_of(*open_encoder(rung, max_tokens=16), receipts, INLINE, folder, **changed)
 
     monkeypatch.setattr("serving.weights.in_use.measure_encoder", always)
     changed: dict[str, Setting] = {"trainable_layers": 1, "max_top_update": 5.0}

@@ -11,10 +11,9 @@ from model.config import StaticConfig
 from model.encoders import config_from_json, open_encoder, open_inputs
 from model.source import encoder_folder
 from model.static import encoder_files
-from rollout.publication_rule import verdict
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig, withdraw
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
+from tests.learner.small_learner import Setting, learner_of
 from tests.learner.streams import label_of
 from tests.model.small_static import small_static
 from wire.receipts import Receipts
@@ -38,16 +37,8 @@ class StaticRig(PublishRig):
     """A learner under the family, and its publisher."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        whole, inputs = open_encoder(write_minilm_words(folder / "encoder"), max_tokens=16)
-        return Learner(
-            small_config(**changed).limited_to(whole.max_trained_layers),
-            whole,
-            inputs,
-            receipts=receipts,
-            subject_digest=SUBJECT_DIGEST,
-            cache_dir=folder,
-            executor=INLINE,
-            rule=verdict,
+        return learner_of(
+            *open_encoder(write_minilm_words(folder / "encoder"), max_tokens=16), receipts, INLINE, folder, **changed
         )
 
 

@@ -21,6 +21,7 @@ from lifelong.plugins.inputs.feature_tensors import SCALES, FeatureMap, Scale
 from model.architectures import BERT, FIELDS
 from model.bert import fold_norm_biases
 from model.config import StrataConfig
+from model.packed import Inputs, WholeEncoder
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
@@ -92,10 +93,23 @@ def scales_in(learner: Learner) -> FeatureMap:
 def small_learner(
     receipts: Receipts | None = None, executor: Executor = INLINE, folder: Path | None = None, /, **changed: Setting
 ) -> Learner:
+    return learner_of(small_strata(), tokenizer(), receipts, executor, folder, **changed)
+
+
+def learner_of(
+    whole: WholeEncoder,
+    inputs: Inputs,
+    receipts: Receipts | None = None,
+    executor: Executor = INLINE,
+    folder: Path | None = None,
+    /,
+    **changed: Setting,
+) -> Learner:
+    """Returns a learner under another encoder, with as few features."""
     return Learner(
-        small_config(**changed),
-        small_strata(),
-        tokenizer(),
+        small_config(**changed).limited_to(whole.max_trained_layers),
+        whole,
+        inputs,
         receipts=receipts,
         subject_digest=SUBJECT_DIGEST,
         cache_dir=folder,

@@ -23,14 +23,13 @@ from model.inputs import tensors_of, tokens_of
 from model.media.tokens import AUDIO as SOUNDS
 from model.media.tokens import IMAGE as PICTURES
 from model.packed import Inputs
-from rollout.publication_rule import verdict
 from serving.http.requests import Bodies
 from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
 from serving.v2 import BYTES, Tensor, events_of
 from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
+from tests.learner.small_learner import SUBJECT_DIGEST, Setting, learner_of
 from tests.learner.streams import subject_of
 from tests.lifelong.media.files import huge_png, png, tone, wav
 from tests.lifelong.plugins.inputs.media_encoder import no_stems_after, write_media_encoder
@@ -87,17 +86,7 @@ class MediaRig(PublishRig):
     encoder: ClassVar[str]
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        whole, inputs = open_encoder(self.encoder)
-        return Learner(
-            small_config(**changed),
-            whole,
-            inputs,
-            receipts=receipts,
-            subject_digest=SUBJECT_DIGEST,
-            cache_dir=folder,
-            executor=INLINE,
-            rule=verdict,
-        )
+        return learner_of(*open_encoder(self.encoder), receipts, INLINE, folder, **changed)
 
 
 @pytest.fixture
