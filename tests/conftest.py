@@ -42,6 +42,14 @@ def no_stems_of_other_files() -> Iterator[None]:
         family._in_use.clear()
 
 
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> None:
+    """Gives torch one thread again: tests run side by side, and sums of floats depend on the number of threads."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the longest files first, so that no process has one left when the others are done."""

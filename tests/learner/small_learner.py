@@ -33,8 +33,6 @@ from wire.keyring import parse, subject_digest
 from wire.receipts import Receipts
 from wire.records import Command, CommandBody, CommandOutcome
 
-torch.set_num_threads(1)  # small tensors, and tests that run side by side
-
 CONFIG = StrataConfig(
     vocab=30522, d_model=64, n_layers=2, n_heads=2, d_ff=128, max_pos=256, head_features=96, label_capacity=8
 )

@@ -154,10 +154,16 @@ def test_drift_alone_starts_no_round_without_enough_labels() -> None:
 
 
 def test_a_worse_encoder_is_dropped() -> None:
-    it = fed(small_learner(slow_rate=3.0, slow_labels_per_step=5), 0, 100)
-    while it.has_work:
+    it = fed(small_learner(slow_rate=1e-5), 0, 80)
+    training = training_of(it)
+    while len(training.losses) < len(training.plan.steps):
         it.tick()
-    assert it.counts["rounds_dropped"] + it.counts["rounds_not_finite"] == 1
+    # With a last block of zeros all texts have the same vector.
+    with torch.no_grad():
+        for weight in training._training.strata.parameters():
+            if weight.requires_grad:
+                weight.zero_()
+    assert worked(it).counts["rounds_dropped"] == 1
     assert it.fast_head.served.key == small_learner().fast_head.served.key
 
 

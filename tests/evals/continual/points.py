@@ -6,9 +6,6 @@ from torch import Tensor
 from evals.continual.contender import Contender
 from evals.streams.benchmark import Part
 
-# The tensors are small, and tests run in parallel.
-torch.set_num_threads(1)
-
 CENTRES = torch.randn(4, 8, generator=torch.Generator().manual_seed(3))
 
 

@@ -7,9 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# The tensors are small, and tests run in parallel.
-torch.set_num_threads(1)
-
 NAMES = {"train": 400, "t10k": 100}
 
 

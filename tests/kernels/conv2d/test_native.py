@@ -1,7 +1,5 @@
 """Our own C: the float convolution is as good as Winograd's in torch, and the integers have the reference's bits."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,13 +15,6 @@ from tests.required import missing
 
 WITHIN = 1e-3
 """The bar of the ledger for the error of the float convolution, relative to the largest value."""
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +111,7 @@ def test_every_size(size: tuple[int, int, int, int, int], seed: int) -> None:
         assert (found - exact).abs().max() <= WITHIN * (1 + exact.abs().max())
 
 
-@pytest.mark.usefixtures("_is_built", "_threads")
+@pytest.mark.usefixtures("_is_built")
 def test_threads_and_neighbours_change_no_bit() -> None:
     w_OC33, bias_O = filters(40, 24)
     q_OC33, weight = integer_filters(40, 24)

@@ -30,8 +30,7 @@ class Reader:
 
     def learn(self, num: int) -> None:
         """Reads until so many labels were learnt in all, or are in the holdout, and then whatever is there."""
-        eventually(lambda: self._turn() == num, within_s=60)
-        eventually(lambda: self._consumer.lag() == 0, within_s=60)
+        eventually(lambda: self._turn() == num and self._consumer.lag() == 0, within_s=60)
         for _ in range(3):
             assert self._turn() == num
 
