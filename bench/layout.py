@@ -10,9 +10,10 @@ order switched off at a time.
     block order    the matrices lie in a random order, and not in the order in which the encoder reads them
 
 **Simulated.** valgrind has no AVX512, and this machine shows no counters of its processor to a guest. So the misses are
-those of a simulation: the AVX2 build reads memory in the order of the AVX512 kernel, in a first-level cache and a last
-level of the sizes that the system reports. The misses of a pass are half the difference between a run of three passes
-and a run of one, so that writing the weights does not count.
+simulated: the AVX2 build reads memory in the order of the AVX512 kernel, through a first-level cache and a last level
+of the sizes that the system reports. The simulation needs a power of two of sets, so their number is rounded down. The
+misses of a pass are half the difference between a run of three passes and a run of one, so that writing the weights
+does not count.
 """
 
 import random
@@ -22,10 +23,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -73,6 +75,12 @@ class Cache:
     size: int
     ways: int
     line: int
+
+    @property
+    def simulable(self) -> Self:
+        """The largest cache of as many ways that cachegrind accepts: its number of sets is a power of two."""
+        sets = self.size // (self.ways * self.line)
+        return replace(self, size=(1 << sets.bit_length() - 1) * self.ways * self.line)
 
     def __str__(self) -> str:
         return f"{self.size},{self.ways},{self.line}"
@@ -151,7 +159,7 @@ def simulated(program: Path, order: str, shape: tuple[int, int]) -> Misses:
 def _simulated(program: Path, order: str, shape: tuple[int, int], passes: int) -> Misses:
     if shutil.which("valgrind") is None:
         raise Skip("valgrind is not installed: apt-get install valgrind")
-    first, last = caches()
+    first, last = (cache.simulable for cache in caches())
     tool = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", f"--D1={first}", f"--LL={last}"]
     words = [*tool, "--cachegrind-out-file=/dev/null", str(program), order]
     words += map(str, (*shape, SIMULATED_ROWS, SIMULATED_LAYERS, passes))

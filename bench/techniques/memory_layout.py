@@ -61,16 +61,16 @@ TECHNIQUE = Technique(
     claim="The article promises 53 % fewer cache misses by rearranging memory, without a baseline.",
     how=(
         "INT8 matrices of MiniLM's feed-forward part, the same sums in three orders of memory. `plain`: weights row by "
-        "row, one output after the other. `blocked`: the tiles and loops of the kernel, on weights row by row. Misses "
-        "are simulated by cachegrind with the sizes of the machine's first and last level, on an AVX2 build that reads "
-        "in the kernel's order; times are of the AVX512 build. The worse of the two shapes counts. The encoder is "
-        "timed on 64 texts, one thread, in turns."
+        "row, one output after the other. `blocked`: the tiles and loops of the kernel, on weights row by row. Misses are"
+        " simulated by cachegrind with the sizes of the machine's first and last level (sets: a power of two), on an AVX2"
+        " build that reads in the kernel's order; times are of the AVX512 build. The worse of the two shapes counts. The "
+        "encoder is timed on 64 texts, one thread, in turns."
     ),
     bars=(
         Bar("misses", "% fewer D1 + LL misses, simulated", ">= 53", quick=">= 53", baseline="plain row-major weights"),
         Bar("misses_blocked", "% fewer D1 + LL misses, simulated", baseline="the same tiles on row-major weights"),
-        Bar("time", "times as fast", ">= 1.3", quick=">= 1", baseline="plain row-major weights"),
-        Bar("time_blocked", "times as fast", ">= 1.15", quick=">= 1", baseline="the same tiles on row-major weights"),
+        Bar("time", "times as fast", ">= 1.3", baseline="plain row-major weights"),
+        Bar("time_blocked", "times as fast", ">= 1.15", baseline="the same tiles on row-major weights"),
         Bar("packing", "times as long without packing", baseline="the encoder as it is served in INT8"),
         Bar("large_pages", "times as long with pages of 4 KB", baseline="the encoder as it is served in INT8"),
         Bar("block_order", "times as long with matrices in a random order", baseline="the encoder as served in INT8"),

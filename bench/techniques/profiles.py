@@ -138,8 +138,8 @@ TECHNIQUE = Technique(
     bars=(
         Bar("base_p99", "ms, INT4, at the demo's load", "<= 150", baseline="the promise"),
         Bar("base_accuracy", "% on CLINC150, INT4", ">= 88", baseline="the promise; also shown: INT8"),
-        Bar("pro_rate", "documents of 512 tokens a minute", ">= 500", quick=">= 500", baseline="the promise"),
-        Bar("nano_rate", "requests/s on one core", ">= 30", quick=">= 30", baseline="the promise"),
+        Bar("pro_rate", "documents of 512 tokens a minute", ">= 500", baseline="the promise"),
+        Bar("nano_rate", "requests/s on one core", ">= 30", baseline="the promise"),
         Bar(
             "nano_bytes",
             "MB of stored weights",

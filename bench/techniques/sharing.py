@@ -195,7 +195,6 @@ TECHNIQUE = Technique(
             "cost_of_a_task",
             "of the time of one task, for each further task",
             "<= 0.4",
-            quick="<= 0.4",
             baseline="one task alone",
         ),
     ),

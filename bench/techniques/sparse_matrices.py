@@ -177,14 +177,12 @@ TECHNIQUE = Technique(
             "float32_80",
             "times as fast as float32 at 80 % of zeros",
             ">= 7",
-            quick=">= 1",
             baseline="the faster of torch's linear layer and oneDNN's, in float32",
         ),
         Bar(
             "int8_80",
             "times as fast as dense INT8 at 80 % of zeros, 64 rows or more",
             ">= 1.6",
-            quick=">= 1",
             baseline="our own dense INT8 layer",
         ),
         Bar(
@@ -204,7 +202,6 @@ TECHNIQUE = Technique(
             "texts",
             "times as fast on 64 texts of CLINC150, 80 % of zeros, one thread",
             ">= 1.25",
-            quick=">= 1",
             baseline="the dense encoder in INT8",
         ),
         Bar(

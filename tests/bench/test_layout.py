@@ -22,6 +22,12 @@ LINE = 64
 """Bytes of a cache line."""
 
 
+def test_a_simulated_cache_has_a_power_of_two_of_sets() -> None:
+    assert Cache(32 << 10, 8, LINE).simulable == Cache(32 << 10, 8, LINE)
+    assert Cache(503_316_480, 16, LINE).simulable == Cache(256 << 20, 16, LINE)
+    assert Cache(48 << 10, 12, LINE).simulable == Cache(48 << 10, 12, LINE)
+
+
 @pytest.mark.parametrize("isa", ["vnni", "avx2"])
 def test_the_orders_compute_the_same_sums(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
     if reasons := native.why_not(isa):

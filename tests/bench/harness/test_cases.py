@@ -1,5 +1,7 @@
 """Checks the register, and the quick run of every case of the ledger: the mechanism works, the direction is right."""
 
+import re
+
 import pytest
 
 from bench.harness.case import Case
@@ -23,6 +25,18 @@ def test_the_bars_of_the_ledger_have_unique_names_and_baselines() -> None:
         names = [bar.name for bar in case.bars]
         assert len(set(names)) == len(names)
         assert all(bar.baseline for bar in case.bars)
+
+
+TIMED = ("times as", "/s", "a minute", "ms", "time")
+"""Words of the unit of a bar that is timed."""
+
+
+def test_a_quick_run_has_no_goal_for_a_time() -> None:
+    """A time is measured on a quiet machine, and this suite runs on any."""
+    bars = [bar for case in LEDGER for bar in case.bars if bar.quick]
+    assert bars
+    timed = [bar.name for bar in bars if any(re.search(rf"(?<![a-z]){word}(?![a-z])", bar.unit) for word in TIMED)]
+    assert timed == []
 
 
 LONG = ("E3", "E4", "E5", "E6", "E7", "E12", "E15", "E17")
