@@ -60,11 +60,11 @@ TECHNIQUE = Technique(
     title="memory layout",
     claim="The article promises 53 % fewer cache misses by rearranging memory, without a baseline.",
     how=(
-        "INT8 matrices of MiniLM's feed-forward part, the same sums in three orders of memory. `plain`: weights row by "
-        "row, one output after the other. `blocked`: the tiles and loops of the kernel, on weights row by row. Misses are"
-        " simulated by cachegrind with the sizes of the machine's first and last level (sets: a power of two), on an AVX2"
-        " build that reads in the kernel's order; times are of the AVX512 build. The worse of the two shapes counts. The "
-        "encoder is timed on 64 texts, one thread, in turns."
+        "INT8 matrices of MiniLM's feed-forward part, the same sums in three orders of memory. `plain`: weights row "
+        "by row, one output after the other. `blocked`: the tiles and loops of the kernel, on weights row by row. "
+        "Misses are simulated by cachegrind with the sizes of the machine's first and last level (sets: a power of "
+        "two), on an AVX2 build that reads in the kernel's order; times are of the AVX512 build. The worse of the "
+        "two shapes counts. The encoder is timed on 64 texts, one thread, in turns."
     ),
     bars=(
         Bar("misses", "% fewer D1 + LL misses, simulated", ">= 53", quick=">= 53", baseline="plain row-major weights"),
