@@ -30,7 +30,7 @@ SERVERS = ("broker", "redis-server")
 
 
 def machine() -> str:
-    """Describes the machine, for example as `2 x AMD EPYC 9R14, 24 GiB, avx2 avx512f`."""
+    """Describes the machine, for example as `2 x AMD EPYC 9R14 (family 25, model 17), 24 GiB, avx2`."""
     memory = psutil.virtual_memory().total / 2**30
     return f"{num_cores()} x {processor()}, {memory:.0f} GiB, {' '.join(flags()) or 'no known flags'}"
 

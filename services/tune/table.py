@@ -20,15 +20,22 @@ from services.tune.measure import MeasuredLayout, best
 from wire.files import atomic_write
 
 
-def processor() -> str:
-    """Returns the name of the processor, for example `AMD EPYC 9R14`."""
-    cpuinfo = Path("/proc/cpuinfo")
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
-    return match.group(1).strip() if match else platform.processor() or platform.machine()
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Returns the name of the processor, for example `AMD EPYC 9R14 (family 25, model 17)`.
+
+    The name alone does not tell the generation: a hypervisor may call Zen 4 and Zen 5 both `AMD EPYC`.
+    """
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    fields = dict(re.findall(r"^([^:\n]+?)\s*: (.+)$", text, re.MULTILINE))
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    if not {"cpu family", "model"} <= fields.keys():
+        return fields["model name"]
+    return f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})"
 
 
 def machine() -> str:
-    """Returns the key of the table, for example `2 x AMD EPYC 9R14, lifelong 0.1.0`."""
+    """Returns the key of the table, for example `2 x AMD EPYC 9R14 (family 25, model 17), lifelong 0.1.0`."""
     return f"{num_cores()} x {processor()}, lifelong {importlib.metadata.version('lifelong')}"
 
 

@@ -26,6 +26,25 @@ def test_another_machine_has_its_own_table(tmp_path: Path, monkeypatch: pytest.M
     assert tune_table.read(tmp_path) == TABLE
 
 
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        (
+            "cpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nstepping\t: 1\n",
+            "AMD EPYC (family 25, model 17)",
+        ),
+        ("model name\t: AMD EPYC\n", "AMD EPYC"),
+    ],
+)
+def test_two_generations_of_one_name_are_told_apart(tmp_path: Path, cpuinfo: str, name: str) -> None:
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert tune_table.processor(tmp_path / "cpuinfo") == name
+
+
+def test_without_cpuinfo_the_processor_still_has_a_name(tmp_path: Path) -> None:
+    assert tune_table.processor(tmp_path / "cpuinfo")
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"a machine": 1}'])
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / TUNE_FILE).write_bytes(content)
