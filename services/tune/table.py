@@ -26,7 +26,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     The name alone does not tell the generation: a hypervisor may call Zen 4 and Zen 5 both `AMD EPYC`.
     """
     text = cpuinfo.read_text() if cpuinfo.exists() else ""
-    fields = dict(re.findall(r"^([^:\n]+?)\s*: (.+)$", text, re.MULTILINE))
+    fields: dict[str, str] = dict(re.findall(r"^([^:\n]+?)\s*: (.+)$", text, re.MULTILINE))
     if "model name" not in fields:
         return platform.processor() or platform.machine()
     if not {"cpu family", "model"} <= fields.keys():
