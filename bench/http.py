@@ -27,7 +27,7 @@ from evals.results.row import Gaps, NoResult, Peer, Row
 from model.bert import load_encoder
 from model.source import encoder_folder
 from services.local.children import free_port
-from services.settings import variable_of
+from services.settings import environment_variable
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 BATCHES = {"one": 1, "batch16": 16}
@@ -143,7 +143,7 @@ def _copy(source: Path, path: Path) -> None:
 def _grpc_port() -> Iterator[int]:
     """Makes services that start until exit listen for gRPC, too; yields the port."""
     port = free_port()
-    with changed_environment(**{variable_of("serving.grpc_port"): str(port)}):
+    with changed_environment(**{environment_variable("serving.grpc_port"): str(port)}):
         yield port
 
 

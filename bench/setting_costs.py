@@ -124,7 +124,7 @@ def measure_mapping(run: Run) -> Iterator[Row]:
     with _broker_with_topic() as servers, running_service({"bus.bootstrap_servers": servers} | MAPPING) as service:
         with closing(KafkaProducer(bootstrap_servers=servers, linger_ms=5)) as producer:
             speed = partial(_full_speed, service, producer, numbers)
-            ours = partial(speed, service.settings.bus.topic_of(Event))
+            ours = partial(speed, service.settings.bus.topic_for(Event))
             foreign = partial(speed, FOREIGN_TOPIC)
             measured = alternate(ours, foreign, size.rounds)
         service.check()

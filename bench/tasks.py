@@ -19,7 +19,7 @@ from bench.setting_costs import Rounds, alternate, row, service_pair
 from evals.results.row import NoResult, Row
 from evals.streams.stream import StreamItem
 from model.config import MINILM_L6
-from model.plan import layer_of
+from model.plan import layer_index
 from rollout.operator import Operator
 from services.programs import open_stores
 from wire.records import Feedback
@@ -133,7 +133,7 @@ def check_own_blocks(encoders: Sequence[Mapping[str, str]]) -> None:
     upper: set[frozenset[tuple[str, str]]] = set()
     lower: set[frozenset[tuple[str, str]]] = set()
     for digests in encoders:
-        own = frozenset(entry for entry in digests.items() if layer_of(entry[0]) >= depth)
+        own = frozenset(entry for entry in digests.items() if layer_index(entry[0]) >= depth)
         upper.add(own)
         lower.add(frozenset(digests.items()) - own)
     if (len(upper), len(lower)) != (len(encoders), 1):

@@ -96,7 +96,7 @@ from torch import Tensor
 
 from learner.fast.rows import Nearest
 from learner.samples import Sample
-from wire.kinds import kind_of, row_names
+from wire.kinds import find_kind, row_names
 from wire.records import TIERS, ConceptChange, Drift, RoundKind
 
 DOMAIN_EFFECT: Final = 1.5
@@ -122,10 +122,10 @@ def freeze(tier: int) -> int:
     return max(tier - 1, 0)
 
 
-def tier_of(layers: int, layers_by_tier: Sequence[int]) -> str:
+def tier_name(layers: int, layers_by_tier: Sequence[int]) -> str:
     """Returns the name of the first tier that trains at least `layers` blocks.
 
-    >>> tier_of(2, (2, 2, 4)), tier_of(4, (2, 2, 4))
+    >>> tier_name(2, (2, 2, 4)), tier_name(4, (2, 2, 4))
     ('task', 'base')
     """
     return next(name for name, most in zip(TIERS, layers_by_tier, strict=True) if layers <= most)
@@ -472,6 +472,6 @@ def observations(
     the label; then the prediction by all labels counts as right.
     """
     for sample, by_all, by_newest, is_right in zip(samples, nearest.by_all, nearest.by_newest, is_right_B, strict=True):
-        if sample is not None and kind_of(sample.label).is_exclusive:
+        if sample is not None and find_kind(sample.label).is_exclusive:
             by_all = sample.label if is_right else by_all
             yield Observation(sample.label, by_all, by_newest, sample.answer_time_ms, sample.source, sample.is_approved)

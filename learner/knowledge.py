@@ -37,7 +37,7 @@ from learner.state.parts import make_classes, make_fresh_buffer
 from model.errors import NonFinite
 from model.kinds import DEFAULT_TEMPERATURE
 from model.packed import WholeEncoder
-from wire.kinds import KINDS, kind_of
+from wire.kinds import KINDS, find_kind
 from wire.label_set import LabelSet
 from wire.plugins import PluginError
 from wire.records import Lineage, RoundKind
@@ -182,7 +182,7 @@ class Knowledge:
         """Raises StateRefused if the samples have labels of another kind."""
         samples = self.replay.samples() or self.holdout.samples.samples()
         try:
-            learnt = kind_of(samples[0].label) if samples else None
+            learnt = find_kind(samples[0].label) if samples else None
         except PluginError as error:
             raise StateRefused(str(error)) from error
         if learnt is not None and learnt is not KINDS.get(kind):

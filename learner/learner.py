@@ -235,7 +235,7 @@ class Learner:
     def restore(self, snapshot: Snapshot) -> None:
         """Replaces the state by an exported one, under the current settings. Raises StateRefused before any change."""
         facts = snapshot.facts
-        self.knowledge, difference = self.knowledge_of(VersionState(snapshot))
+        self.knowledge, difference = self.restored_knowledge(VersionState(snapshot))
         self.knowledge.count_in(self.progress, self.counts)
         self.trust = self.trust.restored(facts.trust)
         self.join = Join(self._config, self.trust, self.names, facts.join)
@@ -255,7 +255,7 @@ class Learner:
         self.continue_from(facts.version, facts.read_first, {})
         self._note_difference(difference)
 
-    def knowledge_of(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
+    def restored_knowledge(self, state: VersionState) -> tuple[Knowledge, OriginDiff]:
         """Returns the knowledge of an earlier state, without changing the current knowledge (`restore_knowledge`).
 
         Raises StateRefused.
@@ -269,7 +269,7 @@ class Learner:
         `state` is the state of the version. The labels are not read again, and are counted as `set_aside`. The anchor
         is dropped.
         """
-        known, difference = self.knowledge_of(state)
+        known, difference = self.restored_knowledge(state)
         self.drift.reset_distances()
         self.counts["set_aside"] += self.progress.go_back(known.progress)
         self.counts["learnt"] = self.progress.num_labels

@@ -26,7 +26,7 @@ from learner.memory import with_names
 from learner.rounds.worker import INLINE, in_order
 from learner.samples import Labelled, Learnable, Sample
 from wire.inputs import is_encoded
-from wire.kinds import kind_of
+from wire.kinds import find_kind
 from wire.records import ConceptChange
 
 LONGEST: Final = 2.0
@@ -65,7 +65,7 @@ def _learn_in_order(known: Knowledge, samples: Iterable[Learnable], drift: Drift
             unlearning.restart(known, item)
             continue
         sample = unlearning.correct(known, item) if item.is_correction else item
-        if sample is None or not kind_of(sample.label).is_exclusive:
+        if sample is None or not find_kind(sample.label).is_exclusive:
             admitted += [known.classes.admit_set(sample)] if sample else []
             continue
         if known.concept_changes.is_outdated(sample.label, sample.answer_time_ms):
@@ -97,7 +97,7 @@ def _learn(known: Knowledge, samples: Sequence[Sample], drift: DriftWatch, helpe
     known.counts["learnt"] += len(to_learn)
     known.progress.learn([each.text for each in to_learn])
     if known.config.learn_names:
-        to_learn = with_names(to_learn, known.fast_head.ridge.num_of, known.fast_head.served.tokenizer.reads)
+        to_learn = with_names(to_learn, known.fast_head.ridge.count_samples, known.fast_head.served.tokenizer.reads)
     batches = [to_learn[first : first + RELEARN_BATCH] for first in range(0, len(to_learn), RELEARN_BATCH)]
     parts = [*batches, holdout] if holdout else batches
     encode = known.fast_head.vectors

@@ -57,7 +57,7 @@ from learner.kinds import kind_tensors
 from learner.samples import Labelled
 from model.kinds import TargetBatch
 from model.quantized import QuantizedHead
-from wire.kinds import class_names, group_name, kind_of
+from wire.kinds import class_names, find_kind, group_name
 
 AnyItem = TypeVar("AnyItem")
 
@@ -191,7 +191,7 @@ def with_names(added: Iterable[Labelled], is_known: Predicate, reads: Predicate 
 def name_sample(name: str, like: Labelled) -> Labelled:
     """Makes a sample of a class from the words of its name, with the experience and the kind of label of `like`."""
     words = re.sub(r"[\W_]+", " ", name).strip()
-    label = kind_of(like.label).with_classes(like.label, [name])
+    label = find_kind(like.label).with_classes(like.label, [name])
     return Labelled(words or name, label, experience=like.experience)
 
 
@@ -242,8 +242,8 @@ class Replay(Generic[T]):
     def groups(self, *, is_ordered: bool = True) -> list[list[T]]:
         """Returns the samples of each group. They are ordered by group name and key, not by their arrival."""
         if not is_ordered:
-            return [_samples_of(heap) for heap in self._heaps.values() if heap]
-        return [_samples_of(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
+            return [_take_samples(heap) for heap in self._heaps.values() if heap]
+        return [_take_samples(sorted(heap)) for _, heap in sorted(self._heaps.items()) if heap]
 
     def samples(self) -> list[T]:
         """Returns all samples, in the order of `groups`."""
@@ -252,7 +252,7 @@ class Replay(Generic[T]):
     def subset(self, num_samples: int) -> list[T]:
         """Returns the samples with the highest keys: about equally many of each group, mostly the same each time."""
         pairs = list(chain.from_iterable(self._heaps.values()))
-        return _samples_of(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
+        return _take_samples(heapq.nlargest(num_samples, pairs, key=itemgetter(0)))
 
     def erase(self, holds: Callable[[str], bool]) -> int:
         """Removes the samples about subjects for which `holds` is true; returns their number.
@@ -273,7 +273,7 @@ class Replay(Generic[T]):
     def of(self, label: str) -> list[T]:
         """Returns the samples of a class, if labels are single classes."""
         if self._policy == "class-balanced":
-            return _samples_of(self._heaps.get(label, ()))
+            return _take_samples(self._heaps.get(label, ()))
         return [sample for sample in self.samples() if sample.label == label]
 
     def erase_class(self, label: str) -> None:
@@ -358,7 +358,7 @@ def _num_bytes(heap: Iterable[tuple[float, Rememberable]]) -> int:
     return sum(sample.num_bytes for _, sample in heap)
 
 
-def _samples_of(pairs: Iterable[tuple[float, T]]) -> list[T]:
+def _take_samples(pairs: Iterable[tuple[float, T]]) -> list[T]:
     return [sample for _, sample in pairs]
 
 
@@ -444,7 +444,7 @@ class Holdout:
         cached = self._vectors.get((encoder.key, precision), {})
         vectors = [cached[sample.text] for sample in samples]
         z_ND = torch.stack(vectors) if vectors else torch.empty(0, encoder.config.d_model)
-        return z_ND, targets_of(samples, classes)
+        return z_ND, build_targets(samples, classes)
 
     def features(self, encoder: ServedEncoder, classes: Sequence[str]) -> tuple[Tensor, TargetBatch]:
         """Returns the random features phi_NR of all samples, and their targets among `classes`.
@@ -458,7 +458,7 @@ class Holdout:
             cached = self._with_features(encoder, samples, texts, cached or CachedFeatures([], torch.empty(0, 0)))
             if len(texts) <= MAX_FEATURES:
                 self._features[encoder.key] = cached
-        return cached.phi_NR, targets_of(samples, classes)
+        return cached.phi_NR, build_targets(samples, classes)
 
     def keep(self, encoders: Iterable[str]) -> None:
         """Drops the cached vectors and features of other encoders, and of samples that are gone."""
@@ -496,7 +496,7 @@ class Holdout:
         self.add_vectors(encoder, precision, texts, encoder.z_many(texts, precision))
 
 
-def targets_of(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
+def build_targets(samples: Sequence[Labelled], classes: Sequence[str]) -> TargetBatch:
     """Returns the targets (which classes are right) of the labels of `samples`, among `classes`."""
     labels = [sample.label for sample in samples]
     return kind_tensors(labels).targets(labels, [sample.text for sample in samples], classes)

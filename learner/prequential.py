@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from learner.samples import Sample
-from wire.kinds import kind_of, render
+from wire.kinds import find_kind, render
 from wire.records import Confusion
 
 RECENT: Final = 1_000
@@ -58,7 +58,7 @@ class Prequential:
     def confusions(self) -> tuple[Confusion, ...]:
         """Returns the most frequent confusions of two classes in recent answers. Checkpoints do not contain them."""
         wrong = [pair for pair in self._recent_pairs if pair[0] != pair[1]]
-        confusions = Counter(pair for pair in wrong if kind_of(pair[0]).has_classes)
+        confusions = Counter(pair for pair in wrong if find_kind(pair[0]).has_classes)
         return tuple(
             Confusion(label=render(label), answered=predicted and render(predicted), answers=num)
             for (label, predicted), num in confusions.most_common(MAX_CONFUSIONS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from learner.memory import Replay, name_sample
 from learner.samples import Labelled
-from wire.kinds import class_names, kind_of
+from wire.kinds import class_names, find_kind
 
 if TYPE_CHECKING:
     from learner.knowledge import Knowledge
@@ -26,7 +26,7 @@ def rename_in_sets(known: "Knowledge", new: Mapping[str, str]) -> Counter[str]:
     """
     if not new:
         return Counter()
-    existing = {name for name in new.values() if name and known.fast_head.ridge.num_of(name)}
+    existing = {name for name in new.values() if name and known.fast_head.ridge.count_samples(name)}
     # The samples that were made from the old names of the classes.
     words = [sample for sample in known.replay.samples() if not sample.event and new.keys() & class_names(sample.label)]
     for memory in (known.replay, known.fresh):
@@ -58,7 +58,7 @@ def _rename_in(memory: Replay[Labelled], new: Mapping[str, str]) -> int:
 
 def _renamed(sample: Labelled, new: Mapping[str, str]) -> Labelled:
     names = (new.get(name, name) for name in class_names(sample.label))
-    return sample._replace(label=kind_of(sample.label).with_classes(sample.label, [*filter(None, names)]))
+    return sample._replace(label=find_kind(sample.label).with_classes(sample.label, [*filter(None, names)]))
 
 
 def _loses_a_name(sample: Labelled, new: Mapping[str, str]) -> bool:

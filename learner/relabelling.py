@@ -105,7 +105,7 @@ def _rename(known: "Knowledge", new: dict[str, str]) -> Counter[str]:
     if not new:
         return Counter()
     head = known.fast_head
-    existing = {label for label in {*new.values()} if head.ridge.num_of(label)}
+    existing = {label for label in {*new.values()} if head.ridge.count_samples(label)}
     # The samples that were made from the old names of the classes.
     words = [sample for label in new for sample in known.replay.of(label) if not sample.event]
     for memory in (known.replay, known.fresh):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import structlog
 from torch import Tensor
 
-from learner.fast.fast_head import has_moved, predict_since, successor_of
+from learner.fast.fast_head import find_successor, has_moved, predict_since
 from learner.knowledge import Knowledge
 from learner.memory import Replay
 from learner.samples import Labelled, Sample
@@ -152,11 +152,11 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
     since_ms = change.since_ms
     renamed = dict[str, Renamed]()
     label = change.label
-    old, old_ND = _outdated_of(known, label, since_ms)
+    old, old_ND = _find_outdated(known, label, since_ms)
     names = predict_since(head, old_ND, since_ms)
     while label not in renamed:
-        successor = successor_of(names)
-        own, own_ND = _outdated_of(known, successor, since_ms)
+        successor = find_successor(names)
+        own, own_ND = _find_outdated(known, successor, since_ms)
         if len(renamed) == MAX_TOGETHER - 1 or not has_moved(head, successor, own_ND, old_ND, since_ms):
             successor = ""
         now = [label if name == label else successor for name in names]
@@ -164,7 +164,7 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
         renamed[label] = Renamed(old, old_ND, new, old_ND[[bool(name) for name in now]])
         own_names = predict_since(head, own_ND, since_ms)
         # If the old texts of the successor class belong elsewhere now, the successor class has changed, too.
-        if successor and own and successor_of(own_names) != successor:
+        if successor and own and find_successor(own_names) != successor:
             label = successor
             old = own
             old_ND = own_ND
@@ -172,7 +172,7 @@ def _renamed(known: Knowledge, change: ConceptChange) -> dict[str, Renamed]:
     return renamed
 
 
-def _outdated_of(known: Knowledge, label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
+def _find_outdated(known: Knowledge, label: str, since_ms: int) -> tuple[list[Labelled], Tensor]:
     """Returns the samples of a class in the replay buffer that are older than `since_ms`, and their vectors (N, D)."""
     outdated = _outdated(known.replay, label, since_ms)
     z_ND, _ = known.fast_head.encode(outdated)
@@ -201,7 +201,7 @@ def make_room(known: Knowledge, label: str, weaker: Sequence[str]) -> bool:
     samples are in the replay buffer.
     """
     ridge = known.fast_head.ridge
-    evicted = next((name for name in weaker if ridge.num_of(name) == len(known.replay.of(name))), None)
+    evicted = next((name for name in weaker if ridge.count_samples(name) == len(known.replay.of(name))), None)
     if evicted is not None:
         _evict(known, evicted, label)
     return evicted is not None

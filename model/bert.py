@@ -30,7 +30,7 @@ from model.architectures import ARCHITECTURES, BERT, PROJECT, Architecture
 from model.errors import BadBlob, MissingWeight, WrongShape
 from model.linears import effective_weight, linear_at
 from model.member import read_member, read_strata
-from model.plan import plan_of
+from model.plan import build_plan
 from model.published import PublishedEncoder, read_published
 from model.source import encoder_folder
 from model.strata import Strata, without_storage
@@ -139,7 +139,7 @@ def fold_norm_biases(strata: Strata) -> Strata:
 
     This needs post-norm. Encoders with norms in other places have no biases in their norms.
     """
-    plan = plan_of(strata.config)
+    plan = build_plan(strata.config)
     if strata.config.norm_place != "post":
         return strata
     preceding_norm = plan.embedding.norm

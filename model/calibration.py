@@ -36,10 +36,10 @@ import torch
 from torch import Tensor, nn
 
 from kernels.linear_i4.reference import GROUP
-from model.grid import Grid, attach_grids, grid_of
+from model.grid import Grid, attach_grids, find_grid
 from model.linears import ScaledLinear, full_precision
 from model.packed import Inputs
-from model.plan import plan_of
+from model.plan import build_plan
 from model.qtensor import N8G64
 from model.quantize import quantize_w4g64
 from model.ragged import RaggedBatch
@@ -125,7 +125,7 @@ def grams(strata: Strata, tokenizer: Inputs) -> dict[str, Tensor]:
     A Gram matrix is the mean of x x^T [K, K] over the inputs x. If several layers use a matrix, the inputs of all these
     layers count.
     """
-    matrices = plan_of(strata.config).matrices
+    matrices = build_plan(strata.config).matrices
     names = {id(strata.get_submodule(matrix.path)): matrix.name for matrix in matrices}
     num_uses = Counter(matrix.name for matrix in matrices)
     gram_by_name: dict[str, Tensor] = {}
@@ -155,7 +155,7 @@ def smooth(strata: Strata, grams: Mapping[str, Tensor]) -> dict[str, Tensor]:
     scaled = dict(grams)
     for name, gram_KK in grams.items():
         layer = strata.get_submodule(name)
-        if isinstance(layer, ScaledLinear) and grid_of(layer) is None:
+        if isinstance(layer, ScaledLinear) and find_grid(layer) is None:
             in_scale_K = _smoothing_scale(layer.weight, gram_KK)
             layer.in_scale.copy_(in_scale_K)
             scaled[name] = gram_KK * in_scale_K * in_scale_K[:, None]
@@ -204,7 +204,7 @@ def to_int4(strata: Strata, grams: Mapping[str, Tensor] = MappingProxyType({})) 
 
 def trainable(strata: Strata) -> dict[str, nn.Parameter]:
     """Returns the parameters that training may change, by name: those with a gradient, but no embeddings on a grid."""
-    is_fixed = grid_of(strata.embed.word) is not None
+    is_fixed = find_grid(strata.embed.word) is not None
     parameters = {name: value for name, value in strata.named_parameters() if value.requires_grad}
     return {name: value for name, value in parameters.items() if not (is_fixed and name.startswith(f"{WORD}."))}
 

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 from model.errors import ModelError, WrongConfig
 from model.packed import EncoderConfig, EncoderFamily, Inputs, PackedEncoder, Tensors, WholeEncoder
-from wire.plugins import Families, PluginError, check_members, members_of
+from wire.plugins import Families, PluginError, check_members, list_members
 
 FAMILIES: Final = Families[EncoderFamily[Any, Any]]("encoders", EncoderFamily)
 """The families of encoders: the built-in ones, and those of plug-ins."""
 
-INPUTS_MEMBERS: Final = members_of(Inputs)
-PACKED_MEMBERS: Final = members_of(PackedEncoder)
+INPUTS_MEMBERS: Final = list_members(Inputs)
+PACKED_MEMBERS: Final = list_members(PackedEncoder)
 
 
 def open_encoder(encoder: str, *, max_tokens: int | None = None) -> tuple[WholeEncoder, Inputs]:
@@ -45,7 +45,7 @@ def open_inputs(encoder: str, *, max_tokens: int | None = None) -> Inputs:
         return inputs
 
 
-def family_of(config: EncoderConfig) -> EncoderFamily[Any, Any]:
+def find_family(config: EncoderConfig) -> EncoderFamily[Any, Any]:
     """Returns the family that the config of an encoder names. Raises PluginError if there is none."""
     return FAMILIES.of_record(config.family)
 
@@ -55,7 +55,7 @@ def packed(config: EncoderConfig, tensors: Tensors, inputs: Inputs) -> PackedEnc
 
     Raises MissingWeight, WrongShape or WrongConfig.
     """
-    encoder = family_of(config).pack(config, tensors, inputs)
+    encoder = find_family(config).pack(config, tensors, inputs)
     try:
         check_members(encoder, PACKED_MEMBERS, f"a version of {config.shown}")
     except PluginError as error:
@@ -68,7 +68,7 @@ def runnable_precisions(config: EncoderConfig, schemes: Mapping[str, str]) -> tu
 
     `schemes` has the scheme of each stored weight by name.
     """
-    return family_of(config).precisions(config, schemes)
+    return find_family(config).precisions(config, schemes)
 
 
 def config_from_json(text: str) -> EncoderConfig:

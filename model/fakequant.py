@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kernels.linear_i8 import linear_i8, pack
 from kernels.linear_i8.reference import quantize_rows
-from model.grid import Grid, grid_of, lsq_gradient, round_to
+from model.grid import Grid, find_grid, lsq_gradient, round_to
 from model.linears import ScaledLinear, is_nested
 from model.nested import MAX_Q8
 from model.qtensor import check_finite
@@ -82,7 +82,7 @@ def fake_linear(x_MK: Tensor, w_NK: Tensor, bias_N: Tensor | None = None, values
 
 def fake_layer(x_MK: Tensor, layer: nn.Linear) -> Tensor:
     """Computes y_MN of a layer of `Strata` by `fake_linear`. Inputs are scaled as in the served layer."""
-    values = grid_of(layer) or (MAX_Q8 if is_nested(layer) else MAX_W8C)
+    values = find_grid(layer) or (MAX_Q8 if is_nested(layer) else MAX_W8C)
     if isinstance(layer, ScaledLinear):
         return fake_linear(x_MK * layer.in_scale, layer.weight / layer.in_scale, layer.bias, values)
     return fake_linear(x_MK, layer.weight, layer.bias, values)

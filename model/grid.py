@@ -90,7 +90,7 @@ def _pattern_part(scheme: str) -> str:
 def attach_grids(encoder: nn.Module, tensors: Mapping[str, QTensor]) -> None:
     """Gives each module without a grid the grid of its stored weight. `tensors` has stored weights by module path."""
     for name, tensor in tensors.items():
-        if tensor.scheme in (*GROUPED, BCSR) and grid_of(encoder.get_submodule(name)) is None:
+        if tensor.scheme in (*GROUPED, BCSR) and find_grid(encoder.get_submodule(name)) is None:
             encoder.get_submodule(name).grid = Grid.from_tensor(tensor)
 
 
@@ -108,7 +108,7 @@ def set_grids(encoder: nn.Module, state: Mapping[str, Tensor]) -> None:
         if f"{prefix}bits" in state:
             scheme = next(scheme for scheme, bits in _BITS.items() if bits == int(state[f"{prefix}bits"]))
             module.grid = Grid(scheme, state[f"{prefix}start_N"], state[f"{prefix}m_NG"])
-        elif grid_of(module) is not None:
+        elif find_grid(module) is not None:
             del module.grid
 
 
@@ -121,7 +121,7 @@ def is_grid_part(name: str) -> bool:
     return ".grid." in name
 
 
-def grid_of(layer: nn.Module) -> Grid | None:
+def find_grid(layer: nn.Module) -> Grid | None:
     """Returns the grid of a layer, or of the layer whose matrix it shares; None if there is none."""
     grid = getattr(layer, "grid", None)
     assert grid is None or isinstance(grid, Grid)

@@ -1,6 +1,6 @@
 """Converts the values of an event (numbers, series, ...) to tokens of the encoder, or to a part of the event's vector.
 
-    contents of events --tokens_of--> token ids for the encoder --encoder--> z_BD --InputMap.joined--> z_BD
+    contents of events --tokenize_contents--> token ids for the encoder --encoder--> z_BD --InputMap.joined--> z_BD
 
 A kind of input is described by a codec (`wire.inputs`), which reads the values of events. Its tensor half, which is
 here, is the part that needs tensors. It can use a value in two ways, or in both:
@@ -113,7 +113,7 @@ def is_state(name: str) -> bool:
     return name.startswith(STATES)
 
 
-def tokens_of(contents: Sequence[Content], reader: Reader, max_tokens: int | None = None) -> list[list[int]]:
+def tokenize_contents(contents: Sequence[Content], reader: Reader, max_tokens: int | None = None) -> list[list[int]]:
     """Tokenizes events: their texts and their other values. Returns at most `max_tokens` token ids of each event.
 
     Raises UnreadableInput.
@@ -254,9 +254,9 @@ def _broken_laws(tensors: InputTensors, codec: Codec) -> Iterator[str]:
         yield f"its state is {tensors.state!r}: call it inputs.{codec.name}"
     if missing := [name for name in ("tokens", "fit") if not callable(getattr(tensors, name, None))]:
         yield f"it lacks {', '.join(missing)}"
-    vector_of = tensors.open(PROBE_WIDTH, None)
+    make_vector = tensors.open(PROBE_WIDTH, None)
     for value in codec.examples:
-        if problem := _problem_of_vector(vector_of(value), codec, PROBE_WIDTH):
+        if problem := _problem_of_vector(make_vector(value), codec, PROBE_WIDTH):
             yield f"of the value {value!r}, it makes {problem}"
     tensors.fit(codec.examples, None, num_labels=len(codec.examples), is_complete=True)
 

@@ -67,7 +67,7 @@ class Entries(NamedTuple):
         """Returns for each entry the row of x_BD that belongs to its sample, [E, D]."""
         return x_BD if self.places_E is None else x_BD[self.places_E]
 
-    def sums_of(self, phi_BR: Tensor) -> Tensor:
+    def head_sums(self, phi_BR: Tensor) -> Tensor:
         """Returns what each entry adds to the sums of its row: the features of its sample times its value, [E, R]."""
         phi_ER = self.of(phi_BR)
         return phi_ER if self.values_E is None else phi_ER * self.values_E[:, None]

@@ -159,7 +159,7 @@ class PackedEncoder(Protocol):
         Returns "" if another process may compute other bits.
         """
 
-    def has_shape_of(self, other: "PackedEncoder") -> bool:
+    def has_same_shape(self, other: "PackedEncoder") -> bool:
         """Returns whether this encoder and `other` have the same shape, so that they take the same time."""
 
 

@@ -1,6 +1,6 @@
 """The plan of a model: which matrices, norms and heads each of its blocks has, as records derived from the config.
 
-    StrataConfig --plan_of--> ModelPlan: an EmbeddingPlan, and a BlockPlan for each layer, of MatrixPlans
+    StrataConfig --build_plan--> ModelPlan: an EmbeddingPlan, and a BlockPlan for each layer, of MatrixPlans
 
 All code that loops over layers uses the plan: the encoder, its stored weights, the forward passes, calibration and
 training. A matrix that several layers share is a single tensor, called a bank, with the name of the lowest of these
@@ -173,10 +173,10 @@ class ModelPlan:
         return tuple(matrix for matrix in self.matrices if matrix.is_first)
 
 
-def layer_of(name: str) -> int:
+def layer_index(name: str) -> int:
     """Returns the index of the layer that a tensor, parameter or module belongs to; -1 for the embedding.
 
-    >>> layer_of("layers.3.qkv.bias"), layer_of("embed.word")
+    >>> layer_index("layers.3.qkv.bias"), layer_index("embed.word")
     (3, -1)
     """
     return int(name.split(".")[1]) if name.startswith("layers.") else -1
@@ -188,11 +188,11 @@ def names_at_or_above(names: Iterable[str], layer: int) -> list[str]:
     A matrix that a lower layer uses, too, is not among them. So if these tensors change, the results of all lower
     layers stay the same, and need not be computed again.
     """
-    return [name for name in names if layer_of(name) >= layer]
+    return [name for name in names if layer_index(name) >= layer]
 
 
 @lru_cache(maxsize=256)
-def plan_of(config: StrataConfig) -> ModelPlan:
+def build_plan(config: StrataConfig) -> ModelPlan:
     """Returns the plan of a model. It depends on the config alone, so the latest plans are cached."""
     blocks = tuple(_block(config, index) for index in range(config.n_layers))
     return ModelPlan(embedding=_embedding(config), blocks=blocks)

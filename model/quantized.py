@@ -1,7 +1,7 @@
 """The model as it is served: INT8 or INT4 matrices, INT8 embeddings, and float32 between them.
 
     batch --QuantizedEncoder.encode--> z_BD --QuantizedHead.logits--> logits_BC
-                                       z_BD --RandomFeatures.of--> features_BR --QuantizedHead.logits_of--> logits_BC
+                                       z_BD --RandomFeatures.of--> features_BR --QuantizedHead.head_logits--> logits_BC
 
 All classes are immutable, and threads may share their objects. Two versions with equal encoders share one encoder
 object and one projection, so features are computed once for the heads of both versions. If only the lower blocks of two
@@ -105,7 +105,7 @@ class QuantizedEncoder:
         """The name of the implementation: `native`, `library` or `reference`."""
         return self._best.name
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         """Returns whether this encoder and `other` have the same shape. Label capacities of the configs may differ."""
         return self.config.without_labels == other.config.without_labels
 
@@ -206,10 +206,10 @@ class QuantizedHead:
 
     def logits(self, z_BD: Tensor, num_labels: int) -> Tensor:
         """Returns logits [B, num_labels] float32, without the unused rows of the head. Raises WrongShape."""
-        return self.logits_of(self.features.of(z_BD), num_labels)
+        return self.head_logits(self.features.of(z_BD), num_labels)
 
     @torch.no_grad()
-    def logits_of(self, features_BR: Tensor, num_labels: int) -> Tensor:
+    def head_logits(self, features_BR: Tensor, num_labels: int) -> Tensor:
         """Computes logits like `logits`, from features_BR that `RandomFeatures` has computed. Raises WrongShape."""
         if not 0 <= num_labels <= self.config.label_capacity:
             raise WrongShape(f"num_labels is {num_labels}; expected 0 to {self.config.label_capacity}")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import StaticConfig, config_values
-from model.encoders import config_from_json, family_of, open_encoder, open_inputs, packed
+from model.encoders import config_from_json, find_family, open_encoder, open_inputs, packed
 from model.errors import WrongConfig
 from model.linears import Linear, full_precision
 from model.packed import BlockRunner, EncoderConfig, Inputs, PackedEncoder, TensorCache, Tensors, WholeEncoder
@@ -197,7 +197,7 @@ class PackedRung:
         """Returns the name of the encoder without a table: in the best precision, their vectors are equal."""
         return self._main.encoding(_of_main(digests), max_tokens)
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         return self.config.without_labels == other.config.without_labels
 
 
@@ -224,22 +224,22 @@ class RungFamily:
         return RungConfig.from_json(text)
 
     def precisions(self, config: RungConfig, schemes: Mapping[str, str]) -> tuple[str, ...]:
-        return (*family_of(config.of_main).precisions(config.of_main, _of_main(schemes)), STATIC_PRECISION)
+        return (*find_family(config.of_main).precisions(config.of_main, _of_main(schemes)), STATIC_PRECISION)
 
     def pack(self, config: RungConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         table = STATIC.pack(config.of_table, _of_table(tensors), inputs)
         return PackedRung(config, packed(config.of_main, _of_main(tensors), inputs), table)
 
     def stored(self, whole: WholeRung, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
-        main = family_of(whole.main.config).stored(whole.main, first_layer=first_layer, grams=grams)
+        main = find_family(whole.main.config).stored(whole.main, first_layer=first_layer, grams=grams)
         return {**main, **(_table_tensors(whole) if first_layer is None else {})}
 
     def rounded(self, whole: WholeRung, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
-        main = family_of(whole.main.config).rounded(whole.main, inputs, first_layer=first_layer, kept=kept)
+        main = find_family(whole.main.config).rounded(whole.main, inputs, first_layer=first_layer, kept=kept)
         return {**main, **_table_tensors(whole)}
 
     def restored(self, config: RungConfig, tensors: Tensors) -> WholeRung:
-        main = family_of(config.of_main).restored(config.of_main, _of_main(tensors))
+        main = find_family(config.of_main).restored(config.of_main, _of_main(tensors))
         table = STATIC.restored(config.of_table, _of_table(tensors))
         return WholeRung(config, main, table).eval()
 

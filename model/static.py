@@ -160,7 +160,7 @@ class PackedStatic:
         """Returns "": torch sums the squares of a vector in an order that depends on the processor."""
         return ""
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         return self.config.without_labels == other.config.without_labels
 
 

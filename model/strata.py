@@ -48,7 +48,7 @@ from model.linears import (
     product,
 )
 from model.packed import BlockRunner, WholeEncoder
-from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan, layer_index
 from model.ragged import RaggedBatch, RaggedLayout, runs
 
 Attention: TypeAlias = Callable[..., Tensor]
@@ -140,7 +140,7 @@ class Embedding(nn.Module):
     def __init__(self, config: StrataConfig) -> None:
         super().__init__()
         width = config.d_model
-        embedding = plan_of(config).embedding
+        embedding = build_plan(config).embedding
         self.word = nn.Embedding(config.vocab, config.embed_dim or width)
         self.expand = nn.Linear(config.embed_dim, width, bias=False) if embedding.expand else None
         self.position = nn.Embedding(config.max_pos, width) if embedding.position else None
@@ -218,7 +218,7 @@ def _matrix(plan: MatrixPlan, lower: Sequence[nn.Module]) -> nn.Linear:
         own_class = ScaledLinear if plan.in_scale else nn.Linear
         layer = own_class(plan.columns, plan.rows)
     else:
-        bank = linear_at(lower[layer_of(plan.name)], plan.name.split(".")[2])
+        bank = linear_at(lower[layer_index(plan.name)], plan.name.split(".")[2])
         tied_class = TiedScaledLinear if plan.in_scale else TiedLinear
         layer = tied_class(bank)
     if plan.lora_rank:
@@ -237,7 +237,7 @@ class Strata(WholeEncoder):
         self.config = config
         self.embed = Embedding(config)
         blocks: list[nn.Module] = []
-        for plan in plan_of(config).blocks:
+        for plan in build_plan(config).blocks:
             blocks.append(Block(config, plan, blocks))
         self.layers = nn.ModuleList(blocks)
 
@@ -365,7 +365,7 @@ def map_heads(strata: Strata, specs: Sequence[LayerSpec], *, rows: RowsChange, c
 
 def change_heads(state: State, config: StrataConfig, *, rows: RowsChange, columns: RowsChange) -> None:
     """Changes the heads in the tensors of an encoder of `config`, like `map_heads`. Gradients pass through."""
-    for block in plan_of(config).blocks:
+    for block in build_plan(config).blocks:
         for kind in ("weight", "bias", "lora_b.weight"):
             _change(state, f"{block.qkv.path}.{kind}", block.index, rows)
         for kind in ("weight", "lora_a.weight"):

@@ -14,7 +14,7 @@ from model.config import FAMILY, StrataConfig
 from model.errors import WrongConfig
 from model.grid import attach_grids
 from model.packed import EncoderConfig, Inputs, PackedEncoder, TensorCache, Tensors
-from model.plan import names_at_or_above, plan_of
+from model.plan import build_plan, names_at_or_above
 from model.quantized import QuantizedEncoder, stored_precisions
 from model.source import is_import_path
 from model.strata import Strata
@@ -60,7 +60,7 @@ class StrataFamily:
         """
         tensors = kept(lambda: _rounded(whole, inputs, first_layer))
         # The tensors may come from the cache, without a calibration. So scales and grids are set from the tensors.
-        for matrix in plan_of(whole.config).banks:
+        for matrix in build_plan(whole.config).banks:
             in_scale_K = read_in_scale(tensors, matrix)
             if in_scale_K is not None:
                 whole.get_buffer(f"{matrix.name}.in_scale").copy_(in_scale_K)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from model.config import StrataConfig
 from model.errors import MissingWeight, WrongShape
-from model.grid import attach_grids, grid_of
+from model.grid import attach_grids, find_grid
 from model.linears import ScaledLinear, linear_at
-from model.plan import BlockPlan, MatrixPlan, layer_of, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan, layer_index
 from model.qtensor import FP32, N8G64, VECTORS, W4G64, W8C, QTensor, check_finite
 from model.quantize import plain, quantize_n8g64, quantize_on, quantize_w8c
 from model.sparse import BCSR
@@ -39,7 +39,7 @@ MODULE_PATHS = {"embed.type": "embed.segment"}
 
 def encoder_names(config: StrataConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Returns the scheme and shape of every weight of the encoder by name, except for the vectors of its layers."""
-    plan = plan_of(config)
+    plan = build_plan(config)
     width = config.d_model
     names: dict[str, tuple[str, tuple[int, ...]]] = {
         plan.embedding.word: (W8C, (config.vocab, config.embed_dim or width)),
@@ -69,9 +69,9 @@ def encoder_tensors(
     tensors: dict[str, QTensor] = {}
     if first_layer is None:
         for name, (scheme, _) in encoder_names(strata.config).items():
-            if layer_of(name) < 0:
+            if layer_index(name) < 0:
                 tensors[name] = _quantize_module(name, scheme, strata.get_submodule(MODULE_PATHS.get(name, name)), None)
-    for block in plan_of(strata.config).blocks[first_layer or 0 :]:
+    for block in build_plan(strata.config).blocks[first_layer or 0 :]:
         tensors |= _block_tensors(strata, block, grams)
     return tensors
 
@@ -100,7 +100,7 @@ def check_encoder(config: StrataConfig, tensors: Mapping[str, QTensor]) -> None:
     """Raises MissingWeight or WrongShape unless `tensors` has every weight of the encoder in the shape of `config`."""
     for name, (scheme, shape) in encoder_names(config).items():
         check_weight(tensors, name, scheme, shape)
-    for block in plan_of(config).blocks:
+    for block in build_plan(config).blocks:
         check_vectors(tensors, block)
 
 
@@ -126,10 +126,10 @@ def to_strata(config: StrataConfig, tensors: Mapping[str, QTensor]) -> Strata:
     """
     check_encoder(config, tensors)
     strata = without_storage(config)
-    plan = plan_of(config)
+    plan = build_plan(config)
     state: dict[str, Tensor] = {}
     for name in encoder_names(config):
-        if layer_of(name) < 0:
+        if layer_index(name) < 0:
             path = MODULE_PATHS.get(name, name)
             module_state = _module_state(tensors[name], strata.get_submodule(path))
             state |= {f"{path}.{key}": value for key, value in module_state.items()}
@@ -166,7 +166,7 @@ def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithm
     has no digest, because it was not read from bytes.
     """
     encoder_weights = encoder_names(config)
-    used = {name: tensor for name, tensor in tensors.items() if name in encoder_weights or layer_of(name) >= 0}
+    used = {name: tensor for name, tensor in tensors.items() if name in encoder_weights or layer_index(name) >= 0}
     if not all(tensor.digest for tensor in used.values()):
         return ()
     # Fields of the config that do not change the activations get the same values for all encoders.
@@ -183,8 +183,8 @@ def prefix_names(config: StrataConfig, tensors: Mapping[str, QTensor], *, arithm
     )
     hashed = hashlib.sha256(f"{arithmetic} {embedding.canonical_json()}".encode())
     names: list[str] = []
-    for layer, block in enumerate((None, *plan_of(config).blocks), start=-1):
-        in_layer = {name: tensor for name, tensor in used.items() if layer_of(name) == layer}
+    for layer, block in enumerate((None, *build_plan(config).blocks), start=-1):
+        in_layer = {name: tensor for name, tensor in used.items() if layer_index(name) == layer}
         digests = sorted((name, tensor.scheme, tensor.digest) for name, tensor in in_layer.items())
         hashed.update(f"{block} {digests}".encode())
         names.append(hashed.hexdigest())
@@ -218,7 +218,7 @@ def _quantize_module(name: str, scheme: str, module: nn.Module, gram_KK: Tensor 
     assert isinstance(module, nn.Linear | nn.Embedding), f"{name} is a {type(module).__name__}"
     bias_N = module.bias if isinstance(module, nn.Linear) else None
     in_scale_K = module.in_scale if isinstance(module, ScaledLinear) else None
-    grid = grid_of(module)
+    grid = find_grid(module)
     if grid is not None:
         return quantize_on(name, grid, module.weight, bias_N, in_scale_K=in_scale_K)
     if scheme == N8G64:
@@ -299,7 +299,7 @@ def _in_scale(tensors: Mapping[str, QTensor], matrix: MatrixPlan) -> dict[str, T
 
 def vectors_name(name: str) -> str:
     """Returns the name of the vectors of the layer that `name` belongs to."""
-    return f"layers.{layer_of(name)}.vectors"
+    return f"layers.{layer_index(name)}.vectors"
 
 
 def _vectors(tensors: Mapping[str, QTensor], name: str) -> Mapping[str, Tensor]:

@@ -38,17 +38,17 @@ from wire.config import TrustConfig
 from wire.events import (
     AMBIGUOUS,
     EventKey,
-    aliases_of,
     content,
     corrected_alias,
     encoded_key,
     has_receipt,
+    list_aliases,
     lookup_alias,
     matching,
     with_later_time,
 )
 from wire.inputs import EMPTY_CONTENT
-from wire.kinds import Fingerprint, event_uniform_hash, kind_of, name_hash
+from wire.kinds import Fingerprint, event_uniform_hash, find_kind, name_hash
 from wire.label_set import LabelSet
 from wire.rate_limits import Rates, Shares
 from wire.receipts import Verdicts, parse_verdicts, receipt_time_ms
@@ -262,7 +262,7 @@ class LabelJoin:
         return self._by_id.get(event_id, ())
 
     def _join_or_wait(self, answer: WaitingAnswer) -> JudgedLabel | None:
-        for alias in aliases_of(answer):
+        for alias in list_aliases(answer):
             # A label that came before its answer.
             early = self._labels.get(alias)
             if early is not None and matching(early, [answer]):
@@ -298,7 +298,7 @@ class LabelJoin:
             return None
         # By the receipt, and by the source if the label names it.
         aliases = {alias, lookup_alias(feedback)}
-        self.judged.add(aliases.union(*map(aliases_of, matches)), label)
+        self.judged.add(aliases.union(*map(list_aliases, matches)), label)
         for answer in matches:
             self._forget(answer)
         return label
@@ -307,7 +307,7 @@ class LabelJoin:
         label = self._label_within_quota(feedback, answer.verdicts, answer.times_ms[0], answer.entity)
         if label is None:
             return None
-        self.judged.add(aliases_of(answer), label)
+        self.judged.add(list_aliases(answer), label)
         if is_waiting:
             self._forget(answer)
         return label
@@ -325,7 +325,7 @@ class LabelJoin:
         corrected = replace(
             before,
             name=name,
-            labelled=kind_of(label).fingerprint(label),
+            labelled=find_kind(label).fingerprint(label),
             share=self._evidence_share(label),
             source=feedback.source,
             number=number,
@@ -344,7 +344,7 @@ class LabelJoin:
         if reason:
             return None
         label = feedback.label_string
-        kind = kind_of(label)
+        kind = find_kind(label)
         return JudgedLabel(
             verdicts=self._with_current_names(verdicts),
             name=name_hash(label),
@@ -404,5 +404,5 @@ class LabelJoin:
 
 def _own_aliases(answer: WaitingAnswer) -> list[bytes]:
     """Returns the aliases of an answer that no other answer shares: all except the id of its event."""
-    by_key, _by_id, *by_receipt = aliases_of(answer)
+    by_key, _by_id, *by_receipt = list_aliases(answer)
     return [by_key, *by_receipt]

@@ -60,7 +60,7 @@ def main(wanted: str) -> None:
 def report(wanted: Sequence[tuple[str, str, str]]) -> None:
     """Requests the sizes of the packages (name, version, address), and prints the message."""
     with ThreadPoolExecutor(8) as threads:
-        sizes = list(threads.map(size_of, (url for _, _, url in wanted)))
+        sizes = list(threads.map(download_size, (url for _, _, url in wanted)))
     found = [Download(*package, num_bytes) for package, num_bytes in zip(wanted, sizes, strict=True)]
     if found:
         print(message(found), flush=True)
@@ -100,7 +100,7 @@ def resolve(*requirements: str) -> list[tuple[str, str, str]] | None:
     ]
 
 
-def size_of(url: str) -> int | None:
+def download_size(url: str) -> int | None:
     """Returns the size in bytes of the file at an address; None if the server does not report it."""
     request = urllib.request.Request(url, method="HEAD")
     try:

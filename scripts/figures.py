@@ -37,12 +37,12 @@ MISSED = "missed goals"
 NUM_MISSED = "number of missed goals"
 
 
-def lines_of(path: Path) -> list[ResultLine]:
+def read_result_lines(path: Path) -> list[ResultLine]:
     """Returns the rows of a file."""
     return list(map(decode, path.read_text().splitlines()))
 
 
-def words_of(shown: str) -> dict[str, str]:
+def parse_words(shown: str) -> dict[str, str]:
     """Returns pattern -> description of the row, for the patterns of a block."""
     pairs = (line.partition(": ") for line in shown.splitlines())
     return {pattern.strip(): words.strip() for pattern, _, words in pairs}
@@ -58,14 +58,14 @@ def rebuilt(page: str, lines: list[ResultLine], ledger: list[ResultLine]) -> str
             missed, num = num_goals([*lines, *ledger])
             where = "[which, by how much, and their worst calls](docs/benchmarks.md#missed-goals)"
             return f"{missed} of {num} goals are missed: {where}.\n"
-        return render_table(lines, words_of(shown))
+        return render_table(lines, parse_words(shown))
 
     return BLOCK.sub(lambda found: f"{found[1]}\n{block(found[2])}\n{found[3]}", page)
 
 
 def documents() -> Iterator[tuple[Path, str]]:
     """Yields the path of each page and its new text. Raises MixedTable."""
-    lines = merge_calls(lines_of(RESULTS))
+    lines = merge_calls(read_result_lines(RESULTS))
     ledger = read_lines(DOCS, CASES)
     for path in PAGES:
         yield path, rebuilt(path.read_text(), lines, list(ledger.values()))
@@ -77,14 +77,14 @@ def add(path: Path) -> None:
 
     Rows with the same names and other commits move from RESULTS to EARLIER. The ledger keeps only the newest rows.
     """
-    lines = lines_of(path)
+    lines = read_result_lines(path)
     commit = lines[-1].commit
     lines = [line for line in lines if line.commit == commit]
     merge_lines(lines, CASES, DOCS)
     ledger = {case.name for case in CASES if case.technique}
     new = [line for line in lines if line.name.partition(".")[0] not in ledger]
     names = {line.name for line in new}
-    known = lines_of(RESULTS)
+    known = read_result_lines(RESULTS)
     moved = [line for line in known if line.name in names and line.commit != commit]
     kept = [line for line in known if line not in moved]
     RESULTS.write_bytes(b"".join(map(encode, [*kept, *(line for line in new if line not in kept)])))

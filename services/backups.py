@@ -36,10 +36,10 @@ from rollout.controller import LEASE
 from services.settings import Settings
 from wire.errors import BadSignature, BlobCorrupt, CannotSign, NotFound
 from wire.files import sync_path
-from wire.keyring import Kind, signer_of
+from wire.keyring import Kind, find_signer
 from wire.records import Erase
 from wire.store import Store
-from wire.store.dump import StoredKey, blobs_of, entries_of, manifests, with_plan_time
+from wire.store.dump import StoredKey, list_blobs, list_entries, manifests, with_plan_time
 
 MANIFEST: Final = "backup.json"
 KEYS: Final = "store/keys.msgpack"
@@ -237,7 +237,7 @@ def _copy_store(settings: Settings, store: Store, draft: Path, *, say: Say) -> l
     folder.mkdir(parents=True)
     for attempt in range(TRIES):
         stored = store.dump.read([settings.learner.lease_name, LEASE])
-        blobs = blobs_of(stored)
+        blobs = list_blobs(stored)
         try:
             for number, (digest, num_bytes) in enumerate(blobs.items(), 1):
                 say(f"blob {number} of {len(blobs)}")
@@ -259,7 +259,7 @@ def _signers(stored: Sequence[StoredKey]) -> Iterator[str]:
     """Yields the id of the key of each signature. A signature by a shared secret names no key."""
     for key in stored:
         if key.type == "hash" and b"body" in key.fields:
-            yield signer_of(key.fields.get(b"signature", b"")) or Kind.SHARED
+            yield find_signer(key.fields.get(b"signature", b"")) or Kind.SHARED
 
 
 class Restored(NamedTuple):
@@ -293,7 +293,7 @@ def restore_backup(
     if not is_forced and (problems := [*_occupied(store, target)]):
         raise BackupRefused(f"{'; '.join(problems)}. Restore elsewhere, or replace the old state with --force")
     newer = {*Erase.digests(store.commands.read()), *_erased_in_checkpoint(target)}
-    newer -= {*Erase.digests(entry.command for entry in entries_of(stored))}
+    newer -= {*Erase.digests(entry.command for entry in list_entries(stored))}
     # The requests are appended before anything is removed. The log of the store is kept, so they survive a crash.
     for digest in sorted(newer):
         store.commands.append(Erase(digest=digest), source="restore", time_ms=now_ms)
@@ -301,7 +301,7 @@ def restore_backup(
     aside = target.with_name(f"{target.name}.before-restore")
     _replace_learner(folder / LEARNER, manifest.learner_files, target, aside=aside)
     store.dump.clear(kept=("commands",))
-    blobs = blobs_of(stored)
+    blobs = list_blobs(stored)
     for number, digest in enumerate(blobs, 1):
         say(f"blob {number} of {len(blobs)}")
         store.blobs.put((folder / BLOBS / digest).read_bytes())

@@ -25,9 +25,9 @@ from services.collisions import collisions
 from services.cores import num_cores
 from services.keys import key_ring, with_signing_key
 from services.local.kafka import NoBroker, kafka_home, tansu_program
-from services.local.redis import NoRedis, find_binary, version_of
+from services.local.redis import NoRedis, find_binary, read_version
 from services.settings import BadSettings, Settings
-from services.topics import findings_of
+from services.topics import find_problems
 from services.tune import table as tune_table
 from services.tune.measure import best
 from wire.bus import Bus
@@ -279,7 +279,7 @@ def check_topics(config: BusConfig) -> Check:
     it ends them.
     """
     try:
-        findings = findings_of(config)
+        findings = find_problems(config)
     except WireError as error:
         state: Literal["warn", "fail"] = "fail" if isinstance(error, BusRefused) else "warn"
         return Check("topics", state, str(error), _broker_fix(error))
@@ -296,7 +296,7 @@ def check_redis(settings: Settings) -> Check:
     if not settings.store.url:
         try:
             binary = find_binary()
-            return Check("redis", "ok", f"{version_of(binary)} in {binary}")
+            return Check("redis", "ok", f"{read_version(binary)} in {binary}")
         except NoRedis as error:
             return Check("redis", "fail", str(error), "Debian: apt install redis-server")
     shown = without_password(settings.store.url)

@@ -30,10 +30,10 @@ from learner.encoder.rounded import rounded_encoder
 from lifelong.compress.cost import parameters
 from model.bert import load_encoder
 from model.config import StrataConfig
-from model.encoders import family_of, open_encoder
+from model.encoders import find_family, open_encoder
 from model.forward import native
 from model.packed import PackedEncoder
-from model.plan import plan_of
+from model.plan import build_plan
 from model.published import PublishedEncoder, read_published
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -271,7 +271,7 @@ def _parts(config: StrataConfig) -> str:
         parts.append(f"rotary positions of base {' and '.join(f'{base:g}' for base in bases)}")
     else:
         parts.append("learned positions")
-    num_local = sum(bool(block.masked_spans) for block in plan_of(config).blocks)
+    num_local = sum(bool(block.masked_spans) for block in build_plan(config).blocks)
     if num_local:
         windows = ", ".join(str(span.window) for span in config.spans)
         parts.append(f"{num_local} layers see {windows} tokens to each side")
@@ -349,7 +349,7 @@ class ModuleCheck:
 def check_module(path: str) -> ModuleCheck:
     """Returns the result of checking the encoder class at an import path. Raises EncoderNotFound or WrongConfig."""
     whole, inputs = open_encoder(path)
-    family = family_of(whole.config)
+    family = find_family(whole.config)
     tensors = family.stored(whole, first_layer=None, grams={})
     encoder = family.pack(whole.config, tensors, inputs)
     examples = inputs.encode_many(inputs.probe_texts)

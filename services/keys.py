@@ -29,7 +29,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from services.local.folders import new_folder
-from services.settings import MIN_KEY_CHARS, BadSettings, Settings, replaced, variable_of
+from services.settings import MIN_KEY_CHARS, BadSettings, Settings, environment_variable, replaced
 from wire.files import atomic_write
 from wire.keyring import PAIRS, Key, KeyRing, Kind, follow_file, new_key, new_ring, parse
 from wire.records import ReplicaReport
@@ -59,9 +59,9 @@ def with_signing_key(settings: Settings, *, own_store: bool) -> Settings:
         return settings
     if not own_store:
         raise BadSettings(
-            f"{variable_of('signing_key')}: is required if store.url names a server. Give the keys that the other "
-            "programs on this Redis server use, in this variable or in the file that "
-            f"{variable_of('signing_key')}_FILE names; `lifelong signing-keys new` makes the first keys"
+            f"{environment_variable('signing_key')}: is required if store.url names a server. Give the keys that "
+            "the other programs on this Redis server use, in this variable or in the file that "
+            f"{environment_variable('signing_key')}_FILE names; `lifelong signing-keys new` makes the first keys"
         )
     path = settings.state_dir / FILE
     return replaced(settings, {"signing_key": SecretStr(_stored_keys(path))}).with_key_file(path)
@@ -71,7 +71,9 @@ def require_keys(settings: Settings, wanted: str) -> None:
     """Raises BadSettings if no keys are given and none are stored. `wanted` describes the keys in the message."""
     path = settings.state_dir / FILE
     if settings.signing_key is None and not path.exists():
-        raise BadSettings(f"{variable_of('signing_key')}_FILE: is required. Name {wanted}, or copy it to {path}")
+        raise BadSettings(
+            f"{environment_variable('signing_key')}_FILE: is required. Name {wanted}, or copy it to {path}"
+        )
 
 
 def key_ring(settings: Settings) -> KeyRing:

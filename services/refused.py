@@ -115,7 +115,7 @@ def _shortened(letter: DeadLetter) -> DeadLetter:
     return msgspec.structs.replace(letter, payload=letter.payload[:SHOWN_BYTES])
 
 
-def id_of(label: Quarantined) -> str:
+def quarantine_id(label: Quarantined) -> str:
     """Returns the id of a quarantined label: a digest of its event, source, reason, value and time."""
     content = msgspec.json.encode((label.message_id, label.feedback.label_string, label.time_ms))
     return sha256(content).hexdigest()[:ID_CHARS]
@@ -142,7 +142,7 @@ class LabelFilter:
     def matches(self, label: Quarantined) -> bool:
         return (
             (not self.event_ids or label.event_id in self.event_ids)
-            and (not self.ids or id_of(label) in self.ids)
+            and (not self.ids or quarantine_id(label) in self.ids)
             and (not self.reason or label.reason == self.reason)
             and (not self.source or label.source == self.source)
             and (self.event_source is None or label.event_source in (None, self.event_source))
@@ -160,7 +160,7 @@ def quarantined_labels(bus: Bus, chosen: LabelFilter) -> Iterator[Quarantined]:
     """Yields the selected labels, each once: after a crash the learner may send a label to the topic again."""
     seen: set[str] = set()
     for label in read_all_records(bus, [Quarantined]):
-        identity = id_of(label)
+        identity = quarantine_id(label)
         if chosen.matches(label) and identity not in seen:
             seen.add(identity)
             yield label
@@ -188,7 +188,7 @@ def release(bus: Bus, receipts: Receipts, chosen: LabelFilter) -> Release:
     sent, if an id is unknown, or if several of the labels are for one event.
     """
     labels = list(quarantined_labels(bus, chosen))
-    unknown = set(chosen.ids) - {id_of(label) for label in labels}
+    unknown = set(chosen.ids) - {quarantine_id(label) for label in labels}
     if unknown:
         raise NotPossible(f"no such label lies in quarantine: {', '.join(sorted(unknown))}; `list` shows their ids")
     sent = [label for label in labels if label.reason not in UNPROVEN or label.reason == chosen.reason]
@@ -210,5 +210,5 @@ def _check_one_label_per_event(labels: Iterable[Quarantined], chosen: LabelFilte
     for (_, event_id), rivals in by_event.items():
         sources = {chosen.to_feedback(label).event_source for label in rivals}
         if len(rivals) > 1 and len(rivals) > len(sources - {None}):
-            ids = ", ".join(id_of(label) for label in rivals)
+            ids = ", ".join(quarantine_id(label) for label in rivals)
             raise NotPossible(f"{len(rivals)} labels are for the event {event_id!r}: {ids}. Nothing was sent; name one")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from services.keys import with_signing_key
 from services.local.folders import is_locked, lock_file, new_folder
-from services.settings import BadSettings, Settings, replaced, values_of, variable_of
+from services.settings import BadSettings, Settings, environment_variable, replaced, values_by_name
 from wire.files import atomic_write
 from wire.logs import HIDDEN, without_password
 
@@ -50,7 +50,7 @@ def claim(folder: Path) -> BinaryIO | None:
 
 def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> None:
     """Writes the addresses of the stack to its claimed folder. `owns_store` says that Redis ends with the stack."""
-    values = {name: value for name, value in values_of(settings).items() if name in (*BUS, *STORE, *HTTP)}
+    values = {name: value for name, value in values_by_name(settings).items() if name in (*BUS, *STORE, *HTTP)}
     values["store.url"] = without_password(values["store.url"])
     content = json.dumps({"pid": os.getpid(), "owns_store": owns_store, **values}, default=str)
     with atomic_write(folder / FILE, mode=0o600) as file:
@@ -83,8 +83,8 @@ def attach(settings: Settings) -> Settings:
         )
     if needs_store and HIDDEN in announced["store.url"]:
         raise BadSettings(
-            f"{variable_of('store.url')}: is required for {announced['store.url']}, whose password the announcement "
-            "of the stack leaves out. Set it to the address that `lifelong up` uses"
+            f"{environment_variable('store.url')}: is required for {announced['store.url']}, whose password the "
+            "announcement of the stack leaves out. Set it to the address that `lifelong up` uses"
         )
     changes = {name: announced[name] for name in names}
     return with_signing_key(replaced(settings, changes), own_store=needs_store and announced["owns_store"])

@@ -37,7 +37,7 @@ from pydantic_core import ErrorDetails
 from learner.config import LearnerConfig, LeaseTtlMs, Seed
 from rollout.config import RolloutConfig
 from services.page.config import PageConfig
-from services.settings_docs import SUFFIX, dotted_name, render_mistake, schemas, setting_of, tables
+from services.settings_docs import SUFFIX, documented_name, dotted_name, render_mistake, schemas, tables
 from serving.replica_config import ReplicaSettings, inherited_settings, task_overrides
 from wire.config import OrNone, flat, nested, require
 from wire.keyring import parse
@@ -279,7 +279,7 @@ def _internal(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     problems = []
     for name in given.keys() - known.keys():
         if name in schemas(Settings):
-            fix = f"It is a setting: {variable_of(name)} sets it"
+            fix = f"It is a setting: {environment_variable(name)} sets it"
         else:
             close = get_close_matches(name, known, n=1)
             fix = f"Did you mean {close[0]}?" if close else "Fields that are marked INTERNAL are constants"
@@ -296,7 +296,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
             words = variable.removeprefix(PREFIX).lower()
             name = words.replace("__", ".")
             # `seed.x` is a mistake that the value of `seed` would hide. A name below a table is a row of the table.
-            is_hidden = name.startswith(below) and setting_of(Settings, name) == name
+            is_hidden = name.startswith(below) and documented_name(Settings, name) == name
             variables[words if is_hidden else name] = environ[variable]
     for table in tables(Settings):
         if isinstance(rows := _parse_rows(variables.get(table)), dict):
@@ -307,7 +307,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _origin_of_variable(name: str) -> str:
     """Returns the name of the variable that has set a value. A row of a table was set by the variable of the table."""
-    return variable_of(setting_of(Settings, name))
+    return environment_variable(documented_name(Settings, name))
 
 
 def _parse_rows(text: Any) -> Any:
@@ -318,18 +318,18 @@ def _parse_rows(text: Any) -> Any:
         return text
 
 
-def values_of(settings: Settings) -> dict[str, Any]:
+def values_by_name(settings: Settings) -> dict[str, Any]:
     """Returns every value by dotted name, secrets and constants included."""
     return flat(settings.model_dump())
 
 
 def replaced(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Returns the settings with some values changed, by dotted name."""
-    new = Settings(**nested({**values_of(settings), **changes}))
+    new = Settings(**nested({**values_by_name(settings), **changes}))
     return new.with_key_file(settings.key_file) if settings.key_file and "signing_key" not in changes else new
 
 
-def variable_of(name: str) -> str:
+def environment_variable(name: str) -> str:
     """Returns the environment variable of a setting: LIFELONG_BUS__PARTITIONS for bus.partitions."""
     return PREFIX + name.replace(".", "__").upper()
 
@@ -373,17 +373,19 @@ def as_environment(settings: Settings) -> dict[str, str]:
       environment.
     - The signing keys are given by their file if they have one, so that the child notices when the file changes.
     """
-    values = values_of(settings)
+    values = values_by_name(settings)
     internal = {name: values.pop(name) for name in known_constants()}
     for table in tables(Settings):
         rows = [name for name in values if name.startswith(f"{table}.")]
         if rows:
             values[table] = json.dumps({name.removeprefix(f"{table}."): values.pop(name) for name in rows})
-    files = {f"{variable_of(name)}{SUFFIX.upper()}": "" for name in secrets() if values.get(name) is not None}
+    files = {f"{environment_variable(name)}{SUFFIX.upper()}": "" for name in secrets() if values.get(name) is not None}
     if settings.key_file is not None:
         del values["signing_key"]
-        files[f"{variable_of('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
-    environ = files | {variable_of(name): _as_text(value) for name, value in values.items() if value not in (None, {})}
+        files[f"{environment_variable('signing_key')}{SUFFIX.upper()}"] = str(settings.key_file)
+    environ = files | {
+        environment_variable(name): _as_text(value) for name, value in values.items() if value not in (None, {})
+    }
     # A constant that follows a setting follows it in the child process, too, so only other values are passed on.
     usual = {**known_constants(), **{name: values[setting] for name, setting in FOLLOWS.items()}}
     if changed := {name: value for name, value in internal.items() if value != usual[name]}:

@@ -124,14 +124,14 @@ def tables(model: type[BaseModel]) -> list[str]:
     return [name for name, schema in schemas(model).items() if schema["type"] == "object"]
 
 
-def setting_of(model: type[BaseModel], name: str) -> str:
+def documented_name(model: type[BaseModel], name: str) -> str:
     """Returns the name of the table if `name` is a row of a table, else `name`."""
     return next((table for table in tables(model) if name.startswith(f"{table}.")), name)
 
 
 def describe_setting(model: type[BaseModel], name: str) -> str:
     """Returns the meaning, type, range and default of a setting; for a row of a table, the table's description."""
-    schema = schemas(model)[setting_of(model, name)]
+    schema = schemas(model)[documented_name(model, name)]
     facts = [f"{key} {json.dumps(schema[key])}" for key in SHOWN_KEYWORDS if key in schema]
     return f"{' '.join(schema['description'].split())} ({', '.join([schema['type'], *facts])})"
 
@@ -145,7 +145,7 @@ def render_mistake(model: type[BaseModel], detail: ErrorDetails, origins: Mappin
     """Returns a sentence that names the error, its origin and the fix. `origins` has origins by dotted name."""
     known = schemas(model)
     name = dotted_name(detail)
-    setting = setting_of(model, name)
+    setting = documented_name(model, name)
     reason = detail["msg"].removeprefix("Value error, ")
     below = ", ".join(origin for each, origin in origins.items() if each.startswith(f"{name}."))
     if setting in known and KEY not in detail["loc"]:

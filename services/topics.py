@@ -35,7 +35,7 @@ from wire.records import (
     TopicRecord,
     topic_name,
 )
-from wire.records.schemas import components_of
+from wire.records.schemas import schema_components
 
 ProgramName: TypeAlias = Literal["serve", "learn", "rollout"]
 Records: TypeAlias = Sequence[type[TopicRecord]]
@@ -83,7 +83,7 @@ def render_finding(finding: Finding) -> str:
     return f"{finding.topic}: {finding.found}. Fix: {finding.fix}"
 
 
-def findings_of(
+def find_problems(
     config: BusConfig,
     reads: Records = TOPIC_RECORDS,
     writes: Records = (),
@@ -100,11 +100,11 @@ def findings_of(
 
 
 def findings_for(settings: Settings, program: ProgramName, *, wait_ms: int | None = None) -> list[Finding]:
-    """Returns the findings about the topics that `program` needs with these settings. Raises as `findings_of`."""
+    """Returns the findings about the topics that `program` needs with these settings. Raises as `find_problems`."""
     reads = READS[program]
     if program == "serve" and settings.serving.series.labels:
         reads = (*reads, Feedback)
-    return findings_of(settings.bus, reads, WRITES[program], may_write=MAY_WRITE[program], wait_ms=wait_ms)
+    return find_problems(settings.bus, reads, WRITES[program], may_write=MAY_WRITE[program], wait_ms=wait_ms)
 
 
 def require_topics(settings: Settings, program: ProgramName) -> None:
@@ -148,7 +148,7 @@ def require_transactions(config: BusConfig) -> None:
 
 def asyncapi_document(prefix: str = "") -> dict[str, Any]:
     """Returns the AsyncAPI document. `prefix` is the prefix of each topic's name (`bus.prefix`)."""
-    schemas = components_of(TOPIC_RECORDS, REF)
+    schemas = schema_components(TOPIC_RECORDS, REF)
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}

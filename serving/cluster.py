@@ -332,14 +332,14 @@ def _disable_unused_processes() -> None:
     commands: Any = services
     command_of = commands._build_python_executable_command_memory_profileable
 
-    def idle_command_of(component: str, *args: Any, **options: Any) -> list[str]:
+    def idle_command(component: str, *args: Any, **options: Any) -> list[str]:
         """Returns the beginning of a process's command; Ray appends the path and the options of its own program."""
         if component in agents:
             return [sys.executable, "-IS", idle_agent.__file__]
         command: list[str] = command_of(component, *args, **options)
         return command
 
-    commands._build_python_executable_command_memory_profileable = idle_command_of
+    commands._build_python_executable_command_memory_profileable = idle_command
 
 
 def _init_options(config: ReplicaConfig, folder: Path) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class _Death(msgspec.Struct, frozen=True, array_like=True):
     time_s: float
 
 
-def digest_of(content: str) -> bytes:
+def compute_digest(content: str) -> bytes:
     """Returns the digest that identifies an event's content, or a version's name, in the notes."""
     return blake2b(content.encode(), digest_size=DIGEST_BYTES).digest()
 

@@ -4,7 +4,7 @@
                                      --> AnswerTraces   records a span for the answer to a traced event
                                      --> items
 
-`filters_of` returns the filters that the settings turn on. If all are off, the engine runs nothing of this module.
+`build_filters` returns the filters that the settings turn on. If all are off, the engine runs nothing of this module.
 
 The audit is a random sample of events, drawn by a keyed hash of their ids (`wire.draws`). So it depends neither on the
 version nor on the arm, and no sender can influence it. Its labels are unbiased even if annotators otherwise label only
@@ -26,7 +26,7 @@ from wire import metrics, traces
 from wire.draws import AUDIT, is_drawn
 from wire.receipts import Receipts
 from wire.records import Answer
-from wire.traces import ANSWER, ARM, PRECISION, QUEUE_MS, TRACEPARENT, VERSION_NUMBER, traceparent_of
+from wire.traces import ANSWER, ARM, PRECISION, QUEUE_MS, TRACEPARENT, VERSION_NUMBER, find_traceparent
 
 
 class AnswerFilter(Protocol):
@@ -40,7 +40,7 @@ class AnswerFilter(Protocol):
         """
 
 
-def filters_of(audit_share: float, receipts: Receipts) -> list[AnswerFilter]:
+def build_filters(audit_share: float, receipts: Receipts) -> list[AnswerFilter]:
     """Returns the filters that are on: the audit if `audit_share` is above 0, traces if this process exports them."""
     filters: list[AnswerFilter] = []
     if audit_share:
@@ -86,7 +86,7 @@ class AnswerTraces:
         now_ms = 1e3 * time.time()
         traceparent = traces.record(
             ANSWER,
-            traceparent_of(answer.headers),
+            find_traceparent(answer.headers),
             start_ms=now_ms - 1e3 * took_s,
             end_ms=now_ms,
             attributes={

@@ -34,7 +34,7 @@ def announce_ports(command: list[str]) -> None:
         os.replace(f"{path}.new", path)
 
 
-def wait_for_end_of(parent: int) -> None:
+def wait_for_exit(parent: int) -> None:
     """Returns when the process `parent` is no longer our parent."""
     while os.getppid() == parent:
         time.sleep(POLL_S)
@@ -43,4 +43,4 @@ def wait_for_end_of(parent: int) -> None:
 if __name__ == "__main__":
     raylet = os.getppid()
     announce_ports(sys.argv[1:])
-    wait_for_end_of(raylet)
+    wait_for_exit(raylet)

@@ -13,12 +13,12 @@ import msgspec
 import structlog
 
 from model.errors import UnreadableInput
-from model.inputs import tokens_of
+from model.inputs import tokenize_contents
 from model.packed import Inputs
 from serving.config import ServingConfig
-from serving.deaths import Deaths, digest_of
+from serving.deaths import Deaths, compute_digest
 from serving.engine import Engine
-from serving.filters import filters_of
+from serving.filters import build_filters
 from serving.kafka.outbox import Outbox, OutboxBounds
 from serving.kafka.spool import Spool
 from serving.observers import Counts
@@ -29,7 +29,7 @@ from wire.bus import Bus
 from wire.config import TrustConfig
 from wire.errors import BadMessage
 from wire.events import content
-from wire.inputs import INPUTS, MARK, Enricher, cut, encoder_content_of, is_text, parse_content, sent
+from wire.inputs import INPUTS, MARK, Enricher, cut, encoder_content, is_text, parse_content, sent
 from wire.label_set import LabelSet
 from wire.receipts import Receipts
 from wire.records import Event, text_chars
@@ -47,7 +47,7 @@ def make_encode(tokenizer: Inputs, max_tokens: Callable[[], int]) -> Encode:
         # Without the mark, all contents are plain texts.
         if MARK not in "".join(contents):
             return tokenizer.encode_many(contents, max_tokens=max_tokens())
-        return tokens_of([parse_content(content) for content in contents], tokenizer, max_tokens())
+        return tokenize_contents([parse_content(content) for content in contents], tokenizer, max_tokens())
 
     return encode
 
@@ -136,7 +136,7 @@ def make_items(
     """
     # The digest is computed from the event as it was sent, before truncation, so a redelivered event has the same
     # digest.
-    digests = [digest_of(content(event) if is_text(event) else sent(content(event))) for event in events]
+    digests = [compute_digest(content(event) if is_text(event) else sent(content(event))) for event in events]
     tokens: list[list[int]] = [[]] * len(events)
     unreadable = [""] * len(events)
     truncated = [*events]
@@ -173,7 +173,7 @@ def _truncate(event: Event, max_tokens: int) -> tuple[Event, str, str]:
         event = msgspec.structs.replace(event, **cut(event, max_tokens))
     except BadMessage as error:
         return event, "", error.detail
-    return event, encoder_content_of(event), ""
+    return event, encoder_content(event), ""
 
 
 def _encode_alone(encode: Encode, text: str) -> tuple[list[int], str]:
@@ -230,7 +230,7 @@ def assemble_pipeline(
         predict,
         precision=config.precision,
         deaths=deaths,
-        filters=filters_of(config.audit_share, receipts),
+        filters=build_filters(config.audit_share, receipts),
     )
 
     def max_tokens() -> int:

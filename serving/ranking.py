@@ -88,7 +88,7 @@ def rank_texts(z_BD: Tensor, versions: Sequence[Version], top_scores: int) -> di
         if head.features not in features:
             features[head.features] = head.features.of(z_BD)
         labels = version.model.labels
-        logits_BC = head.logits_of(features[head.features], len(labels))
+        logits_BC = head.head_logits(features[head.features], len(labels))
         ranked = version.tensors.rank(logits_BC, labels, version.labelled, top_scores)
         rankings[version.number] = Ranking(version, logits_BC, ranked)
     return rankings

@@ -1,6 +1,6 @@
 """The Open Inference Protocol, version 2: the code that REST (`serving/http/v2.py`) and gRPC (`serving/grpc/`) share.
 
-    bytes --unpack_texts--> Tensor --events_of--> Event ... Answer --columns_of--> Tensor --pack--> bytes
+    bytes --unpack_texts--> Tensor --decode_events--> Event ... Answer --build_columns--> Tensor --pack--> bytes
     text? [n], features? [n], parts? [n], id? [n], key? [n], all BYTES --> events of the source "http"
     answers --> label, score, version, arm, receipt, event_id, can_be_labelled, each [n]
 
@@ -26,7 +26,7 @@ from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import UNREADABLE, Reply, Unpublished, make_event
 from serving.models import ActiveVersions
 from wire.inputs import EMPTY_CONTENT, Features, Part
-from wire.kinds import kind_of
+from wire.kinds import find_kind
 from wire.records import Answer, Event
 
 BYTES: Final = "BYTES"
@@ -162,24 +162,24 @@ def server_metadata() -> ServerMetadata:
     return ServerMetadata(name=SERVER, version=version(SERVER), extensions=EXTENSIONS)
 
 
-def metadata_of(live: ActiveVersions | None) -> ModelMetadata:
+def build_metadata(live: ActiveVersions | None) -> ModelMetadata:
     return ModelMetadata(
         name=MODEL,
-        versions=versions_of(live),
+        versions=list_versions(live),
         platform=PLATFORM,
         inputs=_tensors(INPUTS),
         outputs=_tensors(OUTPUTS),
     )
 
 
-def versions_of(live: ActiveVersions | None) -> tuple[str, ...]:
+def list_versions(live: ActiveVersions | None) -> tuple[str, ...]:
     """Returns the names of versions that a request may use: first the arms, then the numbers."""
     if live is None:
         return ()
     return (*(arm.name for arm in live.plan.arms), *(str(number) for number in sorted(live.versions)))
 
 
-def version_of(model: str, name: str, live: ActiveVersions | None) -> int:
+def find_version(model: str, name: str, live: ActiveVersions | None) -> int:
     """Returns the number of the version with this name; 0 if `name` is empty.
 
     Raises RequestRefused if the model or the version is unknown.
@@ -192,7 +192,7 @@ def version_of(model: str, name: str, live: ActiveVersions | None) -> int:
     is_number = name.isascii() and name.isdecimal() and len(name) <= MAX_VERSION_DIGITS
     number = arms.get(name, int(name) if is_number else 0)
     if live is None or number not in live.versions:
-        raise _unknown(f"there is no such version now; the versions are: {', '.join(versions_of(live)) or 'none'}")
+        raise _unknown(f"there is no such version now; the versions are: {', '.join(list_versions(live)) or 'none'}")
     return number
 
 
@@ -219,7 +219,7 @@ class InputHead:
 def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) -> InputHead:
     """Returns the head of an input. Raises RequestRefused if its datatype or its shape is wrong.
 
-    An unknown input may have any datatype here: `events_of` refuses it by its name.
+    An unknown input may have any datatype here: `decode_events` refuses it by its name.
     """
     shown = name[:MAX_SHOWN_CHARS]
     expected = INPUTS.get(name, datatype)
@@ -228,7 +228,7 @@ def input_head(name: str, datatype: str, shape: Sequence[int], *, at_most: int) 
     return InputHead(name, datatype, num_elements(shown, shape, at_most=at_most))
 
 
-def events_of(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], str]) -> list[Event]:
+def decode_events(tensors: Sequence[Tensor], *, now_ms: int, new_id: Callable[[], str]) -> list[Event]:
     """Returns the events of a request, one for each row. Raises RequestRefused."""
     columns: dict[str, Sequence[str]] = {}
     for tensor in tensors:
@@ -266,7 +266,7 @@ def _row_to_event(number: int, row: Mapping[str, str], *, now_ms: int, new_id: C
     return event
 
 
-def columns_of(replies: Sequence[Reply], names: Collection[str]) -> list[Tensor]:
+def build_columns(replies: Sequence[Reply], names: Collection[str]) -> list[Tensor]:
     """Returns the outputs with these names, or all outputs if `names` is empty. Each has one element for each reply.
 
     Raises RequestRefused if an event has no answer, or an output is unknown.
@@ -305,7 +305,7 @@ def _render_label(label: str | None) -> str:
     renders."""
     if label is None:
         return ""
-    kind = kind_of(label)
+    kind = find_kind(label)
     return ", ".join(kind.class_names(label)) if kind.has_classes else kind.render(label)
 
 

@@ -39,7 +39,7 @@ def files(*rooms: str) -> Iterator[Path]:
                 yield path
 
 
-def room_of(module: str) -> str:
+def find_room(module: str) -> str:
     """Returns the room that a module belongs to, "" if it is not one of ours."""
     rooms = [room for room in ROOMS if f"{module}.".startswith(f"{room.replace('/', '.')}.")]
     return max(rooms, key=len, default="")

@@ -92,14 +92,14 @@ def key(store_config: StoreConfig) -> Callable[..., str]:
     return lambda *parts: key_name(store_config.prefix, *parts)
 
 
-def lease_of(store: Store, holder: str = "a") -> Lease:
+def take_lease(store: Store, holder: str = "a") -> Lease:
     """Acquires the learner's lease, which must be free."""
     lease = store.leases.acquire("learner", holder, 60_000)
     assert lease is not None, "somebody else has the lease"
     return lease
 
 
-def entry_of(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
+def make_entry(store: Store, data: bytes, name: str = "head.out") -> TensorEntry:
     """Stores `data` as a blob; returns the entry of a tensor with it."""
     part = TensorPart(name="q", dtype="I8", shape=(len(data),))
     return TensorEntry(name=name, scheme="w8c", digest=store.blobs.put(data), num_bytes=len(data), parts=(part,))
@@ -114,7 +114,7 @@ def plant_plan(config: StoreConfig, plan: RolloutPlan) -> None:
         client.hset(name, mapping=fields)
 
 
-def manifest_of(
+def build_manifest(
     store: Store, version: int, *, epoch: int, parent: int | None = None, data: bytes = b""
 ) -> WeightManifest:
     """Returns a manifest of one small tensor, whose blob is stored. Its parent is by default the version before."""
@@ -125,7 +125,7 @@ def manifest_of(
         config="{}",
         labels=("yes", "no"),
         precisions=(),
-        tensors=(entry_of(store, data or b"weights of version %d" % version),),
+        tensors=(make_entry(store, data or b"weights of version %d" % version),),
         probes=(),
         trained_through={"feedback.v1/0": version},
         evaluation=Evaluation(),
@@ -136,7 +136,7 @@ def manifest_of(
 
 def publish(store: Store, lease: Lease, through: int) -> list[WeightManifest]:
     """Publishes versions 1 to `through`, one after another."""
-    manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
+    manifests = [build_manifest(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
         store.versions.publish(manifest, lease)
     return manifests

@@ -6,7 +6,7 @@ from graphlib import TopologicalSorter
 
 from lifelong.plugins import BUILT_IN
 from services.versions import ROOT
-from tests.sources import ROOMS, files, imports, parsed, room_of
+from tests.sources import ROOMS, files, find_room, imports, parsed
 
 EDGES: dict[str, tuple[str, ...]] = {  # room -> what it may import of ours
     "kernels": (),
@@ -73,7 +73,7 @@ def test_rooms_import_only_what_they_may() -> None:
         f"{here} imports {name}"
         for room, allowed in EDGES.items()
         for here, name in sources(room)
-        if room_of(name) not in ("", room, *allowed) and not name.startswith(tuple(filter(is_module, allowed)))
+        if find_room(name) not in ("", room, *allowed) and not name.startswith(tuple(filter(is_module, allowed)))
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -94,12 +94,12 @@ def has_logic(path: Path) -> bool:
     return any(isinstance(node, DECIDES) for node in nodes)
 
 
-def own_tests_of(path: Path) -> Path:
+def find_tests(path: Path) -> Path:
     """Returns the file of tests that is named after a module."""
     return ROOT / "tests" / path.relative_to(ROOT).parent / f"test_{path.stem.strip('_')}.py"
 
 
-def folder_of(module: str) -> str:
+def find_folder(module: str) -> str:
     return module.rpartition(".")[0]
 
 
@@ -128,7 +128,7 @@ def reached_from(programs: Iterable[str]) -> set[str]:
         if module in modules() and module not in reached:
             reached.add(module)
             path = modules()[module]
-            waiting += [folder_of(module), *imports(path), *started(path)]
+            waiting += [find_folder(module), *imports(path), *started(path)]
     return reached
 
 
@@ -151,9 +151,9 @@ def test_every_module_has_a_test() -> None:
         module = waiting.pop()
         if module in imports_of and module not in reached:
             reached.add(module)
-            neighbours = {folder_of(module), module}
-            waiting += [name for name in imports_of[module] if folder_of(name) in neighbours]
-    packages = {folder_of(module) for module in imports_of}
+            neighbours = {find_folder(module), module}
+            waiting += [name for name in imports_of[module] if find_folder(name) in neighbours]
+    packages = {find_folder(module) for module in imports_of}
     missing = imports_of.keys() - reached - packages - STARTED.keys()
     wrong = sorted(name for name in missing if not name.endswith("__main__") and not name.startswith(COMMANDS))
     assert not wrong, wrong
@@ -162,7 +162,7 @@ def test_every_module_has_a_test() -> None:
 def test_modules_with_logic_have_a_file_of_tests_of_their_name() -> None:
     """A package whose own file has logic may have the tests in a file of the package's name."""
     with_logic = {name: path for name, path in modules().items() if path.stem != "__init__" and has_logic(path)}
-    missing = {name for name, path in with_logic.items() if not own_tests_of(path).exists()}
+    missing = {name for name, path in with_logic.items() if not find_tests(path).exists()}
     assert missing - STARTED.keys() == TESTED_ELSEWHERE.keys()
     assert 1 - len(missing) / len(with_logic) >= MIN_MIRRORED
 

@@ -199,7 +199,7 @@ class BusConfig:
         """Returns the settings with these options of the client library."""
         return replace(self, client={**self.client, **options})
 
-    def topic_of(self, record: type[TopicRecord]) -> str:
+    def topic_for(self, record: type[TopicRecord]) -> str:
         """Returns the topic to which records of a type are sent, and which `lifelong topics create` makes."""
         if record is Answer and self.map.answers.topic:
             return self.map.answers.topic

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from wire.errors import BadMessage
-from wire.inputs import max_event_bytes, part_of_file, problem_of, problem_of_content
+from wire.inputs import find_problem, max_event_bytes, part_of_file, problem_of_content
 from wire.kinds import ANSWER_FIELDS, LABEL_FIELDS, problem_of_label
 from wire.message import Decode, Message, Place, decode_object, is_structured, quote_text, unpack_structured
 from wire.records import TOPIC_RECORDS, Answer, DeadLetter, Event, Feedback, Quarantined, TopicRecord
@@ -135,7 +135,7 @@ def from_message(
     attributes = _attributes(message, READ_HEADERS.get(record_type, COMMON_HEADERS))
     if record_type is DeadLetter:
         _check_type(record_type, attributes)
-        return record_of(record_type, _dead_letter_fields(message, attributes))
+        return build_record(record_type, _dead_letter_fields(message, attributes))
     content_type = attributes.get("content-type", "")
     body: dict[str, Any] | None = None
     # Most messages have JSON's content type or none, so the inputs are not asked.
@@ -162,7 +162,7 @@ def from_message(
     # Our own records have the time of their event. For other messages, the broker's time is the best one.
     if "ce_type" not in attributes or is_mapped:
         fields.setdefault("time_ms", clamped_ms(message.timestamp_ms))
-    return record_of(record_type, fields)
+    return build_record(record_type, fields)
 
 
 def _json_fields(record: TopicRecord) -> dict[str, Any]:
@@ -264,7 +264,7 @@ def _complete_event(fields: dict[str, Any], message: Message, place: Place) -> N
         fields["key"] = "" if key == fields["id"] else key
 
 
-def record_of(record_type: type[R], fields: Mapping[str, Any]) -> R:
+def build_record(record_type: type[R], fields: Mapping[str, Any]) -> R:
     """Returns the record with these fields after checking them. Raises BadMessage: wrong_schema or oversized."""
     try:
         record = msgspec.convert(fields, record_type)
@@ -302,7 +302,7 @@ def check_fields(record: TopicRecord) -> None:
     if isinstance(record, Event):
         problem = problem_of_content(record.text, record.features, record.parts)
     elif not problem and isinstance(record, Answer | Feedback | Quarantined):
-        problem = problem_of(record.features, record.parts)
+        problem = find_problem(record.features, record.parts)
     if problem:
         raise BadMessage("wrong_schema", problem)
     if not is_time(record.time_ms):

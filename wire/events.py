@@ -1,7 +1,7 @@
 """Finds the event and the answer that a label is about. An event is identified by its source and its id. Pure.
 
     Event, Answer --key_of--> (source, id) --encoded_key--> the bytes under which the event is hashed and stored
-    Answer   --aliases_of--> the byte strings by which labels may name its event: by key, by id, by receipt
+    Answer   --list_aliases--> the byte strings by which labels may name its event: by key, by id, by receipt
     Feedback --matching--> the waiting answers that it may label: none, one, or several (AMBIGUOUS)
              --with_key--> the label with the key of its waiting answer, if its receipt proves that key
              --lookup_alias--> the alias by which its event is looked up after the answer no longer waits
@@ -98,7 +98,7 @@ def matching(feedback: Feedback, answers: Iterable[A]) -> list[A]:
     return [answer for answer in answers if _matches(feedback, receipt_ms, answer)]
 
 
-def aliases_of(answer: JoinableAnswer) -> Iterator[bytes]:
+def list_aliases(answer: JoinableAnswer) -> Iterator[bytes]:
     """Yields the aliases by which an event is found after its answer no longer waits: its key, its id, its receipts."""
     yield encoded_key((answer.source, answer.event_id))
     yield _id_alias(answer.event_id)

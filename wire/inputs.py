@@ -1,7 +1,7 @@
 """The content of events: a text, features, and parts of other types. Pure.
 
     record --encode_content--> the content, one string --parse_content--> ParsedContent: text, values with their codecs
-    ParsedContent --model.inputs.tokens_of--> the tokens that the encoder reads
+    ParsedContent --model.inputs.tokenize_contents--> the tokens that the encoder reads
                   --model.inputs.InputMap.joined--> an addition to the vector, for values that the encoder cannot read
 
 Events are compared, hashed, stored, learnt and signed by their content, which is one string. If an event has only a
@@ -309,10 +309,10 @@ def encoded(content: str) -> str:
     >>> encoded("hello"), encoded(encode_content("hello", {"a": 1.0}))
     ('hello', 'hello')
     """
-    return encoder_content_of(_Fields(**decode_content(content))) if content.startswith(MARK) else content
+    return encoder_content(_Fields(**decode_content(content))) if content.startswith(MARK) else content
 
 
-def encoder_content_of(record: Any) -> str:
+def encoder_content(record: Any) -> str:
     """Returns a record's content without the values that the encoder cannot read."""
     parsed = parse_record(record)
     return encode_content(parsed.text, {}, [value for codec, value in parsed.values if codec.has_tokens])
@@ -366,10 +366,10 @@ def problem_of_content(text: str, features: Features, parts: Sequence[Part] = ()
     """Returns what is wrong with the content of an event, which must not be empty; "" if it is valid."""
     if not features and not parts:
         return "" if text.strip() else "`text` is blank, and there are no `features`"
-    return problem_of(features, parts)
+    return find_problem(features, parts)
 
 
-def problem_of(features: Features, parts: Sequence[Part] = ()) -> str:
+def find_problem(features: Features, parts: Sequence[Part] = ()) -> str:
     """Returns what is wrong with the values of an event; "" if they are valid. If a codec raises an exception, they are
     invalid."""
     if not features and not parts:

@@ -174,10 +174,10 @@ def derive_key(secret: bytes, purpose: bytes) -> bytes:
     return hmac.digest(secret, purpose + b"\x01", sha256)
 
 
-def signer_of(signature: bytes) -> str:
+def find_signer(signature: bytes) -> str:
     """Returns the id of the key in a signature; "" for an HMAC, which has none.
 
-    >>> signer_of(b"ed25519:0123456789abcdef:00"), signer_of(b"00" * 32)
+    >>> find_signer(b"ed25519:0123456789abcdef:00"), find_signer(b"00" * 32)
     ('0123456789abcdef', '')
     """
     parts = identity_and_code(signature)

@@ -32,7 +32,7 @@ MARKS: Final = ("\x1c", "\x1d", "\x1e", "\x1f")
 """The characters that a mark may begin with. No class name contains one of them."""
 
 TAG: Final = "\x1e"
-"""Delimits the mark of a kind that has no control character of its own (`mark_of`)."""
+"""Delimits the mark of a kind that has no control character of its own (`kind_prefix`)."""
 
 DEFAULT: Final = "class"
 """The default kind. Stored records do not name it."""
@@ -83,7 +83,7 @@ class LabelKind(Protocol):
     - `field`: the field of records that has labels of this kind: `label`, `labels`, `value`, or `target` for all kinds
       without a field of their own.
     - `noun`, `how_sent`: words for error messages, such as "a score" and "`value`, a number".
-    - `marks`: the prefixes of its strings: "" for single classes, else one of MARKS or `mark_of(name)`.
+    - `marks`: the prefixes of its strings: "" for single classes, else one of MARKS or `kind_prefix(name)`.
     - `tensors`: the import path of the torch half.
     - `is_exclusive`: each event has exactly one class. Only then may a class replace another one, change its meaning,
       be learnt from its newest labels, or lose its row to a new class.
@@ -185,7 +185,7 @@ class _Kinds(Registry[LabelKind]):
             if plugin.field == other.field != "target":
                 return f"its field `{plugin.field}` belongs to the kind {other.name!r}: use `target`"
             if marks := {*plugin.marks} & {*other.marks}:
-                return f"its mark {min(marks)!r} belongs to the kind {other.name!r}: use mark_of({plugin.name!r})"
+                return f"its mark {min(marks)!r} belongs to the kind {other.name!r}: use kind_prefix({plugin.name!r})"
         return check_examples(plugin, "label", _broken_laws)
 
     def of_field(self, field: str) -> LabelKind:
@@ -203,7 +203,7 @@ class _Kinds(Registry[LabelKind]):
         Raises BadMessage if the settings of this process do not have it: no message may make a process import a module.
         """
         name = value.get("kind")
-        kind = self._by_mark.get(mark_of(name)) if isinstance(name, str) else None
+        kind = self._by_mark.get(kind_prefix(name)) if isinstance(name, str) else None
         if kind is None:
             detail = f"`target` has the `kind` {name!r}, which is not the labels.kind of this service"
             raise BadMessage("wrong_schema", detail)
@@ -233,14 +233,14 @@ UNIT_RANGE: Final = _Unit()
 
 def _attribute_problems(kind: LabelKind) -> Iterator[str]:
     """Yields what is wrong with the attributes of a kind."""
-    own = mark_of(kind.name)
+    own = kind_prefix(kind.name)
     if kind.field not in ("label", *LABEL_FIELDS):
         yield f"its field is `{kind.field}`: use `target`"
     for mark in kind.marks:
         if mark not in ("", *MARKS, own) or mark == TAG:
-            yield f"its mark {mark!r} is not allowed: use mark_of({kind.name!r})"
+            yield f"its mark {mark!r} is not allowed: use kind_prefix({kind.name!r})"
     if kind.field == "target" and own not in kind.marks:
-        yield f"it has no mark: use mark_of({kind.name!r})"
+        yield f"it has no mark: use kind_prefix({kind.name!r})"
     if not kind.examples or not kind.marks:
         yield "it needs a mark and an example"
 
@@ -276,16 +276,16 @@ def _broken_laws(kind: LabelKind, label: str) -> Iterator[str]:
         yield f"its agreement with no answer is {agreement!r}, not 0"
 
 
-def mark_of(name: str) -> str:
+def kind_prefix(name: str) -> str:
     """Returns the prefix of the labels of a kind that has no control character of its own.
 
-    >>> mark_of("interval")
+    >>> kind_prefix("interval")
     '\\x1einterval\\x1e'
     """
     return f"{TAG}{name}{TAG}"
 
 
-def kind_of(label: str) -> LabelKind:
+def find_kind(label: str) -> LabelKind:
     """Returns the kind of a label, by its mark."""
     mark = label[:1]
     if mark not in MARKS:
@@ -295,17 +295,17 @@ def kind_of(label: str) -> LabelKind:
 
 def class_names(label: str) -> tuple[str, ...]:
     """Returns the names of a label's classes."""
-    return kind_of(label).class_names(label)
+    return find_kind(label).class_names(label)
 
 
 def row_names(label: str) -> tuple[str, ...]:
     """Returns the names of the head's rows that a label trains."""
-    return kind_of(label).row_names(label)
+    return find_kind(label).row_names(label)
 
 
 def render(label: str) -> str:
     """Returns a label for people."""
-    return kind_of(label).render(label)
+    return find_kind(label).render(label)
 
 
 def kind_and_value(record: Any, fields: Sequence[str] = LABEL_FIELDS) -> tuple[LabelKind, Any]:
@@ -354,13 +354,13 @@ def _mark_problem(kind: LabelKind, value: Any) -> str:
     """Returns the problem if a kind reads a value as a label that does not begin with the kind's mark; "" if there is
     none."""
     label = kind.read(value)
-    has_mark = isinstance(label, str) and label.startswith(kind.marks) and kind_of(label) is kind
+    has_mark = isinstance(label, str) and label.startswith(kind.marks) and find_kind(label) is kind
     return "" if has_mark else f"the kind {kind.name} reads it as {label!r}, which does not begin with its mark"
 
 
 def fields_of(label: str, fields: Sequence[str] = LABEL_FIELDS) -> dict[str, Any]:
     """Returns the fields of a record that has this label."""
-    kind = kind_of(label)
+    kind = find_kind(label)
     return {"label": "", **dict.fromkeys(fields)} | field_with(kind, kind.write(label), fields)
 
 
@@ -385,7 +385,7 @@ def is_right(predicted: str | None, label: str, event: bytes) -> bool:
     """Whether a prediction counts as right for this event. `predicted` is None if the weights knew nothing."""
     if predicted is None or predicted == label:
         return predicted is not None
-    kind = kind_of(label)
+    kind = find_kind(label)
     # Randomised rounding: all versions have the same draw for an event.
     return event_uniform_hash(event) < kind.agreement(kind.fingerprint(predicted), kind.fingerprint(label))
 

@@ -26,7 +26,7 @@ from annotated_types import Ge, Gt, Le, MaxLen
 from pydantic import BeforeValidator
 
 from wire.errors import BadMessage
-from wire.kinds import DEFAULT, KINDS, LabelKind, class_names, fields_of, kind_of, name_hash
+from wire.kinds import DEFAULT, KINDS, LabelKind, class_names, fields_of, find_kind, name_hash
 from wire.receipts import Receipts
 from wire.records import Feedback, LabelCommand
 from wire.sections import SECTION, parse_json_setting, require
@@ -167,7 +167,7 @@ class LabelSet:
 
         For example, it is the name of a class, a set of names, or the place of a score in the range.
         """
-        kind = kind_of(label)
+        kind = find_kind(label)
         renamed = kind.with_classes(label, [self._meaning(name) for name in kind.class_names(label)])
         return kind.learnt(renamed, self.config)
 
@@ -198,7 +198,7 @@ class LabelSet:
 
         If a label has several classes, it is the reason for the first class that is refused.
         """
-        if kind_of(label) is not self.kind:
+        if find_kind(label) is not self.kind:
             return WRONG_KIND
         reasons = (self._class_refusal(self._meaning(name), is_class) for name in self.kind.class_names(label))
         return next(filter(None, reasons), "")
@@ -218,7 +218,7 @@ class LabelSet:
         `known` are existing classes, which the sentence may suggest besides the labels of the list.
         """
         if reason == WRONG_KIND:
-            return f"{kind_of(label).noun} was sent, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
+            return f"{find_kind(label).noun} was sent, and labels.kind is {self.config.kind}: send {self.kind.how_sent}"
         classes = {*known}
         names = [self._meaning(name) for name in class_names(label)]
         refused = [name for name in names if self._class_refusal(name, classes.__contains__) == reason]
@@ -282,7 +282,7 @@ def did_you_mean(label: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def refusal_of(
+def find_refusal(
     feedback: Feedback, *, receipts: Receipts | None, max_chars: int, is_required: bool, max_age_ms: float
 ) -> str:
     """Returns the reason to refuse a label because of its names or its receipt; "" if there is none.

@@ -353,7 +353,7 @@ def field_map(section: EventMap | FeedbackMap) -> FieldMap:
             mapped[target] = label_in(target, template, body) if is_label else template.fill(body)
         if "tasks" in mapped:
             mapped["tasks"] = [task.strip() for task in mapped["tasks"].split(",") if task.strip()]
-        if values := features_of(features, body):
+        if values := map_features(features, body):
             mapped["features"] = values
         return mapped
 
@@ -374,7 +374,7 @@ def label_in(field: str, template: Template, body: Mapping[str, Any]) -> Any:
         raise BadMessage(error.reason, f"{template.name} is {value_text}, and {error.detail}") from None
 
 
-def features_of(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:
+def map_features(templates: Mapping[str, Template], body: Mapping[str, Any]) -> Features:
     """Returns the features of a message by name, made by the templates. Features of missing optional fields are left
     out."""
     values = {name: _feature(template.value(body)) for name, template in templates.items()}

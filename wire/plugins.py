@@ -49,7 +49,7 @@ class Registry(Generic[P]):
 
     def __init__(self, group: str, protocol: type) -> None:
         self.group = group
-        self._members = members_of(protocol)
+        self._members = list_members(protocol)
         self._plugins: dict[str, P] = {}
         self._by_path: dict[str, P] = {}
         self._lock = RLock()
@@ -259,10 +259,10 @@ def built_in(group: str) -> Mapping[str, str]:
     return paths
 
 
-def members_of(protocol: type) -> tuple[str, ...]:
+def list_members(protocol: type) -> tuple[str, ...]:
     """Returns the names of the attributes and methods of a protocol.
 
-    >>> members_of(Named)
+    >>> list_members(Named)
     ('name',)
     """
     inherited = {*vars(Protocol), *vars(Generic), *vars(object)}

@@ -44,10 +44,10 @@ class TaskNames:
 
     def check(self, record: TopicRecord) -> None:
         """Raises BadMessage if an event or a label names a task that the service does not have."""
-        if isinstance(record, Event | Feedback) and (problem := self.problem_of(record)):
+        if isinstance(record, Event | Feedback) and (problem := self.find_problem(record)):
             raise BadMessage(UNKNOWN_TASK, problem)
 
-    def problem_of(self, record: Event | Feedback) -> str:
+    def find_problem(self, record: Event | Feedback) -> str:
         """Returns what is wrong with the tasks that a record names, with the fix; "" if the service has all of them."""
         tasks = record.tasks if isinstance(record, Event) else (record.task,)
         return next((self.unknown_task_message(task) for task in tasks if task not in self.all), "")

@@ -233,7 +233,7 @@ def _traces_url(endpoint: str) -> str:
     return endpoint if urlsplit(endpoint).path.strip("/") else f"{endpoint.rstrip('/')}{TRACES_PATH}"
 
 
-def traceparent_of(headers: Iterable[tuple[str, str]]) -> str:
+def find_traceparent(headers: Iterable[tuple[str, str]]) -> str:
     """Returns the traceparent in the headers of a record; "" if there is none."""
     return next((text for name, text in headers if name == TRACEPARENT), "")
 
@@ -251,7 +251,7 @@ class TracedAnswers:
 
     def add(self, answer: Answer) -> None:
         """Adds the trace of an answer, if it is sampled."""
-        parent = traceparent_of(answer.headers)
+        parent = find_traceparent(answer.headers)
         if not parent.endswith(SAMPLED):
             return
         name = name_hash64(answer.event_id.encode())

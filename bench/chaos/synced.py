@@ -145,7 +145,7 @@ class SyncedFolder:
     def _write_names(self, names: list[Name]) -> None:
         (self._image / "names").write_text("".join(f"{name.line}\n" for name in names))
 
-    def _image_of(self, inode: int) -> Path:
+    def _find_image(self, inode: int) -> Path:
         """Returns the path of the synced bytes of a file."""
         return self._image / "data" / str(inode)
 
@@ -162,7 +162,7 @@ class SyncedFolder:
         if name.kind == "l":
             path.symlink_to(name.target)
             return Tail(name.path, 0, b"", 0.0)
-        image = self._image_of(name.inode)
+        image = self._find_image(name.inode)
         synced = image.read_bytes() if image.exists() else b""
         synced_s = image.stat().st_mtime if image.exists() else 0.0
         # Another file may have got this name since the last sync. Its bytes do not continue the synced ones.
@@ -179,10 +179,10 @@ class SyncedFolder:
     def _replace_images(self, old: list[Name], new: list[Name]) -> None:
         """Replaces the images of the old files by the rebuilt files, which have new inodes and count as synced."""
         for name in old:
-            self._image_of(name.inode).unlink(missing_ok=True)
+            self._find_image(name.inode).unlink(missing_ok=True)
         for name in new:
             if name.kind == "f":
-                shutil.copyfile(self._folder / name.path, self._image_of(name.inode))
+                shutil.copyfile(self._folder / name.path, self._find_image(name.inode))
 
 
 def synced_folder(folder: Path, image: Path) -> SyncedFolder | None:

@@ -12,7 +12,7 @@ import psutil
 from evals.results.row import Skip
 from services.cores import num_cores
 from services.local.kafka import kafka_home
-from services.local.redis import NoRedis, find_binary, version_of
+from services.local.redis import NoRedis, find_binary, read_version
 from services.settings import load
 from services.tune.table import processor
 
@@ -83,7 +83,7 @@ def _package_version(name: str) -> str:
 def _server_version(name: str) -> str:
     if name == "redis-server":
         try:
-            return version_of(find_binary())
+            return read_version(find_binary())
         except NoRedis:
             return "missing"
     home = kafka_home()

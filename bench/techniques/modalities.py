@@ -40,7 +40,7 @@ from evals.streams.images import mnist
 from evals.streams.stream import StreamItem
 from learner.errors import DataError
 from lifelong.compress.contrastive import PAIRS, TEXT, Pretraining, PretrainOptions
-from lifelong.media.mel import Samples, mel_of
+from lifelong.media.mel import Samples, compute_mel
 from model.head import features, projection
 from model.media.encoder import MediaConfig
 from model.media.family import MEDIA, word_ids
@@ -257,7 +257,7 @@ def _degraded_sets(rng: np.random.Generator) -> tuple[Pairs, Pairs]:
         x_NP = part.inputs[rows].numpy() - mean_P
         kept = np.clip(np.rint(x_NP @ basis_PK @ basis_PK.T + mean_P), 0, 255).astype(np.uint8).reshape(-1, 28, 28)
         image = np.stack([prepare(IMAGE, each) for each in kept])
-        audio = np.stack([prepare(AUDIO, mel_of(with_noise(samples(each.wav), rng))) for each in sounds])
+        audio = np.stack([prepare(AUDIO, compute_mel(with_noise(samples(each.wav), rng))) for each in sounds])
         found.append(Pairs({IMAGE.name: torch.from_numpy(image), AUDIO.name: torch.from_numpy(audio)}, digits))
     return found[0], found[1]
 

@@ -26,7 +26,7 @@ from model.quantized import INT4, INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.weights import encoder_tensors
-from services.profiles.encoders import encoder_of
+from services.profiles.encoders import build_encoder
 from services.profiles.profile import BASE, NANO, PRO
 
 NANO_SHAPE = NANO.config
@@ -37,7 +37,7 @@ LOAD_PER_S = 72.0
 
 def nano_encoder(data: Path | None, say: Callable[[str], None], *, seed: int) -> str:
     """Returns the folder of nano's encoder, distilled with `seed`. Making the encoder takes minutes."""
-    return encoder_of(NANO, data=data, say=say, seed=seed)
+    return build_encoder(NANO, data=data, say=say, seed=seed)
 
 
 class LoadFigures(NamedTuple):
@@ -84,7 +84,7 @@ def measure(run: Run) -> Iterator[Row]:
     """
     torch.set_num_threads(1)
     torch.manual_seed(run.seed)
-    whole, _ = load_encoder(encoder_of(PRO, data=None, say=run.say))
+    whole, _ = load_encoder(build_encoder(PRO, data=None, say=run.say))
     documents = 60.0 * _texts_per_s(whole, BATCH, run.amount(DOCUMENT // 8, DOCUMENT), run)
     yield run.row("pro_rate", round(documents, 1))
     if run.is_quick:

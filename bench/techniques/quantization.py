@@ -47,7 +47,7 @@ from learner.samples import Labelled
 from lifelong.compress.distillation import DistillOptions
 from model.bert import load_encoder
 from model.calibration import grams, int4_modules, to_int4, to_nested
-from model.grid import MAX_Q4, Grid, grid_of
+from model.grid import MAX_Q4, Grid, find_grid
 from model.head import features, projection
 from model.qtensor import W4G64
 from model.quantize import round_rows
@@ -96,7 +96,7 @@ def round_delta_bytes(
     first_layer = strata.config.n_layers - config.trainable_layers
     plain = with_own_top(known.strata, first_layer)
     for module in plain.layers[first_layer:].modules():
-        if grid_of(module) is not None:
+        if find_grid(module) is not None:
             del module.grid
     samples = [Labelled(item.text, item.label) for item in items]
     known.fast_head.admit_all(sample.label for sample in samples)

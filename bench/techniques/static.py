@@ -24,7 +24,7 @@ from evals.results.row import Peer, Row
 from evals.streams.text_sets import TextSet
 from lifelong.compress.static import StaticOptions
 from model.config import StaticConfig
-from model.encoders import family_of, open_encoder, packed
+from model.encoders import find_family, open_encoder, packed
 from model.packed import Inputs, PackedEncoder, WholeEncoder
 from model.ragged import RaggedBatch
 from model.rung import STATIC_PRECISION
@@ -59,7 +59,7 @@ def measure(run: Run) -> Iterator[Row]:
         student, inputs = open_encoder(made.folder, max_tokens=64)
     num_bytes = sum(
         len(tensor.to_blob())
-        for tensor in family_of(student.config).stored(student, first_layer=None, grams={}).values()
+        for tensor in find_family(student.config).stored(student, first_layer=None, grams={}).values()
     )
     yield run.row("size", round(num_bytes / 1e6, 2))
     yield from rates(run, student, teacher, inputs, sets)
@@ -150,7 +150,7 @@ def _shares(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def _packed(whole: WholeEncoder, inputs: Inputs) -> PackedEncoder:
-    tensors = family_of(whole.config).stored(whole, first_layer=None, grams={})
+    tensors = find_family(whole.config).stored(whole, first_layer=None, grams={})
     return packed(whole.config, tensors, inputs)
 
 

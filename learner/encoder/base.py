@@ -35,12 +35,12 @@ from learner.encoder.rounded import read_tensors, rounded_encoder, write_tensors
 from learner.encoder.served import ServedEncoder, StoredTensor, export_encoder, export_projection, export_tensor
 from learner.errors import OfferRefused, StateRefused
 from learner.failpoints import failpoint
-from model.encoders import config_from_json, family_of
+from model.encoders import config_from_json, find_family
 from model.errors import ModelError, WrongConfig
 from model.grid import attach_grids, set_grids
 from model.head import PROJ
 from model.packed import EncoderConfig, Inputs, WholeEncoder
-from model.plan import layer_of, names_at_or_above
+from model.plan import layer_index, names_at_or_above
 from model.qtensor import FP32, NUMBERS, QTensor
 from wire.records import EncoderOffer
 
@@ -187,7 +187,7 @@ class BaseEncoder:
         facts = (self._lower_digests[-1], self.config.num_features, self.config.label_capacity, self._tokenizer.digest)
         return sha256(" ".join(map(str, facts)).encode()).hexdigest()
 
-    def spec_of(self, num_rows: int) -> str:
+    def spec_for(self, num_rows: int) -> str:
         """Returns the `model_spec` of a version whose head has `num_rows` rows."""
         return replace(self.strata.config, label_capacity=num_rows).spec_hash(self._tokenizer.digest)
 
@@ -293,7 +293,7 @@ class BaseEncoders:
             return self.of_settings
         if current.adopted is not None and current.adopted.key == adopted.key:
             return current
-        path = self._path_of(adopted)
+        path = self._folder_path(adopted)
         stored = read_tensors(path, bytes.fromhex(adopted.key)) if path else None
         if stored is None:
             raise StateRefused(f"the weights of adopted encoder {adopted.name} are missing: restore the file {path}")
@@ -318,7 +318,7 @@ class BaseEncoders:
                 instead_of=self.of_settings.identity,
             )
             base = self._made(adopted, tensors)
-            if path := self._path_of(adopted):
+            if path := self._folder_path(adopted):
                 write_tensors(path, bytes.fromhex(adopted.key), tensors)
                 self._remove_old()
         except ModelError as error:
@@ -335,10 +335,10 @@ class BaseEncoders:
     def _made(self, adopted: Adopted, stored: Mapping[str, QTensor]) -> BaseEncoder:
         config = replace(self._config, num_features=adopted.num_features, label_capacity=adopted.label_capacity)
         shape = config_from_json(adopted.config)
-        strata = family_of(shape).restored(shape, stored)
+        strata = find_family(shape).restored(shape, stored)
         return BaseEncoder(config, strata, self._tokenizer, stored=stored, adopted=adopted)
 
-    def _path_of(self, adopted: Adopted) -> Path | None:
+    def _folder_path(self, adopted: Adopted) -> Path | None:
         return self._folder / f"{adopted.key[:32]}{ENCODER_SUFFIX}" if self._folder else None
 
     def _remove_old(self) -> None:
@@ -422,8 +422,8 @@ def lower_digests(encoder: WholeEncoder) -> list[str]:
     """
     digest = sha256(encoder.config.frozen_facts.encode())
     digests = list[str]()
-    state = sorted(encoder.state_dict().items(), key=lambda item: layer_of(item[0]))
-    for layer, weights in groupby(state, key=lambda item: layer_of(item[0])):
+    state = sorted(encoder.state_dict().items(), key=lambda item: layer_index(item[0]))
+    for layer, weights in groupby(state, key=lambda item: layer_index(item[0])):
         # Layer -1 is the embedding.
         if layer >= 0:
             digests.append(digest.hexdigest())

@@ -18,7 +18,7 @@ from safetensors.torch import load, save
 import kernels
 import model
 from learner.encoder.served import StoredTensor, export_tensor
-from model.encoders import family_of
+from model.encoders import find_family
 from model.packed import Inputs, Tensors, WholeEncoder
 from model.qtensor import QTensor
 from wire.files import atomic_write
@@ -47,7 +47,7 @@ def rounded_encoder(
             _write_cache(path, key, tensors)
         return tensors
 
-    tensors = family_of(encoder.config).rounded(encoder, tokenizer, first_layer=first_layer, kept=cached_or_made)
+    tensors = find_family(encoder.config).rounded(encoder, tokenizer, first_layer=first_layer, kept=cached_or_made)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 

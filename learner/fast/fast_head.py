@@ -4,7 +4,7 @@
     sums --solve--> a solution --finish: blended with class means, by the counts--> weights
     z --nearest--> predictions by the means of all labels, and by the means of the newest labels (`learner.drift`)
     samples --RowLog: the samples since the last call--> rows, which update the last solution (`learner.fast.solver`)
-    vectors of a changed class's old texts --predict_since, successor_of--> the class to which they belong now, or none
+    vectors of a changed class's old texts --predict_since, find_successor--> the class of today, or none
 
 All sums are exact, so they depend neither on the order nor on the batching of the labels (`learner.fast.ridge`).
 
@@ -32,11 +32,11 @@ from torch import Tensor
 from learner.encoder.served import ServedEncoder
 from learner.fast.recency import RecencyBlend
 from learner.fast.ridge import RidgeHead, RidgeSums, in_order, on_grid, renamed_sums
-from learner.fast.rows import ClassMeans, Nearest, blend, decoder_of, grown, nearest
+from learner.fast.rows import ClassMeans, Nearest, blend, build_decoder, grown, nearest
 from learner.samples import Labelled
 from model.head import PROJ
 from model.heads import RIDGE, Head, HeadSums
-from wire.kinds import kind_of, row_names
+from wire.kinds import find_kind, row_names
 
 MAX_ROWS: Final = 512
 """The most rows by which a head is updated before its next base (`learner.fast.solver`)."""
@@ -185,9 +185,9 @@ class FastHead:
         these, they are replaced by the sums of `remaining` and of the newest labels. The texts of the replaced samples
         stay in the Gram matrix, which is independent of classes.
         """
-        (row,) = self.ridge.rows_of([label]).tolist()
+        (row,) = self.ridge.find_rows([label]).tolist()
         newest_ND = self.recency.keep_since(row, since_ms)
-        if self.ridge.num_of(label) == len(remaining):
+        if self.ridge.count_samples(label) == len(remaining):
             return
         remaining_ND, _ = self.encode(remaining)
         is_remaining_N = (newest_ND[:, None] == remaining_ND[None]).all(dim=2).any(dim=1)
@@ -207,7 +207,7 @@ class FastHead:
     def evict(self, samples: Sequence[Labelled], old: str, new: str) -> None:
         """Unlearns the class `old`, whose samples are exactly `samples`, and gives its row to the class `new`."""
         self.unlearn_many(samples)
-        self.recency.keep_since(int(self.ridge.rows_of([old])), sys.maxsize)
+        self.recency.keep_since(int(self.ridge.find_rows([old])), sys.maxsize)
         self.ridge.replace(old, new)
         self.log.invalidate()
 
@@ -238,18 +238,18 @@ class FastHead:
         The function blends the rows of classes with few labels with their class means, and multiplies each row by the
         scale factor for its count.
         """
-        if self.ridge.classes and not kind_of(self.ridge.classes[0]).has_classes:
+        if self.ridge.classes and not find_kind(self.ridge.classes[0]).has_classes:
             # Labels are scores. The mean of the texts does not predict a score.
             return lambda solution_CR: solution_CR
         scales_C = self.ridge.scales_C
         counts_C = self.ridge.counts_C.clone()
         means_CD = self._means.first(len(counts_C)).clone()
-        decoder_RD = decoder_of(self.served.tensors[PROJ])
+        decoder_RD = build_decoder(self.served.tensors[PROJ])
         return lambda solution_CR: blend(solution_CR, means_CD, counts_C, scales_C, decoder_RD) * scales_C[:, None]
 
     def means(self, labels: Sequence[str]) -> Tensor:
         """Returns the class mean of each label in `labels`, z_CD of unit length."""
-        return self._means.first(len(self.ridge.classes))[self.ridge.rows_of(labels)]
+        return self._means.first(len(self.ridge.classes))[self.ridge.find_rows(labels)]
 
     def successor(self, served: ServedEncoder) -> "FastHead":
         """Returns an empty fast head for the encoder `served`, with the same rows for the same classes."""
@@ -274,7 +274,7 @@ class FastHead:
     def with_order(self, classes: Sequence[str]) -> "FastHead":
         """Returns the fast head with its rows in the order of `classes`, which must name all of its classes."""
         reordered = self._empty(self.served)
-        reordered.restore(in_order(self.export(), self.ridge.rows_of(classes)), classes)
+        reordered.restore(in_order(self.export(), self.ridge.find_rows(classes)), classes)
         # The log names labels, not rows.
         reordered.log = self.log
         return reordered
@@ -348,10 +348,10 @@ def predict_since(head: FastHead, z_ND: Tensor, since_ms: int) -> list[str]:
     return [classes[row] if counts_C[row] >= MIN_LABELS else "" for row in cosines_NC.argmax(dim=1).tolist()]
 
 
-def successor_of(names: Sequence[str]) -> str:
+def find_successor(names: Sequence[str]) -> str:
     """Returns the class that was predicted for most of the old texts; "" if less than MIN_SHARE of them agree.
 
-    >>> successor_of(["b", "b", "a", "b"]), successor_of(["a", "b"]), successor_of([])
+    >>> find_successor(["b", "b", "a", "b"]), find_successor(["a", "b"]), find_successor([])
     ('b', '', '')
     """
     [(successor, num)] = Counter(names).most_common(1) or [("", 0)]
@@ -366,7 +366,7 @@ def has_moved(head: FastHead, successor: str, own_ND: Tensor, old_ND: Tensor, si
     """
     if not len(own_ND):
         return True
-    (row,) = head.ridge.rows_of([successor]).tolist()
+    (row,) = head.ridge.find_rows([successor]).tolist()
     means_CD, _ = head.recency.recent.means_since(since_ms, len(head.ridge.classes))
     means_2D = torch.nn.functional.normalize(torch.stack([own_ND.mean(dim=0), old_ND.mean(dim=0)]), dim=1)
     to_own, to_old = (means_2D @ means_CD[row]).tolist()

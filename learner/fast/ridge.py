@@ -255,10 +255,10 @@ class RidgeHead:
 
     def replace(self, old: str, new: str) -> None:
         """Gives the row of `old` to `new`, which has no row. All samples of `old` must have been unlearnt."""
-        assert not self.num_of(old), f"{old!r} still has samples"
+        assert not self.count_samples(old), f"{old!r} still has samples"
         self._rows.replace(old, new)
 
-    def rows_of(self, labels: Sequence[str]) -> Tensor:
+    def find_rows(self, labels: Sequence[str]) -> Tensor:
         """Returns the rows of admitted labels, int64 [B]. Raises KeyError for another label."""
         return self._rows.of(labels)
 
@@ -273,7 +273,7 @@ class RidgeHead:
         phi_BR = on_grid(phi_BR)
         entries = self._rows.entries(labels)
         self._has_sets = self._has_sets or entries.places_E is not None
-        self._class_CR.index_add_(0, entries.rows_E, entries.sums_of(phi_BR))
+        self._class_CR.index_add_(0, entries.rows_E, entries.head_sums(phi_BR))
         self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E))
         self.num_texts += len(labels)
         self.num_samples += len(labels)
@@ -285,7 +285,7 @@ class RidgeHead:
             return
         phi_BR = on_grid(phi_BR)
         entries = self._rows.entries(labels)
-        self._class_CR.index_add_(0, entries.rows_E, entries.sums_of(phi_BR), alpha=-1)
+        self._class_CR.index_add_(0, entries.rows_E, entries.head_sums(phi_BR), alpha=-1)
         self._counts_C.index_add_(0, entries.rows_E, torch.ones_like(entries.rows_E), alpha=-1)
         self._gram.remove(phi_BR)
         self.num_texts -= len(labels)
@@ -347,7 +347,7 @@ class RidgeHead:
         """The rows of the classes. Only `admit` and `replace` change them."""
         return self._rows
 
-    def num_of(self, label: str) -> int:
+    def count_samples(self, label: str) -> int:
         """Returns the number of samples of a class; 0 for a label without a row."""
         row = self._rows.by_label.get(label)
         return 0 if row is None else int(self._counts_C[row])

@@ -41,7 +41,7 @@ from learner.encoder.served import StoredTensor, rows_for
 from learner.kinds import kind_tensors
 from learner.samples import Sample
 from model.kinds import Entries
-from wire.kinds import kind_of
+from wire.kinds import find_kind
 from wire.recent import name_hash64
 
 
@@ -199,7 +199,7 @@ class Classes:
         Returns the sample without the classes that got no row. A set never evicts a class: the samples of the evicted
         class could not be unlearnt, since their sets may contain other classes, too.
         """
-        kind = kind_of(sample.label)
+        kind = find_kind(sample.label)
         names = kind.row_names(sample.label)
         for name in names:
             self.count_label(name)
@@ -371,7 +371,7 @@ def blend(weights_CR: Tensor, means_CD: Tensor, counts_C: Tensor, scales_C: Tens
 
 
 @lru_cache(maxsize=2)
-def decoder_of(proj: StoredTensor) -> Tensor:
+def build_decoder(proj: StoredTensor) -> Tensor:
     """Returns the decoder of a stored projection. It is cached, since it takes R^3/3 operations.
 
     All encoders of a learner have the same projection.

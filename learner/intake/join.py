@@ -66,11 +66,11 @@ from learner.samples import (
 )
 from wire.events import (
     AMBIGUOUS,
-    aliases_of,
     corrected_alias,
     encoded_key,
     has_receipt,
     key_of,
+    list_aliases,
     lookup_alias,
     matching,
     with_key,
@@ -151,7 +151,7 @@ class LabelledEvents:
 
     def add(self, answer: Waiting, feedback: Feedback) -> None:
         """Records the label of an event."""
-        for alias in aliases_of(answer):
+        for alias in list_aliases(answer):
             self.aliases.add(alias)
         for alias in (encoded_key(answer.key), lookup_alias(feedback)):
             self._last_labels[name_hash64(alias)] = name_hash64(feedback.label_string.encode())
@@ -161,7 +161,7 @@ class LabelledEvents:
 
     def forget(self, answers: Iterable[Waiting]) -> None:
         """Forgets the labels of these events."""
-        aliases = list(chain.from_iterable(map(aliases_of, answers)))
+        aliases = list(chain.from_iterable(map(list_aliases, answers)))
         self.aliases.discard(aliases)
         for alias in aliases:
             self._last_labels.pop(name_hash64(alias), None)
@@ -379,7 +379,7 @@ class Join:
         self.counts["answers"] += 1
         waiting = Waiting.from_answer(answer)
         first = next((each for each in self._pending.of(answer.event_id) if each.is_same_event(answer)), None)
-        memory = self._memory_of(encoded_key(key_of(answer)))
+        memory = self._find_memory(encoded_key(key_of(answer)))
         if first is not None:
             self._pending.replace(first, first.with_repeat(answer))
         elif memory is not None:
@@ -389,7 +389,7 @@ class Join:
         self.counts["answers_repeated"] += first is not None or memory is not None
         self._match_parked(answer.event_id)
 
-    def _memory_of(self, alias: bytes) -> RecentHashes | None:
+    def _find_memory(self, alias: bytes) -> RecentHashes | None:
         """Returns the set that contains `alias`: of labelled, of expired, or of erased events; None if none does."""
         for memory in (self._labelled.aliases, self._expired, self._erased):
             if alias in memory:
@@ -504,5 +504,5 @@ class Join:
 
 
 def _remember(answer: Waiting, memory: RecentHashes) -> None:
-    for alias in aliases_of(answer):
+    for alias in list_aliases(answer):
         memory.add(alias)

@@ -25,8 +25,8 @@ import structlog
 from learner.config import LearnerConfig
 from learner.intake.flips import FlipDetector, FlipsState
 from learner.samples import Sample
-from wire.kinds import kind_of
-from wire.label_set import refusal_of
+from wire.kinds import find_kind
+from wire.label_set import find_refusal
 from wire.rate_limits import MAX_NAME_CHARS, Rates, Shares, SourcesState
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback
@@ -115,7 +115,7 @@ class LabelTrust:
         self._config = config
         self.receipts = receipts
         self.refusal: Callable[[Feedback], str] = partial(
-            refusal_of,
+            find_refusal,
             receipts=receipts,
             max_chars=learner.max_label_chars,
             is_required=config.require_receipts,
@@ -207,7 +207,7 @@ class LabelTrust:
         predicted = sample.predicted_label
         num_raised = self.flips.num_raised
         # Without a prediction there is no contradiction. Only single classes can be given in place of one another.
-        if predicted is None or not kind_of(sample.label).is_exclusive:
+        if predicted is None or not find_kind(sample.label).is_exclusive:
             return False
         source = sample.source[:MAX_NAME_CHARS]
         is_part = self.flips.add(source, predicted=predicted, label=sample.label, event=sample.event)

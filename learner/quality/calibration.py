@@ -200,7 +200,7 @@ class Review:
         yield from self._measure(known, version)
 
     def _measure(self, known: Knowledge, version: ScoredVersion) -> Iterator[None]:
-        parity = self._parity_of(known, version)
+        parity = self._compute_parity(known, version)
         if parity.room:
             samples = known.holdout.samples.samples() + known.replay.samples()
             parity.add(sample.text for sample in samples[:: max(len(samples) // NEW_PARITY_TEXTS, 1)])
@@ -214,7 +214,7 @@ class Review:
 
     def probes(self, known: Knowledge, version: ScoredVersion) -> tuple[Probe, ...]:
         """Returns the probes of `version`: texts and logits with which a replica checks that it loaded it right."""
-        texts = self._parity_of(known, version).logits(version.head, len(version.classes), self._config.probes)
+        texts = self._compute_parity(known, version).logits(version.head, len(version.classes), self._config.probes)
         return tuple(Probe(text=text, logits=tuple(logits_C.tolist())) for text, logits_C in texts)
 
     def forget(self) -> None:
@@ -223,7 +223,7 @@ class Review:
         self._units = None
         self.encoder = ""
 
-    def _parity_of(self, known: Knowledge, version: ScoredVersion) -> Parity:
+    def _compute_parity(self, known: Knowledge, version: ScoredVersion) -> Parity:
         if self._parity is None or self._parity.served.key != version.served.key:
             config = self._config
             self._parity = Parity(version.served, known.strata, max_texts=config.parity_texts, seed=config.seed)

@@ -247,7 +247,7 @@ def _compare_with_parent(measured: MeasuredCandidate, new: ScoredHoldout, parent
 
 def _score(version: ScoredVersion, holdout: Holdout) -> ScoredHoldout:
     phi_NR, targets = holdout.features(version.served, version.classes)
-    logits_NC = version.head.logits_of(phi_NR, len(version.classes))
+    logits_NC = version.head.head_logits(phi_NR, len(version.classes))
     return ScoredHoldout(holdout.samples.samples(), version.classes, logits_NC, targets)
 
 

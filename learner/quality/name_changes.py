@@ -24,13 +24,13 @@ from learner.kinds import kind_tensors
 from learner.quality.comparison import Paired
 from learner.quality.evaluation import ScoredVersion
 from model.kinds import TargetBatch, best_rows, is_new, rows_in
-from wire.kinds import kind_of
+from wire.kinds import find_kind
 from wire.records import MAX_NEW_CLASSES, NameChanges, NewClass
 
 
 def predicted_rows(version: ScoredVersion, phi_BR: Tensor) -> Tensor:
     """Returns the row of the head that the version predicts for each event, int64 [B]; -1 if it has no classes yet."""
-    logits_BC = version.head.logits_of(phi_BR, len(version.classes))
+    logits_BC = version.head.head_logits(phi_BR, len(version.classes))
     return rows_in(version.classes, version.classes)[best_rows(logits_BC).clamp(min=-1)]
 
 
@@ -112,7 +112,7 @@ def predict(
     The row is -1 if labels are not classes. `numbers` are the positions of the events in the stream.
     """
     if not are_classes(labels):
-        logits_BC = version.head.logits_of(phi_BR, len(version.classes))
+        logits_BC = version.head.head_logits(phi_BR, len(version.classes))
         return torch.full((len(labels),), -1), _targets(version, labels, numbers).right(logits_BC)
     predicted_B = predicted_rows(version, phi_BR)
     return predicted_B, is_right(predicted_B, version, labels)
@@ -136,8 +136,8 @@ def output_changes(
     right, and False, since no prediction consists of retired classes only.
     """
     own_NR, before_NR = phi_NR
-    logits_NC = version.head.logits_of(own_NR, len(version.classes))
-    before_NK = reference.head.logits_of(before_NR, len(reference.classes))
+    logits_NC = version.head.head_logits(own_NR, len(version.classes))
+    before_NK = reference.head.head_logits(before_NR, len(reference.classes))
     targets = _targets(version, labels, numbers)
     counts = targets.changes(logits_NC, before_NK, version.classes, reference.classes, retired)
     is_new_C = is_new(version.classes, reference.classes)
@@ -153,7 +153,7 @@ def output_changes(
 
 def are_classes(labels: Sequence[str]) -> bool:
     """Returns whether each label is exactly one class. Then the predicted rows are compared, otherwise the outputs."""
-    return not labels or kind_of(labels[0]).is_exclusive
+    return not labels or find_kind(labels[0]).is_exclusive
 
 
 def _targets(version: ScoredVersion, labels: Sequence[str], numbers: Sequence[int]) -> TargetBatch:

@@ -125,7 +125,7 @@ class RecentEvents:
         """Records the reference's predictions for some events."""
         phi_BR = self._ring.features_under(reference_version.served, index_B)
         self._reference_rows_N[index_B], self._is_known_N[index_B] = self._predict(reference_version, phi_BR, index_B)
-        if are_classes(self._ring.labels_at(index_B)) or self._has_scales_of(reference_version):
+        if are_classes(self._ring.labels_at(index_B)) or self._has_same_scales(reference_version):
             return
         if self._reference_phi_NR is None:
             self._reference_phi_NR = torch.zeros(self._ring.capacity, phi_BR.shape[1])
@@ -135,7 +135,7 @@ class RecentEvents:
         """Returns the rows that a version predicts for some events, and whether they are right."""
         return predict(version, phi_BR, self._ring.labels_at(index_B), self._ring.numbers_at(index_B))
 
-    def _has_scales_of(self, version: ScoredVersion) -> bool:
+    def _has_same_scales(self, version: ScoredVersion) -> bool:
         """Returns whether a version has exactly the encoder of the ring, with the same scales of inputs."""
         return self._ring.served is not None and version.served.key == self._ring.served.key
 
@@ -183,7 +183,7 @@ class RecentEvents:
             return _compare_encoders(reference, holdout, trial)
         reference_version = self._reference_version
         ring = self._ring
-        if reference_version is None or not self._has_scales_of(version) or not len(ring) or not version.classes:
+        if reference_version is None or not self._has_same_scales(version) or not len(ring) or not version.classes:
             return NameChanges()
         retired = self._names.retired
         if are_classes(ring.labels):
@@ -192,7 +192,7 @@ class RecentEvents:
         else:
             own_NR = ring.phi_NR
             before_NR = self._reference_phi_NR
-            if before_NR is None or self._has_scales_of(reference_version):
+            if before_NR is None or self._has_same_scales(reference_version):
                 reference_NR = own_NR
             else:
                 reference_NR = before_NR[: len(ring)]

@@ -281,14 +281,14 @@ def _trained_blocks(known: Knowledge, parent: ScoredVersion | None) -> Mapping[s
     return {name: value.clone() for name, value in known.top.items()}
 
 
-def manifest_of(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
+def build_manifest(candidate: Candidate, learner: Learner, *, version: int, epoch: int, time_ms: int) -> WeightManifest:
     """Returns the manifest with which `candidate` is published as `version`. Its parent is the learner's version."""
     shape = candidate.version.head.config
     labels = learner.knowledge.labels.config
     return WeightManifest(
         version=version,
         parent=learner.version,
-        model_spec=learner.knowledge.base.spec_of(shape.label_capacity),
+        model_spec=learner.knowledge.base.spec_for(shape.label_capacity),
         config=shape.canonical_json(),
         labels=candidate.version.classes,
         precisions=candidate.precisions,
@@ -375,7 +375,7 @@ class ReferenceFinder:
         if not number:
             return None
         manifest = self._store.versions.manifest(number)
-        served = _with_states_of(manifest, known.fast_head.served, self._store.blobs)
+        served = _with_served_states(manifest, known.fast_head.served, self._store.blobs)
         loaded = self._maker.load(manifest, known, self._store.blobs, served=served)
         if loaded is not None:
             self._before = None
@@ -397,7 +397,7 @@ class ReferenceFinder:
             self._before = parent.version.served
 
 
-def _with_states_of(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
+def _with_served_states(manifest: WeightManifest, served: ServedEncoder, blobs: Blobs) -> ServedEncoder:
     """Returns `served` with the scales of numbers of a version instead of its own. Raises NotFound, BlobCorrupt."""
     own = {name: tensor.entry.digest for name, tensor in served.states.items()}
     if own == {name: digest for name, digest in manifest.encoder_digests.items() if is_state(name)}:

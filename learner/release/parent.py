@@ -169,7 +169,7 @@ class ParentVersion:
         if state is None:
             return None
         try:
-            known, _ = self._learner.knowledge_of(state)
+            known, _ = self._learner.restored_knowledge(state)
             return self._maker.make(known, Stopwatch(), is_live=False)
         except LearnerError as error:
             log.warning("snapshot_refused", version=stored.version, reason=str(error))

@@ -29,7 +29,7 @@ from learner.failpoints import failpoint
 from learner.leadership import Leadership
 from learner.learner import Learner
 from learner.quality import gate
-from learner.release.candidate import Candidate, CandidateMaker, ReferenceFinder, gate_limits, manifest_of
+from learner.release.candidate import Candidate, CandidateMaker, ReferenceFinder, build_manifest, gate_limits
 from learner.release.checkpoint_writer import CheckpointWriter
 from learner.release.parent import ParentVersion
 from learner.release.publish_backoff import PublishBackoff
@@ -255,7 +255,7 @@ class WeightPublisher:
         """Writes the blobs, then a journal entry or a checkpoint, and then begins to send the manifest."""
         version = self.parent.next_number()
         lease = self._leadership.lease
-        manifest = manifest_of(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
+        manifest = build_manifest(candidate, self._learner, version=version, epoch=lease.epoch, time_ms=self._now_ms())
         failpoint("after-requantize")
         self.cache.add(version, candidate.tensors)
         self.backoff.tensors = candidate.tensors

@@ -56,7 +56,7 @@ def rebuild(
         raise NotRebuilt(f"version {manifest.version}: {lineage.gap}")
     if not manifest.solution.arithmetic:
         raise NotRebuilt(f"version {manifest.version} was made by a release that solved the head with another method")
-    if learner.knowledge.base.spec_of(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
+    if learner.knowledge.base.spec_for(config_from_json(manifest.config).label_capacity) != manifest.model_spec:
         raise NotRebuilt(f"version {manifest.version} was made with another model or other settings")
     if states:
         # All sums of the version are under its own scales of numbers, even if these were measured late.

@@ -34,7 +34,7 @@ import msgspec
 import structlog
 
 from learner.config import LearnerConfig
-from learner.drift import tier_of
+from learner.drift import tier_name
 from learner.errors import DataError
 from learner.intake.join import Join
 from learner.memory import Replay
@@ -147,7 +147,7 @@ class Schedule:
         progress.num_rounds += 1
         progress.round_at = progress.num_labels
         plan = draw_plan(progress.num_rounds, fresh, replay, steps=steps, sizes=sizes, seed=config.seed)
-        tier = tier_of(layers, config.tiers)
+        tier = tier_name(layers, config.tiers)
         self._counts[f"rounds_{tier}"] += 1
         log.info("round_begun", round=plan.number, kind=kind, tier=tier, layers=layers)
         # Plans of releases without tiers have 0 layers, which also means the deepest layers.

@@ -47,7 +47,7 @@ from learner.samples import Labelled
 from model.packed import WholeEncoder
 from model.ragged import RaggedLayout
 from wire.inputs import encoded
-from wire.kinds import LabelKind, kind_of, row_names
+from wire.kinds import LabelKind, find_kind, row_names
 
 if TYPE_CHECKING:
     from learner.rounds.avalanche import AvalancheTrainer
@@ -250,7 +250,7 @@ class Training:
 
 def _label_kind(samples: Sequence[Labelled]) -> LabelKind:
     """Returns the kind of the samples' labels. Texts without a label count as labelled by classes."""
-    return kind_of(samples[0].label if samples else "")
+    return find_kind(samples[0].label if samples else "")
 
 
 def excerpt(positions: list[int], rng: np.random.Generator) -> list[int]:

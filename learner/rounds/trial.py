@@ -19,7 +19,7 @@ from torch import Tensor
 
 from learner.encoder.served import ServedEncoder
 from learner.fast.fast_head import FastHead
-from learner.memory import targets_of
+from learner.memory import build_targets
 from learner.quality.comparison import Paired, pair
 from learner.quality.name_changes import encoder_changes
 from learner.rounds.next_head import NextHead
@@ -45,7 +45,7 @@ class SolvedHead(NamedTuple):
     def is_right(self, samples: Sequence[Labelled]) -> Tensor:
         """Returns whether the prediction for each sample is right, bool [samples]."""
         phi_NR = self.served.features(self.served.z_many([sample.text for sample in samples]))
-        return targets_of(samples, self.classes).right(phi_NR @ self.weights_CR.T - self.threshold)
+        return build_targets(samples, self.classes).right(phi_NR @ self.weights_CR.T - self.threshold)
 
 
 class Trial:

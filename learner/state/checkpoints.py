@@ -266,7 +266,7 @@ class Checkpoints:
         """Returns the state of the version that the store has as `manifest`; None if no file has it any more."""
         mark = (manifest.version, manifest.epoch)
         for entry in self.entries():
-            is_marked = mark in self._marks_of(entry)
+            is_marked = mark in self._list_marks(entry)
             if entry.version != manifest.version and not is_marked:
                 continue
             try:
@@ -299,7 +299,7 @@ class Checkpoints:
         num_newest = min(self._num_newest, 1 + oldest_kept)
         newest_of: dict[int, Path] = {}
         for entry in reversed(entries):
-            newest_of |= dict.fromkeys(self._versions_of(entry), entry.path)
+            newest_of |= dict.fromkeys(self._list_versions(entry), entry.path)
         kept = {entry.path for entry in entries[:num_newest]}
         kept |= {entry.path for entry in entries[: oldest_kept + 1] if entry.path == self.synced}
         kept |= {path for version, path in newest_of.items() if version in needed}
@@ -330,13 +330,13 @@ class Checkpoints:
 
     def highest_version(self) -> int:
         """Returns the highest version number of the checkpoints and journals here; 0 if there is none."""
-        return max((max(self._versions_of(entry)) for entry in self.entries()), default=0)
+        return max((max(self._list_versions(entry)) for entry in self.entries()), default=0)
 
-    def _versions_of(self, entry: CheckpointFile) -> set[int]:
+    def _list_versions(self, entry: CheckpointFile) -> set[int]:
         """Returns the versions whose states can be restored from a checkpoint and its journal."""
-        return {entry.version, *(version for version, _ in self._marks_of(entry))}
+        return {entry.version, *(version for version, _ in self._list_marks(entry))}
 
-    def _marks_of(self, entry: CheckpointFile) -> Set[tuple[int, int]]:
+    def _list_marks(self, entry: CheckpointFile) -> Set[tuple[int, int]]:
         """Returns the pairs of version and epoch in the journal of a checkpoint."""
         path = entry.path.with_suffix(JOURNAL_SUFFIX)
         if self.journal is not None and path == self.journal.path:

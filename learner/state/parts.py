@@ -34,7 +34,7 @@ def backfill_newest(head: FastHead, memory: Replay[Labelled]) -> bool:
     by_class = [nlargest(newest.num_held, memory.of(label), key=attrgetter("time_ms")) for label in head.ridge.classes]
     samples = list(chain.from_iterable(by_class))
     if samples:
-        rows_N = head.ridge.rows_of([sample.label for sample in samples])
+        rows_N = head.ridge.find_rows([sample.label for sample in samples])
         z_ND, _ = head.encode(samples)
         newest.add(z_ND, rows_N, [sample.time_ms for sample in samples])
     return bool(samples)

@@ -31,7 +31,7 @@ from model.linears import linear_at
 from model.media.encoder import MediaConfig, WholeMedia
 from model.media.family import word_ids
 from model.media.stem import MAX_INPUT, IntegerStem, MediaData, Stem, quantized
-from model.media.tokens import AUDIO, CODE, IMAGE, MODALITIES, Modality, values_of
+from model.media.tokens import AUDIO, CODE, IMAGE, MODALITIES, Modality, level_values
 from model.ragged import RaggedBatch, RaggedLayout
 
 TEMPERATURE: Final = 0.2
@@ -225,7 +225,7 @@ class Pretraining:
         views: dict[str, list[Tensor]] = {}
         for name, stem in self.stems.items():
             q = augmented(MODALITIES[name], self._data.parts[name][rows[name]], rng).round().to(torch.uint8)[:, 0]
-            x_BPD = self.whole.embed.part(name, values_of(stem.codes(q)))
+            x_BPD = self.whole.embed.part(name, level_values(stem.codes(q)))
             num_places = x_BPD.shape[1] - 1
             order_BP = torch.rand(len(x_BPD), num_places, generator=rng).argsort(dim=1)[:, : round(keeps * num_places)]
             places_BP = functional.pad(1 + order_BP, (1, 0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from kernels.linear_i4.reference import GROUP
 from model.config import LayerSpec, Span, StrataConfig
-from model.plan import BlockPlan, MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan
 from model.qtensor import FP32, N8G64, W4G64, W8C
 
 BF16 = "bf16"
@@ -71,7 +71,7 @@ class TaskCosts:
 
 def parameters(config: StrataConfig) -> Parameters:
     """Counts the stored parameters of the encoder, without a classification head."""
-    plan = plan_of(config)
+    plan = build_plan(config)
     sizes = {matrix.name: matrix.rows * matrix.columns for matrix in plan.banks}
     feed_forward = sum(size for name, size in sizes.items() if name.endswith((".up", ".down")))
     return Parameters(
@@ -88,7 +88,7 @@ def num_bytes(config: StrataConfig, scheme: str | None = None) -> int:
 
     Biases, norms and input scales are always float32.
     """
-    plan = plan_of(config)
+    plan = build_plan(config)
     total = sum(matrix_bytes(scheme or stored, *shape) for stored, *shape in _embedding(config))
     for matrix in plan.banks:
         total += matrix_bytes(scheme or matrix.scheme, matrix.rows, matrix.columns)
@@ -125,7 +125,7 @@ def flops(config: StrataConfig, num_tokens: int) -> Flops:
     """Counts the operations of the encoder on one text of `num_tokens` tokens."""
     attention = 0
     routing = 0
-    for block in plan_of(config).blocks:
+    for block in build_plan(config).blocks:
         for heads, span in block.spans:
             attention += 4 * heads * block.head_width * pairs_seen(span, num_tokens)
             routing += 4 * heads * block.head_width * _blocks_scored(span, num_tokens)
@@ -165,7 +165,7 @@ def _trunk(config: StrataConfig, depth: int) -> StrataConfig:
 
 def _embedding(config: StrataConfig) -> Iterator[tuple[str, int, int]]:
     """Yields (scheme, rows, columns) of each table and matrix of the embedding."""
-    plan = plan_of(config).embedding
+    plan = build_plan(config).embedding
     yield W8C, config.vocab, config.embed_dim if plan.expand else config.d_model
     if plan.expand is not None:
         yield plan.expand.scheme, plan.expand.rows, plan.expand.columns
@@ -185,7 +185,7 @@ def _vectors(block: BlockPlan) -> int:
 
 def _matrix_flops(config: StrataConfig) -> Iterator[int]:
     """Yields the matrix operations on one token: first for the embedding, then for each layer."""
-    plan = plan_of(config)
+    plan = build_plan(config)
     expand = plan.embedding.expand
     yield 0 if expand is None else _product_flops(expand)
     for block in plan.blocks:

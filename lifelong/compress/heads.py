@@ -32,7 +32,7 @@ from torch.nn import functional
 from kernels.linear_i4.reference import GROUP
 from model.errors import WrongConfig
 from model.linears import full_precision, linear_at, lora_pair
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Strata, encode_many, map_heads
 
@@ -66,7 +66,7 @@ def head_importance(strata: Strata, tasks: Sequence[LabelledTexts]) -> list[Tens
 def _task_importance(strata: Strata, task: LabelledTexts) -> list[Tensor]:
     """Returns the importance [H] of the heads of each layer for one task, with an l2 norm of 1."""
     means_CD = class_means(strata, task)
-    heads = [block.heads for block in plan_of(strata.config).blocks]
+    heads = [block.heads for block in build_plan(strata.config).blocks]
     totals = [torch.zeros(count) for count in heads]
     for batch, labels_B in task.batches():
         gates = [torch.ones(len(labels_B), count, requires_grad=True) for count in heads]
@@ -92,7 +92,7 @@ def _encode_gated(strata: Strata, batch: RaggedBatch, gates: Sequence[Tensor]) -
     """
     # The outputs of the heads are the input of the output projection, and of its low-rank part if it has one.
     layer_gates: dict[int, Tensor] = {}
-    for block, gates_BH in zip(plan_of(strata.config).blocks, gates, strict=True):
+    for block, gates_BH in zip(build_plan(strata.config).blocks, gates, strict=True):
         out = linear_at(strata, block.out.path)
         readers = (out, *(lora_pair(out) or ())[:1])
         layer_gates |= {id(reader): gates_BH for reader in readers}
@@ -133,7 +133,7 @@ def select(strata: Strata, importance: Sequence[Tensor], fraction: float) -> Kep
     `importance` has a tensor [H] for each layer. Every layer keeps at least one unit. Raises WrongConfig if too few
     heads can be removed.
     """
-    blocks = plan_of(strata.config).blocks
+    blocks = build_plan(strata.config).blocks
     layers_by_bank = _layers_by_bank(blocks)
     units: list[PruningUnit] = []
     for layers in layers_by_bank.values():
@@ -159,7 +159,7 @@ def prune(strata: Strata, kept: KeptHeads) -> Strata:
 
     Raises WrongConfig if a layer would keep some, but not all, of the query heads that share a key-value head.
     """
-    blocks = plan_of(strata.config).blocks
+    blocks = build_plan(strata.config).blocks
     specs = []
     for block in blocks:
         heads = kept[block.index]
@@ -181,7 +181,7 @@ def prune(strata: Strata, kept: KeptHeads) -> Strata:
 @torch.no_grad()
 def mask_heads(strata: Strata, kept: KeptHeads) -> Strata:
     """Returns an encoder of the same shape that computes the same as the pruned one: other heads contribute 0."""
-    blocks = plan_of(strata.config).blocks
+    blocks = build_plan(strata.config).blocks
 
     def zeroed(layer: int, out: Tensor) -> Tensor:
         kept_columns = torch.zeros(blocks[layer].heads)

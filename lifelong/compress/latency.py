@@ -21,7 +21,7 @@ from lifelong.compress.space import Genes, Space
 from lifelong.compress.spans import shortest_times_s
 from lifelong.compress.sparsity import attach_sparse_grids, feed_forward_matrices, most_important
 from model.linears import linear_at
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.quantized import INT4, INT8, QuantizedEncoder
 from model.ragged import RaggedBatch
 from model.strata import Strata
@@ -47,7 +47,7 @@ class LayerTimes:
     def ms(self, genes: Genes) -> float:
         """Returns the time of all layers for one text, in milliseconds, on as many threads as torch uses."""
         total_us = 0.0
-        for block in plan_of(self._space.config(genes)).blocks:
+        for block in build_plan(self._space.config(genes)).blocks:
             key = self._key(block, genes)
             if key not in self.times_us:
                 self.times_us[key] = self._measured_us(block, genes)
@@ -86,10 +86,10 @@ class LayerTimes:
         encoder = QuantizedEncoder.from_tensors(config, encoder_tensors(strata))
         ids = random.Random(0).choices(range(VOCAB), k=min(space.num_tokens, config.max_sequence))
         batch = RaggedBatch.of([ids])
-        (seconds,) = shortest_times_s([partial(encoder.encode, batch, precision_of(genes))], BUDGET_S)
+        (seconds,) = shortest_times_s([partial(encoder.encode, batch, gene_precision(genes))], BUDGET_S)
         return 1e6 * seconds / NUM_LAYERS
 
 
-def precision_of(genes: Genes) -> str:
+def gene_precision(genes: Genes) -> str:
     """Returns the precision in which the encoder answers."""
     return INT4 if genes.is_int4 else INT8

@@ -37,7 +37,7 @@ from model.architectures import AFTER_PADDING, BERT, FIELDS
 from model.config import StrataConfig
 from model.errors import WrongConfig
 from model.linears import effective_weight, linear_at
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.strata import Block, State, Strata, rebuilt, state_of
 
 
@@ -48,7 +48,7 @@ def to_dense(strata: Strata) -> Strata:
     Raises WrongConfig if a span limits a head.
     """
     config = strata.config
-    plan = plan_of(config)
+    plan = build_plan(config)
     spans = chain.from_iterable(block.spans for block in plan.blocks)
     if any(span.kind != "full" for _, span in spans):
         raise WrongConfig("some heads have limited spans; in a plain encoder every head sees all keys")

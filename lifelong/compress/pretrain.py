@@ -428,7 +428,7 @@ def new_tokenizer(texts: Sequence[str], *, size: int = SHAPE.vocab) -> bytes:
     return str(tokenizer.to_str()).encode()
 
 
-def mask_id_of(tokenizer_json: bytes) -> int:
+def find_mask_id(tokenizer_json: bytes) -> int:
     """Returns the id of the mask token. Raises WrongConfig if the tokenizer has none."""
     tokenizer = Tokenizer.from_buffer(tokenizer_json)
     found = [token for name in MASKS if (token := tokenizer.token_to_id(name)) is not None]

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.config import Span
 from model.errors import WrongConfig
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.strata import Strata, map_heads, rebuilt, state_of
 
 TABLE = "embed.position.weight"
@@ -77,7 +77,7 @@ def factorise_embedding(strata: Strata, embed_dim: int, *, counts_V: Tensor | No
     d_model or the embedding is factorised already.
     """
     config = strata.config
-    if plan_of(config).embedding.expand is not None:
+    if build_plan(config).embedding.expand is not None:
         raise WrongConfig(f"the embedding is {config.embed_dim} wide already; expected d_model = {config.d_model}")
     if not 0 < embed_dim < config.d_model:
         raise WrongConfig(f"embed_dim is {embed_dim}; expected 1 to {config.d_model - 1}")
@@ -101,7 +101,7 @@ def pool_kv_heads(strata: Strata, kv_heads: int) -> Strata:
     The encoder computes the same as before if the heads of a group were equal. Raises WrongConfig if `kv_heads` does
     not divide the number of key-value heads of every layer.
     """
-    blocks = plan_of(strata.config).blocks
+    blocks = build_plan(strata.config).blocks
     if kv_heads < 1 or any(block.kv_heads % kv_heads for block in blocks):
         found = sorted({block.kv_heads for block in blocks})
         raise WrongConfig(f"kv_heads is {kv_heads}; expected a divisor of the kv_heads of every layer, {found}")

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from model.errors import WrongConfig
-from model.plan import MatrixPlan, plan_of
+from model.plan import MatrixPlan, build_plan
 from model.strata import State, Strata, rebuilt, state_of, with_layers
 
 Start: TypeAlias = Literal["mean", "pick"]
@@ -71,7 +71,7 @@ def share(
             layers = [layer for layer, each in enumerate(ties) if each == bank]
             weights = [[state[f"layers.{layer}.{part}.weight"] for layer in layers] for part in parts]
             pick = nearest_to_mean(weights) if start == "pick" else None
-            for matrices in zip(*(plan_of(config).blocks[layer].matrices for layer in layers), strict=True):
+            for matrices in zip(*(build_plan(config).blocks[layer].matrices for layer in layers), strict=True):
                 if matrices[0].part in parts:
                     _tie(state, matrices, pick)
     return rebuilt(config, state)

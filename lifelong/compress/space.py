@@ -22,7 +22,7 @@ from lifelong.compress.cost import num_bytes, parameters
 from lifelong.compress.reshape import SINKS, WINDOW
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import WrongConfig
-from model.plan import plan_of
+from model.plan import build_plan
 from model.qtensor import W4G64
 from model.sparse import INPUTS_PER_BYTE
 
@@ -105,7 +105,7 @@ class Space:
 
     def __post_init__(self) -> None:
         plain = with_values(self.dense, layers=(), spans=())
-        narrow = plan_of(self.dense).embedding.expand is not None
+        narrow = build_plan(self.dense).embedding.expand is not None
         if narrow or plain.canonical_json() != self.dense.canonical_json():
             raise WrongConfig("a search starts from an encoder whose layers are alike, share nothing and see all keys")
 

@@ -37,7 +37,7 @@ from lifelong.compress.heads import run_lengths
 from model.config import LayerSpec, Span, StrataConfig
 from model.errors import WrongConfig
 from model.linears import full_precision
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Block, Strata, prepare_heads, rebuilt, state_of, with_layers
 
@@ -70,7 +70,7 @@ def measure_heads(strata: Strata, token_ids: Sequence[list[int]], spans: Sequenc
 
     Texts are truncated to MAX_TOKENS.
     """
-    blocks = plan_of(strata.config).blocks
+    blocks = build_plan(strata.config).blocks
     entropies = [torch.zeros(block.heads) for block in blocks]
     seen = [torch.zeros(len(spans), block.heads) for block in blocks]
     truncated = [ids[:MAX_TOKENS] for ids in token_ids]
@@ -115,7 +115,7 @@ def allocate(strata: Strata, use: Sequence[HeadAttention], spans: Sequence[Span]
     cheapest_first = sorted(range(len(spans)), key=lambda place: pairs_seen(spans[place], longest))
     table = (everything, *spans)
     specs: list[LayerSpec] = []
-    for block, measured in zip(plan_of(strata.config).blocks, use, strict=True):
+    for block, measured in zip(build_plan(strata.config).blocks, use, strict=True):
         group = block.heads // block.kv_heads
         fits_NJ = (measured.seen_NH >= enough).reshape(len(spans), block.kv_heads, group).all(dim=2)
         indices = [_cheapest_fit(cheapest_first, fits_NJ[:, head]) for head in range(block.kv_heads)]
@@ -169,7 +169,7 @@ def with_crossover(span: Span, config: StrataConfig) -> Span:
 
     The span is returned as it is if it has a `dense_below`, if it sees every key, or if our kernels do not run here.
     """
-    block = plan_of(config).blocks[0]
+    block = build_plan(config).blocks[0]
     if span.kind == "full" or span.dense_below or native.why_not() or why_not_head(block.head_width):
         return span
     lengths = [length for length in LENGTHS if length <= config.max_sequence]

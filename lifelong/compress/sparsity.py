@@ -29,7 +29,7 @@ from lifelong.compress.distillation import Distiller, DistillOptions, Losses
 from model.errors import WrongConfig
 from model.grid import Grid
 from model.linears import ScaledLinear, linear_at
-from model.plan import plan_of
+from model.plan import build_plan
 from model.quantize import round_rows
 from model.sparse import BCSR, INPUTS_PER_BYTE, MAX_SPARSE, pack_mask
 from model.strata import Strata
@@ -51,7 +51,7 @@ class Sparsity:
 
 def feed_forward_matrices(strata: Strata) -> list[str]:
     """Returns the names of the feed-forward matrices. Raises WrongConfig if one cannot be cut into blocks."""
-    banks = [matrix for matrix in plan_of(strata.config).banks if matrix.name.endswith((".up", ".down"))]
+    banks = [matrix for matrix in build_plan(strata.config).banks if matrix.name.endswith((".up", ".down"))]
     for matrix in banks:
         if matrix.rows % GROUP_OUT or matrix.columns % INPUTS_PER_BYTE:
             raise WrongConfig(

@@ -41,7 +41,7 @@ from lifelong.compress.share import ATTENTION_PARTS, FFN_PARTS, nearest_to_mean,
 from lifelong.compress.space import RANKS, Genes, Space, groups
 from lifelong.compress.sparsity import most_important
 from model.linears import full_precision, linear_at
-from model.plan import MatrixPlan, layer_of, plan_of
+from model.plan import MatrixPlan, build_plan, layer_index
 from model.ragged import RaggedBatch
 from model.strata import State, Strata, change_heads, rebuilt, state_of, without_storage
 
@@ -96,7 +96,7 @@ class Supernet(Strata):
         state = {name: value for name, value in own.items() if name.startswith("embed.")}
         for name in ("embed.word.weight", "embed.expand.weight"):
             state[name] = own[name][:, : genes.embed_dim]
-        blocks = plan_of(unpooled).blocks
+        blocks = build_plan(unpooled).blocks
         for block in blocks:
             for norm in (block.norm1, block.norm2):
                 state |= {f"{norm}.{kind}": own[f"{norm}.{kind}"] for kind in ("weight", "bias")}
@@ -109,7 +109,7 @@ class Supernet(Strata):
             columns=lambda _, out: out,
         )
         if every != genes:
-            blocks_of_all = plan_of(pooled).blocks
+            blocks_of_all = build_plan(pooled).blocks
             kept = self._kept_heads(genes)
             change_heads(
                 state,
@@ -124,16 +124,16 @@ class Supernet(Strata):
         state = {name: value.detach().clone() for name, value in self.state(genes).items()}
         return rebuilt(self.space.config(genes), state).requires_grad_(False)
 
-    def outputs_of(self, genes: Genes, batch: RaggedBatch) -> LayerOutputs:
+    def layer_outputs(self, genes: Genes, batch: RaggedBatch) -> LayerOutputs:
         """Returns the outputs of the layers of an encoder, through which gradients reach the supernet."""
         runner = _Outputs(without_storage(self.space.config(genes)))
         state = {f"strata.{name}": value for name, value in self.state(genes).items()}
         found: LayerOutputs = torch.func.functional_call(runner, state, (batch,), tie_weights=False)
         return found
 
-    def moments_of(self, genes: Genes) -> dict[str, Tensor]:
+    def input_moments(self, genes: Genes) -> dict[str, Tensor]:
         """Returns the second moments [K] of the inputs of an encoder's feed-forward matrices, by name."""
-        banks = plan_of(self.space.config(genes)).banks
+        banks = build_plan(self.space.config(genes)).banks
         return {
             matrix.name: self._moments[f"layers.{self._pick(matrix, genes)}.{matrix.part}"]
             for matrix in banks
@@ -143,12 +143,12 @@ class Supernet(Strata):
     def _pick(self, matrix: MatrixPlan, genes: Genes) -> int:
         """Returns the layer whose matrix the group of this matrix's layer uses."""
         ties = genes.attention if matrix.part in ATTENTION_PARTS else genes.ffn
-        group = next(each for each in groups(ties) if layer_of(matrix.path) in each)
+        group = next(each for each in groups(ties) if layer_index(matrix.path) in each)
         return self._picks[matrix.part, group]
 
     def _matrix(self, matrix: MatrixPlan, genes: Genes, own: Mapping[str, Tensor]) -> State:
         """Returns the tensors of one matrix of a layer, before heads are pooled and removed."""
-        layer = layer_of(matrix.path)
+        layer = layer_index(matrix.path)
         pick = self._pick(matrix, genes)
         state = {f"{matrix.path}.bias": own[f"{matrix.path}.bias"]}
         if matrix.is_first:
@@ -227,7 +227,7 @@ class SandwichDistiller(Distiller):
         space = self.student.space
         rng = random.Random(f"{self._seed} {self.num_done}")
         for genes in (space.smallest, *(space.draw(rng) for _ in range(NUM_RANDOM))):
-            add_gradients(self.student.outputs_of(genes, batch), target)
+            add_gradients(self.student.layer_outputs(genes, batch), target)
         for parameter in self._parameters.values():
             # A pair that no encoder of the step uses.
             parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

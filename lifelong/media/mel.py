@@ -75,20 +75,20 @@ def log_mel(data: bytes) -> LogMel:
     read. The first frame begins at the first sample, and the last one may be padded with zeros.
     """
     wav = check_sound(data)
-    return mel_of(resampled(_one_channel(wav), wav.rate))
+    return compute_mel(resampled(_one_channel(wav), wav.rate))
 
 
-def mel_of(x_N: Samples) -> LogMel:
+def compute_mel(x_N: Samples) -> LogMel:
     """Returns the log-mel energies of samples at 8 kHz, int16 [F, 40]. F = 1 + ceil(max(N - 200, 0) / 80)."""
     num_frames = 1 + -(-max(len(x_N) - WINDOW, 0) // HOP)
     padded = np.zeros(WINDOW + HOP * (num_frames - 1), np.int16)
     padded[: len(x_N)] = x_N
     frames_FN = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    blocks = [_log_mel_of(frames_FN[first : first + _FRAMES]) for first in range(0, num_frames, _FRAMES)]
+    blocks = [_compute_log_mel(frames_FN[first : first + _FRAMES]) for first in range(0, num_frames, _FRAMES)]
     return np.concatenate(blocks)
 
 
-def _log_mel_of(frames_FN: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> LogMel:
+def _compute_log_mel(frames_FN: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> LogMel:
     """Returns the log-mel energies of frames of samples, int16 [F, 200]."""
     cos_NK, sin_NK = dft_tables()
     windowed_FN = _rounded_shift(frames_FN * hann_table(), 15)

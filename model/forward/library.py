@@ -21,7 +21,7 @@ from kernels.attention import attention as float_attention
 from kernels.encoder import NormWeights
 from model.config import StrataConfig
 from model.forward import stored
-from model.plan import BlockPlan, MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan
 from model.qtensor import GROUPED, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.strata import Attention, activate, attend
@@ -89,7 +89,7 @@ class LibraryForward:
         self.arithmetic = ""
         self._config = config
         self._embedding = stored.embedding(config, tensors)
-        plan = plan_of(config)
+        plan = build_plan(config)
         self._expand = _int8(tensors[plan.embedding.expand.name]) if plan.embedding.expand else None
         self._blocks: list[LibraryBlock] = []
         for block in plan.blocks:

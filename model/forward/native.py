@@ -24,7 +24,7 @@ from kernels.sparse_i8 import native as sparse_i8
 from model.config import StrataConfig
 from model.errors import BadTokens
 from model.forward import stored
-from model.plan import BlockPlan, MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan
 from model.qtensor import GROUPED, QTensor
 from model.ragged import RaggedBatch, RaggedLayout
 from model.sparse import BCSR, sparse_weight
@@ -39,7 +39,7 @@ _shared_matrices: Final = WeakValueDictionary[PackedKey, Tensor]()
 
 def why_not(config: StrataConfig) -> list[str]:
     """Returns the reasons why the native encoder cannot run models of this shape on this machine; [] if it can."""
-    blocks = plan_of(config).blocks
+    blocks = build_plan(config).blocks
     for block in blocks:
         if reasons := why_not_spans(block.masked_spans, num_heads=block.heads, num_kv_heads=block.kv_heads):
             return reasons
@@ -57,7 +57,7 @@ class NativeForward:
         keep_freed_memory()
         self.name = "native"
         self.arithmetic = native.identity()
-        plan = plan_of(config)
+        plan = build_plan(config)
         packer = _Packer(tensors, precision)
         expand = plan.embedding.expand
         embedding = stored.embedding(config, tensors, expand=_int8(tensors[expand.name]) if expand else None)

@@ -8,7 +8,7 @@ from torch import Tensor
 from kernels.attention.rotary import rotations
 from kernels.encoder import EmbeddingWeights, NormWeights, RotaryWeights
 from model.config import StrataConfig
-from model.plan import BlockPlan, MatrixPlan, plan_of
+from model.plan import BlockPlan, MatrixPlan, build_plan
 from model.qtensor import W4G64, QTensor
 from model.weights import read_in_scale, read_norm
 
@@ -46,7 +46,7 @@ def embedding(
     position embedding. If queries and keys are rotated instead, there is no position embedding, and the segment's row
     is the only row.
     """
-    plan = plan_of(config)
+    plan = build_plan(config)
     word = tensors[plan.embedding.word]
     position_PD = tensors[plan.embedding.segment].dequantize()[:1]
     if plan.embedding.position:

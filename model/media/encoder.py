@@ -25,7 +25,17 @@ from torch import Tensor, nn
 from model.config import StrataConfig, config_values
 from model.errors import BadTokens, WrongConfig
 from model.linears import Linear, full_precision
-from model.media.tokens import CODE, LEVELS, MODALITIES, VOCAB, Modality, codes_of, modality_of, place_of, values_of
+from model.media.tokens import (
+    CODE,
+    LEVELS,
+    MODALITIES,
+    VOCAB,
+    Modality,
+    level_values,
+    token_codes,
+    token_modalities,
+    token_places,
+)
 from model.packed import BlockRunner, PackedEncoder, Tensors, WholeEncoder
 from model.qtensor import FP32, QTensor
 from model.quantize import plain
@@ -122,7 +132,7 @@ class PartEmbedding(nn.Module):
 @torch.no_grad()
 def part_table(weight_PCD: Tensor, bias_QD: Tensor) -> Tensor:
     """Returns the rows that are added for each place, number and level of a code: float32 [1 + P, C, L, D]."""
-    values_L = values_of(torch.arange(LEVELS))
+    values_L = level_values(torch.arange(LEVELS))
     rows = weight_PCD[:, :, None, :] * values_L[:, None]
     table = torch.cat([torch.zeros(1, *rows.shape[1:]), rows])
     table[:, 0] += bias_QD[:, None]
@@ -175,13 +185,13 @@ class PartTables:
 
     def only_words(self, batch: RaggedBatch) -> RaggedBatch:
         """Returns the batch with ids of words, and 0 in place of the tokens of parts."""
-        ids_T = torch.where(modality_of(batch.ids_T) == 0, batch.ids_T % self._num_words, 0)
+        ids_T = torch.where(token_modalities(batch.ids_T) == 0, batch.ids_T % self._num_words, 0)
         return RaggedBatch(ids_T, batch.layout)
 
     def embedded(self, batch: RaggedBatch, words: Words) -> Tensor:
         """Returns x_TD. Raises BadTokens."""
         x_TD = words(self.only_words(batch))
-        numbers_T = modality_of(batch.ids_T)
+        numbers_T = token_modalities(batch.ids_T)
         for number in {*numbers_T.tolist()}:
             if number:
                 rows = (numbers_T == number).nonzero()[:, 0]
@@ -191,10 +201,10 @@ class PartTables:
     def _rows(self, number: int, ids_T: Tensor) -> Tensor:
         """Returns the embeddings of tokens of one modality."""
         table = self._tables.get(number)
-        places_T = place_of(ids_T)
+        places_T = token_places(ids_T)
         if table is None or int(places_T.max()) >= len(table):
             raise BadTokens(f"a token has modality {number} and place {int(places_T.max())}, which is unknown")
-        codes_TC = codes_of(ids_T)
+        codes_TC = token_codes(ids_T)
         # One addition after another, so that the order, and with it the rounding, is fixed.
         x_TD = table[places_T, 0, codes_TC[:, 0]]
         for place in range(1, CODE):
@@ -292,7 +302,7 @@ class PackedMedia:
         return self._trunk.implementation
 
     def encode(self, batch: RaggedBatch, precision: str | None = None) -> Tensor:
-        if not modality_of(batch.ids_T).any():
+        if not token_modalities(batch.ids_T).any():
             return self._trunk.encode(self._tables.only_words(batch), precision)
         return self._trunk.encode_from(0, self._embedded(batch, precision), batch.layout, precision)
 
@@ -310,7 +320,7 @@ class PackedMedia:
             sha256(f"{found} {self.config.without_labels.canonical_json()}".encode()).hexdigest()[:32] if found else ""
         )
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         return self.config.without_labels == other.config.without_labels
 
     @torch.no_grad()

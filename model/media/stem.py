@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.errors import MissingWeight, UnreadableInput
-from model.media.tokens import AUDIO, CODE, IMAGE, LEVELS, MODALITIES, Modality, values_of
+from model.media.tokens import AUDIO, CODE, IMAGE, LEVELS, MODALITIES, Modality, level_values
 
 CHANNELS: Final = (1, 32, 64, 128)
 
@@ -96,7 +96,7 @@ class Stem(nn.Module):
             x = functional.relu(norm(conv(x)))
         scaled = self.out_norm(self.out(x)).flatten(2).transpose(1, 2) * STEP + CENTRE
         levels = scaled.round().clamp(0, LEVELS - 1)
-        return values_of(scaled + (levels - scaled).detach())
+        return level_values(scaled + (levels - scaled).detach())
 
 
 class Layer(NamedTuple):

@@ -68,21 +68,21 @@ def pack(modality: Modality, codes_BPC: Tensor) -> Tensor:
     return with_first + places + (modality.number << _MODALITY_SHIFT)
 
 
-def modality_of(ids_T: Tensor) -> Tensor:
+def token_modalities(ids_T: Tensor) -> Tensor:
     """Returns the number of each token's modality: 0 for a text."""
     return ids_T >> _MODALITY_SHIFT
 
 
-def place_of(ids_T: Tensor) -> Tensor:
+def token_places(ids_T: Tensor) -> Tensor:
     """Returns the place of each token of a part."""
     return (ids_T >> _PLACE_SHIFT) % MAX_PLACES
 
 
-def codes_of(ids_T: Tensor) -> Tensor:
+def token_codes(ids_T: Tensor) -> Tensor:
     """Returns the codes of tokens of parts, int64 [T, C]: levels from 0 to 15."""
     return (ids_T[:, None] >> (_LEVEL_BITS * torch.arange(CODE))) % LEVELS
 
 
-def values_of(codes: Tensor) -> Tensor:
+def level_values(codes: Tensor) -> Tensor:
     """Returns the numbers that levels stand for: float32 from -1 to 1, of any shape."""
     return codes.float() * (2 / (LEVELS - 1)) - 1

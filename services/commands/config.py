@@ -105,14 +105,14 @@ def _classes(settings: "Settings") -> Iterator[tuple[str, Callable[[], object]]]
 def _rows(loaded: "Loaded", *, every: bool) -> dict[str, Any]:
     """Returns the values by dotted name: the main settings and all that are set, or every setting."""
     from services.settings import FOLLOWS_STATE_DIR, Settings
-    from services.settings_docs import MAIN, schemas, setting_of
+    from services.settings_docs import MAIN, documented_name, schemas
     from wire.config import flat
     from wire.logs import without_password
 
     listed = schemas(Settings)
     rows: dict[str, Any] = {}
     for name, value in flat(loaded.settings.model_dump(mode="json")).items():
-        setting = setting_of(Settings, name)
+        setting = documented_name(Settings, name)
         is_set = loaded.origins.get(name, FOLLOWS_STATE_DIR) != FOLLOWS_STATE_DIR
         if setting in listed and (every or is_set or setting in MAIN):
             rows[name] = without_password(value) if isinstance(value, str) else value
@@ -121,14 +121,14 @@ def _rows(loaded: "Loaded", *, every: bool) -> dict[str, Any]:
 
 def _as_toml(loaded: "Loaded", rows: Mapping[str, Any], *, with_origins: bool) -> str:
     from services.settings import Settings
-    from services.settings_docs import MAIN, describe_setting, schemas, setting_of
+    from services.settings_docs import MAIN, describe_setting, documented_name, schemas
 
     lines: list[str] = []
-    for section, names in groupby(sorted(rows, key=_section_of), key=_section_of):
+    for section, names in groupby(sorted(rows, key=_find_section), key=_find_section):
         if section:
             lines += ["", f"[{section}]"]
         for name in names:
-            setting = setting_of(Settings, name)
+            setting = documented_name(Settings, name)
             lines.append(f"# {'' if setting in MAIN else '[advanced] '}{describe_setting(Settings, name)}")
             if with_origins:
                 lines.append(f"# set by: {loaded.origins.get(name, 'default')}")
@@ -137,5 +137,5 @@ def _as_toml(loaded: "Loaded", rows: Mapping[str, Any], *, with_origins: bool) -
     return "\n".join(lines)
 
 
-def _section_of(name: str) -> str:
+def _find_section(name: str) -> str:
     return name.rpartition(".")[0]

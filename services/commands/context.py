@@ -144,7 +144,7 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
     parameters: list[inspect.Parameter] = []
     for parameter in own:
         is_record = parameter.name in records
-        parameters += _options_of(parameter.annotation) if is_record else [parameter.replace(kind=KEYWORD_ONLY)]
+        parameters += _list_options(parameter.annotation) if is_record else [parameter.replace(kind=KEYWORD_ONLY)]
     # A command may have an option `--task` of its own, with another meaning.
     has_task = any(parameter.name == "task" for parameter in parameters)
     parameters += [_keyword("config", None, ConfigOption), _keyword("assignments", None, SetOption)]
@@ -156,7 +156,7 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
         if not has_task and (task := kwargs.pop("task")) is not None:
             pairs.append(["task", task])
         for name, record in records.items():
-            kwargs[name] = record(**{option.name: kwargs.pop(option.name) for option in _options_of(record)})
+            kwargs[name] = record(**{option.name: kwargs.pop(option.name) for option in _list_options(record)})
         command(CliContext(config, {name.strip(): value for name, value in pairs}), *args, **kwargs)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -165,16 +165,16 @@ def reads_settings(command: Callable[Concatenate[CliContext, Options], None]) ->
     return run
 
 
-def _options_of(record: type[Any]) -> Iterator[inspect.Parameter]:
+def _list_options(record: type[Any]) -> Iterator[inspect.Parameter]:
     """Yields the options of a dataclass: its fields that are annotated as options."""
     hints: Mapping[str, Any] = get_type_hints(record, include_extras=True)
     for field in fields(record):
         annotation = hints[field.name]
         if any(isinstance(part, ParameterInfo) for part in getattr(annotation, "__metadata__", ())):
-            yield _keyword(field.name, _default_of(field), annotation)
+            yield _keyword(field.name, _find_default(field), annotation)
 
 
-def _default_of(field: Field[Any]) -> Any:
+def _find_default(field: Field[Any]) -> Any:
     if field.default_factory is not MISSING:
         return field.default_factory()
     return inspect.Parameter.empty if field.default is MISSING else field.default

@@ -146,7 +146,7 @@ def _refusals(path: Path | None) -> Iterator[RefusedRows]:
 
 def _import_rows(context: CliContext, file: str, options: ImportOptions, refusals: RefusedRows) -> dict[str, Any]:
     """Sends the file, and returns the numbers to print. Maps and file are checked before any server is contacted."""
-    from services.history.labeller import BadHistory, RowLabeller, RowMaps, detect_format, rows_of
+    from services.history.labeller import BadHistory, RowLabeller, RowMaps, detect_format, read_rows
     from services.history.sending import await_version
     from services.programs import open_store
     from wire.label_set import LabelSet
@@ -171,7 +171,7 @@ def _import_rows(context: CliContext, file: str, options: ImportOptions, refusal
             task=settings.task,
         )
         try:
-            before, after = sending.send(rows_of(opened_file, form), labelled, bookmarks)
+            before, after = sending.send(read_rows(opened_file, form), labelled, bookmarks)
         except BadHistory as error:
             raise BadHistory(f"{file}: {error}") from error
         result: dict[str, Any] = {

@@ -157,13 +157,13 @@ def release(
 def _rows(labels: "Sequence[Quarantined]") -> list[dict[str, Any]]:
     from msgspec import to_builtins
 
-    from services.refused import id_of
+    from services.refused import quarantine_id
 
-    return [{"id": id_of(label), **to_builtins(label)} for label in labels]
+    return [{"id": quarantine_id(label), **to_builtins(label)} for label in labels]
 
 
 def _label_line(label: "Quarantined") -> str:
-    from services.refused import id_of
+    from services.refused import quarantine_id
     from wire.inputs import render as render_event
     from wire.kinds import render
     from wire.logs import printable
@@ -173,4 +173,6 @@ def _label_line(label: "Quarantined") -> str:
     of = f"  of {about!r}, answered {label.answered!r}" if about else ""
     event = label.event_id if label.event_source is None else f"{label.event_id} of {label.event_source!r}"
     label_text = render(label.feedback.label_string)
-    return printable(f"{moment}  {id_of(label)}  {label.reason:<10}  {event}  {label.source!r} said {label_text!r}{of}")
+    return printable(
+        f"{moment}  {quarantine_id(label)}  {label.reason:<10}  {event}  {label.source!r} said {label_text!r}{of}"
+    )

@@ -141,7 +141,7 @@ def run(context: CliContext) -> None:
     from services.topics import require_topics
     from wire import metrics, traces
     from wire.draws import AUDIT, is_drawn
-    from wire.label_set import refusal_of
+    from wire.label_set import find_refusal
     from wire.receipts import Receipts
 
     stop: threading.Event = stop_signal()
@@ -153,7 +153,7 @@ def run(context: CliContext) -> None:
     receipts = Receipts.following(ring)
     trust = settings.learner.trust
     refusal = partial(
-        refusal_of,
+        find_refusal,
         receipts=receipts,
         max_chars=settings.learner.max_label_chars,
         is_required=trust.require_receipts,

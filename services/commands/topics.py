@@ -42,11 +42,11 @@ def check(context: CliContext, program: ForOption = None, as_json: JsonOption = 
     """Check the topics, the rights to them, their partitions and their retention. Exits with 78 if something is wrong.
 
     It checks the rights to read and write all topics, or with --for the rights of one program."""
-    from services.topics import findings_for, findings_of, render_finding
+    from services.topics import find_problems, findings_for, render_finding
     from wire.records import TOPIC_RECORDS
 
     config = _required(context)
-    findings = findings_for(context.process(), program) if program else findings_of(config, writes=TOPIC_RECORDS)
+    findings = findings_for(context.process(), program) if program else find_problems(config, writes=TOPIC_RECORDS)
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -124,11 +124,11 @@ def _digits_encoder(settings: Settings) -> str:
 def _encoder(profile: str, settings: Settings) -> str:
     """Returns the encoder of a profile. If it has to be made first, its progress is shown."""
     from services.members.search import read_front
-    from services.profiles.encoders import encoder_of
+    from services.profiles.encoders import build_encoder
 
     front = read_front(settings.state_dir.parent)
     with progress() as say:
-        return encoder_of(PROFILES[profile], data=settings.data, say=say, front=front)
+        return build_encoder(PROFILES[profile], data=settings.data, say=say, front=front)
 
 
 def _play(settings: Settings, stream: Stream, options: DemoOptions, console: Console) -> Played:

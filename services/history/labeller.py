@@ -25,12 +25,12 @@ from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 import msgspec
 
-from wire.envelope import record_of
+from wire.envelope import build_record
 from wire.errors import BadMessage
 from wire.inputs import Features, Part, encode_content, fields_of, problem_of_content
 from wire.kinds import KINDS, LABEL_FIELDS, field_with
 from wire.label_set import LabelSet, check_label, did_you_mean
-from wire.mapping import LABEL_SETTINGS, Template, features_of, label_in
+from wire.mapping import LABEL_SETTINGS, Template, label_in, map_features
 from wire.message import json_object, quote_text
 from wire.records import MAX_EVENT_BYTES, MAX_TEXT_CHARS, Feedback
 from wire.tasks import DEFAULT
@@ -78,7 +78,7 @@ def detect_format(path: Path | None) -> Form:
     return "jsonl" if path is None else SUFFIXES.get(path.suffix.lower(), "jsonl")
 
 
-def rows_of(file: BinaryIO, form: Form) -> Iterator[SourceRow]:
+def read_rows(file: BinaryIO, form: Form) -> Iterator[SourceRow]:
     """Yields the rows of an open file. Raises BadHistory if the file has not this format."""
     if form == "jsonl":
         return _json_lines(file)
@@ -241,12 +241,12 @@ class RowLabeller:
         own = {name: fields[name] for name in OURS if name in fields}
         own |= {name: _fill_field(name, template, fields) for name, template in self._maps.fields.items()}
         if self._maps.features:
-            values = features_of(self._maps.features, fields)
+            values = map_features(self._maps.features, fields)
             own["features"] = {name: self._parse_number(value) for name, value in values.items()}
         row = _build_row(own, fields)
         if problem := problem_of_content(**fields_of(row)):
             raise BadMessage("wrong_schema", problem)
-        feedback = record_of(Feedback, self._fields(row))
+        feedback = build_record(Feedback, self._fields(row))
         check_label(feedback.label_string, self._labels, max_chars=self._max_label_chars)
         return feedback
 

@@ -130,7 +130,7 @@ def start_redis(state_dir: Path, *, options: Mapping[str, Sequence[str]] | None 
                 _command(binary, socket_path, state_dir, options or {}),
                 state_dir=state_dir,
                 socket_path=socket_path,
-                version=version_of(binary),
+                version=read_version(binary),
                 log=RotatingLog(state_dir / "redis.log"),
                 lock=lock,
             )
@@ -168,7 +168,7 @@ def find_binary() -> str:
     )
 
 
-def version_of(binary: str) -> str:
+def read_version(binary: str) -> str:
     """Returns the version that the program `binary` reports, for example `6.2.14`."""
     output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     match = re.search(r"v=(\S+)", output)

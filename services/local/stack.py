@@ -36,7 +36,7 @@ from services.local.supervisor import Program, StackFailed, Supervisor
 from services.programs import open_stores, program_commands, program_name, unready_programs
 from services.resident_bytes import resident_bytes
 from services.running import announce, claim, withdraw
-from services.settings import Settings, as_environment, replaced, variable_of
+from services.settings import Settings, as_environment, environment_variable, replaced
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
 from wire.files import do_nothing
@@ -59,7 +59,7 @@ ENOUGH_BYTES = 128 << 20
 
 LOGS = "logs"
 
-TASK_VARIABLE = variable_of("task")
+TASK_VARIABLE = environment_variable("task")
 
 GUARDED = frozenset({"serve"})
 """Programs whose descendants would outlive them without a guard."""

@@ -247,7 +247,9 @@ class DomainStages:
 
     def _wait_until_moved(self, stop: threading.Event) -> dict[str, int] | None:
         """Returns the offsets up to which the next stage reads; None if `stop` was set."""
-        watch = DomainWatch(vectors_of(self._encoder, self._max_tokens, self._say), num_known=self._options.known_texts)
+        watch = DomainWatch(
+            open_embedder(self._encoder, self._max_tokens, self._say), num_known=self._options.known_texts
+        )
         rng = random.Random(0)
         num_new: int | None = None
         with closing(self._bus.follow([Event], self._bus.end_offsets(Event), is_patient=True)) as follower:
@@ -275,7 +277,7 @@ class DomainStages:
         return selected
 
 
-def vectors_of(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequence[str]], Tensor]:
+def open_embedder(encoder: str, max_tokens: int | None, say: Say) -> Callable[[Sequence[str]], Tensor]:
     """Returns a function from texts to the vectors z_BD of an encoder, as it is served."""
     inputs = open_inputs(encoder, max_tokens=max_tokens)
     served = packed(*stored_weights(encoder, say), inputs)

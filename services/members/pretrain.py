@@ -33,8 +33,8 @@ from lifelong.compress.pretrain import (
     CurvePoint,
     MixedPretraining,
     MixOptions,
+    find_mask_id,
     key_of_pretraining,
-    mask_id_of,
     new_encoder,
     new_tokenizer,
 )
@@ -42,8 +42,8 @@ from model.config import StrataConfig
 from model.member import Member, write_member
 from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
-from services.members.source import BATCH, Say, history_step, open_source, texts_of
-from services.members.texts import FOLDER, SEEN, Selected, SourcedText, seen_of
+from services.members.source import BATCH, Say, history_step, load_texts, open_source
+from services.members.texts import FOLDER, SEEN, Selected, SourcedText, remember_texts
 from wire.files import atomic_write
 
 SHOTS: Final = 5
@@ -105,7 +105,7 @@ class Stopped(Exception):
 def texts_of_files(names: Iterable[str], data: Path | None) -> Iterator[SourcedText]:
     """Yields the training texts of data sets and files; the source of a text is the name. Raises DataError."""
     for name in names:
-        for text in texts_of(name, data):
+        for text in load_texts(name, data):
             yield SourcedText(text, name)
 
 
@@ -143,7 +143,7 @@ def pretrain(
         say(f"reading {', '.join(request.probe)}")
         probe = FewShotProbe([text_set(name, data) for name in request.probe], tokenizer)
     training = MixedPretraining(
-        strata, token_ids, mask_id_of(tokenizer_json), options, probe=probe, num_probes=request.num_probes
+        strata, token_ids, find_mask_id(tokenizer_json), options, probe=probe, num_probes=request.num_probes
     )
     checkpoint = folder.with_name(f"{folder.name}.checkpoint")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def pretrain(
     )
     step = history_step("pretrain", asdict(options) | {"encoder": request.encoder, "key": key})
     member = replace(start, history=(*start.history, step))
-    _write(folder, member, strata, tokenizer_json, seen_of(selected) | {"made": made.fields()})
+    _write(folder, member, strata, tokenizer_json, remember_texts(selected) | {"made": made.fields()})
     checkpoint.unlink(missing_ok=True)
     return made
 
@@ -250,7 +250,7 @@ class _FewShots:
             orders = {label: torch.randperm(len(rows), generator=rng).tolist() for label, rows in rows_of_class.items()}
             chosen.append([rows_of_class[label][place] for label, order in orders.items() for place in order[:shots]])
         used = sorted({row for rows in chosen for row in rows})
-        place_of = {row: place for place, row in enumerate(used)}
+        token_places = {row: place for place, row in enumerate(used)}
         test = [whole.test[row] for row in torch.randperm(len(whole.test), generator=rng)[:PROBE_TEXTS].tolist()]
         items = [*(whole.train[row] for row in used), *test]
         class_of = {label: number for number, label in enumerate(rows_of_class)}
@@ -258,7 +258,7 @@ class _FewShots:
             token_ids=tokenizer.encode_many([item.text for item in items]),
             # A test item of an unknown class is never right.
             labels_B=torch.tensor([class_of.get(item.label, -1) for item in items]),
-            draws=[torch.tensor([place_of[row] for row in rows]) for rows in chosen],
+            draws=[torch.tensor([token_places[row] for row in rows]) for rows in chosen],
             num_test=len(test),
         )
 

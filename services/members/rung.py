@@ -18,7 +18,7 @@ import torch
 
 from lifelong.compress.static import StaticOptions
 from model.calibration import TEXTS
-from model.encoders import family_of, open_encoder
+from model.encoders import find_family, open_encoder
 from model.member import CONFIG, new_folder
 from model.ragged import RaggedBatch
 from model.rung import FAMILY, MAIN, TABLE
@@ -69,7 +69,7 @@ def add_rung(
     batch = RaggedBatch.of(inputs.encode_many(TEXTS))
     with torch.no_grad():
         found = cosine(main(batch), whole(batch))
-    tensors = family_of(whole.config).stored(whole, first_layer=None, grams={})
+    tensors = find_family(whole.config).stored(whole, first_layer=None, grams={})
     num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     return WithRung(path=str(out), table_bytes=num_bytes, cosine=found, seconds=table.seconds)
 

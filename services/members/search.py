@@ -41,7 +41,7 @@ from learner.fast.ridge import RidgeHead
 from lifelong.compress.cost import parameters
 from lifelong.compress.distillation import Distiller, DistillOptions, key_of, resume, write_checkpoint
 from lifelong.compress.heads import LabelledTexts, head_importance
-from lifelong.compress.latency import LayerTimes, precision_of
+from lifelong.compress.latency import LayerTimes, gene_precision
 from lifelong.compress.search import Evaluate, Point, front, kendall_tau, nsga2, random_search
 from lifelong.compress.space import Genes, Space
 from lifelong.compress.sparsity import SparseDistiller, Sparsity
@@ -348,7 +348,7 @@ class Search:
         config, tensors = stored_weights(str(out), self._say)
         assert isinstance(config, StrataConfig)
         encoder = QuantizedEncoder.from_tensors(config, tensors)
-        accuracy, mean_cosine = self._scorer.scores(partial(encoder.encode, precision=precision_of(genes)))
+        accuracy, mean_cosine = self._scorer.scores(partial(encoder.encode, precision=gene_precision(genes)))
         step_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
         found = Trained(
             genes=genes,
@@ -433,7 +433,7 @@ class Search:
         if (genes, steps) not in self._scores:
             strata = self._retrained(genes, steps) if steps else self._supernet.extract(genes)
             encoder = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
-            encode = partial(encoder.encode, precision=precision_of(genes))
+            encode = partial(encoder.encode, precision=gene_precision(genes))
             accuracy, mean_cosine = self._scorer.scores(encode)
             found = Scores(genes=genes, steps=steps, accuracy=accuracy, cosine=mean_cosine)
             self._scores[genes, steps] = found
@@ -448,7 +448,7 @@ class Search:
         arguments = (student, self._source.strata, self._token_ids, options)
         distiller = Distiller(*arguments)
         if genes.sparsity:
-            sparsity = Sparsity(share=genes.sparsity, moments=self._supernet.moments_of(genes))
+            sparsity = Sparsity(share=genes.sparsity, moments=self._supernet.input_moments(genes))
             distiller = SparseDistiller(*arguments, sparsity)
         while not distiller.is_done:
             distiller.step()

@@ -29,7 +29,7 @@ from model.errors import WrongConfig
 from model.grid import Grid
 from model.member import TOKENIZER, Member, read_member, write_member
 from model.packed import Inputs
-from model.plan import BlockPlan, plan_of
+from model.plan import BlockPlan, build_plan
 from model.qtensor import FP32, W4G64
 from model.source import encoder_folder
 from model.strata import Strata, encode_many
@@ -168,9 +168,9 @@ def unlabelled(
     texts: dict[str, None] = {}
     tests = set[str]()
     for name in names:
-        texts |= dict.fromkeys(texts_of(name, data))
+        texts |= dict.fromkeys(load_texts(name, data))
         if spares_tests:
-            tests |= set(texts_of(name, data, is_test=True))
+            tests |= set(load_texts(name, data, is_test=True))
     if spares_tests:
         texts = {text: None for text in texts if text not in tests}
     if not texts:
@@ -196,7 +196,7 @@ def labelled(
     return tasks
 
 
-def texts_of(name: str, data: Path | None, *, is_test: bool = False) -> list[str]:
+def load_texts(name: str, data: Path | None, *, is_test: bool = False) -> list[str]:
     """Returns the training texts of a data set, or its test texts. Raises DataError.
 
     The lines of a file are training texts; it has no test texts.
@@ -219,7 +219,7 @@ def texts_to_leave_out(name: str, data: Path | None) -> list[str]:
 
     Raises DataError.
     """
-    return texts_of(name, data, is_test=not _is_lines(Path(name)))
+    return load_texts(name, data, is_test=not _is_lines(Path(name)))
 
 
 def _is_lines(path: Path) -> bool:
@@ -241,7 +241,7 @@ def shape_and_costs(config: StrataConfig, num_tokens: Sequence[int]) -> dict[str
 def cost_lines(config: StrataConfig, num_tokens: Sequence[int]) -> Iterator[str]:
     """Yields the values of `shape_and_costs` as lines of text."""
     facts = shape_and_costs(config, num_tokens)
-    yield from (_layer(block) for block in plan_of(config).blocks)
+    yield from (_layer(block) for block in build_plan(config).blocks)
     parts = ", ".join(f"{name} {number / 1e6:.2f} M" for name, number in facts["parameters"].items() if name != "total")
     yield f"parameters {facts['parameters']['total'] / 1e6:.2f} M: {parts}"
     yield "bytes      " + ", ".join(f"{name} {number / 1e6:.1f} MB" for name, number in facts["bytes"].items())

@@ -1,6 +1,6 @@
 """Selects texts without labels for a training, each once, and remembers which texts an encoder has seen.
 
-    texts, each with its source and subject --select--> Selected --seen_of--> seen.json in the folder of the encoder
+    texts, each with its source and subject --select--> Selected --remember_texts--> the encoder's seen.json
     a subject that is to be forgotten --trained_on--> the encoders that have seen its texts
 
 A source that sends many texts, or one text many times, does not own the training. The texts of an erased subject, and
@@ -73,13 +73,13 @@ def select(
     Texts are compared without regard to case and spaces. `left_out` are test texts, `erased` the digests of erased
     subjects. Memory is bounded by the limits, not by the number of texts that are read.
     """
-    excluded = {digest_of(text) for text in left_out}
+    excluded = {compute_digest(text) for text in left_out}
     kept: OrderedDict[str, SourcedText] = OrderedDict()
     digests_of: defaultdict[str, OrderedDict[str, None]] = defaultdict(OrderedDict)
     counts: Counter[str] = Counter()
     for each in texts:
         counts["read"] += 1
-        digest = digest_of(each.text)
+        digest = compute_digest(each.text)
         if not each.text.strip():
             counts["empty"] += 1
         elif each.subject and each.subject in erased:
@@ -103,19 +103,19 @@ def select(
     return Selected(texts=list(kept.values()), **counts)
 
 
-def digest_of(text: str) -> str:
+def compute_digest(text: str) -> str:
     """Returns the digest of a text, which does not depend on case and spaces.
 
-    >>> digest_of("Where is  my card?") == digest_of(" where is my card?")
+    >>> compute_digest("Where is  my card?") == compute_digest(" where is my card?")
     True
     """
     return sha256(" ".join(text.casefold().split()).encode("utf-8", "replace")).hexdigest()[:DIGEST_CHARS]
 
 
-def seen_of(selected: Selected) -> dict[str, Any]:
+def remember_texts(selected: Selected) -> dict[str, Any]:
     """Returns what an encoder's folder remembers of the texts: their digests, and the number of texts of a subject."""
     subjects = Counter(each.subject for each in selected.texts if each.subject)
-    return {"texts": [digest_of(each.text) for each in selected.texts], "subjects": dict(subjects)}
+    return {"texts": [compute_digest(each.text) for each in selected.texts], "subjects": dict(subjects)}
 
 
 def trained_on(subject: str, state_dir: Path) -> dict[str, int]:

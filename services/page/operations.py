@@ -27,7 +27,7 @@ from services.commands.refused import as_builtins
 from services.commands.rollout_text import render_plan
 from services.keys import key_ring
 from services.label_commands import ClassesInForce, LabelEdit
-from services.refused import LabelFilter, id_of, newest_letters, quarantined_labels, release, replay
+from services.refused import LabelFilter, newest_letters, quarantine_id, quarantined_labels, release, replay
 from services.settings import Settings
 from wire.bus import Bus
 from wire.envelope import from_message, to_message
@@ -144,7 +144,7 @@ class PageOperations:
             )
         rows: list[dict[str, Any]] = msgspec.to_builtins(labels)
         return [
-            row | {"id": id_of(label), "text": render(label)[:LAST_SHOWN]}
+            row | {"id": quarantine_id(label), "text": render(label)[:LAST_SHOWN]}
             for row, label in zip(rows, labels, strict=True)
         ]
 

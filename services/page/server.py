@@ -87,7 +87,7 @@ def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateR
         boards: dict[str, Board] = {}
         readers: list[StateReader] = []
         for task in tasks:
-            own = settings_of(settings, task)
+            own = settings_for(settings, task)
             store = opened.enter_context(closing(open_store(own)))
             operations = opened.enter_context(closing(PageOperations(own, store)))
             boards[task] = Board(Latest(), operations)
@@ -104,7 +104,7 @@ def served(settings: Settings, *, say: Callable[[str], None]) -> Iterator[StateR
         yield readers[0]
 
 
-def settings_of(settings: Settings, task: str) -> Settings:
+def settings_for(settings: Settings, task: str) -> Settings:
     """Returns the settings with the task, and with its labels and its rollout."""
     if task == settings.task:
         return settings

@@ -84,7 +84,7 @@ def trained_as(profile: Profile[Any], front: Front | None) -> Trained | None:
     return front.trained_as(point.genes) if front is not None and point is not None else None
 
 
-def encoder_of(
+def build_encoder(
     profile: Profile[Any],
     *,
     data: Path | None,

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from model.config import MINILM_L6, LayerSpec, Span, StaticConfig, StrataConfig
-from services.settings import Loaded, Settings, values_of
+from services.settings import Loaded, Settings, values_by_name
 
 Shape = TypeVar("Shape", StrataConfig, StaticConfig)
 
@@ -142,8 +142,8 @@ def after_restart(settings: Settings, profile: Profile[Any]) -> dict[str, tuple[
     None stands for a promise that is not made. A value that is neither the default nor the present profile's was set by
     the user, and stays.
     """
-    now = values_of(settings)
-    defaults = values_of(Settings())
+    now = values_by_name(settings)
+    defaults = values_by_name(Settings())
     before = {**defaults, **PROFILES[settings.profile].settings} if settings.profile else defaults
     after = {**defaults, **profile.settings}
     changes: dict[str, tuple[object, object]] = {}

@@ -12,7 +12,7 @@ import time
 import msgspec
 import torch
 
-from model.encoders import family_of, open_encoder, packed
+from model.encoders import find_family, open_encoder, packed
 from model.packed import PackedEncoder
 from model.ragged import RaggedBatch
 from services.tune.measure import Task
@@ -23,7 +23,7 @@ WARM_UP_CALLS = 3
 
 def main(encoder: str) -> None:
     whole, inputs = open_encoder(encoder)
-    served = packed(whole.config, family_of(whole.config).stored(whole, first_layer=None, grams={}), inputs)
+    served = packed(whole.config, find_family(whole.config).stored(whole, first_layer=None, grams={}), inputs)
     del whole
     _say("ready")
     for line in sys.stdin:

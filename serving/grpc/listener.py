@@ -86,7 +86,7 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
     """
     by_peer: dict[PeerAddress, socket.socket] = {}
     for name in os.listdir(FILES):
-        connection = _socket_of(name)
+        connection = _find_socket(name)
         if connection is None:
             continue
         try:
@@ -102,7 +102,7 @@ def sockets_at(port: int) -> dict[PeerAddress, socket.socket]:
     return by_peer
 
 
-def _socket_of(name: str) -> socket.socket | None:
+def _find_socket(name: str) -> socket.socket | None:
     """Returns a duplicate of an open file if it is a socket, else None."""
     try:
         if not os.readlink(f"{FILES}/{name}").startswith("socket:"):

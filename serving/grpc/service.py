@@ -43,15 +43,15 @@ from serving.queue import Priority
 from serving.v2 import (
     BYTES,
     Tensor,
-    columns_of,
+    build_columns,
+    build_metadata,
+    decode_events,
     decode_texts,
-    events_of,
+    find_version,
     input_head,
-    metadata_of,
     pack,
     server_metadata,
     unpack_texts,
-    version_of,
     wrong_tensor,
 )
 
@@ -140,7 +140,7 @@ class InferenceService:
         return message("ServerReadyResponse")(ready=self._is_ready)
 
     async def model_ready(self, request: Any, context: Any) -> Any:
-        version_of(request.name, request.version, self.api.bridge.live)
+        find_version(request.name, request.version, self.api.bridge.live)
         return message("ModelReadyResponse")(ready=self._is_ready)
 
     async def server_metadata(self, request: Any, context: Any) -> Any:
@@ -152,8 +152,8 @@ class InferenceService:
 
     async def model_metadata(self, request: Any, context: Any) -> Any:
         self._client(context, None)
-        version_of(request.name, request.version, self.api.bridge.live)
-        metadata = metadata_of(self.api.bridge.live)
+        find_version(request.name, request.version, self.api.bridge.live)
+        metadata = build_metadata(self.api.bridge.live)
         response = message("ModelMetadataResponse")(
             name=metadata.name, versions=metadata.versions, platform=metadata.platform
         )
@@ -164,18 +164,18 @@ class InferenceService:
 
     async def model_infer(self, request: Any, context: Any) -> Any:
         client = self._client(context, Role.PREDICT)
-        version = version_of(request.model_name, request.model_version, self.api.bridge.live)
+        version = find_version(request.model_name, request.model_version, self.api.bridge.live)
         num_bytes = request.ByteSize()
         if not self.api.bodies.reserve(num_bytes):
             raise RequestRefused(TOO_MANY_BYTES)
         try:
             tensors = self._tensors(request)
-            events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
+            events = decode_events(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)
             replies = await self.api.bridge.answer_many(entries, _read_options(context, version))
         finally:
             self.api.bodies.release(num_bytes)
-        columns = columns_of(replies, [output.name for output in request.outputs])
+        columns = build_columns(replies, [output.name for output in request.outputs])
         return _response(request, columns)
 
     async def health(self, request: Any, context: Any) -> Any:
@@ -212,7 +212,7 @@ class InferenceService:
 
     async def _read_and_answer(self, method: Method, context: Any) -> Any:
         """Reads the request as soon as it has a slot, and answers it. Raises RequestRefused."""
-        network = to_network(address_of(context.peer()))
+        network = to_network(parse_address(context.peer()))
         try:
             async with asyncio.timeout(self.body_timeout_s), self.reads.slot(network):
                 request = await context.read()
@@ -227,7 +227,7 @@ class InferenceService:
         return self.api.bridge.not_ready_problem() is None
 
     def _client(self, context: Any, role: Role | None) -> Any:
-        return self.api.access.client(address_of(context.peer()), _metadata(context), role)
+        return self.api.access.client(parse_address(context.peer()), _metadata(context), role)
 
     def _tensors(self, request: Any) -> list[Tensor]:
         """Returns the inputs. Raises RequestRefused."""
@@ -245,10 +245,10 @@ class InferenceService:
         return tensors
 
 
-def address_of(peer: str) -> str:
+def parse_address(peer: str) -> str:
     """Returns the IP address of a gRPC peer.
 
-    >>> address_of("ipv4:203.0.113.7:5000"), address_of("ipv6:%5B2001:db8::7%5D:5000")
+    >>> parse_address("ipv4:203.0.113.7:5000"), parse_address("ipv6:%5B2001:db8::7%5D:5000")
     ('203.0.113.7', '2001:db8::7')
     """
     return unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")

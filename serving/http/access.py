@@ -98,13 +98,13 @@ class KeyFile:
             log.error("keys_not_read", path=str(self._path), error=str(error))
         else:
             self._keys = self._keys if keys is None else keys
-        return self._keys.get(digest_of(key))
+        return self._keys.get(compute_digest(key))
 
     def _read(self) -> dict[str, ApiKey]:
         return {key.digest: key for key in read_keys(self._path)}
 
 
-def digest_of(key: str) -> str:
+def compute_digest(key: str) -> str:
     return sha256(key.encode(errors="replace")).hexdigest()
 
 
@@ -134,7 +134,7 @@ def create_key(
     text = PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
         name=name,
-        digest=digest_of(text),
+        digest=compute_digest(text),
         roles=tuple(dict.fromkeys(roles)),
         created_ms=now_ms,
         sources=tuple(dict.fromkeys(sources)),

@@ -83,7 +83,7 @@ class LabelsRequest(msgspec.Struct, frozen=True):
     labels: Annotated[list[LabelBody], msgspec.Meta(min_length=1)]
 
 
-def _elements_of(*records: type) -> msgspec.Meta:
+def _list_elements(*records: type) -> msgspec.Meta:
     """Returns the annotation of a list whose elements are any of these records.
 
     A union type is not possible, because msgspec requires tags for a union of records.
@@ -95,13 +95,13 @@ def _elements_of(*records: type) -> msgspec.Meta:
 class AnswersResponse(msgspec.Struct, frozen=True):
     """An answer or an error for each event."""
 
-    answers: Annotated[list[Any], _elements_of(AnswerBody, ErrorBody)]
+    answers: Annotated[list[Any], _list_elements(AnswerBody, ErrorBody)]
 
 
 class LabelsResponse(msgspec.Struct, frozen=True):
     """For each label, the label that the broker has acknowledged, or an error."""
 
-    labels: Annotated[list[Any], _elements_of(AcceptedBody, ErrorBody)]
+    labels: Annotated[list[Any], _list_elements(AcceptedBody, ErrorBody)]
 
 
 ELEMENTS: Final = (AnswerBody, AcceptedBody, ErrorBody)

@@ -111,7 +111,7 @@ class RequestBridge:
 
     def task_problem(self, record: Event | Feedback) -> Problem | None:
         """Returns the problem if a record names an unknown task; None if all its tasks are known."""
-        problem = self.tasks.problem_of(record)
+        problem = self.tasks.find_problem(record)
         if not problem:
             return None
         self.count_refused(UNKNOWN_TASK)

@@ -21,7 +21,7 @@ from serving.http.problems import Problem, RequestRefused, unwrap
 from serving.http.requests import read_options
 from serving.http.schemas import UNREADABLE, Entry, Reply, decoding_problem, make_event, schema_problem
 from serving.queue import EmbeddedText
-from serving.v2 import MODEL, version_of
+from serving.v2 import MODEL, find_version
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ class EmbeddingsApi:
         with self.api.bodies.reader() as reader:
             body = _read(unwrap(await reader.read(request)))
             model, _, version = body.model.partition(":")
-            number = version_of(model, version or self._stable, self.api.bridge.live)
+            number = find_version(model, version or self._stable, self.api.bridge.live)
             events = self._events(body)
             options = read_options(request, version=number, is_embedding=True)
             replies = await self.api.bridge.answer_many(self.api.admit(client, events), options)

@@ -27,7 +27,7 @@ from serving.http.problems import ErrorBody, Problem, ProblemBody, RequestRefuse
 from serving.http.requests import read_options
 from serving.http.schemas import UNREADABLE, decoding_problem, request_problem, schema_problem
 from wire.envelope import MAX_FIELD_BYTES
-from wire.inputs import Features, Part, fields_of, problem_of
+from wire.inputs import Features, Part, fields_of, find_problem
 from wire.kinds import LABEL_FIELDS, problem_of_label
 from wire.records import MAX_TEXT_CHARS, Feedback
 
@@ -133,7 +133,7 @@ class FeedbackApi:
                 return schema_problem(f"`{name}` has more than {MAX_FIELD_BYTES} bytes")
         if body.target is not None and len(msgspec.json.encode(body.target)) > MAX_FIELD_BYTES:
             return schema_problem(f"`target` has more than {MAX_FIELD_BYTES} bytes")
-        if problem := problem_of(body.features, body.parts):
+        if problem := find_problem(body.features, body.parts):
             return schema_problem(problem)
         record = Feedback(
             event_id=body.event_id,

@@ -21,7 +21,7 @@ from serving.http.problems import PROBLEM_JSON, ErrorBody, ProblemDetails, V2Err
 from serving.http.requests import MAX_TIMEOUT_MS, PRIORITY_HEADER, TIMEOUT_HEADER
 from serving.queue import Priority
 from serving.v2 import MODEL
-from wire.records.schemas import components_of
+from wire.records.schemas import schema_components
 
 JSON: Final = "application/json"
 
@@ -45,7 +45,7 @@ def make_document(operations: Sequence[Operation], elements: Sequence[type]) -> 
     records: list[type] = [*elements, ProblemDetails, V2ErrorBody]
     for operation in operations:
         records += [*operation.body, operation.answer]
-    components = components_of(records, REF)
+    components = schema_components(records, REF)
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _describe_operation(operation)

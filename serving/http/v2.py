@@ -22,14 +22,14 @@ from serving.http.requests import read_options
 from serving.http.schemas import UNREADABLE
 from serving.v2 import (
     Tensor,
-    columns_of,
-    events_of,
+    build_columns,
+    build_metadata,
+    decode_events,
+    find_version,
     input_head,
-    metadata_of,
     pack,
     server_metadata,
     unpack_texts,
-    version_of,
     wrong_tensor,
 )
 
@@ -94,7 +94,7 @@ class V2Api:
     async def model(self, request: Request) -> Response:
         self.api.client(request, None)
         self._version(request)
-        return json_response(msgspec.json.encode(metadata_of(self.api.bridge.live)))
+        return json_response(msgspec.json.encode(build_metadata(self.api.bridge.live)))
 
     async def model_ready(self, request: Request) -> Response:
         self._version(request)
@@ -107,15 +107,15 @@ class V2Api:
         with self.api.bodies.reader() as reader:
             body = unwrap(await reader.read(request))
             inferred, tensors = self._read(body, request.headers.get(LENGTH_HEADER))
-            events = events_of(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
+            events = decode_events(tensors, now_ms=self.api.now_ms(), new_id=self.api.new_id)
             entries = self.api.admit(client, events)
             replies = await self.api.bridge.answer_many(entries, read_options(request, version=version))
-            columns = columns_of(replies, [output.name for output in inferred.outputs])
+            columns = build_columns(replies, [output.name for output in inferred.outputs])
             return _response(request, inferred, columns)
 
     def _version(self, request: Request) -> int:
         path = request.path_params
-        return version_of(path["model"], path.get("version", ""), self.api.bridge.live)
+        return find_version(path["model"], path.get("version", ""), self.api.bridge.live)
 
     def _read(self, body: bytes, json_length: str | None) -> tuple[InferRequest, list[Tensor]]:
         """Returns the request and its tensors. Raises RequestRefused."""

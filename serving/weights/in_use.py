@@ -90,7 +90,7 @@ class WeightsInUse:
         """
         with self._lock:
             for other, times in [*self._times.items()]:
-                if times.knows(precisions) and other.has_shape_of(encoder):
+                if times.knows(precisions) and other.has_same_shape(encoder):
                     self._times[encoder] = times
                     return times
             times = measure_encoder(encoder, precisions, inputs)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from model.encoders import config_from_json, runnable_precisions
 from model.errors import BadTokens, UnreadableInput
-from model.inputs import tokens_of
+from model.inputs import tokenize_contents
 from model.kinds import tensors_of
 from model.packed import EncoderConfig, Inputs, PackedEncoder, checked
 from model.qtensor import QTensor, from_blob
@@ -286,7 +286,7 @@ def encode_contents(
 ) -> Tensor:
     """Returns the vectors z_BD of events' contents (`wire.inputs`), computed as `serving.encodings` does for events."""
     inputs = [parse_content(content) for content in contents]
-    token_ids = tokens_of(inputs, tokenizer, max_tokens)
+    token_ids = tokenize_contents(inputs, tokenizer, max_tokens)
     z_BD = checked(encoder.encode(RaggedBatch.of(token_ids), precision), len(contents), encoder.config)
     return encoder.inputs.joined(z_BD, inputs)
 

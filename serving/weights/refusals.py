@@ -29,7 +29,7 @@ import psutil
 import structlog
 
 from model.errors import BadBlob, BadTokens, MissingWeight, NonFinite, UnreadableInput, WrongConfig, WrongShape
-from serving.deaths import Deaths, digest_of
+from serving.deaths import Deaths, compute_digest
 from serving.errors import NotYet, VersionRefused
 from wire.errors import BadMessage, BadSignature, BlobCorrupt, NotFound, UnknownFormat, UnknownKey
 from wire.plugins import PluginError
@@ -199,7 +199,7 @@ class LoadGuard:
         Raises VersionRefused if the version must not be loaded, and NotYet if another replica must try it first. Raises
         StoreUnavailable.
         """
-        digest = digest_of(f"encoder {encoder_key}")
+        digest = compute_digest(f"encoder {encoder_key}")
         if self._deaths.is_refused(digest):
             raise VersionRefused(KILLED, "the process was killed twice while it loaded this encoder")
         needed = COPIES * manifest.num_bytes

@@ -7,9 +7,9 @@ from bench.concept_change import swap_names
 from evals.continual.whole_learner import WholeLearner
 from evals.streams.stream import Stage, Stream, StreamItem
 from tests.learner.small_learner import save_encoder, small_config
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 
-ITEMS = tuple(StreamItem(text_of(number), label_of(number)) for number in range(400))
+ITEMS = tuple(StreamItem(make_text(number), label_of(number)) for number in range(400))
 STREAM = Stream("small", (Stage("all", ITEMS[:340], ITEMS[340:]),))
 
 

@@ -7,10 +7,10 @@ from bench.harness.texts import joined_pairs
 from bench.million import Extent, ManyLabels
 from evals.streams.stream import Stage, Stream, StreamItem
 from tests.learner.small_learner import save_encoder, small_config
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 from wire.store import Store
 
-ITEMS = tuple(StreamItem(text_of(number), label_of(number)) for number in range(200))
+ITEMS = tuple(StreamItem(make_text(number), label_of(number)) for number in range(200))
 STREAM = Stream("small", (Stage("all", ITEMS, ()),))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from bench.tasks import await_classes, check_own_blocks
 from evals.results.row import NoResult
-from tests.serving.versions import TinyPublisher, labels_of
+from tests.serving.versions import TinyPublisher, make_labels
 from wire.records import ReplicaReport
 from wire.store import Store
 
@@ -13,7 +13,7 @@ def test_a_version_with_the_classes_is_waited_for_until_replicas_answer_by_it(st
     learner = TinyPublisher(store)
     learner.publish(1)
     plan = learner.plan(1)
-    num = len(labels_of(1))
+    num = len(make_labels(1))
     with pytest.raises(NoResult, match="task urgency did not learn"):
         await_classes(store, "urgency", num, within_s=0.0)
     store.reports.write_replica(ReplicaReport(replica="r1", revision=plan.revision, versions=(1,), time_ms=1))

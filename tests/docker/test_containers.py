@@ -97,7 +97,7 @@ class Compose:
             is_read_only=service.get("read_only", False),
             tmpfs=service.get("tmpfs", ()),
             shm_bytes=num_bytes(service.get("shm_size", "64m")),
-            volumes=[volume_of(text) for text in service.get("volumes", ())],
+            volumes=[parse_volume(text) for text in service.get("volumes", ())],
         )
 
     def run(self, name: str) -> None:
@@ -139,7 +139,7 @@ class Compose:
         return "\n".join(ends)
 
 
-def volume_of(text: str) -> tuple[str, str, bool]:
+def parse_volume(text: str) -> tuple[str, str, bool]:
     source, target, *mode = text.split(":")
     return source, target, mode == ["ro"]
 
@@ -214,5 +214,5 @@ def test_a_replica_s_account_may_not_write_weights_and_its_container_sees_no_sig
     assert "NOPERM" in stack.engine.execute("redis", [*cli, "SET", "lifelong:current", "1"]).stdout
     assert "NOAUTH" not in stack.engine.execute("redis", [*cli, "GET", "lifelong:current"]).stdout
     assert "NOPERM" in stack.engine.execute("redis", ["redis-cli", "GET", "lifelong:current"]).stdout
-    volumes = [volume_of(text)[0] for text in stack.services["replicas"]["volumes"]]
+    volumes = [parse_volume(text)[0] for text in stack.services["replicas"]["volumes"]]
     assert "service-secrets" not in volumes

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.settings import Settings, variable_of
+from services.settings import Settings, environment_variable
 from services.settings_docs import schemas
 from tests.docker.files import DOCKER, SECRETS, compose, image_environment, instructions, manifests
 from tests.docker.files import services as our_services
@@ -179,7 +179,7 @@ def test_kubernetes_runs_what_compose_runs() -> None:
 
 
 def test_every_variable_is_a_setting() -> None:
-    known = {variable_of(name) for name in schemas(Settings)}
+    known = {environment_variable(name) for name in schemas(Settings)}
     named = set(image_environment())
     for file in [DOCKER / "compose.yaml", *(DOCKER / "kubernetes").glob("*.*")]:
         named |= set(re.findall(r"LIFELONG_[A-Z_]+", file.read_text()))

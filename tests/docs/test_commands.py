@@ -10,7 +10,7 @@ import typer
 
 from services.cli import program
 from services.settings import Settings
-from services.settings_docs import schemas, setting_of
+from services.settings_docs import documented_name, schemas
 from services.versions import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -75,7 +75,7 @@ def test_settings_exist(page: Path) -> None:
     for text in code(page):
         match = SETTING.match(text)
         if match and not FILE.search(text) and match.group(1).partition(".")[0] in SECTIONS:
-            name = setting_of(Settings, match.group(1))
+            name = documented_name(Settings, match.group(1))
             is_secret = name.removesuffix("_file") in known  # every secret may be in a file
             if name not in known and not is_secret and not any(each.startswith(f"{name}.") for each in known):
                 wrong.append(name)

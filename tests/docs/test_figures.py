@@ -53,8 +53,8 @@ def test_a_table_in_the_readme_is_made_of_rows() -> None:
 
 def test_every_row_is_in_a_table_of_the_benchmarks() -> None:
     blocks = [words for _, words, _ in BLOCK.findall(page("docs/benchmarks.md"))]
-    patterns = list(chain.from_iterable(map(FIGURES["words_of"], blocks)))
-    names = {line.name for line in FIGURES["lines_of"](FIGURES["RESULTS"])}
+    patterns = list(chain.from_iterable(map(FIGURES["parse_words"], blocks)))
+    names = {line.name for line in FIGURES["read_result_lines"](FIGURES["RESULTS"])}
     shown = set(chain.from_iterable(fnmatch.filter(names, pattern) for pattern in patterns))
     assert not names - shown
 
@@ -109,6 +109,6 @@ def test_new_rows_take_the_place_of_those_of_another_commit_which_are_kept_apart
     monkeypatch.setitem(FIGURES["add"].__globals__, "DOCS", tmp_path)
     for _ in range(2):
         FIGURES["add"](files["NEW"])
-    assert FIGURES["lines_of"](tmp_path / "ledger.jsonl") == [loss]
-    assert FIGURES["lines_of"](files["RESULTS"]) == [stays, line(900.0), line(950.0)]
-    assert FIGURES["lines_of"](files["EARLIER"]) == [line(700.0, commit="0000000")]
+    assert FIGURES["read_result_lines"](tmp_path / "ledger.jsonl") == [loss]
+    assert FIGURES["read_result_lines"](files["RESULTS"]) == [stays, line(900.0), line(950.0)]
+    assert FIGURES["read_result_lines"](files["EARLIER"]) == [line(700.0, commit="0000000")]

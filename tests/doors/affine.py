@@ -120,7 +120,7 @@ class PackedAffine:
     def encoding(self, digests: Mapping[str, str], max_tokens: int) -> str:
         return ""
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         return self.config.without_labels == other.config.without_labels
 
 

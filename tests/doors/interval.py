@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from lifelong.plugins.kinds.scores import scale_to_unit, unit_bits
 from wire.errors import BadMessage
-from wire.kinds import Card, Fingerprint, Range, mark_of
+from wire.kinds import Card, Fingerprint, Range, kind_prefix
 
-MARK: Final = mark_of("interval")
+MARK: Final = kind_prefix("interval")
 SENT: Final = f"{MARK}sent "
 UNIT: Final = f"{MARK}unit "
 ROWS: Final = (f"{MARK}low", f"{MARK}high")
@@ -39,7 +39,7 @@ class IntervalKind:
         return f"{SENT}{float(value['low'])!r} {float(value['high'])!r}"
 
     def write(self, label: str) -> dict[str, float]:
-        low, high = ends_of(label)
+        low, high = parse_ends(label)
         return {"low": low, "high": high}
 
     def from_value(self, value: Any) -> Any:
@@ -53,7 +53,7 @@ class IntervalKind:
         return self.from_value(text.split(".."))
 
     def render(self, label: str) -> str:
-        return "{:g}..{:g}".format(*ends_of(label))
+        return "{:g}..{:g}".format(*parse_ends(label))
 
     def class_names(self, label: str) -> tuple[str, ...]:
         return ()
@@ -67,11 +67,11 @@ class IntervalKind:
     def learnt(self, label: str, space: Range) -> str:
         if not label.startswith(SENT):
             return label
-        low, high = (scale_to_unit(end, space.low, space.high) for end in ends_of(label))
+        low, high = (scale_to_unit(end, space.low, space.high) for end in parse_ends(label))
         return f"{UNIT}{low!r} {high!r}"
 
     def fingerprint(self, label: str) -> Fingerprint:
-        low, high = ends_of(label)
+        low, high = parse_ends(label)
         return unit_bits(low), unit_bits(high)
 
     def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
@@ -85,7 +85,7 @@ class IntervalKind:
         return Card("logits", "return self.scores(texts).tolist()", f"two numbers from {space.low:g} to {space.high:g}")
 
 
-def ends_of(label: str) -> tuple[float, float]:
+def parse_ends(label: str) -> tuple[float, float]:
     """Returns both ends, as they were sent or by their place in the range."""
     low, high = label[len(UNIT) :].split(" ")
     return float(low), float(high)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lifelong.plugins.kinds.scores import unit_bits
 from model.kinds import Calibration, Changes, Entries, Predicted, Space
-from tests.doors.interval import ROWS, ends_of
+from tests.doors.interval import ROWS, parse_ends
 from wire.kinds import Fingerprint, event_uniform_hash
 
 
@@ -109,7 +109,7 @@ class IntervalTensors:
         return float(overlap(ends_in(full_NC), ends_in(served_NC)).mean())
 
     def _ends(self, labels: Sequence[str]) -> Tensor:
-        return torch.tensor([ends_of(label) for label in labels]).reshape(len(labels), 2)
+        return torch.tensor([parse_ends(label) for label in labels]).reshape(len(labels), 2)
 
 
 TENSORS: Final = IntervalTensors()

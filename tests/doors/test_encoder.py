@@ -13,7 +13,7 @@ import torch
 from learner.learner import Learner
 from learner.rounds.worker import INLINE
 from lifelong.plugins.encoders.module_encoder import MODULE
-from model.encoders import FAMILIES, config_from_json, family_of, open_encoder, open_inputs, packed
+from model.encoders import FAMILIES, config_from_json, find_family, open_encoder, open_inputs, packed
 from model.errors import WrongConfig, WrongShape
 from model.packed import EncoderFamily
 from model.ragged import RaggedBatch
@@ -23,8 +23,8 @@ from tests.doors.affine import AFFINE, PATH, AffineConfig, AffineFamily, PackedA
 from tests.doors.others import fails
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig, withdraw
-from tests.learner.small_learner import Setting, learner_of
-from tests.learner.streams import label_of, text_of
+from tests.learner.small_learner import Setting, build_learner
+from tests.learner.streams import label_of, make_text
 from wire.plugins import Families, PluginError
 from wire.receipts import Receipts
 from wire.store import Store
@@ -36,7 +36,7 @@ class AffineRig(PublishRig):
     """A learner under the family, and its publisher."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        return learner_of(*open_encoder(PATH), receipts, INLINE, folder, **changed)
+        return build_learner(*open_encoder(PATH), receipts, INLINE, folder, **changed)
 
 
 @pytest.fixture
@@ -81,18 +81,18 @@ def test_a_checkpoint_brings_the_trained_blocks_back(store: Store, tmp_path: Pat
     rig.publish()
     rig.train()
     version = rig.publish()
-    vectors = rig.learner.fast_head.served.z_many([text_of(5)])
+    vectors = rig.learner.fast_head.served.z_many([make_text(5)])
     rig.publisher.checkpoint()
     rig.start()
     assert rig.learner.version == version
-    assert torch.equal(rig.learner.fast_head.served.z_many([text_of(5)]), vectors)
+    assert torch.equal(rig.learner.fast_head.served.z_many([make_text(5)]), vectors)
 
 
 def test_a_setting_finds_its_family() -> None:
     assert FAMILIES.claiming("minilm-l6") is STRATA
     assert FAMILIES.claiming("nowhere.at.all:Module") is MODULE
     assert FAMILIES.claiming(PATH) is AFFINE is FAMILIES.claiming("affine")
-    assert family_of(AffineConfig()) is AFFINE
+    assert find_family(AffineConfig()) is AFFINE
 
 
 def test_the_config_of_a_version_makes_no_process_import_anything() -> None:

@@ -13,7 +13,7 @@ from serving.http.api import Api
 from serving.pipeline import Pipeline, make_encode
 from serving.queue import DEFAULT, ItemOptions, Outcome, Priority
 from tests.serving.callers import running
-from tests.serving.pipelines import pipeline_of
+from tests.serving.pipelines import make_pipeline
 from tests.serving.versions import label_of, live_versions, tokenizer
 from wire.records import Answer, Event
 
@@ -76,7 +76,7 @@ class SmallCore:
 
 @pytest.fixture
 def pipeline() -> Pipeline:
-    return pipeline_of(make_encode(tokenizer(), lambda: 64), max_queue_items=4)
+    return make_pipeline(make_encode(tokenizer(), lambda: 64), max_queue_items=4)
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ from learner.errors import StateRefused
 from learner.learner import Learner
 from learner.relabelling import follow_settings
 from model.errors import UnreadableInput, WrongConfig
-from model.inputs import InputMap, tensors_of, tokens_of
+from model.inputs import InputMap, tensors_of, tokenize_contents
 from model.qtensor import FP32, QTensor
 from serving.errors import VersionRefused
 from serving.http.problems import Problem
 from serving.http.schemas import read_request
 from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT, ItemFailure, Outcome
-from serving.v2 import BYTES, Tensor, events_of
+from serving.v2 import BYTES, Tensor, decode_events
 from serving.weights.loader import encode_contents
 from serving.weights.refusals import map_load_errors
 from tests.doors.others import Other, fails
@@ -38,9 +38,9 @@ from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
 from tests.learner.streams import answer as answer_of
-from tests.learner.streams import subject_of
-from tests.serving.pipelines import pipeline_of
-from tests.serving.versions import RECEIPTS, encoder_of, live_versions, tokenizer
+from tests.learner.streams import make_subject
+from tests.serving.pipelines import make_pipeline
+from tests.serving.versions import RECEIPTS, build_encoder, live_versions, tokenizer
 from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
 from wire.events import content
@@ -109,7 +109,7 @@ def test_a_point_is_answered_by_the_version_that_has_learnt_points(service: Serv
 def test_a_version_with_a_probe_of_an_input_that_is_not_installed_is_refused() -> None:
     probe = encode_content("", {}, [{"type": "unheard"}])
     with pytest.raises(VersionRefused, match="has the `type` 'unheard'") as caught, map_load_errors():
-        encode_contents([probe], encoder_of(), tokenizer(), "int8", 64)
+        encode_contents([probe], build_encoder(), tokenizer(), "int8", 64)
     assert caught.value.reason == "bad_probe"
 
 
@@ -161,13 +161,13 @@ def test_rounds_train_the_encoder_on_pictures_and_not_on_points() -> None:
     learner = small_learner()
     for number in range(120):
         part = PICTURE.cut(picture(number, noise=number), 64) if number % 4 else point(number)
-        learner.learn_many(records_of([number], part), {})
+        learner.learn_many(make_records([number], part), {})
         learner.tick()
     assert learner.counts["rounds"] > 0 and learner.counts["learnt"] > 90
     assert learner.progress.num_textless == sum(not encoded(sample.text) for sample in [*learner.replay.samples()])
 
 
-def records_of(numbers: Iterable[int], part: Part | None = None) -> list[Answer | Feedback]:
+def make_records(numbers: Iterable[int], part: Part | None = None) -> list[Answer | Feedback]:
     records = list[Answer | Feedback]()
     for number in numbers:
         said = msgspec.structs.replace(answer_of(number, label=None), text="", parts=(part or point(number),))
@@ -175,29 +175,29 @@ def records_of(numbers: Iterable[int], part: Part | None = None) -> list[Answer 
     return records
 
 
-def learner_of(numbers: Iterable[int]) -> Learner:
+def build_learner(numbers: Iterable[int]) -> Learner:
     learner = small_learner(trainable_layers=0)
-    learner.learn_many(records_of(numbers), {})
+    learner.learn_many(make_records(numbers), {})
     return learner
 
 
-def tables_of(learner: Learner) -> dict[str, bytes]:
+def list_tables(learner: Learner) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in learner.fast_head.export().items()}
 
 
 def test_the_sums_without_an_erased_subject_are_those_of_all_others_bit_for_bit() -> None:
-    learner = learner_of(range(40))
-    others = learner_of(number for number in range(40) if subject_of(number) != subject_of(3))
-    learner.erased.add(SUBJECT_DIGEST(subject_of(3)))
+    learner = build_learner(range(40))
+    others = build_learner(number for number in range(40) if make_subject(number) != make_subject(3))
+    learner.erased.add(SUBJECT_DIGEST(make_subject(3)))
     assert learner.erase(keep_alive=lambda: None)["replay"] > 2
-    assert all(sample.subject != subject_of(3) for sample in learner.replay.samples())
-    mine, theirs = tables_of(learner), tables_of(others)
+    assert all(sample.subject != make_subject(3) for sample in learner.replay.samples())
+    mine, theirs = list_tables(learner), list_tables(others)
     assert mine["class"] == theirs["class"] and mine["gram"] == theirs["gram"]
 
 
 class PointRig(PublishRig):
     def learn(self, first: int, last: int) -> None:
-        self.learner.learn_many(records_of(range(first, last)), {"feedback.v1/0": last})
+        self.learner.learn_many(make_records(range(first, last)), {"feedback.v1/0": last})
         self.learner.tick()
 
 
@@ -206,11 +206,11 @@ def test_a_checkpoint_brings_points_back_with_what_was_measured_of_them(store: S
     rig = PointRig(store, tmp_path)
     rig.learn(0, 60)
     rig.publish()
-    sums, states = tables_of(rig.learner), rig.learner.fast_head.served.states
+    sums, states = list_tables(rig.learner), rig.learner.fast_head.served.states
     assert states.keys() == {STATE}
     rig.start()
     follow_settings(rig.learner)
-    assert tables_of(rig.learner) == sums
+    assert list_tables(rig.learner) == sums
     assert rig.learner.fast_head.served.states[STATE].entry == states[STATE].entry
     rig.learn(60, 80)
     assert rig.publish() > 1
@@ -238,7 +238,7 @@ def test_parts_come_by_every_way_in() -> None:
     assert isinstance(event, Event) and (event.parts, event.id, is_list) == (tuple(parts), "7", False)
 
     tensor = Tensor("parts", BYTES, (1,), [json.dumps(parts)])
-    (event,) = events_of([tensor], now_ms=1, new_id=lambda: "new")
+    (event,) = decode_events([tensor], now_ms=1, new_id=lambda: "new")
     assert (event.parts, event.text) == (tuple(parts), "")
 
 
@@ -420,9 +420,11 @@ def test_a_vector_that_fails_in_the_engine_is_the_outcome_of_its_event_alone(
 
 def test_an_event_of_which_nothing_can_be_read_is_unreadable() -> None:
     with pytest.raises(UnreadableInput, match="the encoder reads nothing of it"):
-        tokens_of([parse_record(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer())
+        tokenize_contents(
+            [parse_record(Event(id="e", parts=({"type": "picture", "digest": "", "tokens": []},)))], tokenizer()
+        )
     codec: InputCodec = INPUTS.get("point")
-    assert tokens_of([ParsedContent("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
+    assert tokenize_contents([ParsedContent("", ((codec, point(1)),))], tokenizer()) == tokenizer().encode_many([""])
 
 
 class FailingEnricher:
@@ -447,7 +449,7 @@ class AddingEnricher(FailingEnricher):
 
 
 def test_an_enricher_adds_parts_and_one_that_fails_leaves_events_as_they_are() -> None:
-    pipeline = pipeline_of(make_encode(tokenizer(), lambda: 64))
+    pipeline = make_pipeline(make_encode(tokenizer(), lambda: 64))
     event = Event(id="e", text="where is my card")
     for enricher, parts in ((FailingEnricher(), ()), (LosingEnricher(), ()), (AddingEnricher(), (point(1),))):
         (item,) = replace(pipeline, enrichers=[enricher]).items([event], [lambda _: None])
@@ -456,14 +458,14 @@ def test_an_enricher_adds_parts_and_one_that_fails_leaves_events_as_they_are() -
 
 
 def test_an_input_that_cannot_be_measured_leaves_what_was_learnt_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    learner = learner_of(range(40))
-    before = tables_of(learner)
+    learner = build_learner(range(40))
+    before = list_tables(learner)
     wrong = QTensor(STATE, FP32, {"value": torch.zeros(7)})
     for fit in (fails, lambda *_, **__: wrong, lambda *_, **__: replace(wrong, name="layers.0"), lambda *_, **__: 7):
         monkeypatch.setattr(tensors_of(POINT), "fit", fit, raising=False)
         learner.progress.standardised_at = 0
         learner.tick()
-        assert tables_of(learner) == before and not learner.fast_head.served.states
+        assert list_tables(learner) == before and not learner.fast_head.served.states
     monkeypatch.undo()
     learner.progress.standardised_at = 0
     learner.tick()

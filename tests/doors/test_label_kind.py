@@ -18,13 +18,13 @@ from tests.flow.test_in_memory import NUM_EVENTS, Service
 from tests.learner.kind_rig import KindRig
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
-from tests.learner.streams import TOPICS, subject_of
+from tests.learner.streams import TOPICS, make_subject
 from tests.learner.streams import answer as answer_of
 from tests.serving.versions import RECEIPTS
 from wire.config import LabelConfig
 from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
-from wire.kinds import KINDS, UNIT_RANGE, LabelKind, group_name, is_right, kind_of, label_string, render
+from wire.kinds import KINDS, UNIT_RANGE, LabelKind, find_kind, group_name, is_right, label_string, render
 from wire.label_set import LabelSet, check_label, with_label
 from wire.message import Place
 from wire.plugins import PluginError
@@ -146,10 +146,10 @@ class IntervalRig(KindRig):
     labels = INTERVALS
 
     def learn(self, first: int, last: int) -> None:
-        self.learner.learn_many(records_of(range(first, last)), {"feedback.v1/0": last})
+        self.learner.learn_many(make_records(range(first, last)), {"feedback.v1/0": last})
 
 
-def records_of(numbers: Iterable[int]) -> list[Answer | Feedback]:
+def make_records(numbers: Iterable[int]) -> list[Answer | Feedback]:
     """Returns answers and the intervals that are their labels."""
     records = list[Answer | Feedback]()
     for number in numbers:
@@ -158,7 +158,7 @@ def records_of(numbers: Iterable[int]) -> list[Answer | Feedback]:
     return records
 
 
-def tables_of(learner: Learner) -> dict[str, bytes]:
+def list_tables(learner: Learner) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in learner.fast_head.export().items()}
 
 
@@ -169,10 +169,10 @@ def test_a_checkpoint_brings_intervals_back_and_the_sums_do_not_depend_on_the_or
     rig = IntervalRig(store, tmp_path)
     rig.learn(0, 40)
     rig.publish()
-    sums = tables_of(rig.learner)
+    sums = list_tables(rig.learner)
     labels = sorted(sample.label for sample in rig.learner.replay.samples())
     rig.start()
-    assert tables_of(rig.learner) == sums
+    assert list_tables(rig.learner) == sums
     assert sorted(sample.label for sample in rig.learner.replay.samples()) == labels
     rig.learn(40, 60)
     assert rig.publish() > 1
@@ -183,21 +183,21 @@ def test_a_checkpoint_brings_intervals_back_and_the_sums_do_not_depend_on_the_or
     assert other.ridge.export()["class"].equal(head.ridge.export()["class"])
 
 
-def learner_of(numbers: Iterable[int]) -> Learner:
+def build_learner(numbers: Iterable[int]) -> Learner:
     learner = small_learner(trainable_layers=0)
     learner.label_config = INTERVALS
     follow_settings(learner)
-    learner.learn_many(records_of(numbers), {})
+    learner.learn_many(make_records(numbers), {})
     return learner
 
 
 def test_the_sums_without_an_erased_subject_are_those_of_all_others_bit_for_bit() -> None:
-    learner = learner_of(range(40))
-    others = learner_of(number for number in range(40) if subject_of(number) != subject_of(3))
-    learner.erased.add(SUBJECT_DIGEST(subject_of(3)))
+    learner = build_learner(range(40))
+    others = build_learner(number for number in range(40) if make_subject(number) != make_subject(3))
+    learner.erased.add(SUBJECT_DIGEST(make_subject(3)))
     assert learner.erase(keep_alive=lambda: None)["replay"] > 2
-    mine = tables_of(learner)
-    theirs = tables_of(others)
+    mine = list_tables(learner)
+    theirs = list_tables(others)
     assert mine["class"] == theirs["class"] and mine["gram"] == theirs["gram"]
 
 
@@ -219,7 +219,7 @@ def test_the_laws_of_every_kind(name: str) -> None:
     labels = LabelSet(LabelConfig(kind=name))
     tensors_of(kind)
     for label in kind.examples:
-        assert kind_of(label) is kind
+        assert find_kind(label) is kind
         feedback = with_label(Feedback(event_id="e"), label)
         message = to_message(feedback)
         read = from_message(Feedback, message, Place(topic="t", partition=0, offset=0))
@@ -253,7 +253,7 @@ def test_a_target_of_a_kind_that_no_setting_names_is_a_bad_message_and_imports_n
         ({"agreement": None}, "lacks agreement"),
         ({"field": "label"}, "its field `label` belongs to the kind 'class': use `target`"),
         ({"field": "weights"}, "its field is `weights`: use `target`"),
-        ({"marks": ("x",)}, "its mark 'x' is not allowed: use mark_of('other')"),
+        ({"marks": ("x",)}, "its mark 'x' is not allowed: use kind_prefix('other')"),
         ({"marks": ("\x1eother\x1e", "\x1d")}, "its mark '\\x1d' belongs to the kind 'multilabel'"),
         ({"examples": ()}, "it needs a mark and an example"),
         ({"render": fails}, "it raises RuntimeError: not today"),

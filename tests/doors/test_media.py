@@ -16,7 +16,7 @@ from model.encoders import open_encoder, open_inputs
 from tests.evals.streams.fsdd_files import tone
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import Setting, learner_of
+from tests.learner.small_learner import Setting, build_learner
 from tests.model.media.small import small_files
 from wire.inputs import decode_content, encode_content, fields_of
 from wire.receipts import Receipts
@@ -52,7 +52,7 @@ class MediaRig(PublishRig):
     """A learner under the family, and its publisher. The encoder is in a folder below the learner's."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        return learner_of(*open_encoder(written(folder)), receipts, INLINE, folder, **changed)
+        return build_learner(*open_encoder(written(folder)), receipts, INLINE, folder, **changed)
 
 
 def written(folder: Path) -> str:

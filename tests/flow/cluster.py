@@ -19,7 +19,7 @@ from services.local.kafka import LocalBroker, kafka_home
 from services.versions import ROOT
 from tests.clusters import RayNode, WatchedRedis, ray_environment, start_kafka_nodes
 from tests.learner.small_learner import save_encoder
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 from tests.required import missing
 from tests.stores import KEYS, SIGNING_KEY
 from wire.bus import Bus
@@ -104,7 +104,7 @@ class Traffic:
                             self.sent.add(event_id)
 
                 with suppress(WireError):  # such an event was never accepted
-                    publisher.send(Event(id=event_id, text=text_of(number), key=f"customer {number % 97}"), note)
+                    publisher.send(Event(id=event_id, text=make_text(number), key=f"customer {number % 97}"), note)
 
     def _label(self) -> None:
         follower = self._bus.follow([Answer], {})

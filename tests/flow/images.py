@@ -8,18 +8,18 @@ SIDE = 28
 SHAPES = ("bar", "column", "cross", "box")
 
 
-def shape_of(number: int) -> str:
+def make_shape(number: int) -> str:
     return SHAPES[number % len(SHAPES)]
 
 
-def image_of(number: int) -> str:
-    """Returns an image of `shape_of(number)`, at another place and with other noise for every number."""
+def make_image(number: int) -> str:
+    """Returns an image of `make_shape(number)`, at another place and with other noise for every number."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 60, (SIDE, SIDE))
     top, left = rng.integers(2, SIDE - 16, 2)
     rows = slice(top, top + 14)
     columns = slice(left, left + 14)
-    shape = shape_of(number)
+    shape = make_shape(number)
     if shape in ("bar", "cross"):
         pixels[top + 6 : top + 8, columns] += 180
     if shape in ("column", "cross"):

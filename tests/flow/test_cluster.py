@@ -61,7 +61,7 @@ def serves_all(traffic: Traffic) -> bool:
     return True
 
 
-def skews_of(cluster: Cluster, num: int) -> list[float]:
+def measure_skews(cluster: Cluster, num: int) -> list[float]:
     """Returns how many milliseconds lay between the swaps of the two replicas, for `num` plans."""
     swapped: dict[int, dict[str, int]] = {}
 
@@ -78,7 +78,7 @@ def skews_of(cluster: Cluster, num: int) -> list[float]:
 def test_replicas_of_two_nodes_answer_and_swap_together(cluster: Cluster, traffic: Traffic) -> None:
     calmly(lambda: sorted(cluster.replicas()) == [0, 1, 1])
     calmly(lambda: len(cluster.reports()) == 2 and traffic.newest() > 0)
-    skews_ms = sorted(skews_of(cluster, 60))
+    skews_ms = sorted(measure_skews(cluster, 60))
     figures = {
         "swaps": len(skews_ms),
         "p50_ms": statistics.median(skews_ms),

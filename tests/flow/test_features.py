@@ -20,26 +20,26 @@ from wire.store import Store
 NUM_EVENTS = 60
 
 
-def features_of(number: int) -> Features:
+def make_features(number: int) -> Features:
     """A station and its air pressure in hPa, of which every station has another mean."""
     station = ("coast", "peak")[number // 2 % 2]
     low, mean = number % 2, {"coast": 1_010.0, "peak": 640.0}[station]
     return {"station": station, "pressure": mean - 20.0 * low + number * 7 % 9, "humidity": number * 3 % 100}
 
 
-def labels_of(count: int) -> list[str]:
+def make_labels(count: int) -> list[str]:
     return ["rain" if number % 2 else "dry" for number in range(count)]
 
 
 def events(name: str) -> list[Event]:
-    return [Event(id=f"{name}-{number}", features=features_of(number)) for number in range(NUM_EVENTS)]
+    return [Event(id=f"{name}-{number}", features=make_features(number)) for number in range(NUM_EVENTS)]
 
 
 service = test_in_memory.service
 
 
 def test_an_event_of_numbers_is_answered_by_the_version_that_has_learnt_them(service: Service, store: Store) -> None:
-    labels = labels_of(NUM_EVENTS)
+    labels = make_labels(NUM_EVENTS)
     service.publish()
     before = service.answer(events("first"))
     assert [answer.features for answer in before] == [event.features for event in events("first")]

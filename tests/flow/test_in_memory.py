@@ -27,10 +27,10 @@ from serving.queue import Outcome
 from serving.weights.in_use import WeightsInUse
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import Setting
-from tests.learner.streams import label_of, text_of
-from tests.serving.pipelines import pipeline_of
+from tests.learner.streams import label_of, make_text
+from tests.serving.pipelines import make_pipeline
 from tests.serving.versions import RECEIPTS, tokenizer
-from tests.serving.weights.swaps import served, swap_of
+from tests.serving.weights.swaps import make_swap, served
 from tests.waiting import eventually
 from wire.config import LabelConfig, TrustConfig
 from wire.envelope import from_message, to_message
@@ -84,9 +84,9 @@ class Service:
         self.task = task
         self.weights: WeightsInUse = beside.weights if beside else WeightsInUse()
         self.pipeline: Pipeline = (
-            beside.pipeline if beside else pipeline_of(make_encode(inputs or tokenizer(), max_tokens=lambda: 64))
+            beside.pipeline if beside else make_pipeline(make_encode(inputs or tokenizer(), max_tokens=lambda: 64))
         )
-        self.swap = swap_of(store, self.pipeline.engine, task=task, weights=self.weights, inputs=inputs)
+        self.swap = make_swap(store, self.pipeline.engine, task=task, weights=self.weights, inputs=inputs)
         self._store = store
 
     def start(self) -> None:
@@ -160,7 +160,7 @@ def service(store: Store, tmp_path: Path) -> Iterator[Service]:
 
 
 def events(name: str) -> list[Event]:
-    return [Event(id=f"{name}-{number}", text=text_of(number)) for number in range(NUM_EVENTS)]
+    return [Event(id=f"{name}-{number}", text=make_text(number)) for number in range(NUM_EVENTS)]
 
 
 def share_right(answers: Sequence[Answer], labels: Sequence[str]) -> float:

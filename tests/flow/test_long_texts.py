@@ -55,7 +55,7 @@ ENDINGS = {"lease": "house garden rent tenant " * 250, "licence": "software pate
 WAIT_S = 60.0
 
 
-def text_of(number: int) -> str:
+def make_text(number: int) -> str:
     """Returns a text of nearly as many tokens as can be read; the number is at its end, behind what tells its class."""
     return f"{BEGINNING}{ENDINGS[LABELS[number % 2]]} {number}"
 
@@ -131,7 +131,7 @@ def service(
 
 
 def test_texts_of_8192_tokens_are_answered_and_learnt(service: LongTexts) -> None:
-    texts = {f"event-{number}": text_of(number) for number in range(4)}
+    texts = {f"event-{number}": make_text(number) for number in range(4)}
     tokenizer = service.rig.learner.fast_head.served.tokenizer
     num_tokens = [len(ids) for ids in tokenizer.encode_many(list(texts.values()))]
     assert 7_900 < min(num_tokens) <= max(num_tokens) < MAX_TEXT_TOKENS == tokenizer.max_tokens
@@ -147,7 +147,7 @@ def test_texts_of_8192_tokens_are_answered_and_learnt(service: LongTexts) -> Non
     known = service.rig.learner.fast_head.served.known
     assert len(known.of(list(texts.values()))) == 4, "the learner need not encode them again"
     assert service.publish() == 2
-    assert [service.ask(text_of(number), f"later-{number}")["label"] for number in (98, 99)] == list(LABELS)
+    assert [service.ask(make_text(number), f"later-{number}")["label"] for number in (98, 99)] == list(LABELS)
 
     service.rig.learner.begin("rehearsal")
     while service.rig.learner.has_work:

@@ -19,7 +19,7 @@ from serving.errors import VersionRefused
 from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
 from serving.weights.loader import Loader
-from tests.flow.images import image_of, shape_of
+from tests.flow.images import make_image, make_shape
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
 from tests.learner.streams import answer, feedback
@@ -45,20 +45,20 @@ class ImageRig(PublishRig):
     def learn(self, first: int, last: int) -> None:
         records: list[Answer | Feedback] = []
         for number in range(first, last):
-            records.append(msgspec.structs.replace(answer(number), text=image_of(number)))
-            records.append(feedback(number, label=shape_of(number)))
+            records.append(msgspec.structs.replace(answer(number), text=make_image(number)))
+            records.append(feedback(number, label=make_shape(number)))
         self.learner.learn_many(records, {"feedback.v1/0": last})
 
     def named(self, loader: Loader, numbers: range) -> float:
         """Returns the share of images that the published version names rightly, as a replica does."""
         model = loader.load(self.learner.version).model
-        tokens = open_inputs(PIXELS).encode_many([image_of(number) for number in numbers])
+        tokens = open_inputs(PIXELS).encode_many([make_image(number) for number in numbers])
         rows = model_logits(model, RaggedBatch.of(tokens), "fp32").argmax(dim=1).tolist()
-        right = [model.labels[row] == shape_of(number) for number, row in zip(numbers, rows, strict=True)]
+        right = [model.labels[row] == make_shape(number) for number, row in zip(numbers, rows, strict=True)]
         return float(sum(right) / len(right))
 
 
-def loader_of(store: Store, encoder: str) -> Loader:
+def make_loader(store: Store, encoder: str) -> Loader:
     return Loader(store, open_inputs(encoder), precision=PrecisionConfig(), probe_tolerance=0.05)
 
 
@@ -66,7 +66,7 @@ def test_images_are_learnt_trained_on_published_and_restored(store: Store, tmp_p
     rig = ImageRig(store, tmp_path, trainable_layers=1, slow_rate=1e-3, num_features=512, max_top_update=5.0)
     rig.learn(0, 300)
     rig.publish()
-    loader = loader_of(store, PIXELS)
+    loader = make_loader(store, PIXELS)
     before = rig.named(loader, range(1_000, 1_200))
     assert before > 0.5
     rig.train()
@@ -75,10 +75,10 @@ def test_images_are_learnt_trained_on_published_and_restored(store: Store, tmp_p
     assert after > before and after > 0.8
     manifest = store.versions.manifest(rig.learner.version)
     assert [each.name for each in manifest.precisions] == ["fp32"] and len(manifest.lineage.rounds) == 1
-    vectors = rig.learner.fast_head.served.z_many([image_of(5)])
+    vectors = rig.learner.fast_head.served.z_many([make_image(5)])
     rig.publisher.checkpoint()
     rig.start()
-    assert (rig.learner.fast_head.served.z_many([image_of(5)]) == vectors).all()
+    assert (rig.learner.fast_head.served.z_many([make_image(5)]) == vectors).all()
     assert rig.learner.version == manifest.version
 
 
@@ -90,7 +90,7 @@ def test_a_replica_whose_settings_name_other_code_refuses_the_version_by_name(st
         with pytest.raises(
             VersionRefused, match=rf"made for {PIXELS}, whose source .* `encoder` names .*{named}"
         ) as found:
-            loader_of(store, encoder).load(1)
+            make_loader(store, encoder).load(1)
         assert found.value.reason == "wrong_spec"
 
 
@@ -101,8 +101,8 @@ def test_a_version_is_exported_and_imported_with_the_same_bits(store: Store, tmp
     made = export_version(store, 1, tmp_path / "out", b"", with_onnx=False, say=lambda text: None)
     assert made.lacks.startswith(f"its encoder is {PIXELS}")
     assert import_version(store, tmp_path / "out", open_inputs(PIXELS), now_ms=1).version == 2
-    loader = loader_of(store, PIXELS)
-    batch = RaggedBatch.of(open_inputs(PIXELS).encode_many([image_of(1), image_of(2)]))
+    loader = make_loader(store, PIXELS)
+    batch = RaggedBatch.of(open_inputs(PIXELS).encode_many([make_image(1), make_image(2)]))
     both = [model_logits(loader.load(number).model, batch, "fp32") for number in (1, 2)]
     assert torch.equal(*both)
 
@@ -117,7 +117,7 @@ def test_a_label_of_a_text_that_cannot_be_read_is_quarantined(store: Store, tmp_
 
 def test_an_event_that_cannot_be_read_says_why_and_stops_no_other() -> None:
     inputs = open_inputs(PIXELS)
-    events = [Event(id="1", text=image_of(1)), Event(id="2", text="AAAA"), Event(id="3", text="?")]
+    events = [Event(id="1", text=make_image(1)), Event(id="2", text="AAAA"), Event(id="3", text="?")]
     items = make_items(
         events, [lambda outcome: None] * 3, make_encode(inputs, lambda: inputs.max_tokens), DEFAULT, inputs.max_tokens
     )

@@ -14,24 +14,24 @@ from model.packed import Inputs
 from model.ragged import RaggedBatch
 from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
-from tests.learner.fast.heads import FailsLater, Ridge, path_of
+from tests.learner.fast.heads import FailsLater, Ridge, import_path
 from tests.learner.publish_rig import PublishRig, withdraw
 from tests.learner.small_learner import small_learner, tokenizer
-from tests.learner.streams import label_of, stream, text_of
+from tests.learner.streams import label_of, make_text, stream
 from tests.model.small_encoder import model_logits
 from wire.records import Answer, Feedback
 from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-RIDGE = path_of(Ridge, "(penalty=0.001)")
+RIDGE = import_path(Ridge, "(penalty=0.001)")
 
 
 def logits(store: Store, version: int, numbers: range) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Returns what a replica that has loaded `version` makes of the texts, and the names of the columns."""
     inputs: Inputs = tokenizer()
     model = Loader(store, inputs, precision=PrecisionConfig(), probe_tolerance=0.05).load(version).model
-    batch = RaggedBatch.of(inputs.encode_many([text_of(number) for number in numbers]))
+    batch = RaggedBatch.of(inputs.encode_many([make_text(number) for number in numbers]))
     return model_logits(model, batch), tuple(model.labels)
 
 
@@ -53,7 +53,7 @@ def test_it_is_learnt_under_published_and_swapped_in(store: Store, tmp_path: Pat
     solution = store.versions.manifest(second).solution
     assert RIDGE in solution.arithmetic and not solution.batches
     known = rig.learner.knowledge
-    z_BD = rig.learner.fast_head.served.z_many([text_of(number) for number in new])
+    z_BD = rig.learner.fast_head.served.z_many([make_text(number) for number in new])
     own_BC = rig.learner.fast_head.served.features(z_BD) @ rig.learner.fast_head.solve().T / known.temperature
     torch.testing.assert_close(logits(store, second, new)[0], own_BC, rtol=0.05, atol=0.05 * float(own_BC.abs().max()))
 
@@ -109,7 +109,7 @@ def test_a_version_is_rebuilt_from_the_topics_bit_for_bit(store: Store, tmp_path
 
 
 def test_a_head_that_fails_ends_no_learner_and_its_versions_are_refused(store: Store, tmp_path: Path) -> None:
-    rig = PublishRig(store, tmp_path, head=path_of(FailsLater))
+    rig = PublishRig(store, tmp_path, head=import_path(FailsLater))
     rig.learn(0, 4)
     assert rig.publish() == 1
     rig.learn(4, 20)

@@ -15,8 +15,8 @@ from services.members.rung import add_rung
 from serving.models import LatencyTable
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import Setting, learner_of, save_encoder
-from tests.learner.streams import label_of, text_of
+from tests.learner.small_learner import Setting, build_learner, save_encoder
+from tests.learner.streams import label_of, make_text
 from wire.receipts import Receipts
 from wire.store import Store
 
@@ -34,7 +34,7 @@ def rung(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An encoder with a table that imitates it on the texts of the stream."""
     folder = tmp_path_factory.mktemp("rung")
     (folder / "main").mkdir()
-    (folder / "texts.txt").write_text("".join(f"{text_of(number)}\n" for number in range(600)))
+    (folder / "texts.txt").write_text("".join(f"{make_text(number)}\n" for number in range(600)))
     made = add_rung(
         save_encoder(folder / "main"),
         folder / "out",
@@ -60,7 +60,7 @@ def test_the_table_answers_once_it_is_measured_and_slow_rounds_keep_it(
         """A learner under the family, and its publisher."""
 
         def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-            return learner_of(*open_encoder(rung, max_tokens=16), receipts, INLINE, folder, **changed)
+            return build_learner(*open_encoder(rung, max_tokens=16), receipts, INLINE, folder, **changed)
 
     monkeypatch.setattr("serving.weights.in_use.measure_encoder", always)
     changed: dict[str, Setting] = {"trainable_layers": 1, "max_top_update": 5.0}

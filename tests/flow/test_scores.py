@@ -17,7 +17,7 @@ from wire.store import Store
 SCORES = LabelConfig(kind="score", range=(1.0, 5.0))
 
 
-def score_of(number: int) -> float:
+def make_score(number: int) -> float:
     """Each topic has its own score."""
     return 1.0 + number % 5
 
@@ -28,7 +28,7 @@ def events(name: str) -> list[Event]:
 
 
 def mean_error(answers: Sequence[Answer]) -> float:
-    errors = [abs((answer.value or 0.0) - score_of(number)) for number, answer in enumerate(answers)]
+    errors = [abs((answer.value or 0.0) - make_score(number)) for number, answer in enumerate(answers)]
     return sum(errors) / len(errors)
 
 
@@ -44,7 +44,7 @@ class ScoreService(Service):
         self.read(
             answers,
             [
-                Feedback(event_id=answer.event_id, value=score_of(number), key=answer.key, receipt=answer.receipt)
+                Feedback(event_id=answer.event_id, value=make_score(number), key=answer.key, receipt=answer.receipt)
                 for number, answer in enumerate(answers)
             ],
         )
@@ -96,5 +96,5 @@ def test_a_corrected_score_takes_the_place_of_the_one_that_was_learnt(service: S
     assert len(held) == NUM_EVENTS == learner.fast_head.ridge.num_samples + len(learner.knowledge.holdout)
     assert learner.counts["corrected"] == 1
     assert sum(parse_score(sample.label) == 1.0 for sample in held) == 1 + sum(
-        score_of(number) == 5.0 for number in range(NUM_EVENTS)
+        make_score(number) == 5.0 for number in range(NUM_EVENTS)
     )

@@ -13,7 +13,7 @@ from model.source import encoder_folder
 from model.static import encoder_files
 from tests.flow.test_in_memory import MIN_RIGHT, NUM_EVENTS, Service, events, share_right
 from tests.learner.publish_rig import PublishRig, withdraw
-from tests.learner.small_learner import Setting, learner_of
+from tests.learner.small_learner import Setting, build_learner
 from tests.learner.streams import label_of
 from tests.model.small_static import small_static
 from wire.receipts import Receipts
@@ -37,7 +37,7 @@ class StaticRig(PublishRig):
     """A learner under the family, and its publisher."""
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        return learner_of(
+        return build_learner(
             *open_encoder(write_minilm_words(folder / "encoder"), max_tokens=16), receipts, INLINE, folder, **changed
         )
 

@@ -106,7 +106,7 @@ def ray(ray_port: int) -> Iterator[RayNode]:
         node.kill()
 
 
-def other_label_of(number: int) -> str:
+def other_label(number: int) -> str:
     return f"queue of {label_of(number)}"
 
 
@@ -141,7 +141,7 @@ def test_two_tenants_answer_and_learn_side_by_side_and_have_nothing_in_common(
         first, second = tenants
         calmly(lambda: all(len(tenant.store.reports.replicas()) == 1 for tenant in tenants))
         one = exits.enter_context(Traffic(first.bus))
-        two = exits.enter_context(Traffic(second.bus, other_label_of))
+        two = exits.enter_context(Traffic(second.bus, other_label))
         calmly(lambda: len(first.classes()) == len(second.classes()) == len(TOPICS))
         calmly(lambda: one.newest() > 1 and two.newest() > 1)
         assert first.classes() == set(TOPICS)

@@ -72,7 +72,7 @@ def answers_to(bus: Bus, ids: set[str]) -> list[Answer]:
     return [answer for answer in found.values() if answer.event_id in ids]
 
 
-def names_of(collector: Collector, trace: str) -> list[str]:
+def span_names(collector: Collector, trace: str) -> list[str]:
     return sorted(span.name for span in collector.of(trace))
 
 
@@ -92,7 +92,7 @@ def test_a_trace_leads_from_the_event_to_the_version_that_has_learnt_its_label(
                 publisher.send(
                     Feedback(event_id=answer.event_id, label=label, event_source="shop", time_ms=answer.time_ms)
                 )
-        whole[:] = [each for each in sent if names_of(collector, each) == SPANS]
+        whole[:] = [each for each in sent if span_names(collector, each) == SPANS]
         return bool(whole)
 
     eventually(is_whole)

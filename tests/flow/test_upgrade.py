@@ -143,7 +143,7 @@ def serving(release: Release, are_there: Callable[[], bool]) -> "subprocess.Pope
     return process
 
 
-def answers_of(reports: list[ReplicaReport]) -> dict[str, int]:
+def count_answers(reports: list[ReplicaReport]) -> dict[str, int]:
     return {report.replica: report.counts.get("answers", 0) for report in reports}
 
 
@@ -170,10 +170,12 @@ def test_programs_of_two_releases_answer_and_learn_side_by_side(
         replica = serving(old, lambda: len(reports()) == 1)
         traffic = exits.enter_context(Traffic(bus_config))
         calmly(lambda: traffic.newest() > 1)
-        first = answers_of(reports())
+        first = count_answers(reports())
         serving(new, lambda: len(reports()) == 2)
-        at = answers_of(reports())
-        calmly(lambda: len(now := answers_of(reports())) == 2 and all(now[name] > num + 20 for name, num in at.items()))
+        at = count_answers(reports())
+        calmly(
+            lambda: len(now := count_answers(reports())) == 2 and all(now[name] > num + 20 for name, num in at.items())
+        )
         a_new_version_answers()
 
         end(replica)
@@ -185,7 +187,7 @@ def test_programs_of_two_releases_answer_and_learn_side_by_side(
         a_new_version_answers()
         everything_is_answered()
         assert standby.poll() is None
-        calmly(lambda: first.keys().isdisjoint(answers_of(reports())))
+        calmly(lambda: first.keys().isdisjoint(count_answers(reports())))
         assert [report.refused for report in reports()] == [{}]
         assert all(not num for name, num in reports()[0].counts.items() if "refused" in name or "dead" in name)
         with closing(Bus(bus_config, client_id="test")) as bus:

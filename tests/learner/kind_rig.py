@@ -13,7 +13,7 @@ from wire.receipts import Receipts
 from wire.records import Answer, Feedback
 
 
-def feedback_of(kind: str, number: int) -> Feedback:
+def make_feedback(kind: str, number: int) -> Feedback:
     """Two topics, one or none; or a number that hangs on the topic."""
     event_id = f"event-{number}"
     if kind == "score":
@@ -36,7 +36,7 @@ class KindRig(PublishRig):
     def learn(self, first: int, last: int) -> None:
         found: list[Answer | Feedback] = []
         for number in range(first, last):
-            found += [answer(number, label=None), feedback_of(self.labels.kind, number)]
+            found += [answer(number, label=None), make_feedback(self.labels.kind, number)]
         self.learner.learn_many(found, {"feedback.v1/0": last})
 
 

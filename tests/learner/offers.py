@@ -22,14 +22,14 @@ NARROW = replace(CONFIG, d_model=48, n_heads=2, n_layers=3)
 
 
 @cache
-def strata_of(config: StrataConfig, seed: int = 3) -> Strata:
+def make_strata(config: StrataConfig, seed: int = 3) -> Strata:
     """An encoder of this shape with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return fold_norm_biases(Strata(config)).eval()
 
 
-def offer_of(
+def make_offer(
     store: Store,
     config: StrataConfig = PRUNED,
     *,
@@ -40,7 +40,7 @@ def offer_of(
     max_loss: float | None = None,
 ) -> EncoderOffer:
     """Puts the blobs of an encoder, by default one with random weights; returns the offer, which is not made yet."""
-    whole = strata or strata_of(config)
+    whole = strata or make_strata(config)
     stored = export_encoder(whole)
     for each in stored.values():
         store.blobs.put(each.tensor.to_blob())

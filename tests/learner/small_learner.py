@@ -26,7 +26,7 @@ from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from rollout.publication_rule import verdict
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 from tests.model.published_encoder import write_modules
 from wire.config import TrustConfig
 from wire.keyring import parse, subject_digest
@@ -91,10 +91,10 @@ def scales_in(learner: Learner) -> FeatureMap:
 def small_learner(
     receipts: Receipts | None = None, executor: Executor = INLINE, folder: Path | None = None, /, **changed: Setting
 ) -> Learner:
-    return learner_of(small_strata(), tokenizer(), receipts, executor, folder, **changed)
+    return build_learner(small_strata(), tokenizer(), receipts, executor, folder, **changed)
 
 
-def learner_of(
+def build_learner(
     whole: WholeEncoder,
     inputs: Inputs,
     receipts: Receipts | None = None,
@@ -132,7 +132,7 @@ def hold(learner: Learner, body: CommandBody, *, is_applied: bool = True) -> Com
 
 
 def labelled(first: int, last: int) -> list[Labelled]:
-    return [Labelled(text_of(number), label_of(number)) for number in range(first, last)]
+    return [Labelled(make_text(number), label_of(number)) for number in range(first, last)]
 
 
 def save_encoder(folder: Path) -> str:

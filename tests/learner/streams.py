@@ -21,25 +21,25 @@ def label_of(number: int) -> str:
     return TOPICS[number % len(TOPICS)]
 
 
-def text_of(number: int) -> str:
+def make_text(number: int) -> str:
     return PHRASES[number % len(PHRASES)].format(topic=label_of(number), number=number)
 
 
-def subject_of(number: int) -> str:
+def make_subject(number: int) -> str:
     return f"customer {number % 7}"
 
 
 def answer(number: int, *, label: str | None = "refund", time_ms: int = 0) -> Answer:
     return Answer(
         event_id=f"event-{number}",
-        text=text_of(number),
+        text=make_text(number),
         label=label,
         score=0.5,
         weights_version=1,
         arm="stable",
         precision="int8",
         rollout_revision=1,
-        key=subject_of(number),
+        key=make_subject(number),
         time_ms=time_ms,
     )
 

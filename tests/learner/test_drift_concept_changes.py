@@ -9,7 +9,7 @@ import torch
 
 from learner.drift import ConceptChanges, ConceptChangesState, Observation, observations
 from learner.fast.rows import Nearest
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from tests.learner.streams import sample
 
 SOURCES = ("one", "two", "three", "four")
@@ -136,6 +136,11 @@ def test_what_is_held_is_bounded() -> None:
 
 def test_a_label_that_the_head_names_rightly_is_right_by_all_labels() -> None:
     nearest = Nearest(["no"] * 4, ["yes"] * 4, torch.zeros(4))
-    samples = [sample(is_correct=True), sample(is_correct=True), None, sample(is_correct=True, label=set_of(["yes"]))]
+    samples = [
+        sample(is_correct=True),
+        sample(is_correct=True),
+        None,
+        sample(is_correct=True, label=join_names(["yes"])),
+    ]
     named, other = observations(samples, nearest, [True, False, True, True])
     assert (named.by_all, other.by_all) == ("yes", "no") and named.by_newest == other.by_newest == "yes"

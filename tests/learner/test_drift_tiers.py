@@ -9,14 +9,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.drift import BASE_EFFECT, DOMAIN_EFFECT, DriftState, DriftWatch, freeze, tier_for, tier_of, unfreeze
+from learner.drift import BASE_EFFECT, DOMAIN_EFFECT, DriftState, DriftWatch, freeze, tier_for, tier_name, unfreeze
 from learner.encoder.served import ActivationCache
 from learner.learner import Learner
 from learner.rounds.round import TrainedEncoder
 from learner.state.snapshot import decode, encode
-from model.plan import layer_of
+from model.plan import layer_index
 from tests.learner.small_learner import Setting
-from tests.learner.test_learner import training_of
+from tests.learner.test_learner import find_training
 from tests.learner.tiered_learner import far_away, rightly_answered, tiered_learner, wrongly_answered
 from wire.records import PSEUDO_LABELS, TIERS, Answer, Feedback
 
@@ -69,8 +69,8 @@ def test_one_rehearsal_trains_the_deepest_tier_since_the_last_and_pseudo_labels_
 
 
 def test_the_settings_name_the_tier_of_so_many_layers() -> None:
-    assert [tier_of(layers, (1, 2, 4)) for layers in (1, 2, 3, 4)] == ["task", "domain", "base", "base"]
-    assert tier_of(2, (2, 2, 2)) == tier_of(0, (0, 0, 0)) == "task"
+    assert [tier_name(layers, (1, 2, 4)) for layers in (1, 2, 3, 4)] == ["task", "domain", "base", "base"]
+    assert tier_name(2, (2, 2, 2)) == tier_name(0, (0, 0, 0)) == "task"
 
 
 RARELY: dict[str, Setting] = {
@@ -98,12 +98,12 @@ def trained_layers(made: TrainedEncoder, learner: Learner) -> set[int]:
     """The blocks that training has changed, counted from 0."""
     before = learner.knowledge.strata.state_dict()
     after = made.strata.state_dict().items()
-    return {layer_of(name) for name, value in after if not torch.equal(value, before[name])}
+    return {layer_index(name) for name, value in after if not torch.equal(value, before[name])}
 
 
 def trained(learner: Learner) -> TrainedEncoder:
     """Takes all gradient steps of the round under way."""
-    made = training_of(learner)
+    made = find_training(learner)
     while len(made.losses) < len(made.plan.steps):
         learner.tick()
     return made
@@ -139,7 +139,7 @@ def test_a_restored_round_trains_as_deep_as_its_plan_says() -> None:
     restored = tiered_learner(**RARELY)
     restored.restore(decode(encode(whole.export(None))))
     restored.drift.begin_round("labels")  # what drift says now does not matter to a round that has begun
-    assert training_of(restored).plan == training_of(whole).plan
+    assert find_training(restored).plan == find_training(whole).plan
     assert trained_layers(trained(restored), restored) == trained_layers(trained(whole), whole) == {1, 2}
 
 

@@ -7,17 +7,17 @@ from learner.learner import Learner
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECT_DIGEST, hold, small_learner
-from tests.learner.streams import answer, feedback, labelled_events, stream, subject_of, text_of
+from tests.learner.streams import answer, feedback, labelled_events, make_subject, make_text, stream
 from wire.records import Answer, Erase, Feedback
 
-SUBJECT = subject_of(3)
+SUBJECT = make_subject(3)
 DIGEST = SUBJECT_DIGEST(SUBJECT)
 NUM_EVENTS = 140
 
 
 def others() -> list[Answer | Feedback]:
     """The stream without the subject's events."""
-    return labelled_events(number for number in range(NUM_EVENTS) if subject_of(number) != SUBJECT)
+    return labelled_events(number for number in range(NUM_EVENTS) if make_subject(number) != SUBJECT)
 
 
 def erase_subject(learner: Learner) -> dict[str, int]:
@@ -26,7 +26,7 @@ def erase_subject(learner: Learner) -> dict[str, int]:
     return learner.erase(keep_alive=lambda: None)
 
 
-def subjects_of(learner: Learner) -> set[str]:
+def list_subjects(learner: Learner) -> set[str]:
     facts = learner.export(None).facts
     assert facts.since_round is not None
     subjects = {answer.subject for answer in facts.join.answers}
@@ -38,7 +38,7 @@ def subjects_of(learner: Learner) -> set[str]:
 
 def state(learner: Learner) -> tuple[bool, bool]:
     """Whether something of the subject is held, and whether the learner knows that it may be."""
-    return SUBJECT in subjects_of(learner), learner.erased.is_due
+    return SUBJECT in list_subjects(learner), learner.erased.is_due
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def test_the_sums_are_those_of_all_others_bit_for_bit(learner: Learner) -> None:
 
 
 def test_nothing_of_the_subject_is_held_anywhere(learner: Learner) -> None:
-    assert SUBJECT in subjects_of(learner)
+    assert SUBJECT in list_subjects(learner)
     erase_subject(learner)
-    assert SUBJECT not in subjects_of(learner) and len(subjects_of(learner) - {""}) == 6
+    assert SUBJECT not in list_subjects(learner) and len(list_subjects(learner) - {""}) == 6
     assert learner.fast_head.ridge.num_samples == len(learner.replay)
     facts = repr(learner.export(None).facts)
-    texts = {number: repr(text_of(number)) for number in range(NUM_EVENTS)}
-    assert not any(text in facts for number, text in texts.items() if subject_of(number) == SUBJECT)
+    texts = {number: repr(make_text(number)) for number in range(NUM_EVENTS)}
+    assert not any(text in facts for number, text in texts.items() if make_subject(number) == SUBJECT)
     assert any(text in facts for text in texts.values())
 
 
@@ -94,13 +94,13 @@ def test_the_subject_is_never_learnt_again_and_every_label_has_one_end(learner: 
     before = dict(learner.join.counts)
     learnt = learner.counts["learnt"]
     for number in (NUM_EVENTS + 3, NUM_EVENTS + 10, NUM_EVENTS + 17):
-        assert subject_of(number) == SUBJECT
+        assert make_subject(number) == SUBJECT
     learner.learn_many([feedback(NUM_EVENTS + 3)], {})  # its answer was waiting
     learner.learn_many([answer(NUM_EVENTS + 10), feedback(NUM_EVENTS + 10)], {})
     learner.learn_many([feedback(NUM_EVENTS + 17), answer(NUM_EVENTS + 17)], {})
     counts = learner.join.counts
     assert learner.counts["learnt"] == learnt
-    assert SUBJECT not in subjects_of(learner)
+    assert SUBJECT not in list_subjects(learner)
     assert counts["labels"] - before["labels"] == 3
     assert counts["late"] - before.get("late", 0) == 3
     assert learner.join.num_parked == 0

@@ -10,7 +10,7 @@ from learner.fast.fast_head import FastHead
 from learner.learner import Learner
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
-from tests.learner.streams import feedback, label_of, labelled_events, stream, text_of
+from tests.learner.streams import feedback, label_of, labelled_events, make_text, stream
 from wire.receipts import Receipts
 from wire.records import Feedback
 
@@ -130,7 +130,7 @@ def test_a_correction_must_name_the_source_of_its_event() -> None:
 def test_what_the_memory_has_dropped_cannot_be_corrected() -> None:
     it = misled(20, replay_samples=10)
     held = {sample.text for sample in it.replay.samples()} | in_holdout(it)
-    number = next(number for number in range(NUM_EVENTS) if text_of(number) not in held)
+    number = next(number for number in range(NUM_EVENTS) if make_text(number) not in held)
     wrong = feedback(number, label=label_of(number + 1))
     assert it.learn_many([RECEIPTS.approved(msgspec.structs.replace(wrong, event_source=""))], {}) == []
     assert it.counts["corrections_without_effect"] == 1

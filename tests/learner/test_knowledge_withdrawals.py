@@ -12,7 +12,7 @@ from learner.samples import WITHDRAWN, Learnable
 from learner.state.checkpoints import VersionState
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, hold, small_learner
-from tests.learner.streams import answer, feedback, label_of, subject_of
+from tests.learner.streams import answer, feedback, label_of, make_subject
 from wire.receipts import Receipts
 from wire.records import Answer, Feedback, LabelCommand, Quarantined
 
@@ -60,7 +60,7 @@ def assert_same(one: Learner, other: Learner) -> None:
     assert one.knowledge.holdout.samples.samples() == other.knowledge.holdout.samples.samples()
 
 
-def withdrawn_of(held: Iterable[Quarantined]) -> list[Quarantined]:
+def select_withdrawn(held: Iterable[Quarantined]) -> list[Quarantined]:
     return [label for label in held if label.detail == WITHDRAWN]
 
 
@@ -68,7 +68,7 @@ def withdrawn_of(held: Iterable[Quarantined]) -> list[Quarantined]:
 def test_no_label_of_a_flip_leaves_a_trace(holdout_share: float) -> None:
     it = frozen(holdout_share=holdout_share)
     held = fed(it, range(500))
-    withdrawn = withdrawn_of(held)
+    withdrawn = select_withdrawn(held)
     assert {label.event_id for label in held} == {f"event-{number}" for number in LIES}
     assert it.join.counts["withdrawn"] == len(withdrawn) >= 3
     assert it.counts["withdrawals_without_effect"] == 0
@@ -77,13 +77,13 @@ def test_no_label_of_a_flip_leaves_a_trace(holdout_share: float) -> None:
 
 def test_the_withdrawn_lie_in_quarantine_as_those_that_are_held() -> None:
     held = fed(frozen(), range(500))
-    withdrawn = withdrawn_of(held)[0]
+    withdrawn = select_withdrawn(held)[0]
     kept = next(label for label in held if not label.detail)
     names = {"reason", "label", "answered", "source", "event_source"}
     assert all(getattr(withdrawn, name) == getattr(kept, name) for name in names)
     number = LIES[0]
     assert (withdrawn.event_id, withdrawn.text) == (f"event-{number}", answer(number).text)
-    assert (withdrawn.key, withdrawn.time_ms) == (subject_of(number), number)
+    assert (withdrawn.key, withdrawn.time_ms) == (make_subject(number), number)
 
 
 @pytest.mark.parametrize("size", [7, 1_000])
@@ -115,7 +115,7 @@ def test_a_journal_leads_to_the_same_state() -> None:
     it.unwritten.clear()
     fed(it, range(FIRST_LIE + 8, 500))
     steps = msgspec.msgpack.decode(msgspec.msgpack.encode(it.unwritten), type=list[Learnable])
-    known, _ = it.knowledge_of(VersionState(snapshot, steps))
+    known, _ = it.restored_knowledge(VersionState(snapshot, steps))
     assert known.replay.samples() == it.replay.samples() and known.fresh.samples() == it.knowledge.fresh.samples()
     sums = it.fast_head.export()
     assert all(torch.equal(value, known.fast_head.export()[name]) for name, value in sums.items())
@@ -128,7 +128,7 @@ def test_the_next_encoder_forgets_them_too(num_units: int) -> None:
     it.begin("labels")
     for _ in range(num_units):
         it.tick()
-    assert withdrawn_of(fed(it, range(FIRST_LIE + 8, 500)))
+    assert select_withdrawn(fed(it, range(FIRST_LIE + 8, 500)))
     while it.has_work:
         it.tick()
     again = it.fast_head.successor(it.fast_head.served)
@@ -139,7 +139,7 @@ def test_the_next_encoder_forgets_them_too(num_units: int) -> None:
 
 def test_a_label_that_is_released_is_learnt_again_once() -> None:
     it = frozen()
-    withdrawn = withdrawn_of(fed(it, range(500)))[0]
+    withdrawn = select_withdrawn(fed(it, range(500)))[0]
     released = RECEIPTS.approved(withdrawn.feedback)
     for num_duplicates in range(2):
         assert it.learn_many([released], {}) == []
@@ -159,7 +159,7 @@ def test_no_version_after_it_is_said_to_follow_from_the_topics() -> None:
 
 def test_what_the_memory_has_dropped_stays_learnt() -> None:
     it = frozen(replay_samples=0)
-    withdrawn = withdrawn_of(fed(it, range(500)))
+    withdrawn = select_withdrawn(fed(it, range(500)))
     assert it.counts["withdrawals_without_effect"] == len(withdrawn) > 0
 
 
@@ -177,7 +177,7 @@ def test_what_a_desk_has_corrected_is_not_withdrawn() -> None:
     it = frozen()
     fed(it, range(FIRST_LIE + 1))
     it.learn_many([msgspec.structs.replace(feedback(FIRST_LIE), replaces=True)], {})
-    withdrawn = withdrawn_of(fed(it, range(FIRST_LIE + 1, 500)))
+    withdrawn = select_withdrawn(fed(it, range(FIRST_LIE + 1, 500)))
     assert f"event-{FIRST_LIE}" not in {label.event_id for label in withdrawn}
     corrected = [sample.label for sample in it.replay.samples() if sample.text == answer(FIRST_LIE).text]
     assert withdrawn and corrected == [TRUE]
@@ -189,7 +189,7 @@ def test_the_withdrawn_have_the_names_of_now() -> None:
     command = LabelCommand(number=1, action="rename", labels=(FALSE,), to=("bill",), time_ms=1)
     hold(it, command)
     relabel(it, command)
-    withdrawn = withdrawn_of(fed(it, range(FIRST_LIE + 8, 500)))
+    withdrawn = select_withdrawn(fed(it, range(FIRST_LIE + 8, 500)))
     assert {label.label for label in withdrawn} == {"bill"}
     lies = {answer(number).text for number in LIES}
     assert not [sample for sample in it.replay.samples() if sample.text in lies]
@@ -199,7 +199,7 @@ def test_nothing_of_an_erased_subject_can_be_withdrawn() -> None:
     """N1."""
     it = frozen()
     fed(it, range(FIRST_LIE + 8))
-    subject = subject_of(FIRST_LIE)
+    subject = make_subject(FIRST_LIE)
     assert subject in {sample.subject for sample in it.trust.export().suspects}
     it.erased.add(SUBJECT_DIGEST(subject))
     assert it.erase(keep_alive=lambda: None)["suspects"] == 1

@@ -23,7 +23,7 @@ def fed(learner: Learner, first: int, last: int) -> Learner:
     return learner
 
 
-def copy_of(learner: Learner, **changed: float | str) -> Learner:
+def copy_learner(learner: Learner, **changed: float | str) -> Learner:
     copy = small_learner(**changed)
     copy.restore(decode(encode(learner.export(None))))
     return copy
@@ -82,7 +82,7 @@ def test_the_name_of_a_class_is_its_first_sample_once() -> None:
 
 def test_a_restored_learner_goes_on_bit_for_bit() -> None:
     whole = fed(small_learner(trainable_layers=0), 0, 50)
-    restored = copy_of(whole, trainable_layers=0)
+    restored = copy_learner(whole, trainable_layers=0)
     assert_same(whole, restored)
     assert_same(fed(whole, 50, 90), fed(restored, 50, 90))
 
@@ -91,11 +91,11 @@ def test_letters_that_were_not_acknowledged_are_in_the_checkpoint() -> None:
     """B17: a letter about a label whose effect is in the checkpoint is in it, too, until the bus has taken it."""
     it = small_learner(trainable_layers=0)
     it.letters.add(it.learn_many([answer(1), feedback(1, label=" ")], OFFSETS))
-    (letter,) = copy_of(it, trainable_layers=0).letters.export().quarantined
+    (letter,) = copy_learner(it, trainable_layers=0).letters.export().quarantined
     assert (letter.reason, letter.event_id) == ("blank", "event-1")
 
 
-def training_of(learner: Learner) -> TrainedEncoder:
+def find_training(learner: Learner) -> TrainedEncoder:
     """What the round under way trains."""
     assert learner.knowledge.round is not None and learner.knowledge.round.trained is not None
     return learner.knowledge.round.trained
@@ -103,10 +103,10 @@ def training_of(learner: Learner) -> TrainedEncoder:
 
 def test_a_restored_learner_repeats_the_round_from_its_plan() -> None:
     whole = fed(small_learner(), 0, 100)
-    assert len(training_of(whole).losses) > 0
-    restored = copy_of(whole)
-    assert training_of(restored).plan == training_of(whole).plan
-    assert not training_of(restored).losses
+    assert len(find_training(whole).losses) > 0
+    restored = copy_learner(whole)
+    assert find_training(restored).plan == find_training(whole).plan
+    assert not find_training(restored).losses
     for learner in (whole, restored):
         while learner.has_work:
             learner.tick()
@@ -118,7 +118,7 @@ def test_a_restored_learner_has_the_adopted_encoder() -> None:
     whole = fed(small_learner(slow_rate=1e-5), 0, 80)
     while whole.has_work:
         whole.tick()
-    restored = copy_of(whole)
+    restored = copy_learner(whole)
     assert whole.counts["rounds_adopted"] == 1
     assert restored.fast_head.served.key == whole.fast_head.served.key
     assert restored.fast_head.served.key != small_learner().fast_head.served.key
@@ -137,7 +137,7 @@ def test_drift_makes_a_slow_round_due_at_once() -> None:
     assert it.drift.is_urgent
     assert it.drift.take_num_detected() > 0
     assert it.drift.take_num_detected() == 0
-    assert_same(it, copy_of(it, slow_every_labels=5_000, drift_min_labels=150))
+    assert_same(it, copy_learner(it, slow_every_labels=5_000, drift_min_labels=150))
     it.tick()
     assert it.counts["rounds"] == 1 and not it.export(None).facts.drift.is_urgent
 
@@ -155,7 +155,7 @@ def test_drift_alone_starts_no_round_without_enough_labels() -> None:
 
 def test_a_worse_encoder_is_dropped() -> None:
     it = fed(small_learner(slow_rate=1e-5), 0, 80)
-    training = training_of(it)
+    training = find_training(it)
     while len(training.losses) < len(training.plan.steps):
         it.tick()
     # With a last block of zeros all texts have the same vector.
@@ -170,7 +170,7 @@ def test_a_worse_encoder_is_dropped() -> None:
 def test_a_sample_that_makes_a_step_not_finite_is_left_out_from_then_on() -> None:
     """F10: each step that drew it was skipped, in this round and in all later ones."""
     it = fed(small_learner(slow_rate=1e-5), 0, 80)
-    training = training_of(it)
+    training = find_training(it)
     poison = training.plan.steps[0].fresh[0]
     served = it.fast_head.served
     layer = training._training.first_layer
@@ -187,9 +187,9 @@ def test_a_sample_that_makes_a_step_not_finite_is_left_out_from_then_on() -> Non
 
 def test_a_round_goes_on_when_a_backlog_is_learnt() -> None:
     it = fed(small_learner(slow_rate=1e-5), 0, 80)
-    num_steps = len(training_of(it).losses)
+    num_steps = len(find_training(it).losses)
     it.schedule.behind_s = 2 * BEHIND_S
-    assert not any(it.tick() for _ in range(5)) and len(training_of(it).losses) == num_steps
+    assert not any(it.tick() for _ in range(5)) and len(find_training(it).losses) == num_steps
     it.schedule.behind_s = 0.0
     assert worked(it).counts["rounds_adopted"] == 1
 
@@ -206,7 +206,7 @@ def test_silence_is_used_to_go_over_the_memory_once() -> None:
     it = worked(fed(small_learner(slow_rate=1e-5, rehearse_after_s=1.0), 0, 80))
     assert it.counts["rounds"] == 1 and not it.is_rested
     it.tick(is_idle=True)
-    plan = training_of(it).plan
+    plan = find_training(it).plan
     steps = plan.steps
     assert all(len(step.samples) == 8 for step in steps)
     assert 8 * len(steps) >= len(it.replay)
@@ -222,8 +222,8 @@ def test_silence_is_used_to_learn_from_texts_without_a_label_and_a_restart_repea
         it.tick(is_idle=True)
     assert it.knowledge.round and it.knowledge.round.phase is Phase.PSEUDO_LABEL
     it.tick()
-    restored = copy_of(it, slow_rate=1e-5, rehearse_after_s=1.0)
-    assert training_of(restored).plan == training_of(it).plan
+    restored = copy_learner(it, slow_rate=1e-5, rehearse_after_s=1.0)
+    assert find_training(restored).plan == find_training(it).plan
     assert_same(worked(it), worked(restored))
     assert it.fast_head.ridge.num_samples == len(it.replay) and not it.is_rested
     assert worked(it, is_idle=True).is_rested
@@ -249,7 +249,7 @@ def test_offsets_are_kept_with_what_is_known_of_the_logs_there() -> None:
     """B25 no. 11."""
     it = small_learner()
     it.learn_many([answer(1), feedback(1)], OFFSETS, MARKS)
-    assert (copy_of(it).offsets, copy_of(it).marks) == (OFFSETS, MARKS)
+    assert (copy_learner(it).offsets, copy_learner(it).marks) == (OFFSETS, MARKS)
 
 
 def test_going_back_sets_labels_aside_but_keeps_what_was_read() -> None:
@@ -278,6 +278,6 @@ def test_what_was_learnt_of_a_subject_can_be_erased_from_the_memory() -> None:
         it.learn_many(
             [msgspec.structs.replace(answer(number), key=f"customer {number % 3}"), feedback(number)], OFFSETS
         )
-    copy = copy_of(it, trainable_layers=0, **changed)
+    copy = copy_learner(it, trainable_layers=0, **changed)
     assert copy.replay.erase("customer 1".__eq__) == 3
     assert (len(copy.replay), len(it.replay)) == (6, 9)

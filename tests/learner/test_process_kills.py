@@ -117,9 +117,9 @@ def test_labels_in_any_order_with_slow_rounds_are_in_the_sums_once(
     assert [found.facts.join.counts.get(end, 0) for end in ends] == [whole.join.counts[end] for end in ends]
     assert set(found.facts.join.labelled) == set(expected.facts.join.labelled)
     assert not found.facts.join.answers and not found.facts.join.labels
-    assert counts_of(found.facts) == counts_of(expected.facts)
-    assert samples_of(found.facts.replay) == samples_of(expected.facts.replay)
-    assert samples_of(found.facts.holdout) == samples_of(expected.facts.holdout)
+    assert read_counts(found.facts) == read_counts(expected.facts)
+    assert list_samples(found.facts.replay) == list_samples(expected.facts.replay)
+    assert list_samples(found.facts.holdout) == list_samples(expected.facts.holdout)
 
     ended = small_learner(**rounds)
     ended.restore(found)
@@ -181,7 +181,7 @@ def all_read(
     return children.snapshot()
 
 
-def counts_of(facts: Facts) -> dict[str, int]:
+def read_counts(facts: Facts) -> dict[str, int]:
     return {name: facts.counts.get(name, 0) for name in LABEL_COUNTS}
 
 
@@ -203,10 +203,10 @@ def without_the_run(facts: Facts) -> Facts:
         "temperature": 0.0,
         "round_plan": None,
     }
-    return msgspec.structs.replace(facts, counts=counts_of(facts), drift=DriftState(), **of_the_run)
+    return msgspec.structs.replace(facts, counts=read_counts(facts), drift=DriftState(), **of_the_run)
 
 
-def samples_of(memory: ReplayState[Labelled]) -> dict[str, list[str]]:
+def list_samples(memory: ReplayState[Labelled]) -> dict[str, list[str]]:
     """The texts by label. Stages are left out: they say which round was under way when a sample came."""
     texts = dict[str, list[str]]()
     for label, heap in memory.groups.items():

@@ -10,7 +10,7 @@ import torch
 from learner.rounds.worker import INLINE
 from model.strata_family import built_in
 from tests.learner.learner_processes import LearnerProcesses, exit_code, send, stop, wait_for
-from tests.learner.offers import PRUNED, offer_of
+from tests.learner.offers import PRUNED, make_offer
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import stream
 from tests.waiting import eventually
@@ -67,7 +67,7 @@ def test_a_killed_learner_adopts_the_encoder_to_the_same_bits(
 ) -> None:
     learn(children, bus, store)
     parent = store.versions.current()
-    offer = offer_of(store)
+    offer = make_offer(store)
     command = store.commands.append(offer)
     assert exit_code(children.start(point)) == -SIGKILL
     child = children.start()

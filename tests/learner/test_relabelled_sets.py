@@ -6,7 +6,7 @@ import torch
 from learner.errors import StateRefused
 from learner.learner import Learner
 from learner.relabelling import follow_settings, relabel
-from lifelong.plugins.kinds.sets import names_of
+from lifelong.plugins.kinds.sets import unpack_names
 from tests.learner.small_learner import hold, small_learner
 from tests.learner.streams import TOPICS, answer
 from wire.config import LabelConfig
@@ -68,7 +68,7 @@ def test_a_renamed_class_is_one_that_had_the_new_name_from_the_start() -> None:
 
 def test_classes_that_become_one_count_once_where_an_event_has_both() -> None:
     it = taught(0, 60)
-    both = [sample for sample in it.replay.samples() if {"refund", "delivery"} <= set(names_of(sample.label))]
+    both = [sample for sample in it.replay.samples() if {"refund", "delivery"} <= set(unpack_names(sample.label))]
     assert both
     follow(it, "merge", "refund", "delivery", to=("money",))
     assert_same(it, taught(0, 60, {"refund": "money", "delivery": "money"}))

@@ -62,12 +62,12 @@ def assert_same(one: Learner, other: Learner) -> None:
     for name, values in sums(one).items():
         assert torch.equal(values.double(), sums(other)[name].double()), name
     for memory in ("replay", "fresh"):
-        assert samples_of(getattr(one.knowledge, memory)) == samples_of(getattr(other.knowledge, memory)), memory
-    assert samples_of(one.knowledge.holdout.samples) == samples_of(other.knowledge.holdout.samples)
+        assert list_samples(getattr(one.knowledge, memory)) == list_samples(getattr(other.knowledge, memory)), memory
+    assert list_samples(one.knowledge.holdout.samples) == list_samples(other.knowledge.holdout.samples)
     assert one.knowledge.classes.export().labels == other.knowledge.classes.export().labels
 
 
-def samples_of(memory: Replay[Labelled]) -> list[Labelled]:
+def list_samples(memory: Replay[Labelled]) -> list[Labelled]:
     return sorted(memory.samples())
 
 
@@ -122,7 +122,7 @@ def test_late_labels_and_answers_of_an_old_name_mean_the_new_one() -> None:
     it.learn_many([answer(30, label="refund")], {"feedback.v1/0": 30})
     follow(it, command(1, "rename", "refund", to=("money back",)))
     it.learn_many([feedback(30)], {"feedback.v1/0": 31})
-    assert it.counts["learnt"] + it.counts["holdout"] == 31 and it.fast_head.ridge.num_of("refund") == 0
+    assert it.counts["learnt"] + it.counts["holdout"] == 31 and it.fast_head.ridge.count_samples("refund") == 0
     assert it.prequential.num_correct == 1
 
 
@@ -135,7 +135,9 @@ def test_a_retired_class_is_gone_and_its_labels_are_refused() -> None:
     assert [each.reason for each in refused] == ["retired"] and "lifelong labels add" in refused[0].detail
     assert it.join.counts["refused_retired"] == 1
     follow(it, command(2, "add", "refund"))
-    assert it.learn_many(records(65, 66, {}), {}) == [] and it.fast_head.ridge.num_of("refund") == 2  # and its name
+    assert (
+        it.learn_many(records(65, 66, {}), {}) == [] and it.fast_head.ridge.count_samples("refund") == 2
+    )  # and its name
 
 
 def test_what_is_retired_leaves_the_sums_of_the_others_where_the_memory_held_it() -> None:
@@ -152,11 +154,11 @@ def test_what_is_retired_leaves_the_sums_of_the_others_where_the_memory_held_it(
 @pytest.mark.parametrize("forgets", [False, True])
 def test_a_class_that_is_split_keeps_its_texts_or_forgets_them(forgets: bool) -> None:
     it = taught(0, 60, holdout_share=0.0)
-    before = it.fast_head.ridge.num_of("refund")
+    before = it.fast_head.ridge.count_samples("refund")
     follow(it, command(1, "split", "refund", to=("refund by card",), forgets=forgets))
-    assert (it.fast_head.ridge.num_of("refund") == before) is not forgets
+    assert (it.fast_head.ridge.count_samples("refund") == before) is not forgets
     it.learn_many(labelled_events(range(100, 103), label="refund by card"), {})
-    assert it.fast_head.ridge.num_of("refund by card") == 4
+    assert it.fast_head.ridge.count_samples("refund by card") == 4
     assert it.knowledge.lineage.concept_changes == ()
 
 

@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from learner.learner import Learner
-from learner.release.candidate import Candidate, CandidateMaker, manifest_of
+from learner.release.candidate import Candidate, CandidateMaker, build_manifest
 from learner.release.rebuild import ReadTo, differences, rebuild
 from learner.standardisation import MIN_LABELS
 from learner.stopwatch import Stopwatch
 from lifelong.plugins.inputs.feature_tensors import SCALES, Scale
 from tests.learner.small_learner import Setting, scales_in, small_config, small_learner
 from tests.learner.streams import answer, feedback
-from tests.learner.test_learner import assert_same, copy_of
+from tests.learner.test_learner import assert_same, copy_learner
 from wire.inputs import Features, decode_content, encode_content
 from wire.records import Answer, Feedback
 
@@ -22,7 +22,7 @@ NUM_EVENTS = 400
 FEW: dict[str, Setting] = {"replay_samples": 100, "learn_names": False}
 
 
-def features_of(number: int) -> Features:
+def make_features(number: int) -> Features:
     """The label hangs on whether the amount is high for its country: on both together, and on neither alone."""
     high = number * 7 % 11 > 5
     return {
@@ -33,14 +33,14 @@ def features_of(number: int) -> Features:
 
 
 def label_of(number: int) -> str:
-    features = features_of(number)
+    features = make_features(number)
     amount = features["amount"]
     assert not isinstance(amount, str)
     return "fraud" if (amount >= 1_008) == (features["country"] == "nz") else "fine"
 
 
 def event(number: int, more: Mapping[str, float], *, text: str = "") -> Answer:
-    return msgspec.structs.replace(answer(number), text=text, features={**features_of(number), **more})
+    return msgspec.structs.replace(answer(number), text=text, features={**make_features(number), **more})
 
 
 def records(numbers: Sequence[int], **more: float) -> list[Answer | Feedback]:
@@ -63,7 +63,7 @@ def made(learner: Learner) -> Candidate:
 
 
 def accuracy(candidate: Candidate, numbers: range) -> float:
-    contents = [encode_content("", features_of(number)) for number in numbers]
+    contents = [encode_content("", make_features(number)) for number in numbers]
     rows = candidate.version.head.logits(candidate.version.served.z_many(contents), 2).argmax(dim=1).tolist()
     named = [candidate.version.classes[row] for row in rows]
     num_right: int = sum(name == label_of(number) for name, number in zip(named, numbers, strict=True))
@@ -101,7 +101,7 @@ def test_the_sums_are_those_of_a_learner_that_had_the_scales_from_the_start(lear
 
 
 def test_a_learner_that_was_stored_goes_on_under_its_scales(learnt: Learner) -> None:
-    copy = copy_of(learnt)
+    copy = copy_learner(learnt)
     assert_same(learnt, copy)
     assert copy.fast_head.served.key == learnt.fast_head.served.key
     assert accuracy(made(copy), range(NUM_EVENTS, NUM_EVENTS + 50)) == accuracy(
@@ -110,7 +110,7 @@ def test_a_learner_that_was_stored_goes_on_under_its_scales(learnt: Learner) -> 
 
 
 def test_a_version_is_rebuilt_bit_for_bit_by_its_scales(learnt: Learner) -> None:
-    manifest = manifest_of(made(learnt), learnt, version=1, epoch=1, time_ms=0)
+    manifest = build_manifest(made(learnt), learnt, version=1, epoch=1, time_ms=0)
     assert manifest.lineage.gap == ""
     states = learnt.fast_head.served.states
     again = rebuild(manifest, small_learner(), small_config(), labels_first(), states)

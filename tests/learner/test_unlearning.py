@@ -41,13 +41,13 @@ def assert_same_sums(
     assert all(torch.equal(mine[name], theirs[name]) for name in names)
 
 
-def changes_of(it: Learner) -> list[str]:
+def list_changes(it: Learner) -> list[str]:
     return sorted(change.label for change in it.knowledge.lineage.concept_changes)
 
 
 def assert_changed(it: Learner) -> None:
     """One of the two is found, or both: with the old labels of one gone, those of the other may do no harm any more."""
-    assert changes_of(it) in (["delivery"], ["refund"], ["delivery", "refund"])
+    assert list_changes(it) in (["delivery"], ["refund"], ["delivery", "refund"])
 
 
 def test_swapped_classes_are_as_if_their_texts_had_never_had_other_names() -> None:
@@ -65,7 +65,7 @@ def test_swapped_classes_are_as_if_their_texts_had_never_had_other_names() -> No
 
 def test_the_old_texts_of_a_swapped_class_go_to_the_other_which_restarts_with_it() -> None:
     it = fed(frozen(), 0, END)
-    assert changes_of(it) == ["refund"]
+    assert list_changes(it) == ["refund"]
     assert it.counts["concept_changes"] == 2
     events = [sample for sample in it.replay.samples() if sample.event]
     assert not any(sample.label in sample.text for sample in events if sample.label in SWAPPED)
@@ -75,13 +75,13 @@ def test_the_old_texts_of_a_swapped_class_go_to_the_other_which_restarts_with_it
 def test_stable_classes_change_nothing() -> None:
     it = fed(frozen(), 0, CHANGE)
     without = fed(frozen(recent_labels=0), 0, CHANGE)
-    assert changes_of(it) == []
+    assert list_changes(it) == []
     assert_same_sums(it.fast_head, without.fast_head)
 
 
 def test_what_one_source_says_is_an_attack_and_no_change() -> None:
     it = fed(frozen(), 0, END, num_sources=1)
-    assert changes_of(it) == []
+    assert list_changes(it) == []
 
 
 def test_what_the_operator_approves_is_a_change_whoever_says_it() -> None:
@@ -93,7 +93,7 @@ def test_a_label_from_before_the_change_that_comes_late_is_not_learnt() -> None:
     it = fed(frozen(), 0, END)
     num_learnt = it.counts["learnt"]
     late = msgspec.structs.replace(answer(1_000), time_ms=1_000)
-    it.learn_many([late, feedback(1_000, label=changes_of(it)[0])], {})
+    it.learn_many([late, feedback(1_000, label=list_changes(it)[0])], {})
     assert (it.counts["learnt"], it.counts["outdated"]) == (num_learnt, 1)
 
 
@@ -104,7 +104,7 @@ def test_a_journal_leads_to_the_same_state_as_what_happened() -> None:
     fed(it, CHANGE, END)
     steps = msgspec.msgpack.decode(msgspec.msgpack.encode(it.unwritten), type=list[Learnable])
     assert any(isinstance(step, ConceptChange) for step in steps)
-    known, _ = it.knowledge_of(VersionState(snapshot, steps))
+    known, _ = it.restored_knowledge(VersionState(snapshot, steps))
     assert known.lineage == it.knowledge.lineage
     assert known.replay.samples() == it.replay.samples() and known.fresh.samples() == it.knowledge.fresh.samples()
     assert_same_sums(it.fast_head, known.fast_head, names=it.fast_head.export())
@@ -124,15 +124,15 @@ def test_where_the_memory_does_not_hold_everything_the_newest_labels_take_its_pl
     it = fed(frozen(replay_samples=30), 0, END)
     assert_changed(it)
     head = it.fast_head
-    label = changes_of(it)[0]
+    label = list_changes(it)[0]
     assert head.ridge.num_texts > head.ridge.num_samples > len(it.replay)
-    assert 8 <= head.ridge.num_of(label) < 40 < head.ridge.num_of("invoice")
-    before = head.ridge.num_of(label)
+    assert 8 <= head.ridge.count_samples(label) < 40 < head.ridge.count_samples("invoice")
+    before = head.ridge.count_samples(label)
     wrong = next(number for number in range(END - 1, 0, -1) if name_of(number) == label)
     is_held = any(sample.time_ms == 1_000 + wrong for sample in it.replay.samples())
     right = msgspec.structs.replace(feedback(wrong, label="invoice"), event_source="")
     it.learn_many([RECEIPTS.approved(right)], {})
-    assert head.ridge.num_of(label) == before - is_held
+    assert head.ridge.count_samples(label) == before - is_held
 
 
 @pytest.mark.parametrize("num_units", [1, 4, 8])

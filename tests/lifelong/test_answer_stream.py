@@ -20,7 +20,7 @@ NOBODY = "http://127.0.0.1:9"
 TANSU = pytest.mark.parametrize("broker", ["tansu"], indirect=True)
 
 
-def settings_of(config: BusConfig) -> dict[str, Any]:
+def settings_for(config: BusConfig) -> dict[str, Any]:
     return {"bootstrap_servers": config.bootstrap_servers, "prefix": config.prefix}
 
 
@@ -34,7 +34,7 @@ def send(bus: Bus, *event_ids: str) -> None:
 @TANSU
 def test_answers_are_iterated_over_until_the_client_is_closed(bus: Bus, bus_config: BusConfig) -> None:
     send(bus, "e1", "e2")
-    bus_settings = settings_of(bus_config)
+    bus_settings = settings_for(bus_config)
     client = Client(NOBODY)
     assert {answer.event_id for answer in client.answers(bus_settings, begin="earliest", idle_s=2)} == {"e1", "e2"}
     latest = client.answers(bus_settings)
@@ -54,7 +54,7 @@ def test_asyncio_iterates_and_ends_with_the_loop(bus: Bus, bus_config: BusConfig
     async def first_two() -> list[str]:
         found: list[str] = []
         async with AsyncClient(NOBODY) as client:
-            async for answer in client.answers(settings_of(bus_config), begin="earliest"):
+            async for answer in client.answers(settings_for(bus_config), begin="earliest"):
                 found.append(answer.event_id)
                 if len(found) == 2:
                     break

@@ -7,7 +7,7 @@ from torch.nn import functional
 PATH = "tests.model.module_encoders"
 
 
-def path_of(found: type) -> str:
+def import_path(found: type) -> str:
     """Returns the import path of one of these classes."""
     return f"{PATH}:{found.__name__}"
 

@@ -50,7 +50,7 @@ def write_encoder(
 
     `fields` are fields of config.json. `tokenizer_kind` is the family of the tokenizer, by default the encoder's.
     """
-    tokenizer = tokenizer_of(tokenizer_kind or kind)
+    tokenizer = make_tokenizer(tokenizer_kind or kind)
     config = {
         "model_type": kind,
         "hidden_act": "gelu",
@@ -86,7 +86,7 @@ def write_modules(folder: Path, *, pooling: str = "mean", modules: tuple[str, ..
     write_json(folder / "1_Pooling" / "config.json", {"embedding_dimension": WIDTH, "pooling_mode": pooling})
 
 
-def tokenizer_of(kind: str) -> Tokenizer:
+def make_tokenizer(kind: str) -> Tokenizer:
     """Returns a tokenizer with the algorithm and the special tokens of the family, whose tokens are letters."""
     letters = sorted(set("".join(TEXTS).replace(" ", "")))
     if kind == "bert":

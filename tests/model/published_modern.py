@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from tests.model.published_encoder import tokenizer_of
+from tests.model.published_encoder import make_tokenizer
 from tests.required import imported
 
 WIDTH: Final = 64
@@ -82,7 +82,7 @@ def write_published_by_libraries(
         transformers = imported("transformers")
         sentence_transformers = imported("sentence_transformers")
         models = importlib.import_module("sentence_transformers.sentence_transformer.modules")
-        tokenizer = tokenizer_of("bert")
+        tokenizer = make_tokenizer("bert")
         config = transformers.AutoConfig.for_model(
             kind, vocab_size=tokenizer.get_vocab_size(), **(SIZES | SHAPES[kind] | fields)
         )

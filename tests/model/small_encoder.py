@@ -123,7 +123,7 @@ def stored(tensors: Mapping[str, QTensor]) -> dict[str, QTensor]:
     return {name: replace(each, digest=sha256(each.to_blob()).hexdigest()) for name, each in tensors.items()}
 
 
-def rows_of(batch: RaggedBatch, x_TD: Tensor, texts: Sequence[int]) -> tuple[RaggedLayout, Tensor]:
+def select_rows(batch: RaggedBatch, x_TD: Tensor, texts: Sequence[int]) -> tuple[RaggedLayout, Tensor]:
     """Returns the rows of some texts of a batch, in the layout of a batch with only these texts."""
     pieces = [batch.layout.split(x_TD)[text] for text in texts]
     layout = RaggedLayout.of(list(map(len, pieces)))

@@ -49,7 +49,7 @@ def test_config_is_minilms(minilm: tuple[Strata, TextTokenizer]) -> None:
     assert not minilm[0].training
 
 
-def vectors_of(folder: Path) -> Tensor:
+def encode_texts(folder: Path) -> Tensor:
     """Returns the vectors of TEXTS as the publisher defines them, in full precision."""
     strata, tokenizer = load_encoder(str(folder))
     return strata.vectors(RaggedBatch.of(tokenizer.encode_many(TEXTS)))
@@ -64,7 +64,7 @@ def test_equals_the_reference(tmp_path: Path, kind: str, modules: tuple[str, ...
     expected_BD = torch.stack([row_SD[0] if pooling == "cls" else row_SD.mean(dim=0) for row_SD in rows])
     if modules:
         expected_BD = functional.normalize(expected_BD, dim=1)
-    torch.testing.assert_close(vectors_of(tmp_path), expected_BD, rtol=0, atol=1e-4)
+    torch.testing.assert_close(encode_texts(tmp_path), expected_BD, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "tokenizer_kind"), [*((kind, kind) for kind in KINDS), ("bert", "xlm-roberta")])
@@ -74,7 +74,7 @@ def test_a_prefix_is_put_before_each_text(tmp_path: Path, kind: str, tokenizer_k
     prompts = {"prompts": {"query": "where: "}, "default_prompt_name": "query"}
     write_json(tmp_path / "config_sentence_transformers.json", prompts)
     expected_BD = torch.stack([reference(tmp_path, f"where: {text}").mean(dim=0) for text in TEXTS])
-    found_BD = vectors_of(tmp_path)
+    found_BD = encode_texts(tmp_path)
     torch.testing.assert_close(found_BD, functional.normalize(expected_BD, dim=1), rtol=0, atol=1e-4)
 
 
@@ -87,19 +87,19 @@ def renamed(name: str) -> str:
 
 def test_names_of_other_exports(tmp_path: Path) -> None:
     path = write_encoder(tmp_path) / "model.safetensors"
-    expected_BD = vectors_of(tmp_path)
+    expected_BD = encode_texts(tmp_path)
     tensors = safetensors.torch.load_file(path)
     others = {renamed(name): tensor for name, tensor in tensors.items()} | {"lm_head.bias": torch.zeros(1)}
     safetensors.torch.save_file(others, path)
-    assert torch.equal(vectors_of(tmp_path), expected_BD)
+    assert torch.equal(encode_texts(tmp_path), expected_BD)
 
 
 def test_half_precision_is_read(tmp_path: Path) -> None:
     path = write_encoder(tmp_path) / "model.safetensors"
-    expected_BD = vectors_of(tmp_path)
+    expected_BD = encode_texts(tmp_path)
     tensors = safetensors.torch.load_file(path)
     safetensors.torch.save_file({name: tensor.half() for name, tensor in tensors.items()}, path)
-    torch.testing.assert_close(vectors_of(tmp_path), expected_BD, rtol=0, atol=5e-3)
+    torch.testing.assert_close(encode_texts(tmp_path), expected_BD, rtol=0, atol=5e-3)
 
 
 def test_missing_tensor_is_named() -> None:

@@ -3,7 +3,7 @@
 import torch
 
 from model.calibration import int4_modules, to_int4, to_nested, trainable
-from model.grid import grid_of
+from model.grid import find_grid
 from model.qtensor import W4G64, QTensor
 from model.quantized import INT4, QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -71,5 +71,5 @@ def test_int8_comes_first_with_the_same_weights() -> None:
     assert torch.equal(nested.get_parameter(UP), STRATA.get_parameter(UP))
     stored = encoder_tensors(STRATA)
     assert all(tensor.to_blob() == stored[name].to_blob() for name, tensor in encoder_tensors(nested).items())
-    grid = grid_of(to_int4(nested).get_submodule("layers.0.up"))
+    grid = find_grid(to_int4(nested).get_submodule("layers.0.up"))
     assert grid is not None and grid.scheme == W4G64

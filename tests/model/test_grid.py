@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kernels.linear_i4.reference import GROUP, high_plane
 from model.errors import NonFinite
-from model.grid import Grid, grid_of, lsq_gradient, round_to
+from model.grid import Grid, find_grid, lsq_gradient, round_to
 from model.linears import ScaledLinear, TiedScaledLinear
 from model.quantize import quantize_n8g64, quantize_on, quantize_w4g64
 from tests.model.test_qtensor import are_equal, matrix
@@ -109,9 +109,9 @@ def test_a_step_against_the_gradient_of_the_scale_lowers_the_error() -> None:
 def test_a_tied_layer_has_the_grid_of_its_bank() -> None:
     bank = ScaledLinear(64, 8)
     tied = TiedScaledLinear(bank)
-    assert grid_of(tied) is None
+    assert find_grid(tied) is None
     bank.grid = Grid.from_tensor(quantize_w4g64("w", bank.weight))
-    assert grid_of(tied) is bank.grid
+    assert find_grid(tied) is bank.grid
     assert "grid" not in dict(tied.named_children())
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from model.errors import WrongConfig
 from model.heads import RIDGE, HeadSums, open_head
-from tests.learner.fast.heads import Ridge, path_of
+from tests.learner.fast.heads import Ridge, import_path
 
 
 def solved() -> Tensor:
@@ -31,7 +31,7 @@ def test_no_setting_is_the_ridge_head_which_few_labels_update() -> None:
 
 
 def test_another_head_gets_the_sums() -> None:
-    head = open_head(path_of(Ridge))
+    head = open_head(import_path(Ridge))
     assert not head.is_updated
     assert head.solver(Nothing())().shape == (0, 4)
 

@@ -9,7 +9,7 @@ import torch
 from lifelong.plugins.inputs.feature_tensors import SCALES, FeatureMap, Scale
 from lifelong.plugins.inputs.features import FEATURES
 from model.errors import UnreadableInput, WrongShape
-from model.inputs import InputMap, is_state, tokens_of, unit
+from model.inputs import InputMap, is_state, tokenize_contents, unit
 from model.qtensor import NUMBERS, QTensor
 from tests.doors.picture import PICTURE
 from tests.doors.point import POINT
@@ -88,11 +88,11 @@ def test_tokens_of_values_come_behind_those_of_the_text_and_without_a_text_alone
         Content("a", (A_POINT,)),
         Content("", (A_POINT,)),
     ]
-    assert tokens_of(contents, Reader()) == [[1, 97, 2, 2_003, 2_004], [2_003, 2_004], [1, 97, 2], [1, 2]]
-    assert tokens_of(contents[:2], Reader(), 4) == [[1, 97, 2, 2_003], [2_003, 2_004]]
+    assert tokenize_contents(contents, Reader()) == [[1, 97, 2, 2_003, 2_004], [2_003, 2_004], [1, 97, 2], [1, 2]]
+    assert tokenize_contents(contents[:2], Reader(), 4) == [[1, 97, 2, 2_003], [2_003, 2_004]]
     beyond = (PICTURE, {"type": "picture", "digest": "", "tokens": [3_000]})
     with pytest.raises(UnreadableInput, match="not a list of numbers below 3000"):
-        tokens_of([Content("a", (beyond,))], Reader())
+        tokenize_contents([Content("a", (beyond,))], Reader())
 
 
 def test_states_are_told_from_weights_by_their_names_and_read_before_the_first_event() -> None:

@@ -20,7 +20,7 @@ def test_the_tensors_of_a_kind_are_found_once(name: str) -> None:
 def test_entries_add_their_values_to_the_rows_of_their_samples() -> None:
     phi_BR = torch.tensor([[1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
     entries = Entries(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), torch.tensor([0.5, 1.0, 0.25]).double())
-    assert entries.sums_of(phi_BR).tolist() == [[0.5, 0.0], [1.0, 0.0], [0.0, 0.5]]
+    assert entries.head_sums(phi_BR).tolist() == [[0.5, 0.0], [1.0, 0.0], [0.0, 0.5]]
     assert entries.targets(2, 3).tolist() == [[0.5, 1.0, 0.0], [0.0, 0.25, 0.0]]
     assert not entries.are_classes and Entries(torch.tensor([0])).are_classes
 

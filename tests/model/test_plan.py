@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import MINILM_L6, OWN, LayerSpec, Span, StrataConfig
-from model.plan import MatrixPlan, layer_of, names_at_or_above, plan_of
+from model.plan import MatrixPlan, build_plan, layer_index, names_at_or_above
 
 LAYERS = 5
 
@@ -30,7 +30,7 @@ def configs(draw: st.DrawFn) -> StrataConfig:
 
 
 def test_minilm_is_the_plain_case() -> None:
-    plan = plan_of(MINILM_L6)
+    plan = build_plan(MINILM_L6)
     block = plan.blocks[5]
     shapes = {matrix.name: (matrix.rows, matrix.columns) for matrix in block.matrices}
     assert shapes == {
@@ -50,7 +50,7 @@ def test_sizes_of_a_layer() -> None:
     spans = (Span(kind="local", window=4), Span(kind="topk", topk=2))
     spec = LayerSpec(heads=6, kv_heads=2, d_ff=192, spans=((3, 1), (3, 0)))
     config = replace(MINILM_L6, n_layers=1, layers=(spec,), spans=spans, embed_dim=96, positions="rope", head_width=16)
-    plan = plan_of(config)
+    plan = build_plan(config)
     (block,) = plan.blocks
     assert (block.qkv.rows, block.qkv.columns) == (6 * 16 + 2 * 2 * 16, 384)
     assert (block.out.rows, block.out.columns, block.out.scheme) == (384, 96, "w8c")
@@ -63,7 +63,7 @@ def test_sizes_of_a_layer() -> None:
 
 @given(configs())
 def test_a_tied_matrix_is_named_after_its_lowest_layer(config: StrataConfig) -> None:
-    plan = plan_of(config)
+    plan = build_plan(config)
     for matrix in plan.matrices:
         users = [each for each in plan.matrices if each.name == matrix.name]
         assert matrix.name == users[0].path
@@ -71,14 +71,14 @@ def test_a_tied_matrix_is_named_after_its_lowest_layer(config: StrataConfig) -> 
         assert {(each.rows, each.columns, each.scheme) for each in users} == {
             (matrix.rows, matrix.columns, matrix.scheme)
         }
-        assert matrix.lora_rank == (config.layer(layer_of(matrix.path)).lora_rank if len(users) > 1 else 0)
+        assert matrix.lora_rank == (config.layer(layer_index(matrix.path)).lora_rank if len(users) > 1 else 0)
 
 
 @given(configs(), st.integers(0, LAYERS))
 def test_what_belongs_to_the_top_is_read_by_no_layer_below(config: StrataConfig, layer: int) -> None:
-    plan = plan_of(config)
+    plan = build_plan(config)
     top = names_at_or_above((matrix.name for matrix in plan.matrices), layer)
-    below = {matrix.name for matrix in plan.matrices if layer_of(matrix.path) < layer}
+    below = {matrix.name for matrix in plan.matrices if layer_index(matrix.path) < layer}
     assert not below & set(top)
 
 
@@ -99,5 +99,5 @@ def test_the_pair_of_a_shared_matrix() -> None:
 
 @pytest.mark.parametrize("name", ["embed.word", "head.out"])
 def test_what_is_in_no_layer_is_below_all(name: str) -> None:
-    assert layer_of(name) == -1
+    assert layer_index(name) == -1
     assert names_at_or_above([name, "layers.0.qkv", "layers.1.qkv"], 1) == ["layers.1.qkv"]

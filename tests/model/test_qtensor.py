@@ -28,7 +28,7 @@ class Entry:
     parts: tuple[PartSpec, ...]
 
 
-def entry_of(tensor: QTensor, blob: bytes) -> Entry:
+def make_entry(tensor: QTensor, blob: bytes) -> Entry:
     return Entry(tensor.name, tensor.scheme, sha256(blob).hexdigest(), len(blob), tensor.specs)
 
 
@@ -43,7 +43,7 @@ def int4_weight(stored: QTensor) -> Tensor:
 
 STORED = quantize_w8c("layers.0.up", matrix(3, 5), torch.tensor([1.0, 2.0, 3.0]))
 BLOB = STORED.to_blob()
-ENTRY = entry_of(STORED, BLOB)
+ENTRY = make_entry(STORED, BLOB)
 NESTED = quantize_n8g64(
     "layers.0.up", matrix(3, 128), torch.tensor([1.0, 2.0, 3.0]), in_scale_K=torch.full((128,), 0.5)
 )
@@ -65,7 +65,7 @@ def test_blob_round_trip(num_out: int, num_in: int, with_bias: bool) -> None:
         quantize_w4g64("w", matrix(num_out, 64 * num_in), bias_N),
     ):
         blob = stored.to_blob()
-        assert are_equal(from_blob(entry_of(stored, blob), bytearray(blob)), stored)
+        assert are_equal(from_blob(make_entry(stored, blob), bytearray(blob)), stored)
 
 
 def test_shapes_are_those_of_the_weight() -> None:
@@ -86,7 +86,7 @@ def test_plain_round_trip() -> None:
     stored = plain("embed.norm", matrix(2, 7))
     assert stored.shape == (2, 7)
     assert stored.bias is None
-    assert are_equal(from_blob(entry_of(stored, stored.to_blob()), stored.to_blob()), stored)
+    assert are_equal(from_blob(make_entry(stored, stored.to_blob()), stored.to_blob()), stored)
 
 
 def test_equal_tensors_give_equal_bytes() -> None:
@@ -110,7 +110,7 @@ def test_a_changed_byte_never_makes_another_shape(position: int, change: int) ->
         changed = bytearray(stored.to_blob())
         changed[position] ^= change
         try:
-            accepted = from_blob(entry_of(stored, bytes(changed)), changed)
+            accepted = from_blob(make_entry(stored, bytes(changed)), changed)
         except ModelError:
             continue
         assert accepted.specs == stored.specs
@@ -207,7 +207,7 @@ def planes(value: int, m: int) -> dict[str, Tensor]:
 def test_wrong_planes_are_named(changes: dict[str, Tensor], error: type[ModelError], message: str) -> None:
     blob = damaged(NESTED, **changes)
     with pytest.raises(error, match=message):
-        from_blob(replace(entry_of(NESTED, blob), num_bytes=len(blob)), blob)
+        from_blob(replace(make_entry(NESTED, blob), num_bytes=len(blob)), blob)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_wrong_planes_are_named(changes: dict[str, Tensor], error: type[ModelErr
 def test_wrong_nibbles_are_named(changes: dict[str, Tensor], error: type[ModelError], message: str) -> None:
     blob = damaged(INT4, **changes)
     with pytest.raises(error, match=message):
-        from_blob(replace(entry_of(INT4, blob), num_bytes=len(blob)), blob)
+        from_blob(replace(make_entry(INT4, blob), num_bytes=len(blob)), blob)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_planes_must_agree(shapes: dict[str, tuple[int, ...]]) -> None:
     changes = {name: torch.ones(shape, dtype=NESTED.parts[name].dtype) for name, shape in shapes.items()}
     blob = damaged(NESTED, **changes)
     parts = tuple(replace(part, shape=shapes.get(part.name, part.shape)) for part in NESTED.specs)
-    entry = replace(entry_of(NESTED, blob), parts=parts)
+    entry = replace(make_entry(NESTED, blob), parts=parts)
     expected = r"expected hi and lo \[N, K / 2\], m \[N, K / 64\], in_scale \[K\], the other parts \[N\]"
     with pytest.raises(WrongShape, match=expected):
         from_blob(entry, blob)

@@ -23,7 +23,7 @@ from model.strata import Strata, encode_many
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
 from tests.model.small_encoder import SMALL, TOKEN_IDS, model_logits, small_strata
-from tests.model.test_qtensor import entry_of
+from tests.model.test_qtensor import make_entry
 from tests.required import FILES, data_folder
 
 STRATA = small_strata()
@@ -109,7 +109,7 @@ def alone(tensor: QTensor) -> QTensor:
     ksum_N = high_plane(parts["hi"], parts["m"]).sum(dim=1, dtype=torch.int32)
     stored = replace(tensor, scheme="w4g64", parts={**parts, "ksum": ksum_N})
     blob = stored.to_blob()
-    return from_blob(entry_of(stored, blob), blob)
+    return from_blob(make_entry(stored, blob), blob)
 
 
 def test_int4_alone_has_the_bits_of_int4_inside_int8() -> None:
@@ -246,5 +246,5 @@ def test_heads_of_one_projection_share_its_features() -> None:
     other = QuantizedHead.from_tensors(SMALL, other_out, HEAD.features)
     alone = QuantizedHead.from_tensors(SMALL, {**HEAD_TENSORS, **other_out})
     features_BR = HEAD.features.of(z_BD)
-    assert torch.equal(HEAD.logits_of(features_BR, 5), HEAD.logits(z_BD, 5))
-    assert torch.equal(other.logits_of(features_BR, 5), alone.logits(z_BD, 5))
+    assert torch.equal(HEAD.head_logits(features_BR, 5), HEAD.logits(z_BD, 5))
+    assert torch.equal(other.head_logits(features_BR, 5), alone.logits(z_BD, 5))

@@ -8,7 +8,7 @@ import torch
 
 from model.config import StrataConfig
 from model.errors import WrongShape
-from model.plan import layer_of
+from model.plan import layer_index
 from model.qtensor import QTensor
 from model.quantized import PRECISIONS, QuantizedEncoder, common_layers
 from model.ragged import RaggedBatch
@@ -19,14 +19,14 @@ BATCH = RaggedBatch.of([[1, 2, 3, 4], [5], [6, 7, 8]])
 
 
 @cache
-def weights_of(config: StrataConfig, seed: int) -> dict[str, QTensor]:
+def make_weights(config: StrataConfig, seed: int) -> dict[str, QTensor]:
     return stored(encoder_tensors(small_strata(config, seed=seed)))
 
 
 def trained_on(layer: int, seed: int, config: StrataConfig) -> QuantizedEncoder:
     """Returns the encoder of seed 0 with other blocks from `layer` on."""
-    upper = {name: each for name, each in weights_of(config, seed).items() if layer_of(name) >= layer}
-    return QuantizedEncoder.from_tensors(config, weights_of(config, 0) | upper)
+    upper = {name: each for name, each in make_weights(config, seed).items() if layer_index(name) >= layer}
+    return QuantizedEncoder.from_tensors(config, make_weights(config, 0) | upper)
 
 
 def test_encoders_have_the_blocks_below_their_training_in_common() -> None:

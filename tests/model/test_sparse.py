@@ -23,7 +23,7 @@ from model.sparse import BCSR, MAX_SPARSE, pack_mask, sparse_weight, unpack_mask
 from model.strata import Strata
 from model.weights import encoder_tensors, to_strata
 from tests.model.small_encoder import FAMILY, SMALL, TOKEN_IDS, small_strata, stored
-from tests.model.test_qtensor import are_equal, damaged, entry_of, matrix
+from tests.model.test_qtensor import are_equal, damaged, make_entry, matrix
 
 SHARE = 0.7
 
@@ -69,7 +69,7 @@ def test_a_mask_is_its_bits(num_groups: int, num_bytes: int, seed: int) -> None:
 def test_blob_round_trip(num_groups: int, num_bytes: int, seed: int) -> None:
     weight = sparse(num_groups, num_bytes, seed=seed)
     blob = weight.to_blob()
-    again = from_blob(entry_of(weight, blob), blob)
+    again = from_blob(make_entry(weight, blob), blob)
     assert are_equal(again, weight)
     assert again.shape == (16 * num_groups, 32 * num_bytes)
     assert torch.equal(again.q_NK, weight.q_NK)
@@ -92,7 +92,7 @@ def test_a_changed_byte_never_makes_another_shape(position: int, change: int) ->
     changed = bytearray(weight.to_blob())
     changed[position] ^= change
     try:
-        accepted = from_blob(entry_of(weight, bytes(changed)), changed)
+        accepted = from_blob(make_entry(weight, bytes(changed)), changed)
     except ModelError:
         return
     assert accepted.specs == weight.specs
@@ -112,7 +112,7 @@ BLOCKS = WEIGHT.parts["blocks"]
 )
 def test_wrong_content_is_named(changes: dict[str, Tensor | None], error: type[ModelError], message: str) -> None:
     blob = damaged(WEIGHT, **changes)
-    entry = replace(entry_of(WEIGHT, WEIGHT.to_blob()), num_bytes=len(blob))
+    entry = replace(make_entry(WEIGHT, WEIGHT.to_blob()), num_bytes=len(blob))
     with pytest.raises(error, match=message):
         from_blob(entry, blob)
 
@@ -130,7 +130,7 @@ def test_parts_that_do_not_fit_together_are_refused(changes: dict[str, Tensor]) 
     weight = replace(WEIGHT, parts={**WEIGHT.parts, **changes})
     blob = weight.to_blob()
     with pytest.raises(WrongShape, match=r"expected blocks \[B, 16, 4\]"):
-        from_blob(entry_of(weight, blob), blob)
+        from_blob(make_entry(weight, blob), blob)
 
 
 def test_weights_that_moved_stay_in_the_mask() -> None:

@@ -13,7 +13,7 @@ from model.config import LayerSpec, Span, StrataConfig
 from model.errors import BadTokens, WrongShape
 from model.fakequant import fake_layer
 from model.linears import linear_at, lora_pair
-from model.plan import plan_of
+from model.plan import build_plan
 from model.ragged import RaggedBatch
 from model.strata import MAX_BATCH_TOKENS, Strata, encode_many
 from tests.model.small_encoder import FAMILY, SMALL, TIED, TOKEN_IDS, small_strata
@@ -121,7 +121,7 @@ def test_refuses_tokens_outside_the_vocabulary() -> None:
 @pytest.mark.parametrize("config", FAMILY.values(), ids=FAMILY)
 def test_parameters_are_those_of_the_plan(config: StrataConfig) -> None:
     """A shared matrix occurs once, under the name of its bank."""
-    plan = plan_of(config)
+    plan = build_plan(config)
     shapes = {matrix.name: (matrix.rows, matrix.columns) for matrix in plan.banks}
     for matrix in plan.matrices:
         shapes |= matrix.lora
@@ -140,7 +140,7 @@ def test_layers_with_the_same_matrices_are_as_if_each_had_its_own() -> None:
     """Identity tie map = untied: the weights of the bank, copied into every layer that uses it, compute the same."""
     tied = small_strata(FAMILY["attention tied"])
     untied = Strata(replace(FAMILY["attention tied"], layers=())).eval()
-    matrices = plan_of(tied.config).matrices
+    matrices = build_plan(tied.config).matrices
     state = tied.state_dict()
     for matrix in matrices:
         for part in ("weight", "in_scale"):
@@ -157,7 +157,7 @@ def test_a_pair_of_full_rank_restores_any_matrix() -> None:
     tied = Strata(replace(SMALL, layers=layers)).eval()
     state = {name: value for name, value in original.state_dict().items() if name in tied.state_dict()}
     tied.load_state_dict(state, strict=False)
-    for matrix in plan_of(tied.config).blocks[1].matrices:
+    for matrix in build_plan(tied.config).blocks[1].matrices:
         layer = linear_at(tied, matrix.path)
         residual_NK = linear_at(original, matrix.path).weight - layer.weight
         first, second = residual_NK.shape

@@ -2,7 +2,7 @@
 
 import torch
 
-from model.plan import plan_of
+from model.plan import build_plan
 from model.ragged import RaggedLayout
 from model.strata import attend
 from tests.model.small_encoder import FAMILY
@@ -18,19 +18,19 @@ def test_the_kernel_gets_what_the_plan_says() -> None:
         return x_TW
 
     for name in ("plain", "rope", "pruned", "groups", "spans"):
-        block = plan_of(FAMILY[name]).blocks[0]
+        block = build_plan(FAMILY[name]).blocks[0]
         attend(torch.ones(12, block.qkv.rows), LAYOUT, block, kernel)
     assert asked == [(4, 4, 0), (2, 2, 0), (3, 3, 0), (4, 2, 0), (4, 4, 2)]
 
 
 def test_rows_are_as_wide_as_the_heads() -> None:
     for config in FAMILY.values():
-        for block in plan_of(config).blocks:
+        for block in build_plan(config).blocks:
             assert attend(torch.ones(12, block.qkv.rows), LAYOUT, block).shape == (12, block.out.columns)
 
 
 def test_positions_are_rotated_before_the_kernel_sees_them() -> None:
-    block = plan_of(FAMILY["rope"]).blocks[0]
+    block = build_plan(FAMILY["rope"]).blocks[0]
     qkv_TW = torch.randn(12, block.qkv.rows, generator=torch.Generator().manual_seed(0))
     seen: list[torch.Tensor] = []
 

@@ -12,7 +12,7 @@ from model.errors import BadTokens, EncoderNotFound, WrongConfig
 from model.source import encoder_folder
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
-from tests.model.published_encoder import KINDS, tokenizer_of, write_encoder, write_json
+from tests.model.published_encoder import KINDS, make_tokenizer, write_encoder, write_json
 
 CLS = 101
 SEP = 102
@@ -91,7 +91,7 @@ def test_a_tokenizer_of_another_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_frames_no_text_is_refused() -> None:
-    bare = tokenizer_of("bert")
+    bare = make_tokenizer("bert")
     bare.post_processor = processors.Sequence([])
     with pytest.raises(WrongConfig, match="puts 0 tokens around a text; expected an opening and a closing one"):
         TextTokenizer(bare.to_str().encode())

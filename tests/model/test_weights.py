@@ -9,7 +9,7 @@ import torch
 
 from model.config import LayerSpec, StrataConfig
 from model.errors import MissingWeight, WrongShape
-from model.plan import layer_of, plan_of
+from model.plan import build_plan, layer_index
 from model.ragged import RaggedBatch
 from model.weights import check_encoder, encoder_key, encoder_names, encoder_tensors, prefix_names, to_strata
 from tests.model.small_encoder import FAMILY, LOCAL, SMALL, small_strata, stored
@@ -31,7 +31,7 @@ def test_names_are_the_contract() -> None:
 
 def test_names_of_shared_matrices_and_pairs() -> None:
     tensors = encoder_tensors(small_strata(FAMILY["tied"]), first_layer=1)
-    pairs = chain.from_iterable(matrix.lora for matrix in plan_of(FAMILY["tied"]).blocks[1].matrices)
+    pairs = chain.from_iterable(matrix.lora for matrix in build_plan(FAMILY["tied"]).blocks[1].matrices)
     assert list(tensors) == [*pairs, "layers.1.vectors"]
     assert tensors["layers.1.qkv.lora_a"].shape == (4, 64)
     assert "qkv.in_scale" not in tensors["layers.1.vectors"].parts
@@ -108,7 +108,7 @@ def test_prefixes_have_one_name_up_to_the_first_block_that_differs(config: Strat
     old = stored(encoder_tensors(small_strata(config)))
     new = stored(encoder_tensors(small_strata(config, seed=1)))
     last = config.n_layers - 1
-    top = {name: new[name] if layer_of(name) == last else tensor for name, tensor in old.items()}
+    top = {name: new[name] if layer_index(name) == last else tensor for name, tensor in old.items()}
     names = prefix_names(config, old, arithmetic="native")
     assert len(set(names)) == config.n_layers + 1
     assert names == prefix_names(config, {**old, "head.out": new["embed.word"]}, arithmetic="native")
@@ -144,7 +144,7 @@ def test_a_version_that_trained_the_top_ships_the_top_alone(config: StrataConfig
     """The other tensors keep their bytes, whether layers share matrices or not."""
     strata = small_strata(config)
     before = encoder_tensors(strata)
-    last = len(plan_of(config).blocks) - 1
+    last = len(build_plan(config).blocks) - 1
     with torch.no_grad():
         for parameter in strata.layers[last].parameters():
             parameter.mul_(1.5)

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from model.errors import MissingWeight, NonFinite, WrongShape
-from model.plan import plan_of
+from model.plan import build_plan
 from model.weights import check_vectors, encoder_tensors, read_in_scale, read_lora, read_matrix, vectors_tensor
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 STRATA = small_strata()
 TENSORS = encoder_tensors(STRATA)
-BLOCK = plan_of(SMALL).blocks[1]
+BLOCK = build_plan(SMALL).blocks[1]
 TIED = encoder_tensors(small_strata(FAMILY["tied"]))
-TIED_BLOCK = plan_of(FAMILY["tied"]).blocks[1]
+TIED_BLOCK = build_plan(FAMILY["tied"]).blocks[1]
 
 
 def test_a_matrix_is_stored_without_its_vectors() -> None:
@@ -26,7 +26,7 @@ def test_a_matrix_is_stored_without_its_vectors() -> None:
 
 
 def test_a_shared_matrix_has_the_bias_of_the_layer_that_uses_it() -> None:
-    first = read_matrix(TIED, plan_of(FAMILY["tied"]).blocks[0].up)
+    first = read_matrix(TIED, build_plan(FAMILY["tied"]).blocks[0].up)
     second = read_matrix(TIED, TIED_BLOCK.up)
     assert second.parts["hi"] is first.parts["hi"]
     assert second.parts["in_scale"] is first.parts["in_scale"]

@@ -6,8 +6,8 @@ from itertools import count
 from rollout.config import RolloutConfig
 from rollout.decider import Decider
 from rollout.plans import begin, follow
-from tests.rollout.world import REFUSAL, answer_of, label_of
-from tests.stores import lease_of, publish
+from tests.rollout.world import REFUSAL, label_of, make_answer
+from tests.stores import publish, take_lease
 from wire.config import TrustConfig
 from wire.records import Answer, Feedback, RolloutPlan
 from wire.store import Store
@@ -47,7 +47,7 @@ class Judging:
         """Adds answers under the plan in force and their labels, and decides after each."""
         for _ in range(events):
             number = next(self._numbers)
-            answer = answer_of(f"{source}-{number}", self.plan, named[number % len(named)])
+            answer = make_answer(f"{source}-{number}", self.plan, named[number % len(named)])
             self.add(answer, label_of(answer, source=source))
 
     def add(self, *records: Answer | Feedback) -> bool:
@@ -67,7 +67,7 @@ class Judging:
 
 def publish_three(store: Store) -> Store:
     """Publishes three versions: stable, candidate and newest."""
-    publish(store, lease_of(store), 3)
+    publish(store, take_lease(store), 3)
     plan = begin(1, salt="s", now_ms=now_ms()).plan
     store.plans.write(plan)
     for version in (2, 3):

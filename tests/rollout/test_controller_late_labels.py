@@ -8,8 +8,8 @@ from rollout.config import RolloutConfig
 from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
-from tests.rollout.world import REFUSAL, answer_of, label_of
-from tests.stores import lease_of, manifest_of
+from tests.rollout.world import REFUSAL, label_of, make_answer
+from tests.stores import build_manifest, take_lease
 from wire.config import TrustConfig
 from wire.records import Feedback
 from wire.store import Store
@@ -31,7 +31,7 @@ class Simulation:
     def __init__(self, store: Store, *, delay_s: int) -> None:
         config = RolloutConfig(max_unlabelled=10_000)
         self.store = store
-        self._lease = lease_of(store)
+        self._lease = take_lease(store)
         self.second = 0
         self.decider = Decider(
             store, config=config, trust=TrustConfig(), refusal=REFUSAL, now_ms=lambda: 1_000 * self.second
@@ -55,7 +55,8 @@ class Simulation:
     def _publish(self) -> None:
         version = self.store.versions.next_number()
         self.store.versions.publish(
-            manifest_of(self.store, version, epoch=self._lease.epoch, parent=self.store.versions.current()), self._lease
+            build_manifest(self.store, version, epoch=self._lease.epoch, parent=self.store.versions.current()),
+            self._lease,
         )
         self._controller.follow_current()
 
@@ -64,7 +65,7 @@ class Simulation:
         assert plan is not None
         for number in range(EVENTS_PER_S):
             named = {version: version > plan.stable or number % 2 == 1 for version in sorted(plan.needed)}
-            answer = answer_of(f"{self.second}-{number}", plan, named)
+            answer = make_answer(f"{self.second}-{number}", plan, named)
             self._labels.append((self.second + self._delay_s, label_of(answer, source="desk")))
 
     def _label(self) -> None:

@@ -9,8 +9,8 @@ import pytest
 from rollout.operator import Operator
 from rollout.plans import Rationale, follow, make_stable
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
-from tests.rollout.world import RECEIPTS, answer_of, label_of
-from tests.stores import entry_of, lease_of, manifest_of
+from tests.rollout.world import RECEIPTS, label_of, make_answer
+from tests.stores import build_manifest, make_entry, take_lease
 from wire.records import CANDIDATE, NEWEST, STABLE, Feedback, LabelCommand, LogMark, ReplicaReport, VersionHealth
 from wire.store import Store
 
@@ -53,7 +53,7 @@ def test_an_equal_candidate_goes_up_the_ramp_and_is_promoted_when_its_events_are
 def test_labels_without_receipts_take_those_of_their_answers(published: Store) -> None:
     judging = Judging(published)
     for number in range(12):
-        answer = answer_of(f"plain-{number}", judging.plan, BETTER[0])
+        answer = make_answer(f"plain-{number}", judging.plan, BETTER[0])
         judging.decider.add(answer)
         assert judging.decider.add(label_of(answer, source="desk", receipt=""))
     assert judging.decider.decide() and judging.plan.stable == 2
@@ -62,7 +62,7 @@ def test_labels_without_receipts_take_those_of_their_answers(published: Store) -
 def label_own_answers(judging: Judging, named: Mapping[int, bool]) -> None:
     """Labels 400 events of which each was named by the version alone that answered, as with encoders of their own."""
     for number in range(400):
-        answer = answer_of(f"own-{number}", judging.plan, named, has_own_encoder=True)
+        answer = make_answer(f"own-{number}", judging.plan, named, has_own_encoder=True)
         judging.decider.add(answer)
         judging.decider.add(label_of(answer, source="desk"))
     judging.add()
@@ -113,9 +113,9 @@ def test_the_reference_moves_to_a_version_with_a_new_encoder(published: Store, t
     """No later version could be compared with the old one. A version with a new head alone leaves it in place."""
     judging = Judging(published)
     published.plans.write(make_stable(judging.plan, 2, Rationale("A", "additive"), now_ms=1).plan)
-    manifest = manifest_of(published, 4, epoch=1, parent=published.versions.current())
-    tensors = (entry_of(published, b"weights of a version", tensor),)
-    published.versions.publish(msgspec.structs.replace(manifest, tensors=tensors), lease_of(published))
+    manifest = build_manifest(published, 4, epoch=1, parent=published.versions.current())
+    tensors = (make_entry(published, b"weights of a version", tensor),)
+    published.versions.publish(msgspec.structs.replace(manifest, tensors=tensors), take_lease(published))
     for version in (3, 4):
         published.plans.write(follow(judging.plan, version, CONFIG, now_ms=1).plan)
     judging.label(12, ({1: True, 2: False, 3: False, 4: True},))
@@ -141,7 +141,7 @@ def test_a_chain_of_stable_versions_that_turned_bad_gives_way_to_the_reference(p
     for version in (2, 3):
         plan = judging.plan
         published.plans.write(make_stable(plan, version, Rationale("A", "additive"), now_ms=1).plan)
-        answers += [answer_of(f"late-{version}-{number}", judging.plan, ALL_BAD) for number in range(20)]
+        answers += [make_answer(f"late-{version}-{number}", judging.plan, ALL_BAD) for number in range(20)]
         judging.label(7, (ALL_BAD,))
     assert (judging.plan.stable, judging.actions()[-1][2]) == (reference, "change")
     returned = judging.plan
@@ -217,7 +217,7 @@ def test_a_decider_that_starts_amid_a_ramp_goes_on_where_the_last_one_was(publis
 
 def test_a_label_is_corrected_by_a_decider_that_started_after_it(published: Store) -> None:
     before = Judging(published, replace(CONFIG, approval="by_hand"))
-    answer = answer_of("event", before.plan, BETTER[0])
+    answer = make_answer("event", before.plan, BETTER[0])
     wrong = msgspec.structs.replace(label_of(answer, source="desk", label="no"), event_source="shop")
     before.add(wrong)
     before.decider.save({"feedback.v1/0": 1}, {})
@@ -239,7 +239,7 @@ def test_labels_count_by_the_names_of_now(published: Store) -> None:
     judging.decider.follow_health()
     judging.label(12, WORSE)
     assert judging.arms()[:2] == [(STABLE, 1), (CANDIDATE, 2)] and "0 won" in judging.decider.state().evidence
-    answer = answer_of("spam", judging.plan, {1: True, 2: True, 3: True})
+    answer = make_answer("spam", judging.plan, {1: True, 2: True, 3: True})
     judging.add(answer, label_of(answer, source="desk", label="spam"))
     assert judging.decider.state().counts["label_retired"] == 1
     judging.add(answer, label_of(answer, source="desk", label="no"))

@@ -9,8 +9,8 @@ from rollout.operator import Operator
 from rollout.plans import follow
 from rollout.tallies import PLAN_PROPAGATION_MS, TalliesState
 from tests.rollout.judging import BETTER, CONFIG, EQUAL, WORSE, Judging, publish_three
-from tests.rollout.world import RECEIPTS, answer_of, label_of
-from tests.stores import lease_of, manifest_of
+from tests.rollout.world import RECEIPTS, label_of, make_answer
+from tests.stores import build_manifest, take_lease
 from tests.wire.samples import VERDICTS
 from wire.records import CANDIDATE, STABLE
 from wire.store import Store
@@ -36,7 +36,7 @@ def test_wrong_labels_on_one_arm_only_move_nothing(published: Store) -> None:
     """Somebody says of each of the candidate's answers that it is wrong: both versions named the same."""
     judging = Judging(published)
     for number in range(300):
-        answer = answer_of(f"event-{number}", judging.plan, EQUAL[number % 2])
+        answer = make_answer(f"event-{number}", judging.plan, EQUAL[number % 2])
         is_wrong = answer.arm == CANDIDATE and answer.label == "yes"
         judging.add(answer, label_of(answer, source="desk", label="no" if is_wrong else "yes"))
     assert {action for action, *_ in judging.actions()} == {"ramped"}
@@ -57,11 +57,11 @@ def test_evidence_that_was_changed_by_others_is_not_used(published: Store) -> No
 def test_labels_of_a_version_that_was_withdrawn_change_nothing(published: Store) -> None:
     judging = Judging(published)
     bad = {1: True, 2: False, 3: False}
-    answers = [answer_of(f"old-{number}", judging.plan, bad) for number in range(100)]
-    answers += [answer_of(f"own-{number}", judging.plan, bad, has_own_encoder=True) for number in range(100)]
+    answers = [make_answer(f"old-{number}", judging.plan, bad) for number in range(100)]
+    answers += [make_answer(f"own-{number}", judging.plan, bad, has_own_encoder=True) for number in range(100)]
     judging.label(12, WORSE)
     assert judging.arms() == [(STABLE, 1)]
-    published.versions.publish(manifest_of(published, 4, epoch=1, parent=1), lease_of(published))
+    published.versions.publish(build_manifest(published, 4, epoch=1, parent=1), take_lease(published))
     published.plans.write(follow(judging.plan, 4, CONFIG, now_ms=now_ms()).plan)
     withdrawn = judging.plan
     for answer in answers:
@@ -72,8 +72,8 @@ def test_labels_of_a_version_that_was_withdrawn_change_nothing(published: Store)
 def test_forged_pairs_do_not_count(published: Store) -> None:
     judging = Judging(published)
     for number in range(50):
-        answer = answer_of(f"forged-{number}", judging.plan, BETTER[0])
-        forged = answer_of(f"forged-{number}", judging.plan, WORSE[0])
+        answer = make_answer(f"forged-{number}", judging.plan, BETTER[0])
+        forged = make_answer(f"forged-{number}", judging.plan, WORSE[0])
         mac = answer.receipt.rpartition(".")[2]
         claimed = f"{forged.receipt.rpartition('.')[0]}.{mac}"
         judging.add(label_of(answer, source="bot", receipt=claimed))
@@ -84,7 +84,7 @@ def test_forged_pairs_do_not_count(published: Store) -> None:
 def test_a_receipt_without_its_key_counts_where_its_answer_waits(published: Store) -> None:
     """As it is learnt: the receipt proves whose it is, and says nothing of another entity."""
     judging = Judging(published)
-    answer = msgspec.structs.replace(answer_of("a", judging.plan, BETTER[0]), key="customer-7")
+    answer = msgspec.structs.replace(make_answer("a", judging.plan, BETTER[0]), key="customer-7")
     mine = RECEIPTS.of("a", time_ms=answer.time_ms, entity="customer-7", verdicts=VERDICTS)
     other = RECEIPTS.of("a", time_ms=answer.time_ms, entity="customer-8", verdicts=VERDICTS)
     judging.decider.add(msgspec.structs.replace(answer, receipt=mine))
@@ -96,7 +96,7 @@ def test_a_receipt_without_its_key_counts_where_its_answer_waits(published: Stor
 def test_what_an_operator_changed_meanwhile_is_not_decided_on(published: Store) -> None:
     judging = Judging(published)
     for number in range(30):
-        answer = answer_of(f"a-{number}", judging.plan, WORSE[0])
+        answer = make_answer(f"a-{number}", judging.plan, WORSE[0])
         judging.decider.add(label_of(answer, source="desk"))
     Operator(published, name="test").pin(2, now_ms=1)
     assert not judging.decider.decide()
@@ -109,7 +109,7 @@ def test_labels_that_depend_on_the_arm_that_answered_are_an_alarm(published: Sto
     judging = Judging(published, replace(CONFIG, approval="by_hand"))
     judging.later_ms = PLAN_PROPAGATION_MS
     for number in range(300):
-        answer = answer_of(f"event-{number}", judging.plan, EQUAL[0], time_ms=now_ms() + 2 * PLAN_PROPAGATION_MS)
+        answer = make_answer(f"event-{number}", judging.plan, EQUAL[0], time_ms=now_ms() + 2 * PLAN_PROPAGATION_MS)
         if answer.arm == STABLE or not is_biased:
             judging.add(label_of(answer, source="desk"))
     alarms = judging.decider.alarms.active()

@@ -28,7 +28,7 @@ RIGHT = 1
 WRONG = 0
 
 
-def tallies_of(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) -> Tallies:
+def make_tallies(labels: int, names: Mapping[int, int], plan: RolloutPlan = PLAN) -> Tallies:
     """Returns what `labels` labels of events say that the stable version answered. `names`: what each version names."""
     tallies = Tallies()
     tallies.follow(plan)
@@ -60,7 +60,7 @@ def due(
 
 
 def test_the_newest_version_goes_on_beside_a_withdrawn_import() -> None:
-    tallies = tallies_of(600, {4: RIGHT, 6: WRONG, 9: WRONG})
+    tallies = make_tallies(600, {4: RIGHT, 6: WRONG, 9: WRONG})
     own, imported = (due(tallies, imported=number) for number in (0, 6))
     assert own is not None and own.versions == (4,)
     assert imported is not None and imported.versions == (4, 9) and imported.candidate == 0
@@ -77,8 +77,8 @@ def test_the_newest_version_goes_on_beside_a_withdrawn_import() -> None:
     ],
 )
 def test_a_step_is_due_where_labels_say_so(names: Mapping[int, int], versions: tuple[int, ...]) -> None:
-    assert due(tallies_of(4, names)) is None
-    after = due(tallies_of(16, names))
+    assert due(make_tallies(4, names)) is None
+    after = due(make_tallies(16, names))
     assert after is not None and after.versions == versions
 
 
@@ -86,14 +86,14 @@ def test_a_step_is_due_where_labels_say_so(names: Mapping[int, int], versions: t
 @pytest.mark.parametrize("bad", [{"answers": 200, "errors": 4}, {"timed": 60, "slow": 55}])
 def test_a_version_that_fails_or_is_slow_is_withdrawn(version: int, bad: Mapping[str, int]) -> None:
     names = {4: WRONG, 6: RIGHT, 9: RIGHT}
-    after = due(tallies_of(3, names), health={version: VersionHealth(version=version, **bad)})
+    after = due(make_tallies(3, names), health={version: VersionHealth(version=version, **bad)})
     assert after is not None and after.versions == (4,), after
-    assert due(tallies_of(3, names), health={4: VersionHealth(version=4, **bad)}) is None, "nothing stands in for it"
+    assert due(make_tallies(3, names), health={4: VersionHealth(version=4, **bad)}) is None, "nothing stands in for it"
 
 
 def test_stable_versions_that_lost_less_than_the_margin_go_on() -> None:
     """Labels that a power cut took from the topics cost 0.4 points: going back set aside a fifth of what was learnt."""
-    tallies = tallies_of(0, {})
+    tallies = make_tallies(0, {})
     for number in range(44):
         add(tallies, 140, {2: RIGHT, 4: RIGHT})
         add(tallies, 1, {2: RIGHT, 4: WRONG})
@@ -105,18 +105,18 @@ def test_stable_versions_that_lost_less_than_the_margin_go_on() -> None:
 
 def test_the_reference_moves_where_the_chain_was_better_on_many_labels() -> None:
     plan = msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=4, share=1.0),))
-    assert due(tallies_of(999, {2: WRONG, 4: RIGHT}, plan), plan) is None
-    after = due(tallies_of(1_000, {2: WRONG, 4: RIGHT}, plan), plan)
+    assert due(make_tallies(999, {2: WRONG, 4: RIGHT}, plan), plan) is None
+    after = due(make_tallies(1_000, {2: WRONG, 4: RIGHT}, plan), plan)
     assert after is not None and after.reference == 4
 
 
 def test_an_approved_candidate_is_not_replaced() -> None:
     plan = msgspec.structs.replace(PLAN, approved=6)
-    after = due(tallies_of(16, {4: WRONG, 6: WRONG, 9: RIGHT}, plan), plan)
+    after = due(make_tallies(16, {4: WRONG, 6: WRONG, 9: RIGHT}, plan), plan)
     assert after is not None and after.stable == 9, "the newest versions are better than the stable one"
 
 
 def test_what_speaks_against_promotions_at_a_publication() -> None:
-    assert objection(tallies_of(8, {4: RIGHT, 9: RIGHT})) == ""
-    assert "newest versions are worse" in objection(tallies_of(16, {4: RIGHT, 9: WRONG}))
-    assert "worse than the reference" in objection(tallies_of(8, {2: RIGHT, 4: WRONG}))
+    assert objection(make_tallies(8, {4: RIGHT, 9: RIGHT})) == ""
+    assert "newest versions are worse" in objection(make_tallies(16, {4: RIGHT, 9: WRONG}))
+    assert "worse than the reference" in objection(make_tallies(8, {2: RIGHT, 4: WRONG}))

@@ -15,7 +15,7 @@ def label(events: JudgedEvents) -> JudgedLabel:
     return JudgedLabel(verdicts=verdicts, name=8, source="desk", answer_ms=1_000, number=events.next_number())
 
 
-def events_of(names: str, *, seed: int = 3) -> JudgedEvents:
+def make_events(names: str, *, seed: int = 3) -> JudgedEvents:
     """Returns an event for each letter, known by it alone."""
     events = JudgedEvents(100, seed=seed)
     for name in names:
@@ -30,7 +30,7 @@ def stored(events: JudgedEvents, last_number: int) -> JudgedEvents:
 
 
 def test_what_was_saved_is_known_after_a_restart() -> None:
-    events = events_of("ab")
+    events = make_events("ab")
     first = events.find(b"a")
     assert first is not None
     events.correct(first, label(events))
@@ -44,7 +44,7 @@ def test_what_was_saved_is_known_after_a_restart() -> None:
 
 
 def test_only_what_came_since_is_saved() -> None:
-    events = events_of("ab")
+    events = make_events("ab")
     events.mark_saved()
     events.add([b"c", b"d"], label(events))
     (event,) = events.unsaved
@@ -53,14 +53,14 @@ def test_only_what_came_since_is_saved() -> None:
 
 def test_what_may_be_corrected_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged_events, "MAX_EVENTS", 2)
-    events = events_of("abcd")
+    events = make_events("abcd")
     assert [events.find(name.encode()) is not None for name in "abcd"] == [False, False, True, True]
     assert b"a" in events, "that it was judged is known for longer"
 
 
 def test_of_two_events_of_one_name_the_later_one_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judged_events, "MAX_EVENTS", 2)
-    events = events_of("aab")
+    events = make_events("aab")
     event = events.find(b"a")
     assert event is not None and event.label.number == 2
     events.add([b"c"], label(events))

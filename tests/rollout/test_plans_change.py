@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rollout.plans import MAX_TRIES, PlanChange, begin, change
-from tests.stores import lease_of, publish
+from tests.stores import publish, take_lease
 from wire.errors import PlanMoved
 from wire.records import RolloutPlan
 from wire.store import Store
@@ -15,7 +15,7 @@ from wire.store import Store
 
 @pytest.fixture
 def store_with_plan(store: Store) -> Store:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     assert change(store.plans, lambda _: begin(1, salt="s", now_ms=1))
     return store
 

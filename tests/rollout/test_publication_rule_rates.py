@@ -119,7 +119,7 @@ ALL_CHANGED = NameChanges(reference=1, texts=TEXTS, between_old=TEXTS, labels=TE
 
 
 @cache
-def verdict_of(kind: str, wins: int, ties: int, losses: int) -> str:
+def judge_counts(kind: str, wins: int, ties: int, losses: int) -> str:
     """Returns what `decide` says of an encoder: the rule, OBJECTED or "". All names changed, so it is not rule A."""
     counted = {f"{kind}_wins": wins, f"{kind}_ties": ties, f"{kind}_losses": losses}
     ruling = decide(msgspec.structs.replace(ALL_CHANGED, **counted))
@@ -129,7 +129,7 @@ def verdict_of(kind: str, wins: int, ties: int, losses: int) -> str:
 def parse_verdicts(kind: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.str_]]:
     """Returns the verdict on each triple of wins, ties and losses, on the holdout ("held") or of a trial ("trial")."""
     triples, places = np.unique(counts.reshape(-1, 3), axis=0, return_inverse=True)
-    found = np.array([verdict_of(kind, *triple) for triple in triples.tolist()])
+    found = np.array([judge_counts(kind, *triple) for triple in triples.tolist()])
     return found[places].reshape(counts.shape[:-1])
 
 

@@ -50,13 +50,13 @@ def tallies() -> Tallies:
     return tallies
 
 
-def evidence_of(tallies: Tallies) -> PairedEvidence:
+def find_evidence(tallies: Tallies) -> PairedEvidence:
     return tallies.evidence(stable_share=0.75, is_ramp_over=False)
 
 
 def test_a_label_judges_each_pair_that_was_at_hand_whichever_answered(tallies: Tallies) -> None:
     tallies.add_label(label({2: WRONG, 3: RIGHT, 4: WRONG, 6: RIGHT, 9: RIGHT}, arm=NEWEST, version=9), 1_000)
-    evidence = evidence_of(tallies)
+    evidence = find_evidence(tallies)
     assert evidence.stable.labels == evidence.reference.labels == PairedTally(wins=1)
     assert evidence.class_groups == (PairedTally(wins=1),)
     assert tallies.stable_watch.export() != Tallies().stable_watch.export()
@@ -68,7 +68,7 @@ def test_versions_of_another_encoder_are_judged_by_their_own_answers(tallies: Ta
     tallies.add_label(label({6: RIGHT, 9: WRONG}, arm=CANDIDATE, version=6), 1_000)
     tallies.add_label(label({9: WRONG}, arm=NEWEST, version=9), 1_000)
     tallies.add_label(label({4: RIGHT}, answer_ms=1_000), 1_000)
-    assert evidence_of(tallies).stable.labels == NO_LABELS
+    assert find_evidence(tallies).stable.labels == NO_LABELS
     assert tallies.newest.stable.labels == NO_LABELS
     assert (tallies.arms.stable, tallies.arms.candidate) == (ArmTally(1, 1), ArmTally(2, 1))
     assert "another encoder: candidate 1/2" in str(tallies)
@@ -78,7 +78,7 @@ def test_the_newest_versions_are_one_chain_beside_the_stable_one(tallies: Tallie
     for version in (7, 8, 9):
         tallies.add_label(label({4: WRONG, 6: WRONG, version: RIGHT}), 1_000)
     assert tallies.newest.stable.labels == PairedTally(wins=3)
-    assert evidence_of(tallies).stable.labels == PairedTally(ties=3)
+    assert find_evidence(tallies).stable.labels == PairedTally(ties=3)
     assert tallies.arms == ArmEvidence(), "they share the encoder"
     tallies.follow(msgspec.structs.replace(PLAN, arms=(Arm(name=STABLE, version=9, share=1.0),)))
     assert tallies.newest.stable.labels == NO_LABELS
@@ -86,7 +86,7 @@ def test_the_newest_versions_are_one_chain_beside_the_stable_one(tallies: Tallie
 
 def test_labels_of_other_versions_count_for_nobody(tallies: Tallies) -> None:
     tallies.add_label(label({2: RIGHT, 3: WRONG}, version=3), 1_000)
-    assert (evidence_of(tallies).stable.labels, tallies.newest.stable.labels) == (NO_LABELS, NO_LABELS)
+    assert (find_evidence(tallies).stable.labels, tallies.newest.stable.labels) == (NO_LABELS, NO_LABELS)
     assert tallies.arms == ArmEvidence()
 
 
@@ -102,11 +102,11 @@ def test_the_stable_versions_are_one_chain_beside_the_reference(tallies: Tallies
 def test_what_is_known_about_a_pair_ends_with_it(tallies: Tallies) -> None:
     tallies.add_label(label({2: WRONG, 3: WRONG, 4: WRONG, 6: RIGHT}), 1_000)
     tallies.follow(msgspec.structs.replace(PLAN, revision=6, reference=4))
-    assert evidence_of(tallies).stable.labels == PairedTally(wins=1)
-    assert evidence_of(tallies).reference.labels == NO_LABELS
+    assert find_evidence(tallies).stable.labels == PairedTally(wins=1)
+    assert find_evidence(tallies).reference.labels == NO_LABELS
     arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
     tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
-    assert evidence_of(tallies).stable.labels == NO_LABELS
+    assert find_evidence(tallies).stable.labels == NO_LABELS
 
 
 def test_an_event_is_settled_when_nine_of_ten_labels_have_come(tallies: Tallies) -> None:
@@ -114,18 +114,18 @@ def test_an_event_is_settled_when_nine_of_ten_labels_have_come(tallies: Tallies)
         delay_ms = 60_000 if number == 0 else 4_000
         tallies.add_label(label({4: WRONG, 6: RIGHT}, answer_ms=100_000 - delay_ms), 100_000)
     tallies.settle_events(100_500)
-    assert evidence_of(tallies).stable.settled == PairedTally(wins=1), "the one that came after a minute"
+    assert find_evidence(tallies).stable.settled == PairedTally(wins=1), "the one that came after a minute"
     tallies.settle_events(102_000)
-    assert evidence_of(tallies).stable.settled == PairedTally(wins=MIN_DELAYS)
+    assert find_evidence(tallies).stable.settled == PairedTally(wins=MIN_DELAYS)
 
 
 def test_answers_are_counted_for_the_arms_of_now(tallies: Tallies) -> None:
     for arm, key in ((STABLE, "a"), (CANDIDATE, "c"), (CANDIDATE, "c")):
         tallies.add_answer(answer(arm, key))
-    assert (evidence_of(tallies).traffic.keys, tallies.num_answers) == ((1, 1), 2)
+    assert (find_evidence(tallies).traffic.keys, tallies.num_answers) == ((1, 1), 2)
     arms = (Arm(name=STABLE, version=4, share=0.5), Arm(name=CANDIDATE, version=6, share=0.5))
     tallies.follow(msgspec.structs.replace(PLAN, revision=6, arms=arms))
-    assert (evidence_of(tallies).traffic.keys, tallies.num_answers) == ((0, 0), 0)
+    assert (find_evidence(tallies).traffic.keys, tallies.num_answers) == ((0, 0), 0)
 
 
 def test_it_goes_on_from_its_record(tallies: Tallies) -> None:
@@ -157,11 +157,11 @@ def test_a_label_that_is_corrected_is_as_if_the_right_one_had_come_first(tallies
         each.add_label(label(NAMES), 1_000)
     tallies.add_label(label(NAMES), 1_000)
     corrected.add_label(wrong, 1_000)
-    assert evidence_of(corrected) != evidence_of(tallies)
+    assert find_evidence(corrected) != find_evidence(tallies)
     if is_restarted:
         corrected = restarted(corrected)
     corrected.add_label(replace(label(NAMES), corrected=wrong), 1_000)
-    assert evidence_of(corrected) == evidence_of(tallies)
+    assert find_evidence(corrected) == find_evidence(tallies)
     assert corrected.chain.labels == tallies.chain.labels
     assert corrected.newest == tallies.newest
 
@@ -184,9 +184,11 @@ def test_labels_that_were_asked_for_are_counted_by_themselves_too(tallies: Talli
     tallies.add_label(label(NAMES), 1_000)
     asked = replace(label(NAMES), is_audited=True)
     tallies.add_label(asked, 1_000)
-    assert evidence_of(tallies).audited.labels == evidence_of(restarted(tallies)).audited.labels == PairedTally(wins=1)
+    assert (
+        find_evidence(tallies).audited.labels == find_evidence(restarted(tallies)).audited.labels == PairedTally(wins=1)
+    )
     tallies.add_label(replace(asked, name=WRONG, number=next(_numbers), corrected=asked), 1_000)
-    assert evidence_of(tallies).audited.labels == PairedTally(losses=1)
+    assert find_evidence(tallies).audited.labels == PairedTally(losses=1)
 
 
 def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) -> None:
@@ -196,7 +198,7 @@ def test_a_correction_of_a_pair_that_is_over_changes_no_other(tallies: Tallies) 
     arms = (PLAN.arms[0], Arm(name=CANDIDATE, version=9, share=0.125))
     tallies.follow(msgspec.structs.replace(PLAN, revision=7, arms=arms))
     tallies.add_label(replace(label({4: WRONG, 6: RIGHT, 9: RIGHT}), name=WRONG, corrected=wrong), 1_000)
-    assert evidence_of(tallies).stable.labels == PairedTally(losses=1)
+    assert find_evidence(tallies).stable.labels == PairedTally(losses=1)
 
 
 @given(st.lists(st.tuples(st.sampled_from("lcpsr"), st.integers(0, 99)), max_size=40))

@@ -17,7 +17,7 @@ from rollout.controller import Controller
 from rollout.decider import Decider
 from rollout.judge import Judge
 from rollout.tallies import TalliesState
-from tests.stores import SIGNING_KEY, manifest_of
+from tests.stores import SIGNING_KEY, build_manifest
 from wire.bus import Bus, Publisher
 from wire.config import TrustConfig
 from wire.draws import arm_for
@@ -59,7 +59,7 @@ class World:
         versions = self.store.versions
         version = versions.next_number()
         data = b"%010d" % version * (size // 10)
-        manifest = manifest_of(self.store, version, epoch=self._lease.epoch, parent=versions.current(), data=data)
+        manifest = build_manifest(self.store, version, epoch=self._lease.epoch, parent=versions.current(), data=data)
         versions.publish(msgspec.structs.replace(manifest, erased=erased, name_changes=changes), self._lease)
         return version
 
@@ -114,7 +114,7 @@ class World:
         named |= {arm.version: right.get(arm.name, right[STABLE]) for arm in plan.arms}
         named |= {plan.candidate: right[CANDIDATE]} if plan.candidate else {}
         for number in (next(_numbers) for _ in range(events)):
-            answer = answer_of(f"event-{number}", plan, {version: named[version] for version in sorted(named)})
+            answer = make_answer(f"event-{number}", plan, {version: named[version] for version in sorted(named)})
             self._publisher.send(answer)
             self._due.append((time.monotonic() + labels_after_s, label_of(answer, source=source)))
         self.label_what_is_due()
@@ -141,7 +141,7 @@ class World:
         return [(decision.version, decision.action) for decision in decisions if decision.action in wanted]
 
 
-def answer_of(
+def make_answer(
     event_id: str,
     plan: RolloutPlan,
     named: Mapping[int, bool],

@@ -39,9 +39,9 @@ def server() -> Iterator[str]:
 
 
 def test_the_size_is_asked_for(script: dict[str, Any], server: str) -> None:
-    assert script["size_of"](f"{server}/known") == 123
-    assert script["size_of"](f"{server}/unknown") is None
-    assert script["size_of"]("http://127.0.0.1:1/nobody") is None
+    assert script["download_size"](f"{server}/known") == 123
+    assert script["download_size"](f"{server}/unknown") is None
+    assert script["download_size"]("http://127.0.0.1:1/nobody") is None
 
 
 def test_the_large_ones_are_named_and_the_way_around_cuda(script: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ def declared(extras: list[str]) -> list[Requirement]:
     return requirements
 
 
-def versions_of(name: str) -> dict[str, set[str]]:
+def locked_versions(name: str) -> dict[str, set[str]]:
     """Returns the versions of each library; some have another one for another Python."""
     versions: dict[str, set[str]] = {}
     for requirement in locked(name):
@@ -57,10 +57,10 @@ def versions_of(name: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("name", EXTRAS)
 def test_every_declared_library_is_locked_at_a_version_that_is_allowed(name: str) -> None:
-    versions = versions_of(name)
+    versions = locked_versions(name)
     if name == "locks/image.lock":
         assert not IN_TORCH_TXT & versions.keys()
-        versions |= versions_of("locks/torch.txt")
+        versions |= locked_versions("locks/torch.txt")
     for requirement in declared(EXTRAS[name]):
         found = versions.get(canonicalize_name(requirement.name))
         assert found, f"{requirement.name} is not in {name}: make lock"
@@ -68,7 +68,7 @@ def test_every_declared_library_is_locked_at_a_version_that_is_allowed(name: str
 
 
 def test_what_builds_the_project_is_locked() -> None:
-    versions = versions_of("locks/build.lock")
+    versions = locked_versions("locks/build.lock")
     for line in PROJECT["build-system"]["requires"]:
         requirement = Requirement(line)
         assert all(requirement.specifier.contains(version) for version in versions[requirement.name]), "make lock"
@@ -77,14 +77,16 @@ def test_what_builds_the_project_is_locked() -> None:
 
 @pytest.mark.parametrize("name", ["locks/demo.lock", "locks/dev.lock"])
 def test_what_is_tried_and_tested_has_the_versions_of_the_release(name: str) -> None:
-    here = versions_of(name)
-    differing = [library for library, versions in versions_of("requirements.lock").items() if here[library] != versions]
+    here = locked_versions(name)
+    differing = [
+        library for library, versions in locked_versions("requirements.lock").items() if here[library] != versions
+    ]
     assert differing == []
 
 
 def test_no_library_makes_every_import_of_ray_slower() -> None:
     """jsonschema, which Ray imports, imports rfc3987_syntax if it is installed. This takes 1.3 s in each process."""
-    assert not [name for name in LOCKS[:-1] if "rfc3987-syntax" in versions_of(name)]
+    assert not [name for name in LOCKS[:-1] if "rfc3987-syntax" in locked_versions(name)]
 
 
 @pytest.mark.parametrize("name", LOCKS)

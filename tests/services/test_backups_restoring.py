@@ -24,8 +24,8 @@ from services.backups import (
 from services.settings import Settings, replaced
 from tests.learner.small_learner import small_learner
 from tests.services.test_backups_writing import quiet, settings_in
-from tests.stores import KEYS, lease_of, publish
-from tests.wire.store.test_reports import report_of
+from tests.stores import KEYS, publish, take_lease
+from tests.wire.store.test_reports import make_report
 from wire.config import StoreConfig
 from wire.keyring import new_ring
 from wire.records import Command, Erase, RolloutPlan
@@ -51,7 +51,7 @@ class Rig(NamedTuple):
 
 @pytest.fixture
 def rig(store: Store, store_config: StoreConfig, tmp_path: Path) -> Iterator[Rig]:
-    publish(store, lease_of(store), 2)
+    publish(store, take_lease(store), 2)
     source = settings_in(tmp_path, store_config)
     manifest = write_backup(source, store, tmp_path / "b", now_ms=1, say=quiet)
     elsewhere = replace(store_config, prefix=f"{store_config.prefix}elsewhere:", report_ttl_ms=1_000)
@@ -77,7 +77,7 @@ def test_what_is_in_use_is_refused_and_left_as_it_is_unless_forced(rig: Rig) -> 
     (rig.target / "9-v9.checkpoint").write_bytes(b"theirs")
     with pytest.raises(BackupRefused, match=r"there/learner already has the state of a learner\. .*--force"):
         rig.restore()
-    publish(rig.other, lease_of(rig.other), 1)
+    publish(rig.other, take_lease(rig.other), 1)
     with pytest.raises(BackupRefused, match=r"already has keys of a service.*; .*already has the state of a learner"):
         rig.restore()
     assert rig.other.versions.stored() == [1] and (rig.target / "9-v9.checkpoint").read_bytes() == b"theirs"
@@ -88,7 +88,7 @@ def test_what_is_in_use_is_refused_and_left_as_it_is_unless_forced(rig: Rig) -> 
 
 
 def test_a_program_that_runs_is_named_and_force_does_not_help(rig: Rig) -> None:
-    rig.other.reports.write_replica(report_of("r1"))
+    rig.other.reports.write_replica(make_report("r1"))
     with pytest.raises(BackupRefused, match="replica r1: runs on this store"):
         rig.restore(is_forced=True)
     assert not rig.target.exists()

@@ -16,7 +16,7 @@ from serving.config import PrecisionConfig
 from serving.weights.loader import Loader
 from tests.learner.learner_processes import LearnerProcesses, send, stop, wait_for
 from tests.learner.small_learner import tokenizer
-from tests.learner.streams import stream, text_of
+from tests.learner.streams import make_text, stream
 from tests.model.small_encoder import model_logits
 from tests.stores import KEYS
 from wire.bus import Bus
@@ -31,7 +31,7 @@ NUM_LABELS = NUM_EVENTS + NUM_EVENTS // 10
 """Every tenth event is labelled twice."""
 
 
-def settings_of(children: LearnerProcesses, config: StoreConfig) -> Settings:
+def settings_for(children: LearnerProcesses, config: StoreConfig) -> Settings:
     return replaced(
         Settings(),
         {"learner.state_dir": str(children.state_dir), "store.url": config.url, "store.prefix": config.prefix},
@@ -46,20 +46,20 @@ def backup_under_load(
     wait_for(store, lambda report: report.version >= 2)
     sender = threading.Thread(target=lambda: send(bus, stream(100, NUM_EVENTS)))
     sender.start()
-    manifest = write_backup(settings_of(children, config), store, to, now_ms=1, say=lambda _: None)
+    manifest = write_backup(settings_for(children, config), store, to, now_ms=1, say=lambda _: None)
     sender.join()
     wait_for(store, lambda report: report.counts.get("labels") == NUM_LABELS)
     return manifest
 
 
-def logits_of(store: Store, version: int) -> torch.Tensor:
+def read_logits(store: Store, version: int) -> torch.Tensor:
     """Returns the answers of a version that is loaded as a replica loads it."""
     loaded = Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(version)
-    texts = [text_of(number) for number in range(20)]
+    texts = [make_text(number) for number in range(20)]
     return model_logits(loaded.model, RaggedBatch.of(tokenizer().encode_many(texts)))
 
 
-def sums_of(snapshot: Snapshot) -> dict[str, torch.Tensor]:
+def read_sums(snapshot: Snapshot) -> dict[str, torch.Tensor]:
     return {name: tensor for name, tensor in snapshot.tensors.items() if name.startswith(FAST_HEAD)}
 
 
@@ -78,13 +78,13 @@ def test_a_backup_under_load_is_restored_elsewhere(
             assert stop(child) == 0
             manifest = check_backup(tmp_path / "backup", say=lambda _: None)
             assert manifest == made and manifest.current in manifest.versions
-            settings = settings_of(there, elsewhere)
+            settings = settings_for(there, elsewhere)
             first, _ = restore_backup(
                 settings, other, tmp_path / "backup", manifest, is_forced=False, now_ms=1, say=lambda _: None
             )
             assert other.versions.current() == manifest.current and other.versions.stored() == [*manifest.versions]
             torch.testing.assert_close(
-                logits_of(other, manifest.current), logits_of(store, manifest.current), rtol=0, atol=0
+                read_logits(other, manifest.current), read_logits(store, manifest.current), rtol=0, atol=0
             )
             child = there.start()
             wait_for(other, lambda report: report.counts.get("labels") == NUM_LABELS)
@@ -98,6 +98,6 @@ def test_a_backup_under_load_is_restored_elsewhere(
     for name in ("labels", "matched", "learnt", "holdout", "duplicate"):
         assert counts[0].get(name) == counts[1].get(name), name
     assert counts[1]["labels"] == NUM_LABELS
-    assert sums_of(after).keys() == sums_of(before).keys()
-    for name, expected in sums_of(before).items():
-        torch.testing.assert_close(sums_of(after)[name], expected, rtol=0, atol=0)
+    assert read_sums(after).keys() == read_sums(before).keys()
+    for name, expected in read_sums(before).items():
+        torch.testing.assert_close(read_sums(after)[name], expected, rtol=0, atol=0)

@@ -8,7 +8,7 @@ import pytest
 from services.backups import BLOBS, KEYS, LEARNER, BackupRefused, check_backup, copy_learner, write_backup
 from services.settings import Settings, replaced
 from tests.stores import KEYS as RING
-from tests.stores import lease_of, manifest_of, publish
+from tests.stores import build_manifest, publish, take_lease
 from wire.config import StoreConfig
 from wire.errors import BlobCorrupt
 from wire.records import RolloutPlan
@@ -31,7 +31,7 @@ def settings_in(folder: Path, config: StoreConfig) -> Settings:
 def test_a_backup_has_what_is_known_and_not_what_is_made_again(
     store: Store, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    manifests = publish(store, lease_of(store), 3)
+    manifests = publish(store, take_lease(store), 3)
     settings = settings_in(tmp_path, store_config)
     made = write_backup(settings, store, tmp_path / "b", now_ms=5, say=quiet)
     assert check_backup(tmp_path / "b", say=quiet) == made
@@ -54,7 +54,7 @@ def test_what_is_there_is_never_written_over(store: Store, store_config: StoreCo
 def test_a_backup_without_checkpoints_is_refused_and_leaves_nothing(
     store: Store, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     settings = replaced(settings_in(tmp_path, store_config), {"learner.state_dir": str(tmp_path / "elsewhere")})
     with pytest.raises(BackupRefused, match=r"holds no checkpoint.*learner\.state_dir"):
         write_backup(settings, store, tmp_path / "b", now_ms=1, say=quiet)
@@ -62,7 +62,7 @@ def test_a_backup_without_checkpoints_is_refused_and_leaves_nothing(
 
 
 def test_a_damaged_blob_ends_it_by_name(store: Store, store_config: StoreConfig, tmp_path: Path, raw: object) -> None:
-    (manifest,) = publish(store, lease_of(store), 1)
+    (manifest,) = publish(store, take_lease(store), 1)
     digest = manifest.tensors[0].digest
     raw.hset(f"{store_config.prefix}blob:{digest}", 0, b"x" * manifest.tensors[0].num_bytes)  # type: ignore[attr-defined]
     with pytest.raises(BlobCorrupt, match=digest):
@@ -73,7 +73,7 @@ def test_a_damaged_blob_ends_it_by_name(store: Store, store_config: StoreConfig,
 def test_versions_that_come_and_go_meanwhile_leave_a_whole_backup(
     store: Store, store_config: StoreConfig, tmp_path: Path
 ) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     publish(store, lease, 3)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
     settings = settings_in(tmp_path, store_config)
@@ -83,7 +83,7 @@ def test_versions_that_come_and_go_meanwhile_leave_a_whole_backup(
         number = 3
         while not is_done.is_set():
             number += 1
-            store.versions.publish(manifest_of(store, number, epoch=lease.epoch), lease)
+            store.versions.publish(build_manifest(store, number, epoch=lease.epoch), lease)
             store.collector.collect([number], grace_ms=0)
 
     publisher = threading.Thread(target=come_and_go)

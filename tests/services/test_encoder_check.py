@@ -16,7 +16,7 @@ from tests.model.published_modern import TEXTS as MODERN_TEXTS
 from tests.model.published_modern import write_published_by_libraries
 
 
-def vectors_of(folder: Path, *, pooling: str = "mean") -> Tensor:
+def encode_texts(folder: Path, *, pooling: str = "mean") -> Tensor:
     """Returns the unit vectors that the libraries compute for TEXTS."""
     rows = [reference(folder, text) for text in TEXTS]
     pooled_BD = torch.stack([row_SD[0] if pooling == "cls" else row_SD.mean(dim=0) for row_SD in rows])
@@ -40,7 +40,7 @@ def checked(folder: Path, vectors: Path | None = None) -> EncoderCheck:
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_computed_as_published_is_right(tmp_path: Path, kind: str, pooling: str) -> None:
     write_encoder(tmp_path, kind, pooling=pooling)
-    write_vectors(tmp_path / FILE, vectors_of(tmp_path, pooling=pooling))
+    write_vectors(tmp_path / FILE, encode_texts(tmp_path, pooling=pooling))
     found = checked(tmp_path)
     assert found.published is not None and found.is_right
     assert found.published.texts == len(TEXTS)
@@ -71,14 +71,14 @@ def test_encoders_of_today_are_right_and_run_natively(tmp_path: Path, kind: str,
 
 def test_another_pooling_is_found_out(tmp_path: Path) -> None:
     write_encoder(tmp_path, pooling="mean")
-    found = checked(tmp_path, write_vectors(tmp_path / "cls.jsonl", vectors_of(tmp_path, pooling="cls")))
+    found = checked(tmp_path, write_vectors(tmp_path / "cls.jsonl", encode_texts(tmp_path, pooling="cls")))
     assert found.published is not None and not found.is_right
     assert found.published.lowest_cosine < 0.999
 
 
 def test_another_length_is_found_out(tmp_path: Path) -> None:
     write_encoder(tmp_path)
-    write_vectors(tmp_path / FILE, vectors_of(tmp_path))
+    write_vectors(tmp_path / FILE, encode_texts(tmp_path))
     write_modules(tmp_path, modules=())
     found = checked(tmp_path)
     assert found.published is not None and not found.is_right
@@ -100,7 +100,7 @@ def test_without_vectors_the_precisions_are_compared_all_the_same(tmp_path: Path
 def test_vectors_of_another_width_are_refused(tmp_path: Path) -> None:
     write_encoder(tmp_path)
     with pytest.raises(BadVectors, match="32 numbers; a vector has 64"):
-        checked(tmp_path, write_vectors(tmp_path / FILE, vectors_of(tmp_path)[:, :32]))
+        checked(tmp_path, write_vectors(tmp_path / FILE, encode_texts(tmp_path)[:, :32]))
 
 
 def test_what_is_no_encoder_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from services.exported import BadExport, read_version, write_version
-from tests.serving.versions import manifest_of, version_weights
+from tests.serving.versions import build_manifest, version_weights
 
 
 def test_a_version_is_read_back(tmp_path: Path) -> None:
-    manifest = manifest_of(1)
+    manifest = build_manifest(1)
     write_version(tmp_path / "out", manifest, version_weights(1))
     again, tensors = read_version(tmp_path / "out")
     assert again == manifest
@@ -21,7 +21,7 @@ def test_a_version_is_read_back(tmp_path: Path) -> None:
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     weights = dict(version_weights(1))
     del weights["head.out"]
-    write_version(tmp_path / "out", manifest_of(1), weights)
+    write_version(tmp_path / "out", build_manifest(1), weights)
     with pytest.raises(BadExport, match=r"lacks a part of head\.out"):
         read_version(tmp_path / "out")
     with pytest.raises(BadExport, match="is not a version that"):

@@ -16,7 +16,7 @@ from model.source import encoder_folder
 from model.tokenizer import TextTokenizer
 from services.exported import BadExport, Exported, export_version, load_code
 from tests.learner.publish_rig import PublishRig
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 from tests.required import imported
 from tests.stores import KEYS
 from wire.config import StoreConfig
@@ -25,7 +25,7 @@ from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-TEXTS = [text_of(number) for number in range(200, 260)]
+TEXTS = [make_text(number) for number in range(200, 260)]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from serving.weights.loader import Loader
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import tokenizer
-from tests.learner.streams import text_of
+from tests.learner.streams import make_text
 from tests.learner.test_standardisation import records
 from tests.required import imported
 from wire.records import LabelSpace
@@ -28,7 +28,7 @@ from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-TEXTS: Final = [text_of(number) for number in range(300, 360)]
+TEXTS: Final = [make_text(number) for number in range(300, 360)]
 NEAR: Final = 0.08
 """Largest error of a probability: replicas round the inputs of the head, and this head has few of them."""
 

@@ -5,7 +5,7 @@ from contextlib import closing
 from rollout.plans import begin
 from services.programs import program_commands, unready_programs
 from services.settings import Settings
-from tests.stores import KEYS, manifest_of
+from tests.stores import KEYS, build_manifest
 from wire.config import StoreConfig
 from wire.records import ReplicaReport
 from wire.store import Store
@@ -37,7 +37,7 @@ def test_what_is_waited_for_until_an_event_would_be_answered(store: Store) -> No
     lease = store.leases.acquire("learner", "test", 60_000)
     assert lease is not None
     unready = [unready_now()]
-    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    store.versions.publish(build_manifest(store, 1, epoch=lease.epoch), lease)
     unready.append(unready_now())
     store.plans.write(begin(1, salt="s", now_ms=1).plan)
     unready.append(unready_now())
@@ -53,7 +53,7 @@ def test_a_replica_that_answers_with_a_stand_in_is_ready(store: Store) -> None:
     """B1: `up` could not start again while the stable version was missing."""
     lease = store.leases.acquire("learner", "test", 60_000)
     assert lease is not None
-    store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+    store.versions.publish(build_manifest(store, 1, epoch=lease.epoch), lease)
     store.plans.write(begin(1, salt="s", now_ms=1).plan)
     store.reports.write_replica(ReplicaReport(replica="ours", revision=1, versions=(7,), time_ms=1_000, stand_in=7))
     assert not list(unready_programs({"": store}, replicas=1, earlier=set()))

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from rollout.plans import NotPossible
-from services.refused import LabelFilter, id_of, quarantined_labels, release
+from services.refused import LabelFilter, quarantine_id, quarantined_labels, release
 from tests.brokers import take
 from wire.bus import Bus
 from wire.receipts import Receipts
@@ -31,7 +31,7 @@ LABELS = (
     [
         (LabelFilter(), "abc"),
         (LabelFilter(event_ids=("a", "b")), "ab"),
-        (LabelFilter(ids=tuple(id_of(label) for label in LABELS[1:])), "bc"),
+        (LabelFilter(ids=tuple(quarantine_id(label) for label in LABELS[1:])), "bc"),
         (LabelFilter(reason="flip"), "ac"),
         (LabelFilter(reason="flip", source="desk"), "a"),
     ],
@@ -65,7 +65,7 @@ def test_the_id_tells_apart_all_that_an_approval_depends_on() -> None:
             for changed in ({"label": "delivery"}, {"time_ms": 8}, {"event_source": "crm"}, {"task": "urgency"})
         ),
     ]
-    assert len({id_of(each) for each in (label, *others)}) == 1 + len(others)
+    assert len({quarantine_id(each) for each in (label, *others)}) == 1 + len(others)
 
 
 @pytest.mark.live
@@ -85,16 +85,22 @@ def test_an_attackers_label_is_not_released_with_that_of_the_desk(bus: Bus) -> N
     evil = msgspec.structs.replace(desk, label="delivery", source="attacker", time_ms=8)
     unproven = msgspec.structs.replace(evil, reason="missing")
     bus.publisher().send_all([desk, evil, unproven], 10)
-    for wide in (LabelFilter(), LabelFilter(reason="flip"), LabelFilter(ids=(id_of(desk), id_of(evil)))):
-        with pytest.raises(NotPossible, match=f"2 labels are for the event 'ticket 7': {id_of(desk)}, {id_of(evil)}"):
+    for wide in (
+        LabelFilter(),
+        LabelFilter(reason="flip"),
+        LabelFilter(ids=(quarantine_id(desk), quarantine_id(evil))),
+    ):
+        with pytest.raises(
+            NotPossible, match=f"2 labels are for the event 'ticket 7': {quarantine_id(desk)}, {quarantine_id(evil)}"
+        ):
             release(bus, RECEIPTS, wide)
-    refused = release(bus, RECEIPTS, LabelFilter(ids=(id_of(unproven),)))
+    refused = release(bus, RECEIPTS, LabelFilter(ids=(quarantine_id(unproven),)))
     assert (refused.sent, refused.unproven) == ((), {"missing": 1})
     assert list(refused.lines())[1].endswith("add --reason missing")
-    assert release(bus, RECEIPTS, LabelFilter(ids=(id_of(desk),))).sent == (desk,)
+    assert release(bus, RECEIPTS, LabelFilter(ids=(quarantine_id(desk),))).sent == (desk,)
     (received,) = take(bus.follow([Feedback], {}).poll, 1)
     assert (received.record.label, received.record.source) == ("refund", "desk")
-    with_reason = release(bus, RECEIPTS, LabelFilter(ids=(id_of(unproven),), reason="missing"))
+    with_reason = release(bus, RECEIPTS, LabelFilter(ids=(quarantine_id(unproven),), reason="missing"))
     assert with_reason.sent == (unproven,)
 
 
@@ -113,4 +119,4 @@ def test_events_of_two_sources_are_two_events_and_one_without_a_source_may_be_ei
 def test_an_unknown_id_releases_nothing(bus: Bus) -> None:
     bus.publisher().send_all([LABELS[0]], 10)
     with pytest.raises(NotPossible, match="no such label lies in quarantine: 0123"):
-        release(bus, RECEIPTS, LabelFilter(ids=(id_of(LABELS[0]), "0123")))
+        release(bus, RECEIPTS, LabelFilter(ids=(quarantine_id(LABELS[0]), "0123")))

@@ -16,7 +16,7 @@ from services.settings import (
     as_environment,
     load,
     replaced,
-    values_of,
+    values_by_name,
 )
 from tests.required import REQUIRE
 from wire.sections import INTERNAL_VARIABLE
@@ -106,8 +106,8 @@ def test_replaced_changes_what_is_named_and_nothing_else() -> None:
         "bus.partitions": 9,
         "serving.precision.mode": "int4",
     }
-    changed = values_of(replaced(settings, changes))
-    assert changed == values_of(settings) | changes
+    changed = values_by_name(replaced(settings, changes))
+    assert changed == values_by_name(settings) | changes
 
 
 def test_constants_are_set_by_one_variable_alone_and_a_child_has_them_too(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, Settings, load, variable_of
+from services.settings import BadSettings, Settings, environment_variable, load
 from services.settings_docs import schemas
 
 MALFORMED = {"integer": "eight", "number": "many", "boolean": "perhaps", "array": "short"}
@@ -32,9 +32,9 @@ def test_every_bad_setting_is_named_in_one_message(names: list[str], data: st.Da
         if data.draw(st.booleans()):
             flags[name] = bad
         else:
-            environ[variable_of(name)] = bad
+            environ[environment_variable(name)] = bad
     for name in unknown:
-        environ[variable_of(name)] = "1"
+        environ[environment_variable(name)] = "1"
     with pytest.raises(BadSettings) as caught:
         load(file=None, environ=environ, flags=flags)
     assert len(caught.value.problems) == len(names) + len(unknown)

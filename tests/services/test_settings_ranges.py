@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.settings import BadSettings, Settings, load, values_of
+from services.settings import BadSettings, Settings, load, values_by_name
 from services.settings_docs import schemas
 from tests.services.known_settings import NUMBERS, bounds, facts
 
@@ -29,7 +29,7 @@ def test_every_number_has_a_range_with_its_default_in_it() -> None:
 def test_what_is_in_its_range_is_taken_unless_it_contradicts_another(name: str, data: st.DataObject) -> None:
     value = data.draw(inside(name))
     try:
-        loaded = values_of(load(file=None, environ={}, flags={name: str(value)}).settings)[name]
+        loaded = values_by_name(load(file=None, environ={}, flags={name: str(value)}).settings)[name]
     except BadSettings as error:
         (problem,) = error.problems
         assert name in problem and "must" in problem

@@ -5,8 +5,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from services.settings import FOLLOWS, Settings, known_constants, values_of
-from services.settings_docs import MAIN, RENAMED, file_schema, schemas, setting_of
+from services.settings import FOLLOWS, Settings, known_constants, values_by_name
+from services.settings_docs import MAIN, RENAMED, documented_name, file_schema, schemas
 from tests.services.known_settings import NUMBERS, bounds, facts
 from wire.config import flat, nested
 
@@ -34,7 +34,7 @@ def test_there_are_few_settings_and_fewer_that_a_user_must_know() -> None:
 
 
 def test_a_constant_that_follows_a_setting_has_its_default() -> None:
-    values = values_of(Settings())
+    values = values_by_name(Settings())
     for name, setting in FOLLOWS.items():
         assert name in known_constants() and values[name] == values[setting]
 
@@ -52,7 +52,7 @@ def test_every_setting_that_came_or_went_has_a_reason() -> None:
 
 def test_a_renamed_setting_leads_to_one_that_is_known() -> None:
     for old, new in RENAMED.items():
-        known = setting_of(Settings, new) in schemas(Settings)
+        known = documented_name(Settings, new) in schemas(Settings)
         assert known or any(name.startswith(f"{new}.") for name in schemas(Settings)), old
         assert old not in schemas(Settings)
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.state_formats import FormatFinding, Readability, examine_store
 from tests.services.migration.states import JUDGED, TALLIES
-from tests.stores import KEYS, lease_of, publish
+from tests.stores import KEYS, publish, take_lease
 from wire.records import Erase, RolloutPlan
 from wire.store import Store
 
@@ -20,7 +20,7 @@ def found_in(store: Store) -> dict[str, FormatFinding]:
 
 
 def test_what_this_release_wrote_is_read_as_it_is(store: Store) -> None:
-    publish(store, lease_of(store), 2)
+    publish(store, take_lease(store), 2)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()))
     store.plans.write_evidence(TALLIES, [JUDGED], max_judged=10)
     store.commands.append(Erase(digest="d" * 32))
@@ -42,7 +42,7 @@ def test_a_manifest_of_each_format_so_far_is_read(store: Store, raw: Any, key: C
 def test_a_plan_and_a_current_version_that_cannot_be_read_are_fatal_and_others_are_not(
     store: Store, raw: Any, key: Callable[..., str]
 ) -> None:
-    publish(store, lease_of(store), 2)
+    publish(store, take_lease(store), 2)
     for number in (1, 2):
         body = raw.hget(key("manifest", number), "body").replace(b'"format_version":3', b'"format_version":9')
         raw.hset(key("manifest", number), mapping={"body": body, "signature": KEYS.sign(body, key("manifest", number))})

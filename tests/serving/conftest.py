@@ -13,7 +13,7 @@ from serving.observers import Counts
 from serving.queue import BatchQueue, Item
 from serving.replica import Replica
 from serving.replica_config import ReplicaConfig
-from tests.serving.pipelines import engine_of, make_queue
+from tests.serving.pipelines import make_engine, make_queue
 from tests.serving.replicas import SERVING
 from tests.serving.versions import TinyPublisher
 from tests.stores import KEYS
@@ -34,7 +34,7 @@ def counts() -> Counts:
 
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
-    return engine_of(queue, counts)
+    return make_engine(queue, counts)
 
 
 @pytest.fixture

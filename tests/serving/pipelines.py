@@ -36,7 +36,7 @@ def make_queue(max_items: int, counts: Counts | None = None) -> BatchQueue[Item]
     )
 
 
-def engine_of(
+def make_engine(
     queue: BatchQueue[Item],
     counts: Counts,
     predict: Predict = PREDICT,
@@ -47,7 +47,7 @@ def engine_of(
     return Engine(queue, counts, predict, precision=PrecisionConfig(), deaths=NOTHING_NOTED, clock=clock)
 
 
-def pipeline_of(
+def make_pipeline(
     encode: Encode,
     *,
     predict: Predict = PREDICT,
@@ -59,7 +59,7 @@ def pipeline_of(
     """Returns a pipeline whose engine and outbox were not started: `max_answers` of them fit into the outbox."""
     counts = Counts()
     queue = make_queue(max_queue_items, counts)
-    engine = engine_of(queue, counts, predict)
+    engine = make_engine(queue, counts, predict)
     bounds = OutboxBounds(max_items=max_answers, max_bytes=64 << 20, backoff=Backoff(first_s=0.05, longest_s=2.0))
     return Pipeline(
         encode=encode,

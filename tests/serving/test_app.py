@@ -21,7 +21,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.cluster import ENVIRONMENT
-from tests.serving.http.test_listener import listener_of
+from tests.serving.http.test_listener import make_listener
 from tests.serving.versions import TinyPublisher, label_of
 from tests.stores import SIGNING_KEY
 from tests.waiting import eventually
@@ -103,7 +103,7 @@ def serve(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) -> C
 
 
 def free_port() -> int:
-    with closing(listener_of("nobody")) as listener:
+    with closing(make_listener("nobody")) as listener:
         return listener.port
 
 

@@ -10,12 +10,12 @@ from serving import app
 from serving.config import ServingConfig
 from serving.http.listener import PortTaken
 from serving.replica_config import ReplicaConfig
-from tests.serving.http.test_listener import listener_of
+from tests.serving.http.test_listener import make_listener
 from wire.config import BusConfig, StoreConfig
 from wire.keyring import parse
 
 
-def config_of(port: int) -> ReplicaConfig:
+def make_config(port: int) -> ReplicaConfig:
     """Settings with servers that do not exist."""
     return ReplicaConfig(
         encoder="minilm-l6",
@@ -27,9 +27,9 @@ def config_of(port: int) -> ReplicaConfig:
 
 
 def test_a_port_that_is_taken_is_said_before_anything_starts() -> None:
-    listener = listener_of("another service")
+    listener = make_listener("another service")
     with pytest.raises(PortTaken):
-        app.run(config_of(listener.port), threading.Event())
+        app.run(make_config(listener.port), threading.Event())
     listener.close()
 
 

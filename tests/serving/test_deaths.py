@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.deaths import KEPT_S, MAX_KEPT, Deaths, digest_of
+from serving.deaths import KEPT_S, MAX_KEPT, Deaths, compute_digest
 
-GOOD, ALSO_GOOD, BAD, VERSION = [digest_of(name) for name in ("good", "also good", "bad", "version")]
+GOOD, ALSO_GOOD, BAD, VERSION = [compute_digest(name) for name in ("good", "also good", "bad", "version")]
 
 KILLED = """
 import os, signal, sys
@@ -113,9 +113,9 @@ def test_what_another_process_has_found_is_known(tmp_path: Path, next_process: N
 
 def test_the_table_is_bounded_and_a_damaged_one_is_none(tmp_path: Path, next_process: NextProcess) -> None:
     (tmp_path / "deaths.json").write_text('{"00": [2')
-    many = [digest_of(str(number)) for number in range(1_000)]
+    many = [compute_digest(str(number)) for number in range(1_000)]
     for _ in range(MAX_KEPT // 1_000 + 1):
-        many = [digest_of(digest.hex()) for digest in many]
+        many = [compute_digest(digest.hex()) for digest in many]
         kill_amid(tmp_path, many)
         next_process().close()
     assert len((tmp_path / "deaths.json").read_text().split("],")) == MAX_KEPT

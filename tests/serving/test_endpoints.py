@@ -9,7 +9,7 @@ from serving.config import ServingConfig
 from serving.endpoints import Core, OpenEndpoints, enabled_endpoints
 from serving.errors import Unhealthy
 from tests.doors.test_endpoint import ListInMemory, OpenList, SmallCore
-from tests.serving.pipelines import pipeline_of
+from tests.serving.pipelines import make_pipeline
 
 CONFIG = ServingConfig()
 ENDPOINT = ListInMemory()
@@ -17,7 +17,7 @@ ENDPOINT = ListInMemory()
 
 @pytest.fixture
 def core() -> Core:
-    return SmallCore(pipeline_of(lambda texts: [[101, 102] for _ in texts]))
+    return SmallCore(make_pipeline(lambda texts: [[101, 102] for _ in texts]))
 
 
 def test_all_are_checked_and_closed(core: Core) -> None:

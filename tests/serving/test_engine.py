@@ -8,7 +8,7 @@ from serving.models import ActiveVersions, LatencyTable, Version
 from serving.observers import Counts, StallReport
 from serving.queue import BatchQueue, Item, ItemFailure
 from tests.serving.callers import Caller, answered, running
-from tests.serving.versions import PRECISIONS, label_of, live_versions, model_of, plan_of
+from tests.serving.versions import PRECISIONS, build_plan, label_of, live_versions, make_model
 from wire.draws import arm_for
 from wire.records import PrecisionEvaluation
 
@@ -43,10 +43,12 @@ def test_each_entity_is_answered_by_its_arm(engine: Engine, queue: BatchQueue[It
 def test_versions_with_different_encoders_answer_side_by_side(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
     versions = {
-        number: Version(number=number, model=model_of(number, encoder_seed=number), precisions=PRECISIONS, num_bytes=1)
+        number: Version(
+            number=number, model=make_model(number, encoder_seed=number), precisions=PRECISIONS, num_bytes=1
+        )
         for number in (3, 4)
     }
-    with running(engine, queue, ActiveVersions(number=1, plan=plan_of(3, 4), versions=versions)):
+    with running(engine, queue, ActiveVersions(number=1, plan=build_plan(3, 4), versions=versions)):
         queue.submit_many([caller.item("hello there", key=f"k{index}") for index in range(20)])
         answers = answered(caller.wait(20))
     for answer in answers:
@@ -65,10 +67,10 @@ def test_without_weights_every_item_fails_by_name(engine: Engine, queue: BatchQu
 
 def test_weights_without_classes_answer_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
     caller = Caller()
-    model = model_of(1)
+    model = make_model(1)
     empty = type(model)(model.encoder, model.head, ())
     versions = {1: Version(number=1, model=empty, precisions=PRECISIONS, num_bytes=1)}
-    with running(engine, queue, ActiveVersions(number=1, plan=plan_of(1), versions=versions)):
+    with running(engine, queue, ActiveVersions(number=1, plan=build_plan(1), versions=versions)):
         queue.submit(caller.item("hello"))
         (answer,) = answered(caller.wait(1))
     assert (answer.label, answer.score, answer.scores) == (None, 0.0, ())

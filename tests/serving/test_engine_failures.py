@@ -9,15 +9,15 @@ from serving.engine import Engine
 from serving.observers import Counts
 from serving.queue import BatchQueue, Item, ItemFailure
 from tests.serving.callers import Caller, running
-from tests.serving.pipelines import engine_of
+from tests.serving.pipelines import make_engine
 from tests.serving.test_engine_faults import BrokenForward
-from tests.serving.versions import TINY, live_versions, model_of
+from tests.serving.versions import TINY, live_versions, make_model
 from wire.records import Answer, VersionHealth
 
 
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts) -> Engine:
-    return engine_of(queue, counts)
+    return make_engine(queue, counts)
 
 
 def test_a_task_without_weights_answers_nothing(engine: Engine, queue: BatchQueue[Item]) -> None:
@@ -48,7 +48,7 @@ def test_a_version_that_fails_is_counted_in_its_task_and_the_stable_ones_answer(
     caller = Caller()
     broken = QuantizedEncoder(TINY, dict.fromkeys(("int8", "int4"), BrokenForward()))
     sick = live_versions([3, 4], share=1.0)
-    model = QuantizedModel(broken, model_of(4).head, model_of(4).labels)
+    model = QuantizedModel(broken, make_model(4).head, make_model(4).labels)
     versions = {3: sick.versions[3], 4: replace(sick.versions[4], model=model)}
     sick = replace(sick, task="urgency", versions=versions)
     sick.health.follow({number: version.model.encoder for number, version in sick.versions.items()}, stable=3)

@@ -16,8 +16,8 @@ from serving.errors import Unhealthy
 from serving.observers import Counts
 from serving.queue import BatchQueue, Item, ItemFailure, ItemOptions, Outcome, Unanswered
 from tests.serving.callers import Caller, answered, running
-from tests.serving.pipelines import PREDICT, engine_of
-from tests.serving.versions import TINY, live_versions, model_of
+from tests.serving.pipelines import PREDICT, make_engine
+from tests.serving.versions import TINY, live_versions, make_model
 from wire.records import Answer, Event, VersionHealth
 
 POISON = [1 << 20]
@@ -44,7 +44,7 @@ def machine() -> Machine:
 
 @pytest.fixture
 def engine(queue: BatchQueue[Item], counts: Counts, machine: Machine) -> Engine:
-    return engine_of(queue, counts, machine.predict)
+    return make_engine(queue, counts, machine.predict)
 
 
 def test_a_poison_item_fails_alone(engine: Engine, queue: BatchQueue[Item], counts: Counts) -> None:
@@ -84,9 +84,9 @@ def test_where_a_version_fails_the_stable_one_answers_and_the_failures_are_count
 ) -> None:
     live = live_versions([1, 2])
     broken = QuantizedEncoder(TINY, dict.fromkeys(("int8", "int4"), BrokenForward()))
-    model = QuantizedModel(broken, model_of(2).head, model_of(2).labels)
+    model = QuantizedModel(broken, make_model(2).head, make_model(2).labels)
     live = replace(live, versions={1: live.versions[1], 2: replace(live.versions[2], model=model)})
-    live.health.follow({1: model_of(1).encoder, 2: broken}, stable=1)
+    live.health.follow({1: make_model(1).encoder, 2: broken}, stable=1)
     caller = Caller()
     with running(engine, queue, live):
         for number in range(12):
@@ -156,7 +156,7 @@ def test_where_nothing_can_be_answered_no_event_is_blamed(
 
 def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machine) -> None:
     now_s = [0.0]
-    engine = engine_of(queue, Counts(), machine.predict, clock=lambda: now_s[0])
+    engine = make_engine(queue, Counts(), machine.predict, clock=lambda: now_s[0])
     caller = Caller()
     with running(engine, queue, live_versions([1])):
         machine.raises = lambda texts: MemoryError()
@@ -176,7 +176,7 @@ def test_faults_that_go_on_are_unhealthy(queue: BatchQueue[Item], machine: Machi
 
 def test_a_dead_or_hanging_engine_is_unhealthy(queue: BatchQueue[Item], counts: Counts) -> None:
     now_s = [0.0]
-    engine = engine_of(queue, counts, clock=lambda: now_s[0])
+    engine = make_engine(queue, counts, clock=lambda: now_s[0])
     engine.activate(live_versions([1]))
     with pytest.raises(Unhealthy, match="ended"):
         engine.check(batch_timeout_s=5)

@@ -17,7 +17,7 @@ from serving.engine import Engine
 from serving.queue import BatchQueue, Item
 from tests.serving.callers import Caller, running
 from tests.serving.versions import TinyPublisher
-from tests.serving.weights.swaps import served, swap_of
+from tests.serving.weights.swaps import make_swap, served
 from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
@@ -52,7 +52,7 @@ def test_answers_do_not_wait_for_the_version_that_comes_slowly(
     with closing(opened(url)) as near, closing(opened(f"redis://{proxy.listen}/0")) as far:
         eventually(lambda: _is_up(near))
         learner = TinyPublisher(near)
-        swap = swap_of(far, engine)
+        swap = make_swap(far, engine)
         caller = Caller()
         learner.publish(1)
         learner.plan(1)

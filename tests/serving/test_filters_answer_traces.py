@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from serving.filters import AnswerTraces, apply_filters, filters_of
+from serving.filters import AnswerTraces, apply_filters, build_filters
 from serving.queue import Batch, Item, ItemFailure, Outcome
 from tests.serving.versions import RECEIPTS
 from tests.wire.collector import Collector, collecting
@@ -36,13 +36,13 @@ def answer(parent: str) -> Answer:
 
 
 def of(*outcomes: Outcome) -> list[Outcome]:
-    return apply_filters(filters_of(0.0, RECEIPTS), batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5)
+    return apply_filters(build_filters(0.0, RECEIPTS), batch(*outcomes), outcomes, began_s=10.1, ended_s=10.5)
 
 
 def test_without_an_exporter_there_is_no_filter(collector: Collector) -> None:
-    assert filters_of(0.0, RECEIPTS) == []
+    assert build_filters(0.0, RECEIPTS) == []
     with traces.export(TracesConfig(endpoint=collector.endpoint), "replica"):
-        assert [type(each) for each in filters_of(0.0, RECEIPTS)] == [AnswerTraces]
+        assert [type(each) for each in build_filters(0.0, RECEIPTS)] == [AnswerTraces]
 
 
 def test_an_answer_names_its_own_span_below_that_of_its_event(collector: Collector) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.filters import Audit, filters_of
+from serving.filters import Audit, build_filters
 from tests.rollout.joined import answer
 from tests.serving.versions import RECEIPTS
 from wire.draws import AUDIT, is_drawn
@@ -29,8 +29,8 @@ def test_a_share_of_the_events_asks_for_a_label_whichever_version_answers() -> N
 
 
 def test_without_a_share_nothing_is_asked_for() -> None:
-    assert filters_of(0.0, RECEIPTS) == []
-    assert [type(each) for each in filters_of(0.01, RECEIPTS)] == [Audit]
+    assert build_filters(0.0, RECEIPTS) == []
+    assert [type(each) for each in build_filters(0.01, RECEIPTS)] == [Audit]
 
 
 def test_nobody_without_the_keys_can_tell_which_events_are_asked_for() -> None:

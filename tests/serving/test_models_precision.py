@@ -20,7 +20,7 @@ from serving.models import (
     is_overloaded,
     pick_precision,
 )
-from tests.serving.versions import model_of
+from tests.serving.versions import make_model
 from wire.records import PrecisionEvaluation
 
 AUTO = PrecisionConfig()
@@ -34,12 +34,12 @@ times = st.lists(st.floats(0.01, 100), min_size=len(SIZES), max_size=len(SIZES))
 names = st.sampled_from(["int8", "int4"])
 
 
-def version_of(*accuracy: float, latency: LatencyTable = NOT_MEASURED, number: int = 1) -> Version:
+def make_version(*accuracy: float, latency: LatencyTable = NOT_MEASURED, number: int = 1) -> Version:
     """Returns a version measured in INT8 and, where a second accuracy is passed, in INT4."""
     precisions = tuple(
         PrecisionEvaluation(name=name, accuracy=each) for name, each in zip(("int8", "int4"), accuracy, strict=False)
     )
-    return Version(number=number, model=model_of(number), precisions=precisions, num_bytes=1, latency=latency)
+    return Version(number=number, model=make_model(number), precisions=precisions, num_bytes=1, latency=latency)
 
 
 def table(int8_ms: Sequence[float], int4_ms: Sequence[float]) -> LatencyTable:
@@ -50,7 +50,7 @@ FAST_INT4 = table((2, 8, 32), (1, 4, 16))
 
 latencies = st.builds(table, times, times)
 versions = st.builds(
-    lambda best, other, latency: version_of(best, other, latency=latency), accuracies, accuracies, latencies
+    lambda best, other, latency: make_version(best, other, latency=latency), accuracies, accuracies, latencies
 )
 previous_choices = st.builds(
     lambda name, is_brown_out: PrecisionChoice({KEY: name}, is_brown_out), names, st.booleans()
@@ -139,35 +139,35 @@ def test_floor_load_and_mode_decide(
     int4: float, load: float, mode: Literal["auto", "int8", "int4"], expected: str
 ) -> None:
     config = replace(AUTO, mode=mode)
-    assert chosen(version_of(0.9, int4, latency=FAST_INT4), load=load, config=config) == expected
+    assert chosen(make_version(0.9, int4, latency=FAST_INT4), load=load, config=config) == expected
 
 
 def test_a_small_gain_is_not_worth_less_accuracy_unless_overloaded() -> None:
-    version = version_of(0.9, 0.896, latency=table((1, 1, 1), (0.95, 0.95, 0.95)))
+    version = make_version(0.9, 0.896, latency=table((1, 1, 1), (0.95, 0.95, 0.95)))
     assert [chosen(version, load=load) for load in (0.0, 0.6)] == ["int8", "int4"]
 
 
 def test_a_brown_out_does_not_choose_what_is_slower() -> None:
-    assert chosen(version_of(0.9, 0.896, latency=table((1, 1, 1), (2, 2, 2))), load=1.0) == "int8"
+    assert chosen(make_version(0.9, 0.896, latency=table((1, 1, 1), (2, 2, 2))), load=1.0) == "int8"
 
 
 def test_without_latencies_the_best_answers() -> None:
-    assert chosen(version_of(0.9, 0.9), load=1.0) == "int8"
+    assert chosen(make_version(0.9, 0.9), load=1.0) == "int8"
 
 
 def test_what_was_not_measured_is_not_within_a_floor() -> None:
-    assert accurate_enough(version_of(0.0, 0.0).precisions, 1.0) == ("int8",)
+    assert accurate_enough(make_version(0.0, 0.0).precisions, 1.0) == ("int8",)
 
 
 def test_without_a_choice_there_is_no_brown_out() -> None:
-    choice = choose_precisions({KEY: version_of(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
+    choice = choose_precisions({KEY: make_version(0.9)}, num_tokens=16, load=1.0, previous=NO_CHOICE, config=AUTO)
     assert choice == PrecisionChoice({KEY: "int8"})
 
 
 def test_each_version_has_its_own_floor() -> None:
     both = {
-        KEY: version_of(0.9, 0.9, latency=FAST_INT4),
-        ("urgency", 1): version_of(0.9, 0.5, latency=FAST_INT4),
+        KEY: make_version(0.9, 0.9, latency=FAST_INT4),
+        ("urgency", 1): make_version(0.9, 0.5, latency=FAST_INT4),
     }
     choice = choose_precisions(both, num_tokens=16, load=0.6, previous=NO_CHOICE, config=AUTO)
     assert choice == PrecisionChoice({KEY: "int4", ("urgency", 1): "int8"}, True)

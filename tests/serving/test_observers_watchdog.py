@@ -17,7 +17,7 @@ class Clock:
         return self.now_s
 
 
-def watchdog_of(clock: Clock) -> Watchdog:
+def make_watchdog(clock: Clock) -> Watchdog:
     return Watchdog(clock)
 
 
@@ -36,7 +36,7 @@ def end(watchdog: Watchdog, clock: Clock, *, is_fault: bool) -> None:
 @pytest.mark.parametrize(("num_tokens", "allowed_s"), [(10, 5.0), (1_024, 5.0), (8_192, 40.0)])
 def test_a_batch_of_more_tokens_may_take_longer(num_tokens: int, allowed_s: float) -> None:
     clock = Clock()
-    watchdog = watchdog_of(clock)
+    watchdog = make_watchdog(clock)
     watchdog.batch_began(batch(num_tokens), {}, clock.now_s)
     clock.now_s = allowed_s
     watchdog.check(5.0)
@@ -49,7 +49,7 @@ def test_a_batch_of_more_tokens_may_take_longer(num_tokens: int, allowed_s: floa
 
 def test_faults_count_from_the_first_in_a_row() -> None:
     clock = Clock()
-    watchdog = watchdog_of(clock)
+    watchdog = make_watchdog(clock)
     for clock.now_s in (10.0, 15.0):
         end(watchdog, clock, is_fault=True)
         watchdog.check(5.0)

@@ -5,7 +5,7 @@ from functools import partial
 
 from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
-from tests.serving.pipelines import pipeline_of
+from tests.serving.pipelines import make_pipeline
 from tests.serving.versions import live_versions, tokenizer
 from wire.records import Event, text_chars
 
@@ -17,7 +17,7 @@ def test_the_length_of_texts_is_asked_anew_each_time() -> None:
 
 
 def test_more_of_a_text_is_kept_where_more_is_read() -> None:
-    pipeline = pipeline_of(make_encode(tokenizer(), lambda: 16))
+    pipeline = make_pipeline(make_encode(tokenizer(), lambda: 16))
     text = "word " * 50_000
     for max_tokens, num_chars in ((64, 16_384), (2_048, 32_768)):
         wide = replace(pipeline, max_tokens=partial(int, max_tokens))
@@ -26,7 +26,7 @@ def test_more_of_a_text_is_kept_where_more_is_read() -> None:
 
 
 def test_it_is_ready_once_there_are_weights() -> None:
-    pipeline = pipeline_of(make_encode(tokenizer(), lambda: 16))
+    pipeline = make_pipeline(make_encode(tokenizer(), lambda: 16))
     assert not pipeline.is_ready
     pipeline.engine.activate(live_versions([1]))
     assert pipeline.is_ready

@@ -11,7 +11,7 @@ from model.quantized import QuantizedModel
 from model.ragged import RaggedBatch
 from serving.models import ActiveVersions, Version
 from serving.predict import LONG_TOKENS, predict_many
-from tests.serving.versions import PRECISIONS, RECEIPTS, label_of, live_versions, model_of, plan_of, tokenizer
+from tests.serving.versions import PRECISIONS, RECEIPTS, build_plan, label_of, live_versions, make_model, tokenizer
 from wire.kinds import name_hash
 from wire.receipts import Verdicts, parse_verdicts
 from wire.records import Event, Feedback
@@ -79,7 +79,7 @@ def test_an_answer_has_the_receipt_that_its_label_is_asked_for() -> None:
 
 def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> None:
     """Whichever answers, those that share its encoder are judged by the same label; others are not."""
-    stranger = Version(number=3, model=model_of(3, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    stranger = Version(number=3, model=make_model(3, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
     live = live_versions([1, 2])
     live = replace(live, versions={**live.versions, 3: stranger})
     events = [Event(id=f"{index}", text=text) for index, text in enumerate(TEXTS)]
@@ -93,7 +93,7 @@ def test_a_receipt_has_what_every_version_beside_the_answering_one_names() -> No
 
 def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> None:
     """So a label judges a version with a new encoder; which events are sampled depends on their ids alone."""
-    stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    stranger = Version(number=2, model=make_model(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
     live = live_versions([1, 2])
     live = replace(live, versions={1: live.versions[1], 2: stranger}, paired_share=0.25)
     events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(200)]
@@ -122,7 +122,7 @@ def test_a_share_of_the_events_is_named_by_the_arms_of_other_encoders_too() -> N
 
 def test_an_answer_that_sheds_extras_is_the_same_otherwise() -> None:
     """Without other encoders' verdicts and without a vector, while events come faster than they are answered."""
-    stranger = Version(number=2, model=model_of(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
+    stranger = Version(number=2, model=make_model(2, encoder_seed=1), precisions=PRECISIONS, num_bytes=1)
     live = live_versions([1, 2])
     live = replace(live, versions={1: replace(live.versions[1], encoding="as ours"), 2: stranger})
     events = [Event(id=f"{index}", text=TEXTS[index % len(TEXTS)]) for index in range(40)]
@@ -151,7 +151,7 @@ def test_an_answer_that_sheds_extras_has_the_vector_of_a_long_text() -> None:
 
 
 def test_a_version_without_classes_names_none() -> None:
-    model = QuantizedModel(model_of(1).encoder, model_of(1).head, ())
+    model = QuantizedModel(make_model(1).encoder, make_model(1).head, ())
     empty = Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)
     live = replace(live_versions([1, 2], share=0.0), versions={**live_versions([2]).versions, 1: empty})
     tokens = tokenizer().encode_many(["hi"])
@@ -163,13 +163,13 @@ def test_a_version_without_classes_names_none() -> None:
 
 
 def test_a_score_that_is_not_finite_is_no_answer() -> None:
-    model = model_of(1, encoder_seed=99)
+    model = make_model(1, encoder_seed=99)
     size = model.head.config.label_capacity, model.head.config.head_features
     broken_N = torch.full(size[:1], float("nan"))
     model.head._out = pack(torch.ones(size, dtype=torch.int8), broken_N)  # what a broken kernel would give
     live = ActiveVersions(
         number=1,
-        plan=plan_of(1),
+        plan=build_plan(1),
         versions={1: Version(number=1, model=model, precisions=PRECISIONS, num_bytes=1)},
     )
     with pytest.raises(ValueError, match="not finite"):

@@ -14,7 +14,7 @@ from model.ragged import RaggedBatch
 from serving.encodings import Health, SharedPrefix
 from serving.models import ActiveVersions, PrecisionChoice, all_versions
 from serving.predict import Predict, predict_by_task, predict_many
-from tests.serving.versions import PRECISIONS, RECEIPTS, live_versions, model_of, plan_of, tokenizer
+from tests.serving.versions import PRECISIONS, RECEIPTS, build_plan, live_versions, make_model, tokenizer
 from wire.receipts import receipt_time_ms
 from wire.records import Answer, Event, Feedback
 
@@ -55,7 +55,7 @@ def forwards() -> list[int]:
     return []
 
 
-def tasks_of(forwards: list[int], numbers: Mapping[str, Sequence[int]]) -> dict[str, ActiveVersions]:
+def make_tasks(forwards: list[int], numbers: Mapping[str, Sequence[int]]) -> dict[str, ActiveVersions]:
     """Returns tasks with these versions, all on one encoder."""
     return {
         task: replace(live_versions(each), task=task, health=CountingHealth(forwards)) for task, each in numbers.items()
@@ -74,7 +74,7 @@ def events(*tasks: tuple[str, ...]) -> list[Event]:
 
 
 def test_each_task_says_what_it_would_say_alone_and_one_forward_is_enough(forwards: list[int]) -> None:
-    live = tasks_of(forwards, {"": [1, 2], "queue": [3], "urgency": [4, 5]})
+    live = make_tasks(forwards, {"": [1, 2], "queue": [3], "urgency": [4, 5]})
     given = events((), (), (), ())
     together = answered(live, given)
     assert forwards == [4]
@@ -86,7 +86,7 @@ def test_each_task_says_what_it_would_say_alone_and_one_forward_is_enough(forwar
 
 
 def test_an_event_is_answered_by_the_tasks_that_it_asks_the_first_of_them_at_the_top(forwards: list[int]) -> None:
-    live = tasks_of(forwards, {"urgency": [3], "queue": [2], "": [1]})
+    live = make_tasks(forwards, {"urgency": [3], "queue": [2], "": [1]})
     found = answered(live, events((), ("urgency",), ("queue", ""), ("queue", "urgency", "queue")))
     assert [(answer.task, [*answer.tasks]) for answer in found] == [
         ("", ["queue", "urgency"]),
@@ -98,15 +98,15 @@ def test_an_event_is_answered_by_the_tasks_that_it_asks_the_first_of_them_at_the
 
 
 def test_an_encoder_of_its_own_costs_a_task_a_forward(forwards: list[int]) -> None:
-    live = tasks_of(forwards, {"": [1], "queue": [2], "urgency": [3]})
-    version = replace(live["urgency"].versions[3], model=model_of(3, encoder_seed=1))
+    live = make_tasks(forwards, {"": [1], "queue": [2], "urgency": [3]})
+    version = replace(live["urgency"].versions[3], model=make_model(3, encoder_seed=1))
     live["urgency"] = replace(live["urgency"], versions={3: version})
     answered(live, events((), (), ("urgency",), ("",)))
     assert sorted(forwards) == [3, 3]
 
 
 def test_a_receipt_proves_the_answer_of_its_task_alone(forwards: list[int]) -> None:
-    live = tasks_of(forwards, {"": [1], "urgency": [2]})
+    live = make_tasks(forwards, {"": [1], "urgency": [2]})
     (answer, *_) = answered(live, events((), (), (), ()))
     label = Feedback(event_id="e0", label="high", task="urgency", receipt=answer.tasks["urgency"].receipt, time_ms=10)
     refusal = partial(RECEIPTS.refusal, is_required=True, max_age_ms=100)
@@ -119,7 +119,7 @@ def test_a_receipt_proves_the_answer_of_its_task_alone(forwards: list[int]) -> N
 def test_the_receipts_of_all_tasks_have_the_time_of_the_answer(forwards: list[int]) -> None:
     """Else the label of a task would not be matched with the answer."""
     ticking = partial(predict_many, top_scores=2, receipts=RECEIPTS, now_ms=count(9).__next__)
-    live = tasks_of(forwards, {"": [1], "queue": [2], "urgency": [3]})
+    live = make_tasks(forwards, {"": [1], "queue": [2], "urgency": [3]})
     choice = PrecisionChoice(dict.fromkeys(all_versions(live), "int8"))
     given = events((), ("urgency",), ("queue", ""), ())
     for answer in predict_by_task(ticking, given, tokenizer().encode_many(TEXTS), live, choice):
@@ -129,10 +129,10 @@ def test_the_receipts_of_all_tasks_have_the_time_of_the_answer(forwards: list[in
 def test_the_forwards_of_a_shared_encoder_are_timed_for_all_tasks() -> None:
     """Version 2 of the task has an encoder of its own: it is timed beside the forwards that both tasks share."""
     both = {
-        number: replace(live_versions([number]).versions[number], model=model_of(number, encoder_seed=number - 1))
+        number: replace(live_versions([number]).versions[number], model=make_model(number, encoder_seed=number - 1))
         for number in (1, 2)
     }
-    task = ActiveVersions(number=1, plan=plan_of(1, 2, share=1.0), versions=both, task="urgency")
+    task = ActiveVersions(number=1, plan=build_plan(1, 2, share=1.0), versions=both, task="urgency")
     task.health.follow({number: version.model.encoder for number, version in both.items()}, stable=1)
     live = {"": live_versions([1]), "urgency": task}
     live[""].health.follow({1: both[1].model.encoder}, stable=1)

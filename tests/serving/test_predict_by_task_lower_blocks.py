@@ -7,14 +7,14 @@ import msgspec
 import pytest
 
 from model.packed import PackedEncoder
-from model.plan import layer_of
+from model.plan import layer_index
 from model.quantized import QuantizedEncoder, QuantizedHead, QuantizedModel
 from serving.encodings import Health
 from serving.models import ActiveVersions, PrecisionChoice, Version, all_versions
 from serving.predict import predict_by_task
 from tests.model.small_encoder import stored
 from tests.serving.test_predict_by_task import PREDICT, TEXTS, CountingHealth, answered, events
-from tests.serving.versions import PRECISIONS, TINY, encoder_weights, labels_of, model_of, plan_of, tokenizer
+from tests.serving.versions import PRECISIONS, TINY, build_plan, encoder_weights, make_labels, make_model, tokenizer
 
 DEEP = replace(TINY, n_layers=3)
 
@@ -27,15 +27,15 @@ def forwards() -> list[int]:
 @cache
 def trained_from(layer: int, seed: int) -> QuantizedEncoder:
     """Returns the encoder of seed 0 whose blocks from `layer` on are those of another seed, as after a slow round."""
-    upper = {name: each for name, each in encoder_weights(seed, DEEP).items() if layer_of(name) >= layer}
+    upper = {name: each for name, each in encoder_weights(seed, DEEP).items() if layer_index(name) >= layer}
     return QuantizedEncoder.from_tensors(DEEP, stored(encoder_weights(0, DEEP) | upper))
 
 
 def on(encoder: PackedEncoder, number: int) -> Version:
     """Returns version `number` of this encoder."""
-    head = QuantizedHead(DEEP, model_of(number).head.features, model_of(number).head._out)
+    head = QuantizedHead(DEEP, make_model(number).head.features, make_model(number).head._out)
     return Version(
-        number=number, model=QuantizedModel(encoder, head, labels_of(number)), precisions=PRECISIONS, num_bytes=1
+        number=number, model=QuantizedModel(encoder, head, make_labels(number)), precisions=PRECISIONS, num_bytes=1
     )
 
 
@@ -50,7 +50,7 @@ def trained_tasks(forwards: list[int], lower: list[tuple[int, int]]) -> dict[str
     for task, of_task in versions.items():
         by_number = {each.number: each for each in of_task}
         health = CountingHealth(forwards, lower)
-        live[task] = ActiveVersions(number=1, plan=plan_of(*by_number), versions=by_number, task=task, health=health)
+        live[task] = ActiveVersions(number=1, plan=build_plan(*by_number), versions=by_number, task=task, health=health)
     return live
 
 

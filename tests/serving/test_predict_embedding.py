@@ -12,7 +12,7 @@ from serving.predict import embed_many
 from serving.queue import BatchQueue, EmbeddedText, Item, ItemFailure, ItemOptions
 from serving.weights.loader import encode_contents
 from tests.serving.callers import Caller, answered, running
-from tests.serving.versions import TINY, encoder_of, encoder_weights, label_of, live_versions, tokenizer
+from tests.serving.versions import TINY, build_encoder, encoder_weights, label_of, live_versions, tokenizer
 from wire.events import content
 from wire.records import Answer, Event
 
@@ -27,7 +27,7 @@ def asked(caller: Caller, text: str, item_options: ItemOptions) -> Item:
 def test_a_vector_is_what_the_encoder_makes_of_the_text() -> None:
     token_ids = tokenizer().encode_many([TEXT])
     (embedding,) = embed_many(token_ids, live_versions([1]))
-    expected_D = encoder_of().encode(RaggedBatch.of(token_ids))[0].numpy()
+    expected_D = build_encoder().encode(RaggedBatch.of(token_ids))[0].numpy()
     assert np.frombuffer(embedding.z, "<f4") == pytest.approx(expected_D, abs=1e-6)
     assert (embedding.weights_version, embedding.arm, embedding.precision) == (1, "stable", "int8")
     assert embedding.num_tokens == len(token_ids[0])
@@ -94,5 +94,5 @@ def test_an_event_has_the_vector_of_its_content_whatever_else_is_in_the_batch() 
     for row, event in enumerate(events):
         assert z_BD[row].equal(live.health.encode_events([event], [tokens[row]], encoder, "int8")[0])
         assert z_BD[row].equal(encode_contents([content(event)], encoder, tokenizer(), "int8", 64)[0])
-    assert z_BD[0].equal(live.health.encode_events(events[:1], tokens[:1], encoder_of(), "int8")[0])
+    assert z_BD[0].equal(live.health.encode_events(events[:1], tokens[:1], build_encoder(), "int8")[0])
     assert len({tuple(z_D.tolist()) for z_D in z_BD}) == 3

@@ -37,7 +37,7 @@ def make_queue(
     )
 
 
-def lengths_of(batch: Batch[Text] | None) -> list[int]:
+def list_lengths(batch: Batch[Text] | None) -> list[int]:
     assert batch is not None
     return [item.num_tokens for item in batch.items]
 
@@ -58,20 +58,20 @@ def lengths_of(batch: Batch[Text] | None) -> list[int]:
 def test_a_batch_is_the_longest_prefix_within_the_budget(lengths: list[int], fitting: int) -> None:
     queue = make_queue(tokens=10, items=4)
     queue.submit_many([Text(length) for length in lengths])
-    assert lengths_of(queue.take()) == lengths[:fitting]
+    assert list_lengths(queue.take()) == lengths[:fitting]
 
 
 def test_what_came_while_the_model_was_busy_is_one_batch() -> None:
     queue = make_queue()
     for length in (1, 2, 3):
         queue.submit(Text(length))
-    assert lengths_of(queue.take()) == [1, 2, 3]
+    assert list_lengths(queue.take()) == [1, 2, 3]
 
 
 def test_batches_keep_the_order() -> None:
     queue = make_queue(tokens=10)
     assert queue.submit_many([Text(length) for length in (6, 6, 3, 2)]) == 4
-    assert [lengths_of(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
+    assert [list_lengths(queue.take()) for _ in range(3)] == [[6], [6, 3], [2]]
 
 
 def test_a_full_queue_refuses_at_once() -> None:
@@ -94,7 +94,7 @@ def test_the_queue_is_bounded_in_bytes_too() -> None:
     queue = make_queue(max_bytes=100)
     assert queue.submit_many([Text(1, num_bytes=60), Text(2, num_bytes=40), Text(3, num_bytes=1)]) == 2
     assert queue.load == 1.0
-    assert lengths_of(queue.take()) == [1, 2]
+    assert list_lengths(queue.take()) == [1, 2]
     assert queue.submit_many([Text(4, num_bytes=100)]) == 1
 
 
@@ -102,14 +102,14 @@ def test_room_comes_back_when_a_batch_is_taken() -> None:
     queue = make_queue(max_items=1)
     for length in (1, 2, 3):
         queue.submit(Text(length))
-        assert lengths_of(queue.take()) == [length]
+        assert list_lengths(queue.take()) == [length]
 
 
 def test_a_closed_queue_hands_out_what_it_has_and_ends() -> None:
     queue = make_queue()
     queue.submit(Text(7))
     queue.close()
-    assert lengths_of(queue.take()) == [7]
+    assert list_lengths(queue.take()) == [7]
     assert queue.take() is None
     assert queue.state is QueueState.CLOSED
     with pytest.raises(QueueClosed):
@@ -130,14 +130,14 @@ def test_an_idle_model_waits_for_company_until_the_deadline() -> None:
     queue = make_queue(wait_ms=50)
     queue.submit(Text(1))
     started_s = time.monotonic()
-    assert lengths_of(queue.take()) == [1]
+    assert list_lengths(queue.take()) == [1]
     assert time.monotonic() - started_s > 0.04
 
 
 def test_a_full_batch_does_not_wait() -> None:
     queue = make_queue(wait_ms=60_000, items=2)
     queue.submit_many([Text(1), Text(2)])
-    assert lengths_of(queue.take()) == [1, 2]
+    assert list_lengths(queue.take()) == [1, 2]
 
 
 def test_a_text_that_waited_long_enough_does_not_wait_again() -> None:
@@ -157,7 +157,7 @@ def test_company_that_fills_the_batch_ends_the_wait() -> None:
     queue.submit(Text(1))
     late = threading.Timer(0.05, lambda: queue.submit(Text(2)))
     late.start()
-    assert lengths_of(queue.take()) == [1, 2]
+    assert list_lengths(queue.take()) == [1, 2]
     late.join()
 
 
@@ -180,7 +180,7 @@ def test_many_producers_lose_nothing() -> None:
         producer.start()
     count = 0
     while count < 2_000:
-        count += len(lengths_of(queue.take()))
+        count += len(list_lengths(queue.take()))
     for producer in producers:
         producer.join()
     assert (count, len(queue)) == (2_000, 0)
@@ -199,7 +199,7 @@ def test_an_urgent_text_overtakes_those_of_the_last_second_and_no_others() -> No
         queue.submit(Text(length, item_options=item_options))
     now_s[0] = 3.0
     queue.submit(Text(5, item_options=URGENT))
-    assert [lengths_of(queue.take()) for _ in range(5)] == [[1], [4], [3], [2], [5]]
+    assert [list_lengths(queue.take()) for _ in range(5)] == [[1], [4], [3], [2], [5]]
 
 
 def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
@@ -210,7 +210,7 @@ def test_what_nobody_waits_for_takes_no_place_in_a_batch() -> None:
         [Text(1, item_options=gone), Text(2), Text(9, item_options=gone), Text(3), Text(4, item_options=gone)]
     )
     batch = queue.take()
-    assert (lengths_of(batch), dropped, len(queue)) == ([2, 3], [2], 1)
+    assert (list_lengths(batch), dropped, len(queue)) == ([2, 3], [2], 1)
     queue.close()
     assert queue.take() is None, "no batch is empty"
     assert (dropped, len(queue)) == ([2, 1], 0)

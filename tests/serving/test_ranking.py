@@ -11,7 +11,7 @@ from lifelong.plugins.kinds.scores import UNIT_BITS
 from model.kinds import UNIT, Ranked, Space
 from serving.models import ActiveVersions
 from serving.predict import predict_many
-from tests.serving.versions import RECEIPTS, labels_of, live_versions, tokenizer
+from tests.serving.versions import RECEIPTS, live_versions, make_labels, tokenizer
 from wire.kinds import name_hash
 from wire.receipts import parse_verdicts
 from wire.records import Answer, Event, LabelSpace
@@ -56,9 +56,9 @@ def test_the_receipt_has_the_set_that_each_version_names() -> None:
 def test_more_classes_than_a_receipt_holds_are_not_named_and_none_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(set_tensors, "MAX_WORDS", 3)
     logits_BC = torch.stack([torch.linspace(1, 2, 4), torch.full((4,), -1.0)])
-    ranked = set_tensors.TENSORS.rank(logits_BC, labels_of(1), UNIT, 2)
+    ranked = set_tensors.TENSORS.rank(logits_BC, make_labels(1), UNIT, 2)
     full, empty = ranked.predictions([0, 1])
-    assert full.value == tuple(reversed(labels_of(1)))[:3]
+    assert full.value == tuple(reversed(make_labels(1)))[:3]
     assert len(full.scores) == 3
     assert (empty.value, len(empty.scores)) == ((), 2)
     assert ranked.fingerprints()[1] == ()
@@ -82,7 +82,7 @@ def test_a_kind_that_names_more_texts_than_there_are_is_an_error_that_names_it()
 def test_all_that_are_named_have_a_score(top_scores: int) -> None:
     for answer in answers(sets(live_versions([4])), top_scores=top_scores):
         assert answer.labels is not None
-        assert set(answer.labels) <= {label for label, _ in answer.scores} <= set(labels_of(4))
+        assert set(answer.labels) <= {label for label, _ in answer.scores} <= set(make_labels(4))
 
 
 def test_a_version_of_scores_expects_one_between_its_bounds_and_the_receipt_has_its_place() -> None:

@@ -16,7 +16,7 @@ from serving.http.listener import Listener
 from serving.replica import Replica
 from tests.brokers import take
 from tests.serving.replicas import SERVING, is_ready
-from tests.serving.versions import TinyPublisher, label_of, logits_of, model_of
+from tests.serving.versions import TinyPublisher, head_logits, label_of, make_model
 from tests.stores import KEYS, SIGNING_KEY
 from tests.waiting import eventually
 from wire.bus import Bus
@@ -80,7 +80,7 @@ def test_a_label_by_http_lies_on_its_topic_and_a_named_version_answers_unseen(
 def test_texts_are_cut_where_the_stable_version_was_trained_to_end(
     start: Callable[..., Replica], listen: Callable[[Replica], str], learner: TinyPublisher
 ) -> None:
-    learner.publish(1, max_tokens=5, probes=(Probe(text="hi", logits=logits_of(model_of(1), "hi")),))
+    learner.publish(1, max_tokens=5, probes=(Probe(text="hi", logits=head_logits(make_model(1), "hi")),))
     learner.plan(1)
     url = listen(start())
     eventually(lambda: is_ready(url))
@@ -208,7 +208,7 @@ def test_a_replica_that_is_stopped_amid_events_loses_and_repeats_none(
     first.close()
     last = first.status()
     assert last.open_events == 0 and {*last.refused_below.values()} == {0.0}
-    assert {*last.forwards.values()} == {model_of(1).encoder.implementation}
+    assert {*last.forwards.values()} == {make_model(1).encoder.implementation}
     start()
     found = [answer.event_id for answer in answers(bus, len(events))]
     assert sorted(found) == sorted(event.id for event in events)

@@ -21,9 +21,9 @@ from tests.brokers import take
 from tests.learner.publish_rig import PublishRig
 from tests.learner.small_learner import SUBJECT_DIGEST, Setting, small_config
 from tests.learner.streams import answer, feedback
-from tests.model.module_encoders import path_of
+from tests.model.module_encoders import import_path
 from tests.serving.deadly_encoder import FUSE, Deadly
-from tests.serving.versions import entry_of, plan_of
+from tests.serving.versions import build_plan, make_entry
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -34,7 +34,7 @@ from wire.store import Store
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 WORDS = ["".join(letters) for letters in product("abc", "xyz", "klm")]
-ENCODER = path_of(Deadly).replace("tests.model.module_encoders", "tests.serving.deadly_encoder")
+ENCODER = import_path(Deadly).replace("tests.model.module_encoders", "tests.serving.deadly_encoder")
 
 
 class DeadlyRig(PublishRig):
@@ -89,7 +89,7 @@ def rig(store: Store, tmp_path: Path) -> DeadlyRig:
     rig = DeadlyRig(store, tmp_path / "learner")
     rig.learn_words()
     rig.publish()
-    store.plans.write(plan_of(1))
+    store.plans.write(build_plan(1))
     return rig
 
 
@@ -131,7 +131,7 @@ def exploding(store: Store, manifest: WeightManifest) -> WeightManifest:
     tensor = from_blob(bias, store.blobs.get(bias.digest, bias.num_bytes))
     blob = fused(tensor).to_blob()
     store.blobs.put(blob)
-    entry = msgspec.structs.replace(entry_of(tensor, blob), name=bias.name)
+    entry = msgspec.structs.replace(make_entry(tensor, blob), name=bias.name)
     tensors = tuple(entry if each.name == bias.name else each for each in manifest.tensors)
     changed = msgspec.structs.replace(manifest, version=2, parent=1, epoch=0, tensors=tensors)
     store.versions.add(changed, detail="explodes")
@@ -151,7 +151,7 @@ def test_a_version_that_kills_the_process_twice_is_refused_and_the_stable_one_an
     """N16: every process that started loaded it again, and died."""
     eventually(lambda: any(report.versions == (1,) for report in store.reports.replicas()), within_s=60.0)
     exploding(store, store.versions.manifest(1))
-    store.plans.write(plan_of(1, 2, revision=2))
+    store.plans.write(build_plan(1, 2, revision=2))
     eventually(
         lambda: any(report.refused.get("killed_while_loading") for report in store.reports.replicas()), within_s=120.0
     )

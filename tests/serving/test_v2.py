@@ -4,7 +4,16 @@ import pytest
 
 from serving.http.problems import Problem, RequestRefused
 from serving.http.schemas import Unpublished
-from serving.v2 import INPUTS, OUTPUTS, Tensor, columns_of, events_of, metadata_of, version_of, versions_of
+from serving.v2 import (
+    INPUTS,
+    OUTPUTS,
+    Tensor,
+    build_columns,
+    build_metadata,
+    decode_events,
+    find_version,
+    list_versions,
+)
 from tests.serving.versions import live_versions
 from wire.records import Answer
 
@@ -19,43 +28,43 @@ def texts(name: str, *values: str) -> Tensor:
 
 
 def test_versions_are_named_by_arm_and_by_number() -> None:
-    assert versions_of(LIVE) == ("stable", "candidate", "3", "4")
-    named = [version_of("lifelong", version, LIVE) for version in ("", "stable", "candidate", "4")]
+    assert list_versions(LIVE) == ("stable", "candidate", "3", "4")
+    named = [find_version("lifelong", version, LIVE) for version in ("", "stable", "candidate", "4")]
     assert named == [0, 3, 4, 4]
-    assert (versions_of(None), version_of("lifelong", "", None)) == ((), 0)
+    assert (list_versions(None), find_version("lifelong", "", None)) == ((), 0)
 
 
 @pytest.mark.parametrize("version", ["9", "newest", "-3", "\u0663", "3.0", "9" * 99])
 def test_an_unknown_version_is_refused_with_those_that_there_are(version: str) -> None:
     for live, known in ((LIVE, "stable, candidate, 3, 4"), (None, "none")):
         with pytest.raises(RequestRefused, match=known) as caught:
-            version_of("lifelong", version, live)
+            find_version("lifelong", version, live)
         assert caught.value.problem.status == 404
 
 
 def test_another_model_is_refused() -> None:
     with pytest.raises(RequestRefused, match="lifelong"):
-        version_of("resnet", "", LIVE)
+        find_version("resnet", "", LIVE)
 
 
 def test_the_metadata_names_every_tensor() -> None:
-    metadata = metadata_of(LIVE)
+    metadata = build_metadata(LIVE)
     assert [tensor.name for tensor in metadata.inputs] == [*INPUTS]
     assert [(tensor.name, tensor.shape) for tensor in metadata.outputs] == [(name, (-1,)) for name in OUTPUTS]
 
 
 def test_each_row_is_an_event() -> None:
     tensors = [texts("text", "a", "b"), texts("id", "e1", ""), texts("key", "k", "")]
-    one, two = events_of(tensors, now_ms=5, new_id=lambda: "new")
+    one, two = decode_events(tensors, now_ms=5, new_id=lambda: "new")
     assert (one.id, one.text, one.key, one.source, one.time_ms) == ("e1", "a", "k", "http", 5)
     assert (two.id, two.key) == ("new", "")
 
 
 def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
     features = texts("features", '{"amount": 12.5, "country": "nz"}', "")
-    one, two = events_of([features, texts("text", "", "hello")], now_ms=5, new_id=lambda: "new")
+    one, two = decode_events([features, texts("text", "", "hello")], now_ms=5, new_id=lambda: "new")
     assert (one.text, one.features, two.text, two.features) == ("", {"amount": 12.5, "country": "nz"}, "hello", {})
-    (alone,) = events_of([texts("features", '{"amount": 1}')], now_ms=5, new_id=lambda: "new")
+    (alone,) = decode_events([texts("features", '{"amount": 1}')], now_ms=5, new_id=lambda: "new")
     assert (alone.text, alone.features) == ("", {"amount": 1.0})
 
 
@@ -78,22 +87,22 @@ def test_features_are_objects_beside_the_texts_or_instead_of_them() -> None:
 )
 def test_wrong_inputs_are_refused_by_name(tensors: list[Tensor], said: str) -> None:
     with pytest.raises(RequestRefused, match=said) as caught:
-        events_of(tensors, now_ms=5, new_id=lambda: "new")
+        decode_events(tensors, now_ms=5, new_id=lambda: "new")
     assert caught.value.problem.status == 400
 
 
 def test_answers_become_columns() -> None:
-    columns = {column.name: list(column.values) for column in columns_of([ANSWER, Unpublished(ANSWER)], [])}
+    columns = {column.name: list(column.values) for column in build_columns([ANSWER, Unpublished(ANSWER)], [])}
     assert columns.keys() == OUTPUTS.keys()
     assert (columns["label"], columns["score"], columns["version"]) == (["a", "a"], [0.5, 0.5], [3, 3])
     assert columns["can_be_labelled"] == [True, False]
-    assert [column.name for column in columns_of([ANSWER], ["score", "label"])] == ["label", "score"]
+    assert [column.name for column in build_columns([ANSWER], ["score", "label"])] == ["label", "score"]
 
 
 @pytest.mark.parametrize(("status", "shown"), [(422, 400), (503, 503), (504, 504)])
 def test_an_event_without_an_answer_fails_the_request(status: int, shown: int) -> None:
     with pytest.raises(RequestRefused, match="not answered") as caught:
-        columns_of([ANSWER, Problem(status=status, code="x", message="not answered")], [])  # type: ignore[arg-type]
+        build_columns([ANSWER, Problem(status=status, code="x", message="not answered")], [])  # type: ignore[arg-type]
     assert caught.value.problem.status == shown
     with pytest.raises(RequestRefused, match="no such output"):
-        columns_of([ANSWER], ["probability"])
+        build_columns([ANSWER], ["probability"])

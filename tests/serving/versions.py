@@ -55,7 +55,7 @@ def encoder_weights(seed: int = 0, config: StrataConfig = TINY) -> dict[str, QTe
     return encoder_tensors(strata)
 
 
-def labels_of(number: int) -> tuple[str, ...]:
+def make_labels(number: int) -> tuple[str, ...]:
     """Returns labels that name the version."""
     return tuple(f"v{number}.{index}" for index in range(4))
 
@@ -69,18 +69,18 @@ def version_weights(number: int, *, encoder_seed: int = 0) -> dict[str, QTensor]
 
 
 @cache
-def encoder_of(seed: int = 0) -> QuantizedEncoder:
+def build_encoder(seed: int = 0) -> QuantizedEncoder:
     return QuantizedEncoder.from_tensors(TINY, encoder_weights(seed))
 
 
 @cache
-def model_of(number: int, *, encoder_seed: int = 0) -> QuantizedModel:
+def make_model(number: int, *, encoder_seed: int = 0) -> QuantizedModel:
     """Returns the model of version `number`; versions of the same seed share their encoder."""
     head = QuantizedHead.from_tensors(TINY, version_weights(number, encoder_seed=encoder_seed))
-    return QuantizedModel(encoder_of(encoder_seed), head, labels_of(number))
+    return QuantizedModel(build_encoder(encoder_seed), head, make_labels(number))
 
 
-def logits_of(model: QuantizedModel, text: str) -> tuple[float, ...]:
+def head_logits(model: QuantizedModel, text: str) -> tuple[float, ...]:
     logits_C = model_logits(model, RaggedBatch.of(tokenizer().encode_many([text])))[0]
     return tuple(logits_C.tolist())
 
@@ -88,23 +88,23 @@ def logits_of(model: QuantizedModel, text: str) -> tuple[float, ...]:
 @cache
 def label_of(number: int, text: str, *, encoder_seed: int = 0) -> str:
     """Returns the answer of version `number`."""
-    logits = logits_of(model_of(number, encoder_seed=encoder_seed), text)
-    return labels_of(number)[max(range(len(logits)), key=logits.__getitem__)]
+    logits = head_logits(make_model(number, encoder_seed=encoder_seed), text)
+    return make_labels(number)[max(range(len(logits)), key=logits.__getitem__)]
 
 
-def manifest_of(number: int, *, parent: int | None = None, encoder_seed: int = 0, **changes: Any) -> WeightManifest:
+def build_manifest(number: int, *, parent: int | None = None, encoder_seed: int = 0, **changes: Any) -> WeightManifest:
     """Returns the manifest of version `number`, with some fields changed."""
     weights = version_weights(number, encoder_seed=encoder_seed)
-    model = model_of(number, encoder_seed=encoder_seed)
+    model = make_model(number, encoder_seed=encoder_seed)
     manifest = WeightManifest(
         version=number,
         parent=number - 1 if parent is None else parent,
         model_spec=TINY.spec_hash(tokenizer().digest),
         config=TINY.canonical_json(),
-        labels=labels_of(number),
+        labels=make_labels(number),
         precisions=PRECISIONS,
-        tensors=tuple(entry_of(tensor) for tensor in weights.values()),
-        probes=tuple(Probe(text=text, logits=logits_of(model, text)) for text in PROBE_TEXTS),
+        tensors=tuple(make_entry(tensor) for tensor in weights.values()),
+        probes=tuple(Probe(text=text, logits=head_logits(model, text)) for text in PROBE_TEXTS),
         trained_through={},
         evaluation=Evaluation(num_labels=4),
         epoch=0,
@@ -113,7 +113,7 @@ def manifest_of(number: int, *, parent: int | None = None, encoder_seed: int = 0
     return msgspec.structs.replace(manifest, **changes)
 
 
-def entry_of(tensor: QTensor, blob: bytes | None = None) -> TensorEntry:
+def make_entry(tensor: QTensor, blob: bytes | None = None) -> TensorEntry:
     data = tensor.to_blob() if blob is None else blob
     parts = tuple(TensorPart(name=part.name, dtype=part.dtype, shape=part.shape) for part in tensor.specs)
     return TensorEntry(
@@ -139,7 +139,7 @@ class TinyPublisher:
             self.store.blobs.put(tensor.to_blob())
         for blob in blobs:
             self.store.blobs.put(blob)
-        manifest = manifest_of(
+        manifest = build_manifest(
             number, parent=self.store.versions.current(), encoder_seed=encoder_seed, epoch=self.lease.epoch, **changes
         )
         self.store.versions.publish(manifest, self.lease)
@@ -148,12 +148,14 @@ class TinyPublisher:
     def plan(self, stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0) -> RolloutPlan:
         """Puts the next plan in force."""
         before = self.store.plans.read()
-        plan = plan_of(stable, candidate, share=share, previous=previous, revision=before.revision + 1 if before else 1)
+        plan = build_plan(
+            stable, candidate, share=share, previous=previous, revision=before.revision + 1 if before else 1
+        )
         self.store.plans.write(plan)
         return plan
 
 
-def plan_of(
+def build_plan(
     stable: int, candidate: int = 0, *, share: float = 0.5, previous: int = 0, revision: int = 1
 ) -> RolloutPlan:
     arms = [Arm(name=STABLE, version=stable, share=1 - share if candidate else 1.0)]
@@ -165,6 +167,6 @@ def plan_of(
 def live_versions(numbers: Sequence[int], *, number: int = 1, share: float = 0.5) -> ActiveVersions:
     """Returns one or two versions that share an encoder, each for half of the entities."""
     versions = {
-        each: Version(number=each, model=model_of(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
+        each: Version(number=each, model=make_model(each), precisions=PRECISIONS, num_bytes=1) for each in numbers
     }
-    return ActiveVersions(number=number, plan=plan_of(*numbers, share=share, revision=number), versions=versions)
+    return ActiveVersions(number=number, plan=build_plan(*numbers, share=share, revision=number), versions=versions)

@@ -45,7 +45,7 @@ class Log:
     def end(self) -> int:
         return len(self.records)
 
-    def end_of(self, epoch: int) -> int:
+    def find_end(self, epoch: int) -> int:
         """Returns the offset behind the last record that a leader of this epoch, or one before it, has written."""
         return next((offset for offset, each in enumerate(self.records) if each.epoch > epoch), self.end)
 

@@ -65,7 +65,7 @@ class Fetches:
         assert state.position is not None
         position = state.position
         if state.epoch_validated != log.epoch and position.leader_epoch >= 0:
-            end = log.end_of(position.leader_epoch)
+            end = log.find_end(position.leader_epoch)
             if end < position.offset:
                 raise LogTruncationError({partition: OffsetAndMetadata(end, "", position.leader_epoch)})
         state.epoch_validated = log.epoch

@@ -165,7 +165,7 @@ def _replaced_in(module: ModuleType) -> list[Callable[[], None]]:
             simulated = SimOs()
         if simulated is not None and not (is_home and getattr(value, "__module__", "") == module.__name__):
             undo.append(_set(module, name, simulated))
-    for function in _functions_of(module):
+    for function in _list_functions(module):
         undo += _clocks_replaced(function)
     return undo
 
@@ -176,7 +176,7 @@ def _set(owner: Any, name: str, value: Any) -> Callable[[], None]:
     return lambda: setattr(owner, name, before)
 
 
-def _functions_of(module: ModuleType) -> Iterator[FunctionType]:
+def _list_functions(module: ModuleType) -> Iterator[FunctionType]:
     for value in list(vars(module).values()):
         if isinstance(value, FunctionType) and value.__module__ == module.__name__:
             yield value

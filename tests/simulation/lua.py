@@ -30,7 +30,7 @@ class Writer:
     """Writes a script as a Python function `script(KEYS, ARGV, redis_call)`."""
 
     def __init__(self, source: str) -> None:
-        self._tokens = tokens_of(source)
+        self._tokens = tokenize(source)
         self._at = 0
         self._lines: list[str] = []
         self._num_names = 0
@@ -90,7 +90,7 @@ class Writer:
         while self._skip(","):
             names.append(f"v_{self._take()}")
         if self._skip("="):
-            self._write(depth, f"{', '.join(names)}, = take({len(names)}, {self._list_of('')})")
+            self._write(depth, f"{', '.join(names)}, = take({len(names)}, {self._read_list('')})")
         else:
             self._write(depth, f"{' = '.join(names)} = None")
 
@@ -124,7 +124,7 @@ class Writer:
             self._write(depth, f"for {', '.join(names)} in {self._expression()}:")
         else:
             self._take("=")
-            self._write(depth, f"for {names[0]} in steps({self._list_of('do')}):")
+            self._write(depth, f"for {names[0]} in steps({self._read_list('do')}):")
         self._take("do")
         self._block(depth + 1)
         self._take("end")
@@ -136,7 +136,7 @@ class Writer:
         else:
             self._write(depth, target)
 
-    def _list_of(self, end: str) -> str:
+    def _read_list(self, end: str) -> str:
         """Returns expressions that are separated by commas, up to the token `end`, which stays."""
         items: list[str] = []
         while not end or self._now != end:
@@ -181,7 +181,7 @@ class Writer:
             elif self._skip("."):
                 value = f"{value}[{self._take().encode()!r}]"
             elif self._skip("("):
-                value = f"{value}({self._list_of(')')})"
+                value = f"{value}({self._read_list(')')})"
                 self._take(")")
             else:
                 return value
@@ -213,12 +213,12 @@ class Writer:
         return f"v_{token}"
 
     def _table(self) -> str:
-        items = self._list_of("}")
+        items = self._read_list("}")
         self._take("}")
         return f"Table.of([{items}])"
 
 
-def tokens_of(source: str) -> list[str]:
+def tokenize(source: str) -> list[str]:
     """Returns the tokens of a source, and an empty one at its end. Raises SyntaxError."""
     tokens: list[str] = []
     at = 0

@@ -58,7 +58,7 @@ class RedisModel(RedisCommands):
         """Carries out a script, all of it or nothing."""
         names = Table.of([key.encode() for key in keys])
         values = Table.of([encoded(arg) for arg in args])
-        return self._changing(lambda: _reply_of(compiled(script)(names, values, self._called_by_lua)))
+        return self._changing(lambda: _to_reply(compiled(script)(names, values, self._called_by_lua)))
 
     def _changing(self, run: Callable[[], Any]) -> Any:
         self._change = []
@@ -73,25 +73,25 @@ class RedisModel(RedisCommands):
         reply = self.carry_out(name.decode(), *args)
         if isinstance(reply, dict):
             reply = [part for pair in reply.items() for part in pair]
-        return _lua_of(reply)
+        return _to_lua(reply)
 
 
-def _lua_of(reply: Any) -> Any:
+def _to_lua(reply: Any) -> Any:
     if reply is None:
         return False
     if reply is True:
         return Table({b"ok": b"OK"})
     if isinstance(reply, list | tuple):
-        return Table.of([_lua_of(part) for part in reply])
+        return Table.of([_to_lua(part) for part in reply])
     return reply
 
 
-def _reply_of(value: Any) -> Any:
+def _to_reply(value: Any) -> Any:
     """Returns what a script returns as its caller gets it."""
     if value is None or value is False:
         return None
     if value is True:
         return 1
     if isinstance(value, Table):
-        return [_reply_of(part) for part in value.items_in_order()]
+        return [_to_reply(part) for part in value.items_in_order()]
     return int(value) if isinstance(value, int | float) else value

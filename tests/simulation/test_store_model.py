@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.simulation.redis_model import RedisModel
-from tests.stores import KEYS, entry_of, manifest_of
+from tests.stores import KEYS, build_manifest, make_entry
 from wire.config import StoreConfig
 from wire.errors import WireError
 from wire.records import STABLE, Arm, CommandOutcome, Decision, Erase, RolloutPlan
@@ -97,7 +97,7 @@ class Steps:
         versions = self._store.versions
         number = versions.next_number() - self._rng.choice((0, 0, 0, 1))
         parent = versions.current() - self._rng.choice((0, 0, 0, 1))
-        versions.publish(manifest_of(self._store, number, epoch=self._lease.epoch, parent=parent), self._lease)
+        versions.publish(build_manifest(self._store, number, epoch=self._lease.epoch, parent=parent), self._lease)
         return number
 
     def _plan(self) -> object:
@@ -120,7 +120,7 @@ class Steps:
         return self._store.commands.entries(), self._store.commands.outcome(command)
 
     def _collect(self) -> object:
-        entry_of(self._store, b"%d" % self._rng.randrange(5))
+        make_entry(self._store, b"%d" % self._rng.randrange(5))
         return self._store.collector.collect([], grace_ms=self._rng.choice((60_000, -1)))
 
     def _read(self) -> object:

@@ -221,7 +221,7 @@ class World:
     def _known_end(self, partition: TopicPartition, offset: int, epoch: int) -> int:
         """Returns how far a commit is about records that the log still has: others may lie at their offsets now."""
         log = self.broker.logs[partition]
-        return min(offset, log.end_of(epoch) if epoch >= 0 else log.end)
+        return min(offset, log.find_end(epoch) if epoch >= 0 else log.end)
 
     def _on_commits_lost(self, left: Mapping[TopicPartition, tuple[int, int]]) -> None:
         for partition in self.broker.logs:

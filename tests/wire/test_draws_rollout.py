@@ -12,7 +12,7 @@ keys = st.text(min_size=1, max_size=30)
 shares = st.floats(0, 1)
 
 
-def plan_of(share: float, *, salt: str = "s", revision: int = 1) -> RolloutPlan:
+def build_plan(share: float, *, salt: str = "s", revision: int = 1) -> RolloutPlan:
     stable = Arm(name=STABLE, version=1, share=1.0 - share)
     return RolloutPlan(revision=revision, salt=salt, arms=(stable, Arm(name=CANDIDATE, version=2, share=share)))
 
@@ -24,21 +24,21 @@ def test_places_do_not_change() -> None:
 
 @given(keys, st.text(max_size=10), shares)
 def test_the_arm_is_a_function_of_key_and_split(key: str, salt: str, share: float) -> None:
-    first = arm_for(key, plan_of(share, salt=salt))
-    assert first == arm_for(key, plan_of(share, salt=salt, revision=9))
+    first = arm_for(key, build_plan(share, salt=salt))
+    assert first == arm_for(key, build_plan(share, salt=salt, revision=9))
 
 
 @given(keys, shares, shares)
 def test_a_ramp_moves_entities_one_way_only(key: str, one: float, other: float) -> None:
     low, high = sorted((one, other))
-    if arm_for(key, plan_of(low)).name == CANDIDATE:
-        assert arm_for(key, plan_of(high)).name == CANDIDATE
+    if arm_for(key, build_plan(low)).name == CANDIDATE:
+        assert arm_for(key, build_plan(high)).name == CANDIDATE
 
 
 @given(keys)
 def test_shares_of_zero_and_one(key: str) -> None:
-    assert arm_for(key, plan_of(0.0)).name == STABLE
-    assert arm_for(key, plan_of(1.0)).name == CANDIDATE
+    assert arm_for(key, build_plan(0.0)).name == STABLE
+    assert arm_for(key, build_plan(1.0)).name == CANDIDATE
 
 
 @given(keys, st.lists(shares, min_size=1, max_size=4))
@@ -61,5 +61,5 @@ def test_shares_are_respected() -> None:
 
 
 def test_another_salt_is_another_split() -> None:
-    moved = sum(arm_for(f"c{i}", plan_of(0.5)) != arm_for(f"c{i}", plan_of(0.5, salt="t")) for i in range(2_000))
+    moved = sum(arm_for(f"c{i}", build_plan(0.5)) != arm_for(f"c{i}", build_plan(0.5, salt="t")) for i in range(2_000))
     assert moved in range(901, 1_100)

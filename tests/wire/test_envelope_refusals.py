@@ -10,7 +10,7 @@ from wire.records import MAX_EVENT_BYTES, DeadLetter, Event, Feedback, TopicReco
 from wire.timestamps import MAX_TIME_MS
 
 
-def reason_of(record_type: type[TopicRecord], message: Message) -> str:
+def refusal_reason(record_type: type[TopicRecord], message: Message) -> str:
     with pytest.raises(BadMessage) as caught:
         from_message(record_type, message, PLACE)
     return caught.value.reason
@@ -40,7 +40,7 @@ def reason_of(record_type: type[TopicRecord], message: Message) -> str:
     ],
 )
 def test_a_message_that_is_not_an_event_is_refused(body: bytes | None, reason: str) -> None:
-    assert reason_of(Event, Message(key=None, value=body)) == reason
+    assert refusal_reason(Event, Message(key=None, value=body)) == reason
 
 
 @pytest.mark.parametrize(
@@ -64,16 +64,16 @@ def test_a_message_that_is_not_an_event_is_refused(body: bytes | None, reason: s
     ],
 )
 def test_headers_that_are_refused(header: tuple[str, bytes], reason: str) -> None:
-    assert reason_of(Event, Message(key=None, value=b'{"text": "a"}', headers=(header,))) == reason
+    assert refusal_reason(Event, Message(key=None, value=b'{"text": "a"}', headers=(header,))) == reason
 
 
 @pytest.mark.parametrize("body", [{"event_id": "", "label": "x"}, {"event_id": "e", "label": " "}, {"label": "x"}])
 def test_feedback_names_an_event_and_a_label(body: dict[str, str]) -> None:
-    assert reason_of(Feedback, plain(body)) == "wrong_schema"
+    assert refusal_reason(Feedback, plain(body)) == "wrong_schema"
 
 
 def test_a_plain_message_is_no_dead_letter() -> None:
-    assert reason_of(DeadLetter, plain({"text": "hello"})) == "wrong_schema"
+    assert refusal_reason(DeadLetter, plain({"text": "hello"})) == "wrong_schema"
 
 
 @pytest.mark.parametrize(
@@ -91,11 +91,11 @@ def test_short_fields_are_bounded(record_type: type[TopicRecord], body: dict[str
     """B3: every field that becomes an id, a key or a header is bounded, in bytes."""
     long = {name: text.replace("x", "\u00e9" * (MAX_FIELD_BYTES // 2)) for name, text in body.items()}
     from_message(record_type, plain(long), PLACE)
-    assert reason_of(record_type, plain({name: text + "\u00e9" for name, text in long.items()})) == "oversized"
+    assert refusal_reason(record_type, plain({name: text + "\u00e9" for name, text in long.items()})) == "oversized"
 
 
 def test_a_key_of_kafka_is_bounded() -> None:
-    assert reason_of(Event, plain({"text": "a"}, key=b"k" * (MAX_FIELD_BYTES + 1))) == "oversized"
+    assert refusal_reason(Event, plain({"text": "a"}, key=b"k" * (MAX_FIELD_BYTES + 1))) == "oversized"
 
 
 @pytest.mark.parametrize("header", [("ce_mood", b"\xff" * 5_000), ("trace", b"\xff"), ("ce_reason", b"\xff")])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.wire.samples import VERDICTS, answer_to
-from wire.events import aliases_of, corrected_alias, encoded_key, key_of, lookup_alias, matching, with_key
+from wire.events import corrected_alias, encoded_key, key_of, list_aliases, lookup_alias, matching, with_key
 from wire.receipts import Receipts
 from wire.records import Event, Feedback
 
@@ -81,8 +81,8 @@ def test_aliases_of_different_kinds_are_disjoint(one: Given, other: Given) -> No
         1: one.event_id == other.event_id,
         2: (one.event_id, one.entity, one.times_ms) == (other.event_id, other.entity, other.times_ms),
     }
-    for kind, name in enumerate(aliases_of(one)):
-        for other_kind, other_name in enumerate(aliases_of(other)):
+    for kind, name in enumerate(list_aliases(one)):
+        for other_kind, other_name in enumerate(list_aliases(other)):
             assert (name == other_name) == (kind == other_kind and same[kind])
 
 
@@ -91,12 +91,12 @@ def test_aliases_of_different_kinds_are_disjoint(one: Given, other: Given) -> No
     [label(source="crm"), label(), label(receipt_ms=9_000, key="customer-7"), label(receipt_ms=7, approval="x")],
 )
 def test_a_label_looks_up_an_alias_of_its_event(feedback: Feedback) -> None:
-    assert lookup_alias(feedback) in set(aliases_of(CRM))
+    assert lookup_alias(feedback) in set(list_aliases(CRM))
 
 
 def test_a_label_with_more_fields_looks_up_no_other_event() -> None:
-    assert lookup_alias(label(receipt_ms=2_000)) not in set(aliases_of(CRM))
-    assert lookup_alias(label(source="http")) not in set(aliases_of(CRM))
+    assert lookup_alias(label(receipt_ms=2_000)) not in set(list_aliases(CRM))
+    assert lookup_alias(label(source="http")) not in set(list_aliases(CRM))
 
 
 def test_an_answer_is_to_the_event_of_its_key() -> None:

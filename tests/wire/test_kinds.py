@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelong.plugins.kinds.scores import scaled_label
-from lifelong.plugins.kinds.sets import f1, set_of
+from lifelong.plugins.kinds.sets import f1, join_names
 from wire.kinds import event_uniform_hash, is_right
 
 SETS = st.frozensets(st.sampled_from("abcdef"))
@@ -21,7 +21,7 @@ def test_f1_is_symmetric_and_one_only_for_equal_sets(one: frozenset[str], other:
 
 @pytest.mark.parametrize(("named", "label"), [("ab", "abc"), ("a", "abc"), ("abcd", "d"), ("", "a"), ("", "")])
 def test_the_expected_share_of_right_answers_is_the_mean_f1(named: str, label: str) -> None:
-    right = [is_right(set_of(named), set_of(label), event) for event in EVENTS]
+    right = [is_right(join_names(named), join_names(label), event) for event in EVENTS]
     assert sum(right) / len(right) == pytest.approx(f1(named, label), abs=0.03)
 
 
@@ -30,7 +30,9 @@ def test_an_answer_with_higher_agreement_is_right_if_the_other_one_is(
     one: frozenset[str], other: frozenset[str], label: frozenset[str], event: bytes
 ) -> None:
     worse, better = sorted((one, other), key=lambda named: f1(named, label))
-    assert is_right(set_of(better), set_of(label), event) >= is_right(set_of(worse), set_of(label), event)
+    assert is_right(join_names(better), join_names(label), event) >= is_right(
+        join_names(worse), join_names(label), event
+    )
 
 
 def test_a_single_class_is_right_or_wrong_for_every_draw() -> None:
@@ -39,7 +41,7 @@ def test_a_single_class_is_right_or_wrong_for_every_draw() -> None:
         assert is_right("a", "a", event)
         assert not is_right("b", "a", event)
         assert not is_right(None, "a", event)
-        assert not is_right(None, set_of([]), event)
+        assert not is_right(None, join_names([]), event)
 
 
 @pytest.mark.parametrize(("expected", "value"), [(0.25, 0.75), (0.5, 0.5), (0.9, 0.85), (0.0, 1.0)])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelong.plugins.kinds.scores import parse_score, raw_label
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from wire.errors import BadMessage
 from wire.kinds import name_hash
 from wire.label_set import NEW, NOT_LISTED, RETIRED, WRONG_KIND, LabelConfig, LabelSet, check_label
@@ -91,31 +91,31 @@ SETS = LabelConfig(kind="multilabel")
 
 def test_a_set_of_labels_is_refused_for_its_first_refused_name() -> None:
     listed = LabelSet(LabelConfig(kind="multilabel", mode="listed", allow=("bill", "card")))
-    assert listed.refusal(set_of(["bill", "card"]), lambda name: True) == ""
-    assert listed.refusal(set_of([]), lambda name: True) == ""
-    reason = listed.refusal(set_of(["bill", "crad"]), lambda name: True)
+    assert listed.refusal(join_names(["bill", "card"]), lambda name: True) == ""
+    assert listed.refusal(join_names([]), lambda name: True) == ""
+    reason = listed.refusal(join_names(["bill", "crad"]), lambda name: True)
     assert reason == NOT_LISTED
-    assert listed.explain_refusal(reason, set_of(["bill", "crad"])).startswith(
+    assert listed.explain_refusal(reason, join_names(["bill", "crad"])).startswith(
         "the label 'crad' is not in labels.allow; did you"
     )
 
 
 def test_a_set_has_the_present_names_each_once() -> None:
     merged = LabelSet(SETS).after(command(1, "merge", "bill", "invoice", to=("money",)))
-    assert merged.name_of(set_of(["bill", "invoice", " card "])) == set_of(["card", "money"])
+    assert merged.name_of(join_names(["bill", "invoice", " card "])) == join_names(["card", "money"])
     retired = merged.after(command(2, "retire", "money"))
-    assert retired.refusal(set_of(["bill"]), lambda name: True) == RETIRED
+    assert retired.refusal(join_names(["bill"]), lambda name: True) == RETIRED
 
 
 def test_a_label_of_the_other_kind_is_refused_with_what_to_send() -> None:
     assert LabelSet(SETS).refusal("bill", lambda name: True) == WRONG_KIND
-    assert LabelSet().refusal(set_of(["bill"]), lambda name: True) == WRONG_KIND
+    assert LabelSet().refusal(join_names(["bill"]), lambda name: True) == WRONG_KIND
     assert (
         LabelSet(SETS).explain_refusal(WRONG_KIND, "bill").endswith("labels.kind is multilabel: send `labels`, a list")
     )
     assert (
         LabelSet()
-        .explain_refusal(WRONG_KIND, set_of(["bill"]))
+        .explain_refusal(WRONG_KIND, join_names(["bill"]))
         .endswith("labels.kind is class: send `label`, one name")
     )
 

@@ -34,7 +34,7 @@ REASONS = {"empty", "oversized", "undecodable", "wrong_schema", "wrong_type", "f
 TOO_LARGE = SendFailed("Answer 'e-17': too large", is_permanent=True)
 
 
-def size_of(record: TopicRecord) -> int:
+def record_size(record: TopicRecord) -> int:
     """Returns the size of a batch with only the record's message, as the client library computes it."""
     message = to_message(record)
     headers = list(message.headers)
@@ -69,7 +69,7 @@ def test_a_payload_that_is_too_large_is_truncated_and_its_size_named() -> None:
         f"(the payload is cut: the first {MAX_PAYLOAD_BYTES} of {MAX_PAYLOAD_BYTES + 7} bytes)"
     )
     assert len(letter.detail) == MAX_DETAIL_CHARS
-    assert size_of(letter) < MAX_LETTER_BYTES
+    assert record_size(letter) < MAX_LETTER_BYTES
 
 
 def test_a_record_that_the_broker_refused() -> None:
@@ -111,7 +111,7 @@ def test_a_refused_dead_letter_keeps_its_reason_and_its_origin() -> None:
 def test_a_record_that_cannot_be_encoded_has_a_dead_letter(record: TopicRecord) -> None:
     """B2: a record with any encoding error has a dead letter that can be sent."""
     letter = unsendable(record, SendFailed("\ud800" * 5_000, is_permanent=True), PLACE, source="\ud800" * 5_000)
-    assert size_of(letter) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
+    assert record_size(letter) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
     assert from_message(DeadLetter, to_message(letter), PLACE) == letter
 
 
@@ -165,17 +165,17 @@ def test_anything_is_a_record_or_a_letter_that_can_be_sent(
     message = Message(key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
     try:
         record = from_message(record_type, message, PLACE)
-        assert size_of(record) < 2 * MAX_EVENT_BYTES or isinstance(record, DeadLetter)
+        assert record_size(record) < 2 * MAX_EVENT_BYTES or isinstance(record, DeadLetter)
     except BadMessage as error:
         assert error.reason in REASONS
         record = refused(error, message)
         assert len(record.detail) <= MAX_DETAIL_CHARS
     if not isinstance(record, DeadLetter) or record.payload is not value:
-        assert size_of(record) < MAX_LETTER_BYTES
+        assert record_size(record) < MAX_LETTER_BYTES
     if record.source != "/":  # which stands for none
         assert from_message(type(record), to_message(record), PLACE) == record
     short = unsendable(record, TOO_LARGE, PLACE, source="replica-1")
-    assert size_of(short) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
+    assert record_size(short) < MAX_SHORT_PAYLOAD_BYTES + (16 << 10)
 
 
 def test_an_event_without_an_answer_is_the_payload_of_its_dead_letter() -> None:

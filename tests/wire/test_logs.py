@@ -26,7 +26,7 @@ def stream() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-def lines_of(stream: io.StringIO) -> list[str]:
+def split_lines(stream: io.StringIO) -> list[str]:
     return stream.getvalue().splitlines()
 
 
@@ -34,7 +34,7 @@ def test_json_has_one_line_for_each_event_of_ours_and_of_libraries(stream: io.St
     configure(LogConfig(as_json=True), stream=stream)
     structlog.get_logger("one").info("swapped", revision=3)
     logging.getLogger("a.library").warning("it is %s", "late")
-    ours, theirs = map(json.loads, lines_of(stream))
+    ours, theirs = map(json.loads, split_lines(stream))
     assert (ours["event"], ours["revision"], ours["level"]) == ("swapped", 3, "info")
     assert (theirs["event"], theirs["level"]) == ("it is late", "warning")
 
@@ -44,7 +44,7 @@ def test_nothing_below_the_level_is_written(stream: io.StringIO) -> None:
     log = structlog.get_logger("two")
     log.info("said")
     log.warning("warned")
-    (line,) = lines_of(stream)
+    (line,) = split_lines(stream)
     assert "warned" in line
 
 
@@ -79,5 +79,5 @@ def test_strings_from_outside_cannot_control_a_terminal(stream: io.StringIO) -> 
         structlog.get_logger("four").error("spoofed\x1b[2K", id="e\x1b]0;owned\x07\nall is well", exc_info=error)
     written = stream.getvalue()
     assert "\x1b" not in written and "\x07" not in written
-    assert "spoofed" in lines_of(stream)[0] and "all is well" in lines_of(stream)[0]
-    assert "ValueError: lost" in lines_of(stream)
+    assert "spoofed" in split_lines(stream)[0] and "all is well" in split_lines(stream)[0]
+    assert "ValueError: lost" in split_lines(stream)

@@ -143,7 +143,7 @@ def test_an_answer_has_further_fields_and_the_headers_of_its_event() -> None:
 
 def test_the_answers_may_have_a_topic_of_their_own() -> None:
     config = BusConfig(prefix="eu.", map=MapConfig(answers=AnswerMap(topic="crm.predictions")))
-    assert (config.topic_of(Answer), config.topic_of(Event)) == ("crm.predictions", "eu.events.v1")
+    assert (config.topic_for(Answer), config.topic_for(Event)) == ("crm.predictions", "eu.events.v1")
 
 
 def test_fields_become_features_of_their_own_type() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pytest
 
 from wire import plugins
-from wire.plugins import Families, Named, PluginError, Registry, import_attribute, members_of, parse_call
+from wire.plugins import Families, Named, PluginError, Registry, import_attribute, list_members, parse_call
 
 
 class Greeting(Named, Protocol):
@@ -106,7 +106,7 @@ def test_a_failed_import_names_the_path(path: str, tmp_path: Path, monkeypatch: 
 
 
 def test_the_members_of_a_protocol_are_its_attributes_and_methods() -> None:
-    assert set(members_of(Greeting)) == {"name", "loudness", "greet"}
+    assert set(list_members(Greeting)) == {"name", "loudness", "greet"}
 
 
 @dataclass

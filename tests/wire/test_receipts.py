@@ -46,11 +46,11 @@ def refusal(feedback: Feedback, *, is_required: bool = True, max_age_ms: int = D
     return RECEIPTS.refusal(feedback, is_required=is_required, max_age_ms=max_age_ms)
 
 
-def receipt_of(event_id: str = "e", time_ms: int = 1_000, entity: str = "e", verdicts: Verdicts = VERDICTS) -> str:
+def make_receipt(event_id: str = "e", time_ms: int = 1_000, entity: str = "e", verdicts: Verdicts = VERDICTS) -> str:
     return RECEIPTS.of(event_id, time_ms=time_ms, entity=entity, verdicts=verdicts)
 
 
-def mac_of(*parts: str | int) -> str:
+def compute_mac(*parts: str | int) -> str:
     key = hmac.digest(b"a key for tests", b"lifelong receipt v1\x01", sha256)
     return hmac.digest(key, msgspec.json.encode(parts), sha256).hex()[:32]
 
@@ -59,21 +59,21 @@ def test_receipts_do_not_change() -> None:
     """Labels of answers from before an update are still accepted after it."""
     given_verdicts = Verdicts("candidate", 12, ((9, name_hash("refund")), (12, name_hash("card_declined"))))
     text = "candidate:c:9-e12cf6e3:c-a750374a"
-    mac = mac_of("e-17", 1_700_000_000_456, "customer-9", text)
-    receipt = receipt_of("e-17", 1_700_000_000_456, "customer-9", given_verdicts)
+    mac = compute_mac("e-17", 1_700_000_000_456, "customer-9", text)
+    receipt = make_receipt("e-17", 1_700_000_000_456, "customer-9", given_verdicts)
     assert receipt == f"18bcfe569c8.{text}.{mac}"
     assert parse_verdicts(receipt) == given_verdicts
 
 
 def test_a_receipt_without_verdicts_is_forged() -> None:
-    receipt = f"3e8.{mac_of('e', 1_000, 'e')}"
+    receipt = f"3e8.{compute_mac('e', 1_000, 'e')}"
     assert refusal(label(receipt=receipt)) == "forged"
     assert parse_verdicts(receipt) is None
 
 
 @given(ids, times, ids, verdicts)
 def test_the_label_of_a_given_answer_is_accepted(event_id: str, time_ms: int, key: str, made: Verdicts) -> None:
-    receipt = receipt_of(event_id, time_ms, key if key else event_id, made)
+    receipt = make_receipt(event_id, time_ms, key if key else event_id, made)
     assert refusal(label(event_id, key, receipt, time_ms)) == ""
     assert (receipt_time_ms(receipt), parse_verdicts(receipt)) == (time_ms, made)
     assert len(receipt) <= MAX_CHARS
@@ -82,8 +82,8 @@ def test_the_label_of_a_given_answer_is_accepted(event_id: str, time_ms: int, ke
 @given(verdicts, verdicts)
 def test_other_verdicts_are_forged(made: Verdicts, claimed: Verdicts) -> None:
     assume(made != claimed)
-    time, _, mac = receipt_of(verdicts=made).split(".")
-    other = receipt_of(verdicts=claimed).split(".")[1]
+    time, _, mac = make_receipt(verdicts=made).split(".")
+    other = make_receipt(verdicts=claimed).split(".")[1]
     assert refusal(label(receipt=f"{time}.{other}.{mac}")) == "forged"
     assert refusal(label(receipt=f"{time}.{mac}")) == "forged"
 
@@ -97,14 +97,14 @@ def test_a_text_that_is_no_receipt_has_no_verdicts_or_few(text: str) -> None:
 def test_the_number_of_verdicts_is_bounded() -> None:
     too_many = tuple((version, 0) for version in range(1, MAX_VERDICTS + 2))
     with pytest.raises(ValueError, match="8 verdicts, not 9"):
-        receipt_of(verdicts=Verdicts("stable", 1, too_many))
+        make_receipt(verdicts=Verdicts("stable", 1, too_many))
 
 
 @given(st.tuples(ids, times, ids), st.tuples(ids, times, ids))
 def test_a_receipt_is_valid_for_one_answer(made: tuple[str, int, str], used: tuple[str, int, str]) -> None:
     assume(made != used)
-    signed = receipt_of(*made).partition(".")[2]
-    assert f"{used[1]:x}.{signed}" != receipt_of(*used)
+    signed = make_receipt(*made).partition(".")[2]
+    assert f"{used[1]:x}.{signed}" != make_receipt(*used)
 
 
 @given(st.text(max_size=80) | st.from_regex(r"[0-9a-f]{1,11}\.[0-9a-f]{32}", fullmatch=True))
@@ -115,12 +115,12 @@ def test_any_other_text_is_forged(receipt: str) -> None:
 
 @pytest.mark.parametrize("written", ["+{}", " {}", "0{}", "0x{}", "{} "])
 def test_another_spelling_of_a_receipt_is_forged(written: str) -> None:
-    assert refusal(label(receipt=written.format(receipt_of()))) == "forged"
+    assert refusal(label(receipt=written.format(make_receipt()))) == "forged"
 
 
 def test_a_receipt_of_another_key_entity_or_event_is_forged() -> None:
     theirs = Receipts(b"another key").of("e", time_ms=1_000, entity="e", verdicts=VERDICTS)
-    ours = receipt_of(entity="customer-9")
+    ours = make_receipt(entity="customer-9")
     assert refusal(label(receipt=theirs)) == "forged"
     assert refusal(label(receipt=ours, key="customer-8")) == "forged"
     assert refusal(label("f", receipt=ours, key="customer-9")) == "forged"
@@ -133,7 +133,7 @@ def test_a_label_without_a_receipt_is_refused_only_if_one_is_required() -> None:
 
 
 def test_a_receipt_expires_for_late_labels() -> None:
-    receipt = receipt_of()
+    receipt = make_receipt()
     assert refusal(label(receipt=receipt, time_ms=1_000 + DAY_MS)) == ""
     assert refusal(label(receipt=receipt, time_ms=1_001 + DAY_MS)) == "expired"
     assert refusal(label(receipt=receipt, time_ms=0)) == ""
@@ -194,7 +194,7 @@ sets = st.dictionaries(
 @given(sets)
 def test_predicted_sets_are_decoded_and_fit_a_field(named: dict[int, tuple[int, ...]]) -> None:
     verdicts = Verdicts("candidate", max(named), tuple(sorted(named.items())))
-    receipt = receipt_of(verdicts=verdicts)
+    receipt = make_receipt(verdicts=verdicts)
     assert parse_verdicts(receipt) == verdicts
     assert len(receipt) < min(MAX_CHARS, MAX_FIELD_BYTES)
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.wire.samples import answer_to
 from wire.records import Answer
-from wire.traces import TracedAnswers, traceparent_of
+from wire.traces import TracedAnswers, find_traceparent
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -39,5 +39,5 @@ def test_the_oldest_are_forgotten_first_and_a_later_answer_counts() -> None:
 
 
 def test_other_headers_are_not_a_traceparent() -> None:
-    assert traceparent_of((("tracestate", "x"), ("traceparent", "y"))) == "y"
-    assert traceparent_of((("tracestate", "x"),)) == ""
+    assert find_traceparent((("tracestate", "x"), ("traceparent", "y"))) == "y"
+    assert find_traceparent((("tracestate", "x"),)) == ""

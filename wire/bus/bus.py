@@ -178,7 +178,7 @@ class Bus:
         """
         uses: dict[str, dict[str, bool]] = {name: {"read": True} for name in readings(self._config, reads)}
         for record in (*may_write, *writes):
-            uses.setdefault(self._config.topic_of(record), {})["write"] = record in writes
+            uses.setdefault(self._config.topic_for(record), {})["write"] = record in writes
         with self._admin(wait_ms) as admin:
             return examine(admin, self._config, uses)
 

@@ -272,7 +272,9 @@ class Follower:
         partition that was not fetched yet counts as one record, so 0 means that all partitions were read to their end.
         """
         topics = self._topics(record_types) if record_types else self._readings
-        return sum(self._lag_of(partition) for partition in self._positions.next_offsets if partition.topic in topics)
+        return sum(
+            self._partition_lag(partition) for partition in self._positions.next_offsets if partition.topic in topics
+        )
 
     def close(self) -> None:
         self.is_closed = True
@@ -304,7 +306,7 @@ class Follower:
     def _topics(self, record_types: Sequence[type[TopicRecord]]) -> set[str]:
         return {topic for topic, reading in self._readings.items() if reading.record_type in record_types}
 
-    def _lag_of(self, partition: Any) -> int:
+    def _partition_lag(self, partition: Any) -> int:
         if partition not in self._ends:
             return 1
         return max(self._ends[partition] - self._positions.next_offsets[partition], 0)

@@ -141,7 +141,7 @@ class Publisher:
         Raises BusUnavailable.
         """
         with map_errors(self._servers):
-            self._producer.partitions_for(self._config.topic_of(record_type))
+            self._producer.partitions_for(self._config.topic_for(record_type))
 
     def send_all(self, records: Iterable[TopicRecord], timeout_s: float) -> None:
         """Sends `records` and returns when the broker has all of them.
@@ -174,7 +174,7 @@ class Publisher:
             close_producer(self._producer, timeout_s)
 
     def _enqueue(self, record: TopicRecord, message: Message) -> Any:
-        topic = self._config.topic_of(type(record))
+        topic = self._config.topic_for(type(record))
         try:
             producer = self._working_producer()
         except BusRefused as error:

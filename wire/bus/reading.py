@@ -131,7 +131,7 @@ def readings(
     maps: dict[type, EventMap | FeedbackMap] = {Event: config.map.events, Feedback: config.map.feedback}
     for record_type in record_types:
         passed_on = _kept_headers(config, record_type)
-        by_topic[config.topic_of(cast("type[TopicRecord]", record_type))] = TopicReading(
+        by_topic[config.topic_for(cast("type[TopicRecord]", record_type))] = TopicReading(
             record_type=record_type, passed_on=passed_on, decode=decode, tasks=tasks
         )
         section = maps.get(record_type)

@@ -88,7 +88,7 @@ def create(admin: Any, config: BusConfig) -> list[str]:
     It sends no request if all topics exist, so a user without the right to create topics can use existing topics.
     Raises BusUnauthorized, BusRefused.
     """
-    options = {config.topic_of(record): _topic_options(record, config) for record in TOPIC_RECORDS}
+    options = {config.topic_for(record): _topic_options(record, config) for record in TOPIC_RECORDS}
     missing = {name: options[name] for name in options.keys() - set(admin.list_topics())}
     if not missing:
         return []
@@ -111,7 +111,7 @@ def grow(admin: Any, config: BusConfig) -> dict[str, int]:
 
     Raises BusUnauthorized, BusRefused.
     """
-    names = {config.topic_of(record) for record in TOPIC_RECORDS} & set(admin.list_topics())
+    names = {config.topic_for(record) for record in TOPIC_RECORDS} & set(admin.list_topics())
     described = admin.describe_topics(sorted(names)) if names else []
     had = {topic["name"]: len(topic["partitions"]) for topic in described}
     grown = {name: num for name, num in had.items() if num < config.partitions}
@@ -183,7 +183,7 @@ def examine(admin: Any, config: BusConfig, uses: Mapping[str, Mapping[str, bool]
     described = {topic["name"]: topic for topic in admin.describe_topics(known)} if known else {}
     readable = [name for name in known if DESCRIBE_CONFIGS in (described[name].get(OPERATIONS) or ())]
     options, error = _describe_options(admin, readable)
-    ours = {config.topic_of(record): record for record in TOPIC_RECORDS}
+    ours = {config.topic_for(record): record for record in TOPIC_RECORDS}
     for name in known:
         findings += _check_rights(name, described[name], uses[name], config)
         settings_findings: list[Finding] = []
@@ -226,7 +226,7 @@ def _grant(config: BusConfig, operation: str, name: str) -> str:
 
 
 def _missing_topic(name: str, config: BusConfig, is_needed: bool) -> Finding:
-    ours = {config.topic_of(record) for record in TOPIC_RECORDS}
+    ours = {config.topic_for(record) for record in TOPIC_RECORDS}
     fix = "lifelong topics create" if name in ours else "correct bus.map, or create the topic"
     found = "it is missing, or hidden from us"
     return Finding(topic=name, found=found, fix=fix, is_wrong=is_needed, is_missing=is_needed)

@@ -92,7 +92,7 @@ class TransactionalPublisher:
     def _send(self, record: TopicRecord) -> Any:
         try:
             message = to_message(record, self._answer_fields.of(record))
-            topic = self._config.topic_of(type(record))
+            topic = self._config.topic_for(type(record))
             return self._producer.send(topic, key=message.key, value=message.value, headers=list(message.headers))
         except PERMANENT_ERRORS as error:
             raise Unsendable(record, error) from error

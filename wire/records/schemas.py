@@ -20,7 +20,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REF = "#/$defs/{name}"
 
 
-def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[str, Any]]:
+def schema_components(records: Iterable[type], ref_template: str) -> dict[str, dict[str, Any]]:
     """Returns the schemas of `records` and of the records inside them, by name.
 
     The description of a schema is the record's docstring without indentation. Only msgspec 0.23 and later remove it.
@@ -33,7 +33,7 @@ def components_of(records: Iterable[type], ref_template: str) -> dict[str, dict[
 
 
 def _schema(record: type[TopicRecord]) -> dict[str, Any]:
-    definitions = components_of([record], REF)
+    definitions = schema_components([record], REF)
     schema = definitions.pop(record.__name__)
     schema["properties"].pop("headers", None)
     if record is Event:

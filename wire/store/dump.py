@@ -1,6 +1,6 @@
 """Exports and imports the contents of a service's store, for backups.
 
-    read() -> the keys without blobs, at one point in time -> blobs_of(them) -> digests; `Blobs.get` fetches each blob
+    read() -> the keys without blobs, at one point in time -> list_blobs(them) -> digests; `Blobs.get` fetches each blob
     write(keys) -> one script for each key; plan and pointers last           is_empty, clear: before a restore
 
 State that expires is left out: reports, and the holders of leases. The epoch of a lease is exported, because otherwise
@@ -149,7 +149,7 @@ class Dump:
         on the server's disk. Idempotent.
         """
         by_name = {key.name: self._sign_again(key) for key in stored if key.name not in LOG_KEYS}
-        entries = entries_of(stored)
+        entries = list_entries(stored)
 
         def append_erasures(present: list[CommandEntry]) -> Sequence[CommandEntry]:
             return append_entries(entries, [entry for entry in present if entry.command.verb == Erase.VERB])
@@ -190,19 +190,19 @@ class Dump:
                 return
 
 
-def blobs_of(stored: Sequence[StoredKey]) -> dict[str, int]:
+def list_blobs(stored: Sequence[StoredKey]) -> dict[str, int]:
     """Returns digest -> size in bytes of the blobs that the versions and the open offer need. Raises UnknownFormat."""
     sizes: dict[str, int] = {}
     for version, body in manifests(stored):
         sizes |= {tensor.digest: tensor.num_bytes for tensor in signed.decode_manifest(body, version).tensors}
-    offers = [entry for entry in entries_of(stored) if entry.command.verb == EncoderOffer.VERB]
+    offers = [entry for entry in list_entries(stored) if entry.command.verb == EncoderOffer.VERB]
     if offers and (offers[-1].outcome is None or not offers[-1].outcome.is_final):
         offer = offers[-1].command.read(EncoderOffer)
         sizes |= {tensor.digest: tensor.num_bytes for tensor in offer.tensors}
     return sizes
 
 
-def entries_of(stored: Sequence[StoredKey]) -> list[CommandEntry]:
+def list_entries(stored: Sequence[StoredKey]) -> list[CommandEntry]:
     """Returns the log of commands, unverified. Raises UnknownFormat."""
     by_name = {key.name: key for key in stored if key.name in LOG_KEYS}
     if keys.COMMANDS not in by_name:

@@ -137,7 +137,7 @@ typedef struct {
     int image, row, column;
 } Place;
 
-INLINE Place place_of(const WinogradJob *job, int m, int tile)
+INLINE Place token_places(const WinogradJob *job, int m, int tile)
 {
     int in_image = tile % (job->across * job->down);
     return (Place){tile / (job->across * job->down), in_image / job->across * m, in_image % job->across * m};
@@ -294,7 +294,7 @@ INLINE void run_tiles(const WinogradJob *job, int m, int first, int tiles, const
     const int num_in = job->images.num_in, num_out = job->images.num_out;
     const float *biases = job->filters + round_up(num_out, OUT_PANEL) * points_of(m) * num_in;
     for (int t = 0; t < tiles; t++) {
-        s->places[t] = place_of(job, m, first + t);
+        s->places[t] = token_places(job, m, first + t);
         transform_tile(job, m, s->places[t], s, s->inputs + t * s->width);
     }
     for (int panel = 0; panel < num_out; panel += OUT_PANEL) {

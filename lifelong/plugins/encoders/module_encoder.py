@@ -224,7 +224,7 @@ class ModuleEncoder:
     def implementation(self) -> str:
         return "torch"
 
-    def has_shape_of(self, other: PackedEncoder) -> bool:
+    def has_same_shape(self, other: PackedEncoder) -> bool:
         """Whether both encoders are the same class from the same source."""
         return self.config.without_labels == other.config.without_labels
 

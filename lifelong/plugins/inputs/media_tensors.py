@@ -19,7 +19,7 @@ from model.errors import UnreadableInput
 from model.inputs import Reader
 from model.media.family import stems_in_use
 from model.media.stem import Array, Stems
-from model.media.tokens import MODALITIES, modality_of, pack, place_of
+from model.media.tokens import MODALITIES, pack, token_modalities, token_places
 from model.qtensor import QTensor
 from wire.inputs import Part
 
@@ -52,7 +52,7 @@ class MediaTensors:
         return {
             "type": self._name,
             "digest": sha256(data).hexdigest()[:DIGEST_CHARS],
-            "stem": _name_of(stems),
+            "stem": _stem_name(stems),
             "tokens": pack(self._modality, codes_1PC)[0].tolist(),
         }
 
@@ -65,12 +65,16 @@ class MediaTensors:
             # A label may carry the content of its event, as it was sent.
             value = self.kept(*file_of(value))
         stems = getattr(reader, "stems", None)
-        if stems is None or value["stem"] != _name_of(stems):
+        if stems is None or value["stem"] != _stem_name(stems):
             raise UnreadableInput(f"its tokens are of the stem {value['stem']}, which the encoder does not have")
         tokens: list[int] = value["tokens"]
         ids_T = torch.tensor(tokens)
-        is_own = bool((modality_of(ids_T) == self._modality.number).all())
-        if not is_own or place_of(ids_T).tolist() != [*range(len(tokens))] or len(tokens) > 1 + self._modality.places:
+        is_own = bool((token_modalities(ids_T) == self._modality.number).all())
+        if (
+            not is_own
+            or token_places(ids_T).tolist() != [*range(len(tokens))]
+            or len(tokens) > 1 + self._modality.places
+        ):
             raise UnreadableInput(f"its tokens are not those of the stem for {self._name!r}")
         return tokens[:max_tokens]
 
@@ -81,7 +85,7 @@ class MediaTensors:
         return None
 
 
-def _name_of(stems: Stems) -> str:
+def _stem_name(stems: Stems) -> str:
     return stems.digest[:STEM_CHARS]
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from lifelong.plugins.kinds.sets import names_of
+from lifelong.plugins.kinds.sets import unpack_names
 from lifelong.plugins.kinds.temperature import MIN_SAMPLES, fit_temperature
 from model.kinds import (
     DEFAULT_TEMPERATURE,
@@ -161,14 +161,14 @@ class SetTensors:
         return SetRanking(logits_BC, logits_BC.topk(num_best, dim=1).indices, labels, top_scores)
 
     def entries(self, labels: Sequence[str], rows: Mapping[str, int]) -> Entries:
-        sets = list(map(names_of, labels))
+        sets = list(map(unpack_names, labels))
         sizes_B = torch.tensor([len(names) for names in sets])
         places_E = torch.arange(len(sets)).repeat_interleave(sizes_B)
         return Entries(torch.tensor([rows[name] for name in chain.from_iterable(sets)], dtype=torch.int64), places_E)
 
     def targets(self, labels: Sequence[str], seeds: Sequence[str], classes: Sequence[str]) -> SetTargets:
         row_of = {label: row for row, label in enumerate(classes)}
-        sets = list(map(names_of, labels))
+        sets = list(map(unpack_names, labels))
         has_NC = torch.zeros(len(labels), len(classes), dtype=torch.bool)
         for place, names in enumerate(sets):
             has_NC[place, [row_of[name] for name in names if name in row_of]] = True

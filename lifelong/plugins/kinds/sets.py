@@ -1,6 +1,6 @@
 """The kind `multilabel`: the label of an event is a set of classes, maybe empty, the field `labels`.
 
-    set_of(["urgent", "refund"]) == "\\x1drefund\\x1durgent"         set_of([]) == "\\x1d"
+    join_names(["urgent", "refund"]) == "\\x1drefund\\x1durgent"         join_names([]) == "\\x1d"
 
 The agreement of an answer with its label is the F1 of the two sets, 2 |named and labelled| / (|named| + |labelled|).
 """
@@ -47,10 +47,10 @@ class SetKind:
         return "" if all(map(str.strip, value)) else "`labels` has a blank name: leave it out"
 
     def read(self, value: Sequence[str]) -> str:
-        return set_of(value)
+        return join_names(value)
 
     def write(self, label: str) -> tuple[str, ...]:
-        return names_of(label)
+        return unpack_names(label)
 
     def from_value(self, value: Any) -> tuple[str, ...] | None:
         if value is None:
@@ -64,22 +64,22 @@ class SetKind:
         return split_names(text)
 
     def render(self, label: str) -> str:
-        return ", ".join(names_of(label)) or "(none)"
+        return ", ".join(unpack_names(label)) or "(none)"
 
     def class_names(self, label: str) -> tuple[str, ...]:
-        return names_of(label)
+        return unpack_names(label)
 
     def row_names(self, label: str) -> tuple[str, ...]:
-        return names_of(label)
+        return unpack_names(label)
 
     def with_classes(self, label: str, names: Sequence[str]) -> str:
-        return set_of(names)
+        return join_names(names)
 
     def learnt(self, label: str, space: Range) -> str:
         return label
 
     def fingerprint(self, label: str) -> Fingerprint:
-        return tuple(map(name_hash, names_of(label)))
+        return tuple(map(name_hash, unpack_names(label)))
 
     def agreement(self, predicted: Fingerprint, labelled: Fingerprint) -> float:
         if isinstance(predicted, int) or isinstance(labelled, int):
@@ -91,19 +91,19 @@ class SetKind:
         return Card("torch.sigmoid(logits)", NAMED_CODE, answers)
 
 
-def set_of(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Returns the label string of a set of names. Equal sets have equal strings.
 
-    >>> set_of(["urgent", "refund", "urgent"]), set_of([])
+    >>> join_names(["urgent", "refund", "urgent"]), join_names([])
     ('\\x1drefund\\x1durgent', '\\x1d')
     """
     return "".join(MARK + name for name in sorted({*names})) or MARK
 
 
-def names_of(label: str) -> tuple[str, ...]:
+def unpack_names(label: str) -> tuple[str, ...]:
     """Returns the names in the label string of a set.
 
-    >>> names_of(set_of(["urgent", "refund"])), names_of(set_of([]))
+    >>> unpack_names(join_names(["urgent", "refund"])), unpack_names(join_names([]))
     (('refund', 'urgent'), ())
     """
     return tuple(filter(None, label.split(MARK)))

@@ -6,7 +6,7 @@ from bench.techniques.adaptive_precision import FLOAT, RULE_ABOVE, Adaptive, by_
 from bench.techniques.virtual_time import Text
 from model.quantized import INT4, INT8
 from serving.models import LatencyTable, Version
-from tests.serving.versions import model_of
+from tests.serving.versions import make_model
 from wire.records import PrecisionEvaluation
 
 
@@ -23,7 +23,7 @@ def test_the_rule_of_the_article_knows_the_longest_text_alone() -> None:
 def test_our_policy_takes_the_fastest_precision_that_is_accurate_enough(accuracy: float, small: str) -> None:
     table = LatencyTable((10, 100), {INT8: (2.0, 4.0), INT4: (1.0, 8.0)})
     evaluated = (PrecisionEvaluation(name=INT8, accuracy=0.9), PrecisionEvaluation(name=INT4, accuracy=accuracy))
-    version = Version(number=1, model=model_of(1), precisions=evaluated, num_bytes=0, latency=table)
+    version = Version(number=1, model=make_model(1), precisions=evaluated, num_bytes=0, latency=table)
     policy = Adaptive(version)
     assert policy([text(10)], 0.0) == small
     assert policy([text(50), text(50)], 0.0) == INT8

@@ -7,7 +7,7 @@ from bench.techniques.tasks import head_accuracy, ridge_head
 from evals.streams.stream import StreamItem
 from evals.streams.text_sets import TextSet
 from lifelong.compress.distillation import DistillOptions
-from model.grid import grid_of
+from model.grid import find_grid
 from model.ragged import RaggedBatch
 from tests.learner.small_learner import labelled, small_strata, tokenizer
 
@@ -31,7 +31,7 @@ def test_progressive_training_ends_in_int4() -> None:
         say=lambda text: None,
     )
     strata = case.progressive()
-    grid = grid_of(strata.get_submodule("layers.0.up"))
+    grid = find_grid(strata.get_submodule("layers.0.up"))
     assert grid is not None
     assert grid.scheme == "w4g64"
     train_NR, test_NR = case.vectors(served(strata))

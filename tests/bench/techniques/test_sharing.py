@@ -3,7 +3,7 @@
 from bench.techniques.sharing import further_task_cost, tied_encoder
 from lifelong.compress.cost import parameters
 from lifelong.compress.share import parse_ties
-from model.plan import plan_of
+from model.plan import build_plan
 from tests.lifelong.compress.members import TOKEN_IDS, dense_strata
 from tests.services.members.small import CONFIG
 
@@ -13,7 +13,7 @@ def test_the_tied_encoder_has_banks_groups_and_a_narrow_embedding() -> None:
     tied = tied_encoder(dense, TOKEN_IDS, ties="aabb", embed_dim=16, kv_heads=2, rank=4)
     assert [tied.config.layer(index).ffn for index in range(4)] == list(parse_ties("aabb", 4))
     assert tied.config.embed_dim == 16
-    assert all(block.kv_heads == 2 for block in plan_of(tied.config).blocks)
+    assert all(block.kv_heads == 2 for block in build_plan(tied.config).blocks)
     assert parameters(tied.config).total < 0.6 * parameters(dense.config).total
 
 

@@ -6,7 +6,7 @@ from evals.continual.texts import STRATEGIES, by_path, settings_within
 from evals.streams.benchmark import Benchmark, Part, Texts
 from evals.streams.stream import Stage
 from tests.learner.small_learner import save_encoder, small_config
-from tests.learner.streams import TOPICS, label_of, text_of
+from tests.learner.streams import TOPICS, label_of, make_text
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def part(first: int, end: int, topics: tuple[str, ...]) -> Part[Texts]:
     numbers = [number for number in range(first, end) if label_of(number) in topics]
     labels_N = torch.tensor([TOPICS.index(label_of(number)) for number in numbers])
-    return Part([text_of(number) for number in numbers], labels_N)
+    return Part([make_text(number) for number in numbers], labels_N)
 
 
 def benchmark() -> Benchmark[Texts]:

@@ -12,9 +12,9 @@ from evals.continual.top_blocks import TokenAdapter, TopBlocks
 from evals.streams.benchmark import Part
 from learner.rounds.strategies import ExperienceReplay
 from tests.learner.small_learner import save_encoder, small_config, tokenizer
-from tests.learner.streams import TOPICS, label_of, text_of
+from tests.learner.streams import TOPICS, label_of, make_text
 
-TEXTS = [text_of(number) for number in range(120)]
+TEXTS = [make_text(number) for number in range(120)]
 LABELS_N = torch.tensor([TOPICS.index(label_of(number)) for number in range(120)])
 
 

@@ -7,7 +7,7 @@ from evals.continual.whole_learner import WholeLearner
 from evals.streams.benchmark import Part, Texts
 from learner.config import LearnerConfig
 from tests.learner.small_learner import save_encoder, small_config
-from tests.learner.streams import TOPICS, label_of, text_of
+from tests.learner.streams import TOPICS, label_of, make_text
 
 
 def whole(config: LearnerConfig, folder: Path, *, unlabelled: Texts | None = None) -> WholeLearner:
@@ -16,12 +16,12 @@ def whole(config: LearnerConfig, folder: Path, *, unlabelled: Texts | None = Non
 
 def part(first: int, end: int) -> Part[Texts]:
     labels_N = torch.tensor([TOPICS.index(label_of(number)) for number in range(first, end)])
-    return Part([text_of(number) for number in range(first, end)], labels_N)
+    return Part([make_text(number) for number in range(first, end)], labels_N)
 
 
 def test_unlabelled_texts_are_learnt_when_idle_after_the_last_label(tmp_path: Path) -> None:
     config = small_config(rehearse_after_s=1.0, rehearsal_steps=2, slow_rate=1e-5)
-    learner = whole(config, tmp_path, unlabelled=[text_of(number) for number in range(200, 380)])
+    learner = whole(config, tmp_path, unlabelled=[make_text(number) for number in range(200, 380)])
     counts = learner._learner.counts
     learner.learn_many(part(0, 70))
     learner.learn_many(part(70, 80))

@@ -9,7 +9,7 @@ import torch
 
 from evals.load.mixed import Recomputed, recompute
 from tests.learner.publish_rig import PublishRig
-from tests.learner.streams import text_of
+from tests.learner.streams import make_text
 from wire.records import Answer
 from wire.store import Store
 
@@ -22,13 +22,13 @@ def answers(rig: PublishRig) -> Iterator[Answer]:
     assert last is not None
     version = last.version
     for number in range(20):
-        z_BD = version.served.z_many([text_of(number)])
+        z_BD = version.served.z_many([make_text(number)])
         values = torch.softmax(version.head.logits(z_BD, len(version.classes)), dim=1)[0].tolist()
         scores = sorted(zip(version.classes, values, strict=True), key=lambda each: -each[1])[:3]
         label, score = scores[0]
         yield Answer(
             event_id=str(number),
-            text=text_of(number),
+            text=make_text(number),
             label=label,
             score=score,
             weights_version=rig.learner.version,

@@ -24,7 +24,7 @@ def asked(
     return AskedEvent(text if text else f"{label} {sent_ms}", label, stage, sent_ms, label_ms, is_right)
 
 
-def figures_of(events: Sequence[AskedEvent], num_stages: int = 1) -> PrequentialFigures:
+def compute_figures(events: Sequence[AskedEvent], num_stages: int = 1) -> PrequentialFigures:
     return replay(events, encode).figures(num_stages, encoder="made")
 
 
@@ -55,7 +55,7 @@ def test_unanswered_events_are_wrong_and_unlabelled_events_are_left_out() -> Non
         asked("red", 30, None, is_right=True),
         asked("red", 40, 50, is_right=True),
     ]
-    figures = figures_of(events)
+    figures = compute_figures(events)
     assert figures.events == 3
     assert (figures.as_given, figures.oracle) == (66.67, 66.67)
     assert figures.ratio == 1.0
@@ -64,7 +64,7 @@ def test_unanswered_events_are_wrong_and_unlabelled_events_are_left_out() -> Non
 def test_without_learning_only_the_labels_of_the_first_tenth_are_known() -> None:
     events = [asked("red", 10 * number, 10 * number + 1) for number in range(10)]
     events += [asked("blue", 10 * number, 10 * number + 1, stage=1) for number in range(10, 20)]
-    figures = figures_of(events, num_stages=2)
+    figures = compute_figures(events, num_stages=2)
     assert figures.by_stage[0] == (0.0, 90.0, 90.0)
     assert figures.by_stage[1] == (0.0, 90.0, 0.0)
     assert (figures.oracle, figures.without_learning, figures.encoder) == (90.0, 45.0, "made")
@@ -76,18 +76,18 @@ def test_the_interval_of_the_ratio_is_over_the_stages() -> None:
         for number in range(10):
             sent_ms = 1_000 * stage + number
             events.append(asked("red", sent_ms, sent_ms, stage=stage, is_right=stage < 4))
-    figures = figures_of(events, num_stages=8)
+    figures = compute_figures(events, num_stages=8)
     assert figures.ratio == pytest.approx(40 / 79, abs=1e-4)
     assert figures.ratio_low is not None
     assert figures.ratio_high is not None
     assert figures.ratio_low < 0.3
     assert figures.ratio_high > 0.7
-    assert figures == figures_of(events, num_stages=8)
+    assert figures == compute_figures(events, num_stages=8)
 
 
 def test_without_a_label_there_is_no_ratio() -> None:
     for events in ([], [asked("red", 0, None)]):
-        figures = figures_of(events)
+        figures = compute_figures(events)
         assert (figures.events, figures.oracle, figures.ratio, figures.ratio_low) == (0, 0.0, None, None)
 
 

@@ -11,7 +11,7 @@ from evals.streams.digits import WORDS, digits_data, recordings, sentences
 from learner.errors import DataError
 from tests.evals.streams.fsdd_files import small_fsdd
 from tests.evals.streams.mnist_files import small_mnist
-from wire.inputs import decode_content, problem_of
+from wire.inputs import decode_content, find_problem
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_the_stream_has_pictures_and_sounds_of_two_digits_a_stage(data: Path) ->
     assert len(stream.train_items) == 400 + 40 and len(stream.test_items) == 100 + 100
     for item in (*stream.train_items, *stream.test_items):
         fields = decode_content(item.text)
-        assert not problem_of(fields["features"], fields["parts"])
+        assert not find_problem(fields["features"], fields["parts"])
     assert not {item.text for item in stream.train_items} & {item.text for item in stream.test_items}
 
 

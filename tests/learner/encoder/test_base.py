@@ -61,7 +61,7 @@ def assert_rebuilt(it: Learner, old: Learner) -> None:
     assert it.has_migrated and it.counts["migrations"] == 1 and it.knowledge.anchor is None and it.knowledge.lineage.gap
 
 
-def top_of(it: Learner, layer: int) -> dict[str, torch.Tensor]:
+def read_top(it: Learner, layer: int) -> dict[str, torch.Tensor]:
     state = it.knowledge.strata.state_dict()
     return {name: value for name, value in state.items() if name.startswith(f"layers.{layer}.")}
 
@@ -75,7 +75,7 @@ def test_sums_of_other_features_are_rebuilt_from_the_buffer(changed: dict[str, f
     old = trained()
     it = restored(old, **changed)
     assert_rebuilt(it, old)
-    assert_equal(top_of(it, 1), top_of(old, 1))
+    assert_equal(read_top(it, 1), read_top(old, 1))
     assert it.offsets == old.offsets and it.counts["learnt"] == old.counts["learnt"]
     again = restored(it, **changed)
     assert not again.has_migrated and again.counts["migrations"] == 1
@@ -127,7 +127,7 @@ def test_one_more_trained_block_rebuilds_the_sums() -> None:
     old = trained()
     it = restored(old, trainable_layers=2)
     assert_rebuilt(it, old)
-    assert_equal(top_of(it, 1), top_of(old, 1))
+    assert_equal(read_top(it, 1), read_top(old, 1))
     it.learn_many(stream(80, 200), {})
     it.tick()
     while it.has_work:
@@ -140,7 +140,7 @@ def test_another_encoder_keeps_the_buffer_and_drops_the_blocks() -> None:
     it = Learner(small_config(), small_strata(seed=8), tokenizer())
     it.restore(old.export(None))
     assert_rebuilt(it, old)
-    assert_equal(top_of(it, 1), top_of(Learner(small_config(), small_strata(seed=8), tokenizer()), 1))
+    assert_equal(read_top(it, 1), read_top(Learner(small_config(), small_strata(seed=8), tokenizer()), 1))
 
 
 def test_a_round_is_dropped_if_the_encoder_changes_and_repeated_otherwise() -> None:
@@ -165,11 +165,11 @@ def test_a_learner_goes_back_to_a_version_made_under_other_settings() -> None:
 
 def assert_rebuilt_from(it: Learner, snapshot: Snapshot) -> None:
     once = it.fast_head.successor(it.fast_head.served)
-    once.learn_many(samples_of(snapshot))
+    once.learn_many(list_samples(snapshot))
     assert torch.equal(once.export()["gram"], it.fast_head.export()["gram"])
 
 
-def samples_of(snapshot: Snapshot) -> list[Labelled]:
+def list_samples(snapshot: Snapshot) -> list[Labelled]:
     samples = list[Labelled]()
     for heap in snapshot.facts.replay.groups.values():
         samples += [sample for _, sample in heap]
@@ -195,7 +195,7 @@ def test_a_state_under_changed_settings_is_published_and_can_be_served(
     assert rig.publisher.is_due()
     number = rig.publish()
     assert number == 2 + GAP, "a leader that begins leaves a gap"
-    assert store.versions.manifest(number).model_spec == rig.learner.knowledge.base.spec_of(rig.config.label_capacity)
+    assert store.versions.manifest(number).model_spec == rig.learner.knowledge.base.spec_for(rig.config.label_capacity)
     assert Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05).load(number).number == number
     rig.start()
     assert not rig.publisher.is_due()

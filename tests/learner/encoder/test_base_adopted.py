@@ -10,7 +10,7 @@ from learner.encoder.base import ENCODER_SUFFIX, MAX_FILES, BaseEncoders
 from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused, StateRefused
 from model.qtensor import QTensor
-from tests.learner.offers import PRUNED, strata_of
+from tests.learner.offers import PRUNED, make_strata
 from tests.learner.small_learner import small_config, small_strata, tokenizer
 from wire.records import EncoderOffer
 
@@ -26,7 +26,7 @@ def offer(number: int = 0) -> EncoderOffer:
 
 
 def weights(seed: int = 3) -> dict[str, QTensor]:
-    return {name: stored.tensor for name, stored in export_encoder(strata_of(PRUNED, seed)).items()}
+    return {name: stored.tensor for name, stored in export_encoder(make_strata(PRUNED, seed)).items()}
 
 
 def test_an_adopted_encoder_comes_back_from_its_file_to_the_same_bits(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from learner.encoder.base import load_top, lower_digests, top_state, with_own_top
-from model.grid import attach_grids, grid_of
+from model.grid import attach_grids, find_grid
 from model.weights import encoder_tensors
 from tests.learner.small_learner import small_strata
 
@@ -20,7 +20,7 @@ def test_a_top_without_grids_leaves_none() -> None:
     strata = small_strata()
     attach_grids(strata, encoder_tensors(strata, first_layer=1))
     load_top(strata, top_state(small_strata(), 1))
-    assert all(grid_of(module) is None for module in strata.modules())
+    assert all(find_grid(module) is None for module in strata.modules())
 
 
 def test_weights_that_are_pooled_otherwise_are_another_encoder() -> None:

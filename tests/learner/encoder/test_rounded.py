@@ -9,7 +9,7 @@ from learner.encoder.served import StoredTensor, export_encoder
 from model import strata_family
 from model.calibration import to_int4
 from model.errors import NonFinite
-from model.grid import grid_of
+from model.grid import find_grid
 from model.strata import Strata
 from model.weights import encoder_tensors
 from tests.learner.small_learner import small_strata, tokenizer
@@ -60,7 +60,7 @@ def test_only_trained_blocks_are_on_a_grid(tmp_path: Path) -> None:
     for _ in range(2):
         strata = small_strata()
         stored = rounded_tensors(tmp_path, strata=strata)
-        names = {name for name, module in strata.named_modules() if grid_of(module) is not None}
+        names = {name for name, module in strata.named_modules() if find_grid(module) is not None}
         assert names == {f"layers.1.{part}" for part in ("qkv", "out", "up", "down")}
         top = export_encoder(strata, first_layer=1)
         assert all(stored[name].entry == each.entry for name, each in top.items())

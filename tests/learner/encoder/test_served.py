@@ -22,13 +22,13 @@ def known_vectors() -> VectorCache:
     return VectorCache(OURS, width=2)
 
 
-def vector_of(text: str, encoding: str = OURS, z: bytes = bytes(8)) -> TextVector:
+def make_vector(text: str, encoding: str = OURS, z: bytes = bytes(8)) -> TextVector:
     return RECEIPTS.vector(text, z, encoding)
 
 
 def test_a_vector_is_found_by_its_text() -> None:
     known = known_vectors()
-    known.add("hi", vector_of("hi", z=b"\x00\x00\x80\x3f" + bytes(4)))
+    known.add("hi", make_vector("hi", z=b"\x00\x00\x80\x3f" + bytes(4)))
     found = known.of(["ho", "hi"])
     assert list(found) == [1] and found[1].tolist() == [1.0, 0.0]
     known.clear()
@@ -37,9 +37,9 @@ def test_a_vector_is_found_by_its_text() -> None:
 
 def test_vectors_of_another_encoding_are_not_cached() -> None:
     known = known_vectors()
-    known.add("a", vector_of("a", encoding="other"))
-    known.add("b", vector_of("b", z=bytes(4)))
-    VectorCache("", width=2).add("d", vector_of("d", encoding=""))
+    known.add("a", make_vector("a", encoding="other"))
+    known.add("b", make_vector("b", z=bytes(4)))
+    VectorCache("", width=2).add("d", make_vector("d", encoding=""))
     assert known.of(["a", "b"]) == {}
 
 
@@ -47,11 +47,11 @@ def test_the_oldest_entry_is_dropped_first() -> None:
     known = known_vectors()
     texts = [str(number) * (VECTOR_BYTES // 4) for number in range(5)]
     for text in texts:
-        known.add(text, vector_of(text))
+        known.add(text, make_vector(text))
         # A repeated text takes no space.
-        known.add(text, vector_of(text))
+        known.add(text, make_vector(text))
     assert list(known.of(texts)) == [2, 3, 4]
-    known.add("short", vector_of("short"))
+    known.add("short", make_vector("short"))
     assert list(known.of([*texts, "short"])) == [2, 3, 4, 5]
 
 
@@ -59,10 +59,10 @@ def test_a_vector_without_our_code_is_not_believed() -> None:
     known = known_vectors()
     (answer,) = [record for record in stream(0, 1) if isinstance(record, Answer)]
     forged = Receipts(b"another key").vector(answer.text, bytes(8), OURS)
-    for vector, receipts in ((forged, RECEIPTS), (vector_of(answer.text), None), (None, RECEIPTS)):
+    for vector, receipts in ((forged, RECEIPTS), (make_vector(answer.text), None), (None, RECEIPTS)):
         cache_vectors([msgspec.structs.replace(answer, vector=vector)], known, receipts)
     assert known.of([answer.text]) == {}
-    cache_vectors([msgspec.structs.replace(answer, vector=vector_of(answer.text))], known, RECEIPTS)
+    cache_vectors([msgspec.structs.replace(answer, vector=make_vector(answer.text))], known, RECEIPTS)
     assert list(known.of([answer.text])) == [0]
 
 
@@ -82,7 +82,7 @@ def learnt_with(vector: Callable[[str], TextVector | None]) -> Learner:
 
 def test_the_sums_are_the_same_with_and_without() -> None:
     served = small_learner().fast_head.served
-    given = learnt_with(lambda text: vector_of(text, z=served.z_many([text])[0].numpy().tobytes()))
+    given = learnt_with(lambda text: make_vector(text, z=served.z_many([text])[0].numpy().tobytes()))
     encoded = learnt_with(lambda _: None)
     sums = encoded.fast_head.export()
     assert all(torch.equal(value, sums[name]) for name, value in given.fast_head.export().items())
@@ -90,7 +90,7 @@ def test_the_sums_are_the_same_with_and_without() -> None:
 
 def test_a_text_with_a_cached_vector_is_not_encoded() -> None:
     z_D = torch.nn.functional.one_hot(torch.tensor(3), CONFIG.d_model).float()
-    it = learnt_with(lambda text: vector_of(text, z=z_D.numpy().tobytes()))
+    it = learnt_with(lambda text: make_vector(text, z=z_D.numpy().tobytes()))
     assert torch.equal(it.fast_head.means(it.fast_head.ridge.classes), z_D.expand(len(it.fast_head.ridge.classes), -1))
 
 
@@ -102,12 +102,12 @@ def test_replicas_and_the_learner_use_the_same_name_of_the_encoding() -> None:
     name = encoder.encoding(digests | {OUT: "of the head"}, served.tokenizer.max_tokens)
     known = VectorCache(name, width=2)
     assert encoder.encoding(digests, served.tokenizer.max_tokens) == name
-    known.add("hi", vector_of("hi", encoding=name))
+    known.add("hi", make_vector("hi", encoding=name))
     assert (list(known.of(["hi"])) == [0]) == bool(name)
 
 
 def test_an_erasure_forgets_all_vectors() -> None:
-    it = learnt_with(lambda text: vector_of(text, z=bytes(4 * CONFIG.d_model)))
+    it = learnt_with(lambda text: make_vector(text, z=bytes(4 * CONFIG.d_model)))
     texts = [sample.text for sample in it.replay.samples()]
     assert it.fast_head.served.known.of(texts)
     it.erase(keep_alive=lambda: None)

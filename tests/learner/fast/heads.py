@@ -8,7 +8,7 @@ from torch import Tensor
 from lifelong import HeadSums
 
 
-def path_of(found: type, arguments: str = "") -> str:
+def import_path(found: type, arguments: str = "") -> str:
     """Returns the import path of one of these classes, with the arguments in its brackets."""
     return f"{found.__module__}:{found.__name__}{arguments}"
 

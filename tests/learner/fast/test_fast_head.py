@@ -8,12 +8,12 @@ from learner.encoder.served import ServedEncoder, export_head
 from learner.fast.fast_head import FastHead
 from learner.samples import Labelled
 from tests.learner.small_learner import small_served
-from tests.learner.streams import label_of, text_of
+from tests.learner.streams import label_of, make_text
 
-SAMPLES = [Labelled(text_of(number), label_of(number)) for number in range(40)]
+SAMPLES = [Labelled(make_text(number), label_of(number)) for number in range(40)]
 
 
-def head_of(samples: list[Labelled]) -> FastHead:
+def make_head(samples: list[Labelled]) -> FastHead:
     head = FastHead(small_served(), penalty=1e-4)
     head.admit_all(dict.fromkeys(sample.label for sample in SAMPLES))
     head.relearn(samples)
@@ -26,28 +26,28 @@ def assert_same(one: FastHead, other: FastHead) -> None:
 
 
 def test_order_and_batches_change_no_bit() -> None:
-    backwards = head_of([])
+    backwards = make_head([])
     for sample in reversed(SAMPLES):
         backwards.learn_many([sample])
-    assert_same(head_of(SAMPLES), backwards)
+    assert_same(make_head(SAMPLES), backwards)
 
 
 def test_unlearning_equals_never_having_learnt() -> None:
-    head = head_of(SAMPLES)
+    head = make_head(SAMPLES)
     head.unlearn_many(SAMPLES[:7])
-    assert_same(head, head_of(SAMPLES[7:]))
+    assert_same(head, make_head(SAMPLES[7:]))
 
 
 def test_a_copy_learns_by_itself() -> None:
-    head = head_of(SAMPLES)
+    head = make_head(SAMPLES)
     copied = head.copy()
     copied.unlearn_many(SAMPLES[:7])
-    assert_same(head, head_of(SAMPLES))
-    assert_same(copied, head_of(SAMPLES[7:]))
+    assert_same(head, make_head(SAMPLES))
+    assert_same(copied, make_head(SAMPLES[7:]))
 
 
 def test_an_exported_state_is_restored_bit_for_bit() -> None:
-    head = head_of(SAMPLES)
+    head = make_head(SAMPLES)
     restored = FastHead(small_served(), penalty=1e-4)
     restored.restore(head.export(), head.ridge.classes)
     assert_same(head, restored)
@@ -55,7 +55,7 @@ def test_an_exported_state_is_restored_bit_for_bit() -> None:
 
 
 def test_rows_may_be_put_into_another_order() -> None:
-    head = head_of(SAMPLES)
+    head = make_head(SAMPLES)
     classes = tuple(reversed(head.ridge.classes))
     reordered = head.with_order(classes)
     assert reordered.ridge.classes == classes
@@ -63,14 +63,14 @@ def test_rows_may_be_put_into_another_order() -> None:
 
 
 def test_the_next_encoder_begins_with_the_same_rows_and_nothing_learnt() -> None:
-    head = head_of(SAMPLES)
+    head = make_head(SAMPLES)
     empty = head.successor(small_served())
     assert empty.ridge.classes == head.ridge.classes
     assert not empty.z_sums_CD.any()
 
 
 def test_the_distance_of_a_text_is_to_the_nearest_class_mean() -> None:
-    head = head_of([])
+    head = make_head([])
     z_BD, _ = head.encode(SAMPLES[:1])
     assert head.nearest(z_BD).distances_B.tolist() == [1.0]
     head.learn_many(SAMPLES[:1])

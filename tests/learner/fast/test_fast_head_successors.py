@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from learner.fast.fast_head import MIN_LABELS, FastHead, has_moved, predict_since, successor_of
+from learner.fast.fast_head import MIN_LABELS, FastHead, find_successor, has_moved, predict_since
 from learner.samples import Labelled
 from tests.learner.small_learner import small_served
 
@@ -21,7 +21,7 @@ def vectors(region: str, num: int) -> Tensor:
     return torch.nn.functional.normalize(z_ND, dim=1)
 
 
-def head_of(labelled: Mapping[str, tuple[str, int]]) -> FastHead:
+def make_head(labelled: Mapping[str, tuple[str, int]]) -> FastHead:
     """A head that has learnt ten texts of each class, and since the change the given number of texts of a region."""
     head = FastHead(small_served(), penalty=1e-4, num_recent=8)
     head.admit_all(LABELS)
@@ -36,29 +36,29 @@ def learn(head: FastHead, label: str, z_ND: Tensor, time_ms: int) -> None:
     head.learn_encoded(z_ND, head.served.features(z_ND), [Labelled("", label, time_ms=time_ms)] * len(z_ND))
 
 
-SWAPPED = head_of({"a": ("B", 5), "b": ("A", 5), "c": ("C", 5)})
+SWAPPED = make_head({"a": ("B", 5), "b": ("A", 5), "c": ("C", 5)})
 
 
-def names_of(head: FastHead, region: str, *, since_ms: int = SINCE_MS) -> set[str]:
+def list_names(head: FastHead, region: str, *, since_ms: int = SINCE_MS) -> set[str]:
     return set(predict_since(head, vectors(region, 20), since_ms))
 
 
 def test_texts_get_the_class_that_is_nearest_now() -> None:
-    assert names_of(SWAPPED, "A") == {"b"}
-    assert names_of(SWAPPED, "B") == {"a"}
-    assert names_of(SWAPPED, "C") == {"c"}
+    assert list_names(SWAPPED, "A") == {"b"}
+    assert list_names(SWAPPED, "B") == {"a"}
+    assert list_names(SWAPPED, "C") == {"c"}
 
 
 def test_a_class_with_few_labels_since_the_change_predicts_nothing() -> None:
-    few = head_of({"a": ("B", 5), "b": ("A", MIN_LABELS - 1)})
-    assert names_of(few, "A") == {"a"}
-    assert names_of(few, "A", since_ms=SINCE_MS + 1) == {""}
+    few = make_head({"a": ("B", 5), "b": ("A", MIN_LABELS - 1)})
+    assert list_names(few, "A") == {"a"}
+    assert list_names(few, "A", since_ms=SINCE_MS + 1) == {""}
     assert predict_since(few, vectors("A", 0), SINCE_MS) == []
 
 
 def test_the_successor_has_most_of_the_texts() -> None:
-    assert successor_of(["b"] * 6 + ["a"] * 4) == "b"
-    assert successor_of(["b"] * 5 + ["a"] * 5) == ""
+    assert find_successor(["b"] * 6 + ["a"] * 4) == "b"
+    assert find_successor(["b"] * 5 + ["a"] * 5) == ""
 
 
 def test_a_class_has_moved_if_its_labels_resemble_the_texts_of_another() -> None:

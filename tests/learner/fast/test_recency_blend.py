@@ -15,10 +15,10 @@ from learner.fast.rows import ClassRows
 from learner.fast.solver import HeadSolver
 from learner.samples import Labelled
 from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from model.heads import open_head
 from model.kinds import Entries
-from tests.learner.fast.heads import Ridge, path_of
+from tests.learner.fast.heads import Ridge, import_path
 from tests.learner.small_learner import small_served
 
 WIDTH = 8
@@ -52,7 +52,7 @@ def old(z_ND: Tensor) -> Tensor:
     return (z_ND[:, 0] > 0).long()
 
 
-def weights_of(z_ND: Tensor, rows_N: Tensor) -> Tensor:
+def compute_weights(z_ND: Tensor, rows_N: Tensor) -> Tensor:
     """Returns the head of these labels, which is the head of all labels in these tests."""
     phi_NR = features(z_ND)
     targets_NC = torch.nn.functional.one_hot(rows_N, 2).float()
@@ -61,7 +61,7 @@ def weights_of(z_ND: Tensor, rows_N: Tensor) -> Tensor:
     return weights_RC.T
 
 
-ALL_CR = weights_of(vectors(4_000, 1), old(vectors(4_000, 1)))
+ALL_CR = compute_weights(vectors(4_000, 1), old(vectors(4_000, 1)))
 
 
 def share_after(rows_N: Tensor, *, num_solutions: int = 8) -> tuple[RecencyBlend, float]:
@@ -171,7 +171,7 @@ def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> No
     lost = list[float]()
     for first in range(0, len(z_ND), 100):
         learn(it, z_ND[first : first + 100], rows_N[first : first + 100], first_ms=first)
-        all_CR = weights_of(z_ND[: first + 100], rows_N[: first + 100])
+        all_CR = compute_weights(z_ND[: first + 100], rows_N[: first + 100])
         blended_CR, share = it.blended(all_CR, features, PENALTY)
         if first >= 300:
             assert share > 0
@@ -183,7 +183,7 @@ def test_a_stream_without_drift_pays_a_tenth_of_a_point_at_most(seed: int) -> No
 def test_sets_of_labels_and_scores_have_none() -> None:
     rows = ClassRows(8, ("a", "b", VALUE_ROW))
     z_ND = vectors(NUM, 2)
-    for labels in ([set_of(["a", "b"])] * NUM, [scaled_label(0.5)] * NUM):
+    for labels in ([join_names(["a", "b"])] * NUM, [scaled_label(0.5)] * NUM):
         it = recency_blend(3)
         entries = rows.entries(labels)
         it.add(entries.of(z_ND), entries, range(len(entries.rows_E)))
@@ -219,6 +219,6 @@ def test_a_version_of_many_classes_has_the_weights_that_it_had_without_this(num_
 
 
 def test_a_head_of_the_user_is_not_blended() -> None:
-    head = FastHead(small_served(), penalty=0.01, num_recent=8, head=open_head(path_of(Ridge)))
+    head = FastHead(small_served(), penalty=0.01, num_recent=8, head=open_head(import_path(Ridge)))
     weights_CR, share = solved(head, 2)
     assert share == 0 and torch.equal(weights_CR, head.solve()) and head.recency.recent.num_held == 8

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from learner.fast.ridge import GRID, RidgeHead, narrowed, on_grid, ridge_penalty
 from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 
 R = 24
 CLASSES = ("a", "b", "c")
@@ -104,7 +104,7 @@ def test_a_row_without_samples_is_given_to_another_class() -> None:
         head.replace("b", "d")
     head.unlearn_many(PHI[gone], [LABELS[i] for i in gone])
     head.replace("b", "d")
-    assert head.classes == ("a", "d", "c") and head.num_of("d") == 0
+    assert head.classes == ("a", "d", "c") and head.count_samples("d") == 0
     for name in head.classes:
         other.admit(name)
     left = [i for i, label in enumerate(LABELS) if label != "b"]
@@ -159,7 +159,7 @@ def test_sums_are_exported_in_half_the_bytes_if_no_bit_is_lost() -> None:
     assert narrowed(torch.empty(0, 2, dtype=torch.float64)).shape == (0, 2)
 
 
-SETS = [*map(set_of, ("", "a", "b", "ab", "c", "ac", "bc", "abc"))] * 8
+SETS = [*map(join_names, ("", "a", "b", "ab", "c", "ac", "bc", "abc"))] * 8
 
 
 @settings(max_examples=20, deadline=None)

@@ -14,7 +14,7 @@ NUM_FEATURES = 3 * NUM_STRIPS + 5
 ROWS = on_grid(torch.rand(3 * FOLD_ROWS, NUM_FEATURES, generator=torch.Generator().manual_seed(0)))
 
 
-def gram_of(*pieces: Tensor) -> GramMatrix:
+def compute_gram(*pieces: Tensor) -> GramMatrix:
     gram = GramMatrix(NUM_FEATURES)
     for rows in pieces:
         gram.add(rows)
@@ -24,23 +24,23 @@ def gram_of(*pieces: Tensor) -> GramMatrix:
 @given(st.permutations(range(len(ROWS))), st.lists(st.integers(0, len(ROWS)), max_size=5))
 def test_it_is_the_product_of_all_rows_in_any_order_and_pieces(order: list[int], cuts: list[int]) -> None:
     pieces = ROWS[order].tensor_split(sorted(cuts))
-    assert torch.equal(gram_of(*pieces).symmetric(), ROWS.T @ ROWS)
+    assert torch.equal(compute_gram(*pieces).symmetric(), ROWS.T @ ROWS)
 
 
 @pytest.mark.parametrize("num_removed", [1, FOLD_ROWS + 1, len(ROWS)])
 def test_rows_are_unlearnt_exactly(num_removed: int) -> None:
-    gram = gram_of(ROWS)
+    gram = compute_gram(ROWS)
     gram.remove(ROWS[:num_removed])
     assert torch.equal(gram.symmetric(), ROWS[num_removed:].T @ ROWS[num_removed:])
 
 
 def test_rows_that_are_still_collected_are_part_of_the_matrix() -> None:
     few = ROWS[: FOLD_ROWS - 1]
-    assert torch.equal(gram_of(few).lower_RR.tril(), (few.T @ few).tril())
+    assert torch.equal(compute_gram(few).lower_RR.tril(), (few.T @ few).tril())
 
 
 def test_a_copy_does_not_follow() -> None:
-    gram = gram_of(ROWS[:5])
+    gram = compute_gram(ROWS[:5])
     copied = gram.copy()
     gram.add(ROWS[5:])
     assert torch.equal(copied.symmetric(), ROWS[:5].T @ ROWS[:5])
@@ -48,15 +48,15 @@ def test_a_copy_does_not_follow() -> None:
 
 
 def test_a_restored_matrix_goes_on_like_the_one_that_was_exported() -> None:
-    triangle = gram_of(ROWS[:70]).export()
+    triangle = compute_gram(ROWS[:70]).export()
     assert triangle.shape == (NUM_FEATURES * (NUM_FEATURES + 1) // 2,)
-    restored = gram_of(ROWS)
+    restored = compute_gram(ROWS)
     restored.restore(triangle)
     restored.add(ROWS[70:])
     assert torch.equal(restored.symmetric(), ROWS.T @ ROWS)
 
 
 def test_a_matrix_is_added() -> None:
-    gram = gram_of(ROWS[:9])
+    gram = compute_gram(ROWS[:9])
     gram.add_matrix(ROWS[9:].T @ ROWS[9:])
     assert torch.equal(gram.symmetric(), ROWS.T @ ROWS)

@@ -15,7 +15,7 @@ from learner.rounds.round import Phase
 from learner.state.snapshot import decode, encode
 from tests.learner.small_learner import small_learner
 from tests.learner.streams import answer, feedback, label_of
-from tests.learner.test_learner import assert_same, copy_of
+from tests.learner.test_learner import assert_same, copy_learner
 from wire.records import Answer, Feedback
 
 CAPACITY = 8
@@ -196,7 +196,7 @@ def test_a_class_that_is_evicted_during_a_round_is_unknown_to_the_next_encoder(p
 def test_a_restored_learner_evicts_the_same_classes() -> None:
     """The two learners are equal, bit for bit."""
     whole = flooded(trainable_layers=0)
-    restored = copy_of(whole, trainable_layers=0, holdout_share=0.0, class_min_labels=MIN_LABELS)
+    restored = copy_learner(whole, trainable_layers=0, holdout_share=0.0, class_min_labels=MIN_LABELS)
     for number in range(200, 240):
         for learner in (whole, restored):
             learner.learn_many(pair(number, f"class {number % 7}"), {})

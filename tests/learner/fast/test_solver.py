@@ -16,7 +16,7 @@ from tests.learner.small_learner import labelled, small_served
 SERVED = small_served()
 
 
-def head_of(samples: list[Labelled]) -> FastHead:
+def make_head(samples: list[Labelled]) -> FastHead:
     head = FastHead(SERVED, penalty=1e-4)
     learn(head, samples)
     return head
@@ -28,7 +28,7 @@ def learn(head: FastHead, samples: list[Labelled]) -> None:
 
 
 def test_updates_lead_to_the_weights_of_the_sums() -> None:
-    head = head_of(labelled(0, 60))
+    head = make_head(labelled(0, 60))
     solver = HeadSolver()
     solver.solve(head, {"feedback.v1/0": 60})
     for last in (61, 75, 90):
@@ -42,7 +42,7 @@ def test_updates_lead_to_the_weights_of_the_sums() -> None:
 
 def test_the_order_in_a_batch_and_rows_before_the_base_change_no_bit() -> None:
     samples = labelled(0, 90)
-    heads = [head_of(samples[:50]), head_of(samples[:20])]
+    heads = [make_head(samples[:50]), make_head(samples[:20])]
     solvers = [HeadSolver(), HeadSolver()]
     # This solver had another base before.
     solvers[1].solve(heads[1], {})
@@ -61,7 +61,7 @@ def test_the_order_in_a_batch_and_rows_before_the_base_change_no_bit() -> None:
 
 
 def test_the_sums_are_solved_if_updates_do_not_reach_them() -> None:
-    head = head_of(labelled(0, 40))
+    head = make_head(labelled(0, 40))
     solver = HeadSolver()
     solver.solve(head, {"a": 1})
     head.unlearn_many(labelled(0, 5))
@@ -70,12 +70,12 @@ def test_the_sums_are_solved_if_updates_do_not_reach_them() -> None:
     learn(head, [labelled(7, 8)[0]] * (MAX_ROWS + 1))
     solver.solve(head, {"a": 3})
     assert solver.solution.base == {"a": 3}
-    other = head_of(labelled(0, 10))
+    other = make_head(labelled(0, 10))
     assert torch.equal(solver.solve(other, {"a": 4}), other.solve())
 
 
 def test_batches_are_bounded_and_nothing_learnt_is_no_batch() -> None:
-    head = head_of(labelled(0, 40))
+    head = make_head(labelled(0, 40))
     solver = HeadSolver()
     solver.solve(head, {"a": 0})
     for number in range(MAX_BATCHES):
@@ -90,7 +90,7 @@ def test_batches_are_bounded_and_nothing_learnt_is_no_batch() -> None:
 
 def test_bases_solved_in_another_thread_lead_to_the_same_weights() -> None:
     """The next base is used one version later; then the batches since are learnt on it."""
-    head = head_of(labelled(0, 40))
+    head = make_head(labelled(0, 40))
     solver = HeadSolver(INLINE)
     bases = set()
     for last in range(40, 760, 12):
@@ -101,7 +101,7 @@ def test_bases_solved_in_another_thread_lead_to_the_same_weights() -> None:
         assert len(solver.solution.batches) <= MAX_BATCHES // 2 + 1
     assert len(bases) == 4
 
-    again = head_of(labelled(0, solver.solution.base["a"] + 12))
+    again = make_head(labelled(0, solver.solution.base["a"] + 12))
     replayed = HeadSolver()
     replayed.solve(again, solver.solution.base)
     for offsets in solver.solution.batches:
@@ -116,7 +116,7 @@ def test_a_head_that_knows_nothing_has_no_rows() -> None:
 
 def test_lost_rows_are_detected_and_repaired() -> None:
     """The updated weights then differ from the next base, which is solved from the exact sums."""
-    head = head_of(labelled(0, 40))
+    head = make_head(labelled(0, 40))
     solver = HeadSolver(INLINE)
     solver.solve(head, {"a": 40})
     with capture_logs() as logs:

@@ -13,7 +13,7 @@ from learner.fast.fast_head import MAX_ROWS
 from learner.fast.ridge import BaseSolution, NormalEquations, on_grid
 from learner.fast.rows import ClassRows
 from learner.fast.solver import IncrementalHead
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from model.kinds import Entries
 
 R = 24
@@ -165,7 +165,7 @@ def test_texts_with_several_classes_or_none_are_exact() -> None:
     rows = ClassRows(C, [str(row) for row in range(C)])
     sets = chain.from_iterable(combinations("01234", size) for size in range(C + 1))
     names = list(map("".join, sets))
-    entries = rows.entries([set_of(each) for each in names])
+    entries = rows.entries([join_names(each) for each in names])
     targets_NC = entries.targets(32, C)
     assert targets_NC.sum(dim=1).tolist() == list(map(len, names))
     head = IncrementalHead(NormalEquations.of(torch.zeros(R, R), torch.zeros(C, R), PENALTY).solve())

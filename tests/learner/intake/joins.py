@@ -26,7 +26,7 @@ def make_join(
     """Returns a join whose windows hold so many small answers and labels, and which remembers so many events."""
     bounds = {"pending_bytes": pending * (OVERHEAD + 60), "parked_bytes": parked * (OVERHEAD + 162)}
     config = LearnerConfig(holdout_share=0.0, remembered_ids=remembered, **bounds)  # type: ignore[arg-type]
-    return Join(config, trust or make_trust(), names_of(config), state)
+    return Join(config, trust or make_trust(), label_names(config), state)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Known:
     classes: frozenset[str] = frozenset()
 
 
-def names_of(config: LearnerConfig, labels: LabelConfig | None = None) -> LabelNames:
+def label_names(config: LearnerConfig, labels: LabelConfig | None = None) -> LabelNames:
     known = Known(config, LabelSet(labels or LabelConfig()))
     return LabelNames(lambda: known, HoldoutDraw(config.holdout_share))
 

@@ -39,7 +39,7 @@ def poll(*times_ms: int, offset: int, partition: int = 0) -> Followed:
     return Followed(received=received, refused=[], offsets={f"a/{partition}": offset}, marks={}, losses=[])
 
 
-def raw_of(received: Received[Answer], *headers: tuple[str, bytes]) -> Raw:
+def make_raw(received: Received[Answer], *headers: tuple[str, bytes]) -> Raw:
     """Returns the record in the log, with these headers, or with the headers of its message."""
     at = received.position
     return Raw(
@@ -53,7 +53,7 @@ def raw_of(received: Received[Answer], *headers: tuple[str, bytes]) -> Raw:
 
 
 def wanted(search: Search, followed: Followed) -> list[Received[Answer]]:
-    return [each for each in followed.received if search.wants(raw_of(each))]
+    return [each for each in followed.received if search.wants(make_raw(each))]
 
 
 def found(search: Search, followed: Followed) -> list[Feedback]:
@@ -101,8 +101,8 @@ def test_only_answers_of_expected_labels_are_parsed_and_those_that_do_not_name_t
     read = poll(99_000, 100_000, 101_000, offset=3)
     assert [each.record.event_id for each in wanted(search, read)] == ["event-100000"]
     foreign = read.received[0]
-    assert search.wants(raw_of(foreign, ("content-type", b"application/json")))
-    assert not search.wants(raw_of(foreign, ("ce_id", b"\xff")))
+    assert search.wants(make_raw(foreign, ("content-type", b"application/json")))
+    assert not search.wants(make_raw(foreign, ("ce_id", b"\xff")))
 
 
 def test_a_label_that_came_since_waits_for_the_next_pass_if_its_answer_lies_before_this_one() -> None:

@@ -14,7 +14,7 @@ from learner.intake.outbox import Outbox
 from learner.intake.trust import LabelTrust
 from learner.samples import OVERHEAD
 from services.local.kafka import LocalBroker
-from tests.learner.intake.joins import names_of
+from tests.learner.intake.joins import label_names
 from wire.bus import Bus
 from wire.records import Answer, Feedback
 
@@ -64,7 +64,7 @@ def fill(bus: Bus, *, is_clock_right: bool) -> None:
 
 def caught_up(bus: Bus, config: LearnerConfig) -> Counter[str]:
     """The counts of a join that has read both topics to their end, without a checkpoint."""
-    join = Join(config, LabelTrust(config), names_of(config))
+    join = Join(config, LabelTrust(config), label_names(config))
     consumer = Consumer(
         bus,
         ReadState(offsets={}, letters=Outbox(), counts=join.counts),

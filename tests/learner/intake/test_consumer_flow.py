@@ -13,7 +13,7 @@ from learner.intake.consumer import OTHER, STALLED_S, FlowControl, Times, Topic,
 from learner.intake.join import Join
 from learner.intake.trust import LabelTrust
 from learner.samples import OVERHEAD, Level, Levels
-from tests.learner.intake.joins import names_of
+from tests.learner.intake.joins import label_names
 from tests.learner.streams import answer, feedback
 from wire.records import Answer, Feedback
 
@@ -132,7 +132,7 @@ def make_join(num_items: int) -> Join:
     """Returns a join whose windows hold so many small answers and labels."""
     num_bytes = num_items * (OVERHEAD + 100)
     config = LearnerConfig(holdout_share=0.0, pending_bytes=num_bytes, parked_bytes=num_bytes)
-    return Join(config, LabelTrust(config), names_of(config))
+    return Join(config, LabelTrust(config), label_names(config))
 
 
 def timed(number: int) -> list[Answer | Feedback]:

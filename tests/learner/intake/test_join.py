@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from learner.config import LearnerConfig
 from learner.intake.join import Join, JoinState
 from learner.samples import HoldoutDraw
-from tests.learner.intake.joins import RECEIPTS, answer, label, label_of, make_join, make_trust, names_of, num_outcomes
+from tests.learner.intake.joins import (
+    RECEIPTS,
+    answer,
+    label,
+    label_names,
+    label_of,
+    make_join,
+    make_trust,
+    num_outcomes,
+)
 from tests.wire.samples import VERDICTS
 from wire.records import Answer, Feedback
 
@@ -22,7 +31,7 @@ def test_a_label_after_its_answer_makes_a_sample() -> None:
 
 def test_texts_wait_for_their_label_but_for_those_of_the_holdout() -> None:
     config = LearnerConfig(holdout_share=0.5)
-    join = Join(config, make_trust(), names_of(config))
+    join = Join(config, make_trust(), label_names(config))
     join.match([*(answer(f"e{number}", f"text {number}") for number in range(40)), label("e3")])
     waiting = [number for number in range(40) if number != 3]
     learnt = [f"text {number}" for number in waiting if not HoldoutDraw(0.5)(("", f"e{number}"))]

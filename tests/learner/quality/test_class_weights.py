@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.memory import targets_of
+from learner.memory import build_targets
 from learner.quality.class_weights import (
     MAX_RANKED,
     MIN_SAMPLES,
@@ -30,7 +30,9 @@ def holdout(num_ok: int, num_fraud: int, *, noise: float, seed: int = 0) -> Scor
     rng = torch.Generator().manual_seed(seed)
     odds_N = torch.tensor([float(label == "fraud") for label in labels])
     odds_N += noise * torch.randn(len(labels), generator=rng)
-    return ScoredHoldout(samples, CLASSES, torch.stack((-odds_N / 2, odds_N / 2), dim=1), targets_of(samples, CLASSES))
+    return ScoredHoldout(
+        samples, CLASSES, torch.stack((-odds_N / 2, odds_N / 2), dim=1), build_targets(samples, CLASSES)
+    )
 
 
 SCORED = st.tuples(st.integers(0, 1_000), st.booleans(), st.integers(1, 4))

@@ -10,7 +10,7 @@ from learner.quality.comparison import ScoredHoldout
 from learner.quality.evaluation import measure_figures
 from learner.samples import Labelled
 from lifelong.plugins.kinds.scores import VALUE_ROW, scaled_label
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from model.kinds import UNIT
 from tests.learner.kind_rig import KindRig, ScoreRig
 from tests.learner.publish_rig import PublishRig
@@ -25,7 +25,7 @@ def scored(labels: list[str], classes: tuple[str, ...], logits: list[list[float]
 
 
 def test_the_micro_f1_of_a_version_is_reported_with_its_parents() -> None:
-    labels = [set_of("ab"), set_of("b"), set_of("")]
+    labels = [join_names("ab"), join_names("b"), join_names("")]
     # It predicts a twice, once rightly.
     parent = scored(labels, ("a",), [[1.0], [1.0], [-1.0]])
     # All three are right, and b is predicted once too often.
@@ -43,7 +43,7 @@ def test_absolute_errors_are_in_the_unit_of_the_scores() -> None:
     assert measure_figures(new, parent, space) == {"absolute_error": (0.5, 1.0)}
 
 
-def evaluation_of(rig: PublishRig, first: int, last: int) -> Evaluation:
+def evaluate_span(rig: PublishRig, first: int, last: int) -> Evaluation:
     rig.learn(first, last)
     return rig.store.versions.manifest(rig.publish()).evaluation
 
@@ -51,8 +51,8 @@ def evaluation_of(rig: PublishRig, first: int, last: int) -> Evaluation:
 @pytest.mark.live
 def test_a_version_of_sets_reports_its_micro_f1(store: Store, tmp_path: Path) -> None:
     rig = KindRig(store, tmp_path, holdout_share=0.4)
-    few = evaluation_of(rig, 0, 20)
-    many = evaluation_of(rig, 20, 200)
+    few = evaluate_span(rig, 0, 20)
+    many = evaluate_span(rig, 20, 200)
     assert few.micro_f1 and many.micro_f1 and not many.absolute_error
     assert few.micro_f1[0] == few.micro_f1[1]
     assert many.micro_f1[0] > max(many.micro_f1[1], 0.6)
@@ -61,8 +61,8 @@ def test_a_version_of_sets_reports_its_micro_f1(store: Store, tmp_path: Path) ->
 @pytest.mark.live
 def test_a_version_of_scores_reports_its_mean_absolute_error(store: Store, tmp_path: Path) -> None:
     rig = ScoreRig(store, tmp_path, holdout_share=0.4)
-    evaluation_of(rig, 0, 20)
-    found = evaluation_of(rig, 20, 200)
+    evaluate_span(rig, 0, 20)
+    found = evaluate_span(rig, 20, 200)
     assert found.absolute_error and not found.micro_f1
     error, of_parent = found.absolute_error
     assert 0 < error < of_parent < 2.0
@@ -72,5 +72,5 @@ def test_a_version_of_scores_reports_its_mean_absolute_error(store: Store, tmp_p
 
 @pytest.mark.live
 def test_a_version_of_single_classes_has_neither(store: Store, tmp_path: Path) -> None:
-    found = evaluation_of(PublishRig(store, tmp_path), 0, 60)
+    found = evaluate_span(PublishRig(store, tmp_path), 0, 60)
     assert not found.micro_f1 and not found.absolute_error

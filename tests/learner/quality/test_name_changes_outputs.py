@@ -6,7 +6,7 @@ from learner.fast.fast_head import Rows
 from learner.quality.evaluation import ScoredVersion
 from learner.quality.recent_events import RecentEvents
 from lifelong.plugins.inputs.feature_tensors import Scale
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from tests.learner.quality.versions import SERVED, events_with, ring_with
 from tests.learner.quality.versions import version as one_class_version
 from tests.learner.small_learner import with_scales
@@ -23,7 +23,7 @@ WITH_C = version(a=0, b=1, c=2)
 def events(*places: str, labels: str) -> Rows:
     """Events with these features, such as "01", and sets of labels, such as "ab"."""
     features = [[int(place) for place in each.replace("-", "")] for each in places]
-    return events_with(features, [set_of(names.replace("-", "")) for names in labels.split()])
+    return events_with(features, [join_names(names.replace("-", "")) for names in labels.split()])
 
 
 def recent(reference: ScoredVersion = OLD) -> RecentEvents:
@@ -69,8 +69,8 @@ def test_a_reference_with_other_scales_predicts_by_its_own_features() -> None:
     only_before = int(((before_BR > 0.5) & (phi_BR == 0)).nonzero()[0, 1])
     only_now = int(((phi_BR > 0.5) & (before_BR == 0)).nonzero()[0, 1])
     ring = recent(version(a=only_before))
-    ring.add(Rows(before_BR, [set_of("a")], contents, are_all=True), SERVED, version(a=only_before))
-    ring.add(Rows(phi_BR, [set_of("a")], contents, are_all=True), scaled, version(a=only_now))
+    ring.add(Rows(before_BR, [join_names("a")], contents, are_all=True), SERVED, version(a=only_before))
+    ring.add(Rows(phi_BR, [join_names("a")], contents, are_all=True), scaled, version(a=only_now))
     found = ring.name_changes(version(a=only_now)._replace(served=scaled))
     assert (found.texts, found.between_old, found.forgotten) == (2, 0, 0)
     found = ring.name_changes(version(a=only_before)._replace(served=scaled))

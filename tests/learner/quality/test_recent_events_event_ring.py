@@ -22,14 +22,14 @@ def scaled(mean: float) -> ServedEncoder:
     return with_scales(SERVED, {"amount": Scale(mean, 2.0)})
 
 
-def phi_of(served: ServedEncoder, contents: list[str]) -> torch.Tensor:
+def compute_phi(served: ServedEncoder, contents: list[str]) -> torch.Tensor:
     return served.features(served.z_many(contents))
 
 
 def rows(served: ServedEncoder, *labels: str) -> Rows:
     """The first events, with these labels."""
     contents = CONTENTS[: len(labels)]
-    return Rows(phi_of(served, contents), list(labels), contents, are_all=True)
+    return Rows(compute_phi(served, contents), list(labels), contents, are_all=True)
 
 
 def filled(served: ServedEncoder, *labels: str) -> EventRing:
@@ -56,16 +56,18 @@ def test_under_other_scales_events_with_numbers_are_encoded_again() -> None:
     ring = filled(SERVED, "a", "b", "c")
     for served in (scaled(0.0), scaled(5.0), SERVED):
         assert ring.is_read_by(served) and ring.follow(served)
-        assert torch.equal(ring.phi_NR, phi_of(served, CONTENTS))
+        assert torch.equal(ring.phi_NR, compute_phi(served, CONTENTS))
     assert ring.labels == ["a", "b", "c"]
-    assert not torch.equal(phi_of(scaled(0.0), CONTENTS), phi_of(scaled(5.0), CONTENTS))
+    assert not torch.equal(compute_phi(scaled(0.0), CONTENTS), compute_phi(scaled(5.0), CONTENTS))
 
 
 def test_an_encoder_with_other_scales_reads_events_under_its_own() -> None:
     ring = filled(scaled(0.0), "a", "b", "c")
     before = scaled(5.0)
-    assert torch.equal(ring.features_under(before, torch.tensor([2, 0])), phi_of(before, [CONTENTS[2], CONTENTS[0]]))
-    assert torch.equal(ring.phi_NR, phi_of(scaled(0.0), CONTENTS)), "they stay as they are"
+    assert torch.equal(
+        ring.features_under(before, torch.tensor([2, 0])), compute_phi(before, [CONTENTS[2], CONTENTS[0]])
+    )
+    assert torch.equal(ring.phi_NR, compute_phi(scaled(0.0), CONTENTS)), "they stay as they are"
 
 
 def test_another_encoder_empties_the_ring() -> None:
@@ -80,7 +82,7 @@ def test_nothing_is_left_of_forgotten_events() -> None:
     ring.forget()
     assert not len(ring) and ring.follow(scaled(1.0))
     ring.add(rows(scaled(1.0), "d"))
-    assert ring.labels == ["d"] and torch.equal(ring.phi_NR, phi_of(scaled(1.0), CONTENTS[:1]))
+    assert ring.labels == ["d"] and torch.equal(ring.phi_NR, compute_phi(scaled(1.0), CONTENTS[:1]))
 
 
 def test_events_follow_the_names_of_classes() -> None:

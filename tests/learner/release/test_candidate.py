@@ -24,7 +24,7 @@ def test_new_labels_make_a_version_that_sends_only_the_head(rig: PublishRig) -> 
     assert second.labels == rig.learner.fast_head.ridge.classes and second.trained_through == {"feedback.v1/0": 60}
     assert second.evaluation.parent_accuracy == 0.0
     assert second.evaluation.accuracy > 0.0
-    assert second.model_spec == rig.learner.knowledge.base.spec_of(8) and second.max_tokens == tokenizer().max_tokens
+    assert second.model_spec == rig.learner.knowledge.base.spec_for(8) and second.max_tokens == tokenizer().max_tokens
     digests = {entry.digest for entry in second.tensors}
     assert rig.store.blobs.has(digests) == digests
 

@@ -8,13 +8,13 @@ from learner.errors import CheckpointFailed
 from learner.state.snapshot import encode
 from tests.learner.publish_rig import PublishRig, wipe, withdraw
 from tests.learner.small_learner import SUBJECT_DIGEST, small_learner
-from tests.learner.streams import labelled_events, stream, subject_of
+from tests.learner.streams import labelled_events, make_subject, stream
 from wire.records import CommandOutcome, Erase
 from wire.store import Store
 
 pytestmark = pytest.mark.live
 
-SUBJECT = subject_of(3)
+SUBJECT = make_subject(3)
 DIGEST = SUBJECT_DIGEST(SUBJECT)
 
 
@@ -143,7 +143,7 @@ def test_a_store_that_was_wiped_hears_of_it_again(rig: PublishRig) -> None:
     rig.publish()
     carry_out(rig)
     wipe(rig.store)
-    other = SUBJECT_DIGEST(subject_of(4))
+    other = SUBJECT_DIGEST(make_subject(4))
     rig.store.commands.append(Erase(digest=other))
     assert carry_out(rig).version == 2
     found = [command.read(Erase).digest for command in rig.store.commands.read()]

@@ -14,10 +14,10 @@ from model.config import StaticConfig, StrataConfig
 from model.strata import Strata
 from model.strata_family import built_in
 from tests.learner.adopt_rig import AdoptRig, published_rig
-from tests.learner.offers import NARROW, PRUNED, offer_of, offer_of_head, strata_of
+from tests.learner.offers import NARROW, PRUNED, make_offer, make_strata, offer_of_head
 from tests.learner.publish_rig import withdraw
 from tests.learner.small_learner import CONFIG
-from tests.learner.streams import stream, text_of
+from tests.learner.streams import make_text, stream
 from tests.model.small_static import small_static
 from wire.store import GAP, Store
 
@@ -34,7 +34,7 @@ def test_an_encoder_of_another_shape_is_adopted_and_published(
     rig: AdoptRig, store: Store, config: StrataConfig
 ) -> None:
     num_texts = rig.learner.fast_head.ridge.num_texts
-    outcome = rig.offer(offer_of(store, config))
+    outcome = rig.offer(make_offer(store, config))
     assert outcome is not None and (outcome.state, outcome.version, outcome.reasons) == ("published", 2, ())
     assert outcome.numbers["held"] > 0
     manifest = store.versions.manifest(2)
@@ -54,16 +54,16 @@ def test_a_static_encoder_is_adopted_restored_and_left_again(store: Store, tmp_p
     rig.learn(0, 300)
     rig.publish()
     whole = small_static(StaticConfig(vocab=CONFIG.vocab, pairs=4, d_model=32))
-    outcome = rig.offer(offer_of(store, strata=whole))
+    outcome = rig.offer(make_offer(store, strata=whole))
     assert outcome is not None and (outcome.state, outcome.version, outcome.reasons) == ("published", 2, ())
     manifest = store.versions.manifest(2)
     assert StaticConfig.from_json(manifest.config).d_model == 32
     assert {each.name for each in manifest.tensors} == {"embed.table", "embed.pairs", "head.proj", "head.out"}
-    vectors = rig.learner.fast_head.served.z_many([text_of(5)])
+    vectors = rig.learner.fast_head.served.z_many([make_text(5)])
     rig.publisher.checkpoint()
     rig.start()
-    assert torch.equal(rig.learner.fast_head.served.z_many([text_of(5)]), vectors)
-    again = rig.offer(offer_of(store, NARROW, id="two"))
+    assert torch.equal(rig.learner.fast_head.served.z_many([make_text(5)]), vectors)
+    again = rig.offer(make_offer(store, NARROW, id="two"))
     # A learner that was restored leaves a gap, since the version after its checkpoint may be in use.
     assert again is not None and (again.state, again.version) == ("published", 3 + GAP)
 
@@ -73,7 +73,7 @@ def test_what_is_not_in_memory_is_carried_over_to_another_width(store: Store, tm
     rig.learn(0, 300)
     rig.publish()
     counts = rig.learner.fast_head.ridge.num_by_class
-    outcome = rig.offer(offer_of(store, NARROW))
+    outcome = rig.offer(make_offer(store, NARROW))
     assert outcome is not None and outcome.state == "published"
     assert rig.learner.fast_head.ridge.num_by_class == counts
 
@@ -83,7 +83,7 @@ def test_a_refused_encoder_changes_nothing_and_the_reason_is_in_the_history(stor
     rig.learn(0, 400)
     rig.publish()
     before = rig.learner.export(None)
-    outcome = rig.offer(offer_of(store, strata=blind()))
+    outcome = rig.offer(make_offer(store, strata=blind()))
     assert outcome is not None and outcome.state == "refused" and outcome.version == 1
     assert "worse_than_parent" in outcome.reasons and outcome.numbers["held_lost"] > outcome.numbers["held_won"]
     assert store.versions.history(1)[0].detail.startswith("encoder other: ")
@@ -97,7 +97,7 @@ def test_a_refused_encoder_changes_nothing_and_the_reason_is_in_the_history(stor
 
 def blind() -> Strata:
     """Returns an encoder that gives all words the same vector."""
-    strata = copy.deepcopy(strata_of(PRUNED))
+    strata = copy.deepcopy(make_strata(PRUNED))
     with torch.no_grad():
         strata.embed.word.weight.copy_(strata.embed.word.weight[:1].expand_as(strata.embed.word.weight))
     return strata
@@ -107,9 +107,9 @@ def test_an_operator_may_accept_a_loss_but_no_forgotten_class(store: Store, tmp_
     rig = AdoptRig(store, tmp_path, trainable_layers=1, min_holdout=5, holdout_share=0.4)
     rig.learn(0, 400)
     rig.publish()
-    outcome = rig.offer(offer_of(store, strata=blind(), max_loss=1.0))
+    outcome = rig.offer(make_offer(store, strata=blind(), max_loss=1.0))
     assert outcome is not None and outcome.state == "refused" and "worse_than_parent" not in outcome.reasons
-    outcome = rig.offer(offer_of(store, id="two", max_loss=1.0))
+    outcome = rig.offer(make_offer(store, id="two", max_loss=1.0))
     assert outcome is not None and outcome.state == "published"
     assert rig.learner.knowledge.anchor is not None and rig.learner.knowledge.anchor.version == 2
 
@@ -129,13 +129,13 @@ def test_an_operator_may_accept_a_loss_but_no_forgotten_class(store: Store, tmp_
 def test_an_encoder_that_does_not_fit_is_refused(
     rig: AdoptRig, store: Store, changed: dict[str, object], reason: str
 ) -> None:
-    outcome = rig.offer(msgspec.structs.replace(offer_of(store), **changed))
+    outcome = rig.offer(msgspec.structs.replace(make_offer(store), **changed))
     assert outcome is not None and outcome.state == "refused" and reason in outcome.reasons[0]
     assert rig.learner.knowledge.base.adopted is None
 
 
 def test_blobs_that_are_gone_refuse_the_offer(rig: AdoptRig, store: Store) -> None:
-    offer = offer_of(store)
+    offer = make_offer(store)
     server = store._server
     server.ask("DEL", server.key("blob", offer.tensors[0].digest))
     outcome = rig.offer(offer)
@@ -155,7 +155,7 @@ def test_the_head_gets_more_features_and_more_rows_under_the_same_encoder(rig: A
 
 
 def test_a_restart_goes_on_with_what_was_adopted(rig: AdoptRig, store: Store) -> None:
-    rig.offer(offer_of(store))
+    rig.offer(make_offer(store))
     expected = rig.learner.export(None)
     rig.publisher.checkpoint()
     rig.start()
@@ -169,7 +169,7 @@ def test_a_restart_goes_on_with_what_was_adopted(rig: AdoptRig, store: Store) ->
 
 def test_a_version_that_is_withdrawn_takes_the_encoder_before_back(rig: AdoptRig, store: Store) -> None:
     key = rig.learner.fast_head.served.key
-    rig.offer(offer_of(store))
+    rig.offer(make_offer(store))
     withdraw(store, to=1)
     rig.learn(300, 310)
     assert rig.publish() == 1
@@ -179,7 +179,7 @@ def test_a_version_that_is_withdrawn_takes_the_encoder_before_back(rig: AdoptRig
 
 
 def test_after_a_change_of_the_settings_these_hold_again(rig: AdoptRig, store: Store) -> None:
-    rig.offer(offer_of(store))
+    rig.offer(make_offer(store))
     rig.publisher.checkpoint()
     rig.start(num_features=80)
     assert rig.learner.knowledge.base.adopted is None
@@ -188,10 +188,10 @@ def test_after_a_change_of_the_settings_these_hold_again(rig: AdoptRig, store: S
 
 
 def test_the_next_offer_takes_the_place_of_one_under_way(rig: AdoptRig, store: Store) -> None:
-    first = store.commands.append(offer_of(store, id="one"))
+    first = store.commands.append(make_offer(store, id="one"))
     rig.follow()
     rig.learner.tick()
-    outcome = rig.offer(offer_of(store, NARROW, id="two"))
+    outcome = rig.offer(make_offer(store, NARROW, id="two"))
     assert outcome is not None and outcome.state == "published"
     superseded = store.commands.outcome(first)
     assert superseded is not None and (superseded.state, superseded.reasons) == ("refused", (SUPERSEDED,))
@@ -208,7 +208,7 @@ def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: S
     while training.phase is not phase:
         rig.learner.tick()
         assert rig.learner.knowledge.round is training
-    outcome = rig.offer(offer_of(store, NARROW))
+    outcome = rig.offer(make_offer(store, NARROW))
     assert outcome is not None and (outcome.state, outcome.version) == ("published", 2)
     assert [each.outcome for each in rig.learner.knowledge.lineage.rounds] == ["dropped"]
     rig.learn(300, 360)
@@ -217,7 +217,7 @@ def test_an_offer_takes_the_place_of_a_round_that_trains(rig: AdoptRig, store: S
 
 
 def test_a_restart_amid_the_round_decides_again_with_the_same_result(rig: AdoptRig, store: Store) -> None:
-    command = store.commands.append(offer_of(store))
+    command = store.commands.append(make_offer(store))
     rig.publisher.checkpoint()
     rig.follow()
     for _ in range(5):

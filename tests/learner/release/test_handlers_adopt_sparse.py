@@ -17,7 +17,7 @@ from model.ragged import RaggedBatch
 from model.sparse import BCSR, unpack_mask
 from model.strata import Strata
 from tests.learner.adopt_rig import published_rig
-from tests.learner.offers import offer_of, strata_of
+from tests.learner.offers import make_offer, make_strata
 from tests.learner.small_learner import CONFIG
 from wire.store import Store
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.live
 
 
 def pruned() -> Strata:
-    strata = copy.deepcopy(strata_of(CONFIG))
+    strata = copy.deepcopy(make_strata(CONFIG))
     masks: dict[str, Tensor] = {}
     for name in feed_forward_matrices(strata):
         layer = linear_at(strata, name)
@@ -34,7 +34,7 @@ def pruned() -> Strata:
     return strata
 
 
-def weights_of(store: Store, version: int) -> dict[str, QTensor]:
+def read_weights(store: Store, version: int) -> dict[str, QTensor]:
     """Returns the weights of a version as a replica reads them."""
     entries = store.versions.manifest(version).tensors
     return {entry.name: from_blob(entry, store.blobs.get(entry.digest, entry.num_bytes)) for entry in entries}
@@ -42,12 +42,12 @@ def weights_of(store: Store, version: int) -> dict[str, QTensor]:
 
 def test_a_pruned_encoder_is_adopted_and_its_masks_stay(store: Store, tmp_path: Path) -> None:
     rig = published_rig(store, tmp_path)
-    outcome = rig.offer(offer_of(store, CONFIG, strata=pruned()))
+    outcome = rig.offer(make_offer(store, CONFIG, strata=pruned()))
     assert outcome is not None and (outcome.state, outcome.version) == ("published", 2)
     rig.learn(300, 360)
     rig.train()
     version = rig.publish()
-    before, after = (weights_of(store, number) for number in (2, version))
+    before, after = (read_weights(store, number) for number in (2, version))
     sparse = {name for name, tensor in before.items() if tensor.scheme == BCSR}
     assert sparse == {f"layers.{layer}.{part}" for layer in (0, 1) for part in ("up", "down")}
     for name in sparse:
@@ -64,14 +64,14 @@ def test_a_pruned_encoder_is_adopted_and_its_masks_stay(store: Store, tmp_path: 
 
 def test_a_restarted_learner_goes_on_with_the_masks(store: Store, tmp_path: Path) -> None:
     rig = published_rig(store, tmp_path)
-    rig.offer(offer_of(store, CONFIG, strata=pruned()))
+    rig.offer(make_offer(store, CONFIG, strata=pruned()))
     rig.learn(300, 360)
     rig.train()
-    before = weights_of(store, rig.publish())
+    before = read_weights(store, rig.publish())
     rig.start()
     rig.learn(360, 420)
     rig.train()
-    after = weights_of(store, rig.publish())
+    after = read_weights(store, rig.publish())
     for name, tensor in before.items():
         assert after[name].scheme == tensor.scheme
         if tensor.scheme == BCSR:

@@ -10,7 +10,7 @@ import pytest
 from learner.release.publisher import Durability
 from services.local.redis import start_redis
 from tests.learner.publish_rig import PublishRig
-from tests.stores import KEYS, lease_of, publish
+from tests.stores import KEYS, publish, take_lease
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable
@@ -68,7 +68,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_a_version_is_durable_when_the_disk_has_it(machine: Machine) -> None:
-    publish(machine.store, lease_of(machine.store), 2)
+    publish(machine.store, take_lease(machine.store), 2)
     durability = Durability(machine.store.versions)
     durability.expect(2)
     assert durability.version == 0 and not durability.is_lost(wait=True)
@@ -76,7 +76,7 @@ def test_a_version_is_durable_when_the_disk_has_it(machine: Machine) -> None:
 
 
 def test_a_version_that_was_lost_is_said_once(machine: Machine) -> None:
-    lease = lease_of(machine.store)
+    lease = take_lease(machine.store)
     machine.note_disk()
     publish(machine.store, lease, 1)
     durability = Durability(machine.store.versions)

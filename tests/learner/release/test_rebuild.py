@@ -9,7 +9,7 @@ from msgspec import UNSET
 
 from learner.drift import DriftState, DriftWatch
 from learner.learner import Learner
-from learner.release.candidate import Candidate, CandidateMaker, manifest_of
+from learner.release.candidate import Candidate, CandidateMaker, build_manifest
 from learner.release.rebuild import NotRebuilt, ReadTo, differences, rebuild
 from learner.rounds.round import SlowRound
 from learner.rounds.worker import INLINE
@@ -62,7 +62,7 @@ def play(learner: Learner, topics: Topics, seed: int) -> None:
 
 
 def published(learner: Learner) -> WeightManifest:
-    return manifest_of(made(learner), learner, version=1, epoch=1, time_ms=0)
+    return build_manifest(made(learner), learner, version=1, epoch=1, time_ms=0)
 
 
 def made(learner: Learner) -> Candidate:
@@ -157,7 +157,7 @@ def test_a_head_that_was_updated_in_batches_is_made_again(topics: Topics) -> Non
         at[name] = end
         if rng.random() < 0.2:
             candidate = maker.make(whole.knowledge, Stopwatch(), whole.offsets, anew=rng.random() < 0.1)
-            manifest = manifest_of(candidate, whole, version=1, epoch=1, time_ms=0)
+            manifest = build_manifest(candidate, whole, version=1, epoch=1, time_ms=0)
             if len(manifest.solution.batches) in num_batches:
                 continue
             num_batches.add(len(manifest.solution.batches))
@@ -180,7 +180,7 @@ def test_the_share_of_the_newest_labels_is_that_of_the_version() -> None:
         offsets = dict.fromkeys(topics, end)
         whole.learn_many([*topics["answers.v1/0"][end - 20 : end], *topics["feedback.v1/0"][end - 20 : end]], offsets)
         candidate = maker.make(whole.knowledge, Stopwatch(), offsets, anew=end == 20)
-    manifest = manifest_of(candidate, whole, version=1, epoch=1, time_ms=0)
+    manifest = build_manifest(candidate, whole, version=1, epoch=1, time_ms=0)
     assert manifest.solution.fading_share and not manifest.lineage.gap
     again = rebuild(manifest, small_learner(**changed), small_config(**changed), reader(topics, 3))
     assert differences(manifest, again) == []

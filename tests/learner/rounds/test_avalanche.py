@@ -75,14 +75,14 @@ def trained(name: str, plan: RoundPlan) -> TrainedEncoder:
     return slow_round.trained
 
 
-def top_of(made: TrainedEncoder) -> dict[str, Tensor]:
+def read_top(made: TrainedEncoder) -> dict[str, Tensor]:
     return top_state(made.strata, 1)
 
 
 def moved(made: TrainedEncoder) -> float:
     """The squared norm of the change of the trained blocks in a round."""
     before = top_state(small_strata(), 1)
-    return sum(float((value - before[name]).square().sum()) for name, value in top_of(made).items())
+    return sum(float((value - before[name]).square().sum()) for name, value in read_top(made).items())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,7 +92,7 @@ def test_a_round_is_learnt_and_can_be_repeated_bit_for_bit(name: str) -> None:
     again = trained(name, plan())
     assert first.losses == again.losses
     assert sum(first.losses[-3:]) < 0.9 * sum(first.losses[:3])
-    assert all(torch.equal(value, top_of(again)[key]) for key, value in top_of(first).items())
+    assert all(torch.equal(value, read_top(again)[key]) for key, value in read_top(first).items())
     state = small_strata().state_dict()
     assert all(
         torch.equal(value, state[key]) for key, value in first.strata.state_dict().items() if "layers.1" not in key
@@ -100,8 +100,8 @@ def test_a_round_is_learnt_and_can_be_repeated_bit_for_bit(name: str) -> None:
 
 
 def test_the_plain_loop_takes_the_steps_of_our_replay() -> None:
-    theirs = top_of(trained("avalanche-naive", plan()))
-    ours = top_of(trained("er", plan()))
+    theirs = read_top(trained("avalanche-naive", plan()))
+    ours = read_top(trained("er", plan()))
     assert all(torch.equal(theirs[name], value) for name, value in ours.items())
 
 

@@ -45,7 +45,7 @@ def test_waiting_samples_are_learnt_by_the_next_unit_and_later_ones_by_the_unit_
     assert following.head.ridge.num_samples == 93
     assert "one more" not in following.head.ridge.classes
     following.learn_waiting()
-    assert following.head.ridge.num_of("one more") == 1
+    assert following.head.ridge.count_samples("one more") == 1
 
 
 def test_catching_up_ends_when_little_waits_and_in_any_case() -> None:

@@ -135,9 +135,9 @@ def test_a_class_that_loses_its_row_meanwhile_leaves_nothing_behind() -> None:
     carry_over.evict([sample for sample in memory[3:] if sample.label == label], label, "another")
     new.evict([sample for sample in memory[:3] if sample.label == label], label, "another")
     finish(carry_over, [sample for sample in memory[3:] if sample.label != label])
-    assert new.ridge.num_of("another") == 0
+    assert new.ridge.count_samples("another") == 0
     assert new.ridge.num_samples == sum(sample.label != label for sample in SAMPLES)
-    row = int(new.ridge.rows_of(["another"]))
+    row = int(new.ridge.find_rows(["another"]))
     assert not new.ridge.sums.class_CR[row].any()
 
 

@@ -19,14 +19,14 @@ from tests.learner.rounds.test_schedule import make_replay_buffer
 from tests.learner.small_learner import labelled
 
 
-def sizes_of(step: StepPlan) -> tuple[int, list[int]]:
+def list_sizes(step: StepPlan) -> tuple[int, list[int]]:
     return len(step.fresh), [len(replayed) for replayed in step.draws]
 
 
 def test_half_of_every_step_is_fresh_and_half_is_balanced() -> None:
     draw = partial(draw_plan, fresh=SAMPLES[:10], steps=5, sizes=(4, 4), seed=0)
     plan = draw(1, replay=replay())
-    assert [sizes_of(step) for step in plan.steps] == [(4, [4])] * 5
+    assert [list_sizes(step) for step in plan.steps] == [(4, [4])] * 5
     fresh = list[Labelled]()
     for step in plan.steps:
         fresh += step.fresh
@@ -41,7 +41,7 @@ def test_the_draws_of_a_strategy_share_the_other_half(num_draws: int, sizes: tup
     # Without fresh samples, all samples come from the replay buffer.
     for fresh in (SAMPLES[:10], []):
         plan = draw_plan(1, fresh, replay(), steps=2, sizes=step_sizes(8, num_draws), seed=0)
-        assert [sizes_of(step) for step in plan.steps] == [sizes] * 2
+        assert [list_sizes(step) for step in plan.steps] == [sizes] * 2
 
 
 @pytest.mark.parametrize("name", get_args(SlowStrategy))
@@ -57,7 +57,7 @@ def test_the_plan_depends_on_the_set_of_samples_and_not_on_their_order(
     sizes = step_sizes(size, draws_per_step(name))
     plan = draw_plan(1, fresh, make_replay_buffer(held), steps=steps, sizes=sizes, seed=0)
     assert plan == draw_plan(1, SAMPLES[:7], make_replay_buffer(SAMPLES[7:20]), steps=steps, sizes=sizes, seed=0)
-    assert [sizes_of(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
+    assert [list_sizes(step) for step in plan.steps] == [(sizes[0], list(sizes[1:]))] * steps
     taken = Counter(chain.from_iterable(step.fresh for step in plan.steps))
     times = [taken[sample] for sample in fresh]
     assert max(times) - min(times) <= 1

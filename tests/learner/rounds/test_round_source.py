@@ -7,7 +7,7 @@ from learner.encoder.served import export_encoder
 from learner.errors import OfferRefused
 from learner.rounds.round import OfferedEncoder, Phase, SlowRound
 from model.strata_family import built_in
-from tests.learner.offers import PRUNED, strata_of
+from tests.learner.offers import PRUNED, make_strata
 from tests.learner.rounds.rounds import fast_head, holdout, replay
 from tests.learner.small_learner import SMALL, small_strata, tokenizer
 from wire.records import EncoderOffer
@@ -16,7 +16,7 @@ from wire.records import EncoderOffer
 def offered(max_loss: float | None = 1.0) -> OfferedEncoder:
     bases = BaseEncoders(SMALL, small_strata(), tokenizer())
     offer = EncoderOffer(id="a", name="a", time_ms=1, config=PRUNED.canonical_json(), max_loss=max_loss)
-    weights = {name: stored.tensor for name, stored in export_encoder(strata_of(PRUNED)).items()}
+    weights = {name: stored.tensor for name, stored in export_encoder(make_strata(PRUNED)).items()}
     return OfferedEncoder(offer=offer, take=lambda: bases.take(offer, weights, bases.of_settings))
 
 

@@ -10,7 +10,7 @@ from learner.progress import LearnerProgress
 from learner.rounds.plan import RoundPlan
 from learner.rounds.schedule import BEHIND_S, UNSETTLED, Schedule
 from learner.samples import Labelled
-from tests.learner.intake.joins import names_of
+from tests.learner.intake.joins import label_names
 from tests.learner.small_learner import labelled, small_config
 from tests.learner.streams import answer
 from wire.records import TIERS
@@ -32,7 +32,7 @@ def make_replay_buffer(samples: list[Labelled]) -> Replay[Labelled]:
 def waiting(size: int) -> Join:
     """A join with `size` answers without a label."""
     config = small_config()
-    join = Join(config, LabelTrust(config), names_of(config))
+    join = Join(config, LabelTrust(config), label_names(config))
     join.match(answer(number) for number in range(size))
     return join
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from learner.rounds.training import PseudoLabels, most_likely_rows
 from tests.learner.small_learner import small_served
-from tests.learner.streams import text_of
+from tests.learner.streams import make_text
 
 CENTRES = torch.eye(4, 16)
 
@@ -33,7 +33,7 @@ def test_pseudo_labels_move_the_means_towards_the_texts() -> None:
 
 def test_units_give_the_pseudo_labels_of_all_at_once() -> None:
     served = small_served()
-    texts = [text_of(number) for number in range(50)]
+    texts = [make_text(number) for number in range(50)]
     means_CD = functional.normalize(served.z_many(texts[:5]), dim=1)
     labels = PseudoLabels(texts, means_CD, unit=20)
     shares = list[float]()

@@ -17,18 +17,18 @@ FALSE = [sample._replace(label=TOPICS[0]) for sample in SAMPLES]
 """A head that learns these samples predicts the first topic for every text."""
 
 
-def head_of(samples: Sequence[Labelled]) -> FastHead:
+def make_head(samples: Sequence[Labelled]) -> FastHead:
     head = FastHead(small_served(), penalty=0.01)
     head.admit_all(TOPICS)
     head.learn_many(samples)
     return head
 
 
-def trial_of(
+def make_trial(
     old: FastHead, next_samples: Sequence[Labelled], *, held: Paired | None = None, limit: int = 1_000
 ) -> Trial:
     """Returns a trial of a head that has learnt other samples, under the same encoder."""
-    next_head = NextHead(old, head_of(next_samples), [], unit=40)
+    next_head = NextHead(old, make_head(next_samples), [], unit=40)
     trial = Trial(old, next_head, holdout_result=held or Paired(), max_labels=limit, rule=publication_rule.verdict)
     trial.unit()()
     return trial
@@ -50,17 +50,17 @@ def verdict(trial: Trial) -> str:
 
 
 def test_both_heads_predict_each_text_before_they_learn_its_label() -> None:
-    trial = trial_of(fast_head(), SAMPLES)
+    trial = make_trial(fast_head(), SAMPLES)
     unknown = [Labelled("a text like no other", "unknown")]
     feed(trial, unknown)
     assert trial.paired == Paired(num=1), "nobody knew the class"
     feed(trial, unknown)
     assert trial.paired == Paired(num=2, right=1), "both have learnt it meanwhile"
-    assert trial._next_head.head.ridge.num_of("unknown") == trial._old.ridge.num_of("unknown") == 2
+    assert trial._next_head.head.ridge.count_samples("unknown") == trial._old.ridge.count_samples("unknown") == 2
 
 
 def test_heads_with_equal_predictions_are_neither_better_nor_worse() -> None:
-    trial = trial_of(fast_head(), SAMPLES, limit=100)
+    trial = make_trial(fast_head(), SAMPLES, limit=100)
     feed(trial, NEW[:90])
     assert (trial.paired.num, trial.paired.won, trial.paired.lost) == (90, 0, 0)
     assert (verdict(trial), trial.progress) == ("open", 0.9)
@@ -69,8 +69,8 @@ def test_heads_with_equal_predictions_are_neither_better_nor_worse() -> None:
 
 
 def test_a_trial_ends_as_soon_as_the_next_head_is_better_or_worse_beyond_doubt() -> None:
-    better = trial_of(head_of(FALSE), SAMPLES)
-    worse = trial_of(fast_head(), FALSE)
+    better = make_trial(make_head(FALSE), SAMPLES)
+    worse = make_trial(fast_head(), FALSE)
     for trial in (better, worse):
         feed(trial, NEW[:40])
         assert trial.paired.num == 40
@@ -97,7 +97,7 @@ def test_no_labels_are_needed_if_the_holdout_decides(held: Paired, expected: str
 
 
 def test_the_encoder_that_lost_more_labels_at_the_end_has_lost() -> None:
-    trial = trial_of(fast_head(), SAMPLES[:80] + FALSE[:3], limit=30)
+    trial = make_trial(fast_head(), SAMPLES[:80] + FALSE[:3], limit=30)
     trial.paired = Paired(num=29, right=29, lost=2, won=1)
     assert verdict(trial) == "open"
     feed(trial, NEW[:1])
@@ -105,7 +105,7 @@ def test_the_encoder_that_lost_more_labels_at_the_end_has_lost() -> None:
 
 
 def test_a_unit_is_due_when_enough_labels_wait() -> None:
-    trial = trial_of(fast_head(), SAMPLES)
+    trial = make_trial(fast_head(), SAMPLES)
     trial._next_head.add_waiting(NEW[: UNIT - 1])
     found = [trial.is_due]
     trial._next_head.add_waiting(NEW[UNIT - 1 : UNIT])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.learner import Learner
-from learner.release.candidate import Candidate, CandidateMaker, manifest_of
+from learner.release.candidate import Candidate, CandidateMaker, build_manifest
 from learner.release.rebuild import differences, rebuild
 from learner.rounds.worker import INLINE, worker_thread
 from learner.stopwatch import Stopwatch
@@ -90,7 +90,7 @@ def test_the_weights_are_the_same_whenever_units_end(ends: list[int]) -> None:
 def test_a_version_is_rebuilt_whenever_units_ended(ends: list[int]) -> None:
     found = played(ends, FULL)
     assert found.fast_head.ridge.num_samples > len(found.replay)
-    manifest = manifest_of(made(found), found, version=1, epoch=1, time_ms=0)
+    manifest = build_manifest(made(found), found, version=1, epoch=1, time_ms=0)
     position = [0]
     again = rebuild(
         manifest, small_learner(**FULL), small_config(**FULL), lambda offsets: read_to(offsets, position=position)

@@ -19,14 +19,14 @@ from wire.files import DRAFT_SUFFIX
 from wire.records import WeightManifest
 
 
-def value_of(snapshot: Snapshot | None) -> float | None:
+def read_value(snapshot: Snapshot | None) -> float | None:
     """Returns the `value` with which a snapshot was made."""
     return float(snapshot.tensors["head.gram"][0, 0]) if snapshot else None
 
 
 def value_of_version(checkpoints: Checkpoints, version: WeightManifest) -> float | None:
     state = checkpoints.find_version(version)
-    return value_of(state.snapshot) if state else None
+    return read_value(state.snapshot) if state else None
 
 
 def test_a_torn_checkpoint_leaves_the_one_before_it(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_files_without_an_epoch_in_their_name_are_older_than_all_others(tmp_path
     checkpoints = Checkpoints(tmp_path, num_newest=3)
     for sequence, version in ((41, 0), (42, 7)):
         (tmp_path / f"{sequence:09d}-v{version}.checkpoint").write_bytes(encode(snapshot(version, value=sequence)))
-    assert value_of(checkpoints.newest()) == 42 and value_of_version(checkpoints, manifest(7)) == 42
+    assert read_value(checkpoints.newest()) == 42 and value_of_version(checkpoints, manifest(7)) == 42
     assert checkpoints.highest_epoch() == 0
     checkpoints.write(snapshot(8, value=43))
     assert [entry.sequence for entry in checkpoints.entries()] == [43, 42, 41]
@@ -110,7 +110,7 @@ def test_a_leader_that_slept_writes_nothing_over_its_successor(tmp_path: Path) -
     checkpoints.write(snapshot(5, epoch=2, value=2))
     with pytest.raises(StaleEpoch, match="epoch 2 has written; ours is 1"):
         checkpoints.write(snapshot(5, epoch=1, value=3))
-    assert value_of(checkpoints.newest()) == 2
+    assert read_value(checkpoints.newest()) == 2
     assert value_of_version(checkpoints, manifest(5, epoch=2)) == 2
 
 
@@ -140,7 +140,7 @@ def test_whatever_is_written_when_the_newest_is_of_the_last_leader(writes: list[
         for path, late in asleep:
             if late.facts.epoch < last:
                 path.write_bytes(encode(late))
-        assert value_of(checkpoints.newest()) == max(
+        assert read_value(checkpoints.newest()) == max(
             (value for epoch, _, value in landed if epoch == last), default=None
         )
         for epoch, version, _ in landed:
@@ -166,7 +166,7 @@ def test_a_power_cut_leaves_the_last_checkpoint_that_was_synced(writes: list[tup
         for path in torn:
             if path.exists():
                 path.write_bytes(path.read_bytes()[:100])
-        assert value_of(checkpoints.newest()) == last
+        assert read_value(checkpoints.newest()) == last
 
 
 def test_what_is_older_than_an_erasure_goes_even_where_it_was_synced(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def tied(*, embed_dim: int, banks: int, kv_heads: int, rank: int) -> StrataConfi
     return dataclasses.replace(MINILM_L6, embed_dim=embed_dim, layers=layers)
 
 
-def num_bytes_of(tensor: QTensor) -> int:
+def size_in_bytes(tensor: QTensor) -> int:
     return sum(part.numel() * part.element_size() for part in tensor.parts.values())
 
 
@@ -63,13 +63,13 @@ def test_parameters_match_the_weights_of_the_encoder() -> None:
 
 def test_bytes_match_the_stored_weights() -> None:
     tensors = encoder_tensors(Strata(SMALL)).values()
-    assert num_bytes(SMALL) == sum(num_bytes_of(tensor) for tensor in tensors)
+    assert num_bytes(SMALL) == sum(size_in_bytes(tensor) for tensor in tensors)
 
 
 def test_bytes_of_a_matrix_are_the_sum_of_its_parts() -> None:
     w_NK = torch.randn(6, 128)
     for tensor in (quantize_n8g64("w", w_NK), quantize_w8c("w", w_NK)):
-        assert matrix_bytes(tensor.scheme, 6, 128) == num_bytes_of(tensor)
+        assert matrix_bytes(tensor.scheme, 6, 128) == size_in_bytes(tensor)
 
 
 def test_a_scheme_for_all_matrices() -> None:

@@ -21,8 +21,8 @@ from lifelong.compress.pretrain import (
     MixedPretraining,
     MixOptions,
     cropped,
+    find_mask_id,
     key_of_pretraining,
-    mask_id_of,
     new_encoder,
     new_tokenizer,
     token_outputs,
@@ -177,12 +177,12 @@ def test_a_new_vocabulary_reads_every_character_and_is_the_same_each_time() -> N
     made = new_tokenizer(texts, size=300)
     assert made == new_tokenizer(texts, size=300)
     tokenizer = TextTokenizer(made)
-    assert tokenizer.vocab_size <= 300 and mask_id_of(made) == MASK
+    assert tokenizer.vocab_size <= 300 and find_mask_id(made) == MASK
     ids, upper, emoji = tokenizer.encode_many(["my card", "MY CARD", "🙂"])
     assert ids == upper and len(emoji) > 2
     assert ids[0] == json.loads(made)["model"]["vocab"].get("[CLS]", 1)
     with pytest.raises(WrongConfig, match="no mask token"):
-        mask_id_of(tokenizer_json())
+        find_mask_id(tokenizer_json())
 
 
 def test_the_shape_has_four_to_five_million_parameters() -> None:

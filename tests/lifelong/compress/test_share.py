@@ -67,7 +67,7 @@ def test_the_matrices_of_a_bank_are_of_one_layer() -> None:
     tied = share(strata, (0, 0, 0, 0), (0, 0, 0, 0))
     for parts in (("qkv", "out"), ("up", "down")):
         picks = [
-            {layer for layer in OWN if torch.equal(weight_of(tied, 0, part), weight_of(strata, layer, part))}
+            {layer for layer in OWN if torch.equal(read_weight(tied, 0, part), read_weight(strata, layer, part))}
             for part in parts
         ]
         assert picks[0] == picks[1] != set()
@@ -79,5 +79,5 @@ def test_the_picked_layer_is_nearest_to_the_mean_over_all_parts() -> None:
     assert nearest_to_mean([[far, near, near], [near, far, near]]) == 2
 
 
-def weight_of(strata: Strata, layer: int, part: str) -> Tensor:
+def read_weight(strata: Strata, layer: int, part: str) -> Tensor:
     return strata.get_parameter(f"layers.{layer}.{part}.weight")

@@ -20,7 +20,7 @@ from lifelong.compress.sparsity import (
 )
 from model.errors import WrongConfig
 from model.linears import linear_at
-from model.plan import plan_of
+from model.plan import build_plan
 from model.sparse import BCSR
 from model.weights import encoder_tensors
 from tests.lifelong.compress.members import DENSE, TOKEN_IDS, dense_strata
@@ -31,7 +31,7 @@ SHARE = 0.75
 
 def pruning(options: DistillOptions = OPTIONS) -> SparseDistiller:
     student = dense_strata().requires_grad_(True)
-    moments = {matrix.name: torch.ones(matrix.columns) for matrix in plan_of(DENSE).banks}
+    moments = {matrix.name: torch.ones(matrix.columns) for matrix in build_plan(DENSE).banks}
     return SparseDistiller(student, dense_strata(), TOKEN_IDS, options, Sparsity(share=SHARE, moments=moments))
 
 

@@ -15,7 +15,7 @@ from lifelong.compress.share import share
 from lifelong.compress.space import Space
 from lifelong.compress.supernet import SandwichDistiller, Supernet
 from model.linears import linear_at
-from model.plan import plan_of
+from model.plan import build_plan
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from tests.lifelong.compress.members import TOKEN_IDS, dense_strata, largest_difference
@@ -29,7 +29,7 @@ OPTIONS = DistillOptions(steps=6, batch=3, rate=1e-3)
 
 
 def supernet() -> Supernet:
-    moments = {matrix.name: torch.ones(matrix.columns) for matrix in plan_of(CONFIG).banks}
+    moments = {matrix.name: torch.ones(matrix.columns) for matrix in build_plan(CONFIG).banks}
     importance = [torch.tensor([1.0, 2.0, 4.0, 3.0])] * CONFIG.n_layers
     return Supernet(dense_strata(CONFIG), SPACE, counts_V=COUNTS, moments=moments, importance=importance)
 
@@ -74,7 +74,7 @@ def test_the_share_of_zero_blocks_is_the_genes() -> None:
 def test_gradients_reach_the_matrices_and_pairs_that_an_encoder_uses() -> None:
     whole = supernet().requires_grad_(True)
     genes = replace(SPACE.smallest, rank=4)
-    loss = whole.outputs_of(genes, RaggedBatch.of(TOKEN_IDS)).z_BD[:, 0].sum()
+    loss = whole.layer_outputs(genes, RaggedBatch.of(TOKEN_IDS)).z_BD[:, 0].sum()
     loss.backward()  # type: ignore[no-untyped-call]
     reached = {name for name, value in whole.named_parameters() if value.grad is not None and value.grad.any()}
     banks = {name for name in reached if name.endswith("up.weight") and name.startswith("layers")}

@@ -29,14 +29,14 @@ def png_chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
-def png_of(header: bytes, compressed: bytes, before: bytes = b"") -> bytes:
+def make_png(header: bytes, compressed: bytes, before: bytes = b"") -> bytes:
     chunks = png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", compressed) + png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def huge_png(width: int = 30_000, height: int = 30_000) -> bytes:
     """Returns a PNG of about 1 kB that declares a huge size."""
-    return png_of(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), zlib.compress(bytes(1_000_000)))
+    return make_png(struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0), zlib.compress(bytes(1_000_000)))
 
 
 def largest_png() -> bytes:
@@ -44,13 +44,13 @@ def largest_png() -> bytes:
     compressor = zlib.compressobj()
     rows = [compressor.compress(bytes(1 + 4 * 4_096)) for _ in range(4_096)]
     header = struct.pack(">IIBBBBB", 4_096, 4_096, 8, 6, 0, 0, 0)
-    return png_of(header, b"".join(rows) + compressor.flush())
+    return make_png(header, b"".join(rows) + compressor.flush())
 
 
 def text_bomb() -> bytes:
     """Returns a small PNG with a compressed text of 80 MB."""
     text = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80_000_000)))
-    return png_of(struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0), zlib.compress(bytes(2)), text)
+    return make_png(struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0), zlib.compress(bytes(2)), text)
 
 
 def cmyk(file_format: str) -> bytes:

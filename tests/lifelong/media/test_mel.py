@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lifelong.media import MediaError, mel
-from lifelong.media.mel import HOP, NUM_MELS, RATE, WINDOW, log_mel, mel_of, resampled
+from lifelong.media.mel import HOP, NUM_MELS, RATE, WINDOW, compute_mel, log_mel, resampled
 from services.versions import ROOT
 from tests.lifelong.media.files import extensible, tone, wav, with_data_length
 
@@ -50,7 +50,7 @@ def by_whole_numbers(x_N: Any) -> list[list[int]]:
     "x_N", [NOISE[:330], NOISE[:7], np.full(200, -(1 << 15), np.int16), tone(440, 0.04), NOISE[:240] // 4096]
 )
 def test_the_energies_are_those_of_whole_numbers(x_N: Any) -> None:
-    found = mel_of(x_N)
+    found = compute_mel(x_N)
     expected = np.array(by_whole_numbers(x_N))
     assert found.dtype == np.int16 and found.shape == expected.shape
     # The table of logarithms has steps of 1/1024.

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from lifelong.media import MAX_BYTES, MediaError
 from lifelong.media.pixels import MAX_SIDE, PNG, pixels
 from services.versions import ROOT
-from tests.lifelong.media.files import animated_png, cmyk, huge_png, largest_png, png, png_chunk, png_of, text_bomb
+from tests.lifelong.media.files import animated_png, cmyk, huge_png, largest_png, make_png, png, png_chunk, text_bomb
 
 PICTURES = st.tuples(st.integers(1, 40), st.integers(1, 40)).flatmap(lambda shape: arrays(np.uint8, shape))
 
@@ -159,6 +159,6 @@ def test_a_png_of_any_chunks_is_a_picture_or_one_error(
     header = struct.pack(">II5B", width, height, *kind)
     made = [png_chunk(name, b"x\0\0" + zlib.compress(data) if is_packed else data) for name, data, is_packed in chunks]
     try:
-        assert pixels(png_of(header, zlib.compress(rows + bytes(700)), b"".join(made)), PNG).shape == (28, 28)
+        assert pixels(make_png(header, zlib.compress(rows + bytes(700)), b"".join(made)), PNG).shape == (28, 28)
     except MediaError as error:
         assert str(error)

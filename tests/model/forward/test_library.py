@@ -11,7 +11,7 @@ from model.forward.library import LibraryForward
 from model.ragged import RaggedBatch
 from model.strata import Attention
 from model.weights import encoder_tensors
-from tests.model.small_encoder import FAMILY, SMALL, rows_of, small_strata
+from tests.model.small_encoder import FAMILY, SMALL, select_rows, small_strata
 
 
 @pytest.mark.parametrize("precision", ["int8", "int4"])
@@ -41,7 +41,7 @@ def test_goes_on_from_any_block_to_the_same_bits(
         x_TD = forward.tokens(batch, layer)
         before_TD = x_TD.clone()
         assert torch.equal(forward.encode_from(layer, x_TD, batch.layout), expected)
-        layout, few_TD = rows_of(batch, x_TD, [2, 0, 3])
+        layout, few_TD = select_rows(batch, x_TD, [2, 0, 3])
         assert torch.equal(forward.encode_from(layer, few_TD, layout), expected[[2, 0, 3]])
         assert torch.equal(x_TD, before_TD)
 

@@ -17,14 +17,14 @@ from model.config import LayerSpec, StrataConfig
 from model.forward import pack_forward
 from model.forward.library import LibraryForward
 from model.forward.native import NativeForward, why_not
-from model.plan import layer_of
+from model.plan import layer_index
 from model.qtensor import QTensor, from_blob
 from model.ragged import RaggedBatch
 from model.strata import Strata
 from model.tokenizer import TextTokenizer
 from model.weights import encoder_tensors
-from tests.model.small_encoder import FAMILY, SMALL, TOKEN_IDS, TOPK, rows_of, small_strata
-from tests.model.test_qtensor import entry_of
+from tests.model.small_encoder import FAMILY, SMALL, TOKEN_IDS, TOPK, select_rows, small_strata
+from tests.model.test_qtensor import make_entry
 from tests.required import impossible
 
 TENSORS = encoder_tensors(small_strata())
@@ -100,7 +100,7 @@ ABLE = [isa for isa in native.ISAS if not native.why_not(isa)]
 
 
 @cache
-def packed_of(name: str, precision: str) -> NativeForward:
+def make_packed(name: str, precision: str) -> NativeForward:
     return NativeForward(FAMILY[name], encoder_tensors(small_strata(FAMILY[name])), precision)
 
 
@@ -124,14 +124,14 @@ def test_goes_on_from_any_block_to_the_same_bits(
 ) -> None:
     """The whole batch can continue, and so can some of its texts."""
     config = FAMILY[name]
-    kernel = packed_of(name, precision)._encoder
+    kernel = make_packed(name, precision)._encoder
     batch = RaggedBatch.of(token_ids)
     expected = kernel.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=isa)
     layer = data.draw(st.integers(0, config.n_layers))
     x_TD = kernel.tokens(batch.ids_T, batch.offsets, layers=layer, isa=isa)
     rows = data.draw(st.lists(st.sampled_from(range(len(token_ids))), min_size=1, unique=True))
     for picked in (rows, list(range(len(token_ids)))):
-        layout, few_TD = rows_of(batch, x_TD, picked)
+        layout, few_TD = select_rows(batch, x_TD, picked)
         found = kernel.encode_from(few_TD, layout.offsets, layer=layer, rows=layout.order, isa=isa)
         assert torch.equal(found, expected[picked])
 
@@ -141,7 +141,7 @@ def test_goes_on_from_any_block_to_the_same_bits(
 def test_a_text_gets_the_same_bits_on_every_processor_and_in_every_batch(
     token_ids: list[list[int]], name: str, precision: str, isa: str, data: st.DataObject
 ) -> None:
-    kernel = packed_of(name, precision)._encoder
+    kernel = make_packed(name, precision)._encoder
     batch = RaggedBatch.of(token_ids)
     together = kernel.encode(batch.ids_T, batch.offsets, rows=batch.layout.order, isa=isa, threads=2)
     index = data.draw(st.sampled_from(range(len(token_ids))))
@@ -185,7 +185,7 @@ def read_back(config: StrataConfig, *, seed: int = 0) -> dict[str, QTensor]:
     """Returns the tensors of an encoder with digests, as if they had been read from bytes."""
     stored = encoder_tensors(small_strata(config, seed=seed))
     blobs = {name: tensor.to_blob() for name, tensor in stored.items()}
-    return {name: from_blob(entry_of(tensor, blobs[name]), blobs[name]) for name, tensor in stored.items()}
+    return {name: from_blob(make_entry(tensor, blobs[name]), blobs[name]) for name, tensor in stored.items()}
 
 
 def addresses(forward: NativeForward) -> list[int]:
@@ -197,7 +197,7 @@ def addresses(forward: NativeForward) -> list[int]:
 def test_encoders_with_equal_blocks_share_their_packed_memory(precision: str) -> None:
     old = read_back(SMALL)
     top = read_back(SMALL, seed=1)
-    new = {name: top[name] if layer_of(name) == SMALL.n_layers - 1 else tensor for name, tensor in old.items()}
+    new = {name: top[name] if layer_index(name) == SMALL.n_layers - 1 else tensor for name, tensor in old.items()}
     first = NativeForward(SMALL, old, precision)
     alone = NativeForward(SMALL, {name: replace(each, digest="") for name, each in new.items()}, precision)
     alone_BD = alone.encode(BATCH)

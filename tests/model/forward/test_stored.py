@@ -6,7 +6,7 @@ import torch
 from model.calibration import to_int4
 from model.forward import pack_forward
 from model.forward.stored import embedding, norm, rotary
-from model.plan import plan_of
+from model.plan import build_plan
 from model.qtensor import W4G64, W8C, QTensor
 from model.quantized import INT4
 from model.ragged import RaggedBatch
@@ -14,7 +14,7 @@ from model.weights import encoder_tensors, read_norm
 from tests.model.small_encoder import FAMILY, SMALL, small_strata
 
 TENSORS = encoder_tensors(small_strata())
-BLOCK = plan_of(SMALL).blocks[0]
+BLOCK = build_plan(SMALL).blocks[0]
 
 
 def test_a_norm_scales_its_output_for_the_matrix_that_reads_it() -> None:
@@ -41,7 +41,7 @@ def test_with_rotations_all_positions_have_one_row() -> None:
     config = FAMILY["rope"]
     made = embedding(config, encoder_tensors(small_strata(config)))
     assert made.position_PD.shape == (1, config.d_model)
-    made_rotary = rotary(config, plan_of(config).blocks[0])
+    made_rotary = rotary(config, build_plan(config).blocks[0])
     assert made_rotary is not None
     assert made_rotary.cos_PC.shape == (config.max_pos, config.width_of_head // 2)
 

@@ -75,9 +75,9 @@ def test_a_missing_part_is_an_absent_token(made: Made) -> None:
 def test_training_embeds_parts_as_serving_does(made: Made) -> None:
     whole, inputs, _ = made
     ids = inputs.part_tokens("image", [picture(1), picture(5)])
-    from model.media.tokens import values_of
+    from model.media.tokens import level_values
 
-    trained = whole.embed.part("image", values_of(inputs.stems.codes("image", [picture(1), picture(5)])))
+    trained = whole.embed.part("image", level_values(inputs.stems.codes("image", [picture(1), picture(5)])))
     served = whole.embed(RaggedBatch.of(ids))
     assert torch.allclose(trained.flatten(0, 1), served, atol=1e-4)
 

@@ -10,11 +10,11 @@ from model.media.tokens import (
     LEVELS,
     MODALITIES,
     VOCAB,
-    codes_of,
-    modality_of,
+    level_values,
     pack,
-    place_of,
-    values_of,
+    token_codes,
+    token_modalities,
+    token_places,
 )
 
 
@@ -26,15 +26,15 @@ def test_ids_give_back_what_they_were_packed_from(name: str, data: st.DataObject
     ids = pack(modality, codes_BPC)
     assert ids.shape == (2, 1 + modality.places)
     assert int(ids.min()) >= 1 << 51 and int(ids.max()) < VOCAB < 1 << 53
-    assert (modality_of(ids) == modality.number).all()
-    assert (place_of(ids) == torch.arange(1 + modality.places)).all()
+    assert (token_modalities(ids) == modality.number).all()
+    assert (token_places(ids) == torch.arange(1 + modality.places)).all()
     for row, part in enumerate(ids):
-        assert torch.equal(codes_of(part)[1:], codes_BPC[row].long())
+        assert torch.equal(token_codes(part)[1:], codes_BPC[row].long())
         # The bottleneck token has no code.
-        assert not codes_of(part)[0].any()
+        assert not token_codes(part)[0].any()
 
 
 def test_levels_are_spread_evenly() -> None:
-    values = values_of(torch.arange(LEVELS))
+    values = level_values(torch.arange(LEVELS))
     assert values[0] == -1 and values[-1] == 1
     assert torch.allclose(values.diff(), torch.tensor(2 / 15))

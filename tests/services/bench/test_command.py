@@ -44,7 +44,7 @@ def options(
     )
 
 
-def lines_of(folder: Path) -> list[dict[str, Any]]:
+def read_lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
 
 
@@ -52,7 +52,7 @@ def test_every_strategy_and_seed_gets_a_line_and_the_curves_are_drawn(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(Settings(), options(folder, "lifelong", "ncm", "joint", seeds=2))
-    lines = lines_of(folder)
+    lines = read_lines(folder)
     runs = [(line["strategy"], line["seed"]) for line in lines]
     assert runs == [*product(("lifelong", "ncm", "joint"), (0, 1))]
     assert lines[0].keys() >= {"final_accuracy", "forgetting", "backward_transfer", "ms_per_label", "buffer_bytes"}
@@ -63,7 +63,7 @@ def test_every_strategy_and_seed_gets_a_line_and_the_curves_are_drawn(
 
 def test_wrong_labels_lower_what_is_learnt(folder: Path) -> None:
     run(Settings(), options(folder, "ncm", flip=1.0))
-    (line,) = lines_of(folder)
+    (line,) = read_lines(folder)
     assert line["final_accuracy"] <= 50.0
 
 
@@ -72,7 +72,7 @@ def test_baselines_get_the_memory_and_the_passes_of_the_learner(
 ) -> None:
     settings = Settings(learner=LearnerConfig(slow_every_labels=8, rehearsal_steps=4))
     run(settings, options(folder, "lifelong", "er", "naive", "ridge"))
-    learner, replay, naive, ridge = lines_of(folder)
+    learner, replay, naive, ridge = read_lines(folder)
     assert learner["gradients_per_item"] > 10  # four steps of 32 are many for 12 texts
     assert replay["gradients_per_item"] == pytest.approx(learner["gradients_per_item"], rel=0.25)
     assert naive["gradients_per_item"] == pytest.approx(learner["gradients_per_item"], rel=0.25)
@@ -86,4 +86,4 @@ def test_baselines_get_the_memory_and_the_passes_of_the_learner(
 
 def test_the_passes_of_a_baseline_alone_can_be_said(folder: Path) -> None:
     run(Settings(), options(folder, "er", passes=3.0))
-    assert lines_of(folder)[0]["gradients_per_item"] >= 3
+    assert read_lines(folder)[0]["gradients_per_item"] >= 3

@@ -10,7 +10,7 @@ from services.keys import FILE
 from services.open_store import own_store
 from services.settings import Settings
 from tests.services.command_line import lifelong
-from tests.stores import lease_of, publish
+from tests.stores import publish, take_lease
 
 pytestmark = pytest.mark.live
 
@@ -28,7 +28,7 @@ def test_a_service_of_one_machine_is_backed_up_and_restored_while_it_does_not_ru
     (here / "learner").mkdir(parents=True)
     (here / "learner" / "000000001-e1-v1.checkpoint").write_bytes(b"a checkpoint")
     with own_store(Settings(state_dir=here)) as (_, store):
-        publish(store, lease_of(store), 2)
+        publish(store, take_lease(store), 2)
     made = run(here, "backup", str(backup))
     assert (made["current"], made["versions"]) == (2, [1, 2])
     assert "exists already" in run(here, "backup", str(backup), code=78)

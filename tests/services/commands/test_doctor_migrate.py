@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.services.command_line import lifelong
 from tests.services.migration.states import JUDGED, TALLIES
-from tests.stores import KEYS, SIGNING_KEY, lease_of, publish
+from tests.stores import KEYS, SIGNING_KEY, publish, take_lease
 from wire.config import StoreConfig
 from wire.records import LearnerReport
 from wire.store import Store
@@ -16,7 +16,7 @@ from wire.store import Store
 def test_a_state_is_looked_at_and_then_rewritten(
     store: Store, store_config: StoreConfig, raw: Any, key: Callable[..., str], tmp_path: Path
 ) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     store.plans.write_evidence(TALLIES, [JUDGED], max_judged=10)
     body = b'{"offsets":7}'
     raw.hset(key("evidence"), mapping={"body": body, "signature": KEYS.sign(body, key("evidence"))})

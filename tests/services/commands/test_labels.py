@@ -30,7 +30,7 @@ def environ(bus_config: BusConfig, store_config: StoreConfig, tmp_path: Path) ->
     }
 
 
-def json_of(environ: dict[str, str], *words: str) -> Any:
+def run_json(environ: dict[str, str], *words: str) -> Any:
     done = lifelong("labels", *words, "--json", **environ)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -50,14 +50,14 @@ def test_labels_are_changed_while_the_learner_runs_and_its_versions_are_rebuilt(
         send(bus, stream(0, 80))
         wait_for(store, lambda report: report.counts.get("labels", 0) >= 80)
         assert stop(child) == 0
-        assert json_of(environ, "rename", "refund", "money back", "--no-wait")["number"] == 1
+        assert run_json(environ, "rename", "refund", "money back", "--no-wait")["number"] == 1
         assert exit_code(children.start("after-journal")) == -SIGKILL  # before the version that knows it is sent
         child = children.start()
         send(bus, stream(80, 140))
         wait_for(store, lambda report: report.counts.get("labels_rename") == 1)
-        merged = json_of(environ, "merge", "invoice", "password", "--into", "account")
+        merged = run_json(environ, "merge", "invoice", "password", "--into", "account")
         assert merged["samples"]["replay"] > 10 and merged["version"] > 0
-        retired = json_of(environ, "retire", "delivery")
+        retired = run_json(environ, "retire", "delivery")
         manifest = store.versions.manifest(retired["version"])
         assert sorted(manifest.labels) == ["account", "money back", "opening hours"] and manifest.label_commands == 3
         send(bus, [answer(141), feedback(141, label="refund"), answer(142), feedback(142, label="delivery")])
@@ -65,7 +65,7 @@ def test_labels_are_changed_while_the_learner_runs_and_its_versions_are_rebuilt(
         assert stop(child) == 0
     finally:
         children.close()
-    shown = json_of(environ, "list")
+    shown = run_json(environ, "list")
     assert shown["renamed"] == {"refund": "money back", "invoice": "account", "password": "account"}
     assert (shown["retired"], [each["action"] for each in shown["commands"]]) == (
         ["delivery"],
@@ -118,9 +118,9 @@ def test_a_new_label_waits_until_it_is_added(
         send(bus, stream(0, 50))
         wait_for(store, lambda report: report.counts.get("refused_new_label", 0) >= 30)
         wait_for(store, lambda report: report.counts.get("letters_waiting") == 0)
-        waiting = json_of(asks, "list")["waiting"]
+        waiting = run_json(asks, "list")["waiting"]
         assert {"password", "invoice", "opening hours"} <= set(waiting)
-        added = json_of(asks, "add", "password")
+        added = run_json(asks, "add", "password")
         assert added["released"] == waiting["password"] and added["version"] > 0
         wait_for(store, lambda report: report.num_classes == 3)
         assert "is in the set already" in lifelong("labels", "add", "password", **asks).stderr

@@ -12,7 +12,7 @@ import pytest
 
 from tests.learner.learner_processes import LearnerProcesses, send, stop, wait_for
 from tests.learner.small_learner import SUBJECT_DIGEST
-from tests.learner.streams import stream, subject_of
+from tests.learner.streams import make_subject, stream
 from tests.stores import SIGNING_KEY
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
@@ -48,26 +48,26 @@ def test_a_subject_is_forgotten_while_the_learner_runs_and_at_its_next_start(
         child = children.start()
         send(bus, stream(0, 140))
         wait_for(store, lambda report: report.counts.get("labels") == 154)
-        done = forget("--subject", subject_of(3), "--json")
+        done = forget("--subject", make_subject(3), "--json")
         assert done.returncode == 0, done.stderr
         proof = json.loads(done.stdout)
-        assert proof["digest"] == SUBJECT_DIGEST(subject_of(3))
+        assert proof["digest"] == SUBJECT_DIGEST(make_subject(3))
         assert proof["numbers"]["replay"] > 10
         assert (proof["seq"], proof["state"]) == (1, "published")
         assert proof["current"]["erased"] == 1
         assert proof["current"]["version"] >= proof["version"]
-        assert "Version" in forget("--subject", subject_of(3)).stdout
+        assert "Version" in forget("--subject", make_subject(3)).stdout
         assert stop(child) == 0
-        assert forget("--subject", subject_of(4), "--no-wait").returncode == 0
-        late = forget("--subject", subject_of(4), "--timeout", "1")
+        assert forget("--subject", make_subject(4), "--no-wait").returncode == 0
+        late = forget("--subject", make_subject(4), "--timeout", "1")
         assert (late.returncode, late.stdout) == (75, "") and "stays in the log" in late.stderr
         child = children.start()
-        assert forget("--subject", subject_of(4)).returncode == 0
+        assert forget("--subject", make_subject(4)).returncode == 0
         assert stop(child) == 0
     finally:
         children.close()
     facts = children.snapshot().facts
     samples = [sample for _, sample in chain.from_iterable(facts.replay.groups.values())]
     subjects = {sample.subject for sample in samples if sample.subject}  # class names have none
-    assert subjects == {subject_of(number) for number in range(7)} - {subject_of(3), subject_of(4)}
+    assert subjects == {make_subject(number) for number in range(7)} - {make_subject(3), make_subject(4)}
     assert store.versions.manifest(store.versions.current()).erased == 2

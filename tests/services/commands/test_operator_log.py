@@ -8,7 +8,7 @@ import pytest
 from rollout.operator import Operator
 from rollout.plans import begin
 from tests.services.command_line import lifelong
-from tests.stores import SIGNING_KEY, lease_of, publish
+from tests.stores import SIGNING_KEY, publish, take_lease
 from tests.waiting import eventually
 from wire.config import StoreConfig
 from wire.records import CommandOutcome, EncoderOffer, Erase, LabelCommand, Repair
@@ -29,7 +29,7 @@ def environ(store_config: StoreConfig) -> dict[str, str]:
 
 def test_all_that_was_asked_for_is_listed_with_its_outcome(store: Store, environ: dict[str, str]) -> None:
     assert "There are no commands yet" in lifelong("commands", "list", **environ).stdout
-    publish(store, lease_of(store), 2)
+    publish(store, take_lease(store), 2)
     store.commands.append(Erase(digest="d" * 32), source="anna", time_ms=1)
     store.commands.append(LabelCommand(number=1, action="rename", labels=("bill",), to=("invoice",)), source="bert")
     store.commands.append(EncoderOffer(id="a", name="tiny", time_ms=1), source="anna")
@@ -52,7 +52,7 @@ def test_all_that_was_asked_for_is_listed_with_its_outcome(store: Store, environ
 
 
 def test_a_repair_is_asked_for_and_says_what_was_found(store: Store, environ: dict[str, str]) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     asked = lifelong("versions", "repair", "--no-wait", "--json", **environ)
     assert asked.returncode == 0 and json.loads(asked.stdout) == {"command": 1}, asked.stderr
     (command,) = store.commands.read()

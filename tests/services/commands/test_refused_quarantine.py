@@ -1,7 +1,7 @@
 """The commands about labels in quarantine."""
 
 from services.commands.refused import _label_line
-from services.refused import id_of
+from services.refused import quarantine_id
 from tests.services.command_line import lifelong
 from wire.records import Quarantined
 
@@ -9,7 +9,7 @@ LABEL = Quarantined(reason="flip", event_id="e-1", label="refund", source="desk"
 
 
 def test_a_line_says_who_said_what_of_which_event() -> None:
-    assert _label_line(LABEL).endswith(f"  {id_of(LABEL)}  flip        e-1  'desk' said 'refund'")
+    assert _label_line(LABEL).endswith(f"  {quarantine_id(LABEL)}  flip        e-1  'desk' said 'refund'")
 
 
 def test_a_line_tells_the_text_and_the_source_of_the_event_where_they_are_known() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.services.command_line import lifelong
-from tests.stores import lease_of, manifest_of
-from tests.wire.store.test_reports import report_of
+from tests.stores import build_manifest, take_lease
+from tests.wire.store.test_reports import make_report
 from wire.config import StoreConfig
 from wire.errors import UnknownKey
 from wire.keyring import Kind, parse
@@ -57,15 +57,15 @@ def test_a_rotation_waits_for_every_program_and_leaves_nothing_unreadable(
     assert file.stat().st_mode & 0o777 == 0o600
     before = file.read_text()
     with closing(opened(store_config, file)) as learner:
-        learner.versions.publish(manifest_of(learner, 1, epoch=1), lease_of(learner))
+        learner.versions.publish(build_manifest(learner, 1, epoch=1), take_lease(learner))
         learner.plans.write(RolloutPlan(revision=1, salt="", arms=()))
         second = call("new")["keys"][0]["key"]
         assert uses(call("list"))[:1] == [("ed25519-secret", "used")]
-        learner.reports.write_replica(report_of("r1"))
+        learner.reports.write_replica(make_report("r1"))
         said = call("rotate", code=78)
         assert "replica r1: would refuse what" in said and second in said and "--force" in said
     with closing(Store(store_config, parse(call("public")))) as replica:
-        replica.reports.write_replica(report_of("r1"))
+        replica.reports.write_replica(make_report("r1"))
         assert call("rotate")["records"] == 2
         again = call("rotate")
         assert (again["key"], again["use"], again["records"]) == (second, "used", 0)  # it signs anew, and turns nothing
@@ -91,7 +91,7 @@ def test_a_key_that_signed_what_is_stored_is_retired_only_by_force(
     call("new")
     assert call("rotate")["records"] == 0
     with closing(Store(store_config, old)) as stolen:
-        stolen.versions.publish(manifest_of(stolen, 1, epoch=1), lease_of(stolen))
+        stolen.versions.publish(build_manifest(stolen, 1, epoch=1), take_lease(stolen))
     assert "signed 1 stored records (manifest:1)" in call("retire", first, code=78)
     call("retire", first, "--force")
     refused = pytest.raises(UnknownKey, match=f"manifest:1 was signed with the key {first}, which is retired")
@@ -106,7 +106,7 @@ def test_a_shared_secret_of_an_earlier_release_is_left_in_the_same_steps(
     file.write_text("a secret of an earlier release\n")
     old = parse("a secret of an earlier release")
     with closing(Store(store_config, old)) as learner:
-        learner.versions.publish(manifest_of(learner, 1, epoch=1), lease_of(learner))
+        learner.versions.publish(build_manifest(learner, 1, epoch=1), take_lease(learner))
     call("new")
     ring = parse(file.read_text())
     assert ring.signer == old.signer and ring.receipts[0] == old.receipts[0] and ring.subject == old.subject

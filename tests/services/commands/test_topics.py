@@ -16,7 +16,7 @@ from wire.config import BusConfig
 from wire.records import TOPIC_RECORDS, topic_name
 
 
-def environ_of(config: BusConfig, **more: str) -> dict[str, str]:
+def build_environ(config: BusConfig, **more: str) -> dict[str, str]:
     return {
         "LIFELONG_BUS__BOOTSTRAP_SERVERS": config.bootstrap_servers,
         "LIFELONG_BUS__PREFIX": config.prefix,
@@ -29,7 +29,7 @@ def environ_of(config: BusConfig, **more: str) -> dict[str, str]:
 def test_the_topics_are_created_and_what_exists_stays(bus_config: BusConfig) -> None:
     names = {topic_name(bus_config.prefix, record) for record in TOPIC_RECORDS}
     for created in (names, set()):
-        done = lifelong("topics", "create", "--json", **environ_of(bus_config))
+        done = lifelong("topics", "create", "--json", **build_environ(bus_config))
         assert done.returncode == 0, done.stderr
         assert set(json.loads(done.stdout)["created"]) == created
     with closing(KafkaAdminClient(bootstrap_servers=bus_config.bootstrap_servers)) as admin:
@@ -39,14 +39,14 @@ def test_the_topics_are_created_and_what_exists_stays(bus_config: BusConfig) -> 
 @pytest.mark.live
 @pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 def test_what_is_wrong_is_listed_and_mended(bus_config: BusConfig) -> None:
-    environ = environ_of(bus_config)
+    environ = build_environ(bus_config)
     missing = lifelong("topics", "check", "--json", **environ)
     assert missing.returncode == 78
     assert {each["fix"] for each in json.loads(missing.stdout)} == {"lifelong topics create"}
     assert lifelong("topics", "create", **environ).returncode == 0
     fit = lifelong("topics", "check", **environ)
     assert (fit.returncode, "retention" in fit.stdout) == (0, True)
-    more = environ_of(bus_config, LIFELONG_BUS__PARTITIONS="6")
+    more = build_environ(bus_config, LIFELONG_BUS__PARTITIONS="6")
     few = lifelong("topics", "check", **more)
     assert few.returncode == 78 and "Fix: lifelong topics grow" in few.stdout
     grown = lifelong("topics", "grow", "--json", **more)
@@ -63,7 +63,7 @@ def test_a_user_of_one_program_is_asked_for_its_rights_alone(secure: SecureBroke
     for record in READS["rollout"]:
         secure.grant(topic_name(prefix, record), ResourceType.TOPIC, ACLOperation.READ)
     config = secure.bob(prefix)
-    environ = environ_of(
+    environ = build_environ(
         config,
         LIFELONG_BUS__SECURITY_PROTOCOL=config.security_protocol,
         LIFELONG_BUS__SASL_USERNAME="bob",
@@ -85,7 +85,7 @@ def test_a_user_of_one_program_is_asked_for_its_rights_alone(secure: SecureBroke
 def test_a_program_without_its_topics_ends_and_names_them(
     program: tuple[str, ...], bus_config: BusConfig, there: dict[str, str]
 ) -> None:
-    done = lifelong(*program, **there | environ_of(bus_config, LIFELONG_INTERNAL='{"bus.topics_timeout_s": 0}'))
+    done = lifelong(*program, **there | build_environ(bus_config, LIFELONG_INTERNAL='{"bus.topics_timeout_s": 0}'))
     assert done.returncode == 78
     assert f"{bus_config.prefix}answers.v1: it is missing" in done.stderr
     assert "Fix: lifelong topics create" in done.stderr

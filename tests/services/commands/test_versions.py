@@ -9,7 +9,7 @@ from rollout.config import RolloutConfig
 from rollout.plans import begin, follow
 from services.commands.versions import manifest_differences
 from tests.services.command_line import lifelong
-from tests.stores import SIGNING_KEY, lease_of, manifest_of, publish
+from tests.stores import SIGNING_KEY, build_manifest, publish, take_lease
 from wire.config import StoreConfig
 from wire.records import Evaluation, NameChanges
 from wire.store import Store
@@ -19,7 +19,7 @@ from wire.timestamps import now_ms
 @pytest.fixture
 def there(store: Store, store_config: StoreConfig, tmp_path: object) -> dict[str, str]:
     """Publishes three versions, stable, candidate and newest; returns the environment in which they are found."""
-    publish(store, lease_of(store), 3)
+    publish(store, take_lease(store), 3)
     plan = begin(1, salt="s", now_ms=now_ms()).plan
     store.plans.write(plan)
     for version in (2, 3):
@@ -54,7 +54,7 @@ def test_micro_f1_and_absolute_errors_are_shown_beside_the_accuracy(there: dict[
     of_sets = Evaluation(num_labels=50, accuracy=0.9, micro_f1=(0.91, 0.9))
     of_scores = Evaluation(num_labels=50, accuracy=0.9, absolute_error=(0.2125, 0.25))
     for number, evaluation in ((4, of_sets), (5, of_scores)):
-        manifest = msgspec.structs.replace(manifest_of(store, number, epoch=0), evaluation=evaluation)
+        manifest = msgspec.structs.replace(build_manifest(store, number, epoch=0), evaluation=evaluation)
         store.versions.add(manifest, detail="measured")
     shown = lifelong("versions", "show", "4", **there).stdout
     assert "of 50 labels (parent 0.0%); micro-F1 0.910 (parent 0.900)" in shown
@@ -78,8 +78,8 @@ def test_versions_are_listed_shown_and_compared(there: dict[str, str], store: St
 
 
 def test_a_version_with_another_encoder_is_shown_beside_the_reference(there: dict[str, str], store: Store) -> None:
-    lease = lease_of(store)
-    manifest = manifest_of(store, 4, epoch=lease.epoch, parent=3)
+    lease = take_lease(store)
+    manifest = build_manifest(store, 4, epoch=lease.epoch, parent=3)
     changes = NameChanges(reference=1, held_wins=6, held_ties=40, held_losses=4)
     store.versions.publish(msgspec.structs.replace(manifest, name_changes=changes), lease)
     shown = lifelong("versions", "show", "4", **there)
@@ -87,7 +87,7 @@ def test_a_version_with_another_encoder_is_shown_beside_the_reference(there: dic
 
 
 def test_classes_that_came_and_went_are_named(store: Store) -> None:
-    before = manifest_of(store, 1, epoch=1)
+    before = build_manifest(store, 1, epoch=1)
     after = msgspec.structs.replace(before, version=2, labels=("yes", "maybe"), name_changes=NameChanges(reference=1))
     differences = manifest_differences(before, after)
     assert (differences["classes_added"], differences["classes_removed"]) == (["maybe"], ["no"])

@@ -42,10 +42,10 @@ PROGRESS = Progress(
 def shown(*what: object) -> str:
     console = Console(file=io.StringIO(), width=140)
     console.print(*what)
-    return text_of(console)
+    return read_text(console)
 
 
-def text_of(console: Console) -> str:
+def read_text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -107,8 +107,8 @@ def test_without_a_terminal_there_are_plain_lines(see: Callable[[Console], View]
     console = Console(file=io.StringIO(), width=40)
     with see(console):
         say(console, "a note of [more] than forty characters, in a line of its own")
-        eventually(lambda: "answered" in text_of(console), within_s=5)
-    lines = text_of(console).splitlines()
+        eventually(lambda: "answered" in read_text(console), within_s=5)
+    lines = read_text(console).splitlines()
     assert "a note of [more] than forty characters, in a line of its own" in lines
     assert all("\x1b" not in each for each in lines)
 
@@ -117,5 +117,5 @@ def test_in_a_terminal_there_is_a_panel_below_the_notes(see: Callable[[Console],
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
     with see(console):
         say(console, "a note")
-    assert "a note" in text_of(console)
-    assert "at first sight" in text_of(console)
+    assert "a note" in read_text(console)
+    assert "at first sight" in read_text(console)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lifelong.plugins.kinds.sets import set_of
+from lifelong.plugins.kinds.sets import join_names
 from services.history.labeller import FIXES, BadHistory, RowLabeller, RowMaps
 from tests.learner.intake.joins import make_join
 from wire.errors import BadMessage
@@ -108,9 +108,11 @@ def test_a_map_that_is_none_is_refused_before_a_row_is_read(maps: dict[str, str]
 def test_sets_of_labels_are_lists_or_names_between_commas(tags: list[str] | str) -> None:
     sets = LabelSet(LabelConfig(kind="multilabel"))
     row = {"text": "hello", "tags": tags}
-    assert labelled({"labels": "{tags}"}, sets).feedback(row).label_string == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).label_string == set_of(["refund", "urgent"])
-    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).label_string == set_of([])
+    assert labelled({"labels": "{tags}"}, sets).feedback(row).label_string == join_names(["refund", "urgent"])
+    assert labelled(None, sets).feedback({"text": "hello", "labels": tags}).label_string == join_names(
+        ["refund", "urgent"]
+    )
+    assert labelled(None, sets).feedback({"text": "hello", "labels": []}).label_string == join_names([])
 
 
 def test_one_label_where_sets_are_wanted_says_which_map_makes_them() -> None:

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from services.history.labeller import BadHistory, Form, SourceRow, detect_format, rows_of
+from services.history.labeller import BadHistory, Form, SourceRow, detect_format, read_rows
 from wire.errors import BadMessage
 from wire.records import MAX_EVENT_BYTES
 
@@ -18,7 +18,7 @@ CSV = b'\xef\xbb\xbftext,label,id\r\nwhere is my parcel,delivery,\r\n"I want\nmy
 
 
 def read(data: bytes, form: Form) -> list[SourceRow]:
-    return list(rows_of(io.BytesIO(data), form))
+    return list(read_rows(io.BytesIO(data), form))
 
 
 def reasons(rows: list[SourceRow]) -> list[str]:

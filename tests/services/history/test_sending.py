@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.history.labeller import BadHistory, RowLabeller, RowMaps, SourceRow, rows_of
+from services.history.labeller import BadHistory, RowLabeller, RowMaps, SourceRow, read_rows
 from services.history.sending import CHUNK, BookmarkFile, HistorySender
 from tests.brokers import take
 from tests.learner.intake.joins import make_join, make_trust
@@ -52,7 +52,7 @@ class Importer:
     def send(self, data: bytes, *, stop_after: int = -1) -> int:
         """Returns the number of labels that this call sent."""
         labelled = RowLabeller(RowMaps(), LabelSet(), source="desk", max_label_chars=20, is_table=False)
-        rows = stopping(rows_of(io.BytesIO(data), "jsonl"), stop_after)
+        rows = stopping(read_rows(io.BytesIO(data), "jsonl"), stop_after)
         before, after = self._sending.send(rows, labelled, self.file)
         return after.sent - before.sent
 

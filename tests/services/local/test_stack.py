@@ -97,7 +97,7 @@ def test_replicas_get_public_keys_alone(up: Owner) -> None:
 def test_keys_rotate_while_it_runs(up: Owner) -> None:
     """Every program follows the key file: no program restarts, and the learner goes on publishing with the new key."""
     programs = {name: up.pids(name) for name in ("learner", "rollout", "serve")}
-    (old,) = [row["key"] for row in keys_of(up) if row["kind"] == Kind.SECRET]
+    (old,) = [row["key"] for row in list_keys(up) if row["kind"] == Kind.SECRET]
     assert up.ask("signing-keys", "new").returncode == 0
     eventually(lambda: up.ask("signing-keys", "rotate").returncode == 0, within_s=60)
     eventually(up.learns, within_s=60)
@@ -106,11 +106,11 @@ def test_keys_rotate_while_it_runs(up: Owner) -> None:
     eventually(lambda: not (up.ask(*again).returncode or up.ask("signing-keys", "retire", old).returncode), within_s=60)
     # An answer has an old receipt if its replica had not read the file yet.
     eventually(up.learns, within_s=60)
-    assert {row["kind"]: row["records"] for row in keys_of(up)}[Kind.RETIRED] == 0
+    assert {row["kind"]: row["records"] for row in list_keys(up)}[Kind.RETIRED] == 0
     assert {name: up.pids(name) for name in programs} == programs
 
 
-def keys_of(up: Owner) -> list[dict[str, Any]]:
+def list_keys(up: Owner) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(up.ask("signing-keys", "list", "--json").stdout)["keys"]
     return found
 

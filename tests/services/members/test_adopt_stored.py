@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from model.bert import load_encoder
-from model.grid import grid_of
+from model.grid import find_grid
 from model.member import WEIGHTS, read_member, read_stored
 from services.members.adopt import quantize
 from tests.services.members.small import write_small
@@ -39,7 +39,7 @@ def test_int4_alone_is_half_as_large_and_stays_int4(tmp_path: Path) -> None:
     assert int4.made.bytes < 0.7 * int8.made.bytes
     assert list(int4.cosines) == ["int4"]
     strata, _ = load_encoder(str(tmp_path / "int4"))
-    grid = grid_of(strata.get_submodule("layers.0.up"))
+    grid = find_grid(strata.get_submodule("layers.0.up"))
     assert grid is not None
     assert grid.scheme == "w4g64"
     again = quantize(str(tmp_path / "int4"), tmp_path / "again", say=silent)

@@ -26,7 +26,7 @@ def silent(_: str) -> None:
     """Shows nothing."""
 
 
-def steps_of(folder: Path) -> list[str]:
+def list_steps(folder: Path) -> list[str]:
     member = read_member(folder)
     assert member is not None
     return [str(step["step"]) for step in member.history]
@@ -45,7 +45,7 @@ def test_convert_narrows_groups_and_gives_spans(tmp_path: Path) -> None:
     assert strata.config.layer(0).kv_heads == 2
     assert strata.config.spans == (Span(kind="full"), span)
     assert tokenizer.max_tokens == 24
-    assert steps_of(tmp_path / "out") == ["convert"]
+    assert list_steps(tmp_path / "out") == ["convert"]
 
 
 def test_convert_repeats_positions_for_long_texts(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_share_then_prune_then_export_is_a_plain_encoder_again(tmp_path: Path) -
     options = PruneOptions(share=0.5, tasks=(write_lines(tmp_path / "lines"),))
     pruned = remove_heads(shared.path, tmp_path / "pruned", options, data=None, say=silent)
     assert pruned.saved > 0
-    assert steps_of(tmp_path / "pruned") == ["share", "prune"]
+    assert list_steps(tmp_path / "pruned") == ["share", "prune"]
     plain = export(pruned.path, tmp_path / "plain", say=silent)
     assert plain.cosine == pytest.approx(1, abs=1e-5)
     assert largest_difference(load_encoder(pruned.path)[0], load_encoder(plain.path)[0]) < 1e-5

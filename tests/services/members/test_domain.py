@@ -23,7 +23,7 @@ from services.members.texts import FOLDER, trained_on
 from services.settings import Settings
 from tests.learner.adopt_rig import AdoptRig, published_rig
 from tests.learner.small_learner import save_encoder
-from tests.learner.streams import text_of
+from tests.learner.streams import make_text
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.keyring import parse, subject_digest
@@ -111,7 +111,7 @@ def test_a_stage_begins_with_the_encoder_that_rounds_have_trained(stages: Domain
     rig.train()
     assert rig.publish() == 2
     strata, tokenizer = load_encoder(stages.begin({}).encoder)
-    texts = [text_of(number) for number in range(8)]
+    texts = [make_text(number) for number in range(8)]
     found = strata(RaggedBatch.of(tokenizer.encode_many(texts)))
     served = rig.learner.fast_head.served.z_many(texts)
     assert functional.cosine_similarity(found, served).min() > 0.99

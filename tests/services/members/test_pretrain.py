@@ -43,7 +43,7 @@ def selected(tmp_path: Path) -> Selected:
     return select(texts_of_files([str(lines)], None), Limits())
 
 
-def files_of(folder: str) -> dict[str, bytes]:
+def list_files(folder: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix != ".json"} | {
         "config.json": (Path(folder) / "config.json").read_bytes()
     }
@@ -79,7 +79,7 @@ def test_a_killed_training_goes_on_to_the_same_files(tmp_path: Path, selected: S
     said: list[str] = []
     found = pretrain(selected, REQUEST, OPTIONS, data=None, state_dir=tmp_path / "killed", say=said.append)
     assert f"resuming after step {killed_after}" in said
-    assert files_of(found.folder) == files_of(whole.folder)
+    assert list_files(found.folder) == list_files(whole.folder)
 
 
 def test_a_stopped_training_ends_after_its_step_and_goes_on(tmp_path: Path, selected: Selected) -> None:
@@ -97,7 +97,7 @@ def test_a_stopped_training_ends_after_its_step_and_goes_on(tmp_path: Path, sele
     made = pretrain(selected, request, OPTIONS, data=None, state_dir=tmp_path / "stopped", say=said.append)
     whole = pretrain(selected, request, OPTIONS, data=None, state_dir=tmp_path / "whole", say=silent)
     assert [line.split(":")[0] for line in said].count("step 5 of 10") == 1
-    assert files_of(made.folder) == files_of(whole.folder)
+    assert list_files(made.folder) == list_files(whole.folder)
 
 
 def test_from_an_encoder_the_upper_layers_learn(tmp_path: Path, selected: Selected) -> None:

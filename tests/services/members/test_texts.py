@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.members.texts import SEEN, Limits, SourcedText, digest_of, seen_of, select, trained_on
+from services.members.texts import SEEN, Limits, SourcedText, compute_digest, remember_texts, select, trained_on
 
 TEXTS = [
     SourcedText("Where is my card?", "app", "ann"),
@@ -58,9 +58,9 @@ def test_the_last_texts_of_a_source_are_kept() -> None:
 
 
 def test_an_encoder_remembers_texts_and_subjects(tmp_path: Path) -> None:
-    seen = seen_of(select(TEXTS, Limits()))
+    seen = remember_texts(select(TEXTS, Limits()))
     assert seen == {
-        "texts": [digest_of(text) for text in ("where is my card?", "it rains", "I was charged twice")],
+        "texts": [compute_digest(text) for text in ("where is my card?", "it rains", "I was charged twice")],
         "subjects": {"ann": 1, "bob": 1},
     }
     for name in ("one", "other"):

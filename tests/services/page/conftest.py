@@ -13,7 +13,7 @@ from services.local.children import free_port
 from services.page.app import Board, Latest, PageAccess, make_page
 from services.page.operations import PageOperations
 from services.settings import Settings, load
-from tests.stores import SIGNING_KEY, lease_of, publish
+from tests.stores import SIGNING_KEY, publish, take_lease
 from wire.bus import Bus
 from wire.config import BusConfig, StoreConfig
 from wire.store import Store
@@ -42,7 +42,7 @@ class ServedPage:
 
     def begin(self, versions: int) -> None:
         """Publishes versions; the first becomes the stable one."""
-        publish(self.store, lease_of(self.store), through=versions)
+        publish(self.store, take_lease(self.store), through=versions)
         self.store.plans.write(begin(1, salt="s", now_ms=1).plan)
 
 

@@ -9,7 +9,7 @@ from wire.records import RolloutPlan
 pytestmark = pytest.mark.live
 
 
-def plan_of(page: ServedPage) -> RolloutPlan:
+def read_plan(page: ServedPage) -> RolloutPlan:
     plan = page.store.plans.read()
     assert plan is not None
     return plan
@@ -61,11 +61,11 @@ def test_a_promote_needs_the_token_and_is_recorded(served_page: ServedPage) -> N
     served_page.begin(versions=2)
     for token in ("", "a wrong token"):
         assert served_page.admin("promote", {"version": 2}, token=token).status_code == 401
-    assert plan_of(served_page).stable == 1
+    assert read_plan(served_page).stable == 1
     done = served_page.admin("promote", {"version": 2})
     assert (done.status_code, "stable version 2 for 100%" in done.json()["result"]) == (200, True)
-    assert plan_of(served_page).stable == 2
-    assert "page, testclient" in plan_of(served_page).reason
+    assert read_plan(served_page).stable == 2
+    assert "page, testclient" in read_plan(served_page).reason
     again = served_page.admin("promote", {"version": 2})
     assert (again.status_code, again.json()["error"]) == (409, "version 2 is the stable one already")
     recorded = [(each["action"], each["outcome"]) for each in served_page.browse("actions")[::-1]]
@@ -77,5 +77,5 @@ def test_the_rollout_is_paused_and_goes_on_and_back(served_page: ServedPage) -> 
     assert served_page.admin("promote", {"version": 2}).status_code == 200
     for action, is_paused, stable in (("pause", True, 2), ("resume", False, 2), ("rollback", False, 1)):
         assert served_page.admin(action, {}).status_code == 200
-        assert (plan_of(served_page).paused, plan_of(served_page).stable) == (is_paused, stable)
+        assert (read_plan(served_page).paused, read_plan(served_page).stable) == (is_paused, stable)
     assert served_page.admin("promote", {"version": 99}).status_code == 409

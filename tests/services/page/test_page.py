@@ -20,7 +20,7 @@ from tests.lifelong.media.files import png, tone, wav
 from tests.services.page.browser import Browser, browsing
 from tests.services.page.states import CONTROLLER, LEARNER, replica_report
 from tests.serving.http.served_api import ServedApi
-from tests.stores import lease_of, publish
+from tests.stores import publish, take_lease
 from tests.waiting import eventually
 from wire.bus import Bus
 from wire.records import Feedback, RolloutPlan
@@ -69,7 +69,7 @@ class Shown:
 def shown(page_settings: Settings, bus: Bus, tmp_path: Path) -> Iterator[Shown]:
     with ExitStack() as stack:
         store = stack.enter_context(closing(open_store(page_settings)))
-        publish(store, lease_of(store), through=2)
+        publish(store, take_lease(store), through=2)
         store.plans.write(begin(1, salt="s", now_ms=now_ms()).plan)
         stack.enter_context(served(page_settings, say=lambda _: None))
         browser = stack.enter_context(browsing(tmp_path / "browser"))

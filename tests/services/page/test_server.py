@@ -12,7 +12,7 @@ import pytest
 from services.local.children import free_port
 from services.page.app import Board, Latest, PageAccess, make_page
 from services.page.operations import PageOperations
-from services.page.server import BOUNDS, TOKEN_FILE, read_token, served, settings_of
+from services.page.server import BOUNDS, TOKEN_FILE, read_token, served, settings_for
 from services.settings import BadSettings, Settings, replaced
 from serving.http.listener import Listener
 from tests.services.page.conftest import TOKEN
@@ -51,7 +51,7 @@ def test_each_task_has_a_page_and_a_program_of_one_task_shows_only_that(page_set
             html = httpx2.get(f"{url}{path}").text
             assert 'href="/tasks/urgency/"' in html and f'href="{path}" aria-current="page"' in html
         assert httpx2.get(f"{url}/tasks/nothing/").status_code == 404
-    with served(settings_of(settings, "urgency"), say=print):
+    with served(settings_for(settings, "urgency"), say=print):
         assert "aria-current" not in httpx2.get(f"{url}/").text
 
 

@@ -17,7 +17,7 @@ from services.page.state import (
     matrix_table,
 )
 from tests.services.page.states import LEARNER, replica_report, status
-from tests.stores import lease_of, publish
+from tests.stores import publish, take_lease
 from wire.errors import StoreUnavailable
 from wire.records import STABLE, Arm, RolloutPlan
 from wire.store import Store
@@ -89,7 +89,7 @@ def test_a_model_that_never_learnt_is_shown_large_beside_the_accuracy_now(store:
 
 
 def test_swaps_are_noted_once_each(store: Store) -> None:
-    publish(store, lease_of(store), through=9)
+    publish(store, take_lease(store), through=9)
     reader = StateReader(Operator(store, name="test"), now_ms=lambda: 9_000)
     for revision, version in ((1, 7), (2, 7), (3, 9)):
         arms = (Arm(name=STABLE, version=version, share=1.0),)

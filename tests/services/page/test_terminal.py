@@ -15,7 +15,7 @@ from wire.keyring import parse
 from wire.store import Store
 
 
-def text_of(state: PageState) -> str:
+def read_text(state: PageState) -> str:
     console = Console(width=200, file=io.StringIO())
     console.print(render_state(state))
     file = console.file
@@ -32,7 +32,7 @@ def test_it_draws_figures_and_tables() -> None:
         figures=build_figures(found, ReplicaTraffic(5.0)),
         tables=build_tables(found, [DECISION], {}),
     )
-    text = text_of(state)
+    text = read_text(state)
     for part in ("Lifelong, paused", "right on the holdout 90.0 %", "label to live p50 250 ms", "better by 9 labels"):
         assert part in text
     assert "75.0 %" in text and "refund" in text
@@ -56,5 +56,5 @@ def test_it_is_drawn_again_and_again_until_it_is_interrupted(store: Store) -> No
 def test_it_says_why_it_knows_nothing() -> None:
     away = Store(StoreConfig(url="redis://127.0.0.1:1", timeout_ms=100), parse("a key for the tests"))
     state = StateReader(Operator(away, name="test"), now_ms=lambda: 1).read_or_problem()
-    assert state.problem and state.problem in " ".join(text_of(state).split())
+    assert state.problem and state.problem in " ".join(read_text(state).split())
     away.close()

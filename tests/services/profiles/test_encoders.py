@@ -14,7 +14,7 @@ from model.config import MINILM_L6, StrataConfig
 from services.members.search import Front, Trained
 from services.members.source import labelled
 from services.profiles import encoders
-from services.profiles.encoders import TEACHER, TEXTS, choose_point, encoder_of, named_points, to_nano, trained_as
+from services.profiles.encoders import TEACHER, TEXTS, build_encoder, choose_point, named_points, to_nano, trained_as
 from services.profiles.profile import BASE, NANO, PRO, Profile
 
 SPACE = Space(dense=MINILM_L6)
@@ -32,7 +32,7 @@ def test_nano_is_made_of_minilm_without_training() -> None:
 
 @pytest.mark.parametrize("profile", [BASE, PRO], ids=["base", "pro"])
 def test_base_and_pro_are_the_default_encoder(tmp_path: Path, profile: Profile[StrataConfig]) -> None:
-    assert encoder_of(profile, data=None, say=silent, cache=tmp_path) == TEACHER
+    assert build_encoder(profile, data=None, say=silent, cache=tmp_path) == TEACHER
     assert not list(tmp_path.iterdir())
 
 
@@ -83,8 +83,8 @@ def test_profiles_name_points_of_a_front(tmp_path: Path) -> None:
 
 def test_a_trained_point_is_the_profiles_encoder(tmp_path: Path) -> None:
     front = found_front(tmp_path)
-    assert encoder_of(NANO, data=None, say=silent, front=front, cache=tmp_path) == str(tmp_path)
-    assert encoder_of(BASE, data=None, say=silent, front=front, cache=tmp_path) == TEACHER
+    assert build_encoder(NANO, data=None, say=silent, front=front, cache=tmp_path) == str(tmp_path)
+    assert build_encoder(BASE, data=None, say=silent, front=front, cache=tmp_path) == TEACHER
     assert trained_as(NANO, found_front(tmp_path / "removed")) is None
 
 
@@ -92,8 +92,8 @@ def test_a_trained_point_is_the_profiles_encoder(tmp_path: Path) -> None:
 def test_nano_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "STEPS", 2)
     said: list[str] = []
-    folder = encoder_of(NANO, data=None, say=said.append, cache=tmp_path)
+    folder = build_encoder(NANO, data=None, say=said.append, cache=tmp_path)
     assert load_encoder(folder)[0].config.canonical_json() == NANO.config.canonical_json()
     num_said = len(said)
-    assert num_said > 2 and encoder_of(NANO, data=None, say=said.append, cache=tmp_path) == folder
+    assert num_said > 2 and build_encoder(NANO, data=None, say=said.append, cache=tmp_path) == folder
     assert len(said) == num_said

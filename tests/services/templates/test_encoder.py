@@ -7,7 +7,7 @@ import torch
 
 from lifelong.plugins.encoders.module_code import import_encoder
 from services.templates.encoder import GreyImages
-from tests.flow.images import image_of
+from tests.flow.images import make_image
 
 
 def test_it_is_an_encoder() -> None:
@@ -17,7 +17,7 @@ def test_it_is_an_encoder() -> None:
 
 def test_images_become_vectors() -> None:
     encoder = GreyImages().eval()
-    z_BD = encoder([torch.tensor(encoder.read(image_of(number))) for number in range(3)])
+    z_BD = encoder([torch.tensor(encoder.read(make_image(number))) for number in range(3)])
     assert z_BD.shape == (3, 64) and not torch.equal(z_BD[0], z_BD[1])
 
 

@@ -29,7 +29,7 @@ def text_input(*texts: str, **changes: Any) -> dict[str, Any]:
     return {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "contents": contents, **changes}
 
 
-def outputs_of(response: Any) -> dict[str, list[Any]]:
+def read_outputs(response: Any) -> dict[str, list[Any]]:
     """Returns the values of a response with typed contents, by the names of the outputs."""
     found: dict[str, list[Any]] = {}
     for output in response.outputs:
@@ -46,7 +46,7 @@ def exit_code(call: Callable[..., Any], method: str, **fields: Any) -> grpc.Stat
 
 def test_texts_become_answers_in_the_form_in_which_they_came(call: Callable[..., Any]) -> None:
     response = call("ModelInfer", model_name="lifelong", id="42", inputs=[text_input(TEXT, "b")])
-    outputs = outputs_of(response)
+    outputs = read_outputs(response)
     assert (response.id, response.model_name) == ("42", "lifelong")
     assert outputs["label"] == [label_of(1, text) for text in (TEXT, "b")]
     assert (outputs["version"], outputs["arm"], outputs["can_be_labelled"]) == ([1, 1], ["stable"] * 2, [True, True])
@@ -57,7 +57,7 @@ def test_texts_become_answers_in_the_form_in_which_they_came(call: Callable[...,
 def test_a_named_version_answers(served: ServedApi, call: Callable[..., Any]) -> None:
     served.pipeline.engine.activate(live_versions([1, 2], share=0.0, number=2))
     response = call("ModelInfer", model_name="lifelong", model_version="candidate", inputs=[text_input(TEXT)])
-    assert outputs_of(response)["label"] == [label_of(2, TEXT)]
+    assert read_outputs(response)["label"] == [label_of(2, TEXT)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from serving.pipeline import make_encode
 from serving.predict import Predict
 from serving.served_task import ReplicaStatus
 from tests.serving.kafka.fake_broker import FakeBroker
-from tests.serving.pipelines import PREDICT, no_broker, pipeline_of
+from tests.serving.pipelines import PREDICT, make_pipeline, no_broker
 from tests.serving.versions import RECEIPTS, live_versions, tokenizer
 from wire.bus import Publisher
 from wire.label_set import LabelSet
@@ -48,7 +48,7 @@ class ServedApi:
 
     def __post_init__(self) -> None:
         self.encode = make_encode(tokenizer(), lambda: 64)
-        self.pipeline = pipeline_of(
+        self.pipeline = make_pipeline(
             lambda texts: self.encode(texts),
             predict=self.predict,
             max_queue_items=self.max_queue_items,
@@ -118,7 +118,7 @@ def served_at(broker: FakeBroker, **options: Any) -> Iterator[str]:
         served.pipeline.outbox.close(5)
 
 
-def error_of(response: Response) -> str:
+def read_error(response: Response) -> str:
     """Returns the status and the code of an error, which has a message and names its request."""
     error = response.json()["error"]
     assert error["request_id"] == response.headers["x-request-id"]

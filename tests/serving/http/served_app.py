@@ -62,10 +62,10 @@ class ServedApp:
             with suppress(OSError):  # closed while we send: the reason was sent before
                 for part in parts:
                     client.sendall(part)
-            return rest_of(client)
+            return receive_rest(client)
 
 
-def rest_of(client: socket.socket) -> bytes:
+def receive_rest(client: socket.socket) -> bytes:
     response = b""
     with suppress(ConnectionResetError):
         while data := client.recv(65_536):

@@ -7,7 +7,7 @@ import pytest
 
 from serving.http.access import Access, KeyFile, Role, create_key
 from serving.http.problems import RequestRefused
-from tests.serving.http.served_api import ServedApi, error_of, served_at
+from tests.serving.http.served_api import ServedApi, read_error, served_at
 from tests.serving.kafka.fake_broker import FakeBroker
 from wire.rate_limits import TokenBuckets
 from wire.records import Answer
@@ -27,7 +27,7 @@ def access(texts: dict[str, str], tmp_path: Path) -> Access:
     return Access(keys=KeyFile(tmp_path / "keys.json"), limit=None)
 
 
-def refusal_of(access: Access, headers: dict[str, str], role: Role | None) -> str:
+def find_refusal(access: Access, headers: dict[str, str], role: Role | None) -> str:
     with pytest.raises(RequestRefused) as caught:
         access.client("203.0.113.7", headers, role)
     return f"{caught.value.problem.status.value} {caught.value.problem.code}"
@@ -41,9 +41,9 @@ def test_a_key_is_a_client_of_its_own(access: Access, texts: dict[str, str], for
 
 def test_without_the_right_key_nothing_is_done(access: Access, texts: dict[str, str]) -> None:
     shop = {"x-api-key": texts["shop"]}
-    assert refusal_of(access, {}, Role.PREDICT) == "401 unauthenticated"
-    assert refusal_of(access, {"x-api-key": "a guess"}, None) == "401 unauthenticated"
-    assert refusal_of(access, shop, Role.FEEDBACK) == "403 forbidden"
+    assert find_refusal(access, {}, Role.PREDICT) == "401 unauthenticated"
+    assert find_refusal(access, {"x-api-key": "a guess"}, None) == "401 unauthenticated"
+    assert find_refusal(access, shop, Role.FEEDBACK) == "403 forbidden"
     assert access.client("203.0.113.7", shop, None).name == "shop"
 
 
@@ -64,8 +64,8 @@ def test_each_key_has_a_rate_of_its_own(tmp_path: Path) -> None:
             return int(response.status_code)
 
         assert [ask(key) for key in (one, one, one, two)] == [200, 200, 429, 200]
-        assert error_of(served.client.post("/v1/predict", json={"text": "a"})) == "401 unauthenticated"
-        assert error_of(served.client.get("/v1/status")) == "401 unauthenticated"
+        assert read_error(served.client.post("/v1/predict", json={"text": "a"})) == "401 unauthenticated"
+        assert read_error(served.client.get("/v1/status")) == "401 unauthenticated"
         assert served.client.get("/v1/health/ready").status_code == 200
         assert served.pipeline.counts.snapshot()["http_unauthenticated"] == 2
 
@@ -115,4 +115,4 @@ def test_a_source_that_is_too_long_below_the_name_of_its_key_is_refused(tmp_path
     with ServedApi(keys=KeyFile(path)).running() as served:
         headers = {"x-api-key": key, "content-type": "application/cloudevents+json"}
         response = served.client.post("/v1/events", json={**CLOUD_EVENT, "source": "s" * 1_000}, headers=headers)
-        assert error_of(response) == "422 wrong_schema"
+        assert read_error(response) == "422 wrong_schema"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.serving.http.served_api import ServedApi, error_of
+from tests.serving.http.served_api import ServedApi, read_error
 from tests.serving.pipelines import PREDICT
 from tests.serving.versions import label_of, live_versions
 from tests.waiting import eventually
@@ -45,17 +45,17 @@ def test_a_poison_event_fails_alone(served: ServedApi) -> None:
     first, second = response.json()["answers"]
     assert first["label"]
     assert second["error"]["code"] == "model_failed"
-    assert error_of(served.client.post("/v1/predict", json={"text": "poison"})) == "422 model_failed"
+    assert read_error(served.client.post("/v1/predict", json={"text": "poison"})) == "422 model_failed"
 
 
 @pytest.mark.parametrize("body", [b"", b"no json", b'{"text": "\xff"}'])
 def test_bytes_that_are_no_json_are_a_400(served: ServedApi, body: bytes) -> None:
-    assert error_of(served.client.post("/v1/predict", content=body)) == "400 not_json"
+    assert read_error(served.client.post("/v1/predict", content=body)) == "400 not_json"
 
 
 def test_another_shape_is_a_422_that_names_the_field(served: ServedApi) -> None:
     response = served.client.post("/v1/predict", json={"text": 5})
-    assert error_of(response) == "422 wrong_schema"
+    assert read_error(response) == "422 wrong_schema"
     assert "text" in response.json()["error"]["message"]
 
 
@@ -67,26 +67,26 @@ def test_a_fault_of_the_machine_is_a_503() -> None:
 
     with ServedApi(predict=broken).running() as served:
         response = served.client.post("/v1/predict", json={"text": "a"})
-    assert error_of(response) == "503 model_unavailable"
+    assert read_error(response) == "503 model_unavailable"
     assert response.headers["retry-after"] == "1"
 
 
 def test_without_weights_it_is_not_ready() -> None:
     served = ServedApi()
-    assert error_of(served.client.post("/v1/predict", json={"text": "a"})) == "503 no_weights"
-    assert error_of(served.client.get("/v1/health/ready")) == "503 no_weights"
+    assert read_error(served.client.post("/v1/predict", json={"text": "a"})) == "503 no_weights"
+    assert read_error(served.client.get("/v1/health/ready")) == "503 no_weights"
     assert served.client.get("/v1/health/live").json() == {"live": True}
 
 
 def test_a_replica_that_is_stopped_takes_nothing(served: ServedApi) -> None:
     served.pipeline.queue.close()
-    assert error_of(served.client.post("/v1/predict", json={"text": "a"})) == "503 stopping"
-    assert error_of(served.client.get("/v1/health/ready")) == "503 stopping"
+    assert read_error(served.client.post("/v1/predict", json={"text": "a"})) == "503 stopping"
+    assert read_error(served.client.get("/v1/health/ready")) == "503 stopping"
 
 
 def test_a_sick_replica_is_not_live(served: ServedApi) -> None:
     served.health.append("the engine has ended")
-    assert error_of(served.client.get("/v1/health/live")) == "503 unhealthy"
+    assert read_error(served.client.get("/v1/health/live")) == "503 unhealthy"
 
 
 def test_the_clients_own_request_id_comes_back(served: ServedApi) -> None:
@@ -101,9 +101,9 @@ def test_an_unfit_request_id_is_replaced(served: ServedApi, unfit: str) -> None:
 
 
 def test_unknown_paths_and_methods_are_errors_of_the_same_shape(served: ServedApi) -> None:
-    assert error_of(served.client.get("/v1/nothing")) == "404 not_found"
+    assert read_error(served.client.get("/v1/nothing")) == "404 not_found"
     refused = served.client.get("/v1/predict")
-    assert error_of(refused) == "405 method_not_allowed"
+    assert read_error(refused) == "405 method_not_allowed"
     assert refused.headers["allow"] == "POST"
 
 
@@ -113,7 +113,7 @@ def test_a_failure_of_ours_tells_nothing_of_the_inside(served: ServedApi) -> Non
 
     served.encode = encode
     response = served.client.post("/v1/predict", json={"text": "a"})
-    assert error_of(response) == "500 internal"
+    assert read_error(response) == "500 internal"
     assert "secret" not in response.text
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from serving.http.app import make_app
 from serving.queue import Priority
-from tests.serving.http.served_api import Response, ServedApi, error_of
+from tests.serving.http.served_api import Response, ServedApi, read_error
 from tests.serving.versions import live_versions
 from tests.waiting import eventually
 from wire.rate_limits import TokenBuckets
@@ -28,7 +28,7 @@ PREDICT: dict[str, Any] = {
 
 
 def test_a_body_that_says_it_is_too_large_is_not_read(served: ServedApi) -> None:
-    assert error_of(served.client.post("/v1/predict", content=b"x" * (MAX_EVENT_BYTES + 1))) == "413 too_large"
+    assert read_error(served.client.post("/v1/predict", content=b"x" * (MAX_EVENT_BYTES + 1))) == "413 too_large"
 
 
 def test_a_body_that_does_not_say_so_is_given_up_on_while_it_is_read(served: ServedApi) -> None:
@@ -55,7 +55,7 @@ def test_a_body_that_does_not_say_so_is_given_up_on_while_it_is_read(served: Ser
 def test_a_full_queue_is_a_503_that_says_when_to_come_back(idle: ServedApi) -> None:
     idle.client.post("/v1/predict", json={"events": [{"text": "a"}, {"text": "b"}]})
     response = idle.client.post("/v1/predict", json={"text": "c"})
-    assert error_of(response) == "503 queue_full"
+    assert read_error(response) == "503 queue_full"
     assert response.headers["retry-after"] == "1"
 
 
@@ -78,7 +78,7 @@ def test_what_the_queue_had_no_room_for_fails_alone() -> None:
 
 
 def test_a_model_that_does_not_answer_in_time_is_a_503(idle: ServedApi) -> None:
-    assert error_of(idle.client.post("/v1/predict", json={"text": "a"})) == "503 timeout"
+    assert read_error(idle.client.post("/v1/predict", json={"text": "a"})) == "503 timeout"
 
 
 def test_an_answer_that_cannot_be_kept_says_so(served: ServedApi) -> None:
@@ -124,7 +124,7 @@ def test_a_client_over_its_rate_is_a_429_whatever_it_calls_itself() -> None:
     with ServedApi(limit=TokenBuckets(rate=1, burst=2, max_keys=9)).running() as served:
         assert [ask_as(served, name).status_code for name in ("one", "two")] == [200, 200]
         refused = ask_as(served, "three")
-        assert error_of(refused) == "429 rate_limited"
+        assert read_error(refused) == "429 rate_limited"
         assert refused.headers["retry-after"] == "1"
 
 
@@ -136,7 +136,7 @@ def test_what_is_too_late_for_its_client_is_not_computed() -> None:
     patient = ServedApi(max_queue_items=2, timeout_s=60.0)
     patient.pipeline.engine.activate(live_versions([1]))
     response = patient.client.post("/v1/predict", json={"text": "a"}, headers={"x-request-timeout-ms": "30"})
-    assert error_of(response) == "504 deadline_exceeded"
+    assert read_error(response) == "504 deadline_exceeded"
     patient.pipeline.engine.start()
     patient.drain()
     assert patient.pipeline.counts.snapshot() == {"abandoned": 1}
@@ -144,7 +144,7 @@ def test_what_is_too_late_for_its_client_is_not_computed() -> None:
 
 def test_a_client_may_not_wait_longer_than_the_service_does(idle: ServedApi) -> None:
     response = idle.client.post("/v1/predict", json={"text": "a"}, headers={"x-request-timeout-ms": "3600000"})
-    assert error_of(response) == "503 timeout"
+    assert read_error(response) == "503 timeout"
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_client_may_not_wait_longer_than_the_service_does(idle: ServedApi) -> 
 )
 def test_a_header_that_means_nothing_is_refused_by_name(served: ServedApi, name: str, value: str) -> None:
     response = served.client.post("/v1/predict", json={"text": "a"}, headers={name: value})
-    assert error_of(response) == "400 wrong_header"
+    assert read_error(response) == "400 wrong_header"
     assert name in response.json()["error"]["message"]
 
 
@@ -168,7 +168,7 @@ def test_bodies_beyond_their_room_are_a_503_until_others_are_answered(served: Se
     """B12: waiting requests are bounded in bytes as well."""
     assert served.bodies.reserve(2 * MAX_EVENT_BYTES - 10)
     refused = served.client.post("/v1/predict", json={"text": "hello"})
-    assert error_of(refused) == "503 too_many_bytes"
+    assert read_error(refused) == "503 too_many_bytes"
     assert refused.headers["retry-after"] == "1"
     served.bodies.release(2 * MAX_EVENT_BYTES - 10)
     assert served.client.post("/v1/predict", json={"text": "hello"}).status_code == 200

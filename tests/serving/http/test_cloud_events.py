@@ -8,7 +8,7 @@ import pytest
 from cloudevents.core.bindings import http
 from cloudevents.core.v1.event import CloudEvent
 
-from tests.serving.http.served_api import Response, ServedApi, error_of
+from tests.serving.http.served_api import Response, ServedApi, read_error
 from tests.serving.versions import label_of
 
 TEXT = "where is my card"
@@ -85,7 +85,7 @@ def test_an_answer_that_was_kept_nowhere_says_so(served: ServedApi) -> None:
     ],
 )
 def test_other_requests_are_refused(served: ServedApi, body: Any, changes: dict[str, str], said: str) -> None:
-    assert error_of(post(served, body, {**BINARY, **changes})) == said
+    assert read_error(post(served, body, {**BINARY, **changes})) == said
 
 
 @pytest.mark.parametrize("is_binary", [True, False])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from serving.errors import Unhealthy
 from serving.http.connection import MAX_PIPELINED
 from serving.http.listener import Listener
-from tests.serving.http.served_app import APP, CALM, ServedApp, head, rest_of
+from tests.serving.http.served_app import APP, CALM, ServedApp, head, receive_rest
 from tests.waiting import eventually
 
 
@@ -65,7 +65,7 @@ def test_a_client_that_is_slow_and_in_time_is_answered(serve: Callable[..., Serv
         for start in range(0, len(request), 9):
             client.sendall(request[start : start + 9])
             time.sleep(0.01)
-        assert rest_of(client).endswith(b"5 bytes")
+        assert receive_rest(client).endswith(b"5 bytes")
 
 
 @given(st.lists(st.integers(1, 90), max_size=12, unique=True))
@@ -87,7 +87,7 @@ def test_whatever_is_sent_the_server_goes_on(noise: bytes, begins_well: bool) ->
         with suppress(OSError):
             client.sendall(b"POST / HTTP/1.1\r\n" + noise if begins_well else noise)
             client.shutdown(socket.SHUT_WR)
-        rest_of(client)
+        receive_rest(client)
     assert served.ask(head(length=2, more=b"connection: close\r\n"), b"ab").endswith(b"2 bytes")
     served.listener.close()
 

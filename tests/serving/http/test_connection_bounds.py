@@ -13,7 +13,7 @@ import pytest
 
 from serving.http.connection import MAX_PIPELINED, MAX_WIRE_BYTES
 from serving.http.listener import allowed_connections
-from tests.serving.http.served_app import CALM, QUICK, ServedApp, head, rest_of
+from tests.serving.http.served_app import CALM, QUICK, ServedApp, head, receive_rest
 from tests.waiting import eventually
 
 
@@ -80,7 +80,7 @@ def test_one_address_cannot_have_all_connections(serve: Callable[..., ServedApp]
             socket.create_connection(("127.0.0.1", served.listener.port), source_address=("127.0.0.2", 0))
         ) as c:
             c.sendall(head(length=0, more=b"connection: close\r\n"))
-            assert rest_of(c).endswith(b"0 bytes")
+            assert receive_rest(c).endswith(b"0 bytes")
 
 
 def test_too_many_requests_in_a_row_end_the_connection(serve: Callable[..., ServedApp]) -> None:
@@ -99,7 +99,7 @@ def test_many_bad_clients_do_not_keep_a_good_one_waiting(serve: Callable[..., Se
     assert served.ask(head(length=2, more=b"connection: close\r\n"), b"ab").endswith(b"2 bytes")
     assert time.monotonic() - began_s < 1
     for client in bad:
-        assert rest_of(client).startswith(b"HTTP/1.1 408 ")
+        assert receive_rest(client).startswith(b"HTTP/1.1 408 ")
         client.close()
 
 

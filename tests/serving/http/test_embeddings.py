@@ -11,14 +11,14 @@ import pytest
 from model.ragged import RaggedBatch
 from serving.http.app import make_app
 from serving.http.listener import Listener
-from tests.serving.http.served_api import ServedApi, error_of
-from tests.serving.versions import TINY, encoder_of, live_versions, tokenizer
+from tests.serving.http.served_api import ServedApi, read_error
+from tests.serving.versions import TINY, build_encoder, live_versions, tokenizer
 
 TEXTS = ["where is my card", "a second, somewhat longer text"]
 
 
 def expected() -> Any:
-    return encoder_of().encode(RaggedBatch.of(tokenizer().encode_many(TEXTS))).numpy()
+    return build_encoder().encode(RaggedBatch.of(tokenizer().encode_many(TEXTS))).numpy()
 
 
 def test_a_text_becomes_a_unit_vector(served: ServedApi) -> None:
@@ -41,7 +41,7 @@ def test_a_version_may_be_named(served: ServedApi) -> None:
     for model, number in (("lifelong", 1), ("lifelong:candidate", 2), ("lifelong:2", 2)):
         body = served.client.post("/v1/embeddings", json={"input": "a", "model": model}).json()
         assert (body["model"], body["version"]) == (model, number)
-    assert error_of(served.client.post("/v1/embeddings", json={"input": "a", "model": "gpt"})) == "404 unknown_model"
+    assert read_error(served.client.post("/v1/embeddings", json={"input": "a", "model": "gpt"})) == "404 unknown_model"
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_a_version_may_be_named(served: ServedApi) -> None:
     ],
 )
 def test_other_inputs_are_refused(served: ServedApi, body: dict[str, Any]) -> None:
-    assert error_of(served.client.post("/v1/embeddings", json=body)) == "422 wrong_schema"
+    assert read_error(served.client.post("/v1/embeddings", json=body)) == "422 wrong_schema"
 
 
 def test_without_weights_there_are_no_vectors() -> None:
-    assert error_of(ServedApi().client.post("/v1/embeddings", json={"input": "a"})) == "503 no_weights"
+    assert read_error(ServedApi().client.post("/v1/embeddings", json={"input": "a"})) == "503 no_weights"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serving.http.access import KeyFile, Role, create_key
-from tests.serving.http.served_api import Response, ServedApi, error_of
+from tests.serving.http.served_api import Response, ServedApi, read_error
 from tests.serving.kafka.fake_broker import FakeBroker
 from tests.serving.versions import RECEIPTS
 from tests.waiting import eventually
@@ -37,14 +37,14 @@ def sent(broker: FakeBroker) -> list[Feedback]:
     return [record for record, _ in broker.sent if isinstance(record, Feedback)]
 
 
-def answer_of(served: ServedApi) -> dict[str, Any]:
+def ask(served: ServedApi) -> dict[str, Any]:
     body = {"text": "where is my card", "id": "e1", "key": "k"}
     answer: dict[str, Any] = served.client.post("/v1/predict", json=body).json()["answers"][0]
     return answer
 
 
 def test_the_label_of_an_answer_is_sent_with_its_receipt(labelled: ServedApi, broker: FakeBroker) -> None:
-    answer = answer_of(labelled)
+    answer = ask(labelled)
     body = {**LABEL, "key": "k", "receipt": answer["receipt"], "event_source": answer["source"]}
     response = labelled.client.post("/v1/feedback", json=body)
     assert (response.status_code, response.json()) == (200, {"labels": [{**LABEL, "source": "testclient"}]})
@@ -60,9 +60,9 @@ def test_the_label_of_an_answer_is_sent_with_its_receipt(labelled: ServedApi, br
 
 
 def test_a_forged_receipt_is_refused_at_once(labelled: ServedApi, broker: FakeBroker) -> None:
-    receipt = answer_of(labelled)["receipt"]
+    receipt = ask(labelled)["receipt"]
     for wrong in ({"receipt": receipt}, {"receipt": "f" + receipt, "key": "k"}, {"receipt": "none", "key": "k"}):
-        assert error_of(labelled.client.post("/v1/feedback", json={**LABEL, **wrong})) == "422 forged_receipt"
+        assert read_error(labelled.client.post("/v1/feedback", json={**LABEL, **wrong})) == "422 forged_receipt"
     assert sent(broker) == []
 
 
@@ -76,7 +76,7 @@ def test_a_wrong_label_of_a_list_fails_alone(labelled: ServedApi, broker: FakeBr
 
 @pytest.mark.parametrize("body", ["", "[]", '{"labels": []}', '{"labels": 5}', '{"event_id": "e"}', '{"label": null}'])
 def test_other_bodies_are_refused(labelled: ServedApi, body: str) -> None:
-    assert error_of(labelled.client.post("/v1/feedback", content=body)) in ("400 not_json", "422 wrong_schema")
+    assert read_error(labelled.client.post("/v1/feedback", content=body)) in ("400 not_json", "422 wrong_schema")
 
 
 def test_no_more_of_a_text_is_sent_than_a_record_carries(labelled: ServedApi, broker: FakeBroker) -> None:
@@ -87,16 +87,16 @@ def test_no_more_of_a_text_is_sent_than_a_record_carries(labelled: ServedApi, br
 def test_a_label_that_the_broker_has_not_taken_is_a_503(labelled: ServedApi, broker: FakeBroker) -> None:
     broker.says = lambda record: BusUnavailable("away")
     headers = {"x-request-timeout-ms": "100"}
-    assert error_of(labelled.client.post("/v1/feedback", json=LABEL, headers=headers)) == "504 deadline_exceeded"
-    assert error_of(labelled.client.post("/v1/feedback", json=LABEL)) == "503 not_acknowledged"
+    assert read_error(labelled.client.post("/v1/feedback", json=LABEL, headers=headers)) == "504 deadline_exceeded"
+    assert read_error(labelled.client.post("/v1/feedback", json=LABEL)) == "503 not_acknowledged"
 
 
 def test_labels_that_wait_for_the_broker_are_bounded(labelled: ServedApi, broker: FakeBroker) -> None:
     broker.hold = []
     labels = [{**LABEL, "event_id": f"e{number}"} for number in range(10)]
     found = labelled.client.post("/v1/feedback", json={"labels": labels})
-    assert error_of(found) == "503 not_acknowledged"
-    assert error_of(labelled.client.post("/v1/feedback", json=LABEL)) == "503 bus_full"
+    assert read_error(found) == "503 not_acknowledged"
+    assert read_error(labelled.client.post("/v1/feedback", json=LABEL)) == "503 bus_full"
     for acknowledge in broker.hold:
         acknowledge(None)
 
@@ -104,13 +104,13 @@ def test_labels_that_wait_for_the_broker_are_bounded(labelled: ServedApi, broker
 def test_a_label_outside_the_list_is_refused_by_name(labelled: ServedApi, broker: FakeBroker) -> None:
     labelled.labels = LabelSet(LabelConfig(mode="listed", allow=("lost card", "refund")))
     reply = labelled.client.post("/v1/feedback", json={**LABEL, "label": "lost crad"})
-    assert error_of(reply) == "422 label_not_listed"
+    assert read_error(reply) == "422 label_not_listed"
     assert "did you mean 'lost card'?" in reply.json()["error"]["message"]
     assert labelled.pipeline.counts.snapshot()["labels_not_listed"] == 1
     assert labelled.client.post("/v1/feedback", json={**LABEL, "label": " lost  card"}).status_code == 200
     retired = LabelCommand(number=1, action="retire", labels=("refund",))
     labelled.labels = labelled.labels.after(retired)
-    assert error_of(labelled.client.post("/v1/feedback", json={**LABEL, "label": "refund"})) == "422 label_retired"
+    assert read_error(labelled.client.post("/v1/feedback", json={**LABEL, "label": "refund"})) == "422 label_retired"
     assert len(sent(broker)) == 1
 
 
@@ -134,13 +134,13 @@ def keyed(tmp_path: Path, broker: FakeBroker) -> Iterator[Callable[[str, dict[st
 def test_the_source_of_a_label_is_the_name_of_its_key(keyed: Callable[..., Response], broker: FakeBroker) -> None:
     assert keyed("feedback", {**LABEL, "source": "somebody else"}).status_code == 200
     assert [record.source for record in sent(broker)] == ["the feedback"]
-    assert error_of(keyed("predict", LABEL)) == "403 forbidden"
+    assert read_error(keyed("predict", LABEL)) == "403 forbidden"
 
 
 def test_only_an_administrator_replaces_a_label(keyed: Callable[..., Response], broker: FakeBroker) -> None:
     body = {**LABEL, "event_source": "http", "correct": True}
-    assert error_of(keyed("feedback", body)) == "403 forbidden"
-    assert error_of(keyed("admin", {**LABEL, "correct": True})) == "422 wrong_schema"
+    assert read_error(keyed("feedback", body)) == "403 forbidden"
+    assert read_error(keyed("admin", {**LABEL, "correct": True})) == "422 wrong_schema"
     assert keyed("admin", body).status_code == 200
     (record,) = sent(broker)
     assert record.approval

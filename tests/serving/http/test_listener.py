@@ -24,13 +24,13 @@ def app_that_says(name: str) -> Starlette:
     return Starlette(routes=[Route("/", say)])
 
 
-def listener_of(name: str, port: int = 0) -> Listener:
+def make_listener(name: str, port: int = 0) -> Listener:
     return Listener(app_that_says(name), host="127.0.0.1", port=port, drain_timeout_s=2)
 
 
 @pytest.fixture
 def listener() -> Iterator[Listener]:
-    listener = listener_of("one")
+    listener = make_listener("one")
     yield listener
     listener.close()
 
@@ -40,7 +40,7 @@ def test_it_serves_the_application(listener: Listener) -> None:
 
 
 def test_a_second_replica_shares_the_port_and_outlives_the_first(listener: Listener) -> None:
-    second = listener_of("two", listener.port)
+    second = make_listener("two", listener.port)
     names = {httpx2.get(f"http://127.0.0.1:{listener.port}/").text for _ in range(40)}
     assert names == {"one", "two"}
     second.close()

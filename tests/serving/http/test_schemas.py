@@ -17,7 +17,7 @@ def read(body: bytes, *, max_events: int = 3) -> Any:
     return read_request(body, max_events=max_events, now_ms=5, new_id=lambda: f"new{next(ids)}")
 
 
-def problem_of(body: bytes) -> Problem:
+def read_problem(body: bytes) -> Problem:
     parsed = read(body)
     (problem,) = [parsed] if isinstance(parsed, Problem) else parsed[0]
     assert isinstance(problem, Problem)
@@ -58,7 +58,7 @@ def test_unknown_fields_are_ignored() -> None:
     [b"", b"{", b"\xff\xfe", b'{"text": "\xff"}', b'{"text": "\\ud800 half a pair"}', b'{"a":' * 9_000],
 )
 def test_bytes_that_are_no_json_are_a_400(body: bytes) -> None:
-    assert (problem_of(body).status, problem_of(body).code) == (HTTPStatus.BAD_REQUEST, "not_json")
+    assert (read_problem(body).status, read_problem(body).code) == (HTTPStatus.BAD_REQUEST, "not_json")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_bytes_that_are_no_json_are_a_400(body: bytes) -> None:
     ],
 )
 def test_another_shape_is_a_422_that_names_the_field(body: bytes, named: str) -> None:
-    problem = problem_of(body)
+    problem = read_problem(body)
     assert (problem.status, problem.code) == (HTTPStatus.UNPROCESSABLE_ENTITY, "wrong_schema")
     assert named in problem.message
 

@@ -22,7 +22,7 @@ def texts(*values: str, name: str = "text", **changes: Any) -> dict[str, Any]:
     return {"name": name, "shape": [len(values)], "datatype": "BYTES", "data": [*values], **changes}
 
 
-def outputs_of(response: Response) -> dict[str, Any]:
+def read_outputs(response: Response) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     return {output["name"]: output["data"] for output in response.json()["outputs"]}
 
@@ -59,12 +59,12 @@ def test_data_may_be_nested_or_flat(served: ServedApi) -> None:
     """Tensor data: "a flattened, one-dimensional, row-major order representation", or nested arrays."""
     nested = texts(TEXT, shape=[1, 1], data=[[TEXT]])
     for given in (nested, texts(TEXT, shape=[1, 1])):
-        assert outputs_of(served.client.post(INFER, json={"inputs": [given]}))["label"] == [label_of(1, TEXT)]
+        assert read_outputs(served.client.post(INFER, json={"inputs": [given]}))["label"] == [label_of(1, TEXT)]
 
 
 def test_an_answer_by_the_plan_is_published_and_has_a_receipt(served: ServedApi) -> None:
     inputs = [texts(TEXT), texts("e1", name="id"), texts("k", name="key")]
-    outputs = outputs_of(served.client.post(INFER, json={"inputs": inputs}))
+    outputs = read_outputs(served.client.post(INFER, json={"inputs": inputs}))
     assert (outputs["event_id"], outputs["arm"], outputs["version"]) == (["e1"], ["stable"], [1])
     assert outputs["receipt"][0]
     assert outputs["can_be_labelled"] == [True]
@@ -74,7 +74,7 @@ def test_a_named_version_answers_whatever_the_plan_says(served: ServedApi) -> No
     served.pipeline.engine.activate(live_versions([1, 2], share=0.0, number=2))
     for version, number in (("candidate", 2), ("2", 2), ("stable", 1)):
         response = served.client.post(f"/v2/models/lifelong/versions/{version}/infer", json={"inputs": [texts(TEXT)]})
-        outputs = outputs_of(response)
+        outputs = read_outputs(response)
         assert (outputs["version"], outputs["label"]) == ([number], [label_of(number, TEXT)])
         assert (outputs["receipt"], outputs["can_be_labelled"]) == ([""], [False])
         assert response.json()["model_version"] == version
@@ -129,12 +129,12 @@ def triton(served: ServedApi) -> Iterator[Any]:
 
 @pytest.fixture
 def given() -> Callable[[bool], Any]:
-    def input_of(is_binary: bool) -> Any:
+    def make_input(is_binary: bool) -> Any:
         tensor = http.InferInput("text", [2], "BYTES")
         tensor.set_data_from_numpy(np.array([TEXT, "caf\u00e9"], dtype=object), binary_data=is_binary)
         return tensor
 
-    return input_of
+    return make_input
 
 
 @pytest.mark.parametrize("is_binary", [False, True])

@@ -8,7 +8,7 @@ from serving.kafka.dedupe import DedupeWindow
 from serving.kafka.intake import Intake, delivery_factory
 from serving.pipeline import make_encode
 from tests.brokers import take
-from tests.serving.pipelines import PREDICT, pipeline_of
+from tests.serving.pipelines import PREDICT, make_pipeline
 from tests.serving.versions import tokenizer
 from wire.backoff import Backoff
 from wire.bus import Bus, Publisher, Subscription
@@ -28,7 +28,7 @@ class IntakeRig:
         self.open_subscription: Callable[[], Subscription[Event]] = lambda: bus.subscribe(
             Event, "serving", commits_itself=not exactly_once
         )
-        self.pipeline = pipeline_of(
+        self.pipeline = make_pipeline(
             lambda texts: self.encode(texts),
             predict=lambda *batch: self.predict(*batch),
             max_queue_items=max_queue_items,

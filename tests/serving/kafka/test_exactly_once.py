@@ -44,7 +44,7 @@ def events(num: int, *, first: int = 0) -> list[Event]:
 def answers_by(config: BusConfig) -> Counter[str]:
     """Counts the answers of each event that a client of somebody else reads, from the beginning to the end."""
     consumer = KafkaConsumer(
-        config.topic_of(Answer),
+        config.topic_for(Answer),
         bootstrap_servers=config.bootstrap_servers,
         auto_offset_reset="earliest",
         isolation_level="read_committed",

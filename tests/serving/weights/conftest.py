@@ -6,12 +6,12 @@ import pytest
 
 from serving.engine import Engine
 from serving.weights.swap import Swap
-from tests.serving.weights.swaps import swap_of
+from tests.serving.weights.swaps import make_swap
 from wire.store import Store
 
 
 @pytest.fixture
 def swap(store: Store, engine: Engine) -> Iterator[Swap]:
-    swap = swap_of(store, engine)
+    swap = make_swap(store, engine)
     yield swap
     swap.close()

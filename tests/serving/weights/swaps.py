@@ -14,7 +14,7 @@ from wire.store import Store
 AUTO = PrecisionConfig()
 
 
-def swap_of(
+def make_swap(
     store: Store,
     engine: Engine,
     *,

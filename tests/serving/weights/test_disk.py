@@ -14,9 +14,9 @@ from serving.weights.disk import SAVE_S, DiskCache, FollowedPlan
 from serving.weights.loader import Loader
 from serving.weights.swap import Swap
 from tests.serving.kafka.test_spool import full_disk
-from tests.serving.pipelines import engine_of, make_queue
+from tests.serving.pipelines import make_engine, make_queue
 from tests.serving.versions import TinyPublisher, tokenizer
-from tests.serving.weights.swaps import AUTO, served, swap_of
+from tests.serving.weights.swaps import AUTO, make_swap, served
 from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
@@ -52,8 +52,8 @@ def start(folder: Path) -> Iterator[Start]:
     def start_one(config: StoreConfig) -> tuple[Swap, Engine]:
         store = Store(config, KEYS)
         cache = DiskCache(FolderStore(folder, config, KEYS))
-        engine = engine_of(make_queue(100), Counts())
-        swap = swap_of(store, engine, followed=FollowedPlan(str(folder.parent), cache=cache))
+        engine = make_engine(make_queue(100), Counts())
+        swap = make_swap(store, engine, followed=FollowedPlan(str(folder.parent), cache=cache))
         started.append((swap, store, cache))
         swap.start()
         return swap, engine
@@ -148,7 +148,7 @@ def test_a_full_disk_stops_no_answer_and_is_tried_again(
     clock = Clock()
     copy = FolderStore(folder, store_config, KEYS)
     cache = DiskCache(copy, clock=clock)
-    swap = swap_of(store, engine, followed=FollowedPlan(cache=cache))
+    swap = make_swap(store, engine, followed=FollowedPlan(cache=cache))
     learner.publish(1)
     learner.plan(1)
     with full_disk(100), capture_logs() as lines:
@@ -169,7 +169,7 @@ def test_plans_that_come_fast_are_saved_now_and_then(
     clock = Clock()
     copy = FolderStore(folder, store_config, KEYS)
     cache = DiskCache(copy, clock=clock)
-    swap = swap_of(store, engine, followed=FollowedPlan(cache=cache))
+    swap = make_swap(store, engine, followed=FollowedPlan(cache=cache))
     saved: list[int] = []
     for number in (1, 2, 3):
         learner.publish(number)

@@ -10,7 +10,7 @@ from serving.engine import Engine
 from serving.errors import VersionRefused
 from serving.weights.disk import FollowedPlan
 from tests.serving.versions import TinyPublisher
-from tests.serving.weights.swaps import served, swap_of
+from tests.serving.weights.swaps import make_swap, served
 from tests.serving.weights.test_swap_refusals import put_back, stored
 from wire.records import Arm, RolloutPlan
 from wire.store import Store
@@ -60,8 +60,8 @@ def test_the_swap_of_a_replica_that_starts_refuses_it(
     old = stored(raw, key("plan"))
     learner.publish(2)
     learner.plan(2)
-    swap_of(store, engine, followed=FollowedPlan(str(tmp_path))).follow_plan()
+    make_swap(store, engine, followed=FollowedPlan(str(tmp_path))).follow_plan()
     put_back(raw, key("plan"), old)
-    started = swap_of(store, engine, followed=FollowedPlan(str(tmp_path)))
+    started = make_swap(store, engine, followed=FollowedPlan(str(tmp_path)))
     started.follow_plan()
     assert started.refused == {"old_plan": 1} and served(engine) == (2, 2)

@@ -7,15 +7,15 @@ from model.quantized import QuantizedEncoder, common_layers
 from serving.config import PrecisionConfig
 from serving.weights.in_use import WeightsInUse, sharing_key
 from serving.weights.loader import Loader
-from tests.serving.versions import TINY, TinyPublisher, manifest_of, tokenizer
+from tests.serving.versions import TINY, TinyPublisher, build_manifest, tokenizer
 from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.store import Store
 
 
 def test_the_key_is_that_of_encoder_and_projection() -> None:
-    assert sharing_key(manifest_of(1)) == sharing_key(manifest_of(2))
-    assert sharing_key(manifest_of(1)) != sharing_key(manifest_of(1, encoder_seed=1))
+    assert sharing_key(build_manifest(1)) == sharing_key(build_manifest(2))
+    assert sharing_key(build_manifest(1)) != sharing_key(build_manifest(1, encoder_seed=1))
 
 
 def test_tasks_with_equal_weights_have_one_encoder(store_config: StoreConfig) -> None:
@@ -25,7 +25,7 @@ def test_tasks_with_equal_weights_have_one_encoder(store_config: StoreConfig) ->
     for task in ("", "urgency"):
         store = Store(store_config, KEYS, task=task)
         TinyPublisher(store).publish(1)
-        loaded.append(loader_of(store, weights).load(1))
+        loaded.append(make_loader(store, weights).load(1))
         store.close()
     first, second = loaded
     assert first.model.encoder is second.model.encoder
@@ -38,7 +38,7 @@ def test_loaded_encoders_are_known_by_their_blocks(learner: TinyPublisher, store
     learner.publish(1)
     learner.publish(2)
     learner.publish(3, encoder_seed=1)
-    first, same, other = (loader_of(store, WeightsInUse()).load(number).model.encoder for number in (1, 2, 3))
+    first, same, other = (make_loader(store, WeightsInUse()).load(number).model.encoder for number in (1, 2, 3))
     assert isinstance(first, QuantizedEncoder)
     assert isinstance(same, QuantizedEncoder)
     assert isinstance(other, QuantizedEncoder)
@@ -48,7 +48,7 @@ def test_loaded_encoders_are_known_by_their_blocks(learner: TinyPublisher, store
 
 def test_what_no_version_needs_is_not_kept(learner: TinyPublisher, store: Store) -> None:
     weights = WeightsInUse()
-    loader = loader_of(store, weights)
+    loader = make_loader(store, weights)
     learner.publish(1)
     encoder = ref(loader.load(1).model.encoder)
     loader.keep(())
@@ -56,5 +56,5 @@ def test_what_no_version_needs_is_not_kept(learner: TinyPublisher, store: Store)
     assert encoder() is None
 
 
-def loader_of(store: Store, weights: WeightsInUse) -> Loader:
+def make_loader(store: Store, weights: WeightsInUse) -> Loader:
     return Loader(store, tokenizer(), precision=PrecisionConfig(), probe_tolerance=0.05, weights=weights)

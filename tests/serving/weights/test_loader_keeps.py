@@ -7,7 +7,7 @@ import pytest
 from serving.config import PrecisionConfig
 from serving.errors import VersionRefused
 from serving.weights.loader import MAX_PROBES, Loader
-from tests.serving.versions import TinyPublisher, logits_of, manifest_of, model_of, tokenizer
+from tests.serving.versions import TinyPublisher, build_manifest, head_logits, make_model, tokenizer
 from wire.records import Probe
 from wire.store import Store
 
@@ -36,7 +36,7 @@ def test_many_texts_of_probes_are_checked(learner: TinyPublisher, loader: Loader
     """More than are kept: what is known of some is forgotten, and computed again."""
     texts = [f"text {number}" for number in range(MAX_PROBES)]
     for number, some in enumerate((texts[:40], texts[:40], texts[20:]), start=1):
-        probes = tuple(Probe(text=text, logits=logits_of(model_of(number), text)) for text in some)
+        probes = tuple(Probe(text=text, logits=head_logits(make_model(number), text)) for text in some)
         learner.publish(number, probes=probes)
         assert loader.load(number).number == number
     learner.publish(4, probes=(probes[0],))
@@ -50,7 +50,7 @@ def test_tensors_that_no_kept_version_names_are_forgotten(learner: TinyPublisher
         loader.load(number)
     both = loader.num_bytes
     loader.keep({2})
-    num_bytes = manifest_of(2, encoder_seed=2).num_bytes
+    num_bytes = build_manifest(2, encoder_seed=2).num_bytes
     assert loader.num_bytes == {"2": num_bytes, "resident": num_bytes}
     assert num_bytes < both["resident"]
 

@@ -10,7 +10,7 @@ from services.keys import add_key, rotate_to
 from serving.engine import Engine
 from serving.weights.loader import Manifests
 from serving.weights.swap import Swap
-from tests.serving.versions import TinyPublisher, logits_of, model_of, plan_of
+from tests.serving.versions import TinyPublisher, build_plan, head_logits, make_model
 from tests.stores import KEYS
 from wire.config import StoreConfig
 from wire.keyring import Kind
@@ -29,11 +29,11 @@ def test_after_a_power_cut_a_number_that_is_used_again_is_loaded_anew(
     for name in raw.keys(key("*")):
         raw.delete(name)
     TinyPublisher(store).publish(1, encoder_seed=1)
-    store.plans.write(msgspec.structs.replace(plan_of(1), time_ms=900))
+    store.plans.write(msgspec.structs.replace(build_plan(1), time_ms=900))
     swap.follow_plan()
     second = engine.live.versions[1]
     assert second is not first
-    assert logits_of(second.model, "hello") == logits_of(model_of(1, encoder_seed=1), "hello")
+    assert head_logits(second.model, "hello") == head_logits(make_model(1, encoder_seed=1), "hello")
 
 
 def test_a_manifest_that_cannot_be_read_takes_the_place_of_nothing(

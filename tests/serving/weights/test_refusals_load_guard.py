@@ -10,13 +10,13 @@ from serving.errors import NotYet, VersionRefused
 from serving.pipeline import NOTHING_NOTED
 from serving.weights.refusals import TURN_S, LoadGuard, memory_left_bytes
 from tests.serving.test_deaths import kill_amid
-from tests.serving.versions import manifest_of
+from tests.serving.versions import build_manifest
 from wire.records import ReplicaReport
 
 KEY = "an encoder"
 
 
-def report_of(replica: str, *loaded: int) -> ReplicaReport:
+def make_report(replica: str, *loaded: int) -> ReplicaReport:
     return ReplicaReport(
         replica=replica, revision=1, versions=loaded, time_ms=1, model_bytes={str(number): 1 for number in loaded}
     )
@@ -26,7 +26,7 @@ def report_of(replica: str, *loaded: int) -> ReplicaReport:
 class Fleet:
     """The reports of all replicas, a clock, and how much memory there is."""
 
-    reports: list[ReplicaReport] = field(default_factory=lambda: [report_of("b", 1), report_of("a", 1)])
+    reports: list[ReplicaReport] = field(default_factory=lambda: [make_report("b", 1), make_report("a", 1)])
     now_s: float = 0.0
     memory: int = 1 << 40
 
@@ -43,7 +43,7 @@ class Fleet:
 
 def may_load(guard: LoadGuard, number: int = 2) -> bool:
     try:
-        with guard.loading(manifest_of(number), KEY):
+        with guard.loading(build_manifest(number), KEY):
             return True
     except NotYet:
         return False
@@ -54,7 +54,7 @@ def test_one_replica_loads_a_new_encoder_first_and_the_others_when_it_has() -> N
     fleet = Fleet()
     first, second = fleet.guard("a"), fleet.guard("b")
     assert may_load(first) and not may_load(second)
-    fleet.reports[1] = report_of("a", 1, 2)
+    fleet.reports[1] = make_report("a", 1, 2)
     assert may_load(second)
 
 
@@ -94,15 +94,15 @@ def test_an_encoder_that_has_killed_twice_is_refused(tmp_path: Path) -> None:
         Deaths(tmp_path).close()
     with (
         pytest.raises(VersionRefused) as refused,
-        Fleet().guard("a", deaths=Deaths(tmp_path)).loading(manifest_of(2), KEY),
+        Fleet().guard("a", deaths=Deaths(tmp_path)).loading(build_manifest(2), KEY),
     ):
         pass
     assert refused.value.reason == "killed_while_loading"
 
 
 def test_a_version_that_memory_has_no_room_for_is_refused() -> None:
-    guard = Fleet(memory=manifest_of(2).num_bytes).guard("a")
-    with pytest.raises(VersionRefused, match="MiB are free") as refused, guard.loading(manifest_of(2), KEY):
+    guard = Fleet(memory=build_manifest(2).num_bytes).guard("a")
+    with pytest.raises(VersionRefused, match="MiB are free") as refused, guard.loading(build_manifest(2), KEY):
         pass
     assert refused.value.reason == "no_memory"
 

@@ -13,7 +13,7 @@ from serving.models import NOT_MEASURED, LatencyTable
 from serving.predict import predict_many
 from serving.weights.swap import Swap, SwapState
 from tests.serving.versions import RECEIPTS, TinyPublisher, label_of, tokenizer
-from tests.serving.weights.swaps import served, swap_of
+from tests.serving.weights.swaps import make_swap, served
 from tests.stores import KEYS
 from tests.waiting import eventually
 from wire.config import StoreConfig
@@ -133,7 +133,7 @@ def test_the_first_weights_come_when_the_store_does(tmp_path: Path, engine: Engi
     learner.plan(1)
     server.process.kill()
     server.process.wait()
-    swap = swap_of(store, engine)
+    swap = make_swap(store, engine)
     swap.start()
     assert not swap.await_first(1.0)
     server.start_again()
@@ -191,5 +191,5 @@ def test_without_a_choice_nothing_is_measured(learner: TinyPublisher, swap: Swap
 def test_a_fixed_mode_leaves_no_choice(learner: TinyPublisher, store: Store, engine: Engine) -> None:
     learner.publish(1, precisions=MEASURED)
     learner.plan(1)
-    swap_of(store, engine, precision=PrecisionConfig(mode="int4")).follow_plan()
+    make_swap(store, engine, precision=PrecisionConfig(mode="int4")).follow_plan()
     assert latencies(engine) == [NOT_MEASURED]

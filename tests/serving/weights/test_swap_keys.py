@@ -12,14 +12,14 @@ import redis
 from pydantic import SecretStr
 
 from services.keys import add_key, retire_key, rotate_to
-from services.local.redis import find_binary, start_redis, version_of
+from services.local.redis import find_binary, read_version, start_redis
 from serving.engine import Engine
 from serving.observers import Counts
 from serving.weights.swap import Swap
 from tests.required import missing
-from tests.serving.pipelines import engine_of, make_queue
-from tests.serving.versions import TinyPublisher, plan_of
-from tests.serving.weights.swaps import served, swap_of
+from tests.serving.pipelines import make_engine, make_queue
+from tests.serving.versions import TinyPublisher, build_plan
+from tests.serving.weights.swaps import make_swap, served
 from tests.wire.store.test_server_connecting import PASSWORD, accounts
 from wire.config import StoreConfig
 from wire.errors import CannotSign, StoreRefused
@@ -36,7 +36,7 @@ REPLICA = RING.for_replicas()
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreConfig]:
     """Starts a Redis with the accounts of docs/connect.md; its default user may do everything."""
-    if version_of(find_binary()) < "7":
+    if read_version(find_binary()) < "7":
         missing("redis8", "Redis 7 or newer: an account that may only read some keys")
     folder = Path(tmp_path_factory.mktemp("guarded"))
     server = start_redis(folder / "redis", options={"aclfile": [str(accounts(folder / "users.acl"))]})
@@ -50,8 +50,8 @@ def others() -> Iterator[Callable[[StoreConfig, KeyRing], tuple[Swap, Engine]]]:
     with ExitStack() as opened:
 
         def start(config: StoreConfig, ring: KeyRing) -> tuple[Swap, Engine]:
-            engine = engine_of(make_queue(10), Counts())
-            swap = swap_of(opened.enter_context(closing(Store(config, ring))), engine, retry_s=0.0)
+            engine = make_engine(make_queue(10), Counts())
+            swap = make_swap(opened.enter_context(closing(Store(config, ring))), engine, retry_s=0.0)
             opened.callback(swap.close)
             return swap, engine
 
@@ -84,7 +84,7 @@ def test_whoever_has_the_keys_of_a_replica_cannot_make_another_serve_its_weights
         own = msgspec.structs.replace(store.versions.manifest(1), version=2, parent=1, labels=("a", "b", "c", "d"))
         attempts: Sequence[Callable[[], object]] = (
             lambda: thief.blobs.put(b"weights of my own"),
-            lambda: thief.plans.write(plan_of(2, revision=2)),
+            lambda: thief.plans.write(build_plan(2, revision=2)),
             lambda: thief.versions.publish(own, learner.lease),
             lambda: thief.signatures.renew(),
             lambda: thief.plans.forget_evidence(),
@@ -102,14 +102,14 @@ def plant_forgeries(config: StoreConfig, own: WeightManifest, *, victim: Swap, e
     with redis.Redis.from_url(config.url, protocol=2) as raw:
         plan, manifest = (key_name(config.prefix, *parts) for parts in (("plan",), ("manifest", 2)))
         good: Any = raw.hgetall(plan)
-        for record in (plan_of(2, revision=2), msgspec.structs.replace(plan_of(1, revision=2), salt="own")):
+        for record in (build_plan(2, revision=2), msgspec.structs.replace(build_plan(1, revision=2), salt="own")):
             body = encode(record)
             for signature in forgeries(body, plan, good[b"signature"]):
                 raw.hset(plan, mapping={"body": body, "signature": signature, "revision": 2})
                 raw.hset(manifest, mapping={"body": encode(own), "signature": signature})
                 victim.follow_plan()
                 assert served(engine) == (1, 1)
-        signed = encode(plan_of(2, revision=2))
+        signed = encode(build_plan(2, revision=2))
         raw.hset(plan, mapping={"body": signed, "signature": RING.sign(signed, plan), "revision": 2})
         for signature in forgeries(encode(own), manifest, good[b"signature"]):
             raw.hset(manifest, mapping={"body": encode(own), "signature": signature})

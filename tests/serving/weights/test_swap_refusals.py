@@ -7,8 +7,8 @@ import msgspec
 
 from serving.engine import Engine
 from serving.weights.swap import Swap
-from tests.serving.versions import TinyPublisher, logits_of, model_of, plan_of
-from tests.serving.weights.swaps import arms, served, swap_of
+from tests.serving.versions import TinyPublisher, build_plan, head_logits, make_model
+from tests.serving.weights.swaps import arms, make_swap, served
 from tests.stores import plant_plan
 from tests.waiting import eventually
 from wire.config import StoreConfig
@@ -49,7 +49,7 @@ def test_a_replica_that_starts_while_the_stable_version_is_not_stored_answers_wi
     """B1: the replica had no weights, and answered 503, until an operator intervened."""
     learner.publish(1)
     learner.publish(2)
-    plant_plan(store_config, plan_of(9, 2, previous=1))
+    plant_plan(store_config, build_plan(9, 2, previous=1))
     swap.follow_plan()
     assert served(engine) == (1, 1, 2)
     assert arms(engine) == ["stand-in", "candidate"]
@@ -63,7 +63,7 @@ def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loa
     for number in (1, 2):
         learner.publish(number)
     learner.publish(3, model_spec="0" * 64)
-    plant_plan(store_config, plan_of(9, previous=8))
+    plant_plan(store_config, build_plan(9, previous=8))
     for _ in range(3):
         swap.follow_plan()
     assert served(engine) == (1, 2)
@@ -74,9 +74,9 @@ def test_where_nothing_of_the_plan_can_be_had_the_newest_stored_version_that_loa
 def test_the_stable_version_takes_its_place_back(
     learner: TinyPublisher, store: Store, engine: Engine, store_config: StoreConfig
 ) -> None:
-    swap = swap_of(store, engine, retry_s=0.0)
+    swap = make_swap(store, engine, retry_s=0.0)
     learner.publish(1)
-    plant_plan(store_config, plan_of(2))
+    plant_plan(store_config, build_plan(2))
     swap.follow_plan()
     assert (served(engine), arms(engine)) == ((1, 1), ["stand-in"])
     learner.publish(2)
@@ -108,8 +108,8 @@ def test_a_bad_version_is_counted_once_and_left_alone(learner: TinyPublisher, sw
 def test_a_bad_version_is_looked_at_again_later(
     learner: TinyPublisher, store: Store, engine: Engine, store_config: StoreConfig
 ) -> None:
-    swap = swap_of(store, engine, retry_s=0.0)
-    plant_plan(store_config, plan_of(7))
+    swap = make_swap(store, engine, retry_s=0.0)
+    plant_plan(store_config, build_plan(7))
     swap.follow_plan()
     assert swap.refused == {"not_found": 1}
     for number in range(1, 8):
@@ -126,7 +126,7 @@ def test_a_plan_under_another_secret_changes_nothing(
     learner.plan(1)
     swap.follow_plan()
     stranger = Store(store_config, parse("another key"))
-    stranger.plans.write(plan_of(1, revision=2))
+    stranger.plans.write(build_plan(1, revision=2))
     stranger.close()
     swap.follow_plan()
     assert served(engine) == (1, 1)
@@ -176,11 +176,11 @@ def test_after_a_wipe_the_first_plan_is_followed_and_numbers_mean_other_versions
         raw.delete(name)
     again = TinyPublisher(store)
     again.publish(1, encoder_seed=1)
-    store.plans.write(msgspec.structs.replace(plan_of(1), salt="fresh"))
+    store.plans.write(msgspec.structs.replace(build_plan(1), salt="fresh"))
     swap.follow_plan()
     assert served(engine) == (1, 1)
     assert engine.live is not None
-    assert logits_of(engine.live.versions[1].model, "hello") == logits_of(model_of(1, encoder_seed=1), "hello")
+    assert head_logits(engine.live.versions[1].model, "hello") == head_logits(make_model(1, encoder_seed=1), "hello")
 
 
 def damage(raw: Any, name: str) -> dict[bytes, bytes]:

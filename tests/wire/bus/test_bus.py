@@ -78,7 +78,7 @@ def test_a_broker_that_comes_back_with_its_records(tmp_path: Path) -> None:
     follower = bus.follow([Event], {})
     send(publisher, *events(20))
     followed = take(follower.poll, 20)
-    logs = logs_of(follower)
+    logs = list_logs(follower)
     received = take(member.poll, 20)
     for item in received:
         member.finish(item.position)
@@ -92,12 +92,12 @@ def test_a_broker_that_comes_back_with_its_records(tmp_path: Path) -> None:
     followed += take(patient(follower.poll), 20)
     while len(set(ids(received))) < 40:
         received += take(patient(member.poll), 1)
-    assert logs_of(follower) == logs
+    assert list_logs(follower) == logs
     bus.close()
     broker.stop()
     assert acks == [None] * 20
     assert sorted(ids(followed)) == sorted(event.id for event in events(40))  # each once
 
 
-def logs_of(follower: Follower) -> set[str]:
+def list_logs(follower: Follower) -> set[str]:
     return {mark.log for mark in follower.poll(0).marks.values()}

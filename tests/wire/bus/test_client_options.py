@@ -7,7 +7,7 @@ from kafka import KafkaConsumer, KafkaProducer  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient  # type: ignore[import-untyped]
 
 from services.settings import BadSettings, Settings, load
-from services.settings_docs import schemas, setting_of
+from services.settings_docs import documented_name, schemas
 from wire.bus import Bus
 from wire.bus.client_options import FIXED_OPTIONS, OWN_SETTINGS, options_for, problems
 from wire.config import CLIENT_NUMBERS, BusConfig
@@ -19,7 +19,7 @@ LIBRARY_S = KafkaConsumer.DEFAULT_CONFIG | KafkaProducer.DEFAULT_CONFIG | KafkaA
 def test_our_lists_name_options_and_settings_that_there_are() -> None:
     assert (OWN_SETTINGS | FIXED_OPTIONS).keys() <= LIBRARY_S.keys() | {"isolation_level"}
     assert not OWN_SETTINGS.keys() & FIXED_OPTIONS.keys()
-    assert {setting_of(Settings, name) for name in OWN_SETTINGS.values()} <= schemas(Settings).keys()
+    assert {documented_name(Settings, name) for name in OWN_SETTINGS.values()} <= schemas(Settings).keys()
     assert CLIENT_NUMBERS.keys() <= LIBRARY_S.keys() - OWN_SETTINGS.keys() - FIXED_OPTIONS.keys()
 
 

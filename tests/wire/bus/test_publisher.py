@@ -141,7 +141,7 @@ def test_what_nobody_acknowledges_has_failed(tmp_path: Path) -> None:
     assert isinstance(acks[0], SendFailed)
 
 
-def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
+def send_failure(publisher: Publisher, record: TopicRecord) -> SendFailed:
     """Returns the error of sending `record`, raised or passed to `on_ack`."""
     told: list[Exception | None] = []
     try:
@@ -168,7 +168,7 @@ def failure_of(publisher: Publisher, record: TopicRecord) -> SendFailed:
 )
 def test_what_can_never_be_sent_says_so_and_its_letter_can(publisher: Publisher, record: TopicRecord) -> None:
     """B2, B3: the only error is SendFailed, and a dead letter can be sent in place of the record."""
-    failed = failure_of(publisher, record)
+    failed = send_failure(publisher, record)
     assert failed.is_permanent
     send(publisher, unsendable(record, failed, Place(topic="events.v1", partition=0, offset=7), source="sender"))
 
@@ -176,7 +176,7 @@ def test_what_can_never_be_sent_says_so_and_its_letter_can(publisher: Publisher,
 def test_what_the_topic_does_not_take_is_permanent(broker: LocalBroker, publisher: Publisher) -> None:
     """Tansu accepts records of any size, Apache Kafka enforces the limit of each topic."""
     only_kafka(broker)
-    assert failure_of(publisher, Event(id="e", text="x" * (8 << 20))).is_permanent
+    assert send_failure(publisher, Event(id="e", text="x" * (8 << 20))).is_permanent
 
 
 def test_one_that_is_refused_blames_no_other(broker: LocalBroker, publisher: Publisher) -> None:
@@ -210,7 +210,7 @@ def test_what_may_be_sent_later_is_not_permanent(bus_config: BusConfig, broker: 
     with closing(Bus(replace(bus_config, prefix="nowhere.").with_client(request_timeout_ms=500), "early")) as early:
         publisher = early.publisher()
         with pytest.raises(TopicMissing, match=r"no topic nowhere\.events\.v1.*lifelong topics create"):
-            raise failure_of(publisher, events(1)[0])
+            raise send_failure(publisher, events(1)[0])
 
 
 def test_after_a_record_has_expired_on_its_way_others_are_sent(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_follower_reads_both_and_has_the_offsets_of_both(mapped: BusConfig, fo
         received = take(bus.follow([Answer, Feedback], {}).poll, 2)
         topics = {name.rpartition("/")[0] for name in bus.end_offsets(Answer, Feedback)}
     assert {(each.record.event_id, each.record.label) for each in received} == {("7", "3"), ("8", "delivery")}
-    assert topics == {*mapped.map.feedback.topic, mapped.topic_of(Feedback), mapped.topic_of(Answer)}
+    assert topics == {*mapped.map.feedback.topic, mapped.topic_for(Feedback), mapped.topic_for(Answer)}
 
 
 def test_several_topics_have_one_map_and_each_its_own_order(mapped: BusConfig, foreign: Any) -> None:
@@ -90,7 +90,7 @@ def test_only_labels_of_mapped_topics_replace_others(on_second_label: Any, mappe
     feedback_map = replace(mapped.map.feedback, on_second_label=on_second_label)
     config = replace(mapped, map=replace(mapped.map, feedback=feedback_map))
     body = b'{"event_id": "7", "id": 7, "queue": "a", "label": "a", "replaces": true}'
-    for topic in (config.topic_of(Feedback), *feedback_map.topic):
+    for topic in (config.topic_for(Feedback), *feedback_map.topic):
         foreign.send(topic, value=body).get(30)
     with closing(Bus(config, "test")) as bus:
         received = take(bus.follow([Feedback], {}).poll, 3)
@@ -100,7 +100,7 @@ def test_only_labels_of_mapped_topics_replace_others(on_second_label: Any, mappe
 
 
 def test_an_answer_keeps_its_trace_where_traces_are_exported(bus_config: BusConfig) -> None:
-    assert readings(bus_config, [Answer])[bus_config.topic_of(Answer)].passed_on == frozenset()
+    assert readings(bus_config, [Answer])[bus_config.topic_for(Answer)].passed_on == frozenset()
     with traces.export(TracesConfig(endpoint=f"http://127.0.0.1:{free_port()}"), "learner"):
         (reading,) = readings(bus_config, [Answer]).values()
     assert reading.passed_on == {"traceparent"}
@@ -112,4 +112,4 @@ def test_an_answer_keeps_its_trace_where_traces_are_exported(bus_config: BusConf
 def test_a_topic_of_answers_that_has_another_name_is_ours(bus_config: BusConfig) -> None:
     config = replace(bus_config, map=MapConfig(answers=AnswerMap(topic="crm.predictions")))
     (name,) = readings(config, [Answer])
-    assert name == config.topic_of(Answer) == "crm.predictions"
+    assert name == config.topic_for(Answer) == "crm.predictions"

@@ -21,7 +21,7 @@ from tests.wire.bus.batch_bytes import (
     bent,
     sealed,
 )
-from tests.wire.test_letters import size_of
+from tests.wire.test_letters import record_size
 from wire.bus.offsets import Position
 from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.record_batches import MAX_HEADERS, Raw
@@ -163,7 +163,7 @@ def test_any_bytes_move_on(
     assert ends == sorted(set(ends))  # each one goes on
     for item in items(raws):
         if isinstance(item, Refused):
-            assert size_of(item.dead_letter) < MAX_LETTER_BYTES
+            assert record_size(item.dead_letter) < MAX_LETTER_BYTES
 
 
 @given(st.binary(max_size=300))

@@ -10,7 +10,7 @@ from services.versions import ROOT
 from tests.wire.samples import SAMPLES
 from wire.envelope import to_message
 from wire.records import TopicRecord
-from wire.records.schemas import REF, SCHEMAS, components_of
+from wire.records.schemas import REF, SCHEMAS, schema_components
 
 SENT = [sample for sample in SAMPLES if type(sample).__name__.lower() in SCHEMAS]
 
@@ -41,4 +41,4 @@ class Described(msgspec.Struct):
 
 def test_a_description_is_not_indented_in_any_release_of_msgspec() -> None:
     lines = ["Has several lines.", "", "This one is indented in the source,", "  and this one more."]
-    assert components_of([Described], REF)["Described"]["description"].splitlines() == lines
+    assert schema_components([Described], REF)["Described"]["description"].splitlines() == lines

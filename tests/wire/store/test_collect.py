@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.stores import entry_of, lease_of, manifest_of
+from tests.stores import build_manifest, make_entry, take_lease
 from wire.config import StoreConfig
 from wire.errors import BadSignature, NotFound, StoreUnavailable, WireError
 from wire.records import Arm, RolloutPlan
@@ -29,8 +29,8 @@ def server(store_config: StoreConfig) -> Iterator[Server]:
 
 def publish(store: Store, through: int) -> list[str]:
     """Publishes versions 1 to `through`, each with its own blob; returns the digests of these blobs."""
-    lease = lease_of(store)
-    manifests = [manifest_of(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
+    lease = take_lease(store)
+    manifests = [build_manifest(store, version, epoch=lease.epoch) for version in range(1, through + 1)]
     for manifest in manifests:
         store.versions.publish(manifest, lease)
     return [manifest.tensors[0].digest for manifest in manifests]
@@ -40,7 +40,7 @@ def publish_patiently(learner: Store, version: int) -> None:
     """Publishes a version; puts its blob again if it was collected between put and publish."""
     while learner.versions.current() < version:
         with suppress(NotFound, StoreUnavailable):  # collected before it was published, or while it was put
-            learner.versions.publish(manifest_of(learner, version, epoch=1), lease_of(learner))
+            learner.versions.publish(build_manifest(learner, version, epoch=1), take_lease(learner))
     current = learner.versions.manifest(version).tensors[0]
     assert learner.blobs.get(current.digest, current.num_bytes) == b"weights of version %d" % version
 
@@ -85,10 +85,10 @@ def test_what_nobody_keeps_goes(store: Store, raw: Any, key: Key) -> None:
 
 
 def test_a_blob_that_versions_share_stays(store: Store, raw: Any, key: Key) -> None:
-    lease = lease_of(store)
-    encoder = entry_of(store, b"the same encoder", "embed.word")
+    lease = take_lease(store)
+    encoder = make_entry(store, b"the same encoder", "embed.word")
     for version in (1, 2, 3):
-        manifest = manifest_of(store, version, epoch=1)
+        manifest = build_manifest(store, version, epoch=1)
         store.versions.publish(msgspec.structs.replace(manifest, tensors=(*manifest.tensors, encoder)), lease)
     age(raw, key)
     assert store.collector.collect([]) == 4
@@ -116,8 +116,8 @@ def test_a_young_blob_stays_and_publishing_renews(store: Store, raw: Any, key: K
 
 
 def test_publishing_renews_the_time_of_its_blobs(store: Store, raw: Any, key: Key) -> None:
-    lease = lease_of(store)
-    manifest = manifest_of(store, 1, epoch=1)
+    lease = take_lease(store)
+    manifest = build_manifest(store, 1, epoch=1)
     age(raw, key)
     store.versions.publish(manifest, lease)
     assert raw.zscore(key("blobs"), manifest.tensors[0].digest) > 0
@@ -149,8 +149,8 @@ def test_half_a_blob_goes_like_a_whole_one(store: Store, raw: Any, key: Key) -> 
 
 
 def test_publishing_what_was_collected_is_refused_and_can_be_repeated(store: Store, raw: Any, key: Key) -> None:
-    lease = lease_of(store)
-    manifest = manifest_of(store, 1, epoch=1, data=b"late")
+    lease = take_lease(store)
+    manifest = build_manifest(store, 1, epoch=1, data=b"late")
     age(raw, key)
     store.collector.collect([])
     with pytest.raises(NotFound, match=manifest.tensors[0].digest):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.stores import entry_of
+from tests.stores import make_entry
 from wire.errors import BadSignature
 from wire.records import CommandOutcome, EncoderOffer
 from wire.store import Store, keys
@@ -48,7 +48,7 @@ def test_the_next_offer_takes_the_place_of_the_last(store: Store) -> None:
 
 def test_the_blobs_of_an_open_offer_are_kept(store: Store) -> None:
     blob = b"some weights"
-    entry = entry_of(store, blob)
+    entry = make_entry(store, blob)
     command = store.commands.append(EncoderOffer(id="a", name="tiny", time_ms=1, tensors=(entry,)))
     store.collector.collect([], grace_ms=-60_000)
     assert store.blobs.has([entry.digest]) == {entry.digest}

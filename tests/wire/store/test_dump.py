@@ -9,15 +9,15 @@ import msgspec
 import pytest
 
 from services.keys import add_key
-from tests.stores import KEYS, lease_of
-from tests.wire.store.test_reports import report_of
+from tests.stores import KEYS, take_lease
+from tests.wire.store.test_reports import make_report
 from tests.wire.store.test_signatures import COMMAND, EVENTS, fill
 from wire.config import StoreConfig
 from wire.errors import BadSignature, NotFound
 from wire.keyring import Kind, new_ring
 from wire.records import CommandOutcome, Decision, Erase, RolloutPlan, VersionEntry
 from wire.store import OperatorStep, Store
-from wire.store.dump import StoredKey, blobs_of
+from wire.store.dump import StoredKey, list_blobs
 from wire.store.versions import GAP
 
 LEASES = ("learner", "rollout")
@@ -30,13 +30,13 @@ def filled(store: Store) -> None:
     plan = RolloutPlan(revision=2, salt="", arms=())
     store.plans.write(plan, decision, current=1, step=OperatorStep("promote", 1, "me", 1))
     store.commands.note([CommandOutcome(seq=number, time_ms=1, state="applied", version=1) for number in (2, 3)])
-    store.reports.write_replica(report_of("r1"))
+    store.reports.write_replica(make_report("r1"))
 
 
 def move(source: Store, target: Store, *, newest: int = 0) -> int:
     """Copies the contents of one store into another, encoded and decoded."""
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(source.dump.read(LEASES)), type=list[StoredKey])
-    for digest, num_bytes in blobs_of(stored).items():
+    for digest, num_bytes in list_blobs(stored).items():
         try:
             target.blobs.put(source.blobs.get(digest, num_bytes))
         except NotFound:
@@ -78,10 +78,10 @@ def test_what_is_written_elsewhere_reads_the_same(store: Store, other: Store, st
 
 def test_no_number_and_no_epoch_is_given_twice(store: Store, other: Store) -> None:
     filled(store)
-    lease = lease_of(store, "the last")
+    lease = take_lease(store, "the last")
     assert move(store, other, newest=7) == 7 + GAP and other.versions.next_number() == 8 + GAP
     assert move(store, other) == 2 + GAP
-    assert lease_of(other, "the first").epoch > lease.epoch
+    assert take_lease(other, "the first").epoch > lease.epoch
 
 
 def test_the_same_keys_may_be_written_again(store: Store, other: Store) -> None:

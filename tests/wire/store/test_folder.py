@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.serving.kafka.test_spool import full_disk
-from tests.stores import KEYS, entry_of, lease_of, manifest_of
+from tests.stores import KEYS, build_manifest, make_entry, take_lease
 from wire.config import StoreConfig
 from wire.errors import BadSignature, BlobCorrupt, NotFound, StoreUnavailable, WireError
 from wire.files import lock_or_close
@@ -36,11 +36,11 @@ def open_copy(store_config: StoreConfig, tmp_path: Path) -> Iterator[Callable[..
 @pytest.fixture
 def published(store: Store) -> list[WeightManifest]:
     """Two versions of several chunks, of which the first is stable."""
-    lease = lease_of(store)
+    lease = take_lease(store)
     manifests: list[WeightManifest] = []
     for number in (1, 2):
-        entries = (entry_of(store, b"shared" * 40_000, "a"), entry_of(store, b"%d" % number * 90_000, "b"))
-        manifests.append(msgspec.structs.replace(manifest_of(store, number, epoch=lease.epoch), tensors=entries))
+        entries = (make_entry(store, b"shared" * 40_000, "a"), make_entry(store, b"%d" % number * 90_000, "b"))
+        manifests.append(msgspec.structs.replace(build_manifest(store, number, epoch=lease.epoch), tensors=entries))
         store.versions.publish(manifests[-1], lease)
     store.plans.write(RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=1, share=1.0),)))
     return manifests

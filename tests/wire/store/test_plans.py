@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import KEYS, lease_of, manifest_of
+from tests.stores import KEYS, build_manifest, take_lease
 from wire.errors import BadSignature, NotFound, PlanMoved, UnknownFormat
 from wire.records import Arm, Decision, RolloutPlan
 from wire.store import Store
@@ -15,7 +15,7 @@ Key = Callable[..., str]
 Open = Callable[[], Store]
 
 
-def plan_of(revision: int, version: int = 0, reason: str = "") -> RolloutPlan:
+def build_plan(revision: int, version: int = 0, reason: str = "") -> RolloutPlan:
     arms = (Arm(name="stable", version=version, share=1.0),)
     return RolloutPlan(revision=revision, salt="s", arms=arms, reason=reason)
 
@@ -25,48 +25,48 @@ def test_there_is_no_plan_at_first(store: Store) -> None:
 
 
 def publish(store: Store, through: int) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     for version in range(1, through + 1):
-        store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.versions.publish(build_manifest(store, version, epoch=lease.epoch), lease)
 
 
 def test_a_plan_is_read_back_and_followed_by_the_next(store: Store) -> None:
     publish(store, 3)
     for revision in (1, 2, 3):
-        store.plans.write(plan_of(revision, version=revision))
-        assert store.plans.read() == plan_of(revision, version=revision)
+        store.plans.write(build_plan(revision, version=revision))
+        assert store.plans.read() == build_plan(revision, version=revision)
 
 
 @pytest.mark.parametrize("revision", [0, 1, 2, 4])
 def test_a_plan_that_does_not_follow_is_refused(store: Store, revision: int) -> None:
-    store.plans.write(plan_of(1))
-    store.plans.write(plan_of(2))
+    store.plans.write(build_plan(1))
+    store.plans.write(build_plan(2))
     with pytest.raises(PlanMoved, match="revision 2 is in force"):
-        store.plans.write(plan_of(revision, reason="mine"), Decision(version=1, action="promoted", time_ms=1))
-    assert (store.plans.read(), store.plans.decisions.since(0, 5)) == (plan_of(2), [])
+        store.plans.write(build_plan(revision, reason="mine"), Decision(version=1, action="promoted", time_ms=1))
+    assert (store.plans.read(), store.plans.decisions.since(0, 5)) == (build_plan(2), [])
 
 
 def test_repeating_a_plan_changes_nothing(store: Store, raw: Any, key: Key) -> None:
     decision = Decision(version=1, action="promoted", time_ms=5, reason="95 of 100")
     for _ in range(3):
-        store.plans.write(plan_of(1), decision)
+        store.plans.write(build_plan(1), decision)
     assert (store.plans.decisions.since(0, 5), raw.get(key("changes"))) == ([decision], b"1")
 
 
 def test_a_rollback_sets_the_pointer_in_the_same_step(store: Store) -> None:
     publish(store, 2)
-    store.plans.write(plan_of(1, 1), Decision(version=2, action="withdrawn", time_ms=9), current=1)
+    store.plans.write(build_plan(1, 1), Decision(version=2, action="withdrawn", time_ms=9), current=1)
     assert (store.versions.current(), store.versions.next_number()) == (1, 3)
     assert store.plans.decisions.since(0, 1)[0].action == "withdrawn"
-    store.versions.publish(manifest_of(store, 3, parent=1, epoch=1), lease_of(store))
+    store.versions.publish(build_manifest(store, 3, parent=1, epoch=1), take_lease(store))
     assert store.versions.current() == 3
 
 
 def test_a_pointer_to_nothing_is_refused(store: Store) -> None:
     with pytest.raises(NotFound, match="version 9"):
-        store.plans.write(plan_of(1), current=9)
+        store.plans.write(build_plan(1), current=9)
     assert (store.plans.read(), store.versions.current()) == (None, 0)
-    store.plans.write(plan_of(1), current=0)
+    store.plans.write(build_plan(1), current=0)
 
 
 STABLE_1, STABLE_9 = (Arm(name="stable", version=version, share=0.8) for version in (1, 9))
@@ -106,7 +106,7 @@ def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken
     while not refused:
         for version in range(1, 60):
             try:
-                writer.plans.write(plan_of(revision + 1, version))
+                writer.plans.write(build_plan(revision + 1, version))
             except NotFound:
                 refused += 1
             else:
@@ -118,7 +118,7 @@ def test_a_plan_and_a_collection_at_the_same_time_leave_a_plan_that_can_be_taken
 
 def test_a_changed_plan_is_refused(store: Store, raw: Any, key: Key) -> None:
     publish(store, 1)
-    store.plans.write(plan_of(1, 1))
+    store.plans.write(build_plan(1, 1))
     raw.hset(key("plan"), "body", raw.hget(key("plan"), "body").replace(b'"version":1', b'"version":2'))
     with pytest.raises(BadSignature):
         store.plans.read()
@@ -139,7 +139,7 @@ def test_of_two_controllers_one_wins_each_revision(open_store: Open) -> None:
         for revision in range(1, 101):
             barrier.wait()
             try:
-                stores[who].plans.write(plan_of(revision, reason=str(who)))
+                stores[who].plans.write(build_plan(revision, reason=str(who)))
                 won.append(revision)
             except PlanMoved:
                 pass

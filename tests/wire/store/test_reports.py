@@ -14,7 +14,7 @@ from wire.store.reports import MAX_REPORTS
 Key = Callable[..., str]
 
 
-def report_of(replica: str, time_ms: int = 1) -> ReplicaReport:
+def make_report(replica: str, time_ms: int = 1) -> ReplicaReport:
     return ReplicaReport(
         replica=replica,
         revision=2,
@@ -27,9 +27,9 @@ def report_of(replica: str, time_ms: int = 1) -> ReplicaReport:
 
 
 def test_the_last_word_of_each_replica_is_listed_latest_first(store: Store) -> None:
-    for report in (report_of("a", 1), report_of("b", 2), report_of("a", 3)):
+    for report in (make_report("a", 1), make_report("b", 2), make_report("a", 3)):
         store.reports.write_replica(report)
-    assert store.reports.replicas() == [report_of("a", 3), report_of("b", 2)]
+    assert store.reports.replicas() == [make_report("a", 3), make_report("b", 2)]
 
 
 def test_nobody_reported_yet(store: Store) -> None:
@@ -37,22 +37,22 @@ def test_nobody_reported_yet(store: Store) -> None:
 
 
 def test_a_report_expires(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
-    store.reports.write_replica(report_of("a"))
-    store.reports.write_replica(report_of("b"))
+    store.reports.write_replica(make_report("a"))
+    store.reports.write_replica(make_report("b"))
     assert raw.pttl(key("report", "a")) in range(1, store_config.report_ttl_ms + 1)
     raw.pexpire(key("report", "a"), 0)
-    assert store.reports.replicas() == [report_of("b")]
+    assert store.reports.replicas() == [make_report("b")]
 
 
 @pytest.mark.parametrize("body", [b'{"replica": 5}', b"", b"\xff", b"[]", b"{}", b'"a"'])
 def test_a_report_that_cannot_be_read_hides_no_other(store: Store, raw: Any, key: Key, body: bytes) -> None:
     """B23."""
-    store.reports.write_replica(report_of("a"))
+    store.reports.write_replica(make_report("a"))
     raw.set(key("report", "zombie"), body)
     raw.zadd(key("reports"), {"zombie": 9e15})
     for name in ("learner", "controller"):
         raw.set(key(name), body)
-    assert store.reports.replicas() == [report_of("a")]
+    assert store.reports.replicas() == [make_report("a")]
     assert (store.reports.learner(), store.reports.controller()) == (None, None)
     assert store.reports.num_unreadable == 3
 
@@ -67,14 +67,14 @@ def test_the_controller_is_heard_of_for_a_while(store: Store, store_config: Stor
 
 def test_the_list_is_bounded(store: Store, raw: Any, key: Key) -> None:
     raw.zadd(key("reports"), {f"gone{number}": number for number in range(MAX_REPORTS + 50)})
-    store.reports.write_replica(report_of("a", 10_000))
+    store.reports.write_replica(make_report("a", 10_000))
     assert raw.zcard(key("reports")) == MAX_REPORTS
-    assert store.reports.replicas() == [report_of("a", 10_000)]
+    assert store.reports.replicas() == [make_report("a", 10_000)]
 
 
 def test_every_program_that_runs_is_named(store: Store) -> None:
     assert store.reports.programs() == {}
-    store.reports.write_replica(report_of("a"))
+    store.reports.write_replica(make_report("a"))
     store.reports.write_controller(ControllerReport(controller="c", time_ms=1))
     reports = store.reports.programs()
     assert list(reports) == ["replica a", "rollout c"]

@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 
 from services.local.redis import LocalRedis, start_redis
 from tests.required import missing
-from tests.stores import CONFIGURABLE, KEYS, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, KEYS, build_manifest, take_lease
 from tests.wire.store.lossy import LossyProxy
-from tests.wire.store.test_reports import report_of
+from tests.wire.store.test_reports import make_report
 from wire.config import StoreConfig
 from wire.errors import StoreUnavailable, UnsafePolicy
 from wire.records import Decision, RolloutPlan
@@ -48,9 +48,9 @@ def test_a_server_that_keeps_weights_is_accepted(store: Store, setting: Any, pol
 
 
 def test_a_full_server_keeps_the_old_version(store: Store, setting: Any, raw: Any) -> None:
-    lease = lease_of(store)
-    store.versions.publish(manifest_of(store, 1, epoch=1), lease)
-    second = manifest_of(store, 2, epoch=1)
+    lease = take_lease(store)
+    store.versions.publish(build_manifest(store, 1, epoch=1), lease)
+    second = build_manifest(store, 2, epoch=1)
     setting("maxmemory", 1)
     for attempt in (lambda: store.versions.publish(second, lease), lambda: store.blobs.put(b"more")):
         with pytest.raises(StoreUnavailable, match="maxmemory"):
@@ -102,12 +102,12 @@ def test_a_wrong_password_is_reported_without_it(redis_server: LocalRedis) -> No
 def test_one_effect_whatever_reply_is_lost(proxy: LossyProxy, store_config: StoreConfig, raw: Any, key: Key) -> None:
     """The reply of each script is lost twice; the client repeats the script, which has one effect."""
     store = Store(replace(store_config, url=proxy.url), KEYS)
-    lease = lease_of(store)  # loads the scripts' first
+    lease = take_lease(store)  # loads the scripts' first
     proxy.marker = b"EVALSHA"
     for version in range(1, 21):
         proxy.lose = 2
-        lease = lease_of(store)
-        manifest = manifest_of(store, version, epoch=lease.epoch)
+        lease = take_lease(store)
+        manifest = build_manifest(store, version, epoch=lease.epoch)
         proxy.lose = 2
         store.versions.publish(manifest, lease)
         proxy.lose = 2
@@ -125,7 +125,7 @@ def test_what_is_not_repeated_fails_at_once(proxy: LossyProxy, store_config: Sto
     proxy.marker = b"ZADD"
     proxy.lose = 5
     with pytest.raises(StoreUnavailable):
-        store.reports.write_replica(report_of("a"))
+        store.reports.write_replica(make_report("a"))
     assert proxy.lost == 1
     store.close()
 
@@ -134,9 +134,9 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
     for version in (1, 2, 3):
         server = start_redis(tmp_path)
         store = Store(StoreConfig(url=server.url), KEYS)
-        lease = lease_of(store)
+        lease = take_lease(store)
         assert (store.versions.current(), lease.epoch) == (version - 1, version)
-        store.versions.publish(manifest_of(store, version, epoch=lease.epoch), lease)
+        store.versions.publish(build_manifest(store, version, epoch=lease.epoch), lease)
         store.leases.release(lease)
         server.process.kill()
         server.process.wait()
@@ -155,10 +155,10 @@ def test_a_killed_server_keeps_the_last_acknowledged_version(tmp_path: Path) -> 
 
 
 def test_a_server_without_an_append_only_file_is_warned_of_once(store: Store, setting: Any) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     with capture_logs() as logs:
         for version in (1, 2):
-            store.versions.publish(manifest_of(store, version, epoch=1), lease)
+            store.versions.publish(build_manifest(store, version, epoch=1), lease)
             store.versions.sync()
     assert [line["event"] for line in logs] == ["write_not_durable"]
     assert "appendonly" in store.why_not_durable()
@@ -174,8 +174,8 @@ def test_a_version_is_served_before_the_disk_has_it_and_waited_for_where_the_ser
         server.stop()
         missing("redis8", f"Redis {server.version} has no WAITAOF, or one that returns early")
     store = Store(StoreConfig(url=server.url), KEYS)
-    lease = lease_of(store)
-    manifest = manifest_of(store, 1, epoch=1)
+    lease = take_lease(store)
+    manifest = build_manifest(store, 1, epoch=1)
     with redis.Redis.from_url(server.url, protocol=2) as raw:
         raw.config_set("appendfsync", "no")
         monkeypatch.setattr("wire.store.server.DISK_WAIT_MS", 50)

@@ -10,12 +10,12 @@ import redis
 from pydantic import SecretStr
 
 from services.local.children import free_port
-from services.local.redis import LocalRedis, find_binary, start_redis, version_of
+from services.local.redis import LocalRedis, find_binary, read_version, start_redis
 from tests.required import missing
 from tests.secure_brokers import KEY_PASSWORD, make_authority, make_certificate
-from tests.stores import KEYS, lease_of, manifest_of
+from tests.stores import KEYS, build_manifest, take_lease
 from tests.waiting import eventually
-from tests.wire.store.test_reports import report_of
+from tests.wire.store.test_reports import make_report
 from wire.config import StoreConfig
 from wire.errors import StoreRefused, StoreUnavailable
 from wire.records import RolloutPlan
@@ -39,7 +39,7 @@ class Secure:
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
-    if version_of(find_binary()) < "7":
+    if read_version(find_binary()) < "7":
         missing("redis8", "Redis 7 or newer, with TLS: an account that may only read some keys")
     folder = Path(tmp_path_factory.mktemp("tls"))
     authority = make_authority(folder)
@@ -83,15 +83,15 @@ def test_a_replica_s_account_reads_weights_and_writes_its_own_report_alone(secur
         learner.check_policy()
         replica.check_policy()
         watch = replica.watch()
-        manifest = manifest_of(learner, 1, epoch=1)
-        learner.versions.publish(manifest, lease_of(learner))
+        manifest = build_manifest(learner, 1, epoch=1)
+        learner.versions.publish(manifest, take_lease(learner))
         learner.plans.write(RolloutPlan(revision=1, salt="", arms=()))
         assert watch.wait(10)
         assert replica.versions.manifest(1) == manifest
         assert replica.plans.read() is not None and replica.versions.stored() == [1]
         tensor = manifest.tensors[0]
         assert len(replica.blobs.get(tensor.digest, tensor.num_bytes)) == tensor.num_bytes
-        replica.reports.write_replica(report_of("a"))
+        replica.reports.write_replica(make_report("a"))
         assert [report.replica for report in learner.reports.replicas()] == ["a"]
         for forbidden in (
             lambda: replica.plans.write(RolloutPlan(revision=2, salt="", arms=())),
@@ -179,7 +179,7 @@ def test_the_master_of_the_moment_is_asked(watched: str) -> None:
     """A Sentinel that is away is passed over, and after a failover the new master answers."""
     with closing(Store(StoreConfig(url=watched, timeout_ms=2_000), KEYS)) as store:
         store.check_policy()
-        store.versions.publish(manifest_of(store, 1, epoch=1), lease_of(store))
+        store.versions.publish(build_manifest(store, 1, epoch=1), take_lease(store))
         sentinel = watched.split(",")[1].split("/")[0]
         host, port = sentinel.split(":")
         with redis.Redis(host=host, port=int(port), protocol=2) as client:

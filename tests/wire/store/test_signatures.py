@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.keys import add_key, rotate_to
-from tests.stores import lease_of, publish
+from tests.stores import publish, take_lease
 from tests.wire.stored_samples import SAMPLES
 from wire.config import StoreConfig
 from wire.errors import BadSignature, CannotSign
@@ -29,7 +29,7 @@ EVENTS = [VersionEntry(version=number, action="published", time_ms=1) for number
 
 def fill(store: Store) -> None:
     """Stores a record of each kind that is signed."""
-    lease = lease_of(store)
+    lease = take_lease(store)
     publish(store, lease, 2)
     store.leases.release(lease)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.stores import KEYS, lease_of, manifest_of, publish
+from tests.stores import KEYS, build_manifest, publish, take_lease
 from wire.config import StoreConfig
 from wire.errors import BadSignature, UnknownFormat
 from wire.keyring import parse
@@ -34,7 +34,7 @@ Key = Callable[..., str]
 
 
 def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: Key) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     body = raw.hget(key("manifest", 1), "body")
     for place in range(0, len(body), 7):
         changed = bytearray(body)
@@ -46,7 +46,7 @@ def test_any_changed_byte_of_a_manifest_is_noticed(store: Store, raw: Any, key: 
 
 @pytest.mark.parametrize("signature", [None, "", "0" * 64, KEYS.sign(b"", "a name"), b"\xff" * 32])
 def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signature: str | bytes | None) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     raw.hdel(key("manifest", 1), "signature")
     if signature is not None:
         raw.hset(key("manifest", 1), "signature", signature)
@@ -55,7 +55,7 @@ def test_another_signature_is_refused(store: Store, raw: Any, key: Key, signatur
 
 
 def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None:
-    publish(store, lease_of(store), 1)
+    publish(store, take_lease(store), 1)
     stranger = Store(store_config, parse("another key"))
     with pytest.raises(BadSignature):
         stranger.versions.manifest(1)
@@ -63,7 +63,7 @@ def test_another_key_is_refused(store: Store, store_config: StoreConfig) -> None
 
 
 def test_an_old_manifest_under_a_new_number_is_refused(store: Store, raw: Any, key: Key) -> None:
-    publish(store, lease_of(store), 2)
+    publish(store, take_lease(store), 2)
     raw.hset(key("manifest", 2), mapping=raw.hgetall(key("manifest", 1)))
     with pytest.raises(BadSignature, match=r"manifest:2 was not signed with our key, or was changed"):
         store.versions.manifest(2)
@@ -73,7 +73,7 @@ def test_a_plan_of_another_task_or_service_is_refused(
     store: Store, store_config: StoreConfig, raw: Any, key: Key
 ) -> None:
     """N8: all tasks of a service share its keys; an attacker with write access to the server has none."""
-    publish(store, lease_of(store), 3)
+    publish(store, take_lease(store), 3)
     store.plans.write(RolloutPlan(revision=1, salt="s", arms=(Arm(name="stable", version=3, share=1.0),)))
     elsewhere = replace(store_config, prefix=f"{store_config.prefix}us:")
     for other in (Store(store_config, KEYS, task="fraud"), Store(elsewhere, KEYS)):
@@ -92,8 +92,8 @@ def test_a_plan_of_another_task_or_service_is_refused(
     ],
 )
 def test_an_unknown_format_is_refused_by_name(store: Store, change: dict[str, Any], named: str) -> None:
-    later = msgspec.structs.replace(manifest_of(store, 1, epoch=1), **change)
-    store.versions.publish(later, lease_of(store))
+    later = msgspec.structs.replace(build_manifest(store, 1, epoch=1), **change)
+    store.versions.publish(later, take_lease(store))
     with pytest.raises(UnknownFormat, match=named):
         store.versions.manifest(1)
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from services.local.redis import LocalRedis
-from tests.stores import KEYS, manifest_of
+from tests.stores import KEYS, build_manifest
 from wire.config import StoreConfig
 from wire.errors import NotFound, ParentMoved, PlanMoved, StaleEpoch
 from wire.records import Arm, Decision, RolloutPlan, WeightManifest, key_name
@@ -88,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
         if version < 1 or parent < 0:
             return
         data = b"%d by %d in %d after %d" % (version, who, lease.epoch, parent)
-        manifest = manifest_of(self.stores[who], version, parent=parent, epoch=lease.epoch, data=data)
+        manifest = build_manifest(self.stores[who], version, parent=parent, epoch=lease.epoch, data=data)
         before = self.kept.get(version)
         try:
             self.stores[who].versions.publish(manifest, lease)

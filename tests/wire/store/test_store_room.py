@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from services.local.redis import LocalRedis, start_redis
-from tests.stores import CONFIGURABLE, KEYS, lease_of, manifest_of
+from tests.stores import CONFIGURABLE, KEYS, build_manifest, take_lease
 from wire.config import StoreConfig
 from wire.errors import StoreFull
 from wire.records import Arm, Decision, RolloutPlan
@@ -48,9 +48,11 @@ def store(open_store: Callable[[], Store]) -> Store:
 
 def fill(store: Store, raw: Any, *, share: float, age_ms: int = 0) -> None:
     """Publishes 40 versions of 100,000 bytes, and sets `maxmemory` so that `share` of it is used."""
-    lease = lease_of(store)
+    lease = take_lease(store)
     for version in range(1, 41):
-        store.versions.publish(manifest_of(store, version, epoch=lease.epoch, data=b"%06d" % version * 17_000), lease)
+        store.versions.publish(
+            build_manifest(store, version, epoch=lease.epoch, data=b"%06d" % version * 17_000), lease
+        )
     for digest, put_ms in raw.zrange("lifelong:blobs", 0, -1, withscores=True):
         raw.zadd("lifelong:blobs", {digest: put_ms - age_ms})
     shrink(raw, share)
@@ -60,7 +62,7 @@ def shrink(raw: Any, share: float) -> None:
     raw.config_set("maxmemory", int(raw.info("memory")["used_memory"] / share))
 
 
-def plan_of(version: int) -> RolloutPlan:
+def build_plan(version: int) -> RolloutPlan:
     return RolloutPlan(revision=1, salt="", arms=(Arm(name="stable", version=version, share=1.0),))
 
 
@@ -68,16 +70,16 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
     """B11: otherwise no leader could free memory, and no operator could roll back."""
     store = open_store()
     other = open_store()
-    lease = lease_of(store)
-    store.versions.publish(manifest_of(store, 1, epoch=1), lease)
+    lease = take_lease(store)
+    store.versions.publish(build_manifest(store, 1, epoch=1), lease)
     raw.config_set("maxmemory", 1)
     assert store.leases.renew(lease)
     assert other.leases.acquire("learner", "b", 60_000) is None
     assert other.leases.acquire("rollout", "b", 60_000) is not None
     store.leases.release(lease)
-    assert lease_of(other).epoch == 2
-    store.plans.write(plan_of(1), Decision(version=1, action="promoted", time_ms=0), current=1)
-    assert store.plans.read() == plan_of(1)
+    assert take_lease(other).epoch == 2
+    store.plans.write(build_plan(1), Decision(version=1, action="promoted", time_ms=0), current=1)
+    assert store.plans.read() == build_plan(1)
     assert store.plans.decisions.since(0, 1)[0].action == "promoted"
 
 
@@ -85,8 +87,8 @@ def test_a_full_server_grants_and_renews_leases_and_takes_plans(open_store: Call
 def test_a_full_server_is_emptied_by_whoever_publishes(store: Store, raw: Any, share: float) -> None:
     """B11: without a controller, the newest versions and the versions of the plan stay."""
     fill(store, raw, share=share, age_ms=11_000)
-    store.plans.write(plan_of(2))
-    store.versions.publish(manifest_of(store, 41, epoch=1, data=b"one more" * 10_000), lease_of(store))
+    store.plans.write(build_plan(2))
+    store.versions.publish(build_manifest(store, 41, epoch=1, data=b"one more" * 10_000), take_lease(store))
     assert store.versions.stored() == [2, *range(25, 42)]
 
 

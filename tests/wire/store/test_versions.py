@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.stores import KEYS, entry_of, lease_of, manifest_of, publish
+from tests.stores import KEYS, build_manifest, make_entry, publish, take_lease
 from wire.config import StoreConfig
 from wire.errors import BlobCorrupt, NotFound, ParentMoved, StaleEpoch
 from wire.records import RolloutPlan
@@ -28,7 +28,7 @@ def test_an_empty_store_has_no_version(store: Store) -> None:
 
 
 def test_a_published_version_is_read_back(store: Store) -> None:
-    manifests = publish(store, lease_of(store), 3)
+    manifests = publish(store, take_lease(store), 3)
     assert [store.versions.manifest(version) for version in (1, 2, 3)] == manifests
     assert (store.versions.current(), store.versions.next_number()) == (3, 4)
     assert [(entry.action, entry.version, entry.time_ms) for entry in store.versions.history(2)] == [
@@ -38,7 +38,7 @@ def test_a_published_version_is_read_back(store: Store) -> None:
 
 
 def test_what_versions_name_is_read_once_and_again_after_a_wipe(store: Store, raw: Any, key: Key) -> None:
-    first, _, third = publish(store, lease_of(store), 3)
+    first, _, third = publish(store, take_lease(store), 3)
     raw.hset(key("manifest", 2), "signature", "forged")
     contents = store.versions.contents()
     digests = {version: list(found.blobs) for version, found in contents.items()}
@@ -47,14 +47,14 @@ def test_what_versions_name_is_read_once_and_again_after_a_wipe(store: Store, ra
     assert list(store.versions.contents()) == [1, 3]
     raw.delete(*raw.keys(key("*")))
     assert store.versions.contents() == {}
-    lease = lease_of(store)
-    other = manifest_of(store, 1, epoch=lease.epoch, data=b"of another life")
+    lease = take_lease(store)
+    other = build_manifest(store, 1, epoch=lease.epoch, data=b"of another life")
     store.versions.publish(other, lease)
     assert list(store.versions.contents()[1].blobs) == [other.tensors[0].digest]
 
 
 def test_repeating_a_publication_changes_nothing(store: Store, raw: Any, key: Key) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     first, second = publish(store, lease, 2)
     changes = raw.get(key("changes"))
     store.versions.publish(second, lease)
@@ -63,57 +63,57 @@ def test_repeating_a_publication_changes_nothing(store: Store, raw: Any, key: Ke
 
 
 def test_another_manifest_under_a_used_number_is_refused(store: Store) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     publish(store, lease, 1)
     with pytest.raises(ParentMoved, match="1 is current"):
-        store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+        store.versions.publish(build_manifest(store, 1, epoch=1, data=b"other"), lease)
     store.plans.write(RolloutPlan(revision=1, salt="", arms=()), current=0)
     with pytest.raises(ParentMoved, match="published before, with other contents"):
-        store.versions.publish(manifest_of(store, 1, epoch=1, data=b"other"), lease)
+        store.versions.publish(build_manifest(store, 1, epoch=1, data=b"other"), lease)
     assert store.versions.next_number() == 2
 
 
 def test_a_parent_that_is_not_current_is_refused(store: Store) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     publish(store, lease, 2)
     for parent in (0, 1, 3):
         with pytest.raises(ParentMoved, match="2 is current"):
-            store.versions.publish(manifest_of(store, 3, parent=parent, epoch=1), lease)
+            store.versions.publish(build_manifest(store, 3, parent=parent, epoch=1), lease)
     assert store.versions.current() == 2
 
 
 def test_a_wiped_store_takes_any_parent(store: Store) -> None:
-    store.versions.publish(manifest_of(store, 17, epoch=1), lease_of(store))
+    store.versions.publish(build_manifest(store, 17, epoch=1), take_lease(store))
     assert (store.versions.current(), store.versions.next_number()) == (17, 18)
 
 
 def test_a_learner_that_lost_the_lease_is_refused(open_store: Open, raw: Any, key: Key) -> None:
     old = open_store()
     new = open_store()
-    old_lease = lease_of(old, "old")
-    manifest = manifest_of(old, 1, epoch=1)
+    old_lease = take_lease(old, "old")
+    manifest = build_manifest(old, 1, epoch=1)
     raw.hset(key("lease", "learner"), "ends_ms", 0)
-    new_lease = lease_of(new, "new")
+    new_lease = take_lease(new, "new")
     with pytest.raises(StaleEpoch, match="epoch 2 now, this learner's is 1"):
         old.versions.publish(manifest, old_lease)
-    new.versions.publish(manifest_of(new, 1, epoch=2, data=b"new"), new_lease)
+    new.versions.publish(build_manifest(new, 1, epoch=2, data=b"new"), new_lease)
     with pytest.raises(StaleEpoch):
         old.versions.publish(manifest, old_lease)
     assert new.versions.manifest(1).epoch == 2
 
 
 def test_a_released_lease_publishes_nothing(store: Store) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     store.leases.release(lease)
     with pytest.raises(StaleEpoch):
-        store.versions.publish(manifest_of(store, 1, epoch=lease.epoch), lease)
+        store.versions.publish(build_manifest(store, 1, epoch=lease.epoch), lease)
 
 
 def test_a_lease_of_an_earlier_turn_publishes_nothing(store: Store) -> None:
-    first = lease_of(store)
-    manifest = manifest_of(store, 1, epoch=first.epoch)
+    first = take_lease(store)
+    manifest = build_manifest(store, 1, epoch=first.epoch)
     store.leases.release(first)
-    assert lease_of(store).epoch == 2
+    assert take_lease(store).epoch == 2
     with pytest.raises(StaleEpoch):
         store.versions.publish(manifest, first)
 
@@ -121,23 +121,23 @@ def test_a_lease_of_an_earlier_turn_publishes_nothing(store: Store) -> None:
 def test_an_epoch_below_the_last_published_one_is_refused(store: Store, raw: Any, key: Key) -> None:
     raw.set(key("epoch"), 5)
     with pytest.raises(StaleEpoch, match="epoch 5"):
-        store.versions.publish(manifest_of(store, 1, epoch=1), lease_of(store))
+        store.versions.publish(build_manifest(store, 1, epoch=1), take_lease(store))
 
 
 def test_a_manifest_of_another_epoch_is_refused(store: Store) -> None:
     with pytest.raises(StaleEpoch, match="made in epoch 4"):
-        store.versions.publish(manifest_of(store, 1, epoch=4), lease_of(store))
+        store.versions.publish(build_manifest(store, 1, epoch=4), take_lease(store))
 
 
 def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
     store = open_store()
-    lease = lease_of(store)
+    lease = take_lease(store)
     barrier = threading.Barrier(2)
     outcomes: list[str] = []
 
     def race(who: int) -> None:
         for version in range(1, 51):
-            manifest = manifest_of(store, version, epoch=1, data=b"%d of %d" % (version, who))
+            manifest = build_manifest(store, version, epoch=1, data=b"%d of %d" % (version, who))
             barrier.wait()
             try:
                 store.versions.publish(manifest, lease)
@@ -156,23 +156,23 @@ def test_two_publishers_of_one_number_have_one_winner(open_store: Open) -> None:
 
 @pytest.mark.parametrize("num_bytes", [6, 8])
 def test_a_blob_that_is_not_there_is_named_and_the_version_stays(store: Store, num_bytes: int) -> None:
-    lease = lease_of(store)
+    lease = take_lease(store)
     publish(store, lease, 1)
-    there = entry_of(store, b"sevenbs")
-    stranger = entry_of(store, b"other")
+    there = make_entry(store, b"sevenbs")
+    stranger = make_entry(store, b"other")
     stranger = msgspec.structs.replace(stranger, digest="f" * 64)
     wrong = msgspec.structs.replace(there, num_bytes=num_bytes)
     for tensors, named in (((there, stranger), "f" * 64), ((wrong,), there.digest)):
         with pytest.raises(NotFound, match=named):
-            store.versions.publish(msgspec.structs.replace(manifest_of(store, 2, epoch=1), tensors=tensors), lease)
+            store.versions.publish(msgspec.structs.replace(build_manifest(store, 2, epoch=1), tensors=tensors), lease)
     assert store.versions.current() == 1
 
 
 def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: StoreConfig, raw: Any, key: Key) -> None:
-    giant = msgspec.structs.replace(entry_of(store, b"x"), num_bytes=store_config.max_blob_bytes + 1)
-    manifest = msgspec.structs.replace(manifest_of(store, 1, epoch=1), tensors=(giant,))
+    giant = msgspec.structs.replace(make_entry(store, b"x"), num_bytes=store_config.max_blob_bytes + 1)
+    manifest = msgspec.structs.replace(build_manifest(store, 1, epoch=1), tensors=(giant,))
     with pytest.raises(BlobCorrupt, match=r"head\.out"):
-        store.versions.publish(manifest, lease_of(store))
+        store.versions.publish(manifest, take_lease(store))
     raw.hset(
         key("manifest", 1),
         mapping={"body": encode(manifest), "signature": KEYS.sign(encode(manifest), key("manifest", 1))},
@@ -183,12 +183,12 @@ def test_a_giant_tensor_is_refused_on_both_sides(store: Store, store_config: Sto
 
 def test_version_0_cannot_be_published(store: Store) -> None:
     with pytest.raises(ValueError, match="the first is 1"):
-        store.versions.publish(manifest_of(store, 0, parent=0, epoch=1), lease_of(store))
+        store.versions.publish(build_manifest(store, 0, parent=0, epoch=1), take_lease(store))
 
 
 def test_the_history_is_bounded(store_config: StoreConfig) -> None:
     store = Store(StoreConfig(url=store_config.url, prefix=store_config.prefix, history=3), KEYS)
-    publish(store, lease_of(store), 5)
+    publish(store, take_lease(store), 5)
     assert [entry.version for entry in store.versions.history(10)] == [5, 4, 3]
     assert store.versions.history(0) == []
     store.close()

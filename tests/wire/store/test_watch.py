@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.stores import KEYS, lease_of, manifest_of
+from tests.stores import KEYS, build_manifest, take_lease
 from wire.config import StoreConfig
 from wire.records import RolloutPlan
 from wire.store import Store, Watch
@@ -23,7 +23,7 @@ def watch(store: Store) -> Iterator[Watch]:
     watch.close()
 
 
-def plan_of(revision: int) -> RolloutPlan:
+def build_plan(revision: int) -> RolloutPlan:
     return RolloutPlan(revision=revision, salt="", arms=())
 
 
@@ -33,17 +33,17 @@ def test_nothing_happens(watch: Watch) -> None:
 
 
 def test_each_change_is_told_once(store: Store, watch: Watch) -> None:
-    store.versions.publish(manifest_of(store, 1, epoch=1), lease_of(store))
+    store.versions.publish(build_manifest(store, 1, epoch=1), take_lease(store))
     assert watch.wait(5.0)
     assert not watch.wait(0.0)
-    store.plans.write(plan_of(1))
-    store.plans.write(plan_of(2))
+    store.plans.write(build_plan(1))
+    store.plans.write(build_plan(2))
     assert watch.wait(5.0)
     assert not watch.wait(0.0)
 
 
 def test_what_was_there_before_is_no_change(store: Store) -> None:
-    store.plans.write(plan_of(1))
+    store.plans.write(build_plan(1))
     watch = store.watch()
     assert not watch.wait(0.0)
     watch.close()
@@ -57,7 +57,7 @@ def test_a_notice_wakes_long_before_the_next_poll(store_config: StoreConfig, raw
     waiter.start()
     while not raw.pubsub_numsub(key("changes"))[0][1]:
         pass
-    store.plans.write(plan_of(1))
+    store.plans.write(build_plan(1))
     written = time.monotonic()
     waiter.join()
     assert woken[0][0] and woken[0][1] - written < 5.0
@@ -78,7 +78,7 @@ def test_a_lost_connection_loses_no_change(store: Store, watch: Watch, raw: Any,
     assert raw.pubsub_numsub(key("changes"))[0][1] == 1
     for revision in (1, 2, 3):
         raw.client_kill_filter(_type="pubsub")
-        store.plans.write(plan_of(revision))
+        store.plans.write(build_plan(revision))
         assert watch.wait(5.0)
 
 

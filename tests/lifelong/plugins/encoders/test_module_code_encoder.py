@@ -15,14 +15,14 @@ from tests.model.module_encoders import (
     NoModule,
     Wide,
     WithoutExamples,
-    path_of,
+    import_path,
 )
 
 
 def test_a_class_is_imported_with_the_same_weights_each_time() -> None:
-    one, two = (import_encoder(path_of(Letters)) for _ in range(2))
+    one, two = (import_encoder(import_path(Letters)) for _ in range(2))
     assert one.config == two.config
-    assert (one.config.path, one.config.d_model, one.config.max_inputs) == (path_of(Letters), 16, 40)
+    assert (one.config.path, one.config.d_model, one.config.max_inputs) == (import_path(Letters), 16, 40)
     states = [code.module.state_dict() for code in (one, two)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert isinstance(one.module, Encoder)
@@ -32,7 +32,7 @@ def test_the_random_generator_of_the_process_does_not_change() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    import_encoder(path_of(Letters))
+    import_encoder(import_path(Letters))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -62,4 +62,4 @@ def test_a_path_that_does_not_import_is_named(name: str, message: str) -> None:
 )
 def test_an_invalid_encoder_is_refused_with_the_reason(found: type, message: str) -> None:
     with pytest.raises(WrongConfig, match=message):
-        import_encoder(path_of(found))
+        import_encoder(import_path(found))

@@ -8,12 +8,12 @@ from learner.fast.solver import HeadSolver
 from lifelong.plugins.heads.own import HeadFailed, import_head
 from model.errors import WrongConfig
 from model.heads import RIDGE, open_head
-from tests.learner.fast.heads import Counts, FailsLater, Infinite, NoHead, Ridge, Transposed, path_of
+from tests.learner.fast.heads import Counts, FailsLater, Infinite, NoHead, Ridge, Transposed, import_path
 from tests.learner.small_learner import labelled, small_served
 
 
 def fast_head(found: type, arguments: str = "") -> FastHead:
-    head = FastHead(small_served(), penalty=1e-4, head=open_head(path_of(found, arguments)))
+    head = FastHead(small_served(), penalty=1e-4, head=open_head(import_path(found, arguments)))
     samples = labelled(0, 40)
     head.admit_all(sample.label for sample in samples)
     head.learn_many(samples)
@@ -30,7 +30,7 @@ def test_the_weights_depend_on_the_sums_and_on_the_arguments_of_the_setting() ->
     phi_NR = (phi_NR * 1024).round() / 1024
     gram_RR = phi_NR.T @ phi_NR
     gram_RR += 0.1 * gram_RR.diagonal().mean() * torch.eye(len(gram_RR))
-    rows = head.ridge.rows_of([sample.label for sample in labelled(0, 40)])
+    rows = head.ridge.find_rows([sample.label for sample in labelled(0, 40)])
     expected_CR = torch.linalg.solve(gram_RR, phi_NR.T @ torch.nn.functional.one_hot(rows).double()).T
     torch.testing.assert_close(head.solve(), expected_CR.float(), rtol=1e-4, atol=1e-5)
 
@@ -42,7 +42,7 @@ def test_a_version_names_the_head_and_is_solved_from_the_sums_each_time() -> Non
         head.learn_many(labelled(40, last))
         assert torch.equal(solver.solve(head, {"feedback.v1/0": last}), head.solve())
         assert solver.solution.base == {"feedback.v1/0": last} and not solver.solution.batches
-    assert f"{path_of(Ridge)} " in solver.solution.arithmetic
+    assert f"{import_path(Ridge)} " in solver.solution.arithmetic
 
 
 def test_a_fast_head_that_is_derived_from_another_has_the_same_head() -> None:
@@ -71,12 +71,12 @@ def test_a_head_that_fails_says_why() -> None:
     ("path", "message"),
     [
         ("tests.learner.fast.heads:Missing", "does not import"),
-        (path_of(NoHead), r"no method weights\(sums\)"),
-        (path_of(Ridge, "(penality=1.0)"), "cannot be made"),
-        (path_of(Ridge, "(0.1)"), "arguments are Python literals with their names"),
-        (path_of(Transposed), r"returned \[6, 3\]; expected a tensor \[3, 6\]"),
-        (path_of(Infinite), "not finite"),
-        (path_of(Counts), "the same sums give other weights"),
+        (import_path(NoHead), r"no method weights\(sums\)"),
+        (import_path(Ridge, "(penality=1.0)"), "cannot be made"),
+        (import_path(Ridge, "(0.1)"), "arguments are Python literals with their names"),
+        (import_path(Transposed), r"returned \[6, 3\]; expected a tensor \[3, 6\]"),
+        (import_path(Infinite), "not finite"),
+        (import_path(Counts), "the same sums give other weights"),
     ],
 )
 def test_an_invalid_head_is_refused_with_the_reason(path: str, message: str) -> None:

@@ -14,7 +14,7 @@ from lifelong.plugins.inputs.features import FEATURES
 from model.errors import NonFinite, WrongShape
 from model.inputs import InputMap
 from model.qtensor import QTensor, from_blob
-from tests.model.test_qtensor import entry_of
+from tests.model.test_qtensor import make_entry
 from wire.inputs import Features, ParsedContent
 
 WIDTH = 384
@@ -74,7 +74,7 @@ def test_the_directions_are_the_same_in_every_release() -> None:
 
 def test_scales_are_stored_and_read_back() -> None:
     stored = SCALED.to_tensor()
-    back = from_blob(entry_of(stored, stored.to_blob()), stored.to_blob())
+    back = from_blob(make_entry(stored, stored.to_blob()), stored.to_blob())
     read = FeatureMap.of(WIDTH, back)
     assert (read.scales, read.num_labels) == (SCALED.scales, 64)
     assert FeatureMap.of(WIDTH, None).scales == {}
@@ -84,7 +84,7 @@ def test_invalid_stored_scales_are_refused() -> None:
     stored = SCALED.to_tensor()
     flat = replace(stored, parts={**stored.parts, "scale": torch.zeros(2)})
     with pytest.raises(NonFinite, match="not positive"):
-        from_blob(entry_of(flat, flat.to_blob()), flat.to_blob())
+        from_blob(make_entry(flat, flat.to_blob()), flat.to_blob())
     for names, message in ((b'["price"]', "1 names, 2 means"), (b"[1, 2]", "not a list"), (b"[", "not JSON")):
         parts = {**stored.parts, "names": torch.frombuffer(bytearray(names), dtype=torch.uint8)}
         with pytest.raises(WrongShape, match=message):

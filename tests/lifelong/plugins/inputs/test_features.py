@@ -3,7 +3,7 @@
 import pytest
 
 from lifelong.plugins.inputs.features import FEATURES, MAX_FEATURE_BYTES
-from wire.inputs import MAX_FEATURES, Features, problem_of, render
+from wire.inputs import MAX_FEATURES, Features, find_problem, render
 from wire.records import Event
 
 
@@ -18,7 +18,7 @@ from wire.records import Event
     ],
 )
 def test_invalid_features_are_refused_with_the_fix(values: Features, message: str) -> None:
-    assert message in FEATURES.problem(values) == problem_of(values)
+    assert message in FEATURES.problem(values) == find_problem(values)
 
 
 def test_an_event_without_a_text_is_rendered_by_its_features() -> None:

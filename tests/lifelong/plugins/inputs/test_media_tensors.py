@@ -19,18 +19,18 @@ from lifelong.plugins.inputs.media import AUDIO, IMAGE, MAX_MEDIA_EVENT_BYTES, f
 from lifelong.plugins.inputs.media_tensors import AUDIO_TENSORS, IMAGE_TENSORS
 from model.encoders import open_encoder, open_inputs
 from model.errors import UnreadableInput
-from model.inputs import tensors_of, tokens_of
+from model.inputs import tensors_of, tokenize_contents
 from model.media.tokens import AUDIO as SOUNDS
 from model.media.tokens import IMAGE as PICTURES
 from model.packed import Inputs
 from serving.http.requests import Bodies
 from serving.pipeline import make_encode, make_items
 from serving.queue import DEFAULT
-from serving.v2 import BYTES, Tensor, events_of
+from serving.v2 import BYTES, Tensor, decode_events
 from tests.flow.test_in_memory import NUM_EVENTS, Service, share_right
 from tests.learner.publish_rig import PublishRig
-from tests.learner.small_learner import SUBJECT_DIGEST, Setting, learner_of
-from tests.learner.streams import subject_of
+from tests.learner.small_learner import SUBJECT_DIGEST, Setting, build_learner
+from tests.learner.streams import make_subject
 from tests.lifelong.media.files import huge_png, png, tone, wav
 from tests.lifelong.plugins.inputs.media_encoder import no_stems_after, write_media_encoder
 from tests.lifelong.plugins.inputs.test_media import audio, image
@@ -86,7 +86,7 @@ class MediaRig(PublishRig):
     encoder: ClassVar[str]
 
     def make_learner(self, receipts: Receipts | None, folder: Path, **changed: Setting) -> Learner:
-        return learner_of(*open_encoder(self.encoder), receipts, INLINE, folder, **changed)
+        return build_learner(*open_encoder(self.encoder), receipts, INLINE, folder, **changed)
 
 
 @pytest.fixture
@@ -111,15 +111,17 @@ def test_pictures_and_sounds_are_answered_corrected_and_then_right(service: Serv
 
 def test_the_learner_keeps_no_bytes_of_a_part_and_forgets_the_tokens_of_an_erased_subject(service: Service) -> None:
     service.publish()
-    asked = [msgspec.structs.replace(event, key=subject_of(number % 5)) for number, event in enumerate(events("first"))]
+    asked = [
+        msgspec.structs.replace(event, key=make_subject(number % 5)) for number, event in enumerate(events("first"))
+    ]
     service.label(service.answer(asked), LABELS)
     learner = service.learner.learner
     learner.tick()
     # The names of the classes are samples, too.
     texts = {sample.text for sample in learner.replay.samples()} - {*LABELS}
     assert len(texts) > 30 and all("tokens" in text and "data" not in text and len(text) < 2_000 for text in texts)
-    learner.erased.add(SUBJECT_DIGEST(subject_of(3)))
-    gone = [sample.text for sample in learner.replay.samples() if sample.subject == subject_of(3)]
+    learner.erased.add(SUBJECT_DIGEST(make_subject(3)))
+    gone = [sample.text for sample in learner.replay.samples() if sample.subject == make_subject(3)]
     assert gone and learner.erase(keep_alive=lambda: None)["replay"] == len(gone)
     assert not {*gone} & {sample.text for sample in learner.replay.samples()}
 
@@ -155,7 +157,7 @@ def test_tokens_of_a_part_are_those_of_its_file_and_survive_a_second_cut(inputs:
         assert codec.problem(kept) == "" and codec.cut(kept, 64) == kept
         assert codec.cut(kept, 5) == codec.cut(part, 5) == {**kept, "tokens": kept["tokens"][:5]}
         whole, sent = (parse_record(Event(id="e", parts=(each,))) for each in (kept, part))
-        assert tokens_of([whole], inputs) == tokens_of([sent], inputs) == [kept["tokens"]]
+        assert tokenize_contents([whole], inputs) == tokenize_contents([sent], inputs) == [kept["tokens"]]
 
 
 BROKEN = b64encode(png(np.random.default_rng(0).integers(0, 255, (28, 28)).astype(np.uint8))[:-300]).decode()
@@ -188,7 +190,7 @@ def test_an_encoder_without_stems_reads_texts_only(inputs: Inputs) -> None:
     (item,) = made([Event(id="e", parts=(picture(1),))], inputs)
     assert "the encoder has no stem for 'image': `lifelong encoder train` makes one" in item.unreadable
     with pytest.raises(UnreadableInput, match="which the encoder does not have"):
-        tokens_of(
+        tokenize_contents(
             [parse_record(Event(id="e", parts=({"type": "image", "digest": "a", "stem": "b", "tokens": [1]},)))], inputs
         )
 
@@ -203,7 +205,7 @@ def test_a_label_that_carries_its_event_is_learnt(service: Service) -> None:
     assert learner.counts["learnt"] + learner.counts["holdout"] == 20
 
 
-def errors_of(events: list[dict[str, Any]]) -> list[str]:
+def find_errors(events: list[dict[str, Any]]) -> list[str]:
     """Returns the error of each event of one HTTP request to a replica whose encoder reads texts only."""
     with ServedApi(bodies=Bodies(max_bytes=16 << 20)).running() as served:
         reply = served.client.post("/v1/predict", json={"events": events})
@@ -215,7 +217,7 @@ def test_bad_parts_are_refused_over_http_and_the_other_events_answered(inputs: I
     text = {"text": "where is my parcel"}
     huge = {"parts": [image(huge_png())]}
     broken = {"text": "look", "parts": [{**picture(1), "data": BROKEN}]}
-    first, second, third, fourth = errors_of([text, huge, broken, text])
+    first, second, third, fourth = find_errors([text, huge, broken, text])
     assert first == fourth == ""
     assert "the image cannot be read: the picture has 30,000 x 30,000 pixels" in second
     assert "the input image fails on it: MediaError: the PNG is broken" in third
@@ -224,10 +226,10 @@ def test_bad_parts_are_refused_over_http_and_the_other_events_answered(inputs: I
 def test_a_picture_of_megabytes_is_read_from_every_way_in(inputs: Inputs) -> None:
     large = image(bytes(2_000 * 2_000), "image/raw;width=2000;height=2000")
     # The encoder of this replica has other inputs, so the event comes as far as to its tokens.
-    assert errors_of([{"parts": [large]}]) == [errors_of([{"parts": [picture(1)]}])[0]]
+    assert find_errors([{"parts": [large]}]) == [find_errors([{"parts": [picture(1)]}])[0]]
     message = Message(key=None, value=json.dumps({"parts": [large]}).encode())
     event = from_message(Event, message, Place(topic="t", partition=0, offset=0))
     (item,) = made([event], inputs)
     assert len(item.token_ids) == 1 + PICTURES.places
-    (event,) = events_of([Tensor("parts", BYTES, (1,), [json.dumps([large])])], now_ms=1, new_id=lambda: "new")
+    (event,) = decode_events([Tensor("parts", BYTES, (1,), [json.dumps([large])])], now_ms=1, new_id=lambda: "new")
     assert event.parts == (large,)

@@ -88,7 +88,7 @@ def test_a_label_that_the_learner_would_refuse_is_not_a_feature(
     reader = SeriesLabels(bus, series, RECEIPTS, labels, trust=trust, backoff=BACKOFF)
     reader.start()
     now = now_ms()
-    receipt_of = {
+    make_receipt = {
         name: RECEIPTS.of(name, time_ms=now, entity="meter", verdicts=Verdicts("stable", 1, ()))
         for name in ("e1", "e2")
     }
@@ -97,11 +97,11 @@ def test_a_label_that_the_learner_would_refuse_is_not_a_feature(
 
     def is_told() -> bool:
         say("e0", "up", "")
-        say("e1", "fall", receipt_of["e1"])
+        say("e1", "fall", make_receipt["e1"])
         return last_label(series, "e3") == "down"
 
     eventually(is_told)
-    say("e2", "up", receipt_of["e2"])
+    say("e2", "up", make_receipt["e2"])
     assert not in_time(lambda: last_label(series, "e3") != "down", within_s=0.5), "the source has had its one label"
     reader.close()
 

@@ -4,7 +4,7 @@ import pytest
 
 from lifelong.plugins.kinds.classes import CLASS
 from wire.errors import BadMessage
-from wire.kinds import MARKS, kind_of
+from wire.kinds import MARKS, find_kind
 
 
 @pytest.mark.parametrize(("value", "text"), [("refund", "refund"), (7, "7"), (True, "true"), (None, "")])
@@ -21,7 +21,7 @@ def test_a_list_is_refused_as_a_name(value: object) -> None:
 def test_a_name_with_a_mark_and_a_blank_name_are_refused() -> None:
     assert all("which mark labels" in CLASS.problem(f"a{mark}b") for mark in MARKS)
     assert "blank" in CLASS.problem(" ") and not CLASS.problem("a")
-    assert kind_of("a") is CLASS
+    assert find_kind("a") is CLASS
 
 
 def test_another_class_replaces_the_label_and_no_class_is_empty() -> None:
