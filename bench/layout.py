@@ -282,6 +282,7 @@ def in_random_order(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] = (
 NO_PACKING = "no packing"
 SMALL_PAGES = "small pages"
 RANDOM_ORDER = "random order of matrices"
+SWITCHED_OFF = (NO_PACKING, SMALL_PAGES, RANDOM_ORDER)
 WHOLE = "whole"
 
 NUM_TEXTS = 64
