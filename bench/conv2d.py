@@ -162,7 +162,7 @@ def _int8_layer(channels: int, side: int, num_images: int, clock: Callable[[], f
     x_BCHW = torch.randn(num_images, channels, side, side).relu().contiguous(memory_format=torch.channels_last)
     q_OC33 = torch.randint(-127, 128, (channels, channels, 3, 3), dtype=torch.int8)
     weight = Int8Weight.of(q_OC33.flatten(1), torch.rand(channels), torch.randn(channels))
-    candidates = [impl for impl in conv2d.MEASURED_I8 if not impl.why_not(channels)]
+    candidates = [impl for impl in conv2d.MEASURED_I8 if not impl.why_unavailable(channels)]
     contestants = {impl.name: partial(impl.run(q_OC33, weight), x_BCHW) for impl in candidates}
     w_last = q_OC33.float().contiguous(memory_format=torch.channels_last)
     contestants["torch float32"] = partial(functional.conv2d, x_BCHW, w_last, padding=1)

@@ -132,7 +132,7 @@ def _layer_times(
 def _int8_layers(num_out: int, num_in: int) -> Mapping[str, Layer]:
     q_NK = torch.randint(-127, 128, (num_out, num_in), dtype=torch.int8)
     weight = Int8Weight.of(q_NK, torch.rand(num_out), torch.randn(num_out))
-    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i8.IMPLS if not impl.why_not()}
+    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i8.IMPLS if not impl.why_unavailable()}
     return {**ours, **_float_layers(q_NK, weight.bias_N)}
 
 
@@ -140,7 +140,7 @@ def _int4_layers(num_out: int, num_in: int) -> Mapping[str, Layer]:
     hi_NJ = torch.randint(256, (num_out, num_in // 2), dtype=torch.uint8)
     m_NG = torch.randint(1, MAX_MULTIPLIER + 1, (num_out, num_in // GROUP), dtype=torch.uint8)
     weight = Int4Weight(hi_NJ, m_NG, torch.rand(num_out), torch.randn(num_out))
-    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i4.IMPLS if not impl.why_not(weight)}
+    ours = {_short_name(impl.name): impl.run(weight) for impl in linear_i4.IMPLS if not impl.why_unavailable(weight)}
     as_int8 = weight.as_int8()
     return {**ours, "torch/int4": _torch_int4(weight), **_float_layers(as_int8.q_NK, as_int8.bias_N)}
 
@@ -166,7 +166,7 @@ def _float_layer(w_NK: Tensor, bias_N: Tensor) -> Layer:
 
 
 def _attention_times(limit: Limit) -> Iterator[KernelTimes]:
-    isas = [isa for isa in native.ISAS if not native.why_not(isa)]
+    isas = [isa for isa in native.ISAS if not native.why_unavailable(isa)]
     for length in LENGTHS:
         qkv_TW = _random_qkv(length)
         groups = group_equal(range(0, len(qkv_TW) + 1, length))

@@ -304,7 +304,7 @@ class Switched:
 
 def encoders() -> Mapping[str, Switched]:
     """Returns MiniLM as it is served in INT8, and with each order switched off. Raises Skip."""
-    if reasons := native.why_not():
+    if reasons := native.why_unavailable():
         raise Skip("; ".join(reasons))
     strata, _ = load_encoder("minilm-l6")
     tensors = encoder_tensors(strata)

@@ -1,7 +1,7 @@
 """Chooses the implementation of an operation: the first that can run, or the fastest that can run.
 
-`why_not(*args)` of an implementation returns the reasons why it cannot run; an empty list means that it can. The
-reasons decide the choice, and they are the error message if no implementation can run.
+`why_unavailable(*args)` of an implementation returns the reasons why it cannot run; an empty list means that it can.
+The reasons decide the choice, and they are the error message if no implementation can run.
 
 All implementations of an operation give the same bits, so a measured choice never changes an answer.
 
@@ -32,7 +32,7 @@ class Impl(Generic[Run]):
     """
 
     name: str
-    why_not: Callable[..., list[str]]
+    why_unavailable: Callable[..., list[str]]
     run: Run
 
     def belongs_to(self, force: str | None) -> bool:
@@ -50,7 +50,7 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
     for impl in impls:
         if not impl.belongs_to(force):
             continue
-        reasons = impl.why_not(*args)
+        reasons = impl.why_unavailable(*args)
         if not reasons:
             return impl
         tried.append(f"{impl.name}: {'; '.join(reasons)}")

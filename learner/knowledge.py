@@ -163,7 +163,7 @@ class Knowledge:
         self.fast_head.threshold = threshold
 
     def follow_anchor(self, measured: MeasuredCandidate, version: int) -> None:
-        """Makes the version that was just published the anchor, if it is good enough to replace the current anchor."""
+        """Sets the anchor to the published version if that version is good enough to replace the current anchor."""
         self.anchor = measured.next_anchor(self.anchor, version)
 
     def forget_anchor(self) -> None:

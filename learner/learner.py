@@ -26,7 +26,7 @@ from learner.encoder.served import ServedEncoder, cache_vectors
 from learner.errors import DataError, StateRefused
 from learner.fast.fast_head import FastHead
 from learner.fast.ridge import num_samples_in
-from learner.fast.rows import backfill
+from learner.fast.rows import backfill_label_counts
 from learner.intake.erasures import ErasedSubjects
 from learner.intake.join import Join, LabelNames
 from learner.intake.outbox import Outbox
@@ -421,7 +421,7 @@ def restore_knowledge(
         counts=Counter(facts.counts),
         strata=strata,
         fast_head=fast_head,
-        classes=make_classes(config, backfill(facts.support, fast_head.ridge.num_by_class)),
+        classes=make_classes(config, backfill_label_counts(facts.support, fast_head.ridge.num_by_class)),
         replay=replay,
         holdout=make_holdout(config, facts.holdout),
         fresh=make_fresh_buffer(config, facts.since_round),

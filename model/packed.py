@@ -244,14 +244,14 @@ class EncoderFamily(Protocol[C, W]):
         Raises MissingWeight, WrongShape or WrongConfig.
         """
 
-    def stored(self, whole: W, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: W, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         """Quantizes the blocks from `first_layer` on, as training does, or all weights if it is None.
 
         `grams` has the Gram matrices [K, K] of matrices' inputs, by the names of the matrices. If a matrix has one, it
         is rounded so that its outputs change little for these inputs.
         """
 
-    def rounded(self, whole: W, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+    def quantize_initial(self, whole: W, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Quantizes all weights of an encoder that is served for the first time.
 
         The blocks below `first_layer` are never trained, so they may be calibrated. This is slow, and should be done

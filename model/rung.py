@@ -230,12 +230,12 @@ class RungFamily:
         table = STATIC.pack(config.of_table, _of_table(tensors), inputs)
         return PackedRung(config, packed(config.of_main, _of_main(tensors), inputs), table)
 
-    def stored(self, whole: WholeRung, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
-        main = find_family(whole.main.config).stored(whole.main, first_layer=first_layer, grams=grams)
+    def quantize_trained(self, whole: WholeRung, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+        main = find_family(whole.main.config).quantize_trained(whole.main, first_layer=first_layer, grams=grams)
         return {**main, **(_table_tensors(whole) if first_layer is None else {})}
 
-    def rounded(self, whole: WholeRung, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
-        main = find_family(whole.main.config).rounded(whole.main, inputs, first_layer=first_layer, kept=kept)
+    def quantize_initial(self, whole: WholeRung, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+        main = find_family(whole.main.config).quantize_initial(whole.main, inputs, first_layer=first_layer, kept=kept)
         return {**main, **_table_tensors(whole)}
 
     def restored(self, config: RungConfig, tensors: Tensors) -> WholeRung:
@@ -254,7 +254,7 @@ def rung_config(main: EncoderConfig, table: EncoderConfig) -> RungConfig:
 
 @torch.no_grad()
 def _table_tensors(whole: WholeRung) -> Tensors:
-    stored = STATIC.stored(whole.embed.table, first_layer=None, grams={})
+    stored = STATIC.quantize_trained(whole.embed.table, first_layer=None, grams={})
     return {f"{PREFIX}{name}": dataclasses.replace(tensor, name=f"{PREFIX}{name}") for name, tensor in stored.items()}
 
 

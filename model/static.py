@@ -194,16 +194,16 @@ class StaticFamily:
     def pack(self, config: StaticConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         return PackedStatic(self.restored(config, tensors), InputMap(config.d_model, tensors))
 
-    def stored(self, whole: WholeStatic, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: WholeStatic, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         if first_layer is not None:
             return {}
         # Token ids are far below 2^24, so float32 holds them exactly.
         pairs = {PAIRS: plain(PAIRS, whole.embed.pairs.float())} if whole.config.pairs else {}
         return pairs | {TABLE: quantize_w8c(TABLE, whole.embed.table)}
 
-    def rounded(self, whole: WholeStatic, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+    def quantize_initial(self, whole: WholeStatic, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Rounds to the nearest integers, which takes too little time for a cache."""
-        return self.stored(whole, first_layer=None, grams={})
+        return self.quantize_trained(whole, first_layer=None, grams={})
 
     def restored(self, config: StaticConfig, tensors: Tensors) -> WholeStatic:
         table_VD = check_weight(tensors, TABLE, W8C, (config.rows, config.d_model)).dequantize()

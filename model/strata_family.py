@@ -48,10 +48,10 @@ class StrataFamily:
     def pack(self, config: StrataConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         return QuantizedEncoder.from_tensors(config, tensors)
 
-    def stored(self, whole: Strata, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: Strata, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         return encoder_tensors(whole, first_layer=first_layer, grams=grams)
 
-    def rounded(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+    def quantize_initial(self, whole: Strata, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Quantizes all weights, and sets the input scales and grids of `whole`. Raises NonFinite.
 
         The blocks below `first_layer` are rounded by GPTQ for their inputs on the calibration texts. The blocks from

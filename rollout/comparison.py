@@ -21,7 +21,7 @@ from rollout.statistics import (
     Floats,
     PairedTally,
     advance_detector,
-    log_e_change,
+    log_e_value_change,
 )
 from rollout.unpaired_rule import ArmEvidence, ArmTally
 from wire.rate_limits import MAX_NAME_CHARS
@@ -211,7 +211,7 @@ class PairDetector:
     def log_e(self) -> float:
         """The logarithm of the lowest e-detector: the one without the group that contributes most evidence."""
         states = [*self._without_group.values()] if len(self._without_group) > 1 else [self._all_groups]
-        return float(log_e_change(np.stack(states)).min())
+        return float(log_e_value_change(np.stack(states)).min())
 
     @property
     def is_alarm(self) -> bool:

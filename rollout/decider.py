@@ -21,7 +21,7 @@ from rollout.label_join import LabelJoin, make_source_quota
 from rollout.paired_rule import OPERATIONAL_THRESHOLD
 from rollout.plans import PlanChange, change
 from rollout.reports import ArmAccuracies, ArmCounts, LabelToLive, SwapSkews
-from rollout.statistics import log_e_mismatch
+from rollout.statistics import log_e_value_mismatch
 from rollout.tallies import PlanKey, Tallies, TalliesState
 from wire.config import LabelConfig, TrustConfig
 from wire.errors import BadSignature, UnknownFormat
@@ -221,7 +221,7 @@ class Decider:
             return
         arm_traffic = self._tallies.arm_traffic
         labelled = arm_traffic.labelled_split(stable_share=plan.arms[0].share, candidate_share=candidate_share)
-        if log_e_mismatch(labelled.keys, labelled.shares) < OPERATIONAL_THRESHOLD:
+        if log_e_value_mismatch(labelled.keys, labelled.shares) < OPERATIONAL_THRESHOLD:
             self.alarms.clear("label_rates")
             return
         stable, candidate = labelled.keys

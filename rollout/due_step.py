@@ -135,9 +135,11 @@ def _candidate_step(inputs: DecisionInputs) -> DueStep:
 def _newest_step(inputs: DecisionInputs) -> DueStep:
     """Makes the newest version stable, or withdraws it.
 
-    - It is withdrawn if its answers fail or are slow, or if it has another encoder and is worse.
-    - It becomes stable if the newest versions are better than the stable one (rule B), or have another encoder and are
-      not worse. If versions are approved by hand, the approved version becomes stable instead.
+    - The newest version is withdrawn if its answers fail or are slow, or if it is worse than the stable version and has
+      another encoder.
+    - The newest version becomes stable if the chain of newest versions (`rollout.tallies`) is better than the stable
+      version (rule B), or is not worse and has another encoder. If versions are approved by hand, the approved version
+      becomes stable instead.
     """
     plan = inputs.plan
     is_by_hand = inputs.config.approval == "by_hand"

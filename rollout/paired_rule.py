@@ -41,12 +41,12 @@ from typing import Final, Literal
 from rollout.statistics import (
     NO_LABELS,
     PairedTally,
-    log_e_above,
-    log_e_above_each,
-    log_e_errors,
-    log_e_mismatch,
-    log_e_of_means,
-    log_e_slow,
+    log_e_value_above,
+    log_e_value_above_each,
+    log_e_value_errors,
+    log_e_value_mismatch,
+    log_e_value_of_means,
+    log_e_value_slow,
 )
 from wire.records import NOT_WORSE, SUPERIOR, VersionHealth
 
@@ -182,15 +182,15 @@ def measure(evidence: PairedEvidence) -> Numbers:
         worse=shown_below(stable, 0.0),
         worse_than_reference=shown_below(reference, -MARGIN),
         better=shown_above(stable, 0.0),
-        not_worse=min(log_e_above(stable.settled, -MARGIN), shown_above(stable, -MARGIN)),
-        not_worse_than_reference=min(log_e_above(reference.settled, -MARGIN), shown_above(reference, -MARGIN)),
+        not_worse=min(log_e_value_above(stable.settled, -MARGIN), shown_above(stable, -MARGIN)),
+        not_worse_than_reference=min(log_e_value_above(reference.settled, -MARGIN), shown_above(reference, -MARGIN)),
         worst_group=_worst(evidence.class_groups),
         audited_worse=shown_below(evidence.audited, 0.0),
-        sources_worse=log_e_of_means([-mean for mean in means], 0.0),
-        sources_better=log_e_of_means(means, 0.0),
-        errors=log_e_errors(evidence.health.errors, evidence.health.answers),
-        slow=log_e_slow(evidence.health.slow, evidence.health.timed),
-        mismatch=log_e_mismatch(traffic.keys, traffic.shares),
+        sources_worse=log_e_value_of_means([-mean for mean in means], 0.0),
+        sources_better=log_e_value_of_means(means, 0.0),
+        errors=log_e_value_errors(evidence.health.errors, evidence.health.answers),
+        slow=log_e_value_slow(evidence.health.slow, evidence.health.timed),
+        mismatch=log_e_value_mismatch(traffic.keys, traffic.shares),
     )
 
 
@@ -199,7 +199,7 @@ def shown_above(comparison: PairedComparison, mean: float) -> float:
 
     Each source is left out in turn, and the lowest value counts.
     """
-    return float(log_e_above_each(comparison.leave_one_out, mean).min())
+    return float(log_e_value_above_each(comparison.leave_one_out, mean).min())
 
 
 def shown_below(comparison: PairedComparison, mean: float) -> float:
@@ -208,14 +208,14 @@ def shown_below(comparison: PairedComparison, mean: float) -> float:
     Each source is left out in turn, and the lowest value counts.
     """
     mirrored = [tally.mirrored for tally in comparison.leave_one_out]
-    return float(log_e_above_each(mirrored, -mean).min())
+    return float(log_e_value_above_each(mirrored, -mean).min())
 
 
 def _worst(groups: Sequence[PairedTally]) -> float:
     """Returns the evidence that the candidate is worse on at least one of the groups, with a Bonferroni correction."""
     if not groups:
         return 0.0
-    return float(log_e_above_each([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
+    return float(log_e_value_above_each([group.mirrored for group in groups], 0.0).max()) - math.log(len(groups))
 
 
 def is_next_reference(comparison: PairedComparison) -> bool:

@@ -54,7 +54,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from rollout.paired_rule import DOUBT_THRESHOLD, ERROR, MARGIN, THRESHOLD, PairedComparison, is_next_reference
-from rollout.statistics import PairedTally, exact_lower_bound, exact_upper_bound, log_e_above, log_e_below
+from rollout.statistics import PairedTally, exact_lower_bound, exact_upper_bound, log_e_value_above, log_e_value_below
 from wire.records import ADDITIVE, NOT_WORSE, SUPERIOR, NameChanges, NewClass
 
 HOLDOUT_ERROR: Final = ERROR / 5
@@ -161,15 +161,15 @@ def measure(changes: NameChanges) -> PublicationNumbers:
     holdout = holdout_tally(changes)
     trial = trial_tally(changes)
     return PublicationNumbers(
-        trial_worse=log_e_below(trial, 0.0),
-        trial_better=log_e_above(trial, 0.0),
-        trial_not_worse=log_e_above(trial, -MARGIN),
-        line_worse=log_e_below(line, 0.0),
-        line_better=log_e_above(line, 0.0),
-        line_not_worse=log_e_above(line, -MARGIN),
-        held_worse=log_e_below(holdout, 0.0),
-        held_better=log_e_above(holdout, 0.0),
-        held_not_worse=log_e_above(holdout, -MARGIN),
+        trial_worse=log_e_value_below(trial, 0.0),
+        trial_better=log_e_value_above(trial, 0.0),
+        trial_not_worse=log_e_value_above(trial, -MARGIN),
+        line_worse=log_e_value_below(line, 0.0),
+        line_better=log_e_value_above(line, 0.0),
+        line_not_worse=log_e_value_above(line, -MARGIN),
+        held_worse=log_e_value_below(holdout, 0.0),
+        held_better=log_e_value_above(holdout, 0.0),
+        held_not_worse=log_e_value_above(holdout, -MARGIN),
         changed=_bound(changes.between_old, changes),
         forgotten=_bound(changes.forgotten, changes),
         lost=exact_lower_bound(changes.lost, changes.texts, ERROR) if changes.lost else 0.0,

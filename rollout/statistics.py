@@ -4,12 +4,12 @@ Each function returns the logarithm of an e-value E. If the tested hypothesis is
 reaches 1 / error is at most `error`, however often the test is evaluated (Ville's inequality, 1939).
 
     log_e, log_mixture       testing by betting, on which most of the others are built
-    PairedTally, log_e_above two versions, compared on the labelled events for which both made a prediction
-    log_e_of_means           the same test with one value for each source of labels
+    PairedTally, log_e_value_above two versions, compared on the labelled events for which both made a prediction
+    log_e_value_of_means           the same test with one value for each source of labels
     advance_detector         detects that the stable version turned bad
     share_interval           a confidence sequence: bounds of a share
-    log_e_errors, log_e_slow health: errors and latency of one version
-    log_e_mismatch           sample ratio mismatch: does each arm get its share of the traffic?
+    log_e_value_errors, log_e_value_slow health: errors and latency of one version
+    log_e_value_mismatch           sample ratio mismatch: does each arm get its share of the traffic?
     exact_upper_bound        Clopper-Pearson bound of a share: the only one that may be evaluated once only
 
 Testing by betting measures the evidence that the mean of the observations lies above a bound. A gambler begins with a
@@ -80,9 +80,9 @@ def log_mixture(log_wealth: Floats) -> Floats:
 # 0 if both or neither were (a tie). Hypotheses about the mean of D, which is the difference of the accuracies, are
 # tested by betting with X = 1 + D:
 #
-#     "new is not worse"              log_e_below(tally, 0)          rejected: it is worse
-#     "new is not better"             log_e_above(tally, 0)          rejected: it is better
-#     "new is worse by the margin"    log_e_above(tally, -margin)    rejected: it is not
+#     "new is not worse"              log_e_value_below(tally, 0)          rejected: it is worse
+#     "new is not better"             log_e_value_above(tally, 0)          rejected: it is better
+#     "new is worse by the margin"    log_e_value_above(tally, -margin)    rejected: it is not
 #
 # In the first two tests, ties have no effect: they are the sequential form of McNemar's test, the sign test on the
 # events on which the versions differ. The state is three integers. They can be added over batches and workers, a
@@ -130,13 +130,13 @@ class PairedTally:
 NO_LABELS: Final = PairedTally()
 
 
-def log_e_above(tally: PairedTally, mean: float) -> float:
+def log_e_value_above(tally: PairedTally, mean: float) -> float:
     """Returns the logarithm of E against "the mean difference is at most `mean`", for a `mean` in (-1, 1)."""
-    return float(log_e_above_each([tally], mean)[0])
+    return float(log_e_value_above_each([tally], mean)[0])
 
 
-def log_e_above_each(tallies: Sequence[PairedTally], mean: float) -> Floats:
-    """Returns `log_e_above` of each tally, [tallies]."""
+def log_e_value_above_each(tallies: Sequence[PairedTally], mean: float) -> Floats:
+    """Returns `log_e_value_above` of each tally, [tallies]."""
     counts = np.array([(tally.wins, tally.ties, tally.losses) for tally in tallies])
     return log_mixture(counts @ _paired_factors(mean))
 
@@ -146,9 +146,9 @@ def _paired_factors(mean: float) -> Floats:
     return log_factors(payoffs(mean))
 
 
-def log_e_below(tally: PairedTally, mean: float) -> float:
+def log_e_value_below(tally: PairedTally, mean: float) -> float:
     """Returns the logarithm of E against "the mean difference is at least `mean`", for a `mean` in (-1, 1)."""
-    return log_e_above(tally.mirrored, -mean)
+    return log_e_value_above(tally.mirrored, -mean)
 
 
 def payoffs(mean: float) -> Floats:
@@ -162,7 +162,7 @@ def payoffs(mean: float) -> Floats:
 # difference. So a single source can multiply the e-value only by a number between 0.1 and 2, whatever its labels are.
 
 
-def log_e_of_means(means: Sequence[float], mean: float) -> float:
+def log_e_value_of_means(means: Sequence[float], mean: float) -> float:
     """Returns the logarithm of E against "the mean over sources is at most `mean`", for a `mean` in (-1, 1)."""
     return float(log_e(np.ones(len(means)), (1.0 + np.array(means)) / (1.0 + mean)))
 
@@ -195,7 +195,7 @@ def advance_detector(log_wealth: Floats, difference: ArrayLike) -> Floats:
     return np.asarray(np.maximum(log_wealth, 0.0) + _DETECTOR_FACTORS[1 - np.asarray(difference)])
 
 
-def log_e_change(log_wealth: Floats) -> Floats:
+def log_e_value_change(log_wealth: Floats) -> Floats:
     """Returns the logarithm of the e-detector in each state, [...]."""
     return log_mixture(log_wealth)
 
@@ -241,7 +241,7 @@ def _interval_factors() -> tuple[Floats, Floats]:
 #
 # After Lindon, Sanden and Shirikian, Rapid regression detection in software deployments through sequential testing (KDD
 # 2022, arXiv 2205.14762): both tests may be evaluated after every answer. Errors are tested by the likelihood ratio of
-# Wald's sequential probability ratio test (1945), latency by the sign test of `log_e_above`.
+# Wald's sequential probability ratio test (1945), latency by the sign test of `log_e_value_above`.
 #
 # Replicas count both (`VersionHealth`). The answers of one forward pass share its latency, so only
 # one of them is counted.
@@ -254,16 +254,16 @@ BAD_ERROR_RATE: Final = 0.01
 """Share of failing answers that the test is designed to detect."""
 
 
-def log_e_errors(errors: int, answers: int) -> float:
+def log_e_value_errors(errors: int, answers: int) -> float:
     """Returns the logarithm of E against "an answer fails with a probability of at most `TOLERATED_ERROR_RATE`"."""
     log_error = math.log(BAD_ERROR_RATE / TOLERATED_ERROR_RATE)
     log_success = math.log((1 - BAD_ERROR_RATE) / (1 - TOLERATED_ERROR_RATE))
     return errors * log_error + (answers - errors) * log_success
 
 
-def log_e_slow(slow: int, answers: int) -> float:
+def log_e_value_slow(slow: int, answers: int) -> float:
     """Returns the logarithm of E against "an answer is slow with a probability of at most 1/2"."""
-    return log_e_above(PairedTally(wins=slow, losses=answers - slow), 0.0)
+    return log_e_value_above(PairedTally(wins=slow, losses=answers - slow), 0.0)
 
 
 # --- Sample ratio mismatch: if an arm does not get its share of the traffic, the routing is wrong ---
@@ -280,7 +280,7 @@ CONCENTRATION: Final = 100.0
 """Concentration of the Dirichlet distribution: the weight of the planned shares, as a number of observations."""
 
 
-def log_e_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
+def log_e_value_mismatch(counts: Sequence[int], shares: Sequence[float]) -> float:
     """Returns the logarithm of E against "arms are drawn with these shares".
 
     Raises ValueError unless all shares are positive and add up to 1.

@@ -132,7 +132,7 @@ def check_kernels() -> Check:
             "kernels", "warn", "only the slow reference runs here", "Install a torch build with oneDNN or FBGEMM"
         )
     names = ", ".join(dict.fromkeys(packed.names))
-    if forced() is None and (reasons := native.why_not()):
+    if forced() is None and (reasons := native.why_unavailable()):
         return Check("kernels", "warn", f"{names}; {reasons[0]}", "Install a C compiler: apt-get install gcc")
     return Check("kernels", "ok", names)
 
@@ -159,7 +159,7 @@ def check_forward(encoder: str) -> Iterator[Check]:
     from kernels.dispatch import VARIABLE, forced
     from model.errors import ModelError
     from model.forward import implementation_name
-    from model.forward.native import why_not
+    from model.forward.native import why_unavailable
     from model.published import read_published
     from model.source import encoder_folder
 
@@ -177,8 +177,8 @@ def check_forward(encoder: str) -> Iterator[Check]:
     elif forced() is not None:
         yield Check("forward", "warn", f"{name}, because {VARIABLE} is set", f"Unset {VARIABLE}")
     else:
-        why = "; ".join(why_not(config))
-        fix = "Install a C compiler (apt-get install gcc)" if native.why_not() else "Choose another encoder"
+        why = "; ".join(why_unavailable(config))
+        fix = "Install a C compiler (apt-get install gcc)" if native.why_unavailable() else "Choose another encoder"
         yield Check("forward", "warn", f"{name}, about half as fast as native: {why}", fix)
 
 

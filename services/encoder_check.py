@@ -173,7 +173,7 @@ def check(encoder: str, *, vectors: Path | None, say: Callable[[str], None]) -> 
         tokenizer=tokenizer.kind,
         max_tokens=tokenizer.max_tokens,
         published=published,
-        not_native=native.why_not(found.config),
+        not_native=native.why_unavailable(found.config),
         threads=torch.get_num_threads(),
         precisions=_precisions(strata, tokenizer, say),
     )
@@ -350,7 +350,7 @@ def check_module(path: str) -> ModuleCheck:
     """Returns the result of checking the encoder class at an import path. Raises EncoderNotFound or WrongConfig."""
     whole, inputs = open_encoder(path)
     family = find_family(whole.config)
-    tensors = family.stored(whole, first_layer=None, grams={})
+    tensors = family.quantize_trained(whole, first_layer=None, grams={})
     encoder = family.pack(whole.config, tensors, inputs)
     examples = inputs.encode_many(inputs.probe_texts)
     full_BD = encoder.encode(RaggedBatch.of(examples))

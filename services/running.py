@@ -41,7 +41,7 @@ def claim(folder: Path) -> BinaryIO | None:
     new_folder(folder)
     for _ in range(CLAIM_TRIES):
         if (lock := lock_file(folder / LOCK)) is not None:
-            withdraw(folder)
+            remove_announcement(folder)
             return lock
         # `is_locked` in another process holds a shared lock for a moment.
         time.sleep(CLAIM_PAUSE_S)
@@ -57,7 +57,7 @@ def announce(settings: Settings, folder: Path, *, owns_store: bool = False) -> N
         file.write(content.encode())
 
 
-def withdraw(folder: Path) -> None:
+def remove_announcement(folder: Path) -> None:
     """Removes the announcement of the stack from its folder."""
     (folder / FILE).unlink(missing_ok=True)
 

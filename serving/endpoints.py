@@ -4,9 +4,9 @@
                                                   --open(core, config)--> OpenEndpoint --check, close
     Gateway.submit(events, dones, item_options) --queue, engine--> done(outcome), in the engine's thread
 
-Each endpoint is a module that no other module here imports by its path. It is imported only if it is to be opened. HTTP
-serves the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use `Core.api`,
-which has the API keys, limits and errors that they share. An endpoint that needs none of these uses only
+Each endpoint is a module that is imported by name when the endpoint is opened. No module here imports it otherwise.
+HTTP serves the paths of all its protocols on one port (`serving/http/app.py`); gRPC has its own port. Both use
+`Core.api`, which has the API keys, limits and errors that they share. An endpoint that needs none of these uses only
 `Core.gateway`.
 """
 

@@ -66,7 +66,7 @@ class Enricher(Protocol):
     """Adds features or parts to events before they are answered. Any thread may call `join`."""
 
     def join(self, events: Sequence[Any]) -> list[Any]:
-        """Returns the events with the added inputs. Answers carry them, so all versions and the learner read them."""
+        """Returns the events with the added inputs. Answers carry the added inputs, so the learner reads them, too."""
 
     def start(self) -> None: ...
 

@@ -94,12 +94,12 @@ class LabelConfig:
 
     @property
     def low(self) -> float:
-        """The lowest score."""
+        """The lowest score that a label of kind `score` may have."""
         return self.range[0]
 
     @property
     def high(self) -> float:
-        """The highest score."""
+        """The highest score that a label of kind `score` may have."""
         return self.range[1]
 
     def normal_form(self, label: str) -> str:

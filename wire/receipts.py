@@ -168,7 +168,7 @@ class Receipts:
         return self._keys[0].draws
 
     def vector(self, content: str, z: bytes, encoding: str) -> TextVector:
-        """Returns the vector `z` of the `content` of an event (`wire.inputs`), with its code."""
+        """Signs the vector `z` of an event's `content` (`wire.inputs`)."""
         return TextVector(z=z, encoding=encoding, code=_mac(self._keys[0].vector, content, encoding, z))
 
     def is_own_vector(self, vector: TextVector, content: str) -> bool:

@@ -78,7 +78,7 @@ class Encoder:
 
     def __init__(self, training: Pretraining) -> None:
         whole = training.whole.eval()
-        tensors = MEDIA.stored(whole, first_layer=None, grams={})
+        tensors = MEDIA.quantize_trained(whole, first_layer=None, grams={})
         self.num_parameters = sum(each.numel() for each in whole.parameters())
         self.num_parameters += sum(
             each.numel() for stem in training.stems.values() for each in stem.tensors("").values()

@@ -59,7 +59,7 @@ def measure(run: Run) -> Iterator[Row]:
         student, inputs = open_encoder(made.folder, max_tokens=64)
     num_bytes = sum(
         len(tensor.to_blob())
-        for tensor in find_family(student.config).stored(student, first_layer=None, grams={}).values()
+        for tensor in find_family(student.config).quantize_trained(student, first_layer=None, grams={}).values()
     )
     yield run.row("size", round(num_bytes / 1e6, 2))
     yield from rates(run, student, teacher, inputs, sets)
@@ -150,7 +150,7 @@ def _shares(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
 
 
 def _packed(whole: WholeEncoder, inputs: Inputs) -> PackedEncoder:
-    tensors = find_family(whole.config).stored(whole, first_layer=None, grams={})
+    tensors = find_family(whole.config).quantize_trained(whole, first_layer=None, grams={})
     return packed(whole.config, tensors, inputs)
 
 

@@ -57,12 +57,12 @@ class PackedConv2d:
 
 
 def _why_not(num_in: int) -> list[str]:
-    return own.why_not()
+    return own.why_unavailable()
 
 
 def _why_not_exact(num_in: int) -> list[str]:
     too_many = [f"{num_in} input channels, more than {MAX_CHANNELS}: the sums could exceed 32 bits"]
-    return own.why_not() + (too_many if num_in > MAX_CHANNELS else [])
+    return own.why_unavailable() + (too_many if num_in > MAX_CHANNELS else [])
 
 
 def _winograd(tile: int) -> Impl[Pack]:
@@ -205,7 +205,7 @@ def _chosen(
 ) -> Impl[P]:
     """Returns the fastest of the `measured` implementations that can run, or the first of `impls` if none can."""
     first = choose(op, impls, num_in, force=forced())
-    candidates = [impl for impl in measured if impl.belongs_to(forced()) and not impl.why_not(num_in)]
+    candidates = [impl for impl in measured if impl.belongs_to(forced()) and not impl.why_unavailable(num_in)]
     if len(candidates) < 2:
         return first
     # No random numbers: the caller's generator must not depend on what was measured before. The values change no time.

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels import native
-from kernels.conv2d.reference import exact_filters
+from kernels.conv2d.reference import transform_filters_int16
 from kernels.linear_i8.native import pack_weight
 from kernels.linear_i8.reference import Int8Weight
 from kernels.native import address
-from kernels.native.binding import Images
+from kernels.native.binding import ConvShape
 
 PANEL = 32
 """The outputs of a panel of transformed filters."""
@@ -72,7 +72,7 @@ def conv2d_i8(x_BCHW: Tensor, packed: Tensor, num_out: int, *, isa: str | None =
 
 def pack_exact(q_OC33: Tensor, weight: Int8Weight) -> tuple[Tensor, Tensor]:
     """Returns the filters of F(2x2,3x3) in integers, int16 [panels, 16, pairs of C, 32, 2], and the floats [3, O]."""
-    u_POC = exact_filters(q_OC33)
+    u_POC = transform_filters_int16(q_OC33)
     num_out, num_in = q_OC33.shape[:2]
     outputs = _rounded(num_out, PANEL) - num_out
     u_POC = functional.pad(u_POC, (0, num_in % 2, 0, outputs))
@@ -91,12 +91,12 @@ def exact(x_BCHW: Tensor, packed: tuple[Tensor, Tensor], num_out: int, *, isa: s
     return y_BHWO.permute(0, 3, 1, 2)
 
 
-def _prepared(x_BCHW: Tensor, num_out: int) -> tuple[Tensor, Images, Tensor]:
+def _prepared(x_BCHW: Tensor, num_out: int) -> tuple[Tensor, ConvShape, Tensor]:
     """Returns the images pixel by pixel, their record, and an uninitialised result."""
     num_images, num_in, height, width = x_BCHW.shape
     x_BHWC = x_BCHW.permute(0, 2, 3, 1).contiguous()
     y_BHWO = x_BCHW.new_empty(num_images, height, width, num_out)
-    return x_BHWC, Images(num_images, height, width, num_in, num_out), y_BHWO
+    return x_BHWC, ConvShape(num_images, height, width, num_in, num_out), y_BHWO
 
 
 def _rounded(count: int, to: int) -> int:

@@ -132,7 +132,7 @@ def accumulate(q_BCIJ: Tensor, q_OC33: Tensor) -> Tensor:
     return functional.conv2d(q_BCIJ.double(), q_OC33.double()).to(torch.int32)
 
 
-def exact_filters(q_OC33: Tensor) -> Tensor:
+def transform_filters_int16(q_OC33: Tensor) -> Tensor:
     """Returns u_POC int16 = 4 * G g G^T of F(2x2,3x3), whose magnitude is at most 9 * 127."""
     return (4 * transform_filters(q_OC33.double(), 2)).to(torch.int16)
 
@@ -141,7 +141,7 @@ def winograd_sums(q_BCIJ: Tensor, q_OC33: Tensor) -> Tensor:
     """Returns acc_BOHW int32, equal to `accumulate`, by F(2x2,3x3) in integers, for up to MAX_CHANNELS channels."""
     height, width = (size - 2 for size in q_BCIJ.shape[2:])
     v_PCT = transform_images(q_BCIJ.int(), 2)
-    sums = transform_products(multiply(exact_filters(q_OC33).int(), v_PCT), 2, (height, width))
+    sums = transform_products(multiply(transform_filters_int16(q_OC33).int(), v_PCT), 2, (height, width))
     return sums >> 2
 
 

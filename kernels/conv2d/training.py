@@ -33,7 +33,7 @@ class Conv3x3(nn.Conv2d):
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Returns y_BOHW. Raises ValueError or RuntimeError for another number of dimensions or channels."""
         is_ours = x_BCHW.dtype == self.weight.dtype == torch.float32 and x_BCHW.is_cpu and self.weight.is_cpu
-        if not is_ours or not len(x_BCHW) or native.why_not():
+        if not is_ours or not len(x_BCHW) or native.why_unavailable():
             return functional.conv2d(x_BCHW, self.weight, self.bias, padding=1)
         y_BOHW: Tensor = _Convolution.apply(x_BCHW, self.weight, self.bias)
         return y_BOHW

@@ -10,8 +10,8 @@ therefore means to exchange one reference, and a running batch keeps the old enc
 
 This package has no reference implementation. Its definition is the chain of the references of its operations, which
 `model.forward.library` builds for real weights (LIFELONG_KERNELS=reference), and tests/model/forward/test_native.py
-compares the two layer by layer. A copy of the chain here would be a second definition. Callers use `why_not` and
-`EncoderKernel`, and build its weights from the records of `weights`.
+compares the two layer by layer. A copy of the chain here would be a second definition. Callers use `why_unavailable`
+and `EncoderKernel`, and build its weights from the records of `weights`.
 
 Shape suffixes: T tokens of all sequences, B sequences, D width.
 """
@@ -46,18 +46,18 @@ __all__ = [
     "MatrixWeights",
     "NormWeights",
     "RotaryWeights",
-    "why_not",
+    "why_unavailable",
 ]
 
 MAX_THREADS = 64
 
 
-def why_not(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list[str]:
+def why_unavailable(*, width: int, positions: int, blocks: Iterable[BlockShape]) -> list[str]:
     """Returns the reasons why encoders of this shape cannot run on this machine; [] if they can.
 
     `width` is the width D of a token, and `positions` the number of tokens of the longest sequence.
     """
-    reasons = native.why_not()
+    reasons = native.why_unavailable()
     if width % LANES:
         reasons.append(f"a token is {width} wide; expected a multiple of {LANES}")
     if positions > MAX_SEQUENCE_TOKENS:
@@ -81,7 +81,7 @@ class EncoderKernel:
         unit: bool = True,
         shared: Sequence[Tensor] = (),
     ) -> None:
-        """Copies the matrices into one allocation. The caller must have checked that `why_not` returns [].
+        """Copies the matrices into one allocation. The caller must have checked that `why_unavailable` returns [].
 
         - `pools_first`: the vector of a sequence is its first row. Otherwise, it is the mean of its rows.
         - `unit`: the vector of a sequence is scaled to length 1.

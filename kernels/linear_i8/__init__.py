@@ -92,7 +92,7 @@ def linear_i8(x_MK: Tensor, packed: PackedLinear) -> Tensor:
 def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
     """Returns the implementation for each class of M, for weights [num_out, num_in]."""
     first = choose("linear_i8", IMPLS, force=forced())
-    candidates = [impl for impl in INT8 if not impl.why_not()]
+    candidates = [impl for impl in INT8 if not impl.why_unavailable()]
     if forced() is None and first in INT8 and len(candidates) > 1:
         return _fastest(candidates, num_out, num_in)
     return (first,) * len(MAX_ROWS)
@@ -100,7 +100,7 @@ def _plan(num_out: int, num_in: int) -> tuple[Impl[Pack], ...]:
 
 @functools.cache
 def _plan_once() -> tuple[Impl[Pack], ...]:
-    """Returns the implementation for weights that are used once: `int_mm` takes the weight as it is."""
+    """Returns the implementation for weights that are used once: `int_mm`, if it can run, repacks no weight."""
     return (choose("linear_i8", (INT_MM, *IMPLS), force=forced()),) * len(MAX_ROWS)
 
 

@@ -49,6 +49,6 @@ def _packer(isa: str) -> Callable[[Int8Weight], Callable[[Tensor], Tensor]]:
 
 
 NATIVE: tuple[Impl[Callable[[Int8Weight], Callable[[Tensor], Tensor]]], ...] = tuple(
-    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_not(isa), isa), _packer(isa))
+    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_unavailable(isa), isa), _packer(isa))
     for isa in native.ISAS
 )

@@ -55,7 +55,7 @@ def library() -> Library | None:
         return None
 
 
-def why_not(isa: str | None = None) -> list[str]:
+def why_unavailable(isa: str | None = None) -> list[str]:
     """Returns the reasons why the native kernels, or the kernels of one instruction set, cannot run on this machine."""
     loaded = library()
     if loaded is None:
@@ -66,14 +66,14 @@ def why_not(isa: str | None = None) -> list[str]:
 
 
 def kernels(isa: str | None = None) -> Any:
-    """Returns the table of one instruction set, by default of the fastest. `why_not(isa)` must be empty."""
+    """Returns the table of one instruction set, by default of the fastest. `why_unavailable(isa)` must be empty."""
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
     return loaded.kernels[isa] if isa else next(iter(loaded.kernels.values()))
 
 
 def fastest_isa() -> str:
-    """Returns the name of the fastest instruction set, one of ISAS. `why_not()` must be empty."""
+    """Returns the name of the fastest instruction set, one of ISAS. `why_unavailable()` must be empty."""
     loaded = library()
     assert loaded is not None, "asked for kernels that are not there"
     return next(iter(loaded.kernels))

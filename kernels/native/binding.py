@@ -89,7 +89,7 @@ class Shape(Structure):
     _fields_ = [("rows", c_int64), ("width", c_int64)]
 
 
-class Images(Structure):
+class ConvShape(Structure):
     """A batch of images, and the numbers of input and output channels of a 3 x 3 convolution of it."""
 
     _fields_ = [(name, c_int32) for name in ("images", "height", "width", "num_in", "num_out")]
@@ -118,9 +118,9 @@ class Kernels(Structure):
             CFUNCTYPE(c_int, POINTER(NativeEncoder), c_int, c_void_p, c_void_p, c_void_p, c_int, c_int, c_void_p),
         ),
         ("pack_winograd", CFUNCTYPE(None, c_int, c_void_p, c_void_p, c_int, c_int, c_int, c_void_p)),
-        ("winograd", CFUNCTYPE(c_int, c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
-        ("convolve", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_int, c_void_p)),
-        ("convolve_winograd", CFUNCTYPE(c_int, c_void_p, POINTER(Images), c_void_p, c_void_p, c_int, c_void_p)),
+        ("winograd", CFUNCTYPE(c_int, c_int, c_void_p, POINTER(ConvShape), c_void_p, c_int, c_void_p)),
+        ("convolve", CFUNCTYPE(c_int, c_void_p, POINTER(ConvShape), c_void_p, c_int, c_void_p)),
+        ("convolve_winograd", CFUNCTYPE(c_int, c_void_p, POINTER(ConvShape), c_void_p, c_void_p, c_int, c_void_p)),
     ]
 
 
@@ -134,7 +134,7 @@ RECORDS = (
     NativeBlock,
     NativeEncoder,
     Shape,
-    Images,
+    ConvShape,
     Kernels,
 )
 """The records, in the order in which `lifelong_record_bytes` numbers them."""

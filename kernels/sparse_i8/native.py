@@ -78,6 +78,6 @@ def _packer(isa: str) -> Callable[[SparseWeight], Callable[[Tensor], Tensor]]:
 
 
 NATIVE: tuple[Impl[Callable[[SparseWeight], Callable[[Tensor], Tensor]]], ...] = tuple(
-    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_not(isa), isa), _packer(isa))
+    Impl(f"native/{isa}", functools.partial(lambda isa, *_: native.why_unavailable(isa), isa), _packer(isa))
     for isa in native.ISAS
 )

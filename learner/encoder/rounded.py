@@ -47,7 +47,9 @@ def rounded_encoder(
             _write_cache(path, key, tensors)
         return tensors
 
-    tensors = find_family(encoder.config).rounded(encoder, tokenizer, first_layer=first_layer, kept=cached_or_made)
+    tensors = find_family(encoder.config).quantize_initial(
+        encoder, tokenizer, first_layer=first_layer, kept=cached_or_made
+    )
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 

@@ -204,7 +204,7 @@ def export_encoder(
 
     `grams`: see `EncoderFamily`. Raises NonFinite.
     """
-    tensors = find_family(encoder.config).stored(encoder, first_layer=first_layer, grams=grams)
+    tensors = find_family(encoder.config).quantize_trained(encoder, first_layer=first_layer, grams=grams)
     return {name: export_tensor(tensor) for name, tensor in tensors.items()}
 
 

@@ -139,7 +139,7 @@ class ClassesState(msgspec.Struct, frozen=True, kw_only=True):
     others: dict[int, int] = {}
 
 
-def backfill(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
+def backfill_label_counts(state: ClassesState, num_samples: Mapping[str, int]) -> ClassesState:
     """Returns `state` with the number of labels of exactly the classes of `num_samples`.
 
     Older releases did not count the labels of a class. Then the number of its samples is used.

@@ -169,7 +169,10 @@ class LateLabels:
             return nsmallest(REFILL, self._places) if self._waiting.level.fill < 0.25 else []
 
     def admit(self, place: LatePlace, label: Feedback) -> bool:
-        """Replaces the place of a label by the label, which was read there. Returns False if there is no room."""
+        """Keeps a label that was read again at `place`, instead of the place.
+
+        Returns False, and changes nothing, if there is no room for the label.
+        """
         with self._changed:
             has_room = self._waiting.level.fill < 0.5
             if has_room:

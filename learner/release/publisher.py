@@ -134,8 +134,8 @@ class WeightPublisher:
     def is_due(self) -> bool:
         """Returns whether a publication should begin: something can be published, none is pending, the pause is over.
 
-        If the lease had to be acquired again, there is something to publish, too: with the lease, the store may have
-        lost weights.
+        A lease that was acquired again is a reason to publish, too: a store that has lost the lease may have lost
+        weights.
         """
         has_reason = self.parent.may_publish or self._leadership.lease is not self._lease
         return has_reason and self._sender.pending_publish is None and self.backoff.may_begin

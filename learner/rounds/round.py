@@ -98,7 +98,7 @@ class TrainedEncoder:
         for step in self.plan.steps:
             yield partial(self._training.step, step)
         self.phase = Phase.STORE
-        stored: FastHead = yield self._store
+        stored: FastHead = yield self._quantize
         return stored
 
     @property
@@ -123,7 +123,7 @@ class TrainedEncoder:
             return self._pseudo_labels.progress
         return len(self.losses) / max(len(self.plan.steps), 1)
 
-    def _store(self) -> FastHead:
+    def _quantize(self) -> FastHead:
         """Quantizes the trained encoder; returns an empty fast head under it."""
         top = export_encoder(self.strata, first_layer=self._training.first_layer)
         return make_fast_head(self._config, self._served.with_top(top))

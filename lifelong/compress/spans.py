@@ -170,7 +170,7 @@ def with_crossover(span: Span, config: StrataConfig) -> Span:
     The span is returned as it is if it has a `dense_below`, if it sees every key, or if our kernels do not run here.
     """
     block = build_plan(config).blocks[0]
-    if span.kind == "full" or span.dense_below or native.why_not() or why_not_head(block.head_width):
+    if span.kind == "full" or span.dense_below or native.why_unavailable() or why_not_head(block.head_width):
         return span
     lengths = [length for length in LENGTHS if length <= config.max_sequence]
     is_faster = [_is_faster(span, block, length) for length in lengths]

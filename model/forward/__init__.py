@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels.attention_i8 import attention as attention_i8
 from kernels.dispatch import VARIABLE, Impl, choose, forced
-from kernels.native import why_not as missing
+from kernels.native import why_unavailable as missing
 from model.config import StrataConfig
 from model.forward import library, native
 from model.qtensor import QTensor
@@ -62,7 +62,7 @@ class Forward(Protocol):
 PackForward: TypeAlias = Callable[[StrataConfig, Mapping[str, QTensor], str], Forward]
 
 IMPLS: tuple[Impl[PackForward], ...] = (
-    Impl("native", native.why_not, native.NativeForward),
+    Impl("native", native.why_unavailable, native.NativeForward),
     Impl("library", lambda _: [], library.LibraryForward),
     Impl("reference", lambda _: [], partial(library.LibraryForward, attention=attention_i8)),
 )
@@ -78,7 +78,7 @@ def pack_forward(
     """
     chosen = _chosen(config, force)
     if force is None and forced() is None and chosen.name != "native" and not missing():
-        _warn("; ".join(native.why_not(config)), chosen.name)
+        _warn("; ".join(native.why_unavailable(config)), chosen.name)
     return chosen.run(config, tensors, precision)
 
 

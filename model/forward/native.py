@@ -37,14 +37,14 @@ _shared_matrices: Final = WeakValueDictionary[PackedKey, Tensor]()
 """The packed matrices of all encoders in use, which later encoders may use again."""
 
 
-def why_not(config: StrataConfig) -> list[str]:
+def why_unavailable(config: StrataConfig) -> list[str]:
     """Returns the reasons why the native encoder cannot run models of this shape on this machine; [] if it can."""
     blocks = build_plan(config).blocks
     for block in blocks:
         if reasons := why_not_spans(block.masked_spans, num_heads=block.heads, num_kv_heads=block.kv_heads):
             return reasons
     shapes = [_shape(block) for block in blocks]
-    reasons = encoder.why_not(width=config.d_model, positions=config.max_sequence, blocks=shapes)
+    reasons = encoder.why_unavailable(width=config.d_model, positions=config.max_sequence, blocks=shapes)
     if config.positions == "rope" and config.width_of_head % (2 * LANES):
         reasons.append(f"heads that are rotated are {config.width_of_head} wide; expected a multiple of {2 * LANES}")
     return reasons

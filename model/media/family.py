@@ -118,13 +118,13 @@ class MediaFamily:
     def pack(self, config: MediaConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         return PackedMedia.from_tensors(config, tensors)
 
-    def stored(self, whole: WholeMedia, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: WholeMedia, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         below = part_tensors(whole) if first_layer is None else {}
         return below | encoder_tensors(whole.trunk, first_layer=first_layer, grams=grams)
 
-    def rounded(self, whole: WholeMedia, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+    def quantize_initial(self, whole: WholeMedia, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         """Rounds to the nearest integers: there are no calibration inputs that have all modalities."""
-        tensors = kept(lambda: self.stored(whole, first_layer=None, grams={}))
+        tensors = kept(lambda: self.quantize_trained(whole, first_layer=None, grams={}))
         attach_grids(whole, {name: tensors[name] for name in names_at_or_above(tensors, first_layer)})
         return tensors
 

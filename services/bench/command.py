@@ -283,7 +283,7 @@ STREAMS = DataKind(streams.STRATEGIES, tuple(streams.STRATEGIES), streams.by_pat
 
 
 def find_data_set(name: str) -> NamedDataSet:
-    """Returns the data set with this name. Any other name is a folder of texts."""
+    """Returns the built-in data set `name`. A name that is not built in is the path of a folder of texts."""
     return SETS[name] if name in SETS else NamedDataSet(TEXTS, partial(_texts, name))
 
 

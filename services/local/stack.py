@@ -35,7 +35,7 @@ from services.local.servers import Servers
 from services.local.supervisor import Program, StackFailed, Supervisor
 from services.programs import open_stores, program_commands, program_name, unready_programs
 from services.resident_bytes import resident_bytes
-from services.running import announce, claim, withdraw
+from services.running import announce, claim, remove_announcement
 from services.settings import Settings, as_environment, environment_variable, replaced
 from serving.http.listener import PortTaken, check_port
 from wire.errors import StoreUnavailable
@@ -149,7 +149,7 @@ class Stack:
         """Ends all programs, each before the programs that it depends on. Data stays in the state folder."""
         self._closing.set()
         if self._is_announced:
-            withdraw(self._announce_in)
+            remove_announcement(self._announce_in)
             self._is_announced = False
         # Replicas are stopped last, so that they answer until the end.
         self.stop(*(name for name in self._commands if name not in GUARDED))

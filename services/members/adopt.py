@@ -72,7 +72,7 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     """
     require_free(out)
     source = open_source(encoder)
-    strata, tensors = rounded(source, is_int4=is_int4, say=say)
+    strata, tensors = quantize_source(source, is_int4=is_int4, say=say)
     served = QuantizedEncoder.from_tensors(strata.config, tensors)
     token_ids = source.tokenizer.encode_many(TEXTS)
     expected_BD = encode_many(source.strata, token_ids, batch_size=BATCH)
@@ -94,7 +94,7 @@ def quantize(encoder: str, out: Path, *, is_int4: bool = False, say: Say) -> Sto
     return Stored(made=made, cosines=cosines)
 
 
-def rounded(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[str, QTensor]]:
+def quantize_source(source: Source, *, is_int4: bool, say: Say) -> tuple[Strata, dict[str, QTensor]]:
     """Returns the calibrated encoder, and its weights as they are served. Raises NonFinite."""
     # Calibration changes the encoder in place.
     strata = copy.deepcopy(source.strata)
@@ -167,13 +167,13 @@ def stored_weights(encoder: str, say: Say) -> tuple[EncoderConfig, Tensors]:
     if family is not STRATA:
         whole, inputs = open_encoder(encoder)
         say("rounding the weights")
-        tensors = family.rounded(whole, inputs, first_layer=whole.config.n_layers, kept=lambda make: make())
+        tensors = family.quantize_initial(whole, inputs, first_layer=whole.config.n_layers, kept=lambda make: make())
         return whole.config, tensors
     folder = encoder_folder(encoder)
     member = read_member(folder)
     if member is not None and member.schemes:
         return member.config, read_stored(folder, member)
-    strata, tensors = rounded(open_source(encoder), is_int4=False, say=say)
+    strata, tensors = quantize_source(open_source(encoder), is_int4=False, say=say)
     return strata.config, tensors
 
 

@@ -69,7 +69,7 @@ def add_rung(
     batch = RaggedBatch.of(inputs.encode_many(TEXTS))
     with torch.no_grad():
         found = cosine(main(batch), whole(batch))
-    tensors = find_family(whole.config).stored(whole, first_layer=None, grams={})
+    tensors = find_family(whole.config).quantize_trained(whole, first_layer=None, grams={})
     num_bytes = sum(len(tensor.to_blob()) for tensor in tensors.values())
     return WithRung(path=str(out), table_bytes=num_bytes, cosine=found, seconds=table.seconds)
 

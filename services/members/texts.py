@@ -37,7 +37,7 @@ class SourcedText(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """Bounds of the texts of a training: one source, or one text that is sent often, must not own it."""
+    """The largest numbers of training texts: of all sources, and of one source, so that no source dominates."""
 
     max_texts: int = 100_000
     """The texts that were read last are kept, of all sources and of each."""

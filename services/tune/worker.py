@@ -23,7 +23,7 @@ WARM_UP_CALLS = 3
 
 def main(encoder: str) -> None:
     whole, inputs = open_encoder(encoder)
-    served = packed(whole.config, find_family(whole.config).stored(whole, first_layer=None, grams={}), inputs)
+    served = packed(whole.config, find_family(whole.config).quantize_trained(whole, first_layer=None, grams={}), inputs)
     del whole
     _say("ready")
     for line in sys.stdin:

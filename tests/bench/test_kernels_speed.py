@@ -31,6 +31,6 @@ def test_every_kernel_has_its_peers_and_the_limit(
     floats = {"float32"} | ({"bf16"} if has_bfloat16() else set())
     assert all(floats <= us.keys() for us in times.values())
     assert "torch/int4" in times["linear_i4.128x64.1"] and "softmax" in times["attention_i8.56x9"]
-    first = next(isa for isa in native.ISAS if not native.why_not(isa))
+    first = next(isa for isa in native.ISAS if not native.why_unavailable(isa))
     assert {next(iter(us)) for us in times.values()} == {first, "library"}, "ours is the first"
-    assert len(times["linear_i8.128x64.1"]) == len(floats) + sum(not impl.why_not() for impl in linear_i8.IMPLS)
+    assert len(times["linear_i8.128x64.1"]) == len(floats) + sum(not impl.why_unavailable() for impl in linear_i8.IMPLS)

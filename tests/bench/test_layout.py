@@ -30,7 +30,7 @@ def test_a_simulated_cache_has_a_power_of_two_of_sets() -> None:
 
 @pytest.mark.parametrize("isa", ["vnni", "avx2"])
 def test_the_orders_compute_the_same_sums(monkeypatch: pytest.MonkeyPatch, isa: str) -> None:
-    if reasons := native.why_not(isa):
+    if reasons := native.why_unavailable(isa):
         impossible("; ".join(reasons))
     monkeypatch.setattr(layout, "ROWS", 12)
     program = compiled(isa)
@@ -41,7 +41,7 @@ def test_the_orders_compute_the_same_sums(monkeypatch: pytest.MonkeyPatch, isa: 
 
 def test_both_instruction_sets_compute_the_same_sums() -> None:
     for isa in ("vnni", "avx2"):
-        if reasons := native.why_not(isa):
+        if reasons := native.why_unavailable(isa):
             impossible("; ".join(reasons))
     assert len({run_pass(compiled(isa), PACKED, SHAPE, passes=1).checksum for isa in ("vnni", "avx2")}) == 1
 
@@ -51,7 +51,7 @@ def test_plain_weights_miss_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The simulated cache has the same size on every machine. It holds a panel of weights (24 KiB) and all of x (9 KiB).
     """
-    if reasons := native.why_not("avx2"):
+    if reasons := native.why_unavailable("avx2"):
         impossible("; ".join(reasons))
     monkeypatch.setattr(layout, "SIMULATED_LAYERS", 1)
     monkeypatch.setattr(layout, "caches", lambda: (Cache(64 << 10, 8, LINE), Cache(32 << 20, 16, LINE)))
@@ -66,7 +66,7 @@ def test_plain_weights_miss_more(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unpacked_weight_gives_the_same_bits() -> None:
-    if reasons := native.why_not():
+    if reasons := native.why_unavailable():
         impossible("; ".join(reasons))
     layer = weight(130, 96)
     x_MK = rows(19, 96)

@@ -148,15 +148,15 @@ class AffineFamily:
     def pack(self, config: AffineConfig, tensors: Tensors, inputs: Inputs) -> PackedEncoder:
         return PackedAffine(self.restored(config, tensors), InputMap(config.d_model, tensors))
 
-    def stored(self, whole: WholeAffine, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: WholeAffine, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         tensors = dict[str, QTensor]()
         for name, value in whole.state_dict().items():
             if first_layer is None or name.startswith("layers."):
                 tensors[name] = plain(name, value)
         return tensors
 
-    def rounded(self, whole: WholeAffine, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
-        return self.stored(whole, first_layer=None, grams={})
+    def quantize_initial(self, whole: WholeAffine, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+        return self.quantize_trained(whole, first_layer=None, grams={})
 
     def restored(self, config: AffineConfig, tensors: Tensors) -> WholeAffine:
         whole = WholeAffine(config)

@@ -167,4 +167,4 @@ def test_vectors_of_another_width_are_an_error_of_their_batch() -> None:
 
 
 def stored() -> Any:
-    return AFFINE.stored(WholeAffine(AffineConfig()), first_layer=None, grams={})
+    return AFFINE.quantize_trained(WholeAffine(AffineConfig()), first_layer=None, grams={})

@@ -10,8 +10,8 @@ from tests.required import impossible, missing
 def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this processor can run."""
     name: str = request.param
-    if reasons := native.why_not("plain"):
+    if reasons := native.why_unavailable("plain"):
         missing("compiler", "; ".join(reasons))
-    if reasons := native.why_not(name):
+    if reasons := native.why_unavailable(name):
         impossible("; ".join(reasons))
     return name

@@ -11,7 +11,7 @@ from model.architectures import ARCHITECTURES, GLOBAL, LOCAL
 from model.bert import load_encoder
 from model.config import Span
 from model.errors import MissingWeight, WrongConfig
-from model.forward.native import why_not
+from model.forward.native import why_unavailable
 from model.published import read_published
 from model.quantized import QuantizedEncoder
 from model.ragged import RaggedBatch
@@ -37,7 +37,7 @@ def test_equals_sentence_transformers(
     batch = RaggedBatch.of(tokenizer.encode_many(TEXTS))
     torch.testing.assert_close(strata.vectors(batch), published.expected_BD, rtol=1e-4, atol=2e-5)
     # The weights are random, so that 8-bit rounding changes more than in a trained encoder.
-    assert not why_not(strata.config)
+    assert not why_unavailable(strata.config)
     quantized = QuantizedEncoder.from_tensors(strata.config, encoder_tensors(strata))
     assert quantized.implementation == "native"
     assert torch.cosine_similarity(quantized.vectors(batch, "int8"), published.expected_BD).min() > 0.99

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from kernels.linear_i4.reference import high_plane
 from model.errors import BadTokens, MissingWeight, WrongShape
 from model.forward import pack_forward
-from model.forward.native import why_not
+from model.forward.native import why_unavailable
 from model.head import logits, out_weight, proj_weight, projection
 from model.qtensor import N8G64, QTensor, from_blob
 from model.quantize import quantize_w4g64
@@ -174,7 +174,7 @@ def test_threads_share_an_encoder() -> None:
 
 
 def test_it_says_which_implementation_encodes() -> None:
-    expected = "library" if why_not(SMALL) else "native"
+    expected = "library" if why_unavailable(SMALL) else "native"
     assert ENCODER.implementation == expected
 
 

@@ -40,7 +40,7 @@ def opened(folder: Path) -> WholeRung:
 
 
 def served(whole: WholeRung, folder: str) -> PackedEncoder:
-    return packed(whole.config, RUNG.stored(whole, first_layer=None, grams={}), open_inputs(folder))
+    return packed(whole.config, RUNG.quantize_trained(whole, first_layer=None, grams={}), open_inputs(folder))
 
 
 def test_a_folder_is_claimed_and_is_the_encoder_in_full_precision(tmp_path: Path) -> None:
@@ -58,14 +58,16 @@ def test_each_precision_gives_the_vectors_of_its_own_encoder(tmp_path: Path) -> 
     encoder = served(whole, folder)
     assert encoder.precisions == ("int8", "int4", "static")
     assert isinstance(whole.main, Strata)
-    alone = packed(CONFIG, STRATA.stored(whole.main, first_layer=None, grams={}), open_inputs(folder))
+    alone = packed(CONFIG, STRATA.quantize_trained(whole.main, first_layer=None, grams={}), open_inputs(folder))
     for precision in alone.precisions:
         assert torch.equal(encoder.encode(BATCH, precision), alone.encode(BATCH, precision))
         x_TD = encoder.encode_prefix(BATCH, 1, precision)
         assert torch.equal(encoder.encode_from(1, x_TD, BATCH.layout, precision), alone.encode(BATCH, precision))
     assert encoder.prefixes == alone.prefixes and torch.equal(encoder.encode(BATCH), alone.encode(BATCH))
     table = packed(
-        whole.config.of_table, STATIC.stored(whole.embed.table, first_layer=None, grams={}), open_inputs(folder)
+        whole.config.of_table,
+        STATIC.quantize_trained(whole.embed.table, first_layer=None, grams={}),
+        open_inputs(folder),
     )
     expected_BD = table.encode(BATCH)
     for found_BD in (
@@ -82,19 +84,19 @@ def test_each_precision_gives_the_vectors_of_its_own_encoder(tmp_path: Path) -> 
 
 def test_stored_weights_are_those_of_both_and_are_restored(tmp_path: Path) -> None:
     whole = opened(tmp_path / "rung")
-    tensors = RUNG.stored(whole, first_layer=None, grams={})
+    tensors = RUNG.quantize_trained(whole, first_layer=None, grams={})
     own = {name for name in tensors if name.startswith("rung.")}
     assert own == {"rung.embed.table", "rung.embed.pairs"} and all(tensors[name].name == name for name in tensors)
-    assert tensors.keys() - own == STRATA.stored(whole.main, first_layer=None, grams={}).keys()  # type: ignore[arg-type]
+    assert tensors.keys() - own == STRATA.quantize_trained(whole.main, first_layer=None, grams={}).keys()  # type: ignore[arg-type]
     schemes = {name: tensor.scheme for name, tensor in tensors.items()}
     assert runnable_precisions(whole.config, schemes) == ("int8", "int4", "static")
-    again = RUNG.stored(RUNG.restored(whole.config, tensors), first_layer=None, grams={})
+    again = RUNG.quantize_trained(RUNG.restored(whole.config, tensors), first_layer=None, grams={})
     assert {name: each.to_blob() for name, each in again.items()} == {
         name: each.to_blob() for name, each in tensors.items()
     }
     # A slow round replaces no weight of the table.
     last = CONFIG.n_layers - 1
-    assert all(name.startswith(f"layers.{last}.") for name in RUNG.stored(whole, first_layer=last, grams={}))
+    assert all(name.startswith(f"layers.{last}.") for name in RUNG.quantize_trained(whole, first_layer=last, grams={}))
 
 
 def test_a_config_is_read_back_and_a_head_changes_only_its_own_sizes(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ INPUTS = st.lists(
 
 
 def served(whole: WholeStatic, folder: Path) -> PackedEncoder:
-    tensors = STATIC.stored(whole, first_layer=None, grams={})
+    tensors = STATIC.quantize_trained(whole, first_layer=None, grams={})
     return packed(whole.config, tensors, open_inputs(write_static(folder)))
 
 
@@ -57,9 +57,9 @@ def test_no_bit_of_a_vector_depends_on_the_batch(encoder: PackedEncoder, token_i
 
 def test_the_stored_table_is_int8_and_is_rounded_once(tmp_path: Path) -> None:
     whole = small_static()
-    tensors = STATIC.stored(whole, first_layer=None, grams={})
+    tensors = STATIC.quantize_trained(whole, first_layer=None, grams={})
     assert {name: tensor.scheme for name, tensor in tensors.items()} == {"embed.table": "w8c", "embed.pairs": "fp32"}
-    again = STATIC.stored(STATIC.restored(CONFIG, tensors), first_layer=None, grams={})
+    again = STATIC.quantize_trained(STATIC.restored(CONFIG, tensors), first_layer=None, grams={})
     assert {name: each.to_blob() for name, each in again.items()} == {
         name: each.to_blob() for name, each in tensors.items()
     }
@@ -70,7 +70,7 @@ def test_the_stored_table_is_int8_and_is_rounded_once(tmp_path: Path) -> None:
 def test_a_table_may_have_no_pairs() -> None:
     config = replace(CONFIG, pairs=0)
     whole = small_static(config)
-    tensors = STATIC.stored(whole, first_layer=None, grams={})
+    tensors = STATIC.quantize_trained(whole, first_layer=None, grams={})
     assert tensors.keys() == {"embed.table"}
     batch = RaggedBatch.of([[1, 5], [5, 1]])
     z_BD = STATIC.restored(config, tensors)(batch)
@@ -90,7 +90,7 @@ def test_a_folder_is_claimed_and_opened(tmp_path: Path) -> None:
 def test_slow_rounds_train_nothing() -> None:
     whole = small_static()
     assert (whole.max_trained_layers, whole.config.n_layers, whole.trainable(0)) == (0, 0, [])
-    assert STATIC.stored(whole, first_layer=0, grams={}) == {}
+    assert STATIC.quantize_trained(whole, first_layer=0, grams={}) == {}
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path) -> None:

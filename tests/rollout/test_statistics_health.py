@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rollout.statistics import TOLERATED_ERROR_RATE, log_e_errors, log_e_slow
+from rollout.statistics import TOLERATED_ERROR_RATE, log_e_value_errors, log_e_value_slow
 from wire.records import TOLERATED_SLOWDOWN
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -22,7 +22,7 @@ def withdrawn_at(error_rate: float, threshold: float = THRESHOLD) -> Floats:
     """Returns the number of answers at which each run reaches the threshold; inf where none of its errors does."""
     latest = []  # for each number of errors, the most answers among which it still is enough
     for errors in range(1, MAX_ERRORS + 1):
-        answers = next(n for n in itertools.count(errors) if log_e_errors(errors, n) < threshold)
+        answers = next(n for n in itertools.count(errors) if log_e_value_errors(errors, n) < threshold)
         latest.append(answers - 1)
     rng = np.random.default_rng(1)
     error_at = rng.geometric(error_rate, size=(RUNS, MAX_ERRORS)).cumsum(axis=1)
@@ -35,7 +35,7 @@ def test_over_all_sequences_of_errors_the_mean_e_value_is_1() -> None:
     for sequence in itertools.product([0, 1], repeat=8):
         errors = sum(sequence)
         chance = TOLERATED_ERROR_RATE**errors * (1 - TOLERATED_ERROR_RATE) ** (8 - errors)
-        total += chance * math.exp(log_e_errors(errors, 8))
+        total += chance * math.exp(log_e_value_errors(errors, 8))
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -61,7 +61,7 @@ def slow_at(factor: float, answers: int, spread: float = 0.5) -> Floats:
     """
     least = []  # for each number of answers, how many slow ones are enough
     for num_answers in range(1, answers + 1):
-        enough = (slow for slow in range(num_answers + 1) if log_e_slow(slow, num_answers) >= THRESHOLD)
+        enough = (slow for slow in range(num_answers + 1) if log_e_value_slow(slow, num_answers) >= THRESHOLD)
         least.append(next(enough, answers + 1))
     rng = np.random.default_rng(1)
     latency = factor * rng.lognormal(sigma=spread, size=(RUNS, answers))  # in medians of the stable version

@@ -13,8 +13,8 @@ from rollout.statistics import (
     NO_LABELS,
     PairedTally,
     log_e,
-    log_e_above,
-    log_e_below,
+    log_e_value_above,
+    log_e_value_below,
     payoffs,
 )
 
@@ -37,7 +37,7 @@ def test_neither_order_nor_batches_change_it(differences: list[int], seed: int) 
     middle = len(differences) // 2
     merged = PairedTally.from_differences(differences[:middle]) + PairedTally.from_differences(differences[middle:])
     assert merged == PairedTally.from_differences(shuffled)
-    assert log_e_above(merged, 0.0) == log_e_above(PairedTally.from_differences(shuffled), 0.0)
+    assert log_e_value_above(merged, 0.0) == log_e_value_above(PairedTally.from_differences(shuffled), 0.0)
 
 
 @given(TALLIES, TALLIES)
@@ -54,7 +54,7 @@ def test_over_all_sequences_of_six_labels_the_mean_e_value_is_1(mean: float) -> 
     total = 0.0
     for sequence in itertools.product(chances, repeat=6):
         chance = math.prod(chances[difference] for difference in sequence)
-        total += chance * math.exp(log_e_above(PairedTally.from_differences(sequence), mean))
+        total += chance * math.exp(log_e_value_above(PairedTally.from_differences(sequence), mean))
     assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -63,8 +63,8 @@ def test_a_better_label_never_speaks_for_the_old_version(tally: PairedTally, mea
     lost = tally + PairedTally(losses=1)
     tied = tally + PairedTally(ties=1)
     won = tally + PairedTally(wins=1)
-    above = [log_e_above(each, mean) for each in (lost, tied, won)]
-    below = [log_e_below(each, mean) for each in (won, tied, lost)]
+    above = [log_e_value_above(each, mean) for each in (lost, tied, won)]
+    below = [log_e_value_below(each, mean) for each in (won, tied, lost)]
     assert above == sorted(above)
     assert below == sorted(below)
 
@@ -72,12 +72,14 @@ def test_a_better_label_never_speaks_for_the_old_version(tally: PairedTally, mea
 @given(TALLIES, MEANS, MEANS)
 def test_the_evidence_for_a_mean_above_falls_as_the_bound_rises(tally: PairedTally, one: float, other: float) -> None:
     low, high = sorted((one, other))
-    assert log_e_above(tally, low) >= log_e_above(tally, high) - 1e-9
+    assert log_e_value_above(tally, low) >= log_e_value_above(tally, high) - 1e-9
 
 
 @given(st.integers(0, 200), st.integers(0, 200), st.integers(0, 5_000))
 def test_ties_cancel_out_of_the_sign_test(wins: int, losses: int, ties: int) -> None:
-    assert log_e_above(PairedTally(wins, ties, losses), 0.0) == log_e_above(PairedTally(wins, 0, losses), 0.0)
+    assert log_e_value_above(PairedTally(wins, ties, losses), 0.0) == log_e_value_above(
+        PairedTally(wins, 0, losses), 0.0
+    )
 
 
 def test_the_true_mean_is_rejected_in_few_runs() -> None:

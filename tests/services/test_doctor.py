@@ -40,7 +40,7 @@ def test_a_distribution_with_a_package_of_our_name_is_found(tmp_path: Path, monk
 
 
 def test_missing_native_kernels_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "why_not", lambda way=None: ["the native kernels could not be built"])
+    monkeypatch.setattr(native, "why_unavailable", lambda way=None: ["the native kernels could not be built"])
     check = doctor.check_kernels()
     assert (check.state, "gcc" in check.fix) == ("warn", True)
     assert "could not be built" in check.found
@@ -60,7 +60,7 @@ def test_the_implementation_that_answers_is_named_with_the_reason_against_a_fast
     (check,) = doctor.check_forward(odd)
     assert check.state == "warn" and check.found.startswith("library, about half as fast as native: a token is 40 wide")
     assert "encoder" in check.fix
-    monkeypatch.setattr(native, "why_not", lambda way=None: ["the native kernels could not be built"])
+    monkeypatch.setattr(native, "why_unavailable", lambda way=None: ["the native kernels could not be built"])
     (check,) = doctor.check_forward("minilm-l6")
     assert (check.state, "gcc" in check.fix) == ("warn", True)
     assert list(doctor.check_forward("no/such-encoder")) == []

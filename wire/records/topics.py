@@ -171,11 +171,12 @@ class Answer(TaskAnswer, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class AdminAction(Record, frozen=True, kw_only=True):
-    """An entry of the audit log: an action that `client` requested on a page, and its `outcome`.
+    """An entry of the audit log: an action that `client` requested on the admin page or by a command, and its
+    `outcome`.
 
     - `outcome`: `asked` before the action, then `done`, `failed` or `refused`.
-    - `source` and `number`: the page that wrote the entry, and the number of the entry among that page's, from 1.
-    - `previous`: the code of the preceding entry, as far as that page knew ("" for the very first entry).
+    - `source` and `number`: the process that wrote the entry, and the number of the entry in this process, from 1.
+    - `previous`: the code of the last entry that this process had read or written ("" for the very first entry).
     - `code`: proves that this installation wrote this entry after the `previous` one (`services.admin_log`).
     """
 

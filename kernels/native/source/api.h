@@ -95,7 +95,7 @@ typedef struct {
  * with a border of zeros one pixel wide. */
 typedef struct {
     int32_t images, height, width, num_in, num_out;
-} Images;
+} ConvShape;
 
 /* The kernels of one instruction set (see dot.h). */
 typedef struct {
@@ -128,13 +128,13 @@ typedef struct {
     /* packed <- the filters of F(tile x tile, 3x3) and the bias, or NULL, in the layout of winograd.h */
     void (*pack_winograd)(int tile, const float *w, const float *bias, int num_out, int num_in, int adjoint, float *packed);
     /* y <- the convolution of x with these filters; tile is 2 or 4 */
-    int (*winograd)(int tile, const float *x, const Images *images, const float *packed, int threads, float *y);
+    int (*winograd)(int tile, const float *x, const ConvShape *images, const float *packed, int threads, float *y);
     /* y <- the convolution in 8-bit integers; the inputs of the weight are 3 columns of 3 rows of num_in channels, rounded
      * up to a whole quad */
-    int (*convolve)(const float *x, const Images *images, const Weight *w, int threads, float *y);
+    int (*convolve)(const float *x, const ConvShape *images, const Weight *w, int threads, float *y);
     /* the same bits by F(2x2,3x3): filters [panels of 32 outputs][16 points][pairs of inputs][32][2], scaled by 4, and
      * floats (scale, bias, scaled_ksum) of all outputs, rounded up to a whole panel */
-    int (*convolve_winograd)(const float *x, const Images *images, const int16_t *filters, const float *floats, int threads,
+    int (*convolve_winograd)(const float *x, const ConvShape *images, const int16_t *filters, const float *floats, int threads,
                              float *y);
 } Kernels;
 

@@ -28,7 +28,7 @@ typedef struct {
  * it is NULL, and `filters` and `floats` (scale, bias and scaled_ksum of all outputs) are those of F(2x2,3x3). */
 typedef struct {
     const float *x;
-    Images images;
+    ConvShape images;
     const Weight *weight;
     const int16_t *filters;
     const float *floats;
@@ -64,7 +64,7 @@ INLINE ConvolutionScratch convolution_scratch(Arena *arena, const ConvolutionJob
 }
 
 /* Quantizes an image and its border of zeros. `dense` has room for a row of it. */
-static QuantParams quantize_image(const float *x, Images i, ByteImage to, uint8_t *dense)
+static QuantParams quantize_image(const float *x, ConvShape i, ByteImage to, uint8_t *dense)
 {
     MinMax e = min_max_from(all16(0.0f), all16(0.0f)); /* the border */
     int row_width = i.width * i.num_in;
@@ -107,7 +107,7 @@ INLINE void interleave_rows(ByteImage image, int row, uint8_t *neighbours)
 /* The rows first..end of an image, directly. */
 static void convolve_rows(const ConvolutionJob *job, ConvolutionScratch *s, int first, int end, float *y)
 {
-    Images i = job->images;
+    ConvShape i = job->images;
     for (int row = first; row < end; row++) {
         interleave_rows(s->image, row, s->neighbours);
         QuantizedRows pixels = {i.width, plain_rows(s->neighbours, 3 * (int64_t)s->image.width), s->qparams};
@@ -184,7 +184,7 @@ static void multiply_pairs_at_a_point(int tiles, const int16_t *inputs, int64_t 
 INLINE void store_exact(const ConvolutionJob *job, const ConvolutionScratch *s, int tile, int row, int column, int out,
                         float *y)
 {
-    Images i = job->images;
+    ConvShape i = job->images;
     const float *floats = job->floats + out;
     int64_t num_floats = round_up(i.num_out, OUT_PANEL);
     Lanes scale = load16(floats), bias = load16(floats + num_floats), ksum = load16(floats + 2 * num_floats);
@@ -229,7 +229,7 @@ static void convolve_tiles(const ConvolutionJob *job, ConvolutionScratch *s, int
 static void *convolution_work(void *argument)
 {
     ConvolutionJob *job = argument;
-    Images i = job->images;
+    ConvShape i = job->images;
     Arena arena = {0};
     convolution_scratch(&arena, job);
     arena = (Arena){.memory = allocate(arena.used)};
@@ -255,7 +255,7 @@ static void *convolution_work(void *argument)
 
 static int run_convolution(ConvolutionJob *job, int threads)
 {
-    Images i = job->images;
+    ConvShape i = job->images;
     job->shares = (int)min_int((threads + i.images - 1) / i.images, i.height);
     job->block = (int)max_int(SUM_ROWS, I8_BLOCK_BYTES / (32 * round_up(i.num_in, 2 * LANES)) / SUM_ROWS * SUM_ROWS);
     int pieces = i.images * job->shares;
@@ -263,13 +263,13 @@ static int run_convolution(ConvolutionJob *job, int threads)
     return atomic_load(&job->failed) || atomic_load(&job->next) < pieces ? NO_MEMORY : 0;
 }
 
-static int convolve(const float *x, const Images *images, const Weight *w, int threads, float *y)
+static int convolve(const float *x, const ConvShape *images, const Weight *w, int threads, float *y)
 {
     ConvolutionJob job = {.x = x, .images = *images, .weight = w, .y = y};
     return run_convolution(&job, threads);
 }
 
-static int convolve_winograd(const float *x, const Images *images, const int16_t *filters, const float *floats, int threads,
+static int convolve_winograd(const float *x, const ConvShape *images, const int16_t *filters, const float *floats, int threads,
                              float *y)
 {
     ConvolutionJob job = {.x = x, .images = *images, .filters = filters, .floats = floats, .y = y};

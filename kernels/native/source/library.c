@@ -28,7 +28,7 @@ EXPORT const Kernels *lifelong_kernels(int index)
 EXPORT int lifelong_record_bytes(int which)
 {
     const int bytes[] = {sizeof(Norm), sizeof(Embedding), sizeof(Rotations), sizeof(Span), sizeof(HeadShape),
-                         sizeof(Linear), sizeof(Block), sizeof(Encoder), sizeof(Shape), sizeof(Images), sizeof(Kernels)};
+                         sizeof(Linear), sizeof(Block), sizeof(Encoder), sizeof(Shape), sizeof(ConvShape), sizeof(Kernels)};
     return bytes[which];
 }
 

@@ -124,7 +124,7 @@ INLINE void pack_filters_of(int m, const float *w, const float *bias, int num_ou
 typedef struct {
     int m;
     const float *x;
-    Images images;
+    ConvShape images;
     const float *filters;
     float *y;
     int across, down; /* tiles of an image */
@@ -143,12 +143,12 @@ INLINE Place token_places(const WinogradJob *job, int m, int tile)
     return (Place){tile / (job->across * job->down), in_image / job->across * m, in_image % job->across * m};
 }
 
-INLINE int64_t pixel(Images i, int image, int row, int column)
+INLINE int64_t pixel(ConvShape i, int image, int row, int column)
 {
     return ((int64_t)image * i.height + row) * i.width + column;
 }
 
-INLINE int is_inside(Images i, int row, int column)
+INLINE int is_inside(ConvShape i, int row, int column)
 {
     return row >= 0 && row < i.height && column >= 0 && column < i.width;
 }
@@ -338,7 +338,7 @@ static void *winograd_work(void *argument)
     return NULL;
 }
 
-static int run_winograd(int m, const float *x, const Images *images, const float *filters, int threads, float *y)
+static int run_winograd(int m, const float *x, const ConvShape *images, const float *filters, int threads, float *y)
 {
     WinogradJob job = {.m = m, .x = x, .images = *images, .filters = filters, .y = y};
     job.across = (images->width + m - 1) / m;

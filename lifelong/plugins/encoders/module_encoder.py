@@ -287,10 +287,10 @@ class ModuleFamily:
             )
         return ModuleEncoder.from_tensors(config, tensors, inputs.code)
 
-    def stored(self, whole: WholeModule, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
+    def quantize_trained(self, whole: WholeModule, *, first_layer: int | None, grams: Mapping[str, Tensor]) -> Tensors:
         return {} if first_layer else module_tensors(whole)
 
-    def rounded(self, whole: WholeModule, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
+    def quantize_initial(self, whole: WholeModule, inputs: Inputs, *, first_layer: int, kept: TensorCache) -> Tensors:
         return module_tensors(whole)
 
     def restored(self, config: ModuleConfig, tensors: Tensors) -> WholeModule:

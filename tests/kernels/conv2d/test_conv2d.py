@@ -27,7 +27,7 @@ def _unplanned() -> Iterator[None]:
 
 
 def able(impl: Impl[Pack] | Impl[PackI8]) -> None:
-    if reasons := impl.why_not(1):
+    if reasons := impl.why_unavailable(1):
         impossible("; ".join(reasons))
 
 
@@ -65,9 +65,9 @@ def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv(dispatch.VARIABLE, family)
     q_OC33, weight = integer_filters(3, 8)
     name = conv2d.pack(filters(3, 8)[0], size=(5, 5)).name
-    assert name in {impl.name for impl in IMPLS if impl.belongs_to(family) and not impl.why_not(8)}
+    assert name in {impl.name for impl in IMPLS if impl.belongs_to(family) and not impl.why_unavailable(8)}
     name = conv2d.pack_i8(q_OC33, weight.scale_N, size=(5, 5)).name
-    assert name in {impl.name for impl in INT8_IMPLS if impl.belongs_to(family) and not impl.why_not(8)}
+    assert name in {impl.name for impl in INT8_IMPLS if impl.belongs_to(family) and not impl.why_unavailable(8)}
 
 
 @pytest.mark.usefixtures("_unplanned")
@@ -87,8 +87,8 @@ def test_measured_choice_is_made_once_per_shape() -> None:
 
 def test_too_many_channels_are_a_reason() -> None:
     direct, exact = MEASURED_I8
-    assert exact.why_not(MAX_CHANNELS) == direct.why_not(MAX_CHANNELS + 1)
-    assert "could exceed 32 bits" in exact.why_not(MAX_CHANNELS + 1)[-1]
+    assert exact.why_unavailable(MAX_CHANNELS) == direct.why_unavailable(MAX_CHANNELS + 1)
+    assert "could exceed 32 bits" in exact.why_unavailable(MAX_CHANNELS + 1)[-1]
 
 
 def test_packed_filters_convolve_images_of_every_size() -> None:

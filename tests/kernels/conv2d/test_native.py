@@ -19,7 +19,7 @@ WITHIN = 1e-3
 
 @pytest.fixture(scope="module")
 def _is_built() -> None:
-    if reasons := own.why_not():
+    if reasons := own.why_unavailable():
         missing("compiler", "; ".join(reasons))
 
 

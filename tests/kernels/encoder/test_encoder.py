@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels import native
-from kernels.encoder import BlockShape, EncoderKernel, MatrixWeights, RotaryWeights, why_not
+from kernels.encoder import BlockShape, EncoderKernel, MatrixWeights, RotaryWeights, why_unavailable
 from kernels.linear_i8.native import linear, pack_weight
 from kernels.linear_i8.reference import Int8Weight
 from tests.kernels import tolerances
@@ -51,7 +51,7 @@ SHAPES = [BlockShape(4, 2, 16, 192), BlockShape(1, 1, 32, 64), BlockShape(6, 1, 
 @given(
     st.lists(st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=POSITIONS), min_size=1, max_size=40),
     st.integers(1, 4),
-    st.sampled_from([isa for isa in native.ISAS if not native.why_not(isa)]),
+    st.sampled_from([isa for isa in native.ISAS if not native.why_unavailable(isa)]),
     st.sampled_from([ENCODER, *WHOLE_TILES]),
 )
 @settings(max_examples=100)
@@ -77,7 +77,7 @@ def test_a_sequence_gets_the_same_bits_in_any_batch(
 @pytest.mark.parametrize("isa", native.ISAS)
 @pytest.mark.parametrize("encoder", [ENCODER, *WHOLE_TILES])
 def test_every_instruction_set_gives_the_same_bits(encoder: EncoderKernel, isa: str) -> None:
-    if reasons := native.why_not(isa):
+    if reasons := native.why_unavailable(isa):
         impossible("; ".join(reasons))
     offsets = [*range(0, 130, 13), *range(130, 500, POSITIONS)]
     ids_T = torch.randint(0, WORDS, (offsets[-1],), generator=GENERATOR)
@@ -226,8 +226,8 @@ def test_blocks_may_share_matrices() -> None:
 
 
 def test_reasons() -> None:
-    assert why_not(width=32, positions=512, blocks=[SHAPE, *SHAPES]) == []
-    assert why_not(width=40, positions=40_000, blocks=[BlockShape(2, 2, 20, 50), BlockShape(2, 1, 20, 50)]) == [
+    assert why_unavailable(width=32, positions=512, blocks=[SHAPE, *SHAPES]) == []
+    assert why_unavailable(width=40, positions=40_000, blocks=[BlockShape(2, 2, 20, 50), BlockShape(2, 1, 20, 50)]) == [
         "a token is 40 wide; expected a multiple of 16",
         "sequences have up to 40000 tokens; expected at most 32768",
         "a head is 20 wide; expected a multiple of 16 up to 256",

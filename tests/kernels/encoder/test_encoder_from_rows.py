@@ -16,7 +16,7 @@ from tests.kernels.encoder.test_encoder import ENCODER, WHOLE_TILES, WIDTH
     st.lists(st.integers(1, POSITIONS), min_size=1, max_size=40),
     st.integers(0, 2),
     st.integers(1, 4),
-    st.sampled_from([isa for isa in native.ISAS if not native.why_not(isa)]),
+    st.sampled_from([isa for isa in native.ISAS if not native.why_unavailable(isa)]),
     st.sampled_from([ENCODER, *WHOLE_TILES]),
 )
 @settings(max_examples=100)

@@ -24,7 +24,7 @@ SCALE = torch.ones(3)
 def impl(request: pytest.FixtureRequest) -> dispatch.Impl[Pack]:
     """Each implementation that can run here."""
     candidate: dispatch.Impl[Pack] = request.param
-    if reasons := candidate.why_not():
+    if reasons := candidate.why_unavailable():
         impossible("; ".join(reasons))
     return candidate
 

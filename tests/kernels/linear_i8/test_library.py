@@ -13,15 +13,15 @@ from tests.kernels.linear_i8.layers import rows
 
 def test_integer_implementations_exist_here() -> None:
     """A machine with neither multiplier works, but is five times slower: this test reports it."""
-    able = [impl.name for impl in INT8 if not impl.why_not()]
-    assert able, [impl.why_not() for impl in INT8]
+    able = [impl.name for impl in INT8 if not impl.why_unavailable()]
+    assert able, [impl.why_unavailable() for impl in INT8]
 
 
 def test_wrong_sums_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     def saturating(w_NP: Tensor, scale_N: Tensor) -> library.Multiply:
         return lambda packed_MP: reference.accumulate(packed_MP, w_NP).clamp(-(1 << 15), (1 << 15) - 1) * scale_N
 
-    assert library._impl("saturating", saturating).why_not() == [
+    assert library._impl("saturating", saturating).why_unavailable() == [
         "saturating gives wrong sums for extreme values on this processor"
     ]
 
@@ -30,7 +30,7 @@ def test_an_absent_operation_is_a_reason() -> None:
     def absent(w_NP: Tensor, scale_N: Tensor) -> library.Multiply:
         raise RuntimeError("no such operator\nstack trace")
 
-    (reason,) = library._impl("absent", absent).why_not()
+    (reason,) = library._impl("absent", absent).why_unavailable()
     assert reason.endswith("has no absent here: no such operator")
 
 

@@ -23,7 +23,7 @@ CACHED = (dispatch.forced, linear_i8._plan, linear_i8._plan_once)
 def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
     """Each implementation that can run here."""
     candidate: Impl[Pack] = request.param
-    if reasons := candidate.why_not():
+    if reasons := candidate.why_unavailable():
         impossible("; ".join(reasons))
     return candidate
 
@@ -105,7 +105,7 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
 @pytest.mark.parametrize("family", dispatch.FAMILIES)
 def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, family)
-    able = [impl.name for impl in IMPLS if not impl.why_not() and impl.belongs_to(family)]
+    able = [impl.name for impl in IMPLS if not impl.why_unavailable() and impl.belongs_to(family)]
     for once in (False, True):
         packed = linear_i8.pack(weight(3, 8).q_NK, torch.ones(3), once=once)
         expected = library.INT_MM.name if once and library.INT_MM.name in able else able[0]

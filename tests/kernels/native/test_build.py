@@ -59,7 +59,7 @@ def test_a_compiler_that_is_too_old_for_one_isa_builds_the_others(
     monkeypatch.setenv("CC", str(old))
     built = build.build(tmp_path / "built.so")
     assert list(binding.Library(built).kernels) == [
-        isa for isa in native.ISAS if isa != "amx" and not native.why_not(isa)
+        isa for isa in native.ISAS if isa != "amx" and not native.why_unavailable(isa)
     ]
 
 

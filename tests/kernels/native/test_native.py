@@ -17,7 +17,7 @@ def _unloaded() -> Iterator[None]:
 
 
 def isas() -> list[str]:
-    return [isa for isa in native.ISAS if not native.why_not(isa)]
+    return [isa for isa in native.ISAS if not native.why_unavailable(isa)]
 
 
 def test_plain_c_always_runs() -> None:
@@ -40,4 +40,4 @@ def test_without_an_object_torch_answers_and_one_warning_says_why(
     monkeypatch.setenv("CC", compiler)
     with pytest.warns(native.NativeKernelsMissing, match=f"no native kernels: {reason}.*gcc"):
         assert native.library() is None
-    assert native.why_not("plain") == ["the native kernels could not be built"]
+    assert native.why_unavailable("plain") == ["the native kernels could not be built"]

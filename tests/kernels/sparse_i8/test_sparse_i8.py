@@ -26,7 +26,7 @@ from tests.required import impossible
 def impl(request: pytest.FixtureRequest) -> Impl[Pack]:
     """Each implementation that can run here."""
     candidate: Impl[Pack] = request.param
-    if reasons := candidate.why_not():
+    if reasons := candidate.why_unavailable():
         impossible("; ".join(reasons))
     return candidate
 
@@ -59,7 +59,7 @@ def test_every_instruction_set_gives_the_same_bits(
     dense = layer.as_int8()
     expected = linear_i8.linear_i8(x_MK, linear_i8.pack(dense.q_NK, dense.scale_N, dense.bias_N))
     for candidate in NATIVE:
-        if not candidate.why_not():
+        if not candidate.why_unavailable():
             assert torch.equal(candidate.run(layer)(x_MK), expected), candidate.name
 
 
@@ -149,7 +149,7 @@ def test_layouts_are_measured_once_for_a_shape_and_density() -> None:
 def test_environment_decides(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(dispatch.VARIABLE, family)
     layer = weight(2, 3, density=0.5)
-    able = [impl.name for impl in IMPLS if not impl.why_not() and impl.belongs_to(family)]
+    able = [impl.name for impl in IMPLS if not impl.why_unavailable() and impl.belongs_to(family)]
     assert sparse_i8.pack(layer.mask_GQ, layer.blocks_BNQ, layer.scale_N).name == able[0]
 
 

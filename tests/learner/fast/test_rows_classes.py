@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from learner.config import ReplayPolicy
-from learner.fast.rows import MAX_OTHERS, Classes, ClassesState, backfill
+from learner.fast.rows import MAX_OTHERS, Classes, ClassesState, backfill_label_counts
 from learner.learner import Learner
 from learner.rounds.round import Phase
 from learner.state.snapshot import decode, encode
@@ -90,9 +90,9 @@ def test_full_rows_are_an_alarm_once_a_class_is_refused() -> None:
 
 def test_the_samples_of_a_class_stand_for_labels_that_were_not_counted() -> None:
     """The counts of a checkpoint from before classes were counted are filled in from its samples."""
-    state = backfill(ClassesState(), {"a": 7, "b": 1})
+    state = backfill_label_counts(ClassesState(), {"a": 7, "b": 1})
     assert state.labels == {"a": 7, "b": 1}
-    assert backfill(ClassesState(labels={"b": 4, "gone": 9}), {"a": 7, "b": 1}).labels == {"b": 4, "a": 7}
+    assert backfill_label_counts(ClassesState(labels={"b": 4, "gone": 9}), {"a": 7, "b": 1}).labels == {"b": 4, "a": 7}
 
 
 def pair(number: int, label: str) -> list[Answer | Feedback]:

@@ -25,7 +25,7 @@ def test_the_span_is_faster_from_the_crossover_on_and_not_just_below(is_faster: 
 
 
 def test_only_lengths_that_the_encoder_reads_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    if reasons := native.why_not():
+    if reasons := native.why_unavailable():
         missing("compiler", "; ".join(reasons))
     monkeypatch.setattr(module, "BUDGET_S", 0.01)
     found = with_crossover(ROUTED, MINILM_L6)
@@ -41,5 +41,5 @@ def test_a_span_with_a_crossover_or_with_every_key_does_not_change() -> None:
 
 
 def test_without_native_kernels_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "why_not", lambda: ["no compiler"])
+    monkeypatch.setattr(native, "why_unavailable", lambda: ["no compiler"])
     assert with_crossover(ROUTED, MINILM_L6) is ROUTED

@@ -16,7 +16,7 @@ from kernels.attention_i8 import attention as attention_i8
 from model.config import LayerSpec, StrataConfig
 from model.forward import pack_forward
 from model.forward.library import LibraryForward
-from model.forward.native import NativeForward, why_not
+from model.forward.native import NativeForward, why_unavailable
 from model.plan import layer_index
 from model.qtensor import QTensor, from_blob
 from model.ragged import RaggedBatch
@@ -32,7 +32,7 @@ BATCH = RaggedBatch.of([[7] * 70, [5, 6, 7], [1], [9, 8], list(range(30)), list(
 
 
 def skip_unless_able(isa: str) -> str:
-    if reasons := native.why_not(isa):
+    if reasons := native.why_unavailable(isa):
         impossible("; ".join(reasons))
     return isa
 
@@ -95,8 +95,8 @@ def test_agrees_on_minilm(isa: str, minilm: tuple[Strata, TextTokenizer]) -> Non
     assert (found * theirs.encode(batch)).sum(dim=1).min() > 0.99
 
 
-NATIVE = [name for name in FAMILY if not why_not(FAMILY[name])]
-ABLE = [isa for isa in native.ISAS if not native.why_not(isa)]
+NATIVE = [name for name in FAMILY if not why_unavailable(FAMILY[name])]
+ABLE = [isa for isa in native.ISAS if not native.why_unavailable(isa)]
 
 
 @cache
@@ -152,14 +152,14 @@ def test_a_text_gets_the_same_bits_on_every_processor_and_in_every_batch(
 def test_what_it_does_not_run_is_said() -> None:
     assert set(NATIVE) == set(FAMILY)
     narrow = replace(FAMILY["rope"], n_heads=4)
-    assert why_not(narrow) == ["heads that are rotated are 16 wide; expected a multiple of 32"]
+    assert why_unavailable(narrow) == ["heads that are rotated are 16 wide; expected a multiple of 32"]
     small_blocks = replace(SMALL, spans=(replace(TOPK, block=8),), layers=(LayerSpec(spans=((4, 0),)),) * 2)
-    assert why_not(small_blocks) == ["a block has 8 keys; expected a multiple of 16"]
+    assert why_unavailable(small_blocks) == ["a block has 8 keys; expected a multiple of 16"]
 
 
 def test_a_shape_that_it_cannot_run_goes_to_torch_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     narrow = replace(SMALL, n_heads=8)
-    assert why_not(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
+    assert why_unavailable(narrow) == ["a head is 8 wide; expected a multiple of 16 up to 256"]
     for _ in range(2):
         assert isinstance(pack_forward(narrow, TENSORS, "int8"), LibraryForward)
     (said,) = caplog.messages

@@ -16,7 +16,7 @@ from tests.model.media.small import CONFIG, opened, picture, sound
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[WholeMedia, MediaInputs, PackedEncoder]:
     whole, inputs = opened(tmp_path_factory.mktemp("small"))
-    tensors = MEDIA.rounded(whole, inputs, first_layer=1, kept=lambda make: make())
+    tensors = MEDIA.quantize_initial(whole, inputs, first_layer=1, kept=lambda make: make())
     return whole, inputs, MEDIA.pack(whole.config, tensors, inputs)
 
 
@@ -57,7 +57,7 @@ def test_the_packed_encoder_follows_the_whole_one(made: Made) -> None:
     whole, inputs, packed = made
     batch = RaggedBatch.of(events(inputs))
     assert ((packed.encode(batch) * whole(batch)).sum(dim=1) > 0.99).all()
-    again = MEDIA.restored(whole.config, MEDIA.stored(whole, first_layer=None, grams={}))
+    again = MEDIA.restored(whole.config, MEDIA.quantize_trained(whole, first_layer=None, grams={}))
     assert ((again(batch) * whole(batch)).sum(dim=1) > 0.99).all()
 
 
@@ -93,7 +93,7 @@ def test_unknown_places_and_long_events_are_refused(made: Made) -> None:
 
 def test_a_version_without_a_modality_is_refused(made: Made) -> None:
     whole, _, _ = made
-    tensors = dict(MEDIA.stored(whole, first_layer=None, grams={}))
+    tensors = dict(MEDIA.quantize_trained(whole, first_layer=None, grams={}))
     del tensors["embed.audio.weight"]
     with pytest.raises(MissingWeight, match=r"embed\.audio\.weight"):
         PackedMedia.from_tensors(whole.config, tensors)
