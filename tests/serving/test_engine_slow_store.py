@@ -39,8 +39,8 @@ def redis_behind(toxiproxy: Toxiproxy, tmp_path: Path) -> Iterator[tuple[str, Pr
 
 
 def opened(url: str) -> Store:
-    """Opens a store with a long timeout, whose blobs lie in chunks of 64 KiB: a version takes many."""
-    return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=64 << 10), KEYS)
+    """Opens a store with a long timeout, whose blobs lie in chunks of 256 KiB: a version takes many."""
+    return Store(replace(StoreConfig(), url=url, timeout_ms=5_000, chunk_bytes=256 << 10), KEYS)
 
 
 @pytest.mark.alone
