@@ -1,4 +1,4 @@
-# make demo | test | test-slow | simulate [SEEDS=n | SEED=n] | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... are passed to the command
+# make demo | install | test | test-slow | simulate [SEEDS=n | SEED=n] | check | check-native | bench [ONLY=name] | figures [ADD=file] | lock | sbom | site | clean    ARGS=... are passed to the command
 # Packages are installed in the versions of locks/. NEWEST=1: the newest that pyproject.toml allows; LOWEST=1: the
 # lowest.
 VENV := .venv/bin
@@ -7,10 +7,13 @@ INSTALLED := .venv/.installed-dev-$(RELEASES)
 JOBS := 2
 FOR_DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),.venv/.installed-demo-$(RELEASES))
 
-.PHONY: demo test test-slow simulate check check-native bench figures lock sbom site clean
+.PHONY: demo install test test-slow simulate check check-native bench figures lock sbom site clean
 
 demo: $(FOR_DEMO)
 	$(VENV)/lifelong demo $(ARGS)
+
+# Installs what developers need. Every command installs what it needs, so nobody has to run this one first.
+install: $(INSTALLED)
 
 # All tests except the slow ones, which kill learners, whole services and networks for minutes. They run in JOBS
 # processes. Each process has its own servers, which the tests of a file share. A test that is marked `alone` waits

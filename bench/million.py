@@ -193,7 +193,7 @@ class ManyLabels:
         """Does the work of the learner's process after a poll, and times it."""
         records = self._records(places)
         self._own_s += time.thread_time() - self._ended_s
-        self._learner.learn_many(records, {"feedback.v1/0": self._num_events})
+        self._learner.learn_many(records, {f"{Feedback.TOPIC}/0": self._num_events})
         self._learner.tick()
         self._publisher.poll()
         self._ended_s = time.thread_time()

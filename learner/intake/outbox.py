@@ -25,8 +25,8 @@ import structlog
 
 from learner.errors import LearnerError
 from wire.bus import Bus, Publisher
+from wire.dead_letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
 from wire.errors import SendFailed, WireError
-from wire.letters import MAX_SHORT_PAYLOAD_BYTES, unsendable
 from wire.message import Place
 from wire.records import DeadLetter, Quarantined
 from wire.threads import BackgroundThread

@@ -28,8 +28,8 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from wire.bus import Received, Refused
+from wire.dead_letters import refuse_event
 from wire.events import EventKey, content, encoded_key, key_of
-from wire.letters import refuse_event
 from wire.message import quote_text
 from wire.records import Event
 

@@ -28,9 +28,9 @@ from serving.kafka.dedupe import DedupeWindow
 from serving.observers import Counts
 from wire.bus import Position, Subscription
 from wire.bus.transactions import RecordRefused, TransactionAborted, TransactionalPublisher
+from wire.dead_letters import unsendable
 from wire.errors import BusUnavailable, SendFailed, WireError
 from wire.events import EventKey
-from wire.letters import unsendable
 from wire.message import Place
 from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread

@@ -45,9 +45,9 @@ from serving.queue import EmbeddedText, Item, ItemFailure, Outcome, Unanswered
 from wire.backoff import Backoff
 from wire.bus import Poll, Position, Received, Refused, Subscription
 from wire.bus.transactions import TransactionalPublisher
+from wire.dead_letters import refuse_event
 from wire.errors import BusUnavailable, WireError
 from wire.events import EventKey, key_of
-from wire.letters import refuse_event
 from wire.message import quote_text
 from wire.records import Answer, DeadLetter, Event
 from wire.threads import BackgroundThread

@@ -51,8 +51,8 @@ from serving.kafka.spool import AnswerSpool, KeepResult, Mark, Spool
 from serving.observers import Counts
 from wire.backoff import Backoff
 from wire.bus import Publisher
+from wire.dead_letters import unsendable
 from wire.errors import SendFailed, WireError
-from wire.letters import unsendable
 from wire.message import Place, quote_text
 from wire.records import Answer, DeadLetter, Feedback
 from wire.threads import BackgroundThread

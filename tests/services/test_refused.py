@@ -7,8 +7,8 @@ from services.refused import SHOWN_BYTES, decode_dead_letter, newest_letters, re
 from tests.brokers import take
 from wire.bus import Bus
 from wire.config import BusConfig
+from wire.dead_letters import refuse_event
 from wire.errors import BadMessage
-from wire.letters import refuse_event
 from wire.mapping import EventMap, MapConfig
 from wire.message import Place
 from wire.records import DeadLetter, Event, Feedback, topic_name

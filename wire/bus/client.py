@@ -31,8 +31,8 @@ from kafka.producer.transaction_manager import TransactionState  # type: ignore[
 from wire.bus.client_errors import explain_failure, map_errors
 from wire.bus.client_options import options_for, problems, render_address, security_options
 from wire.config import BusConfig
+from wire.dead_letters import MAX_LETTER_BYTES
 from wire.errors import BusRefused, WireError
-from wire.letters import MAX_LETTER_BYTES
 
 METADATA_AGE_MS = 5_000
 """New partitions are noticed after at most this time."""

@@ -27,9 +27,9 @@ from kafka.errors import (  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import RIGHTS_FIX, map_errors, to_wire_error, topic_missing
 from wire.config import BusConfig
+from wire.dead_letters import ENCODING_ERRORS
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed, WireError
-from wire.letters import ENCODING_ERRORS
 from wire.mapping import AnswerFields
 from wire.message import Message, quote_text
 from wire.records import TopicRecord

@@ -11,9 +11,9 @@ from wire import traces
 from wire.bus.offsets import Position
 from wire.bus.record_batches import Raw
 from wire.config import BusConfig
+from wire.dead_letters import refuse
 from wire.envelope import from_message
 from wire.errors import BadMessage
-from wire.letters import refuse
 from wire.mapping import EventMap, FeedbackMap, FieldMap, field_map
 from wire.message import Message, Place
 from wire.records import Answer, DeadLetter, Event, Feedback, LogMark, TopicRecord

@@ -36,8 +36,8 @@ from kafka.errors import (  # type: ignore[import-untyped]
 
 from wire.bus.client_errors import RIGHTS_FIX, to_wire_error
 from wire.config import BusConfig
+from wire.dead_letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
 from wire.errors import BusRefused, BusUnauthorized
-from wire.letters import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES
 from wire.records import (
     TOPIC_RECORDS,
     AdminAction,

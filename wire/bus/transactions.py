@@ -20,9 +20,9 @@ from wire.bus.client_errors import to_wire_error
 from wire.bus.fetching import ENDS_TRANSACTIONS
 from wire.bus.publisher import PERMANENT_ERRORS, REPLACE_TIMEOUT_S, close_producer
 from wire.config import BusConfig
+from wire.dead_letters import ENCODING_ERRORS
 from wire.envelope import to_message
 from wire.errors import BusRefused, BusUnavailable, SendFailed
-from wire.letters import ENCODING_ERRORS
 from wire.mapping import AnswerFields
 from wire.records import TopicRecord
 

@@ -11,8 +11,8 @@ from tests.brokers import take
 from tests.waiting import eventually
 from wire.bus import Bus, Publisher
 from wire.config import BusConfig
+from wire.dead_letters import MAX_LETTER_BYTES
 from wire.errors import BusUnavailable, SendFailed
-from wire.letters import MAX_LETTER_BYTES
 from wire.records import DeadLetter, Quarantined
 
 GONE = SendFailed("too large", is_permanent=True)

@@ -6,7 +6,7 @@ from services.page.operations import LAST_SHOWN
 from tests.brokers import take
 from tests.services.page.conftest import ServedPage
 from wire.config import BusConfig
-from wire.letters import refuse_event
+from wire.dead_letters import refuse_event
 from wire.message import Place
 from wire.records import Event, Feedback, Quarantined, topic_name
 

@@ -16,8 +16,8 @@ from tests.waiting import eventually, suspend
 from tests.wire.bus.traffic import events, ids, kill, only_kafka, send
 from wire.bus import Bus, Publisher
 from wire.config import BusConfig
+from wire.dead_letters import unsendable
 from wire.errors import BusUnavailable, SendFailed, TopicMissing
-from wire.letters import unsendable
 from wire.message import Place
 from wire.records import DeadLetter, Event, TopicRecord
 

@@ -21,11 +21,11 @@ from tests.wire.bus.batch_bytes import (
     bent,
     sealed,
 )
-from tests.wire.test_letters import record_size
+from tests.wire.test_dead_letters import record_size
 from wire.bus.offsets import Position
 from wire.bus.reading import Received, Refused, TopicReading, read
 from wire.bus.record_batches import MAX_HEADERS, Raw
-from wire.letters import MAX_LETTER_BYTES
+from wire.dead_letters import MAX_LETTER_BYTES
 from wire.records import Event, LogMark
 from wire.timestamps import is_time
 

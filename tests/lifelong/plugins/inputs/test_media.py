@@ -15,10 +15,10 @@ from lifelong.media import MAX_BYTES
 from lifelong.plugins.inputs.media import AUDIO, IMAGE, MAX_MEDIA_EVENT_BYTES, MAX_TOKEN
 from services.versions import ROOT
 from tests.lifelong.media.files import animated_png, cmyk, huge_png, png, tone, wav, with_data_length
+from wire.dead_letters import refuse
 from wire.envelope import check_fields, from_message, to_message
 from wire.errors import BadMessage
 from wire.inputs import MAX_EVENT_BYTES, Part, max_event_bytes
-from wire.letters import refuse
 from wire.message import Message, Place
 from wire.records import Event, Feedback
 

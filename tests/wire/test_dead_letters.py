@@ -8,6 +8,15 @@ from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatchBuilder  # type: ignore[import-untyped]
 
 from tests.wire.samples import PLACE, SAMPLES, answer_to
+from wire.dead_letters import (
+    MAX_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
+    MAX_PAYLOAD_BYTES,
+    MAX_SHORT_PAYLOAD_BYTES,
+    refuse,
+    refuse_event,
+    unsendable,
+)
 from wire.envelope import (
     MAX_DETAIL_CHARS,
     MAX_FIELD_BYTES,
@@ -17,15 +26,6 @@ from wire.envelope import (
     to_message,
 )
 from wire.errors import BadMessage, SendFailed
-from wire.letters import (
-    MAX_LETTER_BYTES,
-    MAX_MESSAGE_BYTES,
-    MAX_PAYLOAD_BYTES,
-    MAX_SHORT_PAYLOAD_BYTES,
-    refuse,
-    refuse_event,
-    unsendable,
-)
 from wire.message import Message
 from wire.records import MAX_EVENT_BYTES, TOPIC_RECORDS, DeadLetter, Event, TopicRecord
 from wire.timestamps import MAX_TIME_MS
