@@ -18,8 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
-
 VARIABLE = "LIFELONG_KERNELS"
 FAMILIES = ("reference", "library", "native")
 
@@ -45,8 +43,8 @@ class Impl(Generic[Run]):
 def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None = None) -> Impl[Run]:
     """Returns the first implementation in `impls` that can run with `args`. The caller sorts `impls` by preference.
 
-    `force` restricts the choice to one name or one family. Raises NotImplementedError, with the inputs and all reasons,
-    if no implementation can run.
+    `force` restricts the choice to one name or one family. Raises NotImplementedError, with all reasons, if no
+    implementation can run.
     """
     tried: list[str] = []
     for impl in impls:
@@ -57,13 +55,7 @@ def choose(op: str, impls: Sequence[Impl[Run]], *args: object, force: str | None
             return impl
         tried.append(f"{impl.name}: {'; '.join(reasons)}")
     why = " | ".join(tried) if tried else f"no impl named {force!r}"
-    inputs = ", ".join(map(_describe, args)) or "this"
-    raise NotImplementedError(f"{op}: nothing can run {inputs} ({why})")
-
-
-def _describe(value: object) -> str:
-    """Returns the type and the shape of a tensor (`torch.int8 [384, 1536]`), and other values as they are."""
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    raise NotImplementedError(f"{op}: nothing can run this ({why})")
 
 
 @functools.cache
