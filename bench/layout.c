@@ -115,7 +115,7 @@ INLINE void in_panels(int is_packed, Size s, const uint8_t *x, const uint8_t *w,
 }
 
 /* The place of weight [n][k] in bytes. */
-static int64_t token_places(int is_packed, int num_in, int n, int k)
+static int64_t weight_place(int is_packed, int num_in, int n, int k)
 {
     if (!is_packed) return (int64_t)n * num_in + k;
     return (int64_t)(n / PANEL) * PANEL * num_in + (int64_t)(k / QUAD) * PANEL * QUAD + n % PANEL * QUAD + k % QUAD;
@@ -134,7 +134,7 @@ int main(int count, char **words)
     for (int layer = 0; layer < s.layers; layer++)
         for (int n = 0; n < s.num_out; n++)
             for (int k = 0; k < s.num_in; k++)
-                w[layer * weights + token_places(is_packed, s.num_in, n, k)] = (uint8_t)(n * 13 + k * 5 + k * n % 61 + layer);
+                w[layer * weights + weight_place(is_packed, s.num_in, n, k)] = (uint8_t)(n * 13 + k * 5 + k * n % 61 + layer);
     double shortest = 1e30;
     int64_t checksum = 0;
     for (int pass = 0; pass < atoi(words[6]); pass++) {

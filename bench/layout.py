@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Self
@@ -232,6 +232,7 @@ BEFORE = "/* sums[0..rows) <- x times panel `panel` of `w`, "
 """The line of dot.h in front of which APART is put."""
 
 
+@cache
 def unpacked_library() -> Library:
     """Builds the kernels with INT8 weights row by row, from changed copies of the sources; once for these sources.
 
@@ -282,8 +283,15 @@ def in_random_order(blocks: Sequence[BlockWeights], shared: Sequence[Tensor] = (
 NO_PACKING = "no packing"
 SMALL_PAGES = "small pages"
 RANDOM_ORDER = "random order of matrices"
-SWITCHED_OFF = (NO_PACKING, SMALL_PAGES, RANDOM_ORDER)
 WHOLE = "whole"
+
+PATCHES: Mapping[str, tuple[Callable[[], AbstractContextManager[object]], bool]] = {
+    WHOLE: (nullcontext, False),
+    NO_PACKING: (lambda: replaced(native, "library", unpacked_library), True),
+    SMALL_PAGES: (lambda: replaced(weights, "huge_page_tensor", small_page_tensor), False),
+    RANDOM_ORDER: (lambda: replaced(encoder, "copy_contiguously", in_random_order), False),
+}
+"""What is replaced while each encoder is packed, and whether it stays replaced while the encoder runs."""
 
 NUM_TEXTS = 64
 ROUNDS = 9
@@ -308,15 +316,8 @@ def encoders() -> Mapping[str, Switched]:
         raise Skip("; ".join(reasons))
     strata, _ = load_encoder("minilm-l6")
     tensors = encoder_tensors(strata)
-    unpacked = unpacked_library()
-    patches: dict[str, tuple[Callable[[], AbstractContextManager[object]], bool]] = {
-        WHOLE: (nullcontext, False),
-        NO_PACKING: (lambda: replaced(native, "library", lambda: unpacked), True),
-        SMALL_PAGES: (lambda: replaced(weights, "huge_page_tensor", small_page_tensor), False),
-        RANDOM_ORDER: (lambda: replaced(encoder, "copy_contiguously", in_random_order), False),
-    }
     found: dict[str, Switched] = {}
-    for name, (patched, is_needed_later) in patches.items():
+    for name, (patched, is_needed_later) in PATCHES.items():
         with patched():
             forward = NativeForward(strata.config, tensors, "int8")
         found[name] = Switched(forward, patched if is_needed_later else nullcontext)
